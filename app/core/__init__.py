@@ -1,0 +1,1 @@
+"""What every room may use: time, identifiers, the error tree, logging, batching. No rooms."""

@@ -1,0 +1,82 @@
+"""Failures with a public name.
+
+ProblemError
+├── InvalidRequestError            422 invalid_request: what the client sent breaks a rule
+├── MalformedBodyError             400 malformed_body: not JSON at all
+├── NotFoundError                  404 not_found
+└── DatabaseUnavailableError       503 database_unavailable
+
+Every room adds its own in its `errors.py`. Anything that is not a ProblemError is a bug, is logged
+once with its traceback, and becomes a bare 500.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldError:
+    """One broken rule; `pointer` is an RFC 6901 pointer from the start of the request body."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class ProblemError(Exception):
+    """An expected failure, rendered as RFC 9457 problem details.
+
+    `code` and `status` are the contract with clients and never change once published.
+    """
+
+    code: ClassVar[str]
+    title: ClassVar[str]
+    status: ClassVar[int]
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        headers: dict[str, str] | None = None,
+        errors: list[FieldError] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = headers or {}
+        self.errors = errors or []
+        self.extra = extra
+
+
+class InvalidRequestError(ProblemError):
+    code = "invalid_request"
+    title = "The request breaks a rule"
+    status = 422
+
+
+class MalformedBodyError(ProblemError):
+    code = "malformed_body"
+    title = "The body is not JSON"
+    status = 400
+
+
+class NotFoundError(ProblemError):
+    code = "not_found"
+    title = "Nothing is here"
+    status = 404
+
+
+class DatabaseUnavailableError(ProblemError):
+    code = "database_unavailable"
+    title = "The database does not answer"
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway's database does not answer; nothing was accepted. Try again shortly.",
+            headers={"Retry-After": "2"},
+        )
+
+
+class ConfigurationError(Exception):
+    """The gateway cannot start as it is set up; the message is one sentence with the way out."""

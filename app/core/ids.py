@@ -1,0 +1,11 @@
+"""Identifiers that sort by the time they were made and say what they name."""
+
+from uuid_utils.compat import uuid7
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_id(prefix: str) -> str:
+    """Make `prefix_` and a UUIDv7 (RFC 9562) as 26 characters of Crockford's base 32."""
+    number = uuid7().int
+    return f"{prefix}_" + "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -5, -5))

@@ -69,7 +69,7 @@ class NaturalBatch(Generic[Item, Answer]):
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Finish `work` even when the caller is cancelled: others wait for it, or it is half written."""
+    """Finish `work` even when the caller is cancelled: others wait for its answers."""
     turn = asyncio.ensure_future(work)
     try:
         await asyncio.shield(turn)

@@ -1,0 +1,1 @@
+"""Tables, the engine, and the one way to run a transaction."""

@@ -1,0 +1,151 @@
+"""Engines for SQLite and Postgres that keep what they promise, and the one way to use them."""
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+)
+from sqlalchemy.exc import (
+    TimeoutError as PoolTimeoutError,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.core.errors import ConfigurationError, DatabaseUnavailableError
+
+Result = TypeVar("Result")
+
+_TRIES = 4
+_RIVALS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+
+
+class Database:
+    """One database: transactions that write, and reads that never wait for a writer."""
+
+    def __init__(self, *, writer: AsyncEngine, reader: AsyncEngine) -> None:
+        self._writer = writer
+        self._reader = reader
+
+    async def transact(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+        """Run `work` in one transaction, again from the start when a rival got in between."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                async with self._writer.begin() as tx:
+                    return await work(tx)
+            except DBAPIError as exc:
+                if not (_is_lost_race(exc) and tries_left):
+                    raise _translated(exc) from exc
+            except PoolTimeoutError as exc:
+                raise DatabaseUnavailableError from exc
+        raise AssertionError("the last try returns or raises")
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+        """Run `work` on one consistent view; it must not write."""
+        try:
+            async with self._reader.connect() as connection:
+                return await work(connection)
+        except DBAPIError as exc:
+            raise _translated(exc) from exc
+        except PoolTimeoutError as exc:
+            raise DatabaseUnavailableError from exc
+
+    async def close(self) -> None:
+        await self._writer.dispose()
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+
+
+def open_database(url: str) -> Database:
+    """Open `sqlite:///path` or `postgresql://...`; nothing is connected before the first use."""
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        # One connection that writes: callers queue in the process, where it is fair and cheap,
+        # and not on the file's lock, where it is neither.
+        writer = create_async_engine(parsed, pool_size=1, max_overflow=0, pool_timeout=30)
+        reader = create_async_engine(parsed, pool_size=4, max_overflow=0, pool_timeout=30)
+        _set_up_sqlite(writer, begin="BEGIN IMMEDIATE", query_only=False)
+        _set_up_sqlite(reader, begin="BEGIN", query_only=True)
+        return Database(writer=writer, reader=reader)
+    engine = create_async_engine(
+        parsed,
+        pool_size=10,
+        max_overflow=5,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 5} if parsed.get_driver_name() == "psycopg" else {},
+    )
+    return Database(writer=engine, reader=engine)
+
+
+def parse_url(url: str) -> URL:
+    """Name the asynchronous driver in a database URL, or say what is wrong with it."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as exc:
+        raise ConfigurationError(
+            "GATEWAY_DATABASE_URL is not a database URL;"
+            " use sqlite:///gateway.db or postgresql://user:password@host/name."
+        ) from exc
+    match parsed.drivername:
+        case "sqlite" if parsed.database not in (None, "", ":memory:"):
+            return parsed.set(drivername="sqlite+aiosqlite")
+        case "sqlite":
+            raise ConfigurationError(
+                "GATEWAY_DATABASE_URL names no file; jobs must outlive the process,"
+                " so use sqlite:///gateway.db."
+            )
+        case "postgresql" | "postgres":
+            return parsed.set(drivername="postgresql+psycopg")
+        case "postgresql+psycopg" | "postgresql+asyncpg":
+            return parsed
+        case other:
+            raise ConfigurationError(
+                f"GATEWAY_DATABASE_URL asks for {other!r};"
+                " the gateway runs on sqlite:/// and postgresql:// only."
+            )
+
+
+def _set_up_sqlite(engine: AsyncEngine, *, begin: str, query_only: bool) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, _record: object) -> None:
+        # The driver's own transaction handling starts them late and loses updates without a word.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "busy_timeout=10000",
+            "foreign_keys=ON",
+            f"query_only={'ON' if query_only else 'OFF'}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+
+def _is_lost_race(exc: DBAPIError) -> bool:
+    return isinstance(exc, IntegrityError) or getattr(exc.orig, "sqlstate", None) in _RIVALS
+
+
+def _translated(exc: DBAPIError) -> Exception:
+    """Tell a database that is away from a bug in what we asked of it."""
+    if exc.connection_invalidated:
+        return DatabaseUnavailableError()
+    if isinstance(exc.orig, sqlite3.OperationalError):
+        # "no such table" and the like are bugs; locked, full and unreadable are not.
+        return (
+            exc if exc.orig.sqlite_errorcode == sqlite3.SQLITE_ERROR else DatabaseUnavailableError()
+        )
+    if isinstance(exc, OperationalError | InterfaceError):
+        return DatabaseUnavailableError()
+    return exc

@@ -1,0 +1,17 @@
+"""All tables, so that one import knows the whole schema."""
+
+from app.db.models.api_key import ApiKeyRow
+from app.db.models.base import Base
+from app.db.models.budget import BudgetRow
+from app.db.models.job import IdempotencyKeyRow, JobEventRow, JobRow
+from app.db.models.user import UserRow
+
+__all__ = [
+    "ApiKeyRow",
+    "Base",
+    "BudgetRow",
+    "IdempotencyKeyRow",
+    "JobEventRow",
+    "JobRow",
+    "UserRow",
+]

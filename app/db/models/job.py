@@ -1,0 +1,100 @@
+"""Jobs, their event log and the idempotency keys that made them."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.models.base import Base
+
+
+class JobRow(Base):
+    """One row per accepted request; `lease_token` fences writers that lost their turn.
+
+    While `submitting`, and for ever after in `submit_unknown`, the token names the one attempt that
+    may have reached upstream; in flight it names the worker process that polls the job.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('pending', 'submitting', 'in_queue', 'in_progress',"
+            " 'completed', 'failed', 'cancelled', 'submit_unknown')",
+            name="state_known",
+        ),
+        CheckConstraint(
+            "(state = 'completed') = (output IS NOT NULL)", name="output_iff_completed"
+        ),
+        CheckConstraint("(state = 'failed') = (error IS NOT NULL)", name="error_iff_failed"),
+        CheckConstraint(
+            "(state IN ('completed', 'failed', 'cancelled')) = (finished_at IS NOT NULL)",
+            name="finished_iff_final",
+        ),
+        CheckConstraint(
+            "state NOT IN ('in_queue', 'in_progress', 'completed')"
+            " OR upstream_request_id IS NOT NULL",
+            name="followed_has_request_id",
+        ),
+        CheckConstraint(
+            "(state IN ('pending', 'in_queue', 'in_progress')) = (due_at IS NOT NULL)",
+            name="due_iff_work_left",
+        ),
+        Index(None, "user_id", "id"),
+        Index(None, "state", "due_at"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
+    model: Mapped[str]
+    schema_hash: Mapped[str]
+    input: Mapped[dict[str, Any]]
+    meta: Mapped[dict[str, str]] = mapped_column("metadata")
+    output_milliseconds: Mapped[int | None]
+
+    state: Mapped[str]
+    event_seq: Mapped[int]
+    attempts: Mapped[int]
+    upstream_request_id: Mapped[str | None] = mapped_column(index=True)
+    queue_position: Mapped[int | None]
+    output: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    cancel_requested_at: Mapped[datetime | None]
+    cancel_outcome: Mapped[str | None]
+
+    due_at: Mapped[datetime | None]
+    lease_token: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+
+    created_at: Mapped[datetime]
+    submitted_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobEventRow(Base):
+    """What happened to a job, numbered from 1 under the job's row lock; never changed."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    type: Mapped[str]
+    at: Mapped[datetime]
+    data: Mapped[dict[str, Any] | None]
+
+
+class IdempotencyKeyRow(Base):
+    """Which job a user's key made, and from which body, until the key expires."""
+
+    __tablename__ = "idempotency_keys"
+
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    # Checked at commit, since keys are claimed before their jobs are written.
+    job_id: Mapped[str] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE", deferrable=True, initially="DEFERRED"), index=True
+    )
+    fingerprint: Mapped[str]
+    expires_at: Mapped[datetime] = mapped_column(index=True)

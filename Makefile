@@ -1,0 +1,95 @@
+# A clone, this file and a Python of 3.11 or later are enough: every target makes what it needs.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS ?= 2
+
+# The first of these that is new enough; `make PYTHON=/path/to/python3 ...` overrides it.
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11, \
+	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
+
+# Without bytecode every process compiles every import again, which takes it four seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format openapi migration requirements
+
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## Make a video on this machine: gateway and sandbox, no account, no money
+	@$(BIN)/gateway demo
+
+test: check ## What CI runs: check, then every test on SQLite and on Postgres
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+check: $(READY) ## The static part: style, layers, dependencies, types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/deptry .
+	@$(BIN)/mypy
+
+format: $(READY) ## Put the code into shape, and mend what ruff can mend
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+openapi: $(READY) ## Write openapi/openapi.json anew
+	@$(BIN)/gateway openapi > openapi/openapi.json
+
+migration: $(READY) ## Write the migration that the models ask for: make migration m="add a column"
+	@test -n "$(m)" || { echo 'Say what it does: make migration m="add a column"'; exit 1; }
+	@$(BIN)/python -c "$$NEW_MIGRATION" "$(m)"
+	@$(BIN)/ruff format --quiet migrations
+
+requirements: ## Compile requirements/*.txt anew; with u=--upgrade to the newest versions
+	@$(USABLE_PYTHON)
+	@uv=$$(mktemp -d) && trap 'rm -rf "$$uv"' EXIT && \
+	$(PYTHON) -m venv "$$uv" && "$$uv/bin/pip" install -qq uv && \
+	"$$uv/bin/uv" $(COMPILE) --extra postgres --extra s3 --extra otel -o requirements/prod.txt && \
+	"$$uv/bin/uv" $(COMPILE) --all-extras --group dev -o requirements/dev.txt
+
+COMPILE = pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate $(u)
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(BIN)/pip --version >/dev/null 2>&1 || { $(USABLE_PYTHON) && \
+		echo "Making $(VENV) with $$($(PYTHON) --version)." && $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing what the lock names; the first time takes about a minute."
+	@$(BIN)/pip install -qq --no-compile --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install -qq --no-deps -e .
+	@touch $@
+
+# Debian keeps a part of venv in a package of its own.
+define USABLE_PYTHON
+if [ -z "$(PYTHON)" ]; then \
+	echo "No Python 3.11 or later was found: install one, or name it with make PYTHON=..."; exit 1; \
+elif ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	echo "$(PYTHON) is older than Python 3.11: name a later one with make PYTHON=..."; exit 1; \
+elif $(PYTHON) -c 'import ensurepip' 2>/dev/null; then :; \
+elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	echo "Installing python3-venv."; \
+	apt-get -qq update && apt-get -qq install -y python3-venv >/dev/null; \
+else \
+	echo "Python's venv module is incomplete: install the package python3-venv."; exit 1; \
+fi
+endef
+
+define NEW_MIGRATION
+import sys
+import tempfile
+
+from alembic import command
+from app.db import migrate
+
+with tempfile.TemporaryDirectory() as folder:
+    url = f"sqlite:///{folder}/schema.db"
+    migrate.upgrade(url)
+    config = migrate.configuration(migrate.synchronous(url))
+    config.set_main_option(
+        "file_template", "%%(year)d-%%(month).2d-%%(day).2d_%%(rev)s_%%(slug)s"
+    )
+    command.revision(config, sys.argv[1], autogenerate=True)
+endef
+export NEW_MIGRATION

@@ -1,0 +1,60 @@
+"""What can go wrong between the gateway and RunComfy, sorted by what may be done next.
+
+UpstreamError
+├── NotSentError         a submit that surely never left: may be repeated
+├── TryLaterError        a submit surely not accepted, or any failed read: may be repeated
+├── RefusedError         a plain no: final for a submit, and the same again if repeated
+└── OutcomeUnknownError  a submit that may have been accepted, and charged: never repeated
+"""
+
+from datetime import timedelta
+from typing import ClassVar
+
+_ACCOUNT_STATUSES = frozenset({401, 402})
+_ACCOUNT_CODES = frozenset({"400002", "400004"})
+
+
+class UpstreamError(Exception):
+    """`message` is one clean line, free of the token, of addresses and of the input."""
+
+    retryable: ClassVar[bool]
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        error_code: str | None = None,
+        retry_after: timedelta | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.error_code = error_code
+        self.retry_after = retry_after
+
+
+class NotSentError(UpstreamError):
+    retryable = True
+
+
+class TryLaterError(UpstreamError):
+    retryable = True
+
+
+class RefusedError(UpstreamError):
+    retryable = False
+
+    @property
+    def account_problem(self) -> bool:
+        """Whether the token or the balance is at fault, so that every other submit fails too."""
+        return self.status in _ACCOUNT_STATUSES or self.error_code in _ACCOUNT_CODES
+
+    @property
+    def record_unknown(self) -> bool:
+        """Whether a read asked for a request that RunComfy does not know, or no longer."""
+        return self.status == 404 or self.error_code == "404001"  # noqa: PLR2004
+
+
+class OutcomeUnknownError(UpstreamError):
+    retryable = False

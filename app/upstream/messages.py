@@ -1,0 +1,66 @@
+"""RunComfy's words made fit to show and to log."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+LONGEST = 500
+# Shorter values of an input ("720p", "true") are ordinary words of a useful message.
+_SHORTEST_HIDDEN = 8
+_DEEPEST = 4
+_KEYS = ("error_message", "message", "error", "detail", "msg")
+_ADDRESS = re.compile(r"\b(?:https?://|data:)\S+", re.IGNORECASE)
+
+
+def said(body: Any) -> str:
+    """Find the sentence in an error of any known shape; nothing else of it is ever repeated."""
+    for _ in range(_DEEPEST):
+        if not isinstance(body, dict):
+            break
+        body = next(filter(None, map(body.get, _KEYS)), None)
+    if isinstance(body, list):
+        return "; ".join(filter(None, map(_located, body[:5])))
+    return body if isinstance(body, str) else ""
+
+
+def clean(text: str, *, hidden: Iterable[str] = ()) -> str:
+    """Make one short line without addresses, which may be signed, and without `hidden`."""
+    line = _one_line(text)
+    for value in hidden:
+        # A longer value cannot occur in it, so a 60 MB data URI costs nothing here.
+        if len(value) <= len(text) and (secret := _one_line(value)):
+            line = line.replace(secret, "[hidden]")
+    return _ADDRESS.sub("[address]", line)[:LONGEST]
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Walk the texts of an input that an error must not repeat."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str(text) if len(text) >= _SHORTEST_HIDDEN:
+                yield text
+            case dict(entries):
+                waiting.extend(entries.values())
+            case list(items):
+                waiting.extend(items)
+            case _:
+                pass
+
+
+def _located(item: Any) -> str:
+    """Read one entry of FastAPI's `detail`: where, and what is wrong there."""
+    if not isinstance(item, dict):
+        return item if isinstance(item, str) else ""
+    where, sentence = item.get("loc"), item.get("msg")
+    if not isinstance(sentence, str):
+        return ""
+    path = ".".join(map(str, where[1:])) if isinstance(where, list) else ""
+    return f"{path}: {sentence}" if path else sentence
+
+
+def _one_line(text: str) -> str:
+    # Away go controls, direction marks, and halves of surrogate pairs, which no database takes.
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else " " for each in text)
+    return " ".join(text.split())

@@ -1,0 +1,205 @@
+"""RunComfy's bodies as records: every known variant is read, and none is believed blindly.
+
+Pure functions of parsed JSON. What cannot be read raises TryLaterError: all of these are answers to
+calls that may be repeated.
+"""
+
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Any, TypeAlias
+
+from app.upstream.errors import TryLaterError
+from app.upstream.messages import clean, said
+
+
+class RemoteState(StrEnum):
+    IN_QUEUE = "in_queue"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"  # ended, well or badly: only the result tells
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class CancelOutcome(StrEnum):
+    CANCELLED = "cancelled"
+    CANCELLATION_REQUESTED = "cancellation_requested"
+    NOT_CANCELLABLE = "not_cancellable"
+
+
+RemoteOutput: TypeAlias = dict[str, str | list[str]]
+"""Addresses under RunComfy's own keys: `video`, `videos`, `image`, `images`, `audio`, `audios`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStatus:
+    state: RemoteState
+    queue_position: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteError:
+    type: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteResult:
+    """`output` is there exactly when it SUCCEEDED, `error` exactly when it FAILED."""
+
+    state: RemoteState
+    output: RemoteOutput | None
+    error: RemoteError | None
+    cost_usd: Decimal | None
+
+
+def decode(raw: bytes) -> Any:
+    """Parse JSON, or give None for anything else: a CDN answers in HTML when it likes."""
+    try:
+        return json.loads(raw, parse_float=Decimal)  # costs stay exact
+    except (ValueError, RecursionError):
+        return None
+
+
+def parse_request_id(body: Any) -> str | None:
+    request_id = body.get("request_id") if isinstance(body, dict) else None
+    if isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id):
+        return request_id
+    return None
+
+
+def parse_error_code(body: Any) -> str | None:
+    """Find the code that makes an answer an error, even under HTTP 200."""
+    code = body.get("error_code") if isinstance(body, dict) else None
+    if isinstance(code, bool) or not isinstance(code, int | str):
+        return None
+    word = clean(str(code))[:64]
+    return word if word.strip("0") else None  # elsewhere a zero is the code of success
+
+
+def parse_status(body: Any) -> RemoteStatus:
+    state = _state(body)
+    position = body.get("queue_position")
+    valid = type(position) is int and 0 <= position <= _HIGHEST_POSITION
+    return RemoteStatus(state=state, queue_position=position if valid else None)
+
+
+def parse_result(body: Any, *, hidden: Collection[str] = ()) -> RemoteResult:
+    """Read how a job ended; a success that names no output is a failure.
+
+    `hidden` must not show in the error's message.
+    """
+    state = _state(body)
+    output = _output(body.get("output"))
+    error = body.get("error")
+    if state is RemoteState.COMPLETED:
+        state = RemoteState.SUCCEEDED if output or not error else RemoteState.FAILED
+    if state is RemoteState.SUCCEEDED and not output:
+        state = RemoteState.FAILED
+        error = error or {"type": "no_output", "message": "RunComfy reported success, but no file."}
+    return RemoteResult(
+        state=state,
+        output=output if state is RemoteState.SUCCEEDED else None,
+        error=_error(error, hidden=hidden) if state is RemoteState.FAILED else None,
+        cost_usd=_money(body.get("cost")),
+    )
+
+
+def parse_cancel(body: Any) -> CancelOutcome:
+    """Decide by `outcome`; the status beside it may say `completed` of a job just cancelled."""
+    outcome, status = (_word(_object(body).get(key)) for key in ("outcome", "status"))
+    if not outcome and status.startswith("cancel"):
+        outcome = status
+    if outcome in _CANCELLED:
+        return CancelOutcome.CANCELLED
+    if outcome.startswith("cancel"):
+        return CancelOutcome.CANCELLATION_REQUESTED
+    if outcome == CancelOutcome.NOT_CANCELLABLE:
+        return CancelOutcome.NOT_CANCELLABLE
+    raise TryLaterError("RunComfy did not say what became of the cancel.")
+
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_HIGHEST_POSITION = 1_000_000_000  # what any integer column holds
+_HIGHEST_COST = 1_000_000
+_CANCELLED = frozenset({"cancelled", "canceled"})
+_STATES = {str(state): state for state in RemoteState} | {"canceled": RemoteState.CANCELLED}
+_ADDRESS = re.compile(r"https?://[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,8192}", re.IGNORECASE)
+_OUTPUT_KEYS = ("video", "videos", "image", "images", "audio", "audios")
+_IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp"})
+_AUDIOS = frozenset({".mp3", ".wav", ".flac", ".ogg", ".m4a", ".aac", ".opus"})
+
+
+def _object(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise TryLaterError("RunComfy's answer is not a JSON object.")
+    return body
+
+
+def _word(value: Any) -> str:
+    return value.strip().lower() if isinstance(value, str) else ""
+
+
+def _state(body: Any) -> RemoteState:
+    word = _word(_object(body).get("status"))
+    if not word:
+        raise TryLaterError("RunComfy's answer names no status.")
+    return _STATES.get(word, RemoteState.IN_PROGRESS)
+
+
+def _error(error: Any, *, hidden: Collection[str]) -> RemoteError:
+    kind = error.get("type") if isinstance(error, dict) else None
+    return RemoteError(
+        type=clean(kind, hidden=hidden)[:64] or None if isinstance(kind, str) else None,
+        message=clean(said(error), hidden=hidden) or "RunComfy gave no reason.",
+    )
+
+
+def _money(value: Any) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    try:
+        amount = Decimal(str(value))
+        return round(amount, 6) if 0 <= amount < _HIGHEST_COST else None
+    except (ArithmeticError, ValueError):
+        return None
+
+
+def _output(output: Any) -> RemoteOutput | None:
+    named = output if isinstance(output, dict) else {}
+    found = {key: urls for key in _OUTPUT_KEYS if (urls := _addresses(named.get(key)))}
+    return found or _by_kind(_addresses(output))
+
+
+def _addresses(value: Any) -> str | list[str] | None:
+    if isinstance(value, list):
+        return [url for item in value if (url := _address(item))]
+    return _address(value)
+
+
+def _address(value: Any) -> str | None:
+    if isinstance(value, dict):
+        value = value.get("url")
+    return value if isinstance(value, str) and _ADDRESS.fullmatch(value) else None
+
+
+def _by_kind(found: str | list[str] | None) -> RemoteOutput | None:
+    """File bare addresses under the keys that their endings suggest."""
+    if isinstance(found, str):
+        return {_kind(found): found}
+    filed: dict[str, list[str]] = {}
+    for url in found or ():
+        filed.setdefault(f"{_kind(url)}s", []).append(url)
+    return dict(filed) or None
+
+
+def _kind(url: str) -> str:
+    ending = PurePosixPath(re.split(r"[?#]", url, maxsplit=1)[0]).suffix.lower()
+    if ending in _IMAGES:
+        return "image"
+    return "audio" if ending in _AUDIOS else "video"

@@ -1,0 +1,214 @@
+"""The only HTTP to RunComfy: four calls, each sent at most once, each failure sorted."""
+# ruff: noqa: ASYNC109 - a call's timeout is the caller's to choose; asyncio.timeout keeps it
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from itertools import chain
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from pydantic import SecretStr
+
+from app.core.errors import ConfigurationError
+from app.upstream.errors import (
+    NotSentError,
+    OutcomeUnknownError,
+    RefusedError,
+    TryLaterError,
+    UpstreamError,
+)
+from app.upstream.messages import clean, strings
+from app.upstream.sorting import Answer, accepted_request_id, readable_body, retry_after
+from app.upstream.wire import (
+    CancelOutcome,
+    RemoteResult,
+    RemoteStatus,
+    decode,
+    parse_cancel,
+    parse_result,
+    parse_status,
+)
+
+_LONGEST_ANSWER = 8 * 2**20
+_PIECE = 2**16
+_NEVER_CONNECTED = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+)
+
+
+class UpstreamClient:
+    """Every `timeout` covers a whole call, from the wait for a connection to the last byte.
+
+    Submits have errors of their own; all else may be repeated and raises TryLaterError, or
+    RefusedError where the same call would be refused again.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        token: SecretStr,
+        submits: httpx.AsyncClient,
+        reads: httpx.AsyncClient,
+        submit_retry_statuses: frozenset[int] = frozenset({429}),
+    ) -> None:
+        """Take two clients, so that submits never wait behind reads.
+
+        `submits` must not reuse connections idle beyond a few seconds: one that RunComfy is just
+        closing would look like a lost answer.
+        """
+        if not _fits_a_header(token.get_secret_value()):
+            raise ConfigurationError("RUNCOMFY_API_TOKEN must be visible ASCII, and not empty.")
+        self._base_url = base_url.rstrip("/")
+        self._token = token
+        self._submits = submits
+        self._reads = reads
+        self._submit_retry_statuses = submit_retry_statuses
+
+    async def submit(self, model_id: str, body: Mapping[str, Any], *, timeout: timedelta) -> str:
+        """Send a job and give its request id.
+
+        Raises NotSentError, TryLaterError, RefusedError or OutcomeUnknownError, and no other.
+        """
+        request = self._submission(model_id, body, timeout=timeout)
+        answer = await _exchange(
+            self._submits, request, timeout=timeout, unsent=NotSentError, lost=OutcomeUnknownError
+        )
+        return accepted_request_id(
+            answer,
+            retry_statuses=self._submit_retry_statuses,
+            hidden=chain(self._secrets(), strings(dict(body))),
+        )
+
+    async def status(self, request_id: str, *, timeout: timedelta) -> RemoteStatus:
+        return parse_status(await self._ask("GET", request_id, "status", timeout=timeout))
+
+    async def result(self, request_id: str, *, timeout: timedelta) -> RemoteResult:
+        body = await self._ask("GET", request_id, "result", timeout=timeout, include_cost="true")
+        return parse_result(body, hidden=self._secrets())
+
+    async def cancel(self, request_id: str, *, timeout: timedelta) -> CancelOutcome:
+        return parse_cancel(await self._ask("POST", request_id, "cancel", timeout=timeout))
+
+    def _submission(
+        self, model_id: str, body: Mapping[str, Any], *, timeout: timedelta
+    ) -> httpx.Request:
+        try:
+            content = json.dumps(dict(body), allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise RefusedError("The input cannot be written as JSON.") from exc
+        return self._request(
+            self._submits,
+            "POST",
+            ("models", *model_id.split("/")),
+            timeout=timeout,
+            headers={"Content-Type": "application/json", "Content-Length": str(len(content))},
+            content=_once(content),
+        )
+
+    async def _ask(
+        self, method: str, request_id: str, call: str, *, timeout: timedelta, **params: str
+    ) -> dict[str, Any]:
+        """Make a call that may be repeated, whatever becomes of it."""
+        request = self._request(
+            self._reads,
+            method,
+            ("requests", request_id, call),
+            timeout=timeout,
+            headers={},
+            params=params,
+        )
+        answer = await _exchange(
+            self._reads, request, timeout=timeout, unsent=TryLaterError, lost=TryLaterError
+        )
+        return readable_body(answer, hidden=self._secrets())
+
+    def _request(
+        self,
+        client: httpx.AsyncClient,
+        method: str,
+        segments: tuple[str, ...],
+        *,
+        timeout: timedelta,
+        headers: dict[str, str],
+        **kwargs: Any,
+    ) -> httpx.Request:
+        if not {"", ".", ".."}.isdisjoint(segments):
+            raise RefusedError("The id is not a path of names.")
+        whole = timeout.total_seconds()
+        try:
+            path = "/".join(quote(segment, safe="") for segment in segments)
+            return client.build_request(
+                method,
+                f"{self._base_url}/v1/{path}",
+                headers={"Authorization": f"Bearer {self._token.get_secret_value()}"} | headers,
+                # Getting a connection has half the time: so it never ends with the whole of it,
+                # which would leave open whether something was sent.
+                timeout=httpx.Timeout(whole, connect=whole / 2, pool=whole / 2),
+                **kwargs,
+            )
+        except (ValueError, httpx.InvalidURL) as exc:
+            raise RefusedError("The id cannot be put into an address.") from exc
+
+    def _secrets(self) -> tuple[str, ...]:
+        return (self._token.get_secret_value(),)
+
+
+async def _exchange(
+    client: httpx.AsyncClient,
+    request: httpx.Request,
+    *,
+    timeout: timedelta,
+    unsent: type[UpstreamError],
+    lost: type[UpstreamError],
+) -> Answer:
+    """Send once and read the whole answer; raise `unsent` or `lost`, and no other."""
+    if client.is_closed:
+        raise unsent("The gateway is shutting down.")
+    try:
+        async with asyncio.timeout(timeout.total_seconds()):
+            try:
+                response = await client.send(request, stream=True)
+            except _NEVER_CONNECTED as exc:
+                raise unsent(clean(f"RunComfy cannot be reached: {exc}")) from exc
+            return await _read(response)
+    except UpstreamError:
+        raise
+    except Exception as exc:  # the answer is lost, whatever broke
+        raise lost(f"RunComfy's answer was lost ({type(exc).__name__}).") from exc
+
+
+async def _read(response: httpx.Response) -> Answer:
+    try:
+        raw = bytearray()
+        # Raw, so that nothing unpacks a bomb; we asked for no encoding, and parse none.
+        async for piece in response.aiter_raw():
+            raw += piece
+            if len(raw) > _LONGEST_ANSWER:
+                raw.clear()
+                break
+    finally:
+        await response.aclose()
+    return Answer(
+        status=response.status_code,
+        body=decode(bytes(raw)),
+        retry_after=retry_after(
+            response.headers.get("Retry-After"), date=response.headers.get("Date")
+        ),
+    )
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    """Give a body piece by piece: large ones block nothing, and no layer could send it twice."""
+    for start in range(0, len(content), _PIECE):
+        yield content[start : start + _PIECE]
+
+
+def _fits_a_header(token: str) -> bool:
+    return bool(token) and all("!" <= character <= "~" for character in token)

@@ -1,0 +1,408 @@
+"""A submit costs money: over a real socket, what each failure means and that nothing is resent."""
+# ruff: noqa: ASYNC109 - handed on to the client
+
+import asyncio
+import gzip
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from app.upstream.client import UpstreamClient
+from app.upstream.errors import (
+    NotSentError,
+    OutcomeUnknownError,
+    RefusedError,
+    TryLaterError,
+    UpstreamError,
+)
+from tests.support.upstream import LONG, MODEL, SOON, TOKEN, upstream
+from tests.support.wire_server import (
+    Line,
+    Script,
+    answer,
+    answers,
+    full_backlog,
+    refused_port,
+    wire_server,
+)
+
+BODY: dict[str, Any] = {"prompt": "the camera drifts forward", "duration": 5}
+ACCEPTED = answer(200, {"request_id": "req-1", "status_url": "https://upstream.invalid/status"})
+
+
+async def failed(client: UpstreamClient, timeout: timedelta = LONG) -> UpstreamError:
+    with pytest.raises(UpstreamError) as caught:
+        await client.submit(MODEL, BODY, timeout=timeout)
+    return caught.value
+
+
+async def failed_by(*scripts: Script, sent: int, timeout: timedelta = LONG) -> UpstreamError:
+    """Submit once to that server and give the error, when just `sent` requests came whole."""
+    async with wire_server(*scripts) as server, upstream(server.url) as client:
+        error = await failed(client, timeout)
+        assert len(server.received) == sent
+        assert server.connections == 1
+    return error
+
+
+async def test_an_accepted_submit_gives_its_request_id() -> None:
+    async with wire_server(answers(ACCEPTED)) as server, upstream(server.url) as client:
+        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+    (received,) = server.received
+    assert (received.method, received.target) == ("POST", f"/v1/models/{MODEL}")
+    assert received.body == b'{"prompt": "the camera drifts forward", "duration": 5}'
+    assert received.headers["authorization"] == f"Bearer {TOKEN}"
+    assert received.headers["content-type"] == "application/json"
+    assert received.headers["accept-encoding"] == "identity"
+    assert "transfer-encoding" not in received.headers
+
+
+async def test_a_body_of_many_megabytes_arrives_whole() -> None:
+    async with wire_server(answers(ACCEPTED)) as server, upstream(server.url) as client:
+        await client.submit(MODEL, {"image": "x" * 3_000_000}, timeout=LONG)
+    assert len(server.received[0].body) == 3_000_000 + len('{"image": ""}')
+
+
+async def test_a_refused_port_is_surely_not_sent() -> None:
+    with refused_port() as url:
+        async with upstream(url) as client:
+            assert type(await failed(client)) is NotSentError
+
+
+async def test_an_unknown_host_is_surely_not_sent() -> None:
+    async with upstream("http://no-such-host.invalid") as client:
+        assert type(await failed(client)) is NotSentError
+
+
+async def test_a_connect_time_out_is_surely_not_sent() -> None:
+    with full_backlog() as url:
+        async with upstream(url) as client:
+            assert type(await failed(client, SOON)) is NotSentError
+
+
+async def test_a_pool_time_out_is_surely_not_sent() -> None:
+    arrived = asyncio.Event()
+
+    async def busy(line: Line) -> None:
+        await line.request()
+        arrived.set()
+        await line.wait_for_the_other_end()
+
+    async with wire_server(busy) as server, upstream(server.url, connections=1) as client:
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(failed(client, SOON))
+            await arrived.wait()
+            assert type(await failed(client, SOON)) is NotSentError
+        assert type(first.result()) is OutcomeUnknownError
+        assert len(server.received) == 1
+
+
+async def test_a_broken_tls_handshake_is_surely_not_sent() -> None:
+    async def garbage(line: Line) -> None:
+        await line.send(b"this is no TLS\r\n" * 8)
+
+    async with (
+        wire_server(garbage) as server,
+        upstream(server.url.replace("http:", "https:")) as client,
+    ):
+        assert type(await failed(client)) is NotSentError
+
+
+async def test_a_closed_client_is_surely_not_sent() -> None:
+    async with wire_server(answers(ACCEPTED)) as server:
+        async with upstream(server.url) as client:
+            pass
+        assert type(await failed(client)) is NotSentError
+        assert server.connections == 0
+
+
+async def test_a_reset_before_the_body_was_read_leaves_it_unknown() -> None:
+    async def script(line: Line) -> None:
+        await line.head()
+        line.reset()
+
+    assert type(await failed_by(script, sent=0)) is OutcomeUnknownError
+
+
+async def test_a_reset_after_the_body_leaves_it_unknown_and_is_not_resent() -> None:
+    async def script(line: Line) -> None:
+        await line.request()
+        line.reset()
+
+    assert type(await failed_by(script, sent=1)) is OutcomeUnknownError
+
+
+async def test_a_close_after_the_body_leaves_it_unknown_and_is_not_resent() -> None:
+    async def script(line: Line) -> None:
+        await line.request()
+
+    assert type(await failed_by(script, sent=1)) is OutcomeUnknownError
+
+
+@pytest.mark.parametrize("length", [5, len(ACCEPTED) - 40, len(ACCEPTED) - 1])
+async def test_half_an_answer_leaves_it_unknown(length: int) -> None:
+    async def script(line: Line) -> None:
+        await line.request()
+        await line.send(ACCEPTED[:length])
+
+    assert type(await failed_by(script, sent=1)) is OutcomeUnknownError
+
+
+async def test_half_an_answer_without_a_length_leaves_it_unknown() -> None:
+    async def script(line: Line) -> None:
+        await line.request()
+        await line.send(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"request_id": "req')
+
+    assert type(await failed_by(script, sent=1)) is OutcomeUnknownError
+
+
+async def test_half_an_answer_and_a_reset_leave_it_unknown() -> None:
+    async def script(line: Line) -> None:
+        await line.request()
+        await line.send(ACCEPTED[:-5])
+        line.reset()
+
+    assert type(await failed_by(script, sent=1)) is OutcomeUnknownError
+
+
+@pytest.mark.parametrize("length", [0, len(ACCEPTED) - 5])
+async def test_an_answer_that_takes_too_long_leaves_it_unknown(length: int) -> None:
+    async def script(line: Line) -> None:
+        await line.request()
+        await line.send(ACCEPTED[:length])
+        await line.wait_for_the_other_end()
+
+    assert type(await failed_by(script, sent=1, timeout=SOON)) is OutcomeUnknownError
+
+
+async def test_an_answer_in_drops_is_bound_by_the_whole_time() -> None:
+    async def script(line: Line) -> None:
+        await line.request()
+        for byte in ACCEPTED:
+            await line.send(bytes([byte]))
+            await asyncio.sleep(0.05)  # noqa: TID251 - the pace of a real server
+
+    assert type(await failed_by(script, sent=1, timeout=SOON)) is OutcomeUnknownError
+
+
+async def test_a_server_that_stops_reading_is_bound_by_the_whole_time() -> None:
+    given_up = asyncio.Event()
+
+    async def script(line: Line) -> None:
+        await line.head()
+        await given_up.wait()
+
+    async with wire_server(script) as server, upstream(server.url) as client:
+        with pytest.raises(OutcomeUnknownError):
+            await client.submit(MODEL, {"image": "x" * 20_000_000}, timeout=SOON)
+        given_up.set()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(answer(500, {"error_message": "oh"}), id="500"),
+        pytest.param(answer(502, raw=b"<html>Bad Gateway</html>"), id="502 in HTML"),
+        pytest.param(answer(504, raw=b""), id="504"),
+        pytest.param(answer(408, {"message": "slow"}), id="408"),
+        pytest.param(answer(200, raw=b"<html>all is well</html>"), id="200 in HTML"),
+        pytest.param(answer(200, raw=b""), id="200 empty"),
+        pytest.param(answer(200, {"status": "in_queue"}), id="200 without an id"),
+        pytest.param(answer(200, {"request_id": "../../me"}), id="200 with no such id"),
+        pytest.param(answer(200, {"request_id": None}), id="200 with a null id"),
+        pytest.param(answer(200, ["req-1"]), id="200 with a list"),
+        pytest.param(answer(200, {"error_code": 500001}), id="200 that speaks of a 500"),
+        pytest.param(answer(200, {"error_code": 0}), id="200 with code zero"),
+        pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", id="204"),
+        pytest.param(b"220 smtp ready\r\n\r\n", id="not HTTP"),
+        pytest.param(
+            answer(200, raw=b'{"request_id": "req-1"}' + b" " * 2**23), id="more than 8 MiB"
+        ),
+        pytest.param(
+            answer(200, raw=gzip.compress(b" " * 10**8), Content_Encoding="gzip"), id="a gzip bomb"
+        ),
+    ],
+)
+async def test_an_answer_that_settles_nothing_leaves_it_unknown(data: bytes) -> None:
+    assert type(await failed_by(answers(data), sent=1)) is OutcomeUnknownError
+
+
+async def test_a_redirect_is_not_followed_and_leaves_it_unknown() -> None:
+    async with wire_server(answers(ACCEPTED)) as elsewhere:
+        moved = answer(307, {}, Location=f"{elsewhere.url}/v1/models/{MODEL}")
+        assert type(await failed_by(answers(moved), sent=1)) is OutcomeUnknownError
+        assert elsewhere.connections == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(answer(200, {"request_id": "req-1", "error_code": 500001}), id="a code"),
+        pytest.param(answer(429, {"request_id": "req-1"}), id="a 429"),
+        pytest.param(answer(500, {"request_id": "req-1"}), id="a 500"),
+        pytest.param(answer(202, {"request_id": "req-1", "error_code": None}), id="a 202"),
+    ],
+)
+async def test_a_request_id_means_accepted_also_beside(data: bytes) -> None:
+    async with wire_server(answers(data)) as server, upstream(server.url) as client:
+        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, 400001), (401, None), (402, None), (403, 403001), (404, 404001)]
+)
+async def test_a_4xx_is_refused_with_its_words(status: int, code: int | None) -> None:
+    body = {"error_code": code, "error_message": "no", "request_id": "of-the-exchange"}
+    error = await failed_by(answers(answer(status, body)), sent=1)
+    assert type(error) is RefusedError
+    assert (error.message, error.status) == ("no", status)
+    assert error.error_code == (str(code) if code else None)
+
+
+async def test_a_422_names_the_field() -> None:
+    detail = [{"loc": ["body", "duration"], "msg": "at most 12", "type": "le", "input": "secret"}]
+    error = await failed_by(answers(answer(422, {"detail": detail})), sent=1)
+    assert type(error) is RefusedError
+    assert error.message == "duration: at most 12"
+
+
+@pytest.mark.parametrize("code", [400002, "400002", 400004, "400004"])
+async def test_an_error_code_under_200_is_a_refusal(code: int | str) -> None:
+    error = await failed_by(answers(answer(200, {"error_code": code, "message": "no"})), sent=1)
+    assert isinstance(error, RefusedError)
+    assert (error.status, error.error_code, error.account_problem) == (200, str(code), True)
+
+
+async def test_an_unheard_of_error_code_under_200_is_a_refusal() -> None:
+    error = await failed_by(answers(answer(200, {"error_code": "NSFW"})), sent=1)
+    assert isinstance(error, RefusedError)
+    assert (error.error_code, error.account_problem) == ("NSFW", False)
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({}, None),
+        ({"Retry_After": "7"}, timedelta(seconds=7)),
+        ({"Retry_After": "-7"}, None),
+        ({"Retry_After": "soon"}, None),
+        ({"Retry_After": "999999"}, timedelta(hours=1)),
+        ({"Retry_After": "9" * 5000}, None),
+        (
+            {
+                "Date": "Sun, 22 Nov 2026 10:00:00 GMT",
+                "Retry_After": "Sun, 22 Nov 2026 10:00:30 GMT",
+            },
+            timedelta(seconds=30),
+        ),
+        (
+            {
+                "Date": "Sun, 22 Nov 2026 10:00:00 GMT",
+                "Retry_After": "Sat, 21 Nov 2026 10:00:00 GMT",
+            },
+            timedelta(),
+        ),
+        ({"Retry_After": "Sun, 22 Nov 2026 10:00:30 GMT"}, None),
+    ],
+)
+async def test_a_429_without_an_id_may_be_tried_later(
+    headers: dict[str, Any], wait: timedelta | None
+) -> None:
+    data = answer(429, {"error_message": "slow down"}, **headers)
+    error = await failed_by(answers(data), sent=1)
+    assert type(error) is TryLaterError
+    assert (error.message, error.status, error.retry_after) == ("slow down", 429, wait)
+
+
+async def test_the_operator_says_which_statuses_mean_not_accepted() -> None:
+    statuses = frozenset({503})
+    script = answers(answer(503), answer(429), answer(503, {"request_id": "req-1"}))
+    async with (
+        wire_server(script) as server,
+        upstream(server.url, submit_retry_statuses=statuses) as client,
+    ):
+        assert type(await failed(client)) is TryLaterError
+        assert type(await failed(client)) is OutcomeUnknownError
+        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+
+
+async def test_a_kept_connection_carries_the_next_submit() -> None:
+    async with wire_server(answers(ACCEPTED, ACCEPTED)) as server, upstream(server.url) as client:
+        for _ in range(2):
+            await client.submit(MODEL, BODY, timeout=LONG)
+        assert (server.connections, len(server.received)) == (1, 2)
+
+
+async def test_a_connection_closed_while_idle_is_replaced() -> None:
+    gone = asyncio.Event()
+
+    async def once(line: Line) -> None:
+        await line.request()
+        await line.send(ACCEPTED)
+        line.hang_up()
+        gone.set()
+
+    async with wire_server(once) as server, upstream(server.url) as client:
+        for _ in range(3):
+            assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+            await gone.wait()  # and at once the next: our loop has not heard of it yet
+            gone.clear()
+        assert (server.connections, len(server.received)) == (3, 3)
+
+
+async def test_a_connection_closed_under_the_next_submit_leaves_it_unknown() -> None:
+    async def script(line: Line) -> None:
+        await line.request()
+        await line.send(ACCEPTED)
+        await line.request()
+        line.reset()
+
+    async with wire_server(script) as server, upstream(server.url) as client:
+        await client.submit(MODEL, BODY, timeout=LONG)
+        assert type(await failed(client)) is OutcomeUnknownError
+        assert (server.connections, len(server.received)) == (1, 2)
+
+
+async def test_a_cancelled_submit_passes_the_cancellation_on() -> None:
+    async def busy(line: Line) -> None:
+        await line.request()
+        await line.wait_for_the_other_end()
+
+    async with wire_server(busy) as server, upstream(server.url) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await client.submit(MODEL, BODY, timeout=LONG)
+
+
+@pytest.mark.parametrize("model", ["", "/", "a//b", "a/../b", "a/.", "/a/b", "a/b/", "a/\ud800"])
+async def test_a_model_id_that_is_no_path_is_refused_unsent(model: str) -> None:
+    async with wire_server(answers(ACCEPTED)) as server, upstream(server.url) as client:
+        with pytest.raises(RefusedError):
+            await client.submit(model, BODY, timeout=LONG)
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "target"),
+    [
+        ("a/b-c_d.e~/V1", "/v1/models/a/b-c_d.e~/V1"),
+        ("a/b?c#d", "/v1/models/a/b%3Fc%23d"),
+        ("a/%2F/b c", "/v1/models/a/%252F/b%20c"),
+        ("a/%2e%2e/b", "/v1/models/a/%252e%252e/b"),
+        ("a/é\r\n", "/v1/models/a/%C3%A9%0D%0A"),
+        ("a\\b/c", "/v1/models/a%5Cb/c"),
+    ],
+)
+async def test_a_model_id_goes_as_segments_with_the_rest_quoted(model: str, target: str) -> None:
+    async with wire_server(answers(ACCEPTED)) as server, upstream(server.url) as client:
+        await client.submit(model, BODY, timeout=LONG)
+    assert server.received[0].target == target
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}])
+async def test_an_input_that_is_no_json_is_refused_unsent(value: Any) -> None:
+    async with wire_server(answers(ACCEPTED)) as server, upstream(server.url) as client:
+        with pytest.raises(RefusedError):
+            await client.submit(MODEL, {"a": value}, timeout=LONG)
+        assert server.connections == 0

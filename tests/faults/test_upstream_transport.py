@@ -1,0 +1,161 @@
+"""The transport below the upstream client: it tells the truth, keeps nothing and closes well."""
+
+import gc
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+from aiohttp.client_reqrep import ConnectionKey
+from pydantic import SecretStr
+from yarl import URL
+
+from app.net.clients import tell_when_it_failed, trusted
+from app.upstream.client import UpstreamClient
+from app.upstream.errors import NotSentError, OutcomeUnknownError, TryLaterError
+from tests.support.upstream import LONG, MODEL
+from tests.support.wire_server import answer, answers, wire_server
+
+NOT_SENT_BY_HTTPX = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+)
+NOT_SENT_BY_AIOHTTP = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+def client() -> httpx.AsyncClient:
+    return trusted(timeout=LONG, connections=2, keepalive=timedelta(seconds=2))
+
+
+def below(base: type[BaseException]) -> Iterator[type[BaseException]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from below(kind)
+
+
+def is_public(kind: type[BaseException], module: str) -> bool:
+    return kind.__module__.split(".")[0] == module and not kind.__name__.startswith("_")
+
+
+def httpx_errors() -> list[type[BaseException]]:
+    everything = {*below(Exception)}
+    return sorted((kind for kind in everything if is_public(kind, "httpx")), key=str)
+
+
+def aiohttp_errors() -> list[type[BaseException]]:
+    everything = {*below(aiohttp.ClientError), aiohttp.ClientError, TimeoutError, OSError}
+    return sorted((kind for kind in everything if issubclass(kind, Exception)), key=str)
+
+
+def made(kind: type[BaseException]) -> BaseException:
+    """Make an exception without caring for what its constructor wants."""
+    error = kind.__new__(kind)
+    error.args = ("oh",)
+    for name, value in {
+        "_conn_key": ConnectionKey(
+            host="x",
+            port=80,
+            is_ssl=False,
+            ssl=True,
+            proxy=None,
+            proxy_auth=None,
+            proxy_headers_hash=None,
+        ),
+        "_os_error": OSError(1, "oh"),
+        "_certificate_error": OSError(1, "oh"),
+        "_url": URL("http://x"),
+        "_description": None,
+        "request_info": aiohttp.RequestInfo(URL("http://x"), "POST", None, URL("http://x")),  # type: ignore[arg-type]
+        "status": 400,
+        "message": "oh",
+        "_path": "/x",
+    }.items():
+        error.__dict__[name] = value
+    return error
+
+
+class Failing(httpx.AsyncBaseTransport):
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        raise self.error
+
+
+@pytest.mark.parametrize("kind", [*httpx_errors(), *aiohttp_errors(), ValueError, RuntimeError])
+async def test_no_error_of_the_transport_escapes_unsorted(kind: type[BaseException]) -> None:
+    async with httpx.AsyncClient(transport=Failing(made(kind)), trust_env=False) as failing:
+        upstream = UpstreamClient(
+            base_url="http://x", token=SecretStr("t"), submits=failing, reads=failing
+        )
+        expected = NotSentError if issubclass(kind, NOT_SENT_BY_HTTPX) else OutcomeUnknownError
+        with pytest.raises(expected):
+            await upstream.submit(MODEL, {}, timeout=LONG)
+        with pytest.raises(TryLaterError):
+            await upstream.status("req-1", timeout=LONG)
+
+
+@pytest.mark.parametrize("kind", aiohttp_errors())
+async def test_only_aiohttps_connect_errors_become_httpxs(kind: type[BaseException]) -> None:
+    async def fail(_: aiohttp.ClientRequest) -> aiohttp.ClientResponse:
+        raise made(kind)
+
+    request: Any = aiohttp.ClientRequest("GET", URL("http://x"))
+    with pytest.raises(httpx.TransportError) as caught:
+        await tell_when_it_failed(request, fail)
+    assert isinstance(caught.value, NOT_SENT_BY_HTTPX) == issubclass(kind, NOT_SENT_BY_AIOHTTP)
+
+
+def test_the_walk_sees_the_errors_that_matter() -> None:
+    assert {httpx.ReadError, httpx.InvalidURL, httpx.StreamConsumed} <= {*httpx_errors()}
+    assert {aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError} <= {*aiohttp_errors()}
+
+
+async def test_no_cookie_is_kept() -> None:
+    data = answer(200, {}, Set_Cookie="session=1; Path=/")
+    async with wire_server(answers(data, data)) as server, client() as http:
+        for _ in range(2):  # by name: aiohttp never keeps the cookies of a bare address
+            await http.get(server.url.replace("127.0.0.1", "localhost"))
+    assert [each.headers.get("cookie") for each in server.received] == [None, None]
+    assert not http.cookies
+
+
+async def test_the_environment_has_no_say(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    netrc = tmp_path_factory.mktemp("home") / ".netrc"
+    netrc.write_text("default login someone password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with wire_server(answers(answer(200))) as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        async with wire_server(answers(answer(200))) as server, client() as http:
+            await http.get(server.url)
+        assert proxy.connections == 0
+    assert "authorization" not in server.received[0].headers
+
+
+async def test_a_connection_idle_for_too_long_is_not_used_again() -> None:
+    data = answer(200)
+    http = trusted(timeout=LONG, connections=2, keepalive=timedelta())
+    async with wire_server(answers(data, data)) as server, http:
+        for _ in range(2):
+            await http.get(server.url)
+        assert (server.connections, len(server.received)) == (2, 2)
+
+
+def test_a_client_may_be_made_outside_a_loop() -> None:
+    assert not client().is_closed
+
+
+async def test_closing_leaves_no_socket_behind() -> None:
+    async with wire_server(answers(answer(200))) as server:
+        http = client()
+        await http.get(server.url)
+        await http.aclose()
+        del http
+        gc.collect()  # an unclosed session or socket would warn, and a warning fails the test

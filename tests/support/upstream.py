@@ -1,0 +1,31 @@
+"""The upstream client as bootstrap makes it, with times that suit a test."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from pydantic import SecretStr
+
+from app.net.clients import trusted
+from app.upstream.client import UpstreamClient
+
+TOKEN = "rc-token-never-shown"
+MODEL = "bytedance/seedance-1-0/pro/image-to-video"
+SOON = timedelta(seconds=0.3)
+LONG = timedelta(seconds=5)
+
+
+@asynccontextmanager
+async def upstream(
+    url: str, *, connections: int = 4, submit_retry_statuses: frozenset[int] = frozenset({429})
+) -> AsyncIterator[UpstreamClient]:
+    submits = trusted(timeout=LONG, connections=connections, keepalive=timedelta(seconds=2))
+    reads = trusted(timeout=LONG, connections=connections, keepalive=timedelta(seconds=15))
+    async with submits, reads:
+        yield UpstreamClient(
+            base_url=url,
+            token=SecretStr(TOKEN),
+            submits=submits,
+            reads=reads,
+            submit_retry_statuses=submit_retry_statuses,
+        )

@@ -72,7 +72,6 @@ _INET_ATON_PARTS = (
     (re.compile(r"0([0-7]*)"), 8),
     (re.compile(r"([1-9][0-9]*)"), 10),
 )
-_MOST_HOST_CHARACTERS = 300  # a DNS name has at most 253, and a spelling needs no more
 _IDEOGRAPHIC_STOP = "\u3002"
 
 
@@ -94,8 +93,6 @@ def is_forbidden_always(ip: IPAddress) -> bool:
 
 def literal_ip(host: str) -> IPAddress | None:
     """Read `host` as an address, in every spelling that some resolver takes for one."""
-    if len(host) > _MOST_HOST_CHARACTERS:
-        return None
     text = plain_host(host).removeprefix("[").removesuffix("]").partition("%")[0]
     try:
         return IPv6Address(text) if ":" in text else _inet_aton(text.removesuffix("."))

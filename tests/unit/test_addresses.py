@@ -254,6 +254,7 @@ TRICKS = [
     "https://" + "a" * 64 + ".com/a.png",
     "https://" + "é" * 64 + ".com/a.png",
     "https://" + "a." * 130 + "com/a.png",
+    "https://" + ("\u00e9" + "a" * 53 + ".") * 4 + "example.com/a.png",
     "https://example.com/" + "a" * MAX_URL_CHARACTERS,
 ]
 

@@ -1,0 +1,118 @@
+"""One input against one model: defaults filled in, every broken rule named, files listed."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import chain, islice
+from typing import Any
+
+from jsonschema_rs import ValidationErrorKind
+
+from app.catalogue.dialect import compiled, defaults_of, fields_of
+from app.catalogue.duration import output_seconds
+from app.catalogue.explain import broken_rule, not_storable, unknown_field
+from app.catalogue.media import MediaCheck, media_field
+from app.catalogue.portability import portability_flaw
+from app.catalogue.wording import pointer
+from app.core.errors import FieldError
+
+MAX_ERRORS = 100
+
+_WHOLE = ""  # the name under which errors of the input as a whole are found
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What became of an input.
+
+    `input` has the defaults of settings filled in; it misses only values that cannot be stored or
+    sent, and what is beyond the hundredth unknown field. `errors` follow the schema's order,
+    unknown fields last, and stop at a hundred. `media` lists the files whose addresses are fine and
+    whose bytes nobody has seen.
+    """
+
+    input: dict[str, Any]
+    errors: list[FieldError]
+    media: list[MediaCheck]
+    output_seconds: Decimal | None
+
+
+class InputChecker:
+    """The compiled rules of one model."""
+
+    def __init__(self, schema: Mapping[str, Any], *, output_kind: str) -> None:
+        self._output_kind = output_kind
+        self._validator = compiled(schema)
+        self._fields = fields_of(schema)
+        # RunComfy never says what it does with further fields; one we do not know may cost money.
+        self._is_closed = bool(self._fields) and not schema.get("additionalProperties", False)
+        self._defaults = defaults_of(schema, self._validator)
+        media = (media_field(name, field) for name, field in self._fields.items())
+        self._media = {field.name: field for field in media if field}
+
+    @property
+    def media_fields(self) -> tuple[str, ...]:
+        return tuple(self._media)
+
+    def check(self, given: Mapping[str, Any], *, allow_private_networks: bool) -> Checked:
+        filled = {**given, **{n: v for n, v in self._defaults.items() if n not in given}}
+        unknown = list(islice((n for n in filled if not self._knows(n)), MAX_ERRORS))
+        known = [name for name in filled if self._knows(name)]
+        flaws = {name: portability_flaw({name: filled[name]}) for name in (*known, *unknown)}
+        sound = {name: filled[name] for name in known if not flaws[name]}
+
+        findings = _Findings(self._fields)
+        findings.add((n, not_storable(n, flaw)) for n in known if (flaw := flaws[n]))
+        findings.add(self._broken_rules(sound, given=filled))
+        well_typed = {n: v for n, v in sound.items() if not findings.has_type_error(n, pointer(n))}
+        files = list(self._files(well_typed, allow_private_networks=allow_private_networks))
+        findings.add((name, found) for name, found in files if isinstance(found, FieldError))
+        errors = chain(findings, (unknown_field(name, self._fields) for name in unknown))
+        return Checked(
+            input={name: value for name, value in filled.items() if flaws.get(name, "") is None},
+            errors=list(islice(errors, MAX_ERRORS)),
+            media=[found for _, found in files if isinstance(found, MediaCheck)],
+            output_seconds=output_seconds(sound, output_kind=self._output_kind),
+        )
+
+    def _knows(self, name: str) -> bool:
+        return name in self._fields or not self._is_closed
+
+    def _broken_rules(
+        self, sound: Mapping[str, Any], *, given: Mapping[str, Any]
+    ) -> Iterator[tuple[str, FieldError]]:
+        for error in self._validator.iter_errors(sound):
+            name = str(error.instance_path[0]) if error.instance_path else _WHOLE
+            if name == _WHOLE and isinstance(error.kind, ValidationErrorKind.Required):
+                name = error.kind.property
+                if name in given:
+                    continue  # it is there, and was withheld for a flaw already found
+            yield name, broken_rule(error, self._fields)
+
+    def _files(
+        self, given: Mapping[str, Any], *, allow_private_networks: bool
+    ) -> Iterator[tuple[str, FieldError | MediaCheck]]:
+        for name, field in self._media.items():
+            if name in given:
+                found = field.check(given[name], allow_private_networks=allow_private_networks)
+                yield from ((name, each) for each in found)
+
+
+class _Findings:
+    """Errors in the order of the fields they belong to."""
+
+    def __init__(self, fields: Iterable[str]) -> None:
+        self._by_field: dict[str, list[FieldError]] = {name: [] for name in (*fields, _WHOLE)}
+
+    def __iter__(self) -> Iterator[FieldError]:
+        return chain.from_iterable(self._by_field.values())
+
+    def add(self, errors: Iterable[tuple[str, FieldError]]) -> None:
+        """Note `errors`, save those of values of the wrong type, which break most rules at once."""
+        for name, error in errors:
+            if not self.has_type_error(name, error.pointer):
+                self._by_field.setdefault(name, []).append(error)
+
+    def has_type_error(self, name: str, at: str) -> bool:
+        found = self._by_field.get(name, [])
+        return any(error.pointer == at and error.code == "type" for error in found)

@@ -1,0 +1,44 @@
+"""How many seconds of output an input asks for, because prices and limits count them."""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+# In the order they are asked. A `video_length` counts frames as often as seconds, so it tells
+# nothing.
+_UNITS_PER_SECOND = {
+    "duration": 1,
+    "duration_seconds": 1,
+    "duration_s": 1,
+    "seconds": 1,
+    "video_duration": 1,
+    "audio_duration": 1,
+    "duration_ms": 1000,
+    "music_length_ms": 1000,
+}
+_NUMBER = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(?:s|sec|seconds)?")
+_LONGEST = Decimal(24 * 60 * 60)
+
+
+def output_seconds(settings: Mapping[str, Any], *, output_kind: str) -> Decimal | None:
+    """Read the seconds from the first field that tells them; None when none does.
+
+    `settings` has its defaults filled in. "auto", zero and less, and more than a day tell nothing.
+    An image lasts no time, so a model that makes images and has no such field asks for zero.
+    """
+    for name, units in _UNITS_PER_SECOND.items():
+        if name in settings:
+            amount = _amount(settings[name])
+            seconds = None if amount is None else amount / units
+            return seconds if seconds is not None and 0 < seconds <= _LONGEST else None
+    return Decimal(0) if output_kind == "image" else None
+
+
+def _amount(value: Any) -> Decimal | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return Decimal(str(value))
+    found = _NUMBER.fullmatch(value) if isinstance(value, str) else None
+    return Decimal(found[1]) if found else None

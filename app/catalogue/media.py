@@ -1,0 +1,176 @@
+"""Fields that hold images, video or sound: how they are recognised, and what may stand there."""
+
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from app.catalogue.dialect import types_of
+from app.catalogue.errors import BrokenModelError
+from app.catalogue.wording import label, pointer
+from app.core.errors import FieldError
+from app.net.urls import url_flaw
+
+MediaKind = Literal["image", "video", "audio", "media"]
+
+_FORMATS: dict[str, MediaKind] = {
+    "image_uri": "image",
+    "image_uris": "image",
+    "video_uri": "video",
+    "video_uris": "video",
+    "audio_uri": "audio",
+    "audio_uris": "audio",
+}
+_NOUNS: dict[str, MediaKind] = {
+    "image": "image",
+    "img": "image",
+    "photo": "image",
+    "picture": "image",
+    "frame": "image",
+    "keyframe": "image",
+    "mask": "image",
+    "video": "video",
+    "clip": "video",
+    "audio": "audio",
+}
+_LINKS = frozenset({"url", "uri"})
+# Words that may follow the noun without making it a setting: `image_tail`, but not `image_size`.
+_PLACES = frozenset(
+    {"start", "end", "first", "last", "head", "tail", "input", "ref", "reference", "list", "file"}
+)
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_DATA_URI = re.compile(
+    r"data:(?P<kind>[a-z]+)/[a-z0-9][a-z0-9.+-]*(?:;[a-z0-9_.-]+=[^;,\s]*)*;base64,",
+    re.IGNORECASE,
+)
+_LONGEST_DATA_URI_HEAD = 256
+
+
+@dataclass(frozen=True)
+class MediaRule:
+    """A condition that the file must satisfy, such as `width_pixels<` 6000; the edge satisfies."""
+
+    rule: str
+    value: Any
+    message: str
+
+
+@dataclass(frozen=True)
+class MediaCheck:
+    """A file that has yet to be inspected."""
+
+    pointer: str
+    value: str
+    kind: MediaKind
+    rules: tuple[MediaRule, ...]
+
+
+@dataclass(frozen=True)
+class MediaField:
+    name: str
+    kind: MediaKind
+    rules: tuple[MediaRule, ...]
+
+    def check(
+        self, value: Any, *, allow_private_networks: bool
+    ) -> Iterator[FieldError | MediaCheck]:
+        """Say of each file named here why it is refused, or what is left to inspect."""
+        elements = enumerate(value) if isinstance(value, list) else [(None, value)]
+        for index, element in elements:
+            path = (self.name,) if index is None else (self.name, index)
+            at = pointer(*path)
+            refusal = self._refusal(element, allow_private_networks=allow_private_networks)
+            if refusal:
+                code, flaw = refusal
+                yield FieldError(pointer=at, code=code, detail=f"{label(*path)} {flaw}.")
+            else:
+                yield MediaCheck(at, element, self.kind, self.rules)
+
+    def _refusal(self, value: Any, *, allow_private_networks: bool) -> tuple[str, str] | None:
+        if not isinstance(value, str):
+            return "type", "must be text: a public https:// URL or a base64 data URI"
+        if value[:5].lower() == "data:":
+            flaw = _data_uri_flaw(value, kind=self.kind)
+            return ("media_data_uri", flaw) if flaw else None
+        flaw = url_flaw(value, allow_private_networks=allow_private_networks)
+        way_out = "a public https:// URL or a base64 data URI may stand here"
+        return ("media_url", f"{flaw}; {way_out}") if flaw else None
+
+
+def media_field(name: str, field: Mapping[str, Any]) -> MediaField | None:
+    """Recognise a media field by its format, its name, or the rules that only files can break."""
+    if not _holds_texts(field):
+        return None
+    rules = tuple(map(_rule, [*_listed(field), *_listed(_items(field))]))
+    kind = _format_kind(field) or _name_kind(name) or ("media" if rules else None)
+    return MediaField(name, kind, rules) if kind else None
+
+
+def _holds_texts(field: Mapping[str, Any]) -> bool:
+    types = types_of(field)
+    if "enum" in field or "enum" in _items(field):
+        return False
+    if not types or "string" in types:
+        return True
+    return "array" in types and types_of(_items(field)) <= {"string", "null"}
+
+
+def _items(field: Mapping[str, Any]) -> Mapping[str, Any]:
+    items = field.get("items")
+    return items if isinstance(items, dict) else {}
+
+
+def _listed(field: Mapping[str, Any]) -> list[Any]:
+    rules = field.get("validations", [])
+    return rules if isinstance(rules, list) else [rules]
+
+
+def _rule(entry: Any) -> MediaRule:
+    match entry:
+        case {"validation_rule": str(rule), "validation_value": int() | float() as value}:
+            message = entry.get("validation_error") or f"The file must satisfy {rule} {value}."
+            return MediaRule(rule, value, str(message))
+        case _:
+            raise BrokenModelError("each of `validations` needs validation_rule, validation_value")
+
+
+def _format_kind(field: Mapping[str, Any]) -> MediaKind | None:
+    formats = (field.get("format"), _items(field).get("format"))
+    return next((_FORMATS[name] for name in formats if name in _FORMATS), None)
+
+
+def _name_kind(name: str) -> MediaKind | None:
+    words = [word.lower().removesuffix("s") for word in _WORD.findall(name)]
+    while words and words[-1] in _PLACES:
+        words.pop()
+    if not words:
+        return None
+    if words[-1] in _LINKS:
+        return next((_NOUNS[word] for word in reversed(words) if word in _NOUNS), "media")
+    return _NOUNS.get(words[-1])
+
+
+def _data_uri_flaw(uri: str, *, kind: MediaKind) -> str | None:
+    example = f"data:{'image' if kind == 'media' else kind}/*;base64,<data>"
+    head = _DATA_URI.match(uri[:_LONGEST_DATA_URI_HEAD])
+    if head is None:
+        return f"must be a data URI of the form {example}"
+    allowed = {"image", "video", "audio"} if kind == "media" else {kind}
+    if head["kind"].lower() not in allowed:
+        return f"must be a data URI of the media type {' or '.join(sorted(allowed))}: {example}"
+    payload = uri[head.end() :]
+    if not payload:
+        return "must be a data URI that is not empty"
+    if not _is_base64(payload):
+        return "must be a data URI with valid base64, padded and without line breaks"
+    return None
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        return False
+    data = text.rstrip("=")
+    return len(text) - len(data) == -len(data) % 4  # strict mode lets surplus padding pass

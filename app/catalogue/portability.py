@@ -1,0 +1,47 @@
+"""Which JSON values survive the way through a database and upstream, and which stay out."""
+
+import math
+from typing import Any
+
+MAX_DEPTH = 32
+MAX_VALUES = 1000
+MAX_INTEGER_BITS = 64
+
+
+def portability_flaw(value: Any) -> str | None:
+    """Say why `value` can be neither stored nor sent, as the end of a sentence; None if it can."""
+    waiting = [(value, 0)]
+    seen = 0
+    while waiting:
+        item, depth = waiting.pop()
+        inside = [*item, *item.values()] if isinstance(item, dict) else item
+        if not isinstance(inside, list):
+            if flaw := _scalar_flaw(item):
+                return flaw
+            continue
+        seen += len(inside)
+        if seen > MAX_VALUES:
+            return f"must hold no more than {MAX_VALUES} values"
+        if depth == MAX_DEPTH:
+            return f"must be nested no deeper than {MAX_DEPTH} levels"
+        waiting.extend((child, depth + 1) for child in inside)
+    return None
+
+
+def _scalar_flaw(item: Any) -> str | None:
+    if isinstance(item, str) and not _is_storable(item):
+        return "must hold no NUL character and no half of a surrogate pair"
+    if isinstance(item, float) and not math.isfinite(item):
+        return "must be a finite number"
+    if isinstance(item, int) and item.bit_length() > MAX_INTEGER_BITS:
+        return f"must be a number of at most {MAX_INTEGER_BITS} bits"
+    return None
+
+
+def _is_storable(text: str) -> bool:
+    if "\0" in text:
+        return False
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,37 @@
+"""How a client's words are pointed at and quoted, so that any answer can be written and read."""
+
+import json
+from typing import Any
+
+_QUOTED_CHARACTERS = 60
+_NAME_CHARACTERS = 200
+
+
+def pointer(*path: str | int) -> str:
+    """Point into the request body, as RFC 6901 writes it: `/input/images/0`."""
+    return "".join(f"/{_escaped(step)}" for step in ("input", *path))
+
+
+def label(*path: str | int) -> str:
+    """Name a place as a reader would: `images[0]`, in backquotes."""
+    field, *rest = (clipped(str(step)) for step in path)
+    return f"`{field}{''.join(f'[{step}]' for step in rest)}`"
+
+
+def quoted(value: Any) -> str:
+    """Write a scalar as JSON, cut short."""
+    if isinstance(value, str):
+        value = clipped(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if isinstance(value, str) else clipped(text)
+
+
+def clipped(text: str, *, most: int = _QUOTED_CHARACTERS) -> str:
+    """Cut `text` short; halves of surrogate pairs, which no answer could carry, become `?`."""
+    if len(text) > most:
+        text = text[: most - 1] + "…"
+    return text.encode("utf-8", "replace").decode()
+
+
+def _escaped(step: str | int) -> str:
+    return clipped(str(step), most=_NAME_CHARACTERS).replace("~", "~0").replace("/", "~1")

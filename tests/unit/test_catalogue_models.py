@@ -1,0 +1,182 @@
+"""The catalogue itself: the models that ship, the ones that are dropped in, the unknown ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.catalogue.errors import BrokenModelError, UnknownModelError
+from app.catalogue.model import Model
+from app.catalogue.service import Catalogue
+from app.core import bundled
+from app.core.errors import ConfigurationError, FieldError
+
+SEED = "bytedance/seedance-1-0/pro/image-to-video"
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    return {
+        "model_id": "acme/dream/text-to-video",
+        "display_name": "Dream Text to Video",
+        "output_kind": "video",
+        "input_schema": {"type": "object", "properties": {"prompt": {"type": "string"}}},
+        **changes,
+    }
+
+
+def test_every_bundled_file_is_one_model_named_after_it() -> None:
+    files = sorted(path.name for path in bundled.models().iterdir())
+    ids = sorted(model.model_id for model in Catalogue.bundled().list())
+
+    assert len(ids) == 88
+    assert files == sorted(f"{model_id.replace('/', '__')}.json" for model_id in ids)
+
+
+def test_bundled_models_hold_facts_only() -> None:
+    for path in bundled.models().iterdir():
+        keys = list(json.loads(path.read_text(encoding="utf-8")))
+        assert keys == ["model_id", "display_name", "output_kind", "input_schema"]
+
+
+def test_seed_schema_is_whole() -> None:
+    seed = Catalogue.bundled().get(SEED)
+    fields = seed.input_schema["properties"]
+
+    assert seed.display_name == "Seedance 1.0 Pro Image to Video"
+    assert seed.output_kind == "video"
+    assert seed.media_fields == ("first_frame_image_url",)
+    assert seed.input_schema["required"] == ["prompt", "first_frame_image_url"]
+    assert {name: field["title"] for name, field in fields.items()} == {
+        "prompt": "Prompt",
+        "resolution": "Resolution",
+        "first_frame_image_url": "Start Image",
+        "ratio": "Aspect Ratio (WH)",
+        "duration": "Duration",
+    }
+    assert len(fields["first_frame_image_url"]["validations"]) == 7
+
+
+def test_models_are_listed_by_id() -> None:
+    ids = [model.model_id for model in Catalogue.bundled().list()]
+    assert ids == sorted(ids)
+
+
+def test_schema_hash_follows_the_schema_and_nothing_else() -> None:
+    schema = {"type": "object", "title": "Input", "properties": {}}
+    model = Model.parse(document(input_schema=schema))
+    renamed = Model.parse(document(display_name="Other", input_schema=schema))
+    reordered = Model.parse(document(input_schema=dict(reversed(schema.items()))))
+    changed = Model.parse(document(input_schema={**schema, "required": ["x"]}))
+
+    assert model.schema_hash.startswith("sha256:")
+    assert len(model.schema_hash) == len("sha256:") + 64
+    assert renamed.schema_hash == reordered.schema_hash == model.schema_hash
+    assert changed.schema_hash != model.schema_hash
+
+
+def test_unknown_model_names_the_nearest_ones_and_the_list() -> None:
+    with pytest.raises(UnknownModelError) as caught:
+        Catalogue.bundled().get("bytedance/seedance-1-0/pro/image-to-vido")
+
+    problem = caught.value
+    assert (problem.status, problem.code) == (422, "unknown_model")
+    assert problem.detail.startswith(
+        'There is no model "bytedance/seedance-1-0/pro/image-to-vido" here.'
+        f" Did you mean {SEED} or "
+    )
+    assert problem.detail.endswith("GET /v1/models lists every model; ids are case sensitive.")
+    assert problem.errors == [
+        FieldError(pointer="/model", code="unknown_model", detail=problem.detail)
+    ]
+
+
+def test_model_ids_are_case_sensitive_and_the_right_case_is_suggested() -> None:
+    with pytest.raises(UnknownModelError, match=f"Did you mean {SEED}"):
+        Catalogue.bundled().get(SEED.upper())
+
+
+@pytest.mark.parametrize("model_id", ["", "nothing-like-it", "x" * 1_000_000, "\ud800", "\0\n"])
+def test_any_text_is_refused_as_an_unknown_model_in_few_words(model_id: str) -> None:
+    with pytest.raises(UnknownModelError) as caught:
+        Catalogue.bundled().get(model_id)
+
+    assert len(caught.value.detail.encode()) < 500
+
+
+def test_later_model_of_the_same_id_replaces_the_earlier_one() -> None:
+    catalogue = Catalogue([Model.parse(document()), Model.parse(document(display_name="Newer"))])
+    assert [model.display_name for model in catalogue.list()] == ["Newer"]
+
+
+def test_adding_a_model_is_dropping_a_file(tmp_path: Path) -> None:
+    drop(tmp_path, document())
+    assert Catalogue.read(tmp_path).get("acme/dream/text-to-video").check({"prompt": "x"})
+
+
+def test_file_that_is_not_json_stops_the_start_and_is_named(tmp_path: Path) -> None:
+    (tmp_path / "acme__dream.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"acme__dream\.json cannot be used: Expecting"):
+        Catalogue.read(tmp_path)
+
+
+def test_file_under_another_name_is_refused_so_that_no_id_comes_twice(tmp_path: Path) -> None:
+    (tmp_path / "copy.json").write_text(json.dumps(document()), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"is named acme__dream__text-to-video\.json"):
+        Catalogue.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("schema", "rule"),
+    [
+        ({"type": "strange"}, "strange"),
+        ({"type": 5}, "5"),
+        ({"type": [[]]}, "no valid schema"),
+        ({"properties": 5}, "5"),
+        ({"properties": {"x": {"enum": 5}}}, "5"),
+        ({"properties": {"x": {"pattern": "("}}}, "regex"),
+        ({"required": "prompt"}, "prompt"),
+        ({"$ref": "https://example.com/schema.json"}, "may not refer to"),
+        ({"$ref": "file:///etc/passwd"}, "may not refer to"),
+        ({"$schema": "https://example.com/dialect"}, "example.com"),
+        ({"properties": {"image": {"type": "string", "validations": [{}]}}}, "validation_rule"),
+        ({"properties": {"image": {"type": "string", "validations": 5}}}, "validation_rule"),
+    ],
+)
+def test_broken_schema_stops_the_start_with_file_and_rule(
+    tmp_path: Path, schema: dict[str, Any], rule: str
+) -> None:
+    drop(tmp_path, document(input_schema=schema))
+    with pytest.raises(ConfigurationError) as caught:
+        Catalogue.read(tmp_path)
+
+    assert "acme__dream__text-to-video.json cannot be used" in str(caught.value)
+    assert rule in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        None,
+        [],
+        {},
+        document(model_id=5),
+        document(model_id="one-part"),
+        document(model_id="a/b/c/d/e/f"),
+        document(model_id="a/../b"),
+        document(model_id="/a/b"),
+        document(model_id="a/b c"),
+        document(display_name=None),
+        document(output_kind=None),
+        document(input_schema=[]),
+    ],
+)
+def test_what_is_no_description_of_a_model_is_refused(broken: Any) -> None:
+    with pytest.raises(BrokenModelError):
+        Model.parse(broken)
+
+
+def drop(folder: Path, model: dict[str, Any]) -> None:
+    path = folder / f"{model['model_id'].replace('/', '__')}.json"
+    path.write_text(json.dumps(model), encoding="utf-8")

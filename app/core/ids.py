@@ -3,9 +3,16 @@
 from uuid_utils.compat import uuid7
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_LENGTH = 26
 
 
 def new_id(prefix: str) -> str:
     """Make `prefix_` and a UUIDv7 (RFC 9562) as 26 characters of Crockford's base 32."""
     number = uuid7().int
     return f"{prefix}_" + "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -5, -5))
+
+
+def is_id(text: str, *, prefix: str) -> bool:
+    """Tell whether `text` could have been made by new_id; what could not need not be looked up."""
+    head, _, tail = text.partition("_")
+    return head == prefix and len(tail) == _LENGTH and set(tail) <= set(_CROCKFORD)

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 from typing import Literal
 
 import structlog
@@ -41,6 +42,24 @@ def configure_logging(*, format: LogFormat, level: LogLevel) -> None:  # noqa: A
 
 
 def _rendering(format: LogFormat) -> list[structlog.typing.Processor]:  # noqa: A002 - as above
+    exceptions = structlog.processors.ExceptionRenderer(lambda exc_info: _describe(exc_info[1]))
     if format == "console":
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return [exceptions, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [exceptions, structlog.processors.JSONRenderer()]
+
+
+def _describe(exc: BaseException | None) -> str:
+    """Tell what broke and where, without foreign words: they may quote what a client sent."""
+    lines: list[str] = []
+    while exc is not None:
+        kind = type(exc)
+        is_ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+        lines.append(f"{kind.__module__}.{kind.__qualname__}{f': {exc}' if is_ours else ''}")
+        lines += [
+            f"  {frame.filename}:{frame.lineno} in {frame.name}"
+            for frame in traceback.extract_tb(exc.__traceback__)
+        ]
+        if isinstance(exc, BaseExceptionGroup):
+            lines += [_describe(part) for part in exc.exceptions]
+        exc = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
+    return "\n".join(lines)

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, event, make_url
+from sqlalchemy import URL, event, make_url, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import (
     ArgumentError,
@@ -56,6 +56,14 @@ class Database:
         except PoolTimeoutError as exc:
             raise DatabaseUnavailableError from exc
 
+    async def ping(self) -> None:
+        """Return if the database answers, or raise DatabaseUnavailableError."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(select(1))
+
+        await self.read(work)
+
     async def close(self) -> None:
         await self._writer.dispose()
         if self._reader is not self._writer:
@@ -68,12 +76,12 @@ def open_database(url: str) -> Database:
     if parsed.get_backend_name() == "sqlite":
         # One connection that writes: callers queue in the process, where it is fair and cheap,
         # and not on the file's lock, where it is neither.
-        writer = create_async_engine(parsed, pool_size=1, max_overflow=0, pool_timeout=30)
-        reader = create_async_engine(parsed, pool_size=4, max_overflow=0, pool_timeout=30)
+        writer = _create(parsed, pool_size=1, max_overflow=0, pool_timeout=30)
+        reader = _create(parsed, pool_size=4, max_overflow=0, pool_timeout=30)
         _set_up_sqlite(writer, begin="BEGIN IMMEDIATE", query_only=False)
         _set_up_sqlite(reader, begin="BEGIN", query_only=True)
         return Database(writer=writer, reader=reader)
-    engine = create_async_engine(
+    engine = _create(
         parsed,
         pool_size=10,
         max_overflow=5,
@@ -110,6 +118,11 @@ def parse_url(url: str) -> URL:
                 f"GATEWAY_DATABASE_URL asks for {other!r};"
                 " the gateway runs on sqlite:/// and postgresql:// only."
             )
+
+
+def _create(url: URL, **options: Any) -> AsyncEngine:
+    # Parameters hold what clients sent, and errors are logged.
+    return create_async_engine(url, hide_parameters=True, **options)
 
 
 def _set_up_sqlite(engine: AsyncEngine, *, begin: str, query_only: bool) -> None:

@@ -1,0 +1,15 @@
+"""A shared rate, exact in integers: the generic cell rate algorithm (ITU-T I.371, annex A)."""
+
+
+def take(
+    wanted: int, *, arrival_us: int, now_us: int, interval_us: int, burst: int
+) -> tuple[int, int]:
+    """Grant up to `wanted` units now and give the new theoretical arrival time.
+
+    One unit is earned every `interval_us` microseconds and at most `burst` are saved up;
+    `arrival_us` is what the last call gave, or 0.
+    """
+    start = max(arrival_us, now_us)
+    room = now_us + burst * interval_us - start
+    granted = max(0, min(wanted, room // interval_us))
+    return granted, start + granted * interval_us

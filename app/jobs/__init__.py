@@ -1,0 +1,1 @@
+"""Jobs: what they are, how they move, and every transaction that moves them."""

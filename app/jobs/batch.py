@@ -1,0 +1,202 @@
+"""Accept many requests for jobs in one transaction; the callers of JobService do not know."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, insert, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.clock import Clock
+from app.core.natural_batch import NaturalBatch
+from app.db.engine import Database
+from app.db.models import IdempotencyKeyRow, JobRow
+from app.events import log
+from app.events.log import JobEvent
+from app.jobs.errors import IdempotencyConflictError
+from app.jobs.models import Job, NewJob
+from app.jobs.repository import JobRepository
+from app.jobs.state import JobState
+
+KEY_LIFE = timedelta(hours=24)
+
+_Claim = tuple[str, str]  # user, idempotency key
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    job: Job
+    replayed: bool
+
+
+class AcceptBatch:
+    """Answers each caller after the commit that holds its job, its event and its key."""
+
+    def __init__(self, *, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self.accept = NaturalBatch(self._accept_all)
+
+    async def find_replay(
+        self, *, user_id: str, idempotency_key: str, fingerprint: str
+    ) -> Accepted | None:
+        """Give the job that this key already made, or raise IdempotencyConflictError."""
+
+        async def work(connection: AsyncConnection) -> Accepted | None:
+            claim = (user_id, idempotency_key)
+            holders = await _holders(connection, [claim], at=self._clock.now())
+            if claim not in holders:
+                return None
+            jobs = await JobRepository(connection).find_many([holders[claim].job_id])
+            return _replay(holders[claim], fingerprint=fingerprint, jobs=jobs)
+
+        return await self._database.read(work)
+
+    async def _accept_all(self, requests: Sequence[NewJob]) -> Sequence[Accepted | Exception]:
+        async def work(tx: AsyncConnection) -> Sequence[Accepted | Exception]:
+            at = self._clock.now()
+            beaten = await _claim_keys(tx, requests, at=at)
+            fresh = [request for request in requests if request.id not in beaten]
+            if fresh:
+                await tx.execute(insert(JobRow), [_row(request) for request in fresh])
+                await log.append(tx, [_first_event(request) for request in fresh])
+            jobs = await JobRepository(tx).find_many([holder.job_id for holder in beaten.values()])
+            return [_answer(request, beaten.get(request.id), jobs=jobs) for request in requests]
+
+        return await self._database.transact(work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    job_id: str
+    fingerprint: str
+
+
+async def _claim_keys(
+    tx: AsyncConnection, requests: Sequence[NewJob], *, at: datetime
+) -> Mapping[str, _Holder]:
+    """Bind each key to the first request that has it; gives who came too late, by job id."""
+    claims: dict[_Claim, NewJob] = {}
+    for request in requests:
+        if request.idempotency_key is not None:
+            claims.setdefault((request.user_id, request.idempotency_key), request)
+    if not claims:
+        return {}
+    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
+    # Sorted, so that two replicas that claim the same keys wait for each other in one direction.
+    wanted = [
+        {
+            "user_id": user_id,
+            "key": key,
+            "job_id": request.id,
+            "fingerprint": request.fingerprint,
+            "expires_at": at + KEY_LIFE,
+        }
+        for (user_id, key), request in sorted(claims.items())
+    ]
+    claim = dialect.insert(IdempotencyKeyRow).values(wanted)
+    await tx.execute(
+        claim.on_conflict_do_update(
+            index_elements=[IdempotencyKeyRow.user_id, IdempotencyKeyRow.key],
+            set_={
+                "job_id": claim.excluded.job_id,
+                "fingerprint": claim.excluded.fingerprint,
+                "expires_at": claim.excluded.expires_at,
+            },
+            where=IdempotencyKeyRow.expires_at <= at,
+        )
+    )
+    holders = await _holders(tx, list(claims), at=at)
+    return {
+        request.id: holder
+        for request in requests
+        if request.idempotency_key is not None
+        and (holder := holders[request.user_id, request.idempotency_key]).job_id != request.id
+    }
+
+
+async def _holders(
+    connection: AsyncConnection, claims: Sequence[_Claim], *, at: datetime
+) -> Mapping[_Claim, _Holder]:
+    found = await connection.execute(
+        select(
+            IdempotencyKeyRow.user_id,
+            IdempotencyKeyRow.key,
+            IdempotencyKeyRow.job_id,
+            IdempotencyKeyRow.fingerprint,
+        ).where(
+            IdempotencyKeyRow.expires_at > at,
+            or_(
+                *(
+                    and_(IdempotencyKeyRow.user_id == user_id, IdempotencyKeyRow.key == key)
+                    for user_id, key in claims
+                )
+            ),
+        )
+    )
+    return {(row.user_id, row.key): _Holder(row.job_id, row.fingerprint) for row in found}
+
+
+def _answer(
+    request: NewJob, holder: _Holder | None, *, jobs: Mapping[str, Job]
+) -> Accepted | Exception:
+    if holder is None:
+        return Accepted(_as_job(request), replayed=False)
+    try:
+        return _replay(holder, fingerprint=request.fingerprint, jobs=jobs)
+    except IdempotencyConflictError as exc:
+        return exc
+
+
+def _replay(holder: _Holder, *, fingerprint: str, jobs: Mapping[str, Job]) -> Accepted:
+    if holder.fingerprint != fingerprint:
+        raise IdempotencyConflictError(holder.job_id)
+    return Accepted(jobs[holder.job_id], replayed=True)
+
+
+def _first_event(request: NewJob) -> JobEvent:
+    return JobEvent(job_id=request.id, seq=1, type=JobState.PENDING.value, at=request.created_at)
+
+
+def _row(request: NewJob) -> dict[str, Any]:
+    seconds = request.output_seconds
+    return {
+        "id": request.id,
+        "user_id": request.user_id,
+        "key_id": request.key_id,
+        "model": request.model,
+        "schema_hash": request.schema_hash,
+        "input": request.input,
+        "metadata": request.metadata,
+        "output_milliseconds": None if seconds is None else int(seconds * 1000),
+        "state": JobState.PENDING.value,
+        "event_seq": 1,
+        "attempts": 0,
+        "due_at": request.created_at,
+        "created_at": request.created_at,
+    }
+
+
+def _as_job(request: NewJob) -> Job:
+    return Job(
+        id=request.id,
+        user_id=request.user_id,
+        model=request.model,
+        schema_hash=request.schema_hash,
+        input=request.input,
+        metadata=request.metadata,
+        output_seconds=request.output_seconds,
+        state=JobState.PENDING,
+        event_seq=1,
+        queue_position=None,
+        output=None,
+        error=None,
+        cancel_requested_at=None,
+        cancel_outcome=None,
+        created_at=request.created_at,
+        submitted_at=None,
+        started_at=None,
+        finished_at=None,
+    )

@@ -1,0 +1,57 @@
+"""What can be wrong with a request for a job."""
+
+from collections.abc import Sequence
+
+from app.core.errors import FieldError, InvalidRequestError, NotFoundError, ProblemError
+
+
+class InvalidInputError(InvalidRequestError):
+    code = "invalid_input"
+    title = "The input does not match the model's schema"
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        rules = "a rule" if len(errors) == 1 else f"{len(errors)} rules"
+        super().__init__(
+            f"The input breaks {rules} of the model; `errors` names each field. Nothing was sent.",
+            errors=list(errors),
+        )
+
+
+class JobNotFoundError(NotFoundError):
+    code = "job_not_found"
+    title = "No such job"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id[:64]!r} here, or it is not yours.")
+
+
+class IdempotencyConflictError(ProblemError):
+    code = "idempotency_conflict"
+    title = "The idempotency key belongs to another request"
+    status = 409
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            "This Idempotency-Key already made a job from another body within the last 24 hours;"
+            " send the same body again to see that job, or use a new key for a new job.",
+            job=job_id,
+        )
+
+
+class NotCancellableError(ProblemError):
+    code = "not_cancellable"
+    title = "The job can no longer be cancelled"
+    status = 409
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(_WHY_NOT[reason], reason=reason)
+
+
+_WHY_NOT = {
+    "in_progress": "RunComfy is already working on this job; it runs on and will be charged.",
+    "finished": "This job has already ended.",
+    "submit_unknown": (
+        "Nobody knows whether RunComfy has this job, so there is nothing to cancel there;"
+        " an operator can settle, release or resubmit it."
+    ),
+}

@@ -1,0 +1,112 @@
+"""A job as its owner sees it, as a worker holds it, and a change that a worker asks for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from app.jobs.state import JobState
+
+Output = dict[str, str | list[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """`output` holds upstream's own URLs and never leaves the gateway as it is."""
+
+    id: str
+    user_id: str
+    model: str
+    schema_hash: str
+    input: dict[str, Any]
+    metadata: dict[str, str]
+    output_seconds: Decimal | None
+    state: JobState
+    event_seq: int
+    queue_position: int | None
+    output: Output | None
+    error: dict[str, Any] | None
+    cancel_requested_at: datetime | None
+    cancel_outcome: str | None
+    created_at: datetime
+    submitted_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    states: frozenset[JobState] | None = None
+    model: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A checked request on its way into the database."""
+
+    id: str
+    user_id: str
+    key_id: str
+    model: str
+    schema_hash: str
+    input: dict[str, Any]
+    metadata: dict[str, str]
+    output_seconds: Decimal | None
+    created_at: datetime
+    idempotency_key: str | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A job in a worker's hands; what it writes counts only while the row still holds `token`."""
+
+    job_id: str
+    token: str
+    expires_at: datetime
+    state: JobState
+    model: str
+    attempts: int
+    upstream_request_id: str | None
+    queue_position: int | None
+    cancel_requested_at: datetime | None
+    created_at: datetime
+    submitted_at: datetime | None
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """The right to send one submit, until `covered_until` on this process's monotonic clock."""
+
+    lease: Lease
+    input: dict[str, Any]
+    covered_until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a worker learned about the job it holds; the same state again is news without an event.
+
+    Every field but `note`, which goes to the event log, is the row's new value.
+    """
+
+    lease: Lease
+    at: datetime
+    state: JobState
+    due_at: datetime | None
+    lease_token: str | None
+    lease_expires_at: datetime | None
+    upstream_request_id: str | None
+    queue_position: int | None
+    submitted_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None = None
+    output: Output | None = None
+    error: dict[str, Any] | None = None
+    cancel_outcome: str | None = None
+    note: dict[str, Any] | None = None

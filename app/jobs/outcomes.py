@@ -1,0 +1,122 @@
+"""What each answer from upstream means for a job, as pure functions from a lease to a change."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from app.jobs.models import Change, Lease, Output
+from app.jobs.state import FOLLOWED, MOVES, TERMINAL, JobState
+
+CANCELLED_LOCALLY = "cancelled_locally"
+CANCELLED_UPSTREAM = "cancelled_upstream"
+NOT_CANCELLABLE = "not_cancellable"
+
+
+def accepted(
+    lease: Lease,
+    *,
+    request_id: str,
+    poller: str,
+    expires_at: datetime,
+    due_at: datetime,
+    at: datetime,
+) -> Change:
+    """Upstream took the job; the poller named `poller` follows it from now on."""
+    return _change(
+        lease,
+        JobState.IN_QUEUE,
+        at=at,
+        upstream_request_id=request_id,
+        submitted_at=at,
+        due_at=due_at,
+        lease_token=poller,
+        lease_expires_at=expires_at,
+        note={"upstream_request_id": request_id},
+    )
+
+
+def not_accepted(lease: Lease, *, reason: str, due_at: datetime, at: datetime) -> Change:
+    """Upstream surely does not have the job; it may be sent again from `due_at` on."""
+    return _change(
+        lease,
+        JobState.PENDING,
+        at=at,
+        due_at=due_at,
+        lease_token=None,
+        lease_expires_at=None,
+        note={"reason": reason},
+    )
+
+
+def outcome_unknown(lease: Lease, *, reason: str, at: datetime) -> Change:
+    """Nobody knows whether upstream has the job; the row keeps the token of the attempt."""
+    return _change(lease, JobState.SUBMIT_UNKNOWN, at=at, due_at=None, note={"reason": reason})
+
+
+def failed(lease: Lease, *, code: str, message: str, at: datetime) -> Change:
+    error = {"code": code, "message": message}
+    return _final(lease, JobState.FAILED, at=at, error=error, note={"code": code})
+
+
+def completed(lease: Lease, *, output: Output, at: datetime) -> Change:
+    return _final(
+        lease, JobState.COMPLETED, at=at, output=output, started_at=lease.started_at or at
+    )
+
+
+def cancelled(lease: Lease, *, at: datetime) -> Change:
+    return _final(lease, JobState.CANCELLED, at=at, cancel_outcome=CANCELLED_UPSTREAM)
+
+
+def progressed(
+    lease: Lease, *, state: JobState, queue_position: int | None, due_at: datetime, at: datetime
+) -> Change | None:
+    """Note where upstream is with the job, if that is news; a job never goes back."""
+    if state is not lease.state and state not in MOVES[lease.state]:
+        return None
+    if (state, queue_position) == (lease.state, lease.queue_position):
+        return None
+    started_at = at if state is JobState.IN_PROGRESS else lease.started_at
+    return _change(
+        lease, state, at=at, queue_position=queue_position, started_at=started_at, due_at=due_at
+    )
+
+
+def not_cancellable(lease: Lease, *, seen: Change | None, due_at: datetime, at: datetime) -> Change:
+    """Upstream refused to cancel: the job runs on, as it was `seen` just after."""
+    runs_on = seen or _change(lease, lease.state, at=at, due_at=due_at)
+    return replace(runs_on, cancel_outcome=NOT_CANCELLABLE)
+
+
+def postponed(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
+    """Upstream asked to be left alone until `due_at`."""
+    return _change(lease, lease.state, at=at, due_at=due_at)
+
+
+def _final(lease: Lease, state: JobState, *, at: datetime, **new: Any) -> Change:
+    assert state in TERMINAL
+    return _change(
+        lease,
+        state,
+        at=at,
+        finished_at=at,
+        queue_position=None,
+        due_at=None,
+        lease_token=None,
+        lease_expires_at=None,
+        **new,
+    )
+
+
+def _change(lease: Lease, state: JobState, *, at: datetime, **new: Any) -> Change:
+    assert state is lease.state or state in MOVES[lease.state], (lease.state, state)
+    assert state not in FOLLOWED or new["due_at"] is not None
+    kept: dict[str, Any] = {
+        "lease_token": lease.token,
+        "lease_expires_at": lease.expires_at,
+        "upstream_request_id": lease.upstream_request_id,
+        "queue_position": lease.queue_position,
+        "submitted_at": lease.submitted_at,
+        "started_at": lease.started_at,
+    }
+    return Change(lease=lease, at=at, state=state, **(kept | new))

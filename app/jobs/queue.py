@@ -1,0 +1,207 @@
+"""The leased queue that workers draw from: each method is one transaction, many jobs at a time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core import gcra
+from app.core.clock import Clock
+from app.core.ids import new_id
+from app.core.natural_batch import NaturalBatch
+from app.db.engine import Database
+from app.events import log
+from app.events.log import JobEvent
+from app.jobs.models import Attempt, Change, Lease
+from app.jobs.queue_repository import QueueRepository
+from app.jobs.schedule import Jitter, poll_delay
+from app.jobs.state import JobState
+
+logger = structlog.get_logger(__name__)
+
+
+class QueueConfig(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    lease: timedelta = timedelta(seconds=30)
+    max_in_flight: int = 100
+    polls_per_second: int = 50
+    job_timeout: timedelta = timedelta(hours=1)
+
+
+class JobQueue:
+    """`name` is this process's own: the jobs it follows stay with it while it keeps polling."""
+
+    def __init__(
+        self, *, database: Database, config: QueueConfig, clock: Clock, jitter: Jitter
+    ) -> None:
+        self._database = database
+        self._config = config
+        self._clock = clock
+        self._jitter = jitter
+        self.name = new_id("worker")
+        self.record = NaturalBatch(self._apply)
+        """Write one change; tells whether it counted, which it does not once the lease is lost."""
+
+    async def claim_submits(self, *, limit: int) -> Sequence[Attempt]:
+        """Take pending jobs to send, within what all replicas together may have in flight."""
+        at = self._clock.now()
+        covered_until = self._clock.monotonic() + self._config.lease.total_seconds()
+
+        async def peek(connection: AsyncConnection) -> bool:
+            return await QueueRepository(connection).has_pending(at=at)
+
+        async def work(tx: AsyncConnection) -> _Round:
+            queue = QueueRepository(tx)
+            await queue.take_dispatch_turn()
+            unknown = await queue.expire_submits(at=at)
+            dropped = await queue.drop_called_off(at=at)
+            in_flight = await queue.count_in_flight(unknown_since=at - self._config.job_timeout)
+            started = await queue.start_submits(
+                token=new_id("attempt"),
+                at=at,
+                expires_at=at + self._config.lease,
+                covered_until=covered_until,
+                limit=max(0, min(limit, self._config.max_in_flight - in_flight)),
+            )
+            sent = {attempt.lease.job_id: seq for attempt, seq in started}
+            moves = {
+                JobState.SUBMIT_UNKNOWN: unknown,
+                JobState.CANCELLED: dropped,
+                JobState.SUBMITTING: sent,
+            }
+            await log.append(
+                tx, [event for state, seqs in moves.items() for event in _events(seqs, state, at)]
+            )
+            return _Round([attempt for attempt, _ in started], moves)
+
+        if not await self._database.read(peek):
+            return []
+        done = await self._database.transact(work)
+        for state, seqs in done.moves.items():
+            for job_id in seqs:
+                logger.info("job.advanced", job_id=job_id, state=state.value)
+        return done.attempts
+
+    async def claim_polls(self, *, limit: int) -> Sequence[Lease]:
+        """Take followed jobs that are due, within the polls that all replicas together may make.
+
+        The claim is also the next appointment, so a poll that finds nothing new writes nothing.
+        """
+        at = self._clock.now()
+
+        async def peek(connection: AsyncConnection) -> bool:
+            return await QueueRepository(connection).has_due_polls(poller=self.name, at=at)
+
+        async def work(tx: AsyncConnection) -> Sequence[Lease]:
+            queue = QueueRepository(tx)
+            arrival_us = await queue.lock_poll_budget()
+            granted, _ = self._grant(limit, arrival_us=arrival_us, at=at)
+            leases = await queue.due_polls(
+                poller=self.name, at=at, expires_at=at + self._config.lease, limit=granted
+            )
+            if leases:
+                await queue.reschedule({lease: self.next_poll(lease, at=at) for lease in leases})
+                _, arrival_us = self._grant(len(leases), arrival_us=arrival_us, at=at)
+                await queue.save_poll_budget(arrival_us)
+            return leases
+
+        if not await self._database.read(peek):
+            return []
+        return await self._database.transact(work)
+
+    async def note_late_request(self, lease: Lease, *, request_id: str) -> None:
+        """Keep a request id that came when the job had moved on: it may be billed."""
+
+        async def work(tx: AsyncConnection) -> None:
+            seq = await QueueRepository(tx).next_event(lease.job_id)
+            if seq is not None:
+                data = {"upstream_request_id": request_id}
+                event = JobEvent(
+                    job_id=lease.job_id,
+                    seq=seq,
+                    type="late_request_id",
+                    at=self._clock.now(),
+                    data=data,
+                )
+                await log.append(tx, [event])
+
+        await self._database.transact(work)
+
+    async def free_leases(self) -> None:
+        """End every lease at start; only where no other process can hold one."""
+
+        async def work(tx: AsyncConnection) -> None:
+            await QueueRepository(tx).free_leases(at=self._clock.now())
+
+        await self._database.transact(work)
+
+    def next_poll(self, lease: Lease, *, at: datetime) -> datetime:
+        return at + poll_delay(at - (lease.submitted_at or at), jitter=self._jitter())
+
+    async def _apply(self, changes: Sequence[Change]) -> Sequence[bool]:
+        async def work(tx: AsyncConnection) -> Mapping[str, int]:
+            seqs = await QueueRepository(tx).apply(changes)
+            moved = [
+                change
+                for change in changes
+                if change.lease.job_id in seqs and change.state is not change.lease.state
+            ]
+            await log.append(
+                tx,
+                [
+                    JobEvent(
+                        job_id=change.lease.job_id,
+                        seq=seqs[change.lease.job_id],
+                        type=change.state.value,
+                        at=change.at,
+                        data=change.note,
+                    )
+                    for change in moved
+                ],
+            )
+            return seqs
+
+        seqs = await self._database.transact(work)
+        for change in changes:
+            _log_change(change, counted=change.lease.job_id in seqs)
+        return [change.lease.job_id in seqs for change in changes]
+
+    def _grant(self, wanted: int, *, arrival_us: int, at: datetime) -> tuple[int, int]:
+        rate = self._config.polls_per_second
+        return gcra.take(
+            wanted,
+            arrival_us=arrival_us,
+            now_us=round(at.timestamp() * 1_000_000),
+            interval_us=1_000_000 // rate,
+            burst=rate,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    attempts: Sequence[Attempt]
+    moves: Mapping[JobState, Mapping[str, int]]
+
+
+def _events(seqs: Mapping[str, int], state: JobState, at: datetime) -> list[JobEvent]:
+    return [
+        JobEvent(job_id=job_id, seq=seq, type=state.value, at=at) for job_id, seq in seqs.items()
+    ]
+
+
+def _log_change(change: Change, *, counted: bool) -> None:
+    job_id, state = change.lease.job_id, change.state.value
+    if not counted:
+        logger.warning("job.lease_lost", job_id=job_id, state=state)
+    elif change.state is not change.lease.state:
+        logger.info(
+            "job.advanced",
+            job_id=job_id,
+            state=state,
+            attempts=change.lease.attempts,
+            upstream_request_id=change.upstream_request_id,
+        )

@@ -1,0 +1,359 @@
+"""The statements by which workers claim jobs and write what became of them, many at a time."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    BindParameter,
+    ColumnClause,
+    ColumnElement,
+    Text,
+    and_,
+    bindparam,
+    case,
+    column,
+    func,
+    null,
+    or_,
+    select,
+    update,
+    values,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models import BudgetRow, JobRow
+from app.db.models.base import UtcDateTime
+from app.jobs.models import Attempt, Change, Lease
+from app.jobs.outcomes import CANCELLED_LOCALLY
+from app.jobs.state import FOLLOWED, JobState
+
+_DISPATCH = "dispatch"
+_POLLS = "polls"
+
+_LEASED = (
+    JobRow.id,
+    JobRow.state,
+    JobRow.model,
+    JobRow.attempts,
+    JobRow.upstream_request_id,
+    JobRow.queue_position,
+    JobRow.cancel_requested_at,
+    JobRow.created_at,
+    JobRow.submitted_at,
+    JobRow.started_at,
+)
+
+_APPOINTMENTS = (column("id", Text), column("due_at", UtcDateTime))
+
+_CHANGES = (
+    column("id", Text),
+    column("token", Text),
+    column("from_state", Text),
+    column("seen_cancel_at", UtcDateTime),
+    column("at", UtcDateTime),
+    column("state", Text),
+    column("due_at", UtcDateTime),
+    column("lease_token", Text),
+    column("lease_expires_at", UtcDateTime),
+    column("upstream_request_id", Text),
+    column("queue_position", BigInteger),
+    column("submitted_at", UtcDateTime),
+    column("started_at", UtcDateTime),
+    column("finished_at", UtcDateTime),
+    column("output", JSON(none_as_null=True)),
+    column("error", JSON(none_as_null=True)),
+    column("cancel_outcome", Text),
+)
+
+
+class QueueRepository:
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def has_pending(self, *, at: datetime) -> bool:
+        """Tell whether a dispatcher has anything to do; cheap, and asked at rest."""
+        return await self._exists(or_(_startable(at), _overdue(at), _called_off()))
+
+    async def has_due_polls(self, *, poller: str, at: datetime) -> bool:
+        return await self._exists(_pollable(poller, at))
+
+    async def take_dispatch_turn(self) -> None:
+        """Wait until no other dispatcher is between counting free places and filling them."""
+        await self._lock_budget(_DISPATCH)
+
+    async def count_in_flight(self, *, unknown_since: datetime) -> int:
+        """Count the jobs that upstream has, or may have, from their rows."""
+        counted = await self._tx.execute(
+            select(func.count())
+            .select_from(JobRow)
+            .where(
+                or_(
+                    JobRow.state.in_([JobState.SUBMITTING, *FOLLOWED]),
+                    and_(
+                        JobRow.state == JobState.SUBMIT_UNKNOWN,
+                        JobRow.lease_expires_at > unknown_since,
+                    ),
+                )
+            )
+        )
+        return counted.scalar_one()
+
+    async def start_submits(
+        self, *, token: str, at: datetime, expires_at: datetime, covered_until: float, limit: int
+    ) -> Sequence[tuple[Attempt, int]]:
+        """Move the oldest pending jobs to `submitting`; each comes with its event number."""
+        oldest = (
+            select(JobRow.id)
+            .where(_startable(at))
+            .order_by(JobRow.id)
+            .limit(limit)
+            # SKIP LOCKED is dropped silently on SQLite, where writers take turns anyway.
+            .with_for_update(skip_locked=True)
+        )
+        claimed = await self._tx.execute(
+            update(JobRow)
+            .where(JobRow.id.in_(oldest), JobRow.state == JobState.PENDING)
+            .values(
+                state=JobState.SUBMITTING,
+                attempts=JobRow.attempts + 1,
+                event_seq=JobRow.event_seq + 1,
+                due_at=None,
+                lease_token=token,
+                lease_expires_at=expires_at,
+            )
+            .returning(*_LEASED, JobRow.input, JobRow.event_seq)
+        )
+        return [
+            (
+                Attempt(
+                    lease=_lease(row, token=token, expires_at=expires_at),
+                    input=row.input,
+                    covered_until=covered_until,
+                ),
+                row.event_seq,
+            )
+            for row in sorted(claimed, key=lambda row: str(row.id))
+        ]
+
+    async def expire_submits(self, *, at: datetime) -> Mapping[str, int]:
+        """Give up on attempts whose lease has run out; gives event numbers by job."""
+        moved = await self._tx.execute(
+            update(JobRow)
+            .where(_overdue(at))
+            .values(state=JobState.SUBMIT_UNKNOWN, event_seq=JobRow.event_seq + 1)
+            .returning(JobRow.id, JobRow.event_seq)
+        )
+        return {row.id: row.event_seq for row in moved}
+
+    async def drop_called_off(self, *, at: datetime) -> Mapping[str, int]:
+        """Cancel what came back from a submit and was asked to be cancelled meanwhile."""
+        moved = await self._tx.execute(
+            update(JobRow)
+            .where(_called_off())
+            .values(
+                state=JobState.CANCELLED,
+                finished_at=at,
+                due_at=None,
+                cancel_outcome=CANCELLED_LOCALLY,
+                event_seq=JobRow.event_seq + 1,
+            )
+            .returning(JobRow.id, JobRow.event_seq)
+        )
+        return {row.id: row.event_seq for row in moved}
+
+    async def lock_poll_budget(self) -> int:
+        """Give the theoretical arrival time of the polls' shared rate, locked until commit."""
+        return await self._lock_budget(_POLLS)
+
+    async def save_poll_budget(self, arrival_us: int) -> None:
+        await self._tx.execute(
+            update(BudgetRow).where(BudgetRow.name == _POLLS).values(arrival_us=arrival_us)
+        )
+
+    async def due_polls(
+        self, *, poller: str, at: datetime, expires_at: datetime, limit: int
+    ) -> Sequence[Lease]:
+        """Lock the followed jobs that are due and free for `poller`, the longest due first."""
+        due = await self._tx.execute(
+            select(*_LEASED)
+            .where(_pollable(poller, at))
+            .order_by(JobRow.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        return [_lease(row, token=poller, expires_at=expires_at) for row in due]
+
+    async def reschedule(self, leases: Mapping[Lease, datetime]) -> None:
+        """Take the leases and set when each job is due again, whatever its poll will find."""
+        next_polls = (
+            values(*_APPOINTMENTS, name="next_polls")
+            .data(
+                [_typed(_APPOINTMENTS, (lease.job_id, due_at)) for lease, due_at in leases.items()]
+            )
+            .cte("next_polls")
+        )
+        lease = next(iter(leases))
+        await self._tx.execute(
+            update(JobRow)
+            .where(JobRow.id == next_polls.c.id)
+            .values(
+                due_at=next_polls.c.due_at,
+                lease_token=lease.token,
+                lease_expires_at=lease.expires_at,
+            )
+        )
+
+    async def apply(self, changes: Sequence[Change]) -> Mapping[str, int]:
+        """Write each change whose writer still holds the job; gives event numbers by job.
+
+        A job that is missing from the answer was moved by somebody else, and stays as it is.
+        """
+        new = (
+            values(*_CHANGES, name="new")
+            .data([_typed(_CHANGES, _row(change)) for change in changes])
+            .cte("new")
+        )
+        moved = await self._tx.execute(
+            update(JobRow)
+            .where(
+                JobRow.id == new.c.id,
+                JobRow.lease_token == new.c.token,
+                JobRow.state == new.c.from_state,
+            )
+            .values(
+                state=new.c.state,
+                event_seq=JobRow.event_seq + case((new.c.state != new.c.from_state, 1), else_=0),
+                # A cancel that was asked for meanwhile must not wait for the next regular poll.
+                due_at=case(
+                    (new.c.due_at.is_(None), null()),
+                    (JobRow.cancel_requested_at.is_distinct_from(new.c.seen_cancel_at), new.c.at),
+                    else_=new.c.due_at,
+                ),
+                lease_token=new.c.lease_token,
+                lease_expires_at=new.c.lease_expires_at,
+                upstream_request_id=new.c.upstream_request_id,
+                queue_position=new.c.queue_position,
+                submitted_at=new.c.submitted_at,
+                started_at=new.c.started_at,
+                finished_at=new.c.finished_at,
+                output=new.c.output,
+                error=new.c.error,
+                cancel_outcome=func.coalesce(new.c.cancel_outcome, JobRow.cancel_outcome),
+                cancel_requested_at=case(
+                    (new.c.cancel_outcome.is_(None), JobRow.cancel_requested_at), else_=null()
+                ),
+            )
+            .returning(JobRow.id, JobRow.event_seq)
+        )
+        return {row.id: row.event_seq for row in moved}
+
+    async def next_event(self, job_id: str) -> int | None:
+        """Take an event number for a note that goes with no change of state."""
+        taken = await self._tx.execute(
+            update(JobRow)
+            .where(JobRow.id == job_id)
+            .values(event_seq=JobRow.event_seq + 1)
+            .returning(JobRow.event_seq)
+        )
+        return taken.scalar_one_or_none()
+
+    async def free_leases(self, *, at: datetime) -> None:
+        """End every lease; only for who knows that no other process holds one."""
+        await self._tx.execute(
+            update(JobRow).where(JobRow.lease_expires_at > at).values(lease_expires_at=at)
+        )
+
+    async def _exists(self, condition: ColumnElement[bool]) -> bool:
+        found = await self._tx.execute(select(JobRow.id).where(condition).limit(1))
+        return found.first() is not None
+
+    async def _lock_budget(self, name: str) -> int:
+        locked = select(BudgetRow.arrival_us).where(BudgetRow.name == name).with_for_update()
+        arrival_us = (await self._tx.execute(locked)).scalar_one_or_none()
+        if arrival_us is None:
+            dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
+            await self._tx.execute(
+                dialect.insert(BudgetRow).values(name=name, arrival_us=0).on_conflict_do_nothing()
+            )
+            arrival_us = (await self._tx.execute(locked)).scalar_one()
+        return arrival_us
+
+
+def _startable(at: datetime) -> ColumnElement[bool]:
+    return and_(
+        JobRow.state == JobState.PENDING,
+        JobRow.due_at <= at,
+        JobRow.cancel_requested_at.is_(None),
+    )
+
+
+def _called_off() -> ColumnElement[bool]:
+    return and_(JobRow.state == JobState.PENDING, JobRow.cancel_requested_at.is_not(None))
+
+
+def _overdue(at: datetime) -> ColumnElement[bool]:
+    return and_(JobRow.state == JobState.SUBMITTING, JobRow.lease_expires_at <= at)
+
+
+def _pollable(poller: str, at: datetime) -> ColumnElement[bool]:
+    """Due, and held by nobody else: a poller keeps its jobs for as long as it comes back."""
+    return and_(
+        JobRow.state.in_(FOLLOWED),
+        JobRow.due_at <= at,
+        or_(JobRow.lease_token == poller, JobRow.lease_expires_at <= at),
+    )
+
+
+def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
+    return Lease(
+        job_id=row.id,
+        token=token,
+        expires_at=expires_at,
+        # RETURNING gives the state after the claim, SELECT the state before; a claim of polls
+        # changes none, so it is the state to write against in both.
+        state=JobState(row.state),
+        model=row.model,
+        attempts=row.attempts,
+        upstream_request_id=row.upstream_request_id,
+        queue_position=row.queue_position,
+        cancel_requested_at=row.cancel_requested_at,
+        created_at=row.created_at,
+        submitted_at=row.submitted_at,
+        started_at=row.started_at,
+    )
+
+
+def _typed(
+    columns: Sequence[ColumnClause[Any]], row: Sequence[Any]
+) -> tuple[BindParameter[Any], ...]:
+    """Give each value its column's type: Postgres takes a bare NULL in VALUES for text."""
+    return tuple(
+        bindparam(None, value, type_=place.type, unique=True)
+        for place, value in zip(columns, row, strict=True)
+    )
+
+
+def _row(change: Change) -> tuple[Any, ...]:
+    return (
+        change.lease.job_id,
+        change.lease.token,
+        change.lease.state.value,
+        change.lease.cancel_requested_at,
+        change.at,
+        change.state.value,
+        change.due_at,
+        change.lease_token,
+        change.lease_expires_at,
+        change.upstream_request_id,
+        change.queue_position,
+        change.submitted_at,
+        change.started_at,
+        change.finished_at,
+        change.output,
+        change.error,
+        change.cancel_outcome,
+    )

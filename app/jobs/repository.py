@@ -1,0 +1,155 @@
+"""The statements on jobs that clients cause; those of the workers are in `queue_repository`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, case, func, literal, null, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models import JobRow, UserRow
+from app.jobs.models import Job, JobFilter
+from app.jobs.outcomes import CANCELLED_LOCALLY
+from app.jobs.state import FOLLOWED, JobState
+
+
+class JobRepository:
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def find(self, job_id: str, *, user_id: str) -> Job | None:
+        found = await self._tx.execute(_JOBS.where(JobRow.id == job_id, JobRow.user_id == user_id))
+        row = found.one_or_none()
+        return None if row is None else job_from_row(row)
+
+    async def find_signed(self, job_id: str) -> Job | None:
+        """Find a job whoever owns it, as long as its owner is not disabled."""
+        found = await self._tx.execute(
+            _JOBS.join(UserRow, UserRow.id == JobRow.user_id).where(
+                JobRow.id == job_id, UserRow.disabled.is_(False)
+            )
+        )
+        row = found.one_or_none()
+        return None if row is None else job_from_row(row)
+
+    async def find_many(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
+        found = await self._tx.execute(_JOBS.where(JobRow.id.in_(job_ids)))
+        return {row.id: job_from_row(row) for row in found}
+
+    async def page(
+        self, *, user_id: str, matching: JobFilter, before: str | None, limit: int
+    ) -> Sequence[Job]:
+        """Give up to `limit` jobs, newest first, older than the job `before`."""
+        page = _JOBS.where(JobRow.user_id == user_id, *self._conditions(matching))
+        if before is not None:
+            page = page.where(JobRow.id < before)
+        found = await self._tx.execute(page.order_by(JobRow.id.desc()).limit(limit))
+        return [job_from_row(row) for row in found]
+
+    async def cancel_pending(self, job_id: str, *, user_id: str, at: datetime) -> int | None:
+        """Cancel a job that was never sent and give its event number; None if it is elsewhere."""
+        moved = await self._tx.execute(
+            update(JobRow)
+            .where(
+                JobRow.id == job_id,
+                JobRow.user_id == user_id,
+                JobRow.state == JobState.PENDING,
+            )
+            .values(
+                state=JobState.CANCELLED,
+                finished_at=at,
+                due_at=None,
+                cancel_outcome=CANCELLED_LOCALLY,
+                event_seq=JobRow.event_seq + 1,
+            )
+            .returning(JobRow.event_seq)
+        )
+        return moved.scalar_one_or_none()
+
+    async def request_cancel(self, job_id: str, *, user_id: str, at: datetime) -> bool:
+        """Leave word for the worker that holds the job; False if no worker will look at it."""
+        asked = await self._tx.execute(
+            update(JobRow)
+            .where(
+                JobRow.id == job_id,
+                JobRow.user_id == user_id,
+                JobRow.state.in_([JobState.SUBMITTING, *FOLLOWED]),
+            )
+            .values(
+                cancel_requested_at=func.coalesce(JobRow.cancel_requested_at, literal(at)),
+                cancel_outcome=None,
+                due_at=case((JobRow.state == JobState.SUBMITTING, null()), else_=literal(at)),
+            )
+            .returning(JobRow.id)
+        )
+        return asked.scalar_one_or_none() is not None
+
+    def _conditions(self, matching: JobFilter) -> list[ColumnElement[bool]]:
+        conditions: list[ColumnElement[bool]] = []
+        if matching.states is not None:
+            conditions.append(JobRow.state.in_(matching.states))
+        if matching.model is not None:
+            conditions.append(JobRow.model == matching.model)
+        if matching.created_after is not None:
+            conditions.append(JobRow.created_at > matching.created_after)
+        if matching.created_before is not None:
+            conditions.append(JobRow.created_at < matching.created_before)
+        conditions += [self._has_metadata(key, text) for key, text in matching.metadata.items()]
+        return conditions
+
+    def _has_metadata(self, key: str, text: str) -> ColumnElement[bool]:
+        """Compare one entry with key and value as parameters: SQLite's JSON paths cannot quote."""
+        if self._tx.dialect.name == "sqlite":
+            entry = func.json_each(JobRow.meta).table_valued("key", "value")
+            return select(entry.c.key).where(entry.c.key == key, entry.c.value == text).exists()
+        return JobRow.meta.op("->>")(key) == text
+
+
+_JOBS: Select[Any] = select(
+    JobRow.id,
+    JobRow.user_id,
+    JobRow.model,
+    JobRow.schema_hash,
+    JobRow.input,
+    JobRow.meta,
+    JobRow.output_milliseconds,
+    JobRow.state,
+    JobRow.event_seq,
+    JobRow.queue_position,
+    JobRow.output,
+    JobRow.error,
+    JobRow.cancel_requested_at,
+    JobRow.cancel_outcome,
+    JobRow.created_at,
+    JobRow.submitted_at,
+    JobRow.started_at,
+    JobRow.finished_at,
+)
+
+
+def job_from_row(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        user_id=row.user_id,
+        model=row.model,
+        schema_hash=row.schema_hash,
+        input=row.input,
+        metadata=row.metadata,
+        output_seconds=_seconds(row.output_milliseconds),
+        state=JobState(row.state),
+        event_seq=row.event_seq,
+        queue_position=row.queue_position,
+        output=row.output,
+        error=row.error,
+        cancel_requested_at=row.cancel_requested_at,
+        cancel_outcome=row.cancel_outcome,
+        created_at=row.created_at,
+        submitted_at=row.submitted_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def _seconds(milliseconds: int | None) -> Decimal | None:
+    return None if milliseconds is None else Decimal(milliseconds) / 1000

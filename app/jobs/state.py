@@ -1,0 +1,52 @@
+"""The life of a job as a table; SQL, API and tests read this one."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal, cast
+
+Status = Literal[
+    "pending", "in_queue", "in_progress", "completed", "failed", "cancelled", "submit_unknown"
+]
+
+
+class JobState(StrEnum):
+    PENDING = "pending"  # durable here, not yet sent
+    SUBMITTING = "submitting"  # one attempt may be on its way; clients see `pending`
+    IN_QUEUE = "in_queue"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"  # there is an output
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SUBMIT_UNKNOWN = "submit_unknown"  # sent, perhaps; never sent again by itself
+
+    @property
+    def status(self) -> Status:
+        """The word that clients read."""
+        return "pending" if self is JobState.SUBMITTING else cast("Status", self.value)
+
+
+_S = JobState
+
+MOVES: Mapping[JobState, frozenset[JobState]] = {
+    _S.PENDING: frozenset({_S.SUBMITTING, _S.CANCELLED}),
+    _S.SUBMITTING: frozenset({_S.PENDING, _S.IN_QUEUE, _S.FAILED, _S.SUBMIT_UNKNOWN}),
+    _S.IN_QUEUE: frozenset({_S.IN_PROGRESS, _S.COMPLETED, _S.FAILED, _S.CANCELLED}),
+    _S.IN_PROGRESS: frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED}),
+    _S.COMPLETED: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.CANCELLED: frozenset(),
+    _S.SUBMIT_UNKNOWN: frozenset({_S.IN_QUEUE}),
+}
+
+TERMINAL = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})
+FOLLOWED = frozenset({_S.IN_QUEUE, _S.IN_PROGRESS})
+IN_FLIGHT = frozenset({_S.SUBMITTING, _S.SUBMIT_UNKNOWN}) | FOLLOWED
+
+
+def sources_of(target: JobState) -> frozenset[JobState]:
+    return frozenset(source for source, targets in MOVES.items() if target in targets)
+
+
+def states_of(status: str) -> frozenset[JobState]:
+    """Give the states that clients see as `status`; none for a word that is no status."""
+    return frozenset(state for state in JobState if state.status == status)

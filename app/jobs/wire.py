@@ -1,0 +1,184 @@
+"""A job and its links as clients see them; the same in answers, streams and webhooks."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from app.core.signatures import Signer
+from app.jobs.models import Job, Output
+from app.jobs.state import Status
+
+_SIGNED_FOR = timedelta(hours=24)
+_OUTPUT_KEYS = ("video", "videos", "image", "images", "audio", "audios")
+
+
+def _rfc3339(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _number(amount: Decimal) -> int | float:
+    return int(amount) if amount == amount.to_integral_value() else float(amount)
+
+
+Instant = Annotated[
+    datetime, PlainSerializer(_rfc3339, return_type=str, when_used="json-unless-none")
+]
+Seconds = Annotated[
+    Decimal, PlainSerializer(_number, return_type=int | float, when_used="json-unless-none")
+]
+
+
+class JobErrorRead(BaseModel):
+    code: str
+    message: str
+
+
+class JobCostRead(BaseModel):
+    amount_usd: str | None = Field(description="US dollars as a decimal string; null if unknown.")
+    output_seconds: Seconds | None = Field(description="Null when the input does not tell.")
+    state: Literal["none", "held", "settled", "released"]
+
+
+class JobUrlsRead(BaseModel):
+    self: str
+    cancel: str
+    outputs: list[str]
+
+
+class JobRead(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "job_01m823xe2bewaaqepnk4s10yx9",
+                "object": "job",
+                "model": "bytedance/seedance-1-0/pro/image-to-video",
+                "status": "in_progress",
+                "input": {
+                    "prompt": "the camera drifts forward",
+                    "first_frame_image_url": "https://example.com/a.png",
+                    "duration": 5,
+                    "resolution": "480p",
+                    "ratio": "adaptive",
+                },
+                "output": None,
+                "error": None,
+                "queue_position": None,
+                "pending_position": None,
+                "eta_seconds": None,
+                "created_at": "2026-11-22T10:00:00.000Z",
+                "submitted_at": "2026-11-22T10:00:00.150Z",
+                "started_at": "2026-11-22T10:00:04.000Z",
+                "finished_at": None,
+                "cost": {"amount_usd": None, "output_seconds": 5, "state": "none"},
+                "metadata": {"order": "4711"},
+                "urls": {
+                    "self": "https://gateway.example/v1/jobs/job_01m823xe2bewaaqepnk4s10yx9",
+                    "cancel": (
+                        "https://gateway.example/v1/jobs/job_01m823xe2bewaaqepnk4s10yx9/cancel"
+                    ),
+                    "outputs": [],
+                },
+            }
+        }
+    )
+
+    id: str
+    object: Literal["job"] = "job"
+    model: str
+    status: Status
+    input: dict[str, Any] = Field(
+        description="What was sent, with defaults of enum, number and boolean fields filled in."
+    )
+    output: dict[str, str | list[str]] | None = Field(
+        description="RunComfy's own keys, every address one of this gateway: signed, for 24 hours."
+    )
+    error: JobErrorRead | None
+    queue_position: int | None = Field(description="The place in RunComfy's queue.")
+    pending_position: int | None = Field(description="The place among the caller's waiting jobs.")
+    eta_seconds: int | None
+    created_at: Instant
+    submitted_at: Instant | None
+    started_at: Instant | None
+    finished_at: Instant | None
+    cost: JobCostRead
+    metadata: dict[str, str]
+    urls: JobUrlsRead
+
+
+class JobWire:
+    """Renders jobs. Links are made from `public_url`, never from what a request claims."""
+
+    def __init__(self, *, public_url: str, signer: Signer) -> None:
+        self._jobs_url = f"{public_url.rstrip('/')}/v1/jobs"
+        self._signer = signer
+
+    def read(self, job: Job, *, at: datetime) -> JobRead:
+        outputs = [self._output_url(job.id, n, at=at) for n, _ in enumerate(output_urls(job))]
+        return JobRead(
+            id=job.id,
+            model=job.model,
+            status=job.state.status,
+            input=job.input,
+            output=None if job.output is None else _rewritten(job.output, iter(outputs)),
+            error=None if job.error is None else JobErrorRead(**job.error),
+            queue_position=job.queue_position,
+            pending_position=None,
+            eta_seconds=None,
+            created_at=job.created_at,
+            submitted_at=job.submitted_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            cost=JobCostRead(amount_usd=None, output_seconds=job.output_seconds, state="none"),
+            metadata=job.metadata,
+            urls=JobUrlsRead(
+                self=f"{self._jobs_url}/{job.id}",
+                cancel=f"{self._jobs_url}/{job.id}/cancel",
+                outputs=outputs,
+            ),
+        )
+
+    def etag(self, job: Job, *, at: datetime) -> str:
+        """Cover what changes: the event number and, once there are outputs, the signing hour."""
+        hour = f"-{int(at.timestamp()) // 3600}" if job.output else ""
+        return f'"{job.event_seq}{hour}"'
+
+    def output_is_signed(
+        self, job_id: str, n: int, *, expires: int, signature: str, at: datetime
+    ) -> bool:
+        genuine = self._signer.verify(_signed_text(job_id, n, expires), signature)
+        return genuine and at.timestamp() < expires
+
+    def _output_url(self, job_id: str, n: int, *, at: datetime) -> str:
+        # Whole hours, so that a page that asks again keeps its video in the browser's cache.
+        expires = (int(at.timestamp()) // 3600 + 1) * 3600 + int(_SIGNED_FOR.total_seconds())
+        signature = self._signer.sign(_signed_text(job_id, n, expires))
+        return f"{self._jobs_url}/{job_id}/outputs/{n}?expires={expires}&signature={signature}"
+
+
+def output_urls(job: Job) -> list[str]:
+    """Give upstream's own addresses in the order that numbers them."""
+    return [] if job.output is None else list(_addresses(job.output))
+
+
+def _addresses(output: Output) -> Iterator[str]:
+    for key in _OUTPUT_KEYS:
+        value = output.get(key, [])
+        yield from [value] if isinstance(value, str) else value
+
+
+def _rewritten(output: Output, urls: Iterator[str]) -> Output:
+    rewritten: Output = {}
+    for key in _OUTPUT_KEYS:
+        value = output.get(key)
+        if isinstance(value, str):
+            rewritten[key] = next(urls)
+        elif value is not None:
+            rewritten[key] = [next(urls) for _ in value]
+    return rewritten
+
+
+def _signed_text(job_id: str, n: int, expires: int) -> str:
+    return f"{job_id}/{n}/{expires}"

@@ -1,0 +1,1 @@
+"""The loops that move leased work: what clients were promised happens here."""

@@ -1,0 +1,150 @@
+"""Sends pending jobs to RunComfy, each at most once for all that can be known."""
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+from pydantic import BaseModel, ConfigDict
+
+from app.core.clock import Clock
+from app.core.doorbell import Doorbell
+from app.core.errors import DatabaseUnavailableError
+from app.jobs import outcomes
+from app.jobs.models import Attempt, Change, Lease
+from app.jobs.queue import JobQueue
+from app.jobs.schedule import Jitter, poll_delay, retry_delay
+from app.jobs.state import JobState
+from app.upstream.client import UpstreamClient
+from app.upstream.errors import (
+    NotSentError,
+    OutcomeUnknownError,
+    RefusedError,
+    TryLaterError,
+    UpstreamError,
+)
+from app.worker.loop import WorkLoop
+
+logger = structlog.get_logger(__name__)
+
+_DATABASE_AWAY = timedelta(seconds=1)
+
+
+class DispatcherConfig(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    lease: timedelta = timedelta(seconds=30)
+    submits_at_once: int = 32
+    idle: timedelta = timedelta(seconds=1)
+    grace: timedelta = timedelta(seconds=5)
+
+    @property
+    def submit_timeout(self) -> timedelta:
+        """Two thirds of the lease; the rest is for waiting before it and writing after it."""
+        return self.lease * 2 / 3
+
+
+class Dispatcher:
+    """The row says `submitting` before a byte is sent, and the lease outlives the whole request."""
+
+    def __init__(
+        self,
+        *,
+        queue: JobQueue,
+        upstream: UpstreamClient,
+        config: DispatcherConfig,
+        clock: Clock,
+        jitter: Jitter,
+        doorbell: Doorbell,
+    ) -> None:
+        self._queue = queue
+        self._upstream = upstream
+        self._config = config
+        self._clock = clock
+        self._jitter = jitter
+        self.loop = WorkLoop(
+            "dispatcher",
+            claim=self.claim,
+            handle=self.dispatch,
+            places=config.submits_at_once,
+            idle=config.idle,
+            grace=config.grace,
+            doorbell=doorbell,
+            clock=clock,
+        )
+
+    async def claim(self, limit: int) -> list[Attempt]:
+        return list(await self._queue.claim_submits(limit=limit))
+
+    async def dispatch(self, attempt: Attempt) -> None:
+        try:
+            request_id = await self.send(attempt)
+        except UpstreamError as exc:
+            await self._record(self._what_it_means(attempt.lease, exc))
+        except asyncio.CancelledError:
+            await self._queue.record(self._interrupted(attempt.lease))
+            raise
+        else:
+            await self.follow(attempt.lease, request_id)
+
+    async def send(self, attempt: Attempt) -> str:
+        """Send the one submit of this attempt and give its request id; raises UpstreamError."""
+        timeout = self._config.submit_timeout
+        if self._clock.monotonic() + timeout.total_seconds() > attempt.covered_until:
+            # Another worker may declare this attempt lost while the answer is on its way.
+            raise NotSentError("the lease no longer covers a whole request")
+        return await self._upstream.submit(attempt.lease.model, attempt.input, timeout=timeout)
+
+    async def follow(self, lease: Lease, request_id: str) -> None:
+        """Record the request id, also when this attempt was given up meanwhile."""
+        at = self._clock.now()
+        if await self._record(self._accepted(lease, request_id, at=at)):
+            return
+        given_up = replace(lease, state=JobState.SUBMIT_UNKNOWN)
+        if await self._record(self._accepted(given_up, request_id, at=at)):
+            logger.warning("job.adopted_late", job_id=lease.job_id)
+            return
+        await self._queue.note_late_request(lease, request_id=request_id)
+        logger.error("job.request_orphaned", job_id=lease.job_id, upstream_request_id=request_id)
+
+    async def _record(self, change: Change) -> bool:
+        """Write what may have cost money, however long the database is away."""
+        while True:
+            try:
+                return await self._queue.record(change)
+            except DatabaseUnavailableError:
+                logger.warning(
+                    "job.outcome_waits_for_database",
+                    job_id=change.lease.job_id,
+                    state=change.state.value,
+                    upstream_request_id=change.upstream_request_id,
+                )
+                await self._clock.sleep(_DATABASE_AWAY)
+
+    def _accepted(self, lease: Lease, request_id: str, *, at: datetime) -> Change:
+        return outcomes.accepted(
+            lease,
+            request_id=request_id,
+            poller=self._queue.name,
+            expires_at=at + self._config.lease,
+            due_at=at + poll_delay(timedelta(), jitter=self._jitter()),
+            at=at,
+        )
+
+    def _what_it_means(self, lease: Lease, error: UpstreamError) -> Change:
+        at = self._clock.now()
+        match error:
+            case NotSentError() | TryLaterError():
+                backoff = retry_delay(lease.attempts, jitter=self._jitter())
+                wait = max(backoff, error.retry_after or timedelta())
+                return outcomes.not_accepted(lease, reason=error.message, due_at=at + wait, at=at)
+            case RefusedError():
+                return outcomes.failed(lease, code="refused_upstream", message=error.message, at=at)
+            case OutcomeUnknownError():
+                return outcomes.outcome_unknown(lease, reason=error.message, at=at)
+            case _:
+                raise AssertionError(f"an unsorted {type(error).__name__}") from error
+
+    def _interrupted(self, lease: Lease) -> Change:
+        reason = "the gateway stopped before the answer came"
+        return outcomes.outcome_unknown(lease, reason=reason, at=self._clock.now())

@@ -1,0 +1,99 @@
+"""One loop for all workers: claim what there is room for, handle each piece on its own, repeat."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+import structlog
+
+from app.core.clock import Clock
+from app.core.doorbell import Doorbell
+
+logger = structlog.get_logger(__name__)
+
+Piece = TypeVar("Piece")
+
+_AFTER_A_FAILURE = timedelta(seconds=1)
+
+
+class WorkLoop(Generic[Piece]):
+    """`claim` gives at most as many pieces as asked for; `handle` does one and leaves none half.
+
+    A piece that is cancelled by shutdown gets to write what it knows before it goes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        claim: Callable[[int], Awaitable[Sequence[Piece]]],
+        handle: Callable[[Piece], Awaitable[None]],
+        places: int,
+        idle: timedelta,
+        grace: timedelta,
+        doorbell: Doorbell,
+        clock: Clock,
+    ) -> None:
+        self._name = name
+        self._claim = claim
+        self._handle = handle
+        self._places = places
+        self._idle = idle
+        self._grace = grace
+        self._doorbell = doorbell
+        self._clock = clock
+        self._busy: set[asyncio.Task[None]] = set()
+
+    async def run_once(self) -> int:
+        """Claim once, handle all of it, and tell how many pieces there were."""
+        pieces = await self._claim(self._places)
+        async with asyncio.TaskGroup() as group:
+            for piece in pieces:
+                group.create_task(self._handle_logged(piece))
+        return len(pieces)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Repeat until `stop`, then let what is under way finish within the grace time."""
+        async with asyncio.TaskGroup() as group:
+            while not stop.is_set():
+                started = await self._fill_places(group)
+                if not started:
+                    await self._doorbell.wait(at_most=self._idle)
+            if self._busy:
+                await self._let_finish()
+
+    async def _fill_places(self, group: asyncio.TaskGroup) -> int:
+        room = self._places - len(self._busy)
+        if not room:
+            return 0
+        try:
+            pieces = await self._claim(room)
+        except Exception:
+            logger.exception("worker.claim_failed", worker=self._name)
+            await self._doorbell.wait(at_most=_AFTER_A_FAILURE)
+            return 0
+        for piece in pieces:
+            task = group.create_task(self._handle_logged(piece))
+            self._busy.add(task)
+            task.add_done_callback(self._leave)
+        return len(pieces)
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        # A place is free: what waits in the database need not wait for the next idle round.
+        was_full = len(self._busy) == self._places
+        self._busy.discard(task)
+        if was_full:
+            self._doorbell.ring()
+
+    async def _handle_logged(self, piece: Piece) -> None:
+        try:
+            await self._handle(piece)
+        except Exception:
+            logger.exception("worker.piece_failed", worker=self._name)
+
+    async def _let_finish(self) -> None:
+        # The loop's own time, since a process that must end cannot wait for a clock to be moved.
+        _, late = await asyncio.wait(self._busy, timeout=self._grace.total_seconds())
+        for task in late:
+            task.cancel()

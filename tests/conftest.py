@@ -3,15 +3,19 @@
 import ipaddress
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
+from app.core.clock import ManualClock
+from app.core.logging import configure_logging
 from tests.support.databases import Databases, PostgresDatabases, SqliteDatabases
+from tests.support.gateway import Gateway, Sandbox, running, sandboxed
 from tests.support.postgres import running_postgres
 
 _POSTGRES_URL = pytest.StashKey[str]()
@@ -40,6 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
+    configure_logging(format="console", level="warning")
     sys.addaudithook(_refuse_outside_network)
 
 
@@ -108,6 +113,26 @@ def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
     else:
         with running_postgres() as url:
             yield url
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def sandbox(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Sandbox]:
+    async with sandboxed(tmp_path / "sandbox", clock=clock) as running_one:
+        yield running_one
+
+
+@pytest.fixture
+async def gateway(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> AsyncIterator[Gateway]:
+    """Open a whole gateway beside a sandbox, on either database; alice has a key."""
+    async with running(database_url, sandbox=sandbox, clock=clock) as running_one:
+        yield running_one
 
 
 def _refuse_outside_network(event: str, arguments: tuple[Any, ...]) -> None:

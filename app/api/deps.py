@@ -1,0 +1,89 @@
+"""What routes ask for: the services, who is calling, and what was sent."""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request, Security
+from fastapi.security import HTTPBearer
+
+from app.api.body import json_body
+from app.api.problems import InvalidParameterError
+from app.auth.errors import MissingScopeError
+from app.auth.models import Principal, Scope
+from app.auth.service import AuthService
+from app.catalogue.service import Catalogue
+from app.core.clock import Clock
+from app.jobs.service import JobService
+from app.jobs.wire import JobWire
+from app.upstream.outputs import OutputClient
+
+_VISIBLE_ASCII = re.compile(r"[!-~]{1,255}")
+
+_bearer = HTTPBearer(
+    auto_error=False, bearerFormat="rcg_...", description="An API key of this gateway."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the edge needs; bootstrap puts it together."""
+
+    auth: AuthService
+    catalogue: Catalogue
+    clock: Clock
+    jobs: JobService
+    outputs: OutputClient
+    ping_database: Callable[[], Awaitable[None]]
+    wire: JobWire
+
+
+def services_of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Gateway = Annotated[Services, Depends(services_of)]
+
+
+def caller(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
+    """Make the dependency that authenticates, and refuses a key that lacks one of `scopes`."""
+
+    async def authenticate(
+        request: Request, gateway: Gateway, _: Annotated[object, Security(_bearer)]
+    ) -> Principal:
+        principal = await gateway.auth.authenticate(request.headers.get("authorization"))
+        for scope in scopes:
+            if scope not in principal.scopes:
+                raise MissingScopeError(scope)
+        return principal
+
+    return authenticate
+
+
+AnyCaller = Annotated[Principal, Depends(caller())]
+Reader = Annotated[Principal, Depends(caller(Scope.JOBS_READ))]
+Writer = Annotated[Principal, Depends(caller(Scope.JOBS_WRITE))]
+
+JsonBody = Annotated[Any, Depends(json_body)]
+
+
+def idempotency_key(
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="1 to 255 visible ASCII characters; the same key and body within 24 hours"
+            " give the same job.",
+        ),
+    ] = None,
+) -> str | None:
+    if key is not None and not _VISIBLE_ASCII.fullmatch(key):
+        raise InvalidParameterError(
+            "Idempotency-Key", "The header Idempotency-Key is 1 to 255 visible ASCII characters."
+        )
+    return key
+
+
+IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]

@@ -1,0 +1,252 @@
+"""/v1/jobs: submit, check, list, read and cancel."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.api.body import parse
+from app.api.deps import Gateway, IdempotencyKey, JsonBody, Reader, Writer
+from app.api.listing import Filter, decode_cursor, encode_cursor
+from app.api.problems import (
+    FieldErrorRead,
+    InvalidParameterError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+    problem_responses,
+)
+from app.auth.errors import MissingScopeError, UnauthenticatedError
+from app.catalogue.errors import UnknownModelError
+from app.core.errors import (
+    DatabaseUnavailableError,
+    FieldError,
+    InvalidRequestError,
+    MalformedBodyError,
+)
+from app.jobs.errors import (
+    IdempotencyConflictError,
+    InvalidInputError,
+    JobNotFoundError,
+    NotCancellableError,
+)
+from app.jobs.fingerprint import fingerprint
+from app.jobs.models import Job
+from app.jobs.service import CancelOutcome, JobRequest
+from app.jobs.wire import JobCostRead, JobRead
+
+router = APIRouter(
+    prefix="/v1/jobs",
+    tags=["jobs"],
+    responses=problem_responses(UnauthenticatedError, MissingScopeError, DatabaseUnavailableError),
+)
+
+_BODY_PROBLEMS = problem_responses(
+    MalformedBodyError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+    InvalidRequestError,
+    InvalidInputError,
+    UnknownModelError,
+    InvalidParameterError,
+)
+
+
+class JobCreate(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "model": "bytedance/seedance-1-0/pro/image-to-video",
+                "input": {
+                    "prompt": "the camera drifts forward",
+                    "first_frame_image_url": "https://example.com/a.png",
+                    "duration": 5,
+                },
+                "metadata": {"order": "4711"},
+            }
+        },
+    )
+
+    model: Annotated[str, StringConstraints(max_length=256)] = Field(
+        description="A `model_id` of GET /v1/models."
+    )
+    input: dict[str, Any] = Field(description="What the model's `input_schema` asks for.")
+    metadata: Annotated[
+        dict[
+            Annotated[str, StringConstraints(max_length=40)],
+            Annotated[str, StringConstraints(max_length=500)],
+        ],
+        Field(max_length=50),
+    ] = Field(default={}, description="Yours to find jobs by: at most 50 keys.")
+
+
+class JobList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[JobRead]
+    next_cursor: str | None
+
+
+class JobCheck(BaseModel):
+    valid: bool
+    errors: list[FieldErrorRead]
+    input: dict[str, Any]
+    cost: JobCostRead
+    limits: list[dict[str, Any]]
+
+
+class JobCancel(BaseModel):
+    outcome: CancelOutcome
+    job: JobRead
+
+
+_JOB_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobCreate"}}},
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a job",
+    description="202 means that the job is durable. With an Idempotency-Key that already made a"
+    " job from the same body the answer is 200, that job, and `Idempotency-Replayed: true`.",
+    openapi_extra=_JOB_BODY,
+    responses={
+        200: {"model": JobRead, "description": "The job that this key made earlier."},
+        **_BODY_PROBLEMS,
+        **problem_responses(IdempotencyConflictError),
+    },
+)
+async def submit_job(
+    gateway: Gateway, caller: Writer, key: IdempotencyKey, body: JsonBody, response: Response
+) -> JobRead:
+    asked = fingerprint("POST /v1/jobs", body)
+    accepted = None
+    if key is not None:
+        accepted = await gateway.jobs.find_replay(
+            user_id=caller.user_id, idempotency_key=key, fingerprint=asked
+        )
+    if accepted is None:
+        accepted = await gateway.jobs.submit(
+            _request(parse(JobCreate, body)),
+            user_id=caller.user_id,
+            key_id=caller.key_id,
+            idempotency_key=key,
+            fingerprint=asked,
+        )
+    response.headers["Location"] = f"/v1/jobs/{accepted.job.id}"
+    if accepted.replayed:
+        response.status_code = 200
+        response.headers["Idempotency-Replayed"] = "true"
+    return _read(gateway, accepted.job)
+
+
+@router.post(
+    "/validate",
+    summary="Check a job without submitting it",
+    description="Nothing is held and nothing is sent.",
+    openapi_extra=_JOB_BODY,
+    responses=_BODY_PROBLEMS,
+)
+async def validate_job(gateway: Gateway, _caller: Writer, body: JsonBody) -> JobCheck:
+    request = _request(parse(JobCreate, body))
+    try:
+        _, checked = gateway.jobs.check(request)
+    except UnknownModelError as exc:
+        return _check(errors=exc.errors, input=dict(request.input), output_seconds=None)
+    return _check(errors=checked.errors, input=checked.input, output_seconds=checked.output_seconds)
+
+
+@router.get(
+    "",
+    summary="List your jobs, newest first",
+    description="Filters are `status` (several with commas), `model`, `created_after`,"
+    " `created_before` and `metadata[<key>]`; another one is refused. Pages are stable while jobs"
+    " are added.",
+    responses=problem_responses(InvalidParameterError),
+)
+async def list_jobs(
+    gateway: Gateway,
+    caller: Reader,
+    matching: Filter,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query()] = None,
+) -> JobList:
+    jobs = await gateway.jobs.page(
+        user_id=caller.user_id,
+        matching=matching,
+        before=None if cursor is None else decode_cursor(cursor),
+        limit=limit + 1,
+    )
+    page = jobs[:limit]
+    return JobList(
+        data=[_read(gateway, job) for job in page],
+        next_cursor=encode_cursor(page[-1].id) if len(jobs) > limit else None,
+    )
+
+
+@router.get(
+    "/{job_id}",
+    response_model=JobRead,
+    summary="Read a job",
+    description="With `If-None-Match` the answer is 304 until something changed.",
+    responses={304: {"description": "Not changed."}, **problem_responses(JobNotFoundError)},
+)
+async def get_job(
+    gateway: Gateway, caller: Reader, job_id: str, request: Request, response: Response
+) -> Any:
+    job = await gateway.jobs.get(job_id, user_id=caller.user_id)
+    etag = gateway.wire.etag(job, at=gateway.clock.now())
+    if _has_it(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    response.headers["ETag"] = etag
+    return _read(gateway, job)
+
+
+@router.post(
+    "/{job_id}/cancel",
+    summary="Cancel a job",
+    description="`cancelled_locally` is free and certain, `cancelled_upstream` was granted by"
+    " RunComfy. 202 `cancel_requested`: no answer yet, and it is followed up.",
+    responses={
+        202: {"model": JobCancel, "description": "Asked for, and followed up."},
+        **problem_responses(JobNotFoundError, NotCancellableError),
+    },
+)
+async def cancel_job(
+    gateway: Gateway, caller: Writer, job_id: str, response: Response
+) -> JobCancel:
+    outcome, job = await gateway.jobs.cancel(job_id, user_id=caller.user_id)
+    if outcome == "cancel_requested":
+        response.status_code = 202
+    return JobCancel(outcome=outcome, job=_read(gateway, job))
+
+
+def _request(create: JobCreate) -> JobRequest:
+    return JobRequest(model=create.model, input=create.input, metadata=create.metadata)
+
+
+def _read(gateway: Gateway, job: Job) -> JobRead:
+    return gateway.wire.read(job, at=gateway.clock.now())
+
+
+def _check(*, errors: list[FieldError], input: dict[str, Any], output_seconds: Any) -> JobCheck:  # noqa: A002
+    return JobCheck(
+        valid=not errors,
+        errors=[
+            FieldErrorRead(pointer=error.pointer, code=error.code, detail=error.detail)
+            for error in errors
+        ],
+        input=input,
+        cost=JobCostRead(amount_usd=None, output_seconds=output_seconds, state="none"),
+        limits=[],
+    )
+
+
+def _has_it(if_none_match: str, etag: str) -> bool:
+    """Compare weakly, as If-None-Match does (RFC 9110, 13.1.2)."""
+    known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return bool(known & {etag, "*"})

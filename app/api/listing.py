@@ -1,0 +1,103 @@
+"""Pages of jobs: their cursor and their filters, checked parameter by parameter."""
+
+import base64
+import binascii
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from app.api.problems import InvalidParameterError
+from app.core.ids import is_id
+from app.jobs.models import JobFilter
+from app.jobs.state import JobState, states_of
+
+_METADATA = re.compile(r"metadata\[(.{1,40})\]", re.DOTALL)
+_KNOWN = {"status", "model", "created_after", "created_before", "limit", "cursor"}
+_STATUSES = sorted({state.status for state in JobState})
+
+
+def encode_cursor(job_id: str) -> str:
+    return base64.urlsafe_b64encode(job_id.encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> str:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        job_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        job_id = ""
+    if not is_id(job_id, prefix="job"):
+        raise InvalidParameterError(
+            "cursor",
+            "The cursor is none that this call gave; use `next_cursor` of a page as it is.",
+        )
+    return job_id
+
+
+def filter_of(
+    request: Request,
+    status: Annotated[str | None, Query(description="One or several, with commas.")] = None,
+    model: Annotated[str | None, Query()] = None,
+    created_after: Annotated[str | None, Query(description="RFC 3339 with a zone.")] = None,
+    created_before: Annotated[str | None, Query(description="RFC 3339 with a zone.")] = None,
+) -> JobFilter:
+    """Read the filters of a query string; one that is not known is refused, not ignored."""
+    return JobFilter(
+        states=None if status is None else _states(status),
+        model=model,
+        created_after=None if created_after is None else _instant("created_after", created_after),
+        created_before=(
+            None if created_before is None else _instant("created_before", created_before)
+        ),
+        metadata=_metadata(request),
+    )
+
+
+Filter = Annotated[JobFilter, Depends(filter_of)]
+
+
+def _metadata(request: Request) -> dict[str, str]:
+    metadata: dict[str, str] = {}
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name, value in request.query_params.multi_items():
+        if names.count(name) > 1:
+            raise InvalidParameterError(name[:64], f"The parameter {name[:64]!r} is given twice.")
+        if "\0" in name or "\0" in value:
+            raise InvalidParameterError(name[:64], "A parameter cannot hold a NUL.")
+        if match := _METADATA.fullmatch(name):
+            metadata[match[1]] = value
+        elif name not in _KNOWN:
+            raise InvalidParameterError(
+                name[:64],
+                f"There is no filter {name[:64]!r};"
+                f" known are {', '.join(sorted(_KNOWN))} and metadata[<key>].",
+            )
+    return metadata
+
+
+def _states(words: str) -> frozenset[JobState]:
+    states: frozenset[JobState] = frozenset()
+    for word in words.split(","):
+        named = states_of(word)
+        if not named:
+            raise InvalidParameterError(
+                "status", f"{word[:40]!r} is no status; known are {', '.join(_STATUSES)}."
+            )
+        states |= named
+    return states
+
+
+def _instant(name: str, text: str) -> datetime:
+    at = None
+    with suppress(ValueError, OverflowError):
+        # A plus sign that was not escaped arrives as a space.
+        given = datetime.fromisoformat(text.replace(" ", "+"))
+        at = given.astimezone(UTC) if given.tzinfo else None
+    if at is None:
+        raise InvalidParameterError(
+            name, f"{name} must be an RFC 3339 time with a zone, like 2026-11-22T10:00:00Z."
+        )
+    return at

@@ -1,0 +1,78 @@
+"""Around every request: its id, our own time, a bound on its body, and bugs as a bare 500."""
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.context import name_request
+from app.api.problems import InternalError, PayloadTooLargeError, render
+from app.core.clock import Clock
+
+logger = structlog.get_logger(__name__)
+
+
+class Edge:
+    """Pure ASGI: the framework's own middleware classes cost each request a task and a queue."""
+
+    def __init__(self, app: ASGIApp, *, clock: Clock, max_body_bytes: int) -> None:
+        self._app = app
+        self._clock = clock
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = name_request(scope)
+        began = self._clock.monotonic()
+        has_begun = False
+
+        async def send_marked(message: Message) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                has_begun = True
+                headers = MutableHeaders(scope=message)
+                spent_ms = (self._clock.monotonic() - began) * 1000
+                headers["X-Request-Id"] = request_id
+                headers["Server-Timing"] = f"gateway;dur={spent_ms:.1f}"
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                bounded = _bounded(receive, Headers(scope=scope), most=self._max_body_bytes)
+                await self._app(scope, bounded, send_marked)
+            except Exception:
+                logger.exception("request.failed", path=scope["path"], method=scope["method"])
+                if has_begun:
+                    raise
+                answer = render(InternalError(), Request(scope))
+                await answer(scope, receive, send_marked)
+
+
+def _bounded(receive: Receive, headers: Headers, *, most: int) -> Callable[[], Awaitable[Message]]:
+    """Refuse a body once it is too long, whether or not it said so before it came."""
+    announced = headers.get("content-length", "")
+    received = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal received
+        if announced.isdecimal() and int(announced[:20]) > most:
+            raise _too_large(most)
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > most:
+            raise _too_large(most)
+        return message
+
+    return receive_bounded
+
+
+def _too_large(most: int) -> PayloadTooLargeError:
+    return PayloadTooLargeError(
+        f"The body is longer than {most} bytes (GATEWAY_MAX_BODY_BYTES);"
+        " send media as a URL instead of a data URI."
+    )

@@ -1,0 +1,75 @@
+"""/v1/models: the catalogue, in RunComfy's own shape."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from app.api.deps import AnyCaller, Gateway
+from app.catalogue.model import Model
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.get("", summary="List models")
+async def list_models(
+    gateway: Gateway,
+    _caller: AnyCaller,
+    search: Annotated[str, Query(description="Words of the id or the name.")] = "",
+    category: Annotated[str, Query()] = "",
+    kind: Annotated[str, Query()] = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+    *,
+    include_schema: Annotated[bool, Query()] = False,
+) -> dict[str, Any]:
+    found = [
+        model
+        for model in gateway.catalogue.list()
+        if search.lower() in f"{model.model_id} {model.display_name}".lower()
+        and category in {"", *_categories(model)}
+        and kind in {"", model.output_kind}
+    ]
+    return {
+        "models": [
+            _entry(model, include_schema=include_schema) for model in found[offset : offset + limit]
+        ],
+        "total": len(found),
+        "limit": limit,
+        "offset": offset,
+    }
+
+
+# Before the look-up by id, with which it shares its path.
+@router.get("/categories", summary="List the categories of models")
+async def list_categories(gateway: Gateway, _caller: AnyCaller) -> dict[str, list[str]]:
+    categories = {name for model in gateway.catalogue.list() for name in _categories(model)}
+    return {"categories": sorted(categories)}
+
+
+@router.get("/{model_id:path}", summary="Read one model with its schema")
+async def get_model(gateway: Gateway, _caller: AnyCaller, model_id: str) -> dict[str, Any]:
+    return _entry(gateway.catalogue.get(model_id), include_schema=True)
+
+
+def _categories(model: Model) -> list[str]:
+    """Derive what RunComfy would list: the last segment of an id names what goes in and out."""
+    return [model.model_id.rpartition("/")[2]]
+
+
+def _entry(model: Model, *, include_schema: bool) -> dict[str, Any]:
+    entry = {
+        "model_id": model.model_id,
+        "display_name": model.display_name,
+        "description": "",
+        "categories": _categories(model),
+        "kind": model.output_kind,
+        "output_kind": model.output_kind,
+        "base_price_usd": None,
+        "price_unit": None,
+        "pricing_note": "",
+        "model_url": "",
+        "inputs": list(model.input_schema.get("properties", {})),
+        "required_inputs": list(model.input_schema.get("required", [])),
+        "schema_hash": model.schema_hash,
+    }
+    return entry | {"input_schema": dict(model.input_schema)} if include_schema else entry

@@ -1,0 +1,165 @@
+"""/v1/jobs/{id}/outputs/{n}: the files a job made, streamed without RunComfy's address."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import PurePosixPath
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import httpx
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.api.deps import Gateway, caller
+from app.api.problems import problem_responses
+from app.auth.errors import UnauthenticatedError
+from app.auth.models import Scope
+from app.core.errors import NotFoundError, ProblemError
+from app.jobs.errors import JobNotFoundError
+from app.jobs.models import Job
+from app.jobs.wire import output_urls
+from app.upstream.errors import RefusedError, TryLaterError
+
+router = APIRouter(prefix="/v1/jobs", tags=["outputs"])
+
+_TYPES = {
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".mov": "video/quicktime",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+    ".mp3": "audio/mpeg",
+    ".wav": "audio/wav",
+    ".ogg": "audio/ogg",
+    ".m4a": "audio/mp4",
+    ".flac": "audio/flac",
+}
+_PASSED_ON = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
+_GONE = frozenset({403, 404, 410})
+_PASSED_STATUSES = frozenset({200, 206, 304, 416})
+
+
+class OutputNotFoundError(NotFoundError):
+    code = "output_not_found"
+    title = "The job has no such output"
+
+
+class OutputGoneError(ProblemError):
+    code = "output_gone"
+    title = "RunComfy no longer has the output"
+    status = 410
+
+
+class OutputUnavailableError(ProblemError):
+    code = "output_unavailable"
+    title = "The output cannot be fetched now"
+    status = 503
+
+
+class InvalidSignatureError(UnauthenticatedError):
+    code = "invalid_signature"
+    title = "The link is not valid, or no longer"
+
+
+_authenticate = caller(Scope.JOBS_READ)
+
+
+@router.api_route(
+    "/{job_id}/outputs/{n}",
+    methods=["GET", "HEAD"],
+    summary="Download an output",
+    description="Ranges and conditions are honoured. The signature of a link in a job stands in for"
+    " a key until it expires.",
+    response_class=StreamingResponse,
+    responses=problem_responses(
+        UnauthenticatedError,
+        InvalidSignatureError,
+        JobNotFoundError,
+        OutputNotFoundError,
+        OutputGoneError,
+        OutputUnavailableError,
+    ),
+)
+async def download_output(
+    gateway: Gateway,
+    request: Request,
+    job_id: str,
+    n: int,
+    expires: Annotated[int | None, Query(ge=0, le=2**40)] = None,
+    signature: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    job = await _permitted(gateway, request, job_id, n, expires=expires, signature=signature)
+    urls = output_urls(job)
+    if not 0 <= n < len(urls):
+        raise OutputNotFoundError(f"The job {job_id} has {len(urls)} outputs, counted from 0.")
+    # Left open until the last byte is on its way; closed here if it comes to no stream.
+    async with AsyncExitStack() as stack:
+        try:
+            remote = await stack.enter_async_context(
+                gateway.outputs.open(request.method, urls[n], headers=request.headers)
+            )
+        except (RefusedError, TryLaterError) as exc:
+            raise OutputUnavailableError(exc.message, headers={"Retry-After": "5"}) from exc
+        if remote.status_code in _GONE:
+            raise OutputGoneError("RunComfy no longer has this output; run the job again.")
+        if remote.status_code not in _PASSED_STATUSES:
+            raise OutputUnavailableError(
+                f"The output's host answered {remote.status_code}.", headers={"Retry-After": "5"}
+            )
+        headers = _headers(remote, job_id=job_id, n=n, url=urls[n])
+        keep_open = stack.pop_all()
+    return StreamingResponse(
+        _stream(remote, keep_open),
+        status_code=remote.status_code,
+        headers=headers,
+        media_type=headers["Content-Type"],
+    )
+
+
+async def _permitted(
+    gateway: Gateway,
+    request: Request,
+    job_id: str,
+    n: int,
+    *,
+    expires: int | None,
+    signature: str | None,
+) -> Job:
+    if signature is None:
+        principal = await _authenticate(request, gateway, None)
+        return await gateway.jobs.get(job_id, user_id=principal.user_id)
+    at = gateway.clock.now()
+    if expires is None or not gateway.wire.output_is_signed(
+        job_id, n, expires=expires, signature=signature, at=at
+    ):
+        raise InvalidSignatureError("The link is not valid, or has expired; read the job again.")
+    return await gateway.jobs.get_signed(job_id)
+
+
+async def _stream(remote: httpx.Response, keep_open: AsyncExitStack) -> AsyncIterator[bytes]:
+    async with keep_open:
+        async for chunk in remote.aiter_raw():
+            yield chunk
+
+
+def _headers(remote: httpx.Response, *, job_id: str, n: int, url: str) -> dict[str, str]:
+    """Let nothing from upstream run on our origin: known types only, sandboxed, never sniffed."""
+    suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
+    media_type = remote.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type not in _TYPES.values():
+        media_type = _TYPES.get(suffix, "application/octet-stream")
+    known = media_type in _TYPES.values()
+    suffix = next((end for end, kind in _TYPES.items() if kind == media_type), ".bin")
+    disposition = "inline" if known else "attachment"
+    return {
+        **{name: remote.headers[name] for name in _PASSED_ON if name in remote.headers},
+        "Content-Type": media_type,
+        "Content-Disposition": f'{disposition}; filename="{job_id}-{n}{suffix}"',
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "private",
+    }

@@ -1,0 +1,198 @@
+"""The one renderer of errors: RFC 9457 problem details, for what we raise and what others raise."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from app.api import runcomfy
+from app.api.context import request_id_of
+from app.core.errors import InvalidRequestError, NotFoundError, ProblemError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class MethodNotAllowedError(ProblemError):
+    code = "method_not_allowed"
+    title = "The path does not take this method"
+    status = 405
+
+
+class PayloadTooLargeError(ProblemError):
+    code = "payload_too_large"
+    title = "The body is too large"
+    status = 413
+
+
+class UnsupportedMediaTypeError(ProblemError):
+    code = "unsupported_media_type"
+    title = "The body must be JSON"
+    status = 415
+
+
+class InvalidParameterError(InvalidRequestError):
+    code = "invalid_parameter"
+    title = "A parameter or header breaks a rule"
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(detail, parameter=name)
+
+
+class InternalError(ProblemError):
+    code = "internal_error"
+    title = "The gateway made a mistake"
+    status = 500
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This is a bug of the gateway, not of your request; it was logged under `request_id`."
+        )
+
+
+class FieldErrorRead(BaseModel):
+    pointer: str
+    code: str
+    detail: str
+
+
+class ProblemRead(BaseModel):
+    """RFC 9457; `type` ends in `code`, which is the same for every answer of its kind."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: list[FieldErrorRead] = []
+
+
+def problem_responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
+    """Document the problems that a route can answer with, by status and code."""
+    by_status: dict[int | str, list[type[ProblemError]]] = {}
+    for kind in kinds:
+        by_status.setdefault(kind.status, []).append(kind)
+    return {
+        status: {
+            "description": "; ".join(f"`{kind.code}`: {kind.title}" for kind in same),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/ProblemRead"},
+                    "examples": {kind.code: {"value": _example(kind)} for kind in same},
+                }
+            },
+        }
+        for status, same in by_status.items()
+    }
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+
+
+def render(problem: ProblemError, request: Request) -> JSONResponse:
+    if runcomfy.is_ours(request.url.path):
+        return runcomfy.render(problem)
+    body = {
+        "type": _type_of(type(problem)),
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": request.url.path,
+        "code": problem.code,
+        "request_id": request_id_of(request.scope),
+        **problem.extra,
+    }
+    if problem.errors:
+        body["errors"] = [
+            {"pointer": error.pointer, "code": error.code, "detail": error.detail}
+            for error in problem.errors
+        ]
+    return JSONResponse(
+        body, status_code=problem.status, headers=problem.headers, media_type=MEDIA_TYPE
+    )
+
+
+async def _on_problem(request: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, ProblemError)
+    return render(exc, request)
+
+
+async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
+    """Translate what the framework itself refuses: unknown paths and methods."""
+    assert isinstance(exc, HTTPException)
+    if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(_methods_of(request))
+        return render(
+            MethodNotAllowedError(
+                f"{request.url.path} takes {allowed}, not {request.method}.",
+                headers={"Allow": allowed},
+            ),
+            request,
+        )
+    if exc.status_code == HTTPStatus.NOT_FOUND:
+        return render(
+            NotFoundError(f"There is no {request.url.path[:200]!r} here; see /openapi.json."),
+            request,
+        )
+    return render(ForeignError.of(exc), request)
+
+
+async def _on_validation_error(request: Request, exc: Exception) -> JSONResponse:
+    """Name the parameter; bodies are read by `api.body`, so only parameters come here."""
+    assert isinstance(exc, RequestValidationError)
+    first = exc.errors()[0]
+    where, *names = (str(part) for part in first["loc"])
+    name = names[0] if names else where
+    return render(
+        InvalidParameterError(name, f"The {where} parameter {name!r}: {first['msg']}."), request
+    )
+
+
+class ForeignError(ProblemError):
+    """An HTTP error that the framework raises and we gave no name of its own."""
+
+    code: ClassVar[str] = "bad_request"
+    title: ClassVar[str] = "The request cannot be handled"
+    status: ClassVar[int] = 400
+
+    @classmethod
+    def of(cls, exc: HTTPException) -> "ForeignError":
+        return cls(str(exc.detail), headers=dict(exc.headers or {}))
+
+
+def _methods_of(request: Request) -> Sequence[str]:
+    """Collect the methods of all routes of the path: the framework names those of the first."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
+
+
+def _type_of(kind: type[ProblemError]) -> str:
+    return f"urn:runcomfy-gateway:problem:{kind.code}"
+
+
+def _example(kind: type[ProblemError]) -> dict[str, Any]:
+    return {
+        "type": _type_of(kind),
+        "title": kind.title,
+        "status": kind.status,
+        "detail": "A sentence that names the field, the rule and the way out.",
+        "instance": "/v1/jobs",
+        "code": kind.code,
+        "request_id": "req_01m823xe2bewaaqepnk4s10yx9",
+    }

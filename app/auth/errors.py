@@ -1,0 +1,30 @@
+"""Why a caller is turned away."""
+
+from app.core.errors import InvalidRequestError, ProblemError
+
+
+class UnauthenticatedError(ProblemError):
+    code = "unauthenticated"
+    title = "A valid API key is needed"
+    status = 401
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class MissingScopeError(ProblemError):
+    code = "missing_scope"
+    title = "The key may not do this"
+    status = 403
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            f"This needs the scope {scope!r}, which the key does not have;"
+            " use another key, or ask an operator for one with that scope.",
+            scope=scope,
+        )
+
+
+class InvalidUserIdError(InvalidRequestError):
+    code = "invalid_user_id"
+    title = "Not a user id"

@@ -1,0 +1,36 @@
+"""Users, scopes and who a request turned out to come from."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.auth.errors import InvalidUserIdError
+
+_USER_ID = re.compile(r"[A-Za-z0-9._@:-]{1,128}")
+_RESERVED = frozenset({"oidc"})
+
+
+class Scope(StrEnum):
+    JOBS_READ = "jobs:read"
+    JOBS_WRITE = "jobs:write"
+
+
+DEFAULT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    user_id: str
+    key_id: str
+    scopes: frozenset[str]
+
+
+def checked_user_id(user_id: str) -> str:
+    """Give the id back if it may name a user, or raise InvalidUserIdError."""
+    if not _USER_ID.fullmatch(user_id):
+        raise InvalidUserIdError(
+            "A user id is 1 to 128 characters out of letters, digits and . _ @ : -"
+        )
+    if user_id in _RESERVED:
+        raise InvalidUserIdError(f"The user id {user_id!r} is reserved; choose another.")
+    return user_id

@@ -1,0 +1,191 @@
+"""The composition root: settings in, services out, closed in reverse."""
+
+import asyncio
+import os
+import random
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import SecretBytes, SecretStr
+
+from app.api.deps import Services
+from app.auth.service import AuthService
+from app.catalogue.service import Catalogue
+from app.core.clock import Clock
+from app.core.doorbell import Doorbell
+from app.core.signatures import Signer
+from app.db.engine import open_database
+from app.jobs.queue import JobQueue, QueueConfig
+from app.jobs.schedule import Jitter
+from app.jobs.service import JobService
+from app.jobs.wire import JobWire
+from app.net.clients import trusted
+from app.sandbox import SandboxConfig, running_sandbox
+from app.settings import Settings
+from app.upstream.client import UpstreamClient
+from app.upstream.outputs import OutputClient
+from app.worker.dispatcher import Dispatcher, DispatcherConfig
+from app.worker.poller import Poller, PollerConfig
+
+# The sandbox takes any token; one of its own keeps a real one out of its database.
+_SANDBOX_TOKEN = SecretStr("sandbox-token")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    dispatcher: Dispatcher
+    poller: Poller
+    doorbells: tuple[Doorbell, ...]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`, then finish what is being written."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.dispatcher.loop.run(stop))
+            group.create_task(self.poller.loop.run(stop))
+            await stop.wait()
+            for doorbell in self.doorbells:
+                doorbell.ring()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a process is made of: `services` for the edge, the rest for the background."""
+
+    services: Services
+    queue: JobQueue
+    workers: Workers
+
+
+@asynccontextmanager
+async def open_parts(
+    settings: Settings,
+    *,
+    clock: Clock,
+    public_url: str,
+    jitter: Jitter = random.random,
+) -> AsyncIterator[Parts]:
+    """Put everything together; the database must be migrated already."""
+    async with AsyncExitStack() as stack:
+        database = open_database(settings.database_url)
+        stack.push_async_callback(database.close)
+        upstream_url, token = await _upstream(settings, clock=clock, stack=stack)
+        lease = timedelta(seconds=settings.lease_seconds)
+        dispatcher_config = DispatcherConfig(lease=lease)
+        poller_config = PollerConfig(timeout=min(lease / 3, timedelta(seconds=10)))
+        # Idle connections of submits are dropped early: one that upstream has just closed would
+        # make a submit look as if its answer had been lost.
+        submits = trusted(
+            timeout=dispatcher_config.submit_timeout,
+            connections=dispatcher_config.submits_at_once,
+            keepalive=timedelta(seconds=3),
+        )
+        reads = trusted(
+            timeout=poller_config.timeout,
+            connections=poller_config.polls_at_once,
+            keepalive=timedelta(seconds=30),
+        )
+        files = trusted(
+            timeout=timedelta(seconds=30), connections=100, keepalive=timedelta(seconds=15)
+        )
+        for client in (submits, reads, files):
+            stack.push_async_callback(client.aclose)
+        upstream = UpstreamClient(
+            base_url=upstream_url,
+            token=token,
+            submits=submits,
+            reads=reads,
+            submit_retry_statuses=frozenset(settings.submit_retry_statuses),
+        )
+        queue = JobQueue(
+            database=database,
+            config=QueueConfig(
+                lease=lease,
+                max_in_flight=settings.max_in_flight,
+                polls_per_second=settings.polls_per_second,
+                job_timeout=timedelta(seconds=settings.job_timeout_seconds),
+            ),
+            clock=clock,
+            jitter=jitter,
+        )
+        submitted, polled = Doorbell(clock=clock), Doorbell(clock=clock)
+        catalogue = Catalogue.bundled()
+        yield Parts(
+            services=Services(
+                auth=AuthService(database=database, clock=clock),
+                catalogue=catalogue,
+                clock=clock,
+                jobs=JobService(
+                    database=database,
+                    catalogue=catalogue,
+                    clock=clock,
+                    dispatcher=submitted,
+                    poller=polled,
+                    allow_private_networks=settings.allow_private_networks,
+                ),
+                outputs=OutputClient(
+                    client=files, hosts=settings.output_hosts, upstream=upstream_url
+                ),
+                ping_database=database.ping,
+                wire=JobWire(
+                    public_url=public_url,
+                    signer=Signer(_secret_keys(settings), purpose="output links"),
+                ),
+            ),
+            queue=queue,
+            workers=Workers(
+                dispatcher=Dispatcher(
+                    queue=queue,
+                    upstream=upstream,
+                    config=dispatcher_config,
+                    clock=clock,
+                    jitter=jitter,
+                    doorbell=submitted,
+                ),
+                poller=Poller(
+                    queue=queue,
+                    upstream=upstream,
+                    config=poller_config,
+                    clock=clock,
+                    doorbell=polled,
+                ),
+                doorbells=(submitted, polled),
+            ),
+        )
+
+
+async def _upstream(
+    settings: Settings, *, clock: Clock, stack: AsyncExitStack
+) -> tuple[str, SecretStr]:
+    if not settings.is_sandboxed:
+        assert settings.api_token is not None
+        return settings.upstream_url, settings.api_token
+    database = settings.sqlite_path
+    assert database is not None
+    config = SandboxConfig(
+        directory=database.with_name(f"{database.name}.sandbox"), speed=settings.sandbox_speed
+    )
+    return await stack.enter_async_context(running_sandbox(config, clock=clock)), _SANDBOX_TOKEN
+
+
+def _secret_keys(settings: Settings) -> list[SecretBytes]:
+    if settings.secret_key:
+        return [SecretBytes(key.get_secret_value().encode()) for key in settings.secret_key]
+    assert settings.sqlite_path is not None
+    return [_key_beside(settings.sqlite_path)]
+
+
+def _key_beside(database: Path) -> SecretBytes:
+    """Give the key of an SQLite gateway, made once and readable by its owner alone."""
+    path = database.with_name(f"{database.name}.secret")
+    if not path.exists():
+        with tempfile.NamedTemporaryFile(dir=database.parent) as draft:  # 0600
+            draft.write(secrets.token_hex(32).encode())
+            draft.flush()
+            with suppress(FileExistsError):  # another process was first: its key it is
+                os.link(draft.name, path)
+    return SecretBytes(path.read_bytes())

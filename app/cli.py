@@ -1,0 +1,147 @@
+"""The `gateway` command: thin, over the same services as the web."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import uvloop
+
+from app import demo as demonstration
+from app import server
+from app.auth.service import AuthService
+from app.core.clock import SystemClock
+from app.core.errors import ConfigurationError, ProblemError
+from app.core.logging import configure_logging
+from app.db import migrate
+from app.db.engine import open_database
+from app.main import create_app
+from app.sandbox import SandboxConfig, running_sandbox
+from app.settings import SANDBOX, Settings, explicit_settings, load_settings
+
+Answer = TypeVar("Answer")
+
+app = typer.Typer(
+    name="gateway",
+    help="A self-hosted gateway in front of RunComfy's Model API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+database = typer.Typer(help="The database's schema.", no_args_is_help=True)
+keys = typer.Typer(help="API keys of users.", no_args_is_help=True)
+app.add_typer(database, name="db")
+app.add_typer(keys, name="keys")
+
+
+def main() -> None:
+    """Run a command; what the operator can mend is one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except ConfigurationError as exc:
+        sys.exit(_complain(str(exc)))
+    except ProblemError as exc:
+        sys.exit(_complain(exc.detail))
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 for a free one.")] = 8000,
+) -> None:
+    """Serve the API and do the background work."""
+    settings = _settings()
+    _run(server.serve(settings, host=host, port=port))
+
+
+@app.command()
+def worker() -> None:
+    """Do the background work alone."""
+    _run(server.work(_settings()))
+
+
+@database.command("upgrade")
+def upgrade() -> None:
+    """Bring the schema up to date; safe to repeat, and to run on several machines at once."""
+    settings = _settings(needs_upstream=False)
+    migrate.upgrade(settings.database_url)
+
+
+@keys.command("create")
+def create_key(
+    user: Annotated[str, typer.Option(help="The user; made if there is none yet.")],
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "",
+) -> None:
+    """Make an API key and print it; it cannot be shown again."""
+    settings = _settings(needs_upstream=False)
+    server.prepare_database(settings)
+
+    async def create() -> str:
+        opened = open_database(settings.database_url)
+        try:
+            auth = AuthService(database=opened, clock=SystemClock())
+            return str(await auth.create_key(user_id=user, name=name))
+        finally:
+            await opened.close()
+
+    typer.echo(_run(create()))
+
+
+@app.command()
+def sandbox(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 for a free one.")] = 8100,
+    data: Annotated[Path, typer.Option(help="The folder of its requests and films.")] = Path(
+        "sandbox"
+    ),
+    speed: Annotated[float, typer.Option(help="How many times faster than life.")] = 1.0,
+    token: Annotated[str | None, typer.Option(help="Take this token only; default: any.")] = None,
+) -> None:
+    """Run a RunComfy of your own: the same calls, films of your own pictures, no bill."""
+    configure_logging(format="console", level="info")
+
+    async def run() -> None:
+        config = SandboxConfig(directory=data, token=token, speed=speed)
+        async with running_sandbox(config, host=host, port=port) as url:
+            typer.echo(f"RunComfy sandbox at {url}, keeping its requests in {data}/", err=True)
+            await server.until_stopped()
+
+    _run(run())
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where to save the video.")] = Path("demo.mp4"),
+) -> None:
+    """Turn a picture into a video with a gateway and a sandbox that are gone afterwards."""
+    configure_logging(format="console", level="warning")
+    _run(demonstration.run(output))
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    settings = explicit_settings(upstream_url=SANDBOX)
+    document = create_app(settings, public_url="https://gateway.example").openapi()
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _settings(*, needs_upstream: bool = True) -> Settings:
+    settings = load_settings()
+    configure_logging(format=settings.log_format, level=settings.log_level)
+    if needs_upstream:
+        settings.require_upstream()
+    return settings
+
+
+def _run(work: Coroutine[Any, Any, Answer]) -> Answer:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _complain(sentence: str) -> int:
+    typer.echo(f"gateway: {sentence}", err=True)
+    return 2

@@ -1,0 +1,141 @@
+"""`gateway demo`: a picture becomes a video while one watches, and nothing is left behind."""
+
+import sys
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+from anyio import to_thread
+from pydantic import SecretStr
+
+from app.auth.service import AuthService
+from app.core.clock import Clock, SystemClock
+from app.core.errors import ConfigurationError
+from app.db.engine import open_database
+from app.net.clients import trusted
+from app.sandbox import SandboxConfig, running_sandbox
+from app.server import prepare_database, running_gateway
+from app.settings import Settings, explicit_settings
+
+_MODEL = "bytedance/seedance-1-0/pro/image-to-video"
+_PROMPT = "golden hour over the hills, the camera drifts slowly forward"
+_LOOK = timedelta(milliseconds=250)
+_PATIENCE = timedelta(minutes=2)
+
+
+async def run(output: Path) -> None:
+    """Submit the first model's job to a sandboxed gateway and save its video to `output`."""
+    with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
+        sandbox = SandboxConfig(directory=Path(folder, "sandbox"))
+        async with running_sandbox(sandbox, port=0) as sandbox_url:
+            settings = explicit_settings(
+                api_token=SecretStr("sandbox-token"),
+                upstream_url=sandbox_url,
+                database_url=f"sqlite:///{folder}/gateway.db",
+                # The picture comes from the sandbox, which is on this machine.
+                allow_private_networks=True,
+            )
+            key = await _make_key(settings)
+            async with (
+                running_gateway(settings) as gateway_url,
+                trusted(
+                    timeout=timedelta(seconds=30), connections=4, keepalive=timedelta(seconds=5)
+                ) as client,
+            ):
+                client.headers["Authorization"] = f"Bearer {key}"
+                client.base_url = httpx.URL(gateway_url)
+                picture = f"{sandbox_url}/samples/first-frame.jpg"
+                _say(f"A gateway runs at {gateway_url}, a RunComfy sandbox at {sandbox_url}.\n")
+                await _make_video(client, key=key, picture=picture, output=output)
+
+
+async def _make_video(client: httpx.AsyncClient, *, key: str, picture: str, output: Path) -> None:
+    base = str(client.base_url).rstrip("/")
+    _say("Submit a job:")
+    _say(f"""
+  curl -s {base}/v1/jobs \\
+    -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
+    -d '{{"model": "{_MODEL}",
+         "input": {{"prompt": "{_PROMPT}",
+                   "first_frame_image_url": "{picture}",
+                   "resolution": "480p", "duration": 5}}}}'
+""")
+    request = {
+        "model": _MODEL,
+        "input": {
+            "prompt": _PROMPT,
+            "first_frame_image_url": picture,
+            "resolution": "480p",
+            "duration": 5,
+        },
+    }
+    job = _answer(await client.post("/v1/jobs", json=request))
+    _say("Follow it:\n")
+    _say(f"  curl -s {job['urls']['self']} -H 'Authorization: Bearer {key}'\n")
+    job = await _follow(client, job, clock=SystemClock())
+    if job["status"] != "completed":
+        raise ConfigurationError(f"The demo's job ended as {job['status']}: {job['error']}.")
+    video = job["output"]["video"]
+    _say("\nFetch the video, by a link that works without the key for a day:\n")
+    _say(f"  curl -s -o {output} '{video}'\n")
+    size = await _download(client, video, output)
+    _say(f"Saved {output} ({size / 1024:.0f} kB). Open it in any player or browser.")
+
+
+async def _follow(
+    client: httpx.AsyncClient, job: dict[str, Any], *, clock: Clock
+) -> dict[str, Any]:
+    began = clock.monotonic()
+    shown = ""
+    while True:
+        elapsed = clock.monotonic() - began
+        if sys.stdout.isatty():
+            sys.stdout.write(f"\r\033[K  {elapsed:5.1f} s  {_progress(job)}")
+            sys.stdout.flush()
+        elif _progress(job) != shown:
+            _say(f"  {elapsed:5.1f} s  {_progress(job)}")
+        shown = _progress(job)
+        if job["finished_at"] is not None:
+            _say("")
+            return job
+        if elapsed > _PATIENCE.total_seconds():
+            raise ConfigurationError("The demo's job did not end; the log says why.")
+        await clock.sleep(_LOOK)
+        job = _answer(await client.get(f"/v1/jobs/{job['id']}"))
+
+
+def _progress(job: dict[str, Any]) -> str:
+    position = job["queue_position"]
+    return f"{job['status']}" if position is None else f"{job['status']}, place {position}"
+
+
+async def _download(client: httpx.AsyncClient, url: str, output: Path) -> int:
+    async with client.stream("GET", url) as response:
+        response.raise_for_status()
+        content = b"".join([piece async for piece in response.aiter_raw()])
+    await to_thread.run_sync(output.write_bytes, content)
+    return len(content)
+
+
+async def _make_key(settings: Settings) -> str:
+    prepare_database(settings)
+    database = open_database(settings.database_url)
+    try:
+        auth = AuthService(database=database, clock=SystemClock())
+        return str(await auth.create_key(user_id="demo", name="demo"))
+    finally:
+        await database.close()
+
+
+def _answer(response: httpx.Response) -> dict[str, Any]:
+    if response.is_error:
+        raise ConfigurationError(f"The demo's gateway answered {response.text}")
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

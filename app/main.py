@@ -1,0 +1,60 @@
+"""The ASGI application: routes around services, workers beside them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app.api import health, jobs, models, outputs, problems
+from app.api.middleware import Edge
+from app.bootstrap import open_parts
+from app.core.clock import Clock, SystemClock
+from app.settings import Settings
+
+
+def create_app(
+    settings: Settings,
+    *,
+    public_url: str,
+    clock: Clock | None = None,
+    background: bool = True,
+    alone: bool = False,
+) -> FastAPI:
+    """Make the gateway; nothing is opened before its lifespan begins.
+
+    Without `background` jobs are accepted and not worked on. `alone` promises that no other process
+    works on this database, so that what a dead one held is free at once.
+    """
+    clock = clock or SystemClock()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_parts(settings, clock=clock, public_url=public_url) as parts:
+            app.state.parts = parts
+            app.state.services = parts.services
+            if alone:
+                await parts.queue.free_leases()
+            stop = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                if background:
+                    group.create_task(parts.workers.run(stop))
+                yield
+                stop.set()
+
+    app = FastAPI(
+        title="runcomfy-gateway",
+        version="0.1.0",
+        summary="Keys, limits and durable jobs in front of RunComfy's Model API.",
+        lifespan=lifespan,
+        # The pages load their scripts from elsewhere; the document itself is at /openapi.json.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+    )
+    problems.install(app)
+    for room in (jobs, outputs, models, health):
+        app.include_router(room.router)
+    app.add_middleware(Edge, clock=clock, max_body_bytes=settings.max_body_bytes)
+    return app

@@ -1,0 +1,160 @@
+"""A gateway on a socket: its database checked, its address known, its shutdown orderly."""
+
+import asyncio
+import fcntl
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+
+import structlog
+import uvicorn
+
+from app.bootstrap import open_parts
+from app.core.clock import Clock, SystemClock
+from app.core.errors import ConfigurationError
+from app.db import migrate
+from app.main import create_app
+from app.settings import Settings
+
+logger = structlog.get_logger(__name__)
+
+# Requests under way have this long to end after SIGTERM; the workers' grace comes after it.
+_DRAIN_S = 3
+_LOOK = timedelta(milliseconds=10)
+
+
+async def serve(settings: Settings, *, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; raises ConfigurationError when it cannot start."""
+    prepare_database(settings)
+    with sole_worker(settings), _listening(host, port) as listener:
+        server = _server(settings, public_url=_public_url(settings, listener))
+        await server.serve(sockets=[listener])
+    if not server.started:
+        raise ConfigurationError("The gateway could not start; the log says why.")
+
+
+async def work(settings: Settings) -> None:
+    """Do the background part alone, until SIGTERM or SIGINT."""
+    prepare_database(settings)
+    stop = _stop_signal()
+    with sole_worker(settings):
+        # No link is made here, so any address will do where none is set.
+        public_url = settings.public_url or "http://127.0.0.1"
+        async with open_parts(settings, clock=SystemClock(), public_url=public_url) as parts:
+            if settings.is_sqlite:
+                await parts.queue.free_leases()
+            logger.info("worker.ready", name=parts.queue.name)
+            await parts.workers.run(stop)
+
+
+@asynccontextmanager
+async def running_gateway(
+    settings: Settings, *, port: int = 0, clock: Clock | None = None
+) -> AsyncIterator[str]:
+    """Serve on loopback inside this event loop, without touching signals; gives the address."""
+    prepare_database(settings)
+    with sole_worker(settings), _listening("127.0.0.1", port) as listener:
+        public_url = _public_url(settings, listener)
+        server = _server(settings, public_url=public_url, clock=clock)
+        # `_serve` is what `serve` does between installing and removing its signal handlers.
+        serving = asyncio.ensure_future(server._serve(sockets=[listener]))  # noqa: SLF001
+        try:
+            while not (server.started or serving.done()):
+                await SystemClock().sleep(_LOOK)
+            if not server.started:
+                raise ConfigurationError("The gateway could not start; the log says why.")
+            yield public_url
+        finally:
+            server.should_exit = True
+            await serving
+
+
+async def until_stopped() -> None:
+    """Return at SIGTERM or SIGINT."""
+    await _stop_signal().wait()
+
+
+def prepare_database(settings: Settings) -> None:
+    """Bring SQLite up to date; a Postgres of another release is for the operator to move."""
+    if settings.is_sqlite:
+        migrate.upgrade(settings.database_url)
+    else:
+        migrate.require_current(settings.database_url)
+
+
+@contextmanager
+def sole_worker(settings: Settings) -> Iterator[None]:
+    """Hold the lock of an SQLite gateway: two processes must not both work on its jobs."""
+    if settings.sqlite_path is None:
+        yield
+        return
+    path = settings.sqlite_path.with_name(f"{settings.sqlite_path.name}.lock")
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise ConfigurationError(
+                f"Another gateway already works on {settings.sqlite_path}, and SQLite is for one;"
+                " stop that one, or use Postgres for several."
+            ) from exc
+        yield
+    finally:
+        os.close(handle)
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio switches Nagle's delay off only on a socket that says it is TCP.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as exc:
+            raise ConfigurationError(
+                f"Cannot listen on {host} port {port} ({exc.strerror}); choose another with --port."
+            ) from exc
+        yield listener
+
+
+def _public_url(settings: Settings, listener: socket.socket) -> str:
+    if settings.public_url is not None:
+        return settings.public_url
+    host, port = listener.getsockname()[:2]
+    if not ipaddress.ip_address(host).is_loopback:
+        raise ConfigurationError(
+            f"GATEWAY_PUBLIC_URL is not set, and links cannot be made from {host}: set it to the"
+            " address that clients use, for example https://gateway.example."
+        )
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _server(settings: Settings, *, public_url: str, clock: Clock | None = None) -> uvicorn.Server:
+    app = create_app(settings, public_url=public_url, clock=clock, alone=settings.is_sqlite)
+    logger.info("gateway.starting", url=public_url)
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            loop="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_DRAIN_S,
+        )
+    )

@@ -1,0 +1,168 @@
+"""The settings, read from the environment once at start; names are those of the README's table."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from app.core.errors import ConfigurationError
+from app.core.logging import LogFormat, LogLevel
+
+RUNCOMFY_URL = "https://model-api.runcomfy.net"
+SANDBOX = "sandbox"
+_SHORTEST_SECRET = 32
+_PLACEHOLDERS = frozenset({"changeme", "change-me", "secret", "token", "your-token", "xxx"})
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _absolute_url(value: str) -> str:
+    TypeAdapter(HttpUrl).validate_python(value)
+    return value.rstrip("/")
+
+
+def _upstream_url(value: str) -> str:
+    return value if value == SANDBOX else _absolute_url(value)
+
+
+def _real_token(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text.lower() in _PLACEHOLDERS:
+        raise ValueError("is a placeholder, not a token")
+    if "," in text or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must be one token of visible ASCII characters, without commas")
+    return value
+
+
+def _long_enough(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if any(len(secret.get_secret_value().encode()) < _SHORTEST_SECRET for secret in value):
+        raise ValueError(f"each key must be at least {_SHORTEST_SECRET} bytes long")
+    return value
+
+
+CommaSeparated = (NoDecode, BeforeValidator(_split))
+
+
+class Settings(BaseSettings):
+    """Made by `load_settings` or `explicit_settings`; importing this module reads nothing."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GATEWAY_",
+        env_file=".env",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    api_token: Annotated[SecretStr, AfterValidator(_real_token)] | None = Field(
+        default=None, validation_alias="RUNCOMFY_API_TOKEN"
+    )
+    upstream_url: Annotated[str, AfterValidator(_upstream_url)] = RUNCOMFY_URL
+    database_url: str = "sqlite:///gateway.db"
+    secret_key: Annotated[tuple[SecretStr, ...], *CommaSeparated, AfterValidator(_long_enough)] = ()
+    public_url: Annotated[str, AfterValidator(_absolute_url)] | None = None
+    max_in_flight: Annotated[int, Field(ge=1)] = 100
+    polls_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
+    lease_seconds: Annotated[float, Field(ge=3, le=3600)] = 30
+    job_timeout_seconds: Annotated[float, Field(ge=1)] = 3600
+    submit_retry_statuses: Annotated[
+        tuple[Annotated[int, Field(ge=400, le=599)], ...], *CommaSeparated
+    ] = (429,)
+    allow_private_networks: bool = False
+    output_hosts: Annotated[tuple[str, ...], *CommaSeparated] = (
+        "*.runcomfy.net",
+        "*.runcomfy.com",
+    )
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * 2**20
+    log_format: LogFormat = "json"
+    log_level: LogLevel = "info"
+    sandbox_speed: Annotated[float, Field(gt=0)] = 1.0
+
+    @property
+    def is_sandboxed(self) -> bool:
+        return self.upstream_url == SANDBOX
+
+    @property
+    def sqlite_path(self) -> Path | None:
+        """The database file, or None on Postgres."""
+        prefix = "sqlite:///"
+        return Path(self.database_url[len(prefix) :]) if self.is_sqlite else None
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.database_url.startswith("sqlite:")
+
+    def require_upstream(self) -> None:
+        """Raise ConfigurationError unless jobs can be sent somewhere and links be signed."""
+        if self.api_token is None and not self.is_sandboxed:
+            raise ConfigurationError(
+                "RUNCOMFY_API_TOKEN is not set: put the token of your RunComfy account there"
+                " (runcomfy.com, Profile, API Tokens),"
+                " or set GATEWAY_UPSTREAM_URL=sandbox to work without an account."
+            )
+        if self.is_sandboxed and not self.is_sqlite:
+            raise ConfigurationError(
+                "GATEWAY_UPSTREAM_URL=sandbox keeps its requests beside the SQLite file, and this"
+                " is Postgres: run `gateway sandbox` and set GATEWAY_UPSTREAM_URL to its address."
+            )
+        if not self.is_sqlite and not self.secret_key:
+            raise ConfigurationError(
+                "GATEWAY_SECRET_KEY is not set, and replicas on Postgres must share one:"
+                " set it to at least 32 random bytes, for example from `openssl rand -hex 32`."
+            )
+
+
+class _ExplicitSettings(Settings):
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the interface's arguments
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def explicit_settings(**values: Any) -> Settings:
+    """Make settings of `values` and defaults alone, whatever the environment says."""
+    return _ExplicitSettings(**values)
+
+
+def load_settings() -> Settings:
+    """Read the environment and `.env`; raises ConfigurationError with a sentence for each fault."""
+    try:
+        return Settings()
+    except ValidationError as exc:
+        faults = "; ".join(_fault(error["loc"], error["msg"]) for error in exc.errors())
+        raise ConfigurationError(f"{faults}.") from exc
+
+
+def _fault(loc: tuple[int | str, ...], message: str) -> str:
+    reason = message.removeprefix("Value error, ")
+    if not loc:
+        return reason
+    field = str(loc[0])
+    name = field if field.isupper() else f"GATEWAY_{field.upper()}"
+    return f"{name}: {reason[:1].lower()}{reason[1:]}"

@@ -1,0 +1,61 @@
+"""Fetches the files that RunComfy made, from hosts that the operator trusts and no others."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+
+import httpx
+
+from app.upstream.errors import RefusedError, TryLaterError
+
+_ASKED = ("Range", "If-Range", "If-None-Match", "If-Modified-Since")
+
+
+class OutputClient:
+    """Never sends the token, and follows no redirect."""
+
+    def __init__(self, *, client: httpx.AsyncClient, hosts: tuple[str, ...], upstream: str) -> None:
+        """`hosts` are names, or `*.name` for all below one; `upstream`'s origin always counts."""
+        self._client = client
+        self._hosts = hosts
+        self._upstream = _origin(upstream)
+
+    @asynccontextmanager
+    async def open(
+        self, method: str, url: str, *, headers: Mapping[str, str]
+    ) -> AsyncIterator[httpx.Response]:
+        """Ask for a file with the caller's range and conditions; the body is not read yet.
+
+        Raises RefusedError for an address that is not trusted and TryLaterError without an answer.
+        """
+        if not self._is_trusted(url):
+            raise RefusedError("The output is on a host that GATEWAY_OUTPUT_HOSTS does not name.")
+        asked = {name: headers[name] for name in _ASKED if name in headers}
+        request = self._client.build_request(method, url, headers=asked)
+        try:
+            response = await self._client.send(request, stream=True)
+        except httpx.HTTPError as exc:
+            raise TryLaterError(f"The output cannot be fetched ({type(exc).__name__}).") from exc
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    def _is_trusted(self, url: str) -> bool:
+        origin = _origin(url)
+        if origin == self._upstream:
+            return True
+        scheme, host, port = origin
+        return (scheme, port) == ("https", 443) and any(
+            fnmatchcase(host, pattern) for pattern in self._hosts
+        )
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return ("", "", None)
+    return (parts.scheme, parts.hostname or "", port)

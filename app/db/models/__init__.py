@@ -1,17 +1,25 @@
 """All tables, so that one import knows the whole schema."""
 
 from app.db.models.api_key import ApiKeyRow
+from app.db.models.audit import AuditRow
 from app.db.models.base import Base
 from app.db.models.budget import BudgetRow
 from app.db.models.job import IdempotencyKeyRow, JobEventRow, JobRow
+from app.db.models.plan import PlanRow
+from app.db.models.quota import AccountRow, LedgerRow, PriceRow
 from app.db.models.user import UserRow
 
 __all__ = [
+    "AccountRow",
     "ApiKeyRow",
+    "AuditRow",
     "Base",
     "BudgetRow",
     "IdempotencyKeyRow",
     "JobEventRow",
     "JobRow",
+    "LedgerRow",
+    "PlanRow",
+    "PriceRow",
     "UserRow",
 ]

@@ -1,0 +1,69 @@
+"""Append to the audit log in the caller's transaction, and read it back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.ids import new_id
+from app.db.models import AuditRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """`actor` is an admin token's name, `cli:<os user>` or `system`; no secret is ever in it."""
+
+    id: str
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+async def append(
+    tx: AsyncConnection,
+    *,
+    at: datetime,
+    actor: str,
+    action: str,
+    target: str,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> None:
+    await tx.execute(
+        insert(AuditRow).values(
+            id=new_id("audit"),
+            at=at,
+            actor=actor,
+            action=action,
+            target=target,
+            before=before,
+            after=after,
+        )
+    )
+
+
+async def page(
+    connection: AsyncConnection, *, before: str | None, limit: int
+) -> Sequence[AuditEntry]:
+    """Give up to `limit` entries, newest first, older than the entry `before`."""
+    newest = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
+    if before is not None:
+        newest = newest.where(AuditRow.id < before)
+    return [
+        AuditEntry(
+            id=row.id,
+            at=row.at,
+            actor=row.actor,
+            action=row.action,
+            target=row.target,
+            before=row.before,
+            after=row.after,
+        )
+        for row in await connection.execute(newest)
+    ]

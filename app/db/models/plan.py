@@ -1,0 +1,31 @@
+"""Plans: which models and how much of them."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.models.base import Base
+
+
+class PlanRow(Base):
+    """`limits` maps a limit's name to `{"limit": "10", "mode": "enforce"}`; at most one default."""
+
+    __tablename__ = "plans"
+    __table_args__ = (
+        Index(
+            "uq_plans_is_default",
+            "is_default",
+            unique=True,
+            sqlite_where=text("is_default"),
+            postgresql_where=text("is_default"),
+        ),
+    )
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    timezone: Mapped[str]
+    is_default: Mapped[bool]
+    models: Mapped[list[str] | None]
+    limits: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]

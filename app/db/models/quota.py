@@ -1,0 +1,87 @@
+"""What users and keys may take, what they took, and what it costs."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.models.base import Base
+
+
+class AccountRow(Base):
+    """What a user (`user:<id>`) or a key (`key:<id>`) has of each measure in the open windows.
+
+    The sums are those of the ledger, kept so that a decision reads one row; its lock orders rivals.
+    A window is begun anew by the first request after its end.
+    """
+
+    __tablename__ = "accounts"
+    __table_args__ = (
+        CheckConstraint(
+            "day_jobs_held >= 0 AND month_jobs_held >= 0"
+            " AND day_milliseconds_held >= 0 AND month_milliseconds_held >= 0"
+            " AND day_micro_usd_held >= 0 AND month_micro_usd_held >= 0",
+            name="holds_not_negative",
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    arrival_us: Mapped[int]
+    day_start: Mapped[datetime | None]
+    day_jobs_used: Mapped[int]
+    day_jobs_held: Mapped[int]
+    day_milliseconds_used: Mapped[int]
+    day_milliseconds_held: Mapped[int]
+    day_micro_usd_used: Mapped[int]
+    day_micro_usd_held: Mapped[int]
+    month_start: Mapped[datetime | None]
+    month_jobs_used: Mapped[int]
+    month_jobs_held: Mapped[int]
+    month_milliseconds_used: Mapped[int]
+    month_milliseconds_held: Mapped[int]
+    month_micro_usd_used: Mapped[int]
+    month_micro_usd_held: Mapped[int]
+
+
+class LedgerRow(Base):
+    """One entry of the append-only ledger; it outlives its job, its user and its key.
+
+    `held_at` is when the job was accepted, in every entry of a job: it decides the windows. An
+    amount that nobody knows is NULL, never zero.
+    """
+
+    __tablename__ = "ledger"
+    __table_args__ = (
+        CheckConstraint("kind IN ('hold', 'settle', 'release', 'late_charge')", name="kind_known"),
+        Index(
+            "uq_ledger_job_id_ended",
+            "job_id",
+            unique=True,
+            sqlite_where=text("kind IN ('settle', 'release')"),
+            postgresql_where=text("kind IN ('settle', 'release')"),
+        ),
+        Index(None, "user_id", "held_at"),
+        Index(None, "key_id", "held_at"),
+    )
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str]
+    key_id: Mapped[str]
+    model: Mapped[str]
+    at: Mapped[datetime]
+    held_at: Mapped[datetime]
+    milliseconds: Mapped[int | None]
+    micro_usd: Mapped[int | None]
+
+
+class PriceRow(Base):
+    """One line of the operator's price table; `conditions` are values that the input must have."""
+
+    __tablename__ = "prices"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(index=True)
+    base_price_usd: Mapped[str]
+    price_unit: Mapped[str]
+    conditions: Mapped[dict[str, str] | None]

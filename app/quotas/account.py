@@ -1,0 +1,202 @@
+"""What one user or key has used and holds in the current windows, and what a request does to it.
+
+Pure: the repository reads an account under its row lock, these functions decide, it writes it back.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from app.core import gcra
+from app.quotas.policy import (
+    WINDOWED,
+    Limit,
+    LimitName,
+    Limits,
+    Measure,
+    Mode,
+    Period,
+    Tally,
+    from_units,
+    to_units,
+    window,
+)
+
+_MINUTE_US = 60_000_000
+
+Amounts = Mapping[Measure, int]
+"""What one job takes of each measure, in whole units; a measure that is not known is absent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    start: datetime
+    tallies: Mapping[Measure, Tally] = field(default_factory=dict)
+
+    def tally(self, measure: Measure) -> Tally:
+        return self.tallies.get(measure, Tally())
+
+    def add(self, amounts: Amounts, *, used: int = 0, held: int = 0) -> "Window":
+        """Add the amounts times `used` to what is used, times `held` to what is held."""
+        changed = {
+            measure: Tally(
+                used=self.tally(measure).used + units * used,
+                held=self.tally(measure).held + units * held,
+            )
+            for measure, units in amounts.items()
+        }
+        return replace(self, tallies={**self.tallies, **changed})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    id: str
+    arrival_us: int = 0
+    windows: Mapping[Period, Window] = field(default_factory=dict)
+
+    def at(self, moment: datetime, *, zone: ZoneInfo) -> "Account":
+        """Begin new windows where the old ones are over."""
+        current = {period: window(period, zone=zone, at=moment)[0] for period in Period}
+        return replace(
+            self,
+            windows={
+                period: held
+                if (held := self.windows.get(period)) and held.start >= start
+                else Window(start=start)
+                for period, start in current.items()
+            },
+        )
+
+    def hold(self, amounts: Amounts) -> "Account":
+        return self._add(amounts, held=1)
+
+    def settle(self, amounts: Amounts, *, held_at: datetime) -> "Account":
+        return self._add(amounts, held=-1, used=1, since=held_at)
+
+    def release(self, amounts: Amounts, *, held_at: datetime) -> "Account":
+        return self._add(amounts, held=-1, since=held_at)
+
+    def charge_late(self, amounts: Amounts, *, held_at: datetime) -> "Account":
+        return self._add(amounts, used=1, since=held_at)
+
+    def submitted(self, *, per_minute: int, at: datetime) -> "Account":
+        _, arrival_us = _take(self.arrival_us, per_minute=per_minute, at=at)
+        return replace(self, arrival_us=arrival_us)
+
+    def _add(
+        self, amounts: Amounts, *, used: int = 0, held: int = 0, since: datetime | None = None
+    ) -> "Account":
+        """Change the windows that were open at `since`: an ended one is history of the ledger."""
+        return replace(
+            self,
+            windows={
+                period: kept.add(amounts, used=used, held=held)
+                if since is None or kept.start <= since
+                else kept
+                for period, kept in self.windows.items()
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How one limit stands, in the limit's own unit."""
+
+    name: LimitName
+    mode: Mode
+    limit: Decimal
+    used: Decimal
+    held: Decimal
+    resets_at: datetime | None
+
+    @property
+    def remaining(self) -> Decimal:
+        return max(Decimal(0), self.limit - self.used - self.held)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excess:
+    """A limit that a request would exceed."""
+
+    standing: Standing
+    requested: Decimal
+
+
+def excesses(
+    account: Account,
+    limits: Limits,
+    amounts: Amounts,
+    *,
+    pending: int,
+    zone: ZoneInfo,
+    at: datetime,
+) -> Iterator[Excess]:
+    """Find the limits that one more job would exceed; `account` has been brought `at` the time."""
+    for name, limit in limits.items():
+        if name is LimitName.CONCURRENT_JOBS:
+            continue  # makes jobs wait, and refuses none
+        standing = stand(account, name, limit, pending=pending, zone=zone, at=at)
+        requested = _requested(name, amounts)
+        if standing.used + standing.held + requested > limit.limit:
+            yield Excess(standing=standing, requested=requested)
+
+
+def stand(
+    account: Account, name: LimitName, limit: Limit, *, pending: int, zone: ZoneInfo, at: datetime
+) -> Standing:
+    """Tell how a limit stands; `pending` is the count for a limit on jobs at one time."""
+    if name in WINDOWED:
+        measure, period = WINDOWED[name]
+        tally = account.windows[period].tally(measure)
+        used, held = from_units(measure, tally.used), from_units(measure, tally.held)
+        resets_at = window(period, zone=zone, at=at)[1]
+    elif name is LimitName.SUBMITS_PER_MINUTE:
+        free, _ = _take(account.arrival_us, per_minute=int(limit.limit), at=at, wanted=None)
+        used, held = limit.limit - free, Decimal(0)
+        resets_at = max(at, _from_us(account.arrival_us))
+    else:
+        used, held, resets_at = Decimal(pending), Decimal(0), None
+    return Standing(
+        name=name,
+        mode=limit.mode,
+        limit=limit.limit,
+        used=used,
+        held=held,
+        resets_at=resets_at,
+    )
+
+
+def amounts_of(*, output_seconds: Decimal | None, price_usd: Decimal | None) -> Amounts:
+    amounts = {Measure.JOBS: 1}
+    if output_seconds is not None:
+        amounts[Measure.MILLISECONDS] = to_units(Measure.MILLISECONDS, output_seconds)
+    if price_usd is not None:
+        amounts[Measure.MICRO_USD] = to_units(Measure.MICRO_USD, price_usd)
+    return amounts
+
+
+def _requested(name: LimitName, amounts: Amounts) -> Decimal:
+    if name not in WINDOWED:
+        return Decimal(1)
+    measure, _ = WINDOWED[name]
+    return from_units(measure, amounts.get(measure, 0))
+
+
+def _from_us(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+
+
+def _take(
+    arrival_us: int, *, per_minute: int, at: datetime, wanted: int | None = 1
+) -> tuple[int, int]:
+    if not per_minute:
+        return 0, arrival_us
+    return gcra.take(
+        per_minute if wanted is None else wanted,
+        arrival_us=arrival_us,
+        now_us=round(at.timestamp() * 1_000_000),
+        interval_us=_MINUTE_US // per_minute,
+        burst=per_minute,
+    )

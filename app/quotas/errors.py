@@ -1,0 +1,87 @@
+"""Why a request is refused before it costs anything."""
+
+import math
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from app.core.errors import FieldError, InvalidRequestError, ProblemError
+from app.quotas.account import Excess
+from app.quotas.policy import WINDOWED, LimitName, Measure
+
+
+class QuotaExceededError(ProblemError):
+    code = "quota_exceeded"
+    title = "A limit is used up"
+    status = 429
+
+    def __init__(self, excess: Excess, *, subject: str, at: datetime) -> None:
+        standing = excess.standing
+        shown: dict[str, Any] = {
+            name: shown_amount(standing.name, amount)
+            for name, amount in (
+                ("limit_value", standing.limit),
+                ("used", standing.used),
+                ("held", standing.held),
+                ("requested", excess.requested),
+                ("remaining", standing.remaining),
+            )
+        }
+        super().__init__(
+            f"The limit {standing.name.value} of your {subject} is {shown['limit_value']}:"
+            f" {shown['used']} used, {shown['held']} held, {shown['requested']} asked for."
+            " Nothing was consumed; try again when it resets, or ask an operator for more.",
+            headers={"Retry-After": str(_retry_after_s(excess, at=at))},
+            limit=standing.name.value,
+            resets_at=None if standing.resets_at is None else _rfc3339(standing.resets_at),
+            **shown,
+        )
+
+
+class PriceUnknownError(InvalidRequestError):
+    code = "price_unknown"
+    title = "The price is not known"
+
+    def __init__(self, model: str) -> None:
+        detail = (
+            f"No price is known for {model} with this input, and a spend limit applies to you;"
+            " ask an operator to set one."
+        )
+        super().__init__(
+            detail, errors=[FieldError(pointer="/model", code=self.code, detail=detail)]
+        )
+
+
+class DurationUnknownError(InvalidRequestError):
+    code = "duration_unknown"
+    title = "The length of the output is not known"
+
+    def __init__(self) -> None:
+        detail = (
+            "The input does not tell how long the output will be, and a limit on output seconds"
+            " applies to you; send a duration."
+        )
+        super().__init__(
+            detail, errors=[FieldError(pointer="/input", code=self.code, detail=detail)]
+        )
+
+
+def shown_amount(name: LimitName, amount: Decimal) -> str | int | float:
+    """Write money as a decimal string and all else as a number."""
+    if name in WINDOWED and WINDOWED[name][0] is Measure.MICRO_USD:
+        return format(amount, "f")
+    return int(amount) if amount == amount.to_integral_value() else float(amount)
+
+
+def _retry_after_s(excess: Excess, *, at: datetime) -> int:
+    """Give the seconds until it can succeed at the earliest, or a guess where nobody knows."""
+    standing = excess.standing
+    if standing.name is LimitName.SUBMITS_PER_MINUTE:
+        return math.ceil(60 / standing.limit) if standing.limit else 60
+    if standing.resets_at is None:
+        return 5
+    return max(1, math.ceil((standing.resets_at - at).total_seconds()))
+
+
+def _rfc3339(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

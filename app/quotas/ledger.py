@@ -1,0 +1,179 @@
+"""Holds and how they end, in the caller's transaction: nothing is counted that is not written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.quotas.account import Account, Amounts, Excess, amounts_of, excesses
+from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
+from app.quotas.policy import WINDOWED, LimitName, Limits, Measure, Policy
+from app.quotas.repository import Entry, EntryKind, QuotaRepository
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a new job asks for, before it is accepted."""
+
+    job_id: str
+    user_id: str
+    key_id: str
+    model: str
+    policy: Policy
+    output_seconds: Decimal | None
+    price_usd: Decimal | None
+
+    @property
+    def amounts(self) -> Amounts:
+        return amounts_of(output_seconds=self.output_seconds, price_usd=self.price_usd)
+
+    def subjects(self) -> tuple[tuple[str, str, Limits], ...]:
+        """Give whose limits count, as a word, an account and the limits."""
+        return (
+            ("user", user_account(self.user_id), self.policy.user),
+            ("key", key_account(self.key_id), self.policy.key),
+        )
+
+
+def user_account(user_id: str) -> str:
+    return f"user:{user_id}"
+
+
+def key_account(key_id: str) -> str:
+    return f"key:{key_id}"
+
+
+def check_known(claim: Claim) -> None:
+    """Refuse a job of unknown size where an enforced limit is on that size."""
+    for _, _, limits in claim.subjects():
+        for name, limit in limits.items():
+            measure, _ = WINDOWED.get(name, (Measure.JOBS, None))
+            if limit.mode == "shadow" or measure in claim.amounts:
+                continue
+            if measure is Measure.MICRO_USD:
+                raise PriceUnknownError(claim.model)
+            raise DurationUnknownError
+
+
+async def hold_all(
+    tx: AsyncConnection, claims: Sequence[Claim], *, at: datetime
+) -> Mapping[str, QuotaExceededError]:
+    """Hold what each job asks for, in this order; gives the refusals by job.
+
+    The accounts stay locked until the transaction ends, so that no rival decides on old sums.
+    """
+    repository = QuotaRepository(tx)
+    accounts = await repository.lock_accounts(
+        account for claim in claims for _, account, _ in claim.subjects()
+    )
+    pending = await _count_pending(repository, claims)
+    refused: dict[str, QuotaExceededError] = {}
+    entries: list[Entry] = []
+    for claim in claims:
+        for _, account, _ in claim.subjects():
+            accounts[account] = accounts[account].at(at, zone=claim.policy.zone)
+        if refusal := _refusal(claim, accounts, pending, at=at):
+            refused[claim.job_id] = refusal
+            continue
+        for _, account, limits in claim.subjects():
+            accounts[account] = _held(accounts[account], limits, claim.amounts, at=at)
+            pending[account] = pending.get(account, 0) + 1
+        entries.append(_hold(claim, at=at))
+    if entries:
+        await repository.save_accounts(list(accounts.values()))
+        await repository.append(entries)
+    return refused
+
+
+async def end_all(tx: AsyncConnection, endings: Mapping[str, EntryKind], *, at: datetime) -> None:
+    """Settle or release the hold of each job; one that has ended already stays as it ended."""
+    if not endings:
+        return
+    repository = QuotaRepository(tx)
+    holds = await repository.find_open_holds(endings)
+    if not holds:
+        return
+    accounts = await repository.lock_accounts(
+        account
+        for hold in holds
+        for account in (user_account(hold.user_id), key_account(hold.key_id))
+    )
+    entries = [replace(hold, kind=endings[hold.job_id], at=at) for hold in holds]
+    for entry in entries:
+        for account in (user_account(entry.user_id), key_account(entry.key_id)):
+            accounts[account] = _ended(accounts[account], entry)
+    await repository.save_accounts(list(accounts.values()))
+    await repository.append(entries)
+
+
+def _refusal(
+    claim: Claim, accounts: Mapping[str, Account], pending: Mapping[str, int], *, at: datetime
+) -> QuotaExceededError | None:
+    for subject, account, limits in claim.subjects():
+        for excess in excesses(
+            accounts[account],
+            limits,
+            claim.amounts,
+            pending=pending.get(account, 0),
+            zone=claim.policy.zone,
+            at=at,
+        ):
+            if excess.standing.mode == "enforce":
+                return QuotaExceededError(excess, subject=subject, at=at)
+            _report_shadow(claim, account, excess)
+    return None
+
+
+def _report_shadow(claim: Claim, account: str, excess: Excess) -> None:
+    logger.warning(
+        "limit.would_refuse",
+        limit=excess.standing.name.value,
+        account=account,
+        job_id=claim.job_id,
+    )
+
+
+def _held(account: Account, limits: Limits, amounts: Amounts, *, at: datetime) -> Account:
+    account = account.hold(amounts)
+    rate = limits.get(LimitName.SUBMITS_PER_MINUTE)
+    return account if rate is None else account.submitted(per_minute=int(rate.limit), at=at)
+
+
+def _ended(account: Account, entry: Entry) -> Account:
+    match entry.kind:
+        case EntryKind.SETTLE:
+            return account.settle(entry.amounts, held_at=entry.held_at)
+        case EntryKind.RELEASE:
+            return account.release(entry.amounts, held_at=entry.held_at)
+        case EntryKind.LATE_CHARGE:
+            return account.charge_late(entry.amounts, held_at=entry.held_at)
+        case EntryKind.HOLD:
+            raise AssertionError("a hold ends no hold")
+
+
+def _hold(claim: Claim, *, at: datetime) -> Entry:
+    return Entry(
+        job_id=claim.job_id,
+        kind=EntryKind.HOLD,
+        user_id=claim.user_id,
+        key_id=claim.key_id,
+        model=claim.model,
+        at=at,
+        held_at=at,
+        amounts=claim.amounts,
+    )
+
+
+async def _count_pending(repository: QuotaRepository, claims: Sequence[Claim]) -> dict[str, int]:
+    """Count waiting jobs where a limit asks for it."""
+    limited = LimitName.PENDING_JOBS
+    counted = await repository.count_pending(
+        user_ids=[claim.user_id for claim in claims if limited in claim.policy.user],
+        key_ids=[claim.key_id for claim in claims if limited in claim.policy.key],
+    )
+    return dict(counted)

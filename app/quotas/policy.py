@@ -1,0 +1,108 @@
+"""Limits as a plan states them, and the decision on one request: pure functions of plain values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Literal, assert_never
+from zoneinfo import ZoneInfo
+
+Mode = Literal["enforce", "shadow"]
+
+
+class LimitName(StrEnum):
+    SUBMITS_PER_MINUTE = "submits_per_minute"
+    JOBS_PER_DAY = "jobs_per_day"
+    JOBS_PER_MONTH = "jobs_per_month"
+    OUTPUT_SECONDS_PER_DAY = "output_seconds_per_day"
+    OUTPUT_SECONDS_PER_MONTH = "output_seconds_per_month"
+    SPEND_USD_PER_DAY = "spend_usd_per_day"
+    SPEND_USD_PER_MONTH = "spend_usd_per_month"
+    CONCURRENT_JOBS = "concurrent_jobs"
+    PENDING_JOBS = "pending_jobs"
+
+
+class Period(StrEnum):
+    DAY = "day"
+    MONTH = "month"
+
+
+class Measure(StrEnum):
+    JOBS = "jobs"
+    MILLISECONDS = "milliseconds"
+    MICRO_USD = "micro_usd"
+
+
+WINDOWED: Mapping[LimitName, tuple[Measure, Period]] = {
+    LimitName.JOBS_PER_DAY: (Measure.JOBS, Period.DAY),
+    LimitName.JOBS_PER_MONTH: (Measure.JOBS, Period.MONTH),
+    LimitName.OUTPUT_SECONDS_PER_DAY: (Measure.MILLISECONDS, Period.DAY),
+    LimitName.OUTPUT_SECONDS_PER_MONTH: (Measure.MILLISECONDS, Period.MONTH),
+    LimitName.SPEND_USD_PER_DAY: (Measure.MICRO_USD, Period.DAY),
+    LimitName.SPEND_USD_PER_MONTH: (Measure.MICRO_USD, Period.MONTH),
+}
+
+_UNITS: Mapping[Measure, int] = {
+    Measure.JOBS: 1,
+    Measure.MILLISECONDS: 1000,
+    Measure.MICRO_USD: 1_000_000,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """`limit` is in the unit that the name says: jobs, seconds or US dollars."""
+
+    limit: Decimal
+    mode: Mode = "enforce"
+
+
+Limits = Mapping[LimitName, Limit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Which limits a caller meets: those of the user and, often tighter, those of the key."""
+
+    zone: ZoneInfo
+    user: Limits
+    key: Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What one subject has of one measure in one window, in the measure's whole units."""
+
+    used: int = 0
+    held: int = 0
+
+
+def to_units(measure: Measure, amount: Decimal) -> int:
+    """Give an amount in whole units: milliseconds for seconds, micro-dollars for dollars."""
+    return int(amount * _UNITS[measure])
+
+
+def from_units(measure: Measure, units: int) -> Decimal:
+    return Decimal(units) / _UNITS[measure]
+
+
+def window(period: Period, *, zone: ZoneInfo, at: datetime) -> tuple[datetime, datetime]:
+    """Give the calendar day or month around `at` in a zone, as UTC instants.
+
+    A day of a clock change has 23 or 25 hours, since both ends are local midnights.
+    """
+    today = at.astimezone(zone).date()
+    match period:
+        case Period.DAY:
+            first, following = today, today + timedelta(days=1)
+        case Period.MONTH:
+            first = today.replace(day=1)
+            following = (first + timedelta(days=32)).replace(day=1)
+        case _:
+            assert_never(period)
+    return _midnight(first, zone), _midnight(following, zone)
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)

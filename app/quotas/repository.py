@@ -1,0 +1,212 @@
+"""The statements on accounts and the ledger."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnClause,
+    Text,
+    column,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+    values,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models.base import UtcDateTime
+from app.db.models.job import JobRow
+from app.db.models.quota import AccountRow, LedgerRow
+from app.db.statements import typed_rows
+from app.quotas.account import Account, Amounts, Window
+from app.quotas.policy import Measure, Period, Tally
+
+
+class EntryKind(StrEnum):
+    HOLD = "hold"
+    SETTLE = "settle"
+    RELEASE = "release"
+    LATE_CHARGE = "late_charge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    job_id: str
+    kind: EntryKind
+    user_id: str
+    key_id: str
+    model: str
+    at: datetime
+    held_at: datetime
+    amounts: Amounts
+
+
+_TALLIES = [
+    (period, measure, sort, f"{period.value}_{measure.value}_{sort}")
+    for period in Period
+    for measure in Measure
+    for sort in ("used", "held")
+]
+_STARTS = {period: f"{period.value}_start" for period in Period}
+_COLUMNS: tuple[ColumnClause[Any], ...] = (
+    column("id", Text),
+    column("arrival_us", BigInteger),
+    *(column(name, UtcDateTime) for name in _STARTS.values()),
+    *(column(name, BigInteger) for _, _, _, name in _TALLIES),
+)
+
+
+class QuotaRepository:
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def find_accounts(self, ids: Iterable[str]) -> dict[str, Account]:
+        """Read accounts as they are; one that was never used is empty."""
+        wanted = sorted(set(ids))
+        found = await self._tx.execute(select(AccountRow).where(AccountRow.id.in_(wanted)))
+        return {id_: Account(id=id_) for id_ in wanted} | {row.id: _account(row) for row in found}
+
+    async def lock_accounts(self, ids: Iterable[str]) -> dict[str, Account]:
+        """Read accounts under their row locks, taken in the order of their ids."""
+        wanted = sorted(set(ids))
+        locked = (
+            select(AccountRow)
+            .where(AccountRow.id.in_(wanted))
+            .order_by(AccountRow.id)
+            .with_for_update()
+        )
+        accounts = {row.id: _account(row) for row in await self._tx.execute(locked)}
+        if len(accounts) < len(wanted):
+            dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
+            fresh = [_row(Account(id=id_)) for id_ in wanted if id_ not in accounts]
+            await self._tx.execute(
+                dialect.insert(AccountRow).values(fresh).on_conflict_do_nothing()
+            )
+            accounts = {row.id: _account(row) for row in await self._tx.execute(locked)}
+        return accounts
+
+    async def save_accounts(self, accounts: Sequence[Account]) -> None:
+        """Write back accounts that were locked in this transaction."""
+        names = [place.name for place in _COLUMNS]
+        rows = [tuple(_row(account)[name] for name in names) for account in accounts]
+        new = values(*_COLUMNS, name="new").data(typed_rows(_COLUMNS, rows)).cte("new")
+        await self._tx.execute(
+            update(AccountRow)
+            .where(AccountRow.id == new.c.id)
+            .values({name: new.c[name] for name in names if name != "id"})
+        )
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        await self._tx.execute(insert(LedgerRow), [_entry_row(entry) for entry in entries])
+
+    async def find_open_holds(self, job_ids: Iterable[str]) -> Sequence[Entry]:
+        """Give the holds of these jobs that were neither settled nor released."""
+        ended = select(LedgerRow.job_id).where(
+            LedgerRow.kind.in_([EntryKind.SETTLE, EntryKind.RELEASE])
+        )
+        wanted = sorted(set(job_ids))
+        found = await self._tx.execute(
+            select(LedgerRow).where(
+                LedgerRow.job_id.in_(wanted),
+                LedgerRow.kind == EntryKind.HOLD,
+                LedgerRow.job_id.not_in(ended.where(LedgerRow.job_id.in_(wanted))),
+            )
+        )
+        return [_entry(row) for row in found]
+
+    async def find_entries(self, job_id: str) -> Sequence[Entry]:
+        found = await self._tx.execute(
+            select(LedgerRow).where(LedgerRow.job_id == job_id).order_by(LedgerRow.at)
+        )
+        return [_entry(row) for row in found]
+
+    async def count_pending(
+        self, *, user_ids: Iterable[str], key_ids: Iterable[str]
+    ) -> Mapping[str, int]:
+        """Count the waiting jobs of users and keys from the jobs' rows; gives it by account id."""
+        counted: dict[str, int] = {}
+        for kind, owner, ids in (
+            ("user", JobRow.user_id, sorted(set(user_ids))),
+            ("key", JobRow.key_id, sorted(set(key_ids))),
+        ):
+            if not ids:
+                continue
+            found = await self._tx.execute(
+                select(owner, func.count())
+                .where(owner.in_(ids), JobRow.state == literal_column("'pending'"))
+                .group_by(owner)
+            )
+            counted |= {f"{kind}:{id_}": count for id_, count in found}
+        return counted
+
+
+def _account(row: Any) -> Account:
+    starts = {period: getattr(row, name) for period, name in _STARTS.items()}
+    return Account(
+        id=row.id,
+        arrival_us=row.arrival_us,
+        windows={
+            period: Window(
+                start=start,
+                tallies={
+                    measure: Tally(
+                        used=getattr(row, f"{period.value}_{measure.value}_used"),
+                        held=getattr(row, f"{period.value}_{measure.value}_held"),
+                    )
+                    for measure in Measure
+                },
+            )
+            for period, start in starts.items()
+            if start is not None
+        },
+    )
+
+
+def _row(account: Account) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": account.id, "arrival_us": account.arrival_us}
+    for period, name in _STARTS.items():
+        opened = account.windows.get(period)
+        row[name] = None if opened is None else opened.start
+    for period, measure, sort, name in _TALLIES:
+        opened = account.windows.get(period)
+        row[name] = 0 if opened is None else getattr(opened.tally(measure), sort)
+    return row
+
+
+def _entry(row: Any) -> Entry:
+    known = {
+        Measure.JOBS: 1,
+        Measure.MILLISECONDS: row.milliseconds,
+        Measure.MICRO_USD: row.micro_usd,
+    }
+    return Entry(
+        job_id=row.job_id,
+        kind=EntryKind(row.kind),
+        user_id=row.user_id,
+        key_id=row.key_id,
+        model=row.model,
+        at=row.at,
+        held_at=row.held_at,
+        amounts={measure: units for measure, units in known.items() if units is not None},
+    )
+
+
+def _entry_row(entry: Entry) -> dict[str, Any]:
+    return {
+        "job_id": entry.job_id,
+        "kind": entry.kind.value,
+        "user_id": entry.user_id,
+        "key_id": entry.key_id,
+        "model": entry.model,
+        "at": entry.at,
+        "held_at": entry.held_at,
+        "milliseconds": entry.amounts.get(Measure.MILLISECONDS),
+        "micro_usd": entry.amounts.get(Measure.MICRO_USD),
+    }

@@ -13,9 +13,13 @@ _RESERVED = frozenset({"oidc"})
 class Scope(StrEnum):
     JOBS_READ = "jobs:read"
     JOBS_WRITE = "jobs:write"
+    FILES = "files"
+    WEBHOOKS = "webhooks"
+    TOKENS = "tokens"  # may mint client tokens
+    ACT_AS = "act_as"  # may speak for users of its owner's
 
 
-DEFAULT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE)
+DEFAULT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.FILES, Scope.WEBHOOKS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,8 +53,9 @@ def create_app(
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    problems.install(app)
-    for room in (jobs, outputs, models, health):
-        app.include_router(room.router)
+    routers = [room.router for room in (jobs, outputs, models, health)]
+    problems.install(app, routers=routers)
+    for router in routers:
+        app.include_router(router)
     app.add_middleware(Edge, clock=clock, max_body_bytes=settings.max_body_bytes)
     return app

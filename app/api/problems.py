@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
@@ -16,6 +16,8 @@ from app.api.context import request_id_of
 from app.core.errors import InvalidRequestError, NotFoundError, ProblemError
 
 MEDIA_TYPE = "application/problem+json"
+
+_LONGEST_QUOTE = 200
 
 
 class MethodNotAllowedError(ProblemError):
@@ -95,21 +97,23 @@ def problem_responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, A
     }
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, *, routers: Sequence[APIRouter]) -> None:
+    """Render every error of the app; `routers` tell which methods a path takes."""
+    app.state.routers = routers
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
 
 
 def render(problem: ProblemError, request: Request) -> JSONResponse:
-    if runcomfy.is_ours(request.url.path):
+    if runcomfy.is_ours(request.scope["path"]):
         return runcomfy.render(problem)
     body = {
         "type": _type_of(type(problem)),
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
-        "instance": request.url.path,
+        "instance": _path_of(request),
         "code": problem.code,
         "request_id": request_id_of(request.scope),
         **problem.extra,
@@ -132,20 +136,18 @@ async def _on_problem(request: Request, exc: Exception) -> JSONResponse:
 async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
     """Translate what the framework itself refuses: unknown paths and methods."""
     assert isinstance(exc, HTTPException)
+    path = _path_of(request)
     if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(_methods_of(request))
         return render(
             MethodNotAllowedError(
-                f"{request.url.path} takes {allowed}, not {request.method}.",
+                f"{path} takes {allowed}, not {request.method[:20]}.",
                 headers={"Allow": allowed},
             ),
             request,
         )
     if exc.status_code == HTTPStatus.NOT_FOUND:
-        return render(
-            NotFoundError(f"There is no {request.url.path[:200]!r} here; see /openapi.json."),
-            request,
-        )
+        return render(NotFoundError(f"There is no {path!r} here; see /openapi.json."), request)
     return render(ForeignError.of(exc), request)
 
 
@@ -155,6 +157,8 @@ async def _on_validation_error(request: Request, exc: Exception) -> JSONResponse
     first = exc.errors()[0]
     where, *names = (str(part) for part in first["loc"])
     name = names[0] if names else where
+    if where == "path":
+        return render(NotFoundError(f"No {name!r} reads like this one; nothing is here."), request)
     return render(
         InvalidParameterError(name, f"The {where} parameter {name!r}: {first['msg']}."), request
     )
@@ -172,10 +176,17 @@ class ForeignError(ProblemError):
         return cls(str(exc.detail), headers=dict(exc.headers or {}))
 
 
+def _path_of(request: Request) -> str:
+    """Quote the path; not from request.url, which what the caller sent may make no URL at all."""
+    path: str = request.scope["path"]
+    return path[:_LONGEST_QUOTE].encode("utf-8", "replace").decode()
+
+
 def _methods_of(request: Request) -> Sequence[str]:
     """Collect the methods of all routes of the path: the framework names those of the first."""
+    routes = [route for router in request.app.state.routers for route in router.routes]
     methods: set[str] = set()
-    for route in request.app.routes:
+    for route in [*routes, *request.app.routes]:
         match, _ = route.matches(request.scope)
         if match is not Match.NONE:
             methods |= getattr(route, "methods", None) or set()

@@ -1,6 +1,7 @@
 """The calls that RunComfy has too: same paths, same bodies, same error shape."""
 
 from http import HTTPStatus
+from typing import Any
 
 from fastapi.responses import JSONResponse
 
@@ -29,8 +30,16 @@ def render(problem: ProblemError) -> JSONResponse:
         status, error_code = HTTPStatus.BAD_REQUEST, 400001
     else:
         error_code = _ERROR_CODES.get(HTTPStatus(status), status * 1000 + 1)
-    return JSONResponse(
-        {"error_code": error_code, "error_message": problem.detail},
-        status_code=status,
-        headers=problem.headers,
-    )
+    body: dict[str, Any] = {"error_code": error_code, "error_message": problem.detail}
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        body["detail"] = _detail(problem)
+    return JSONResponse(body, status_code=status, headers=problem.headers)
+
+
+def _detail(problem: ProblemError) -> list[dict[str, Any]]:
+    if name := problem.extra.get("parameter"):
+        return [{"loc": ["query", name], "msg": problem.detail, "type": problem.code}]
+    return [
+        {"loc": ["body", *error.pointer.split("/")[1:]], "msg": error.detail, "type": error.code}
+        for error in problem.errors
+    ]

@@ -19,9 +19,9 @@ class MissingScopeError(ProblemError):
 
     def __init__(self, scope: str) -> None:
         super().__init__(
-            f"This needs the scope {scope!r}, which the key does not have;"
+            f"This needs the scope '{scope}', which the key does not have;"
             " use another key, or ask an operator for one with that scope.",
-            scope=scope,
+            scope=str(scope),
         )
 
 

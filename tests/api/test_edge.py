@@ -1,0 +1,224 @@
+"""Around every call: paths, methods, ids, and the two failures that are ours."""
+
+from urllib.parse import urlsplit
+
+import httpx
+from fastapi import FastAPI
+
+from app.api.deps import Services
+from app.auth.models import Principal
+from app.auth.service import AuthService
+from app.core.clock import ManualClock
+from app.main import create_app
+from app.settings import explicit_settings
+from tests.support.answers import problem
+from tests.support.asgi import send_raw
+from tests.support.databases import Databases
+from tests.support.gateway import PUBLIC_URL, TOKEN, Gateway
+
+
+async def test_what_is_not_there_is_not_found_and_never_redirected(gateway: Gateway) -> None:
+    for path in (
+        "/nope",
+        "/v1",
+        "/v1/",
+        "/v1/jobs/",
+        "/v1//jobs",
+        "/V1/jobs",
+        "/v1/jobs/a/b/c",
+        "/v1/jobs/a/cancel/",
+        "/v1/jobs/..%2f..%2fhealthz",
+        "/v1/./jobs/%2e%2e/x/y",
+        "/healthz/",
+        "/docs",
+        "/redoc",
+        "/.env",
+        "/%00",
+        "/🎬",
+        "/" + "x" * 60_000,
+    ):
+        answer = await gateway.http.get(path)
+        body = problem(answer)
+        assert (body["status"], body["code"]) == (404, "not_found"), path[:40]
+        assert len(answer.text) < 1000
+    doubled = await send_raw(gateway.app, "GET", "//v1/jobs")
+    assert doubled.status_code == 404
+
+
+async def test_a_method_that_a_path_does_not_take_is_told_all_that_it_does(
+    gateway: Gateway,
+) -> None:
+    answer = await gateway.http.put("/v1/jobs", content=b"{")
+    assert problem(answer) == {
+        "status": 405,
+        "code": "method_not_allowed",
+        "detail": "/v1/jobs takes GET, POST, not PUT.",
+    }
+    allowed = {
+        "/v1/jobs": "GET, POST",
+        "/v1/jobs/validate": "GET, POST",
+        "/v1/jobs/x": "GET",
+        "/v1/jobs/x/cancel": "POST",
+        "/v1/jobs/x/outputs/0": "GET, HEAD",
+        "/healthz": "GET",
+        "/readyz": "GET",
+        "/openapi.json": "GET, HEAD",
+    }
+    for path, methods in allowed.items():
+        for method in ("DELETE", "OPTIONS", "TRACE", "get", "BREW", "M" * 5000):
+            refused = await send_raw(gateway.app, method, path)
+            assert refused.status_code == 405, (method[:10], path)
+            assert refused.headers["Allow"] == methods
+            assert len(refused.content) < 1000
+
+
+async def test_every_answer_names_its_request_and_its_time(gateway: Gateway) -> None:
+    job = await gateway.submit()
+    for method, path in (
+        ("GET", f"/v1/jobs/{job['id']}"),
+        ("POST", "/v1/jobs"),
+        ("GET", "/nope"),
+        ("PATCH", "/v1/jobs"),
+        ("GET", "/healthz"),
+        ("GET", "/openapi.json"),
+        ("GET", "/v1/models/x/y"),
+    ):
+        answer = await gateway.http.request(method, path)
+        assert answer.headers["X-Request-Id"].startswith("req_")
+        assert answer.headers["Server-Timing"] == "gateway;dur=0.0"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_a_request_id_is_kept_if_it_can_stand_in_a_log(gateway: Gateway) -> None:
+    for given in ("a", "4711-abc_DEF.7", "x" * 128):
+        answer = await gateway.http.get("/nope", headers={"X-Request-Id": given})
+        assert answer.headers["X-Request-Id"] == given
+        assert answer.json()["request_id"] == given
+    for given in ("", "a b", "x" * 129, "a\r\nSet-Cookie: a=b", "ключ", '"', "a/b", "x" * 100_000):
+        lines = [(b"x-request-id", given.encode())]
+        answer = await send_raw(gateway.app, "GET", "/nope", headers=lines)
+        assert answer.headers["X-Request-Id"].startswith("req_")
+        assert "Set-Cookie" not in answer.headers
+
+
+async def test_no_request_however_odd_is_our_fault(gateway: Gateway) -> None:
+    key = gateway.http.headers["Authorization"].encode()
+    odd_headers = [
+        (b"host", b"[\xff"),
+        (b"host", b""),
+        (b"host", b"a/b?c#d"),
+        (b"content-length", b"-1"),
+        (b"content-length", b"9" * 400),
+        (b"content-length", b"\xb2"),
+        (b"content-type", b"\xff/\x00;charset=\xff"),
+        (b"content-type", b"application/json; charset=utf-16"),
+        (b"accept", b"\x00"),
+        (b"expect", b"100-continue"),
+        (b"transfer-encoding", b"gzip"),
+        (b"content-encoding", b"gzip"),
+        (b"if-none-match", b"\xff" * 10_000),
+        (b"cookie", b"a=b" * 10_000),
+        (b"range", b"bytes=9-1,\xff"),
+        (b"x-forwarded-host", b"evil.example"),
+        (b"x-http-method-override", b"DELETE"),
+    ]
+    for path in ("/v1/jobs", "/v1/jobs/x", "/v1/jobs/x/outputs/0", "/v1/models/x", "/\udcff", "/"):
+        for method in ("GET", "POST", "HEAD", "CONNECT", ""):
+            for header in odd_headers:
+                headers = [(b"authorization", key), header]
+                answer = await send_raw(gateway.app, method, path, headers=headers, body=b"{}")
+                assert 200 <= answer.status_code < 500, (method, path, header)
+                assert b"evil.example" not in answer.content
+        for query in (b"\xff", b"%ff=%ff", b"limit=%00", b"&" * 1000, b"=", b"limit=1;limit=2"):
+            headers = [(b"authorization", key)]
+            answer = await send_raw(gateway.app, "GET", path, query=query, headers=headers)
+            assert 200 <= answer.status_code < 500, (path, query)
+
+
+async def test_links_are_made_from_our_own_address_alone(gateway: Gateway) -> None:
+    claims = {
+        "Host": "evil.example",
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Proto": "ftp",
+    }
+    answer = await gateway.http.post("/v1/jobs", json=gateway.body(), headers=claims)
+    assert answer.headers["Location"].startswith("/v1/jobs/job_")
+    assert answer.json()["urls"]["self"].startswith(f"{PUBLIC_URL}/v1/jobs/job_")
+    assert "evil" not in answer.text
+
+
+async def test_health_needs_no_key(gateway: Gateway) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = await send_raw(gateway.app, "GET", path)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+async def test_a_database_that_is_away_is_said_to_be_away(
+    databases: Databases, gateway: Gateway, clock: ManualClock
+) -> None:
+    with databases.fresh() as url:
+        pass  # and it is gone
+    app = create_app(
+        explicit_settings(
+            api_token=TOKEN,
+            upstream_url=gateway.sandbox.url,
+            database_url=url,
+            secret_key="0123456789abcdef" * 4,
+        ),
+        public_url=PUBLIC_URL,
+        clock=clock,
+        background=False,
+    )
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app),
+            base_url=PUBLIC_URL,
+            headers=gateway.http.headers,
+        ) as http,
+    ):
+        for answer in (
+            await http.get("/readyz"),
+            await http.get("/v1/jobs"),
+            await http.post("/v1/jobs", json=gateway.body(), headers={"Idempotency-Key": "k"}),
+        ):
+            assert problem(answer) == {
+                "status": 503,
+                "code": "database_unavailable",
+                "detail": "The gateway's database does not answer; nothing was accepted."
+                " Try again shortly.",
+            }
+            assert answer.headers["Retry-After"] == "2"
+        assert (await http.get("/healthz")).status_code == 200
+        models = await http.get("/v1/models")
+        assert (models.status_code, models.json()["error_code"]) == (503, 503001)
+        assert urlsplit(url).path.rpartition("/")[2] not in answer.text
+
+
+class Forgetful(AuthService):
+    """The real thing, but for the one call that stumbles."""
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        principal = await super().authenticate(authorization)
+        raise LookupError(f"a secret of {principal.user_id}")
+
+
+async def test_a_bug_is_ours_and_tells_nothing(gateway: Gateway) -> None:
+    stumble(gateway.app)
+    answer = await gateway.http.get("/v1/jobs", headers={"X-Request-Id": "r1"})
+    assert problem(answer) == {
+        "status": 500,
+        "code": "internal_error",
+        "detail": "This is a bug of the gateway, not of your request; it was logged under"
+        " `request_id`.",
+    }
+    assert answer.headers["X-Request-Id"] == "r1"
+    assert answer.headers["Server-Timing"] == "gateway;dur=0.0"
+    models = await gateway.http.get("/v1/models")
+    assert (models.status_code, models.json()["error_code"]) == (500, 500001)
+    assert "secret" not in answer.text + models.text
+
+
+def stumble(app: FastAPI) -> None:
+    services: Services = app.state.services
+    services.auth.__class__ = Forgetful

@@ -2,23 +2,27 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, Never, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from app.api.problems import UnsupportedMediaTypeError
 from app.core.errors import FieldError, InvalidRequestError, MalformedBodyError
 
 Body = TypeVar("Body", bound=BaseModel)
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONGEST_INTEGER = 1000  # digits; JSON has no limit, and our arithmetic takes its square
 _DEEPEST = 100  # far from the depth at which recursion ends a program
 
 
 async def json_body(request: Request) -> Any:
-    """Read the body as JSON (RFC 8259, in UTF-8), without NaN and without text that is none."""
+    """Read the body as JSON (RFC 8259, in UTF-8), without NaN and the like."""
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     if media_type.lower() != "application/json":
         raise UnsupportedMediaTypeError(
@@ -26,25 +30,29 @@ async def json_body(request: Request) -> Any:
         )
     raw = await request.body()
     try:
-        value = json.loads(raw.decode(), parse_constant=_refuse_constant, parse_float=_finite_float)
+        value = json.loads(
+            raw.decode(),
+            parse_constant=_refuse_constant,
+            parse_float=_finite_float,
+            parse_int=_short_integer,
+        )
     except RecursionError as exc:
         raise MalformedBodyError("The body is nested too deeply to be read.") from exc
-    except ValueError as exc:  # of JSON, of UTF-8, or a number of thousands of digits
+    except ValueError as exc:  # of JSON, of UTF-8, or of ours
         raise MalformedBodyError(f"The body is not JSON in UTF-8: {_reason(exc)}.") from exc
     if raw.count(b"[") + raw.count(b"{") > _DEEPEST and _is_deeper(value, _DEEPEST):
         raise MalformedBodyError(f"The body is nested more than {_DEEPEST} levels deep.")
-    if b"\\u" in raw:
-        _refuse_broken_text(value)
     return value
 
 
 def parse(kind: type[Body], value: Any) -> Body:
     """Make a wire model of a body, or raise InvalidRequestError with every fault in it."""
+    _refuse_broken_text(value)
     try:
         return kind.model_validate(value)
     except ValidationError as exc:
         errors = [
-            _field_error(kind, error["loc"], error["type"], error["msg"])
+            _field_error(kind, error)
             for error in exc.errors(include_input=False, include_url=False)
         ]
         raise InvalidRequestError(
@@ -52,24 +60,36 @@ def parse(kind: type[Body], value: Any) -> Body:
         ) from exc
 
 
-def _field_error(
-    kind: type[BaseModel], loc: tuple[int | str, ...], rule: str, message: str
-) -> FieldError:
-    pointer = "".join(f"/{_escaped(str(part))}" for part in loc)
-    name = pointer or "the body"
-    match rule:
+def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
+    path = [str(part) for part in error["loc"]]
+    is_key = path[2:] == ["[key]"]  # so pydantic says that the key before it is at fault
+    if is_key:
+        path.pop()
+    pointer = "".join(f"/{_escaped(part)}" for part in path)
+    name, limits = pointer or "The body", error.get("ctx", {})
+    match error["type"]:
         case "missing":
-            return FieldError(pointer=pointer, code="required", detail=f"{name} is missing.")
+            code, flaw = "required", "is missing"
         case "extra_forbidden":
-            known = list(kind.model_fields)
-            near = get_close_matches(str(loc[-1]), known, n=1)
-            way_out = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-            return FieldError(
-                pointer=pointer, code="unknown_field", detail=f"{name} is not known: {way_out}"
-            )
-        case _:
-            detail = f"{name}: {message[:1].lower()}{message[1:]}."
-            return FieldError(pointer=pointer, code=rule, detail=detail)
+            code, flaw = "unknown_field", f"is not known: {_way_out(path[-1], kind)}"
+        case "string_type":
+            code, flaw = "type", "must be text"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            code, flaw = "type", "must be an object"
+        case "string_too_long":
+            what = "a key" if is_key else "text"
+            flaw = f"must be {what} of at most {limits['max_length']} characters"
+            code = "max_length"
+        case "too_long":
+            code, flaw = "max_properties", f"must have at most {limits['max_length']} entries"
+        case other:
+            code, flaw = other, f"is refused: {error['msg']}"
+    return FieldError(pointer=pointer, code=code, detail=f"{name} {flaw}.")
+
+
+def _way_out(name: str, kind: type[BaseModel]) -> str:
+    near = get_close_matches(name[:200], kind.model_fields, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(kind.model_fields)}"
 
 
 def _is_deeper(value: Any, most: int) -> bool:
@@ -90,6 +110,12 @@ def _refuse_constant(name: str) -> Never:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def _short_integer(text: str) -> int:
+    if len(text) > _LONGEST_INTEGER:
+        raise ValueError(f"a number of {len(text)} digits is too long")
+    return int(text)
+
+
 def _finite_float(text: str) -> float:
     number = float(text)
     if math.isinf(number):
@@ -106,7 +132,7 @@ def _refuse_broken_text(value: Any) -> None:
             " neither can be stored: leave it out.",
         )
         for pointer, text in _texts(value, "")
-        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text)
+        if "\0" in text or not (text.isascii() or _SURROGATE.search(text) is None)
     ]
     if errors:
         raise InvalidRequestError("The body holds text that is none.", errors=errors[:20])

@@ -1,0 +1,110 @@
+"""Bodies that are no JSON, no UTF-8, too deep or too long."""
+
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+
+from app.core.clock import ManualClock
+from tests.support.answers import problem
+from tests.support.asgi import in_chunks
+from tests.support.gateway import Gateway, Sandbox, running
+
+
+async def post(gateway: Gateway, content: bytes | AsyncIterator[bytes]) -> httpx.Response:
+    headers = {"Content-Type": "application/json"}
+    return await gateway.http.post("/v1/jobs", content=content, headers=headers)
+
+
+async def test_what_is_not_json_is_refused_with_the_place(gateway: Gateway) -> None:
+    answer = await post(gateway, b'{"model":\n "a" "b"}')
+    assert problem(answer) == {
+        "status": 400,
+        "code": "malformed_body",
+        "detail": "The body is not JSON in UTF-8: Expecting ',' delimiter at line 2, column 6.",
+    }
+
+
+async def test_no_malformed_body_is_more_than_a_400(gateway: Gateway) -> None:
+    good = json.dumps(gateway.body())
+    for body in (
+        b"",
+        b" ",
+        b"{",
+        b"[1,]",
+        b"{'model': 1}",
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": -Infinity}',
+        b'{"a": 1e999}',
+        b'{"a": -1e999}',
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b'{"a": "\x00"}',
+        b'{"a": "\xff"}',
+        b'{"a": "\xed\xa0\x80"}',
+        b'{"a": "\\x"}',
+        b'{"a": "\\u12"}',
+        b"\xef\xbb\xbf" + good.encode(),
+        good.encode("utf-16"),
+        good.encode("utf-16-le"),
+        good.encode("utf-32"),
+        good.encode() + b"x",
+        good.encode() + good.encode(),
+        b"[" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+        b"[" * 101 + b"]" * 101,
+    ):
+        answer = await post(gateway, body)
+        assert problem(answer)["code"] == "malformed_body", body[:40]
+        assert (answer.status_code, len(answer.text) < 500) == (400, True), body[:40]
+
+
+async def test_the_last_of_two_equal_names_counts(gateway: Gateway) -> None:
+    body = json.dumps(gateway.body())
+    answer = await post(gateway, f'{{"model": "nobody/knows", {body[1:]}'.encode())
+    assert answer.status_code == 202
+
+
+async def test_only_json_is_taken(gateway: Gateway) -> None:
+    body = json.dumps(gateway.body()).encode()
+    for media_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        headers = {"Content-Type": media_type}
+        answer = await gateway.http.post("/v1/jobs", content=body, headers=headers)
+        assert problem(answer) == {
+            "status": 415,
+            "code": "unsupported_media_type",
+            "detail": f"The body is {media_type!r}; send JSON with Content-Type: application/json.",
+        }
+    for media_type in ("application/json", "Application/JSON ; charset=utf-8"):
+        headers = {"Content-Type": media_type}
+        answer = await gateway.http.post("/v1/jobs", content=body, headers=headers)
+        assert answer.status_code == 202
+    bare = await gateway.http.post("/v1/jobs", content=body)
+    assert bare.status_code == 202
+
+
+async def test_a_body_beyond_the_limit_is_refused_however_it_comes(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    limits = {"max_body_bytes": 4096}
+    async with running(database_url, sandbox=sandbox, clock=clock, **limits) as gateway:
+        body = json.dumps(gateway.body()).encode()
+        fits = body + b" " * (4096 - len(body))
+        assert (await post(gateway, fits)).status_code == 202
+        assert (await post(gateway, in_chunks(fits[:9], fits[9:]))).status_code == 202
+        # Of the third, nothing must be read beyond the chunk that breaks the limit.
+        for content in (fits + b" ", in_chunks(fits, b" "), endless(at_most=10)):
+            answer = await post(gateway, content)
+            assert problem(answer) == {
+                "status": 413,
+                "code": "payload_too_large",
+                "detail": "The body is longer than 4096 bytes (GATEWAY_MAX_BODY_BYTES);"
+                " send media as a URL instead of a data URI.",
+            }
+
+
+async def endless(*, at_most: int) -> AsyncIterator[bytes]:
+    for _ in range(at_most):
+        yield b" " * 1000
+    raise AssertionError("it reads on and on")

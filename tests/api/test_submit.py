@@ -1,0 +1,154 @@
+"""POST /v1/jobs: what is accepted as it stands, and what is refused before anything happens."""
+
+import json
+from typing import Any
+
+from tests.support.answers import faults, problem
+from tests.support.gateway import SEEDANCE, Gateway
+
+
+async def refused(gateway: Gateway, body: Any) -> list[tuple[str, str]]:
+    """Submit what must be refused; nothing of it may stay."""
+    # Escaped, so that halves of surrogate pairs get through.
+    answer = await gateway.http.post("/v1/jobs", content=json.dumps(body))
+    assert (await gateway.http.get("/v1/jobs")).json()["data"] == []
+    return faults(answer)
+
+
+async def test_defaults_of_settings_are_filled_in_and_samples_are_not(gateway: Gateway) -> None:
+    body = gateway.body()
+    del body["input"]["duration"]
+    answer = await gateway.http.post("/v1/jobs", json=body)
+    assert answer.status_code == 202
+    assert answer.json()["input"] == body["input"] | {
+        "duration": 5,
+        "resolution": "480p",
+        "ratio": "adaptive",
+    }
+    assert answer.json()["cost"] == {"amount_usd": None, "output_seconds": 5, "state": "none"}
+
+
+async def test_what_was_answered_is_what_is_read_later(gateway: Gateway) -> None:
+    metadata = {"order": "4711", "": "empty key", "naïve 🎬": "", 'a"b.c[d]': "'%_\\"}
+    answer = await gateway.http.post("/v1/jobs", json=gateway.body() | {"metadata": metadata})
+    job = answer.json()
+    assert job["metadata"] == metadata
+    read = await gateway.http.get(answer.headers["Location"])
+    assert read.json() == job
+
+
+async def test_an_empty_prompt_is_allowed_and_an_empty_picture_is_not(gateway: Gateway) -> None:
+    answer = await gateway.http.post("/v1/jobs", json=gateway.body(first_frame_image_url=""))
+    assert faults(answer) == [("/input/first_frame_image_url", "media_url")]
+    answer = await gateway.http.post("/v1/jobs", json=gateway.body(prompt=""))
+    assert answer.status_code == 202
+    assert answer.json()["input"]["prompt"] == ""
+
+
+async def test_metadata_may_be_as_large_as_promised(gateway: Gateway) -> None:
+    metadata = {f"{n:🎬>40}": "ü" * 500 for n in range(50)}
+    answer = await gateway.http.post("/v1/jobs", json=gateway.body() | {"metadata": metadata})
+    assert answer.status_code == 202
+    assert (await gateway.read(answer.json()))["metadata"] == metadata
+
+
+async def test_metadata_beyond_its_limits_is_refused_by_name(gateway: Gateway) -> None:
+    refusals: list[tuple[Any, list[tuple[str, str]]]] = [
+        ({str(n): "" for n in range(51)}, [("/metadata", "max_properties")]),
+        ({"k" * 41: ""}, [("/metadata/" + "k" * 41, "max_length")]),
+        ({"k": "v" * 501}, [("/metadata/k", "max_length")]),
+        ({"a/b~c": 7, "[key]": None}, [("/metadata/a~1b~0c", "type"), ("/metadata/[key]", "type")]),
+        (["order"], [("/metadata", "type")]),
+        (None, [("/metadata", "type")]),
+        ({"k": "a\0b"}, [("/metadata/k", "invalid_text")]),
+        ({"\ud800": ""}, [("/metadata", "invalid_text")]),
+    ]
+    for metadata, found in refusals:
+        assert await refused(gateway, gateway.body() | {"metadata": metadata}) == found
+
+
+async def test_a_body_that_is_no_job_is_refused_field_by_field(gateway: Gateway) -> None:
+    assert await refused(gateway, []) == [("", "type")]
+    assert await refused(gateway, "job") == [("", "type")]
+    assert await refused(gateway, None) == [("", "type")]
+    assert await refused(gateway, {}) == [("/model", "required"), ("/input", "required")]
+    assert await refused(gateway, {"model": 7, "input": []}) == [
+        ("/model", "type"),
+        ("/input", "type"),
+    ]
+
+
+async def test_an_unknown_field_is_refused_with_the_one_that_was_meant(gateway: Gateway) -> None:
+    answer = await gateway.http.post("/v1/jobs", json=gateway.body() | {"metdata": {}})
+    assert problem(answer) == {
+        "status": 422,
+        "code": "invalid_request",
+        "detail": "The body breaks the rules of this call; `errors` names each field.",
+        "errors": [
+            {
+                "pointer": "/metdata",
+                "code": "unknown_field",
+                "detail": "/metdata is not known: did you mean 'metadata'?.",
+            }
+        ],
+    }
+
+
+async def test_fields_of_later_releases_are_refused_not_ignored(gateway: Gateway) -> None:
+    later = {"webhook_url": "https://example.com", "priority": "high", "start_within_seconds": 9}
+    assert await refused(gateway, gateway.body() | later) == [
+        ("/webhook_url", "unknown_field"),
+        ("/priority", "unknown_field"),
+        ("/start_within_seconds", "unknown_field"),
+    ]
+
+
+async def test_an_unknown_model_is_refused_with_the_one_that_was_meant(gateway: Gateway) -> None:
+    answer = await gateway.http.post("/v1/jobs", json=gateway.body() | {"model": SEEDANCE.upper()})
+    body = problem(answer)
+    detail = body["detail"]
+    assert body == {
+        "status": 422,
+        "code": "unknown_model",
+        "detail": detail,
+        "errors": [{"pointer": "/model", "code": "unknown_model", "detail": detail}],
+    }
+    assert f'no model "{SEEDANCE.upper()}" here. Did you mean {SEEDANCE} or ' in detail
+
+
+async def test_every_fault_of_an_input_is_named_at_once(gateway: Gateway) -> None:
+    body = {
+        "model": SEEDANCE,
+        "input": {"first_frame_image_url": "ftp://x", "duration": 13, "ratio": 1, "promt": "a"},
+    }
+    answer = await gateway.http.post("/v1/jobs", json=body)
+    assert problem(answer)["code"] == "invalid_input"
+    assert faults(answer) == [
+        ("/input/prompt", "required"),
+        ("/input/first_frame_image_url", "media_url"),
+        ("/input/ratio", "type"),
+        ("/input/duration", "enum"),
+        ("/input/promt", "unknown_field"),
+    ]
+    assert "one of 2, 3, 4" in answer.json()["errors"][3]["detail"]
+
+
+async def test_text_that_cannot_be_stored_is_refused_at_its_place(gateway: Gateway) -> None:
+    assert await refused(gateway, gateway.body(prompt="a\0b", first_frame_image_url="\udfff")) == [
+        ("/input/prompt", "invalid_text"),
+        ("/input/first_frame_image_url", "invalid_text"),
+    ]
+    assert await refused(gateway, gateway.body() | {"model": "\0"}) == [("/model", "invalid_text")]
+
+
+async def test_numbers_beyond_any_machine_are_refused_as_faults(gateway: Gateway) -> None:
+    for duration in (10**900, -(10**900), 1e300, True, "5", 5.5, None, [5], {"s": 5}):
+        found = await refused(gateway, gateway.body(duration=duration))
+        assert [pointer for pointer, _ in found] == ["/input/duration"], duration
+
+
+async def test_a_refused_submit_reaches_nobody(gateway: Gateway) -> None:
+    await refused(gateway, gateway.body(duration=99))
+    assert await gateway.dispatch() == 0
+    seen = (await gateway.sandbox.http.get("/sandbox/requests")).json()
+    assert seen == {"requests": [], "calls": {}}

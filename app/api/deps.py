@@ -47,13 +47,21 @@ def services_of(request: Request) -> Services:
 Gateway = Annotated[Services, Depends(services_of)]
 
 
+def header_of(request: Request, name: str) -> str | None:
+    """Give all lines of a header as the one that they stand for (RFC 9110, 5.3)."""
+    return ", ".join(request.headers.getlist(name)) or None
+
+
 def caller(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
     """Make the dependency that authenticates, and refuses a key that lacks one of `scopes`."""
 
     async def authenticate(
         request: Request, gateway: Gateway, _: Annotated[object, Security(_bearer)]
     ) -> Principal:
-        principal = await gateway.auth.authenticate(request.headers.get("authorization"))
+        principal = await gateway.auth.authenticate(header_of(request, "Authorization"))
+        if "X-Gateway-User" in request.headers:
+            # Ignored, it would show one user's jobs to whoever asked for another's.
+            raise MissingScopeError(Scope.ACT_AS)
         for scope in scopes:
             if scope not in principal.scopes:
                 raise MissingScopeError(scope)
@@ -70,7 +78,8 @@ JsonBody = Annotated[Any, Depends(json_body)]
 
 
 def idempotency_key(
-    key: Annotated[
+    request: Request,
+    _key: Annotated[
         str | None,
         Header(
             alias="Idempotency-Key",
@@ -79,7 +88,10 @@ def idempotency_key(
         ),
     ] = None,
 ) -> str | None:
-    if key is not None and not _VISIBLE_ASCII.fullmatch(key):
+    if "Idempotency-Key" not in request.headers:
+        return None
+    key = header_of(request, "Idempotency-Key") or ""
+    if not _VISIBLE_ASCII.fullmatch(key):
         raise InvalidParameterError(
             "Idempotency-Key", "The header Idempotency-Key is 1 to 255 visible ASCII characters."
         )

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.body import parse
+from app.api.conditions import caller_has
 from app.api.deps import Gateway, IdempotencyKey, JsonBody, Reader, Writer
 from app.api.listing import Filter, decode_cursor, encode_cursor
 from app.api.problems import (
@@ -200,7 +201,7 @@ async def get_job(
 ) -> Any:
     job = await gateway.jobs.get(job_id, user_id=caller.user_id)
     etag = gateway.wire.etag(job, at=gateway.clock.now())
-    if _has_it(request.headers.get("if-none-match", ""), etag):
+    if caller_has(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     response.headers["ETag"] = etag
     return _read(gateway, job)
@@ -244,9 +245,3 @@ def _check(*, errors: list[FieldError], input: dict[str, Any], output_seconds: A
         cost=JobCostRead(amount_usd=None, output_seconds=output_seconds, state="none"),
         limits=[],
     )
-
-
-def _has_it(if_none_match: str, etag: str) -> bool:
-    """Compare weakly, as If-None-Match does (RFC 9110, 13.1.2)."""
-    known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
-    return bool(known & {etag, "*"})

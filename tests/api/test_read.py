@@ -1,0 +1,101 @@
+"""GET /v1/jobs/{id}: the job, its tag, and nobody else's."""
+
+from urllib.parse import quote
+
+from tests.support.answers import problem
+from tests.support.gateway import Gateway
+
+
+async def test_a_job_that_has_not_changed_is_not_sent_again(gateway: Gateway) -> None:
+    job = await gateway.submit()
+    path = f"/v1/jobs/{job['id']}"
+    tag = (await gateway.http.get(path)).headers["ETag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}', f'"a",W/{tag} ,"b"', "*", f"W/{tag}, {tag}"):
+        answer = await gateway.http.get(path, headers={"If-None-Match": known})
+        assert answer.status_code == 304, known
+        assert answer.content == b""
+        assert answer.headers["ETag"] == tag
+    lines = [(b"If-None-Match", b'"other"'), (b"If-None-Match", tag.encode())]
+    assert (await gateway.http.get(path, headers=lines)).status_code == 304
+    for other in ('"other"', tag.strip('"'), "", f"W/ {tag}", '"*"'):
+        answer = await gateway.http.get(path, headers={"If-None-Match": other})
+        assert (answer.status_code, answer.json()) == (200, job), other
+
+
+async def test_the_tag_changes_with_every_state(gateway: Gateway) -> None:
+    job = await gateway.submit("sandbox:output=image")
+    tags = {}
+    for _ in range(30):
+        answer = await gateway.http.get(f"/v1/jobs/{job['id']}")
+        tags[answer.json()["status"]] = answer.headers["ETag"]
+        if answer.json()["finished_at"]:
+            break
+        gateway.wait(1)
+        await gateway.dispatch()
+        await gateway.poll()
+    assert list(tags) == ["pending", "in_queue", "in_progress", "completed"]
+    assert len(set(tags.values())) == 4
+
+
+async def test_the_tag_of_a_job_with_outputs_changes_with_their_links(gateway: Gateway) -> None:
+    job = await gateway.follow(await gateway.submit("sandbox:instant"))
+    path = f"/v1/jobs/{job['id']}"
+    tag = (await gateway.http.get(path)).headers["ETag"]
+    gateway.wait(60)
+    same = await gateway.http.get(path, headers={"If-None-Match": tag})
+    assert same.status_code == 304
+    gateway.wait(3600)
+    fresh = await gateway.http.get(path, headers={"If-None-Match": tag})
+    assert fresh.status_code == 200
+    assert fresh.json()["output"] != job["output"]
+    assert fresh.json() | {"output": None, "urls": None} == job | {"output": None, "urls": None}
+
+
+async def test_a_failed_job_says_why(gateway: Gateway) -> None:
+    job = await gateway.follow(await gateway.submit("sandbox:fail"))
+    assert job["status"] == "failed"
+    assert job["error"] == {"code": "failed_upstream", "message": "The sandbox was asked to fail"}
+    assert job["output"] is None
+    assert job["urls"]["outputs"] == []
+
+
+async def test_a_job_of_somebody_else_does_not_exist(gateway: Gateway) -> None:
+    job = await gateway.submit()
+    bob = await gateway.client_of("bob")
+    for answer in (
+        await bob.get(f"/v1/jobs/{job['id']}"),
+        await bob.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": "*"}),
+        await bob.post(f"/v1/jobs/{job['id']}/cancel"),
+        await bob.get(f"/v1/jobs/{job['id']}/outputs/0"),
+    ):
+        assert problem(answer) == {
+            "status": 404,
+            "code": "job_not_found",
+            "detail": f"There is no job '{job['id']}' here, or it is not yours.",
+        }
+    assert await gateway.read(job) == job
+
+
+async def test_an_id_that_is_none_is_not_found(gateway: Gateway) -> None:
+    job = await gateway.submit()
+    ids = ["0", job["id"].upper(), f"{job['id']} ", f"{job['id']}0", job["id"][:-1], "job_", "..."]
+    ids += [
+        "\0",
+        f"{job['id']}\0",
+        "ключ",
+        "🎬",
+        "x" * 60_000,
+        "\n",
+        "%",
+        "'",
+        "job_" + "\u0660" * 26,
+    ]
+    for junk in ids:
+        for answer in (
+            await gateway.http.get(f"/v1/jobs/{quote(junk)}"),
+            await gateway.http.post(f"/v1/jobs/{quote(junk)}/cancel"),
+            await gateway.http.get(f"/v1/jobs/{quote(junk)}/outputs/0"),
+        ):
+            assert answer.status_code == 404, junk[:40]
+            assert problem(answer)["code"] == "job_not_found"
+            assert len(answer.text) < 1000

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
@@ -15,6 +16,7 @@ from app.jobs.models import JobFilter
 from app.jobs.state import JobState, states_of
 
 _METADATA = re.compile(r"metadata\[(.{1,40})\]", re.DOTALL)
+_MOST_METADATA = 10  # each is a condition of the query, and SQLite takes only so many
 _KNOWN = {"status", "model", "created_after", "created_before", "limit", "cursor"}
 _STATUSES = sorted({state.status for state in JobState})
 
@@ -61,9 +63,10 @@ Filter = Annotated[JobFilter, Depends(filter_of)]
 
 def _metadata(request: Request) -> dict[str, str]:
     metadata: dict[str, str] = {}
-    names = [name for name, _ in request.query_params.multi_items()]
-    for name, value in request.query_params.multi_items():
-        if names.count(name) > 1:
+    given = request.query_params.multi_items()
+    times = Counter(name for name, _ in given)
+    for name, value in given:
+        if times[name] > 1:
             raise InvalidParameterError(name[:64], f"The parameter {name[:64]!r} is given twice.")
         if "\0" in name or "\0" in value:
             raise InvalidParameterError(name[:64], "A parameter cannot hold a NUL.")
@@ -75,6 +78,10 @@ def _metadata(request: Request) -> dict[str, str]:
                 f"There is no filter {name[:64]!r};"
                 f" known are {', '.join(sorted(_KNOWN))} and metadata[<key>].",
             )
+    if len(metadata) > _MOST_METADATA:
+        raise InvalidParameterError(
+            "metadata", f"At most {_MOST_METADATA} entries of metadata can be asked for at once."
+        )
     return metadata
 
 

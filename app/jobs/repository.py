@@ -68,13 +68,16 @@ class JobRepository:
         return moved.scalar_one_or_none()
 
     async def request_cancel(self, job_id: str, *, user_id: str, at: datetime) -> bool:
-        """Leave word for the worker that holds the job; False if no worker will look at it."""
+        """Leave word for the worker that has the job; False if no worker will look at it.
+
+        A job that was just being sent may be back to `pending` by now: the word stands there too.
+        """
         asked = await self._tx.execute(
             update(JobRow)
             .where(
                 JobRow.id == job_id,
                 JobRow.user_id == user_id,
-                JobRow.state.in_([JobState.SUBMITTING, *FOLLOWED]),
+                JobRow.state.in_([JobState.PENDING, JobState.SUBMITTING, *FOLLOWED]),
             )
             .values(
                 cancel_requested_at=func.coalesce(JobRow.cancel_requested_at, literal(at)),

@@ -10,6 +10,7 @@ import httpx
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from app.api.conditions import caller_has
 from app.api.deps import Gateway, caller
 from app.api.problems import problem_responses
 from app.auth.errors import UnauthenticatedError
@@ -39,7 +40,8 @@ _TYPES = {
 }
 _PASSED_ON = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
 _GONE = frozenset({403, 404, 410})
-_PASSED_STATUSES = frozenset({200, 206, 304, 416})
+_PASSED_STATUSES = frozenset({200, 206, 304})
+_WHOLE, _OUTSIDE = 200, 416
 
 
 class OutputNotFoundError(NotFoundError):
@@ -57,6 +59,12 @@ class OutputUnavailableError(ProblemError):
     code = "output_unavailable"
     title = "The output cannot be fetched now"
     status = 503
+
+
+class RangeNotSatisfiableError(ProblemError):
+    code = "range_not_satisfiable"
+    title = "The output has no such range"
+    status = 416
 
 
 class InvalidSignatureError(UnauthenticatedError):
@@ -80,6 +88,7 @@ _authenticate = caller(Scope.JOBS_READ)
         JobNotFoundError,
         OutputNotFoundError,
         OutputGoneError,
+        RangeNotSatisfiableError,
         OutputUnavailableError,
     ),
 )
@@ -105,11 +114,21 @@ async def download_output(
             raise OutputUnavailableError(exc.message, headers={"Retry-After": "5"}) from exc
         if remote.status_code in _GONE:
             raise OutputGoneError("RunComfy no longer has this output; run the job again.")
+        if remote.status_code == _OUTSIDE:
+            # Not passed on: an object store's own words name its buckets.
+            size = remote.headers.get("Content-Range", "bytes */*")
+            raise RangeNotSatisfiableError(
+                "The output ends before that range; Content-Range tells its size.",
+                headers={"Content-Range": size},
+            )
         if remote.status_code not in _PASSED_STATUSES:
             raise OutputUnavailableError(
                 f"The output's host answered {remote.status_code}.", headers={"Retry-After": "5"}
             )
         headers = _headers(remote, job_id=job_id, n=n, url=urls[n])
+        if remote.status_code == _WHOLE and caller_has(request, remote.headers.get("ETag")):
+            # Not every file server looks at If-None-Match itself.
+            return Response(status_code=304, headers=_unsized(headers))
         keep_open = stack.pop_all()
     return StreamingResponse(
         _stream(remote, keep_open),
@@ -143,6 +162,10 @@ async def _stream(remote: httpx.Response, keep_open: AsyncExitStack) -> AsyncIte
     async with keep_open:
         async for chunk in remote.aiter_raw():
             yield chunk
+
+
+def _unsized(headers: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name != "Content-Length"}
 
 
 def _headers(remote: httpx.Response, *, job_id: str, n: int, url: str) -> dict[str, str]:

@@ -7,6 +7,11 @@ from typing import Literal
 
 import structlog
 
+_INDISCREET = (
+    *("httpx", "httpcore", "aiohttp", "uvicorn.access"),
+    *("aiosqlite", "psycopg", "sqlalchemy"),
+)
+
 LogFormat = Literal["json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -36,8 +41,9 @@ def configure_logging(*, format: LogFormat, level: LogLevel) -> None:  # noqa: A
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # These name every URL they fetch, query included; a signed URL is a secret.
-    for name in ("httpx", "httpcore", "aiohttp", "uvicorn.access"):
+    # At their most talkative these name every URL they fetch, which may be signed, and every
+    # parameter of a statement, which may be a prompt.
+    for name in _INDISCREET:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.quotas.account import Account, Amounts, Excess, amounts_of, excesses
 from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
 from app.quotas.policy import WINDOWED, LimitName, Limits, Measure, Policy
+from app.quotas.rebuild import opened
 from app.quotas.repository import Entry, EntryKind, QuotaRepository
 
 logger = structlog.get_logger(__name__)
@@ -32,11 +34,12 @@ class Claim:
     def amounts(self) -> Amounts:
         return amounts_of(output_seconds=self.output_seconds, price_usd=self.price_usd)
 
-    def subjects(self) -> tuple[tuple[str, str, Limits], ...]:
-        """Give whose limits count, as a word, an account and the limits."""
+    def subjects(self) -> tuple[tuple[str, str, Limits, ZoneInfo], ...]:
+        """Give whose limits count, as a word, an account, the limits and their zone."""
+        zone = self.policy.zone
         return (
-            ("user", user_account(self.user_id), self.policy.user),
-            ("key", key_account(self.key_id), self.policy.key),
+            ("user", user_account(self.user_id), self.policy.user, zone),
+            ("key", key_account(self.key_id), self.policy.key, self.policy.key_zone or zone),
         )
 
 
@@ -50,7 +53,7 @@ def key_account(key_id: str) -> str:
 
 def check_known(claim: Claim) -> None:
     """Refuse a job of unknown size where an enforced limit is on that size."""
-    for _, _, limits in claim.subjects():
+    for _, _, limits, _ in claim.subjects():
         for name, limit in limits.items():
             measure, _ = WINDOWED.get(name, (Measure.JOBS, None))
             if limit.mode == "shadow" or measure in claim.amounts:
@@ -69,18 +72,18 @@ async def hold_all(
     """
     repository = QuotaRepository(tx)
     accounts = await repository.lock_accounts(
-        account for claim in claims for _, account, _ in claim.subjects()
+        account for claim in claims for _, account, _, _ in claim.subjects()
     )
     pending = await _count_pending(repository, claims)
     refused: dict[str, QuotaExceededError] = {}
     entries: list[Entry] = []
+    zones = {account: zone for claim in claims for _, account, _, zone in claim.subjects()}
+    accounts = await opened(tx, accounts, zones=zones, at=at)
     for claim in claims:
-        for _, account, _ in claim.subjects():
-            accounts[account] = accounts[account].at(at, zone=claim.policy.zone)
         if refusal := _refusal(claim, accounts, pending, at=at):
             refused[claim.job_id] = refusal
             continue
-        for _, account, limits in claim.subjects():
+        for _, account, limits, _ in claim.subjects():
             accounts[account] = _held(accounts[account], limits, claim.amounts, at=at)
             pending[account] = pending.get(account, 0) + 1
         entries.append(_hold(claim, at=at))
@@ -114,13 +117,13 @@ async def end_all(tx: AsyncConnection, endings: Mapping[str, EntryKind], *, at: 
 def _refusal(
     claim: Claim, accounts: Mapping[str, Account], pending: Mapping[str, int], *, at: datetime
 ) -> QuotaExceededError | None:
-    for subject, account, limits in claim.subjects():
+    for subject, account, limits, zone in claim.subjects():
         for excess in excesses(
             accounts[account],
             limits,
             claim.amounts,
             pending=pending.get(account, 0),
-            zone=claim.policy.zone,
+            zone=zone,
             at=at,
         ):
             if excess.standing.mode == "enforce":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 from zoneinfo import ZoneInfo
 
 Mode = Literal["enforce", "shadow"]
@@ -63,11 +63,15 @@ Limits = Mapping[LimitName, Limit]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Which limits a caller meets: those of the user and, often tighter, those of the key."""
+    """Which limits a caller meets: those of the user and, often tighter, those of the key.
+
+    A key counts in the zone of its owner's plan, whoever it acts for; None: that is the user's.
+    """
 
     zone: ZoneInfo
     user: Limits
     key: Limits
+    key_zone: ZoneInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,3 +110,21 @@ def window(period: Period, *, zone: ZoneInfo, at: datetime) -> tuple[datetime, d
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+
+
+def stored_limits(stored: Mapping[str, Any] | None) -> dict[LimitName, Limit]:
+    """Read limits as the tables keep them: `{"<name>": {"limit": "10", "mode": "enforce"}}`."""
+    return {
+        LimitName(name): Limit(limit=Decimal(str(entry["limit"])), mode=entry["mode"])
+        for name, entry in (stored or {}).items()
+    }
+
+
+def tightest(name: LimitName, *sources: Limits) -> Decimal | None:
+    """Give the lowest enforced limit of that name, or None where nobody sets one."""
+    set_ones = [
+        limits[name].limit
+        for limits in sources
+        if name in limits and limits[name].mode == "enforce"
+    ]
+    return min(set_ones, default=None)

@@ -1,0 +1,74 @@
+"""Windows of accounts, begun anew from the ledger when they are not those of the calendar."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.quotas.account import Account, Window
+from app.quotas.policy import Period, window
+from app.quotas.repository import QuotaRepository
+from app.quotas.sums import ledger_sums
+
+
+async def rebuild_accounts(
+    tx: AsyncConnection, *, accounts: Mapping[str, ZoneInfo], at: datetime
+) -> None:
+    """Let accounts count in the windows of these zones; they stay locked until the end of `tx`."""
+    if not accounts:
+        return
+    repository = QuotaRepository(tx)
+    locked = await repository.lock_accounts(accounts)
+    starts = {id_: _starts(zone, at) for id_, zone in accounts.items()}
+    sums = await ledger_sums(tx, starts=starts)
+    await repository.save_accounts(
+        [
+            replace(
+                account,
+                windows={
+                    period: Window(start=start, tallies=sums[id_][period])
+                    for period, start in starts[id_].items()
+                },
+            )
+            for id_, account in locked.items()
+        ]
+    )
+
+
+async def opened(
+    tx: AsyncConnection,
+    accounts: Mapping[str, Account],
+    *,
+    zones: Mapping[str, ZoneInfo],
+    at: datetime,
+) -> dict[str, Account]:
+    """Give locked accounts with the windows that are open now, summed anew where they began.
+
+    A window that began at another time than the calendar says is over, or is of another zone, or
+    was begun by a replica whose clock is ahead; in each case the ledger tells what is in it.
+    """
+    starts = {id_: _starts(zones[id_], at) for id_ in accounts}
+    moved = {
+        id_: {period: start for period, start in starts[id_].items() if start != kept[period].start}
+        for id_, account in accounts.items()
+        if (kept := account.windows)
+    }
+    sums = await ledger_sums(tx, starts={id_: some for id_, some in moved.items() if some})
+    return {
+        id_: replace(
+            account,
+            windows={
+                period: account.windows[period]
+                if account.windows and period not in moved[id_]
+                else Window(start=start, tallies=sums.get(id_, {}).get(period, {}))
+                for period, start in starts[id_].items()
+            },
+        )
+        for id_, account in accounts.items()
+    }
+
+
+def _starts(zone: ZoneInfo, at: datetime) -> Mapping[Period, datetime]:
+    return {period: window(period, zone=zone, at=at)[0] for period in Period}

@@ -1,0 +1,169 @@
+"""What a request does to an account, and which limits it would exceed."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.quotas.account import Account, Excess, amounts_of, excesses, stand
+from app.quotas.policy import Limit, LimitName, Limits, Measure, Period, Tally
+
+ZONE = ZoneInfo("Europe/Berlin")
+NOON = datetime(2026, 11, 22, 11, tzinfo=UTC)
+DAY = timedelta(days=1)
+JOB = amounts_of(output_seconds=Decimal(5), price_usd=Decimal("0.50"))
+
+
+def account(*, at: datetime = NOON) -> Account:
+    return Account(id="user:alice").at(at, zone=ZONE)
+
+
+def limited(**limits: str | int) -> Limits:
+    return {LimitName(name): Limit(limit=Decimal(limit)) for name, limit in limits.items()}
+
+
+def exceeded(
+    account: Account, limits: Limits, *, pending: int = 0, at: datetime = NOON
+) -> list[Excess]:
+    return list(excesses(account, limits, JOB, pending=pending, zone=ZONE, at=at))
+
+
+def tallies(account: Account, measure: Measure) -> tuple[Tally, Tally]:
+    return tuple(account.windows[period].tally(measure) for period in Period)  # type: ignore[return-value]
+
+
+def test_a_hold_counts_in_day_and_month_until_it_is_settled() -> None:
+    held = account().hold(JOB)
+    assert tallies(held, Measure.MICRO_USD) == (Tally(held=500_000),) * 2
+    assert tallies(held, Measure.MILLISECONDS) == (Tally(held=5000),) * 2
+    settled = held.settle(JOB, held_at=NOON)
+    assert tallies(settled, Measure.JOBS) == (Tally(used=1),) * 2
+    assert tallies(held.release(JOB, held_at=NOON), Measure.JOBS) == (Tally(),) * 2
+
+
+def test_a_late_charge_is_used_without_a_hold() -> None:
+    released = account().hold(JOB).release(JOB, held_at=NOON)
+    charged = released.charge_late(JOB, held_at=NOON)
+    assert tallies(charged, Measure.MICRO_USD) == (Tally(used=500_000),) * 2
+
+
+def test_what_was_held_yesterday_is_settled_yesterday_and_this_month() -> None:
+    tomorrow = account().hold(JOB).at(NOON + DAY, zone=ZONE)
+    assert tallies(tomorrow, Measure.JOBS) == (Tally(), Tally(held=1))
+    settled = tomorrow.settle(JOB, held_at=NOON)
+    assert tallies(settled, Measure.JOBS) == (Tally(), Tally(used=1))
+
+
+def test_what_was_held_last_month_is_history() -> None:
+    held = account().hold(JOB).at(NOON + 10 * DAY, zone=ZONE)
+    assert held.settle(JOB, held_at=NOON) == held
+
+
+def test_an_unknown_amount_changes_only_what_is_known() -> None:
+    held = account().hold(amounts_of(output_seconds=None, price_usd=None))
+    assert tallies(held, Measure.JOBS) == (Tally(held=1),) * 2
+    assert tallies(held, Measure.MICRO_USD) == (Tally(),) * 2
+
+
+def test_a_limit_is_reached_by_used_and_held_together() -> None:
+    limits = limited(jobs_per_day=2)
+    one = account().hold(JOB).settle(JOB, held_at=NOON)
+    assert exceeded(one, limits) == []
+    (excess,) = exceeded(one.hold(JOB), limits)
+    standing = excess.standing
+    assert (standing.name, standing.limit, standing.used, standing.held) == (
+        LimitName.JOBS_PER_DAY,
+        2,
+        1,
+        1,
+    )
+    assert (standing.remaining, excess.requested) == (0, 1)
+    assert standing.resets_at == datetime(2026, 11, 22, 23, tzinfo=UTC)
+
+
+def test_money_and_seconds_may_be_used_up_to_the_last_bit() -> None:
+    held = account().hold(JOB)
+    enough = limited(spend_usd_per_month="1.00", output_seconds_per_day="10")
+    assert exceeded(held, enough) == []
+    short = limited(spend_usd_per_month="0.999999", output_seconds_per_day="9.999")
+    names = [excess.standing.name for excess in exceeded(held, short)]
+    assert names == [LimitName.SPEND_USD_PER_MONTH, LimitName.OUTPUT_SECONDS_PER_DAY]
+
+
+def test_a_limit_of_zero_refuses_everything() -> None:
+    limits = limited(jobs_per_day=0, submits_per_minute=0, pending_jobs=0)
+    assert len(exceeded(account(), limits)) == 3
+
+
+def test_a_lowered_limit_leaves_nothing_and_not_less() -> None:
+    standing = exceeded(account().hold(JOB).hold(JOB), limited(jobs_per_day=1))[0].standing
+    assert standing.remaining == 0
+
+
+def test_concurrency_refuses_nothing() -> None:
+    assert exceeded(account(), limited(concurrent_jobs=0)) == []
+
+
+def test_pending_jobs_are_counted_from_outside() -> None:
+    limits = limited(pending_jobs=3)
+    assert exceeded(account(), limits, pending=2) == []
+    (excess,) = exceeded(account(), limits, pending=3)
+    assert (excess.standing.used, excess.standing.resets_at) == (3, None)
+
+
+def test_submits_come_at_once_up_to_the_limit_and_then_evenly() -> None:
+    limits = limited(submits_per_minute=4)
+    submits, at = account(), NOON
+    for _ in range(4):
+        assert exceeded(submits, limits, at=at) == []
+        submits = submits.submitted(per_minute=4, at=at)
+    (excess,) = exceeded(submits, limits, at=at)
+    assert (excess.standing.used, excess.standing.remaining) == (4, 0)
+    assert excess.standing.resets_at == NOON + timedelta(minutes=1)
+    assert len(exceeded(submits, limits, at=at + timedelta(seconds=14.9))) == 1
+    at += timedelta(seconds=15)
+    assert exceeded(submits, limits, at=at) == []
+    submits = submits.submitted(per_minute=4, at=at)
+    assert len(exceeded(submits, limits, at=at)) == 1
+
+
+@given(
+    gaps=st.lists(st.integers(min_value=0, max_value=30_000), min_size=1, max_size=60),
+    per_minute=st.sampled_from([1, 2, 7, 10, 60, 1000]),
+)
+def test_no_span_admits_more_than_the_burst_and_its_refill(
+    gaps: list[int], per_minute: int
+) -> None:
+    """Whatever the arrivals: in any span at most the limit, and what the span refills."""
+    submits, at, admitted = account(), NOON, []
+    limits = limited(submits_per_minute=per_minute)
+    for gap in gaps:
+        at += timedelta(milliseconds=gap)
+        if not exceeded(submits, limits, at=at):
+            submits = submits.submitted(per_minute=per_minute, at=at)
+            admitted.append(at)
+    interval_us = 60_000_000 // per_minute
+    for first, start in enumerate(admitted):
+        for last in range(first, len(admitted)):
+            span_us = (admitted[last] - start) // timedelta(microseconds=1)
+            assert last - first + 1 <= per_minute + span_us // interval_us
+
+
+@pytest.mark.parametrize("name", list(LimitName))
+def test_every_limit_stands_somewhere(name: LimitName) -> None:
+    limit = Limit(limit=Decimal(5), mode="shadow")
+    standing = stand(account(), name, limit, pending=2, zone=ZONE, at=NOON)
+    waiting = name in (LimitName.PENDING_JOBS, LimitName.CONCURRENT_JOBS)
+    assert (standing.mode, standing.used, standing.held) == ("shadow", 2 if waiting else 0, 0)
+    assert standing.remaining == (3 if waiting else 5)
+    assert (standing.resets_at is None) == waiting
+
+
+def test_windows_stay_while_they_last() -> None:
+    held = account().hold(JOB)
+    assert held.at(NOON + timedelta(hours=10), zone=ZONE) == held
+    assert replace(held, arrival_us=1).at(NOON, zone=ZONE).arrival_us == 1

@@ -1,7 +1,7 @@
 """The models this gateway offers, found by id."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Self
@@ -35,6 +35,12 @@ class Catalogue:
 
     def list(self) -> Sequence[Model]:
         return tuple(self._models.values())
+
+    def input_fields(self) -> Mapping[str, Collection[str]]:
+        """Name the fields of every model's input."""
+        return {
+            id_: model.input_schema.get("properties", {}) for id_, model in self._models.items()
+        }
 
     def _nearest(self, model_id: str) -> Sequence[str]:
         by_folded = {name.casefold(): name for name in self._models}

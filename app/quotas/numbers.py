@@ -1,0 +1,27 @@
+"""Numbers as operators write them in JSON, without the surprises of floating point."""
+
+import re
+from decimal import Decimal
+from typing import Any
+
+_DECIMAL = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?", re.ASCII)
+
+
+def decimal_of(value: Any) -> Decimal | None:
+    """Read a JSON number, or text of digits like "0.10"; None for all else, infinity included."""
+    match value:
+        case bool():
+            return None
+        case int() if abs(value) < 10**20:
+            return Decimal(value)
+        case float():
+            number = Decimal(repr(value))
+            return number if number.is_finite() else None
+        case str() if _DECIMAL.fullmatch(value):
+            return Decimal(value)
+        case _:
+            return None
+
+
+def has_at_most(number: Decimal, *, decimals: int) -> bool:
+    return number == round(number, decimals)

@@ -1,0 +1,169 @@
+"""The operator's table of prices: replaced as a whole, read at every accept."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import log as audit
+from app.core.clock import Clock
+from app.core.errors import FieldError, InvalidRequestError
+from app.db.engine import Database
+from app.quotas.numbers import decimal_of, has_at_most
+from app.quotas.prices_repository import PricesRepository
+from app.quotas.pricing import Price, PriceUnit, condition
+
+MOST_PRICES = 1000
+
+_FRESH_S = 1.0
+_DEAREST = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceLine:
+    """A line as it was asked for; `base_price_usd` is a JSON number or text."""
+
+    model: str
+    base_price_usd: Any
+    price_unit: PriceUnit
+    when: Mapping[str, str | float]
+
+
+class PricesService:
+    """`models` gives the names of each model's input fields."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        models: Callable[[], Mapping[str, Collection[str]]],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._models = models
+        self._kept: Sequence[Price] = ()
+        self._fresh_until = float("-inf")
+        self._reading = asyncio.Lock()
+
+    async def list(self) -> Sequence[Price]:
+        async def work(connection: AsyncConnection) -> Sequence[Price]:
+            return await PricesRepository(connection).find_all()
+
+        return await self._database.read(work)
+
+    async def current(self) -> Sequence[Price]:
+        """Give the table as it was at most a second ago, mostly without asking the database."""
+        async with self._reading:
+            asked = self._clock.monotonic()
+            if asked >= self._fresh_until:
+                self._kept = await self.list()
+                self._fresh_until = asked + _FRESH_S
+            return self._kept
+
+    async def replace(self, lines: Sequence[PriceLine], *, actor: str) -> Sequence[Price]:
+        """Put these lines in place of all; raises InvalidRequestError with what is wrong."""
+        errors = list(_faults(lines, self._models()))
+        if errors:
+            raise InvalidRequestError(
+                "The prices break rules; `errors` names each line. Nothing was changed.",
+                errors=errors,
+            )
+        prices = [_price(line) for line in lines]
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> Sequence[Price]:
+            repository = PricesRepository(tx)
+            before = await repository.find_all()
+            await repository.replace_all(prices)
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="prices.replaced",
+                target="prices",
+                before=_recorded(before),
+                after=_recorded(prices),
+            )
+            return prices
+
+        replaced = await self._database.transact(work)
+        self._fresh_until = float("-inf")
+        return replaced
+
+
+def _price(line: PriceLine) -> Price:
+    base = decimal_of(line.base_price_usd)
+    assert base is not None
+    return Price(
+        model=line.model,
+        base_price_usd=base,
+        price_unit=line.price_unit,
+        when={name: condition(value) for name, value in line.when.items()},
+    )
+
+
+def _faults(
+    lines: Sequence[PriceLine], models: Mapping[str, Collection[str]]
+) -> Iterator[FieldError]:
+    seen: dict[tuple[str, frozenset[tuple[str, str]]], int] = {}
+    if len(lines) > MOST_PRICES:
+        detail = f"/prices has {len(lines)} lines; at most {MOST_PRICES} are allowed."
+        yield FieldError(pointer="/prices", code="max_items", detail=detail)
+        return
+    for number, line in enumerate(lines):
+        at = f"/prices/{number}"
+        yield from _line_faults(line, models, at)
+        same = (line.model, frozenset((k, condition(v)) for k, v in line.when.items()))
+        first = seen.setdefault(same, number)
+        if first != number:
+            detail = f"{at} says the same of model and `when` as /prices/{first}; keep one."
+            yield FieldError(pointer=at, code="duplicate", detail=detail)
+
+
+def _line_faults(
+    line: PriceLine, models: Mapping[str, Collection[str]], at: str
+) -> Iterator[FieldError]:
+    price = decimal_of(line.base_price_usd)
+    if price is None or price < 0 or price > _DEAREST or not has_at_most(price, decimals=6):
+        where = f"{at}/base_price_usd"
+        detail = f'{where} must be 0 to {_DEAREST} US dollars with at most 6 decimals, like "0.10".'
+        yield FieldError(pointer=where, code="price", detail=detail)
+    if line.model not in models:
+        where = f"{at}/model"
+        detail = f"{where} is no model of this gateway{_guess(line.model, models)}."
+        yield FieldError(pointer=where, code="unknown_model", detail=detail)
+        return
+    for name in line.when:
+        if name not in models[line.model]:
+            where = f"{at}/when/{name[:200].replace('~', '~0').replace('/', '~1')}"
+            guess = _guess(name, models[line.model])
+            detail = f"{where} is no input of {line.model}{guess}."
+            yield FieldError(pointer=where, code="unknown_field", detail=detail)
+
+
+def _guess(name: str, known: Collection[str]) -> str:
+    near = get_close_matches(name[:200], known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _recorded(prices: Sequence[Price]) -> dict[str, Any]:
+    return {
+        "prices": [
+            {
+                "model": price.model,
+                "base_price_usd": _shown(price.base_price_usd),
+                "price_unit": price.price_unit,
+                "when": dict(price.when),
+            }
+            for price in prices
+        ]
+    }
+
+
+def _shown(amount: Decimal) -> str:
+    return format(amount, "f")

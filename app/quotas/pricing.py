@@ -1,0 +1,82 @@
+"""What a job costs by a table of prices: pure functions of plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, Literal
+
+PriceUnit = Literal["second", "output"]
+
+_MICRO = Decimal("0.000001")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """One line: it applies to an input that has every value of `when`."""
+
+    model: str
+    base_price_usd: Decimal
+    price_unit: PriceUnit
+    when: Mapping[str, str] = field(default_factory=dict)
+
+
+def price_of(
+    prices: Sequence[Price],
+    *,
+    model: str,
+    input: Mapping[str, Any],  # noqa: A002 - the wire's word
+    output_seconds: Decimal | None,
+) -> Decimal | None:
+    """Give what a job costs in US dollars, or None where no line tells."""
+    line = matching(prices, model=model, input=input)
+    return None if line is None else cost_of(line, output_seconds=output_seconds)
+
+
+def matching(
+    prices: Sequence[Price],
+    *,
+    model: str,
+    input: Mapping[str, Any],  # noqa: A002
+) -> Price | None:
+    """Find the line with the most conditions that all hold; the first of equals."""
+    lines = [
+        price
+        for price in prices
+        if price.model == model
+        and all(name in input and says(input[name], text) for name, text in price.when.items())
+    ]
+    return max(lines, key=lambda price: len(price.when), default=None)
+
+
+def cost_of(line: Price, *, output_seconds: Decimal | None) -> Decimal | None:
+    if line.price_unit == "output":
+        return line.base_price_usd
+    if output_seconds is None or output_seconds <= 0:
+        return None
+    return (line.base_price_usd * output_seconds).quantize(_MICRO, rounding=ROUND_HALF_UP)
+
+
+def says(value: Any, text: str) -> bool:
+    """Tell whether an input's value reads like a condition: 5, 5.0 and "5" are the same."""
+    return _text(value) == text
+
+
+def condition(value: str | float) -> str:
+    """Give the text that `says` compares with."""
+    text = _text(value)
+    assert text is not None
+    return text
+
+
+def _text(value: Any) -> str | None:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case float():
+            return str(int(value)) if value.is_integer() else repr(value)
+        case str():
+            return value
+        case _:
+            return None

@@ -1,0 +1,111 @@
+"""Rules on what operators ask for; every broken one is named in one answer."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+from zoneinfo import available_timezones
+
+from app.auth.directory.repository import DirectoryRepository
+from app.auth.errors import InvalidUserIdError
+from app.auth.models import Scope, checked_user_id
+from app.core.errors import FieldError, InvalidRequestError
+from app.quotas.limits import LimitChanges, checked_limits
+
+_PLAN_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ANY_USER_ID = re.compile(r"[A-Za-z0-9._@:-]{1,128}(?:/[A-Za-z0-9._@:-]{1,1000})?")
+
+
+def is_plan_name(text: str) -> bool:
+    return _PLAN_NAME.fullmatch(text) is not None
+
+
+def could_be_user_id(text: str) -> bool:
+    """Tell whether a user can have this id; what no user has need not be looked up."""
+    return _ANY_USER_ID.fullmatch(text) is not None
+
+
+class Faults:
+    """Gathers broken rules, each check giving the value back as far as it is any good."""
+
+    def __init__(self) -> None:
+        self._errors: list[FieldError] = []
+
+    def add(self, pointer: str, code: str, flaw: str) -> None:
+        self._errors.append(FieldError(pointer=pointer, code=code, detail=f"{pointer} {flaw}."))
+
+    def raise_any(self) -> None:
+        if self._errors:
+            raise InvalidRequestError(
+                "The body breaks the rules of this call; `errors` names each field."
+                " Nothing was changed.",
+                errors=self._errors,
+            )
+
+    def plan_name(self, name: str) -> None:
+        if not is_plan_name(name):
+            self.add("/name", "pattern", "must be 1 to 64 out of letters, digits and . _ -")
+
+    def user_id(self, user_id: str) -> None:
+        try:
+            checked_user_id(user_id)
+        except InvalidUserIdError as exc:
+            self._errors.append(FieldError(pointer="/id", code=exc.code, detail=exc.detail))
+
+    def timezone(self, name: str) -> None:
+        if name not in _zones():
+            self.add(
+                "/timezone",
+                "unknown_timezone",
+                f"is no time zone of the IANA list{guess(name, _zones())}",
+            )
+
+    def limits(self, given: Mapping[str, Any]) -> LimitChanges:
+        limits, errors = checked_limits(given)
+        self._errors += errors
+        return limits
+
+    def models(self, given: Sequence[str], *, known: Collection[str]) -> tuple[str, ...]:
+        for index, model in enumerate(given):
+            if model not in known:
+                self.add(
+                    f"/models/{index}",
+                    "unknown_model",
+                    f"is no model of this gateway{guess(model, known)}",
+                )
+        return tuple(dict.fromkeys(given))
+
+    def scopes(self, given: Sequence[str]) -> tuple[str, ...]:
+        known = [scope.value for scope in Scope]
+        if not given:
+            self.add("/scopes", "min_items", f"must name at least one of {', '.join(known)}")
+        for index, scope in enumerate(given):
+            if scope not in known:
+                self.add(
+                    f"/scopes/{index}",
+                    "unknown_scope",
+                    f"is no scope{guess(scope, known)}; known are {', '.join(known)}",
+                )
+        return tuple(dict.fromkeys(given))
+
+    def expiry(self, expires_at: datetime | None, *, at: datetime) -> None:
+        if expires_at is not None and expires_at <= at:
+            self.add("/expires_at", "in_the_past", "must be in the future")
+
+
+async def check_plan(repository: DirectoryRepository, faults: Faults, name: str) -> None:
+    known = await repository.plan_names()
+    if name not in known:
+        faults.add("/plan", "unknown_plan", f"is no plan of this gateway{guess(name, known)}")
+
+
+def guess(name: str, known: Collection[str]) -> str:
+    near = get_close_matches(name[:200], known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())

@@ -1,0 +1,239 @@
+"""Keys: made, changed, rotated and revoked by operators."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import log as audit
+from app.auth.directory.checks import Faults, check_plan
+from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
+from app.auth.directory.models import (
+    Key,
+    KeyChanges,
+    NewSecret,
+    User,
+    recorded_key,
+    recorded_user,
+)
+from app.auth.directory.repository import DirectoryRepository
+from app.auth.models import DEFAULT_SCOPES, Scope, checked_user_id
+from app.auth.tokens import Token, hash_secret
+from app.core.clock import Clock
+from app.core.ids import is_id, new_id
+from app.db.engine import Database
+from app.quotas.limits import changed
+
+
+class KeyDirectory:
+    """`actor` is an admin token's name, `cli:<os user>` or `system`."""
+
+    def __init__(
+        self, *, database: Database, clock: Clock, known_models: Callable[[], Collection[str]]
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._known_models = known_models
+
+    async def page(self, *, user: str | None, before: str | None, limit: int) -> Sequence[Key]:
+        """Give up to `limit` keys, newest first, of one user or all, older than `before`."""
+
+        async def work(connection: AsyncConnection) -> Sequence[Key]:
+            return await DirectoryRepository(connection).page_keys(
+                user=user, before=before, limit=limit
+            )
+
+        return await self._database.read(work)
+
+    async def get(self, key_id: str) -> Key:
+        async def work(connection: AsyncConnection) -> Key:
+            return await _find(DirectoryRepository(connection), key_id)
+
+        return await self._database.read(work)
+
+    async def create(
+        self, user_id: str, changes: KeyChanges, *, actor: str, make_user: bool = False
+    ) -> NewSecret:
+        """Make a key for a user that exists, or for one that is made if need be."""
+        at = self._clock.now()
+        if make_user:
+            checked_user_id(user_id)
+
+        async def work(tx: AsyncConnection) -> NewSecret:
+            repository = DirectoryRepository(tx)
+            if make_user:
+                await _ensure_user(tx, user_id, at=at, actor=actor)
+            faults = Faults()
+            if not await repository.find_user(user_id):
+                faults.add("/user", "unknown_user", "is no user of this gateway; make it first")
+            token = Token.make(new_id("key"))
+            key = await self._changed(
+                repository, _empty(token.key_id, user_id, at=at), changes, faults, at=at
+            )
+            faults.raise_any()
+            await repository.add_key(key, secret_hash=hash_secret(token.secret))
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="key.created",
+                target=f"key:{key.id}",
+                after=recorded_key(key),
+            )
+            return NewSecret(key, token)
+
+        return await self._database.transact(work)
+
+    async def change(self, key_id: str, changes: KeyChanges, *, actor: str) -> Key:
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> Key:
+            repository = DirectoryRepository(tx)
+            before = await _find(repository, key_id, lock=True)
+            _refuse_revoked(before)
+            faults = Faults()
+            key = await self._changed(repository, before, changes, faults, at=at)
+            faults.raise_any()
+            if key == before:
+                return before
+            await repository.save_key(key)
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="key.changed",
+                target=f"key:{key_id}",
+                before=recorded_key(before),
+                after=recorded_key(key),
+            )
+            return key
+
+        return await self._database.transact(work)
+
+    async def rotate(self, key_id: str, *, overlap: timedelta, actor: str) -> NewSecret:
+        """Give the key a new secret; the present one is good for `overlap` more, older ones end."""
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> NewSecret:
+            repository = DirectoryRepository(tx)
+            before = await _find(repository, key_id, lock=True)
+            _refuse_revoked(before)
+            token = Token.make(key_id)
+            key = replace(before, previous_expires_at=at + overlap if overlap else None)
+            await repository.replace_secret(key, secret_hash=hash_secret(token.secret))
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="key.rotated",
+                target=f"key:{key_id}",
+                before=recorded_key(before),
+                after=recorded_key(key),
+            )
+            return NewSecret(key, token)
+
+        return await self._database.transact(work)
+
+    async def revoke(self, key_id: str, *, actor: str) -> None:
+        """End a key for good; its row stays, since jobs name it. Once more changes nothing."""
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> None:
+            repository = DirectoryRepository(tx)
+            before = await _find(repository, key_id, lock=True)
+            if before.revoked_at is not None:
+                return
+            key = replace(before, revoked_at=at)
+            await repository.save_key(key)
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="key.revoked",
+                target=f"key:{key_id}",
+                before=recorded_key(before),
+                after=recorded_key(key),
+            )
+
+        await self._database.transact(work)
+
+    async def _changed(
+        self,
+        repository: DirectoryRepository,
+        key: Key,
+        changes: KeyChanges,
+        faults: Faults,
+        *,
+        at: datetime,
+    ) -> Key:
+        scopes = faults.scopes(changes["scopes"]) if "scopes" in changes else key.scopes
+        models = key.models
+        if "models" in changes:
+            given = changes["models"]
+            models = None if given is None else faults.models(given, known=self._known_models())
+        expires_at = changes.get("expires_at", key.expires_at)
+        if "expires_at" in changes:
+            faults.expiry(expires_at, at=at)
+        plan = changes.get("plan", key.plan)
+        acts = Scope.ACT_AS in scopes
+        if acts and "/" in key.user:
+            faults.add("/scopes", "act_as_refused", "cannot have act_as: the user is another's own")
+        if plan is not None and not acts:
+            faults.add("/plan", "needs_act_as", "is for keys with the scope act_as only")
+        elif plan is not None and plan != key.plan:
+            await check_plan(repository, faults, plan)
+        return replace(
+            key,
+            name=changes.get("name", key.name),
+            scopes=scopes,
+            models=models,
+            limits=changed(key.limits, faults.limits(changes.get("limits", {}))),
+            plan=plan,
+            expires_at=expires_at,
+        )
+
+
+def _empty(key_id: str, user_id: str, *, at: datetime) -> Key:
+    return Key(
+        id=key_id,
+        user=user_id,
+        name="",
+        scopes=tuple(scope.value for scope in DEFAULT_SCOPES),
+        models=None,
+        limits={},
+        plan=None,
+        created_at=at,
+        expires_at=None,
+        previous_expires_at=None,
+        revoked_at=None,
+        last_used_at=None,
+    )
+
+
+async def _find(repository: DirectoryRepository, key_id: str, *, lock: bool = False) -> Key:
+    key = await repository.find_key(key_id, lock=lock) if is_id(key_id, prefix="key") else None
+    if key is None:
+        raise KeyNotFoundError(key_id)
+    return key
+
+
+def _refuse_revoked(key: Key) -> None:
+    if key.revoked_at is not None:
+        raise KeyRevokedError
+
+
+async def _ensure_user(tx: AsyncConnection, user_id: str, *, at: datetime, actor: str) -> None:
+    repository = DirectoryRepository(tx)
+    if await repository.find_user(user_id):
+        return
+    user = User(id=user_id, name=None, plan=None, limits={}, disabled=False, created_at=at)
+    await repository.add_user(user)
+    await audit.append(
+        tx,
+        at=at,
+        actor=actor,
+        action="user.created",
+        target=f"user:{user_id}",
+        after=recorded_user(user),
+    )

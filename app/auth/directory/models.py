@@ -1,0 +1,129 @@
+"""Plans, users and keys as operators see them, and the changes that they ask for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypedDict
+
+from app.auth.tokens import Token
+from app.quotas.limits import shown_limits
+from app.quotas.policy import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`models`: None for all. At most one plan is the default."""
+
+    name: str
+    timezone: str
+    default: bool
+    models: tuple[str, ...] | None
+    limits: Limits
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """`plan`: None for the default one; `limits` stand in for the plan's, name by name."""
+
+    id: str
+    name: str | None
+    plan: str | None
+    limits: Limits
+    disabled: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """Holds no secret. `plan` is that of the users whom the key makes by acting for them."""
+
+    id: str
+    user: str
+    name: str
+    scopes: tuple[str, ...]
+    models: tuple[str, ...] | None
+    limits: Limits
+    plan: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    previous_expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewSecret:
+    """A key with the secret that its owner sees this once."""
+
+    key: Key
+    token: Token
+
+
+class PlanChanges(TypedDict, total=False):
+    """What is absent stays as it is. In `limits`, null takes the limit of that name away."""
+
+    timezone: str
+    default: bool
+    models: Sequence[str] | None
+    limits: Mapping[str, Any]
+
+
+class UserChanges(TypedDict, total=False):
+    name: str | None
+    plan: str | None
+    limits: Mapping[str, Any]
+    disabled: bool
+
+
+class KeyChanges(TypedDict, total=False):
+    name: str
+    scopes: Sequence[str]
+    models: Sequence[str] | None
+    limits: Mapping[str, Any]
+    plan: str | None
+    expires_at: datetime | None
+
+
+def recorded_plan(plan: Plan) -> dict[str, Any]:
+    """Give what the audit log keeps of a plan."""
+    return {
+        "name": plan.name,
+        "timezone": plan.timezone,
+        "default": plan.default,
+        "models": _recorded_models(plan.models),
+        "limits": shown_limits(plan.limits),
+    }
+
+
+def recorded_user(user: User) -> dict[str, Any]:
+    return {
+        "id": user.id,
+        "name": user.name,
+        "plan": user.plan,
+        "limits": shown_limits(user.limits),
+        "disabled": user.disabled,
+    }
+
+
+def recorded_key(key: Key) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "user": key.user,
+        "name": key.name,
+        "scopes": list(key.scopes),
+        "models": _recorded_models(key.models),
+        "limits": shown_limits(key.limits),
+        "plan": key.plan,
+        "expires_at": _recorded_time(key.expires_at),
+        "previous_expires_at": _recorded_time(key.previous_expires_at),
+        "revoked_at": _recorded_time(key.revoked_at),
+    }
+
+
+def _recorded_models(models: tuple[str, ...] | None) -> list[str] | None:
+    return None if models is None else list(models)
+
+
+def _recorded_time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,178 @@
+"""Plans: made, changed and deleted by operators."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import log as audit
+from app.auth.directory import zones
+from app.auth.directory.checks import Faults, is_plan_name
+from app.auth.directory.errors import (
+    DefaultPlanInUseError,
+    PlanExistsError,
+    PlanInUseError,
+    PlanNotFoundError,
+)
+from app.auth.directory.models import Plan, PlanChanges, recorded_plan
+from app.auth.directory.repository import DirectoryRepository
+from app.core.clock import Clock
+from app.db.engine import Database
+from app.quotas.limits import changed
+
+
+class PlanDirectory:
+    """`actor` is an admin token's name, `cli:<os user>` or `system`."""
+
+    def __init__(
+        self, *, database: Database, clock: Clock, known_models: Callable[[], Collection[str]]
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._known_models = known_models
+
+    async def page(self, *, after: str | None, limit: int) -> Sequence[Plan]:
+        """Give up to `limit` plans by name, beginning after the plan `after`."""
+
+        async def work(connection: AsyncConnection) -> Sequence[Plan]:
+            return await DirectoryRepository(connection).page_plans(after=after, limit=limit)
+
+        return await self._database.read(work)
+
+    async def get(self, name: str) -> Plan:
+        async def work(connection: AsyncConnection) -> Plan:
+            return await _find(DirectoryRepository(connection), name)
+
+        return await self._database.read(work)
+
+    async def create(self, name: str, changes: PlanChanges, *, actor: str) -> Plan:
+        """Make a plan; the default one takes that from whichever plan was it before."""
+        at = self._clock.now()
+        empty = Plan(
+            name=name,
+            timezone=zones.UTC_NAME,
+            default=False,
+            models=None,
+            limits={},
+            created_at=at,
+        )
+        faults = Faults()
+        faults.plan_name(name)
+        plan = self._changed(empty, changes, faults)
+        faults.raise_any()
+
+        async def work(tx: AsyncConnection) -> Plan:
+            repository = DirectoryRepository(tx)
+            if await repository.find_plan(name):
+                raise PlanExistsError(name)
+            if plan.default:
+                await _take_default(tx, plan, at=at)
+            await repository.add_plan(plan)
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="plan.created",
+                target=f"plan:{name}",
+                after=recorded_plan(plan),
+            )
+            return plan
+
+        return await self._database.transact(work)
+
+    async def change(self, name: str, changes: PlanChanges, *, actor: str) -> Plan:
+        """Change what is named; windows move with the time zone, and no use of them is lost."""
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> Plan:
+            repository = DirectoryRepository(tx)
+            before = await _find(repository, name, lock=True)
+            faults = Faults()
+            plan = self._changed(before, changes, faults)
+            faults.raise_any()
+            if plan == before:
+                return before
+            if before.default and not plan.default:
+                await _refuse_while_default(repository, name)
+            if plan.default and not before.default:
+                await _take_default(tx, plan, at=at)
+            await repository.save_plan(plan)
+            if plan.timezone != before.timezone:
+                accounts = list(await repository.accounts_of_plan(name))
+                if before.default and plan.default:
+                    accounts += await repository.accounts_of_plan(None)
+                await zones.move(tx, accounts, to=plan.timezone, at=at)
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="plan.changed",
+                target=f"plan:{name}",
+                before=recorded_plan(before),
+                after=recorded_plan(plan),
+            )
+            return plan
+
+        return await self._database.transact(work)
+
+    async def delete(self, name: str, *, actor: str) -> None:
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> None:
+            repository = DirectoryRepository(tx)
+            plan = await _find(repository, name, lock=True)
+            users, keys = await repository.count_on_plan(name)
+            if users or keys:
+                raise PlanInUseError(name, users=users, keys=keys)
+            if plan.default:
+                await _refuse_while_default(repository, name)
+            await repository.delete_plan(name)
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="plan.deleted",
+                target=f"plan:{name}",
+                before=recorded_plan(plan),
+            )
+
+        await self._database.transact(work)
+
+    def _changed(self, plan: Plan, changes: PlanChanges, faults: Faults) -> Plan:
+        timezone = changes.get("timezone", plan.timezone)
+        if "timezone" in changes:
+            faults.timezone(timezone)
+        models = plan.models
+        if "models" in changes:
+            given = changes["models"]
+            models = None if given is None else faults.models(given, known=self._known_models())
+        return replace(
+            plan,
+            timezone=timezone,
+            default=changes.get("default", plan.default),
+            models=models,
+            limits=changed(plan.limits, faults.limits(changes.get("limits", {}))),
+        )
+
+
+async def _find(repository: DirectoryRepository, name: str, *, lock: bool = False) -> Plan:
+    plan = await repository.find_plan(name, lock=lock) if is_plan_name(name) else None
+    if plan is None:
+        raise PlanNotFoundError(name)
+    return plan
+
+
+async def _take_default(tx: AsyncConnection, plan: Plan, *, at: datetime) -> None:
+    """Make room for a new default plan, whose zone those without a plan come to."""
+    repository = DirectoryRepository(tx)
+    old = await repository.find_default_plan()
+    if old is not None:
+        await repository.take_default_from(old.name)
+    if zones.zone_name(old) != plan.timezone:
+        await zones.move(tx, await repository.accounts_of_plan(None), to=plan.timezone, at=at)
+
+
+async def _refuse_while_default(repository: DirectoryRepository, name: str) -> None:
+    if users := await repository.count_without_plan():
+        raise DefaultPlanInUseError(name, users=users)

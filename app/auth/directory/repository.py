@@ -1,0 +1,299 @@
+"""The statements on plans, users and keys that operators cause."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.auth.directory.models import Key, Plan, User
+from app.db.models import (
+    AccountRow,
+    ApiKeyRow,
+    IdempotencyKeyRow,
+    JobRow,
+    PlanRow,
+    UserRow,
+)
+from app.quotas.limits import to_stored
+from app.quotas.policy import stored_limits
+
+Record = TypeVar("Record", Plan, User, Key)
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    users: int
+    keys: int
+    jobs: int
+
+
+class DirectoryRepository:
+    """What is locked here is locked as an UPDATE would: jobs that refer to it go on."""
+
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def find_plan(self, name: str, *, lock: bool = False) -> Plan | None:
+        return await self._one(select(PlanRow).where(PlanRow.name == name), _plan, lock=lock)
+
+    async def find_default_plan(self) -> Plan | None:
+        return await self._one(select(PlanRow).where(PlanRow.is_default), _plan, lock=False)
+
+    async def page_plans(self, *, after: str | None, limit: int) -> Sequence[Plan]:
+        page = select(PlanRow).order_by(PlanRow.name).limit(limit)
+        if after is not None:
+            page = page.where(PlanRow.name > after)
+        return [_plan(row) for row in await self._tx.execute(page)]
+
+    async def plan_names(self) -> Sequence[str]:
+        return list((await self._tx.execute(select(PlanRow.name))).scalars())
+
+    async def add_plan(self, plan: Plan) -> None:
+        await self._tx.execute(insert(PlanRow).values(name=plan.name, **_plan_row(plan)))
+
+    async def save_plan(self, plan: Plan) -> None:
+        await self._tx.execute(
+            update(PlanRow).where(PlanRow.name == plan.name).values(**_plan_row(plan))
+        )
+
+    async def delete_plan(self, name: str) -> None:
+        """Delete a plan; revoked keys, which make no users any more, forget it."""
+        await self._tx.execute(
+            update(ApiKeyRow).where(ApiKeyRow.plan_name == name).values(plan_name=None)
+        )
+        await self._tx.execute(delete(PlanRow).where(PlanRow.name == name))
+
+    async def take_default_from(self, name: str) -> None:
+        await self._tx.execute(update(PlanRow).where(PlanRow.name == name).values(is_default=False))
+
+    async def count_on_plan(self, name: str) -> tuple[int, int]:
+        """Count the users of a plan, and the keys that would make users of it."""
+        users = await self._count(UserRow.id, UserRow.plan_name == name)
+        keys = await self._count(
+            ApiKeyRow.id, ApiKeyRow.plan_name == name, ApiKeyRow.revoked_at.is_(None)
+        )
+        return users, keys
+
+    async def count_without_plan(self) -> int:
+        return await self._count(UserRow.id, UserRow.plan_name.is_(None))
+
+    async def accounts_of_plan(self, name: str | None) -> Sequence[str]:
+        """Name the accounts of a plan's users, or of those without one, and of their keys."""
+        return await self._accounts(
+            UserRow.plan_name.is_(None) if name is None else UserRow.plan_name == name
+        )
+
+    async def accounts_of_user(self, user_id: str) -> Sequence[str]:
+        return await self._accounts(UserRow.id == user_id)
+
+    async def find_user(self, user_id: str, *, lock: bool = False) -> User | None:
+        return await self._one(select(UserRow).where(UserRow.id == user_id), _user, lock=lock)
+
+    async def page_users(
+        self, *, plan: str | None, after: str | None, limit: int
+    ) -> Sequence[User]:
+        page = select(UserRow).order_by(UserRow.id).limit(limit)
+        if plan is not None:
+            page = page.where(UserRow.plan_name == plan)
+        if after is not None:
+            page = page.where(UserRow.id > after)
+        return [_user(row) for row in await self._tx.execute(page)]
+
+    async def add_user(self, user: User) -> None:
+        await self._tx.execute(insert(UserRow).values(id=user.id, **_user_row(user)))
+
+    async def save_user(self, user: User) -> None:
+        await self._tx.execute(
+            update(UserRow).where(UserRow.id == user.id).values(**_user_row(user))
+        )
+
+    async def lock_with_name_space(self, user_id: str) -> Sequence[str]:
+        """Lock a user and those of its name space against everything; gives their ids."""
+        # Not LIKE, which takes shop/ and SHOP/ for the same on SQLite.
+        prefix = f"{user_id}/"
+        within = func.substr(UserRow.id, 1, len(prefix)) == prefix
+        found = await self._tx.execute(
+            select(UserRow.id)
+            .where(or_(UserRow.id == user_id, within))
+            .order_by(UserRow.id)
+            .with_for_update()
+        )
+        return list(found.scalars())
+
+    async def count_live_jobs(self, user_ids: Sequence[str]) -> int:
+        live = 0
+        for some in _batches(user_ids):
+            live += await self._count(
+                JobRow.id, JobRow.user_id.in_(some), JobRow.finished_at.is_(None)
+            )
+        return live
+
+    async def erase_users(self, user_ids: Sequence[str]) -> Erased:
+        """Delete users with their final jobs and keys; ledger and accounts stay."""
+        jobs = keys = 0
+        for some in _batches(user_ids):
+            await self._tx.execute(
+                delete(IdempotencyKeyRow).where(IdempotencyKeyRow.user_id.in_(some))
+            )
+            jobs += (
+                await self._tx.execute(delete(JobRow).where(JobRow.user_id.in_(some)))
+            ).rowcount
+        # A key of the owner has made jobs of users of its name space: keys go after all jobs.
+        for some in _batches(user_ids):
+            keys += (
+                await self._tx.execute(delete(ApiKeyRow).where(ApiKeyRow.user_id.in_(some)))
+            ).rowcount
+            await self._tx.execute(delete(UserRow).where(UserRow.id.in_(some)))
+        return Erased(users=len(user_ids), keys=keys, jobs=jobs)
+
+    async def find_key(self, key_id: str, *, lock: bool = False) -> Key | None:
+        return await self._one(select(ApiKeyRow).where(ApiKeyRow.id == key_id), _key, lock=lock)
+
+    async def page_keys(self, *, user: str | None, before: str | None, limit: int) -> Sequence[Key]:
+        page = select(ApiKeyRow).order_by(ApiKeyRow.id.desc()).limit(limit)
+        if user is not None:
+            page = page.where(ApiKeyRow.user_id == user)
+        if before is not None:
+            page = page.where(ApiKeyRow.id < before)
+        return [_key(row) for row in await self._tx.execute(page)]
+
+    async def add_key(self, key: Key, *, secret_hash: str) -> None:
+        await self._tx.execute(
+            insert(ApiKeyRow).values(
+                id=key.id, user_id=key.user, secret_hash=secret_hash, **_key_row(key)
+            )
+        )
+
+    async def save_key(self, key: Key) -> None:
+        await self._tx.execute(
+            update(ApiKeyRow).where(ApiKeyRow.id == key.id).values(**_key_row(key))
+        )
+
+    async def replace_secret(self, key: Key, *, secret_hash: str) -> None:
+        """Let the present secret be the previous one, until `previous_expires_at`."""
+        previous = None if key.previous_expires_at is None else ApiKeyRow.secret_hash
+        await self._tx.execute(
+            update(ApiKeyRow)
+            .where(ApiKeyRow.id == key.id)
+            .values(
+                secret_hash=secret_hash,
+                previous_hash=previous,
+                previous_expires_at=key.previous_expires_at,
+            )
+        )
+
+    async def _one(
+        self, wanted: Select[Any], read: Callable[[Any], Record], *, lock: bool
+    ) -> Record | None:
+        if lock:
+            wanted = wanted.with_for_update(key_share=True)
+        row = (await self._tx.execute(wanted)).one_or_none()
+        return None if row is None else read(row)
+
+    async def _count(self, counted: Any, *conditions: ColumnElement[bool]) -> int:
+        found = await self._tx.execute(select(func.count(counted)).where(*conditions))
+        return found.scalar_one()
+
+    async def _accounts(self, users: ColumnElement[bool]) -> Sequence[str]:
+        theirs = union_all(
+            select(literal("user:") + UserRow.id).where(users),
+            select(literal("key:") + ApiKeyRow.id)
+            .join(UserRow, UserRow.id == ApiKeyRow.user_id)
+            .where(users),
+        )
+        found = await self._tx.execute(select(AccountRow.id).where(AccountRow.id.in_(theirs)))
+        return list(found.scalars())
+
+
+def _batches(ids: Sequence[str], *, most: int = 1000) -> Sequence[Sequence[str]]:
+    return [ids[first : first + most] for first in range(0, len(ids), most)]
+
+
+def _plan(row: Any) -> Plan:
+    return Plan(
+        name=row.name,
+        timezone=row.timezone,
+        default=row.is_default,
+        models=_models(row),
+        limits=stored_limits(row.limits),
+        created_at=row.created_at,
+    )
+
+
+def _plan_row(plan: Plan) -> Mapping[str, Any]:
+    return {
+        "timezone": plan.timezone,
+        "is_default": plan.default,
+        "models": None if plan.models is None else list(plan.models),
+        "limits": to_stored(plan.limits),
+        "created_at": plan.created_at,
+    }
+
+
+def _user(row: Any) -> User:
+    return User(
+        id=row.id,
+        name=row.name,
+        plan=row.plan_name,
+        limits=stored_limits(row.limits),
+        disabled=row.disabled,
+        created_at=row.created_at,
+    )
+
+
+def _user_row(user: User) -> Mapping[str, Any]:
+    return {
+        "name": user.name,
+        "plan_name": user.plan,
+        "limits": to_stored(user.limits) or None,
+        "disabled": user.disabled,
+        "created_at": user.created_at,
+    }
+
+
+def _key(row: Any) -> Key:
+    return Key(
+        id=row.id,
+        user=row.user_id,
+        name=row.name,
+        scopes=tuple(row.scopes),
+        models=_models(row),
+        limits=stored_limits(row.limits),
+        plan=row.plan_name,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        previous_expires_at=row.previous_expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )
+
+
+def _key_row(key: Key) -> Mapping[str, Any]:
+    """Give what operators change; who used the key when is written elsewhere."""
+    return {
+        "name": key.name,
+        "scopes": list(key.scopes),
+        "models": None if key.models is None else list(key.models),
+        "limits": to_stored(key.limits) or None,
+        "plan_name": key.plan,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+    }
+
+
+def _models(row: Any) -> tuple[str, ...] | None:
+    return None if row.models is None else tuple(row.models)

@@ -1,0 +1,150 @@
+"""Users: made, changed and erased by operators."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import log as audit
+from app.auth.directory import zones
+from app.auth.directory.checks import Faults, check_plan, could_be_user_id
+from app.auth.directory.errors import UserExistsError, UserHasLiveJobsError, UserNotFoundError
+from app.auth.directory.models import User, UserChanges, recorded_user
+from app.auth.directory.repository import DirectoryRepository, Erased
+from app.core.clock import Clock
+from app.db.engine import Database
+from app.quotas.limits import changed
+
+
+class UserDirectory:
+    """`actor` is an admin token's name, `cli:<os user>` or `system`."""
+
+    def __init__(self, *, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def page(self, *, plan: str | None, after: str | None, limit: int) -> Sequence[User]:
+        """Give up to `limit` users by id, of one plan or all, beginning after the user `after`."""
+
+        async def work(connection: AsyncConnection) -> Sequence[User]:
+            return await DirectoryRepository(connection).page_users(
+                plan=plan, after=after, limit=limit
+            )
+
+        return await self._database.read(work)
+
+    async def get(self, user_id: str) -> User:
+        async def work(connection: AsyncConnection) -> User:
+            return await _find(DirectoryRepository(connection), user_id)
+
+        return await self._database.read(work)
+
+    async def create(self, user_id: str, changes: UserChanges, *, actor: str) -> User:
+        at = self._clock.now()
+        empty = User(id=user_id, name=None, plan=None, limits={}, disabled=False, created_at=at)
+
+        async def work(tx: AsyncConnection) -> User:
+            repository = DirectoryRepository(tx)
+            faults = Faults()
+            faults.user_id(user_id)
+            user = await _changed(repository, empty, changes, faults)
+            faults.raise_any()
+            if await repository.find_user(user_id):
+                raise UserExistsError(user_id)
+            await repository.add_user(user)
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="user.created",
+                target=f"user:{user_id}",
+                after=recorded_user(user),
+            )
+            return user
+
+        return await self._database.transact(work)
+
+    async def change(self, user_id: str, changes: UserChanges, *, actor: str) -> User:
+        """Change what is named; another plan's time zone moves the windows with all their use."""
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> User:
+            repository = DirectoryRepository(tx)
+            before = await _find(repository, user_id, lock=True)
+            faults = Faults()
+            user = await _changed(repository, before, changes, faults)
+            faults.raise_any()
+            if user == before:
+                return before
+            await repository.save_user(user)
+            old, new = await _zone(repository, before), await _zone(repository, user)
+            if new != old:
+                await zones.move(tx, await repository.accounts_of_user(user_id), to=new, at=at)
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="user.changed",
+                target=f"user:{user_id}",
+                before=recorded_user(before),
+                after=recorded_user(user),
+            )
+            return user
+
+        return await self._database.transact(work)
+
+    async def erase(self, user_id: str, *, actor: str) -> Erased:
+        """Delete a user and the users of its name space: jobs, keys and rows; the ledger stays.
+
+        The name space goes too, since whoever gets the id next would act for those in it.
+        """
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> Erased:
+            repository = DirectoryRepository(tx)
+            user = await _find(repository, user_id)
+            user_ids = await repository.lock_with_name_space(user_id)
+            if live := await repository.count_live_jobs(user_ids):
+                raise UserHasLiveJobsError(user_id, jobs=live)
+            erased = await repository.erase_users(user_ids)
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="user.deleted",
+                target=f"user:{user_id}",
+                before=recorded_user(user),
+                after={"erased": asdict(erased)},
+            )
+            return erased
+
+        return await self._database.transact(work)
+
+
+async def _find(repository: DirectoryRepository, user_id: str, *, lock: bool = False) -> User:
+    known = could_be_user_id(user_id)
+    user = await repository.find_user(user_id, lock=lock) if known else None
+    if user is None:
+        raise UserNotFoundError(user_id)
+    return user
+
+
+async def _changed(
+    repository: DirectoryRepository, user: User, changes: UserChanges, faults: Faults
+) -> User:
+    plan = changes.get("plan", user.plan)
+    if plan is not None and plan != user.plan:
+        await check_plan(repository, faults, plan)
+    return replace(
+        user,
+        name=changes.get("name", user.name),
+        plan=plan,
+        limits=changed(user.limits, faults.limits(changes.get("limits", {}))),
+        disabled=changes.get("disabled", user.disabled),
+    )
+
+
+async def _zone(repository: DirectoryRepository, user: User) -> str:
+    if user.plan is None:
+        return zones.zone_name(await repository.find_default_plan())
+    return zones.zone_name(await repository.find_plan(user.plan))

@@ -1,0 +1,202 @@
+"""Windows that move, with a zone or with a clock, lose nothing that the ledger knows."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.auth.directory.plans import PlanDirectory
+from app.auth.directory.users import UserDirectory
+from app.core.clock import ManualClock
+from app.db.engine import Database, open_database
+from app.quotas import ledger
+from app.quotas.account import Account
+from app.quotas.ledger import Claim
+from app.quotas.policy import Limit, LimitName, Measure, Period, Policy, Tally
+from app.quotas.rebuild import rebuild_accounts
+from app.quotas.repository import EntryKind, QuotaRepository
+from app.quotas.sums import ledger_sums
+
+UTC_ZONE, TOKYO, HONOLULU = ZoneInfo("UTC"), ZoneInfo("Asia/Tokyo"), ZoneInfo("Pacific/Honolulu")
+MORNING = datetime(2026, 11, 22, 10, tzinfo=UTC)
+
+
+class Books:
+    """Accounts and ledger of a user `bob` with one key, without jobs around them."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._jobs = 0
+
+    async def hold(
+        self,
+        at: datetime,
+        *,
+        zone: ZoneInfo = UTC_ZONE,
+        key_zone: ZoneInfo | None = None,
+        **limits: int,
+    ) -> str | None:
+        """Give the new job's id, or None if it is refused."""
+        self._jobs += 1
+        job_id = f"job_{self._jobs}"
+        user_limits = {LimitName(name): Limit(limit=Decimal(n)) for name, n in limits.items()}
+        claim = Claim(
+            job_id=job_id,
+            user_id="bob",
+            key_id="key_1",
+            model="a/b",
+            policy=Policy(zone=zone, user=user_limits, key={}, key_zone=key_zone),
+            output_seconds=Decimal(5),
+            price_usd=Decimal("0.50"),
+        )
+
+        async def work(tx: AsyncConnection) -> bool:
+            return not await ledger.hold_all(tx, [claim], at=at)
+
+        return job_id if await self.database.transact(work) else None
+
+    async def accepted(self, at: datetime) -> str:
+        job_id = await self.hold(at)
+        assert job_id is not None
+        return job_id
+
+    async def end(self, job_id: str, kind: EntryKind, at: datetime) -> None:
+        async def work(tx: AsyncConnection) -> None:
+            await ledger.end_all(tx, {job_id: kind}, at=at)
+
+        await self.database.transact(work)
+
+    async def rebuild(self, zone: ZoneInfo, at: datetime) -> None:
+        async def work(tx: AsyncConnection) -> None:
+            await rebuild_accounts(tx, accounts={"user:bob": zone, "key:key_1": zone}, at=at)
+
+        await self.database.transact(work)
+
+    async def accounts(self) -> dict[str, Account]:
+        async def work(connection: AsyncConnection) -> dict[str, Account]:
+            return await QuotaRepository(connection).find_accounts(["user:bob", "key:key_1"])
+
+        return await self.database.read(work)
+
+    async def jobs_of_day(self) -> Tally:
+        return (await self.accounts())["user:bob"].windows[Period.DAY].tally(Measure.JOBS)
+
+    async def assert_true(self) -> None:
+        """Compare what the accounts say with the sums of the ledger over their windows."""
+        accounts = await self.accounts()
+        starts = {
+            id_: {period: opened.start for period, opened in account.windows.items()}
+            for id_, account in accounts.items()
+        }
+
+        async def work(connection: AsyncConnection) -> Any:
+            return await ledger_sums(connection, starts=starts)
+
+        sums = await self.database.read(work)
+        for id_, account in accounts.items():
+            for period, opened in account.windows.items():
+                for measure in Measure:
+                    assert opened.tally(measure) == sums[id_][period][measure], (id_, period)
+
+
+@pytest.fixture
+async def books(database_url: str) -> AsyncIterator[Books]:
+    database = open_database(database_url)
+    yield Books(database)
+    await database.close()
+
+
+async def test_a_rebuilt_account_says_what_the_ledger_says(books: Books) -> None:
+    yesterday = await books.accepted(MORNING - timedelta(hours=16))
+    settled, released = await books.accepted(MORNING), await books.accepted(MORNING)
+    held = await books.accepted(MORNING)
+    await books.end(settled, EntryKind.SETTLE, MORNING)
+    await books.end(released, EntryKind.RELEASE, MORNING)
+    before = await books.accounts()
+    await books.assert_true()
+    await books.rebuild(UTC_ZONE, MORNING)
+    assert await books.accounts() == before
+    assert await books.jobs_of_day() == Tally(used=1, held=1)
+
+    # Tokyo's day began at 15:00 UTC of the day before, and Honolulu's at 10:00.
+    await books.rebuild(TOKYO, MORNING)
+    assert await books.jobs_of_day() == Tally(used=1, held=2)
+    await books.assert_true()
+    await books.rebuild(HONOLULU, MORNING - timedelta(hours=1))
+    assert await books.jobs_of_day() == Tally(used=1, held=2)
+    await books.end(yesterday, EntryKind.SETTLE, MORNING)
+    await books.end(held, EntryKind.SETTLE, MORNING)
+    assert await books.jobs_of_day() == Tally(used=3)
+    await books.assert_true()
+
+
+async def test_a_zone_that_nobody_announced_is_noticed_by_the_next_hold(books: Books) -> None:
+    """A replica may still know the old zone for a second; its holds must not open a window anew."""
+    for _ in range(3):
+        assert await books.hold(MORNING, zone=TOKYO, jobs_per_day=4)
+    assert await books.hold(MORNING, zone=HONOLULU, jobs_per_day=4)
+    assert await books.hold(MORNING, zone=TOKYO, jobs_per_day=4) is None
+    assert await books.hold(MORNING, zone=UTC_ZONE, jobs_per_day=4) is None
+    assert await books.hold(MORNING, zone=HONOLULU, jobs_per_day=4) is None
+    await books.assert_true()
+
+
+async def test_a_replica_whose_clock_is_behind_at_midnight_loses_no_hold(books: Books) -> None:
+    midnight = datetime(2026, 11, 23, tzinfo=UTC)
+    ahead, behind = midnight + timedelta(seconds=1), midnight - timedelta(seconds=1)
+    for at in (ahead, behind, ahead, behind):
+        job = await books.accepted(at)
+        await books.assert_true()
+        await books.end(job, EntryKind.RELEASE, at)
+        await books.assert_true()
+    assert await books.hold(ahead, jobs_per_day=1)
+    assert await books.hold(behind, jobs_per_day=1) is None
+    assert await books.hold(ahead, jobs_per_day=1) is None
+
+
+async def test_a_key_counts_in_its_own_zone_whoever_it_acts_for(books: Books) -> None:
+    await books.hold(MORNING, zone=TOKYO, key_zone=UTC_ZONE)
+    await books.hold(MORNING, zone=HONOLULU, key_zone=UTC_ZONE)
+    key = (await books.accounts())["key:key_1"]
+    assert key.windows[Period.DAY].start == datetime(2026, 11, 22, tzinfo=UTC)
+    assert key.windows[Period.DAY].tally(Measure.JOBS) == Tally(held=2)
+
+
+async def test_many_accounts_are_rebuilt_at_once(books: Books) -> None:
+    await books.hold(MORNING)
+    others = {f"user:u{number}": TOKYO for number in range(1200)}
+
+    async def work(tx: AsyncConnection) -> None:
+        await rebuild_accounts(tx, accounts={**others, "user:bob": TOKYO}, at=MORNING)
+
+    await books.database.transact(work)
+    assert await books.jobs_of_day() == Tally(held=1)
+
+
+@pytest.mark.parametrize("change", ["plan's zone", "user's plan", "default plan"])
+async def test_changes_of_operators_move_the_windows(books: Books, change: str) -> None:
+    clock = ManualClock(MORNING)
+    plans = PlanDirectory(database=books.database, clock=clock, known_models=list)
+    users = UserDirectory(database=books.database, clock=clock)
+    await plans.create("utc", {"default": True}, actor="system")
+    await plans.create("tokyo", {"timezone": "Asia/Tokyo"}, actor="system")
+    plan = None if change == "default plan" else "utc"
+    await users.create("bob", {"plan": plan}, actor="system")
+    assert await books.hold(MORNING - timedelta(hours=15))
+    assert await books.hold(MORNING)
+    assert await books.jobs_of_day() == Tally(held=1)
+    match change:
+        case "plan's zone":
+            await plans.change("utc", {"timezone": "Asia/Tokyo"}, actor="system")
+        case "user's plan":
+            await users.change("bob", {"plan": "tokyo"}, actor="system")
+        case _:
+            await plans.change("tokyo", {"default": True}, actor="system")
+    account = (await books.accounts())["user:bob"]
+    assert account.windows[Period.DAY].start == datetime(2026, 11, 21, 15, tzinfo=UTC)
+    assert await books.jobs_of_day() == Tally(held=2)
+    await books.assert_true()

@@ -14,6 +14,11 @@ from pathlib import Path
 from pydantic import SecretBytes, SecretStr
 
 from app.api.deps import Services
+from app.audit.service import AuditTrail
+from app.auth.directory.keys import KeyDirectory
+from app.auth.directory.plans import PlanDirectory
+from app.auth.directory.users import UserDirectory
+from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
 from app.catalogue.service import Catalogue
 from app.core.clock import Clock
@@ -25,6 +30,7 @@ from app.jobs.schedule import Jitter
 from app.jobs.service import JobService
 from app.jobs.wire import JobWire
 from app.net.clients import trusted
+from app.quotas.prices import PricesService
 from app.sandbox import SandboxConfig, running_sandbox
 from app.settings import Settings
 from app.upstream.client import UpstreamClient
@@ -116,6 +122,7 @@ async def open_parts(
         catalogue = Catalogue.bundled()
         yield Parts(
             services=Services(
+                audit=AuditTrail(database=database),
                 auth=AuthService(database=database, clock=clock),
                 catalogue=catalogue,
                 clock=clock,
@@ -127,10 +134,21 @@ async def open_parts(
                     poller=polled,
                     allow_private_networks=settings.allow_private_networks,
                 ),
+                keys=KeyDirectory(
+                    database=database, clock=clock, known_models=catalogue.input_fields
+                ),
+                operators=OperatorGate(settings.admin_token, clock=clock),
                 outputs=OutputClient(
                     client=files, hosts=settings.output_hosts, upstream=upstream_url
                 ),
                 ping_database=database.ping,
+                plans=PlanDirectory(
+                    database=database, clock=clock, known_models=catalogue.input_fields
+                ),
+                prices=PricesService(
+                    database=database, clock=clock, models=catalogue.input_fields
+                ),
+                users=UserDirectory(database=database, clock=clock),
                 wire=JobWire(
                     public_url=public_url,
                     signer=Signer(_secret_keys(settings), purpose="output links"),

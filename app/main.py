@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app.api import health, jobs, models, outputs, problems
+from app.api import admin, health, jobs, models, outputs, problems
 from app.api.middleware import Edge
 from app.bootstrap import open_parts
 from app.core.clock import Clock, SystemClock
@@ -53,7 +53,7 @@ def create_app(
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    routers = [room.router for room in (jobs, outputs, models, health)]
+    routers = [room.router for room in (jobs, outputs, models, health)] + admin.routers
     problems.install(app, routers=routers)
     for router in routers:
         app.include_router(router)

@@ -19,6 +19,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.auth.operators import AdminToken, parse_admin_tokens
 from app.core.errors import ConfigurationError
 from app.core.logging import LogFormat, LogLevel
 
@@ -58,6 +59,10 @@ def _long_enough(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     return value
 
 
+def _admin_tokens(value: object) -> object:
+    return parse_admin_tokens(value) if isinstance(value, str) else value
+
+
 CommaSeparated = (NoDecode, BeforeValidator(_split))
 
 
@@ -79,6 +84,7 @@ class Settings(BaseSettings):
     )
     upstream_url: Annotated[str, AfterValidator(_upstream_url)] = RUNCOMFY_URL
     database_url: str = "sqlite:///gateway.db"
+    admin_token: Annotated[tuple[AdminToken, ...], NoDecode, BeforeValidator(_admin_tokens)] = ()
     secret_key: Annotated[tuple[SecretStr, ...], *CommaSeparated, AfterValidator(_long_enough)] = ()
     public_url: Annotated[str, AfterValidator(_absolute_url)] | None = None
     max_in_flight: Annotated[int, Field(ge=1)] = 100

@@ -10,13 +10,19 @@ from fastapi.security import HTTPBearer
 
 from app.api.body import json_body
 from app.api.problems import InvalidParameterError
+from app.audit.service import AuditTrail
+from app.auth.directory.keys import KeyDirectory
+from app.auth.directory.plans import PlanDirectory
+from app.auth.directory.users import UserDirectory
 from app.auth.errors import MissingScopeError
 from app.auth.models import Principal, Scope
+from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
 from app.catalogue.service import Catalogue
 from app.core.clock import Clock
 from app.jobs.service import JobService
 from app.jobs.wire import JobWire
+from app.quotas.prices import PricesService
 from app.upstream.outputs import OutputClient
 
 _VISIBLE_ASCII = re.compile(r"[!-~]{1,255}")
@@ -30,12 +36,18 @@ _bearer = HTTPBearer(
 class Services:
     """What the edge needs; bootstrap puts it together."""
 
+    audit: AuditTrail
     auth: AuthService
     catalogue: Catalogue
     clock: Clock
     jobs: JobService
+    keys: KeyDirectory
+    operators: OperatorGate
     outputs: OutputClient
     ping_database: Callable[[], Awaitable[None]]
+    plans: PlanDirectory
+    prices: PricesService
+    users: UserDirectory
     wire: JobWire
 
 

@@ -21,6 +21,7 @@ from app.settings import explicit_settings
 SEEDANCE = "bytedance/seedance-1-0/pro/image-to-video"
 PUBLIC_URL = "https://gateway.test"
 TOKEN = "upstream-token-4f2a"
+ADMIN_TOKEN = "operators-only-" + "7" * 32
 
 
 @dataclass
@@ -104,7 +105,15 @@ class Gateway:
     async def client_of(self, user: str) -> httpx.AsyncClient:
         """Make a user with a key; the client needs no closing."""
         key = await self.auth.create_key(user_id=user, name="test")
-        return _client(self.app, key=str(key))
+        return self.client_with(str(key))
+
+    def client_with(self, token: str) -> httpx.AsyncClient:
+        return _client(self.app, key=token)
+
+    @property
+    def admin(self) -> httpx.AsyncClient:
+        """Give an operator's client; it needs no closing."""
+        return self.client_with(ADMIN_TOKEN)
 
 
 _TAKES = itertools.count(1)
@@ -121,7 +130,7 @@ async def running(
             upstream_url=sandbox.url,
             database_url=database_url,
             secret_key="0123456789abcdef" * 4,
-            **settings,
+            **{"admin_token": f"ops:{ADMIN_TOKEN}", **settings},
         ),
         public_url=PUBLIC_URL,
         clock=clock,

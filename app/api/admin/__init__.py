@@ -1,0 +1,7 @@
+"""/v1/admin: what operators do, with a token of their own."""
+
+from app.api.admin import audit, keys, plans, prices, users
+from app.api.admin.routing import rest_of
+
+_rooms = [room.router for room in (plans, users, keys, prices, audit)]
+routers = [*_rooms, rest_of(_rooms)]

@@ -1,0 +1,52 @@
+"""/v1/admin/audit: what operators did."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends
+from pydantic import BaseModel, Field
+
+from app.api.admin.paging import Page, listed, page_query
+from app.api.admin.routing import admin_router
+from app.api.admin.wire import LIST_PROBLEMS, Time
+from app.api.deps import Gateway
+from app.audit.log import AuditEntry
+from app.core.ids import is_id
+
+router = admin_router("/audit")
+
+
+class AuditRead(BaseModel):
+    id: str
+    at: Time
+    actor: str = Field(description="The name of an admin token, `cli:<os user>` or `system`.")
+    action: str
+    target: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class AuditList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[AuditRead]
+    next_cursor: str | None
+
+
+_Page = Annotated[Page, Depends(page_query(is_cursor=lambda text: is_id(text, prefix="audit")))]
+
+
+@router.get("", summary="List what operators did, newest first", responses=LIST_PROBLEMS)
+async def list_audit(gateway: Gateway, page: _Page) -> AuditList:
+    entries = await gateway.audit.page(before=page.cursor, limit=page.limit + 1)
+    return AuditList(**listed(entries, page, id_of=lambda entry: entry.id, read=_read))
+
+
+def _read(entry: AuditEntry) -> AuditRead:
+    return AuditRead(
+        id=entry.id,
+        at=entry.at,
+        actor=entry.actor,
+        action=entry.action,
+        target=entry.target,
+        before=entry.before,
+        after=entry.after,
+    )

@@ -1,0 +1,28 @@
+"""Who may call the admin API."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
+
+from app.api.deps import Gateway, header_of
+from app.core.errors import NotFoundError
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="AdminToken",
+    description="A token of GATEWAY_ADMIN_TOKEN; API keys are refused.",
+)
+
+
+async def operator(
+    request: Request, gateway: Gateway, _: Annotated[object, Security(_bearer)]
+) -> str:
+    """Give the name of the operator's token; without any token there is no admin API."""
+    if not gateway.operators.is_open:
+        path = request.scope["path"][:200]
+        raise NotFoundError(f"There is no {path!r} here; see /openapi.json.")
+    return gateway.operators.admit(header_of(request, "Authorization"))
+
+
+Operator = Annotated[str, Depends(operator)]

@@ -1,0 +1,200 @@
+"""/v1/admin/keys: the credentials of users, whose secrets are shown once."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, Query, Request, Response
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
+
+from app.api.admin.auth import Operator
+from app.api.admin.paging import Page, listed, page_query
+from app.api.admin.routing import admin_router
+from app.api.admin.wire import (
+    BODY_PROBLEMS,
+    LIST_PROBLEMS,
+    AdminBody,
+    LimitRead,
+    LimitsBody,
+    Time,
+    body_of,
+    instant,
+)
+from app.api.body import json_body, parse
+from app.api.deps import Gateway, JsonBody
+from app.api.problems import problem_responses
+from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
+from app.auth.directory.models import Key, KeyChanges, NewSecret
+from app.auth.models import DEFAULT_SCOPES, Scope
+from app.core.ids import is_id
+from app.quotas.limits import shown_limits
+
+router = admin_router("/keys")
+
+_LONGEST_OVERLAP_S = 30 * 86_400
+
+_Scopes = Annotated[
+    list[str],
+    Field(
+        max_length=50,
+        description=f"Of {', '.join(scope.value for scope in Scope)}. `act_as` is for keys of"
+        " users without a slash in their id.",
+    ),
+]
+
+
+class KeyPatch(AdminBody):
+    name: Annotated[str, StringConstraints(max_length=200)] = ""
+    scopes: _Scopes = Field(default=[scope.value for scope in DEFAULT_SCOPES])
+    models: Annotated[list[str] | None, Field(max_length=1000)] = Field(
+        default=None, description="What may be used; null: whatever the plan allows."
+    )
+    limits: LimitsBody = Field(default={}, description="Beside the user's; the tightest counts.")
+    plan: str | None = Field(
+        default=None,
+        description="With `act_as`: the plan of the users that it makes; null: the default one.",
+    )
+    expires_at: Annotated[datetime | None, BeforeValidator(instant)] = None
+
+
+class KeyCreate(KeyPatch):
+    user: str = Field(description="A user that exists.")
+
+
+class KeyRotate(AdminBody):
+    overlap_seconds: Annotated[int, Field(ge=0, le=_LONGEST_OVERLAP_S)] = Field(
+        default=86_400, description="How long the present secret is good for; 0 ends it at once."
+    )
+
+
+async def _rotate_body(request: Request) -> Any:
+    """Take no body at all for an empty one."""
+    return await json_body(request) if await request.body() else {}
+
+
+RotateBody = Annotated[Any, Depends(_rotate_body)]
+
+
+class KeyRead(BaseModel):
+    object: Literal["key"] = "key"
+    id: str
+    user: str
+    name: str
+    scopes: list[str]
+    models: list[str] | None
+    limits: dict[str, LimitRead]
+    plan: str | None
+    created_at: Time
+    expires_at: Time | None
+    previous_expires_at: Time | None = Field(
+        description="When the secret before the last rotation ends, or ended."
+    )
+    revoked_at: Time | None
+    last_used_at: Time | None
+
+
+class KeySecretRead(KeyRead):
+    key: str = Field(description="The key itself; it cannot be shown again.")
+
+
+class KeyList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[KeyRead]
+    next_cursor: str | None
+
+
+_Page = Annotated[
+    Page, Depends(page_query("user", is_cursor=lambda text: is_id(text, prefix="key")))
+]
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Make a key",
+    openapi_extra=body_of(KeyCreate),
+    responses=problem_responses(*BODY_PROBLEMS),
+)
+async def create_key(
+    gateway: Gateway, operator: Operator, body: JsonBody, response: Response
+) -> KeySecretRead:
+    asked = parse(KeyCreate, body)
+    changes = KeyChanges(**asked.model_dump(exclude={"user"}, exclude_unset=True))  # type: ignore[typeddict-item]
+    made = await gateway.keys.create(asked.user, changes, actor=operator)
+    response.headers["Location"] = f"/v1/admin/keys/{made.key.id}"
+    return _read_secret(made)
+
+
+@router.get("", summary="List keys, newest first, also of one user", responses=LIST_PROBLEMS)
+async def list_keys(
+    gateway: Gateway, page: _Page, user: Annotated[str | None, Query()] = None
+) -> KeyList:
+    keys = await gateway.keys.page(user=user, before=page.cursor, limit=page.limit + 1)
+    return KeyList(**listed(keys, page, id_of=lambda key: key.id, read=_read))
+
+
+@router.get("/{key_id}", summary="Read a key", responses=problem_responses(KeyNotFoundError))
+async def get_key(gateway: Gateway, key_id: str) -> KeyRead:
+    return _read(await gateway.keys.get(key_id))
+
+
+@router.patch(
+    "/{key_id}",
+    summary="Change a key",
+    description="What is absent stays.",
+    openapi_extra=body_of(KeyPatch),
+    responses=problem_responses(*BODY_PROBLEMS, KeyNotFoundError, KeyRevokedError),
+)
+async def change_key(gateway: Gateway, operator: Operator, key_id: str, body: JsonBody) -> KeyRead:
+    asked = parse(KeyPatch, body)
+    changes = KeyChanges(**asked.model_dump(exclude_unset=True))  # type: ignore[typeddict-item]
+    return _read(await gateway.keys.change(key_id, changes, actor=operator))
+
+
+@router.delete(
+    "/{key_id}",
+    status_code=204,
+    summary="Revoke a key at once and for good",
+    description="It stays in the list with `revoked_at`. Once more changes nothing.",
+    responses=problem_responses(KeyNotFoundError),
+)
+async def revoke_key(gateway: Gateway, operator: Operator, key_id: str) -> None:
+    await gateway.keys.revoke(key_id, actor=operator)
+
+
+@router.post(
+    "/{key_id}/rotate",
+    summary="Give a key a new secret",
+    description="The present secret is good for `overlap_seconds` more; an older one ends now.",
+    openapi_extra=body_of(KeyRotate, required=False),
+    responses=problem_responses(*BODY_PROBLEMS, KeyNotFoundError, KeyRevokedError),
+)
+async def rotate_key(
+    gateway: Gateway, operator: Operator, key_id: str, body: RotateBody
+) -> KeySecretRead:
+    overlap = timedelta(seconds=parse(KeyRotate, body).overlap_seconds)
+    return _read_secret(await gateway.keys.rotate(key_id, overlap=overlap, actor=operator))
+
+
+def _read_secret(made: NewSecret) -> KeySecretRead:
+    return KeySecretRead(**_fields(made.key), key=str(made.token))
+
+
+def _read(key: Key) -> KeyRead:
+    return KeyRead(**_fields(key))
+
+
+def _fields(key: Key) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "user": key.user,
+        "name": key.name,
+        "scopes": list(key.scopes),
+        "models": None if key.models is None else list(key.models),
+        "limits": shown_limits(key.limits),
+        "plan": key.plan,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "previous_expires_at": key.previous_expires_at,
+        "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
+    }

@@ -1,0 +1,81 @@
+"""Pages of what operators list: one cursor and the filters that a call knows."""
+
+import base64
+import binascii
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Query, Request
+from pydantic import BaseModel
+
+from app.api.problems import InvalidParameterError
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`cursor` is the last id of the page before."""
+
+    limit: int
+    cursor: str | None
+
+
+def page_query(*filters: str, is_cursor: Callable[[str], bool]) -> Callable[..., Page]:
+    """Make the dependency that reads `limit` and `cursor`, and refuses what is not known."""
+    known = {"limit", "cursor", *filters}
+
+    def read(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        cursor: Annotated[str | None, Query(description="`next_cursor` of a page.")] = None,
+    ) -> Page:
+        for name, times in Counter(n for n, _ in request.query_params.multi_items()).items():
+            if name not in known:
+                raise InvalidParameterError(
+                    name[:64],
+                    f"There is no filter {name[:64]!r}; known are {', '.join(sorted(known))}.",
+                )
+            if times > 1:
+                raise InvalidParameterError(name, f"The parameter {name!r} is given twice.")
+            if "\0" in request.query_params[name]:
+                raise InvalidParameterError(name, "A parameter cannot hold a NUL.")
+        return Page(limit, None if cursor is None else _decoded(cursor, is_cursor))
+
+    return read
+
+
+def listed(
+    records: Sequence[Record],
+    page: Page,
+    *,
+    id_of: Callable[[Record], str],
+    read: Callable[[Record], BaseModel],
+) -> dict[str, Any]:
+    """Make the fields of a page from records, of which one more was asked for than it holds."""
+    shown = records[: page.limit]
+    more = len(records) > page.limit
+    return {
+        "data": [read(record) for record in shown],
+        "next_cursor": _encoded(id_of(shown[-1])) if more else None,
+    }
+
+
+def _encoded(id_: str) -> str:
+    return base64.urlsafe_b64encode(id_.encode()).decode().rstrip("=")
+
+
+def _decoded(cursor: str, is_cursor: Callable[[str], bool]) -> str:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        id_ = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        id_ = ""
+    if not is_cursor(id_):
+        raise InvalidParameterError(
+            "cursor",
+            "The cursor is none that this call gave; use `next_cursor` of a page as it is.",
+        )
+    return id_

@@ -1,0 +1,127 @@
+"""/v1/admin/plans: sets of limits, in a time zone, for certain models."""
+
+from typing import Annotated, Literal
+
+from fastapi import Depends, Response
+from pydantic import BaseModel, Field
+
+from app.api.admin.auth import Operator
+from app.api.admin.paging import Page, listed, page_query
+from app.api.admin.routing import admin_router
+from app.api.admin.wire import (
+    BODY_PROBLEMS,
+    LIST_PROBLEMS,
+    AdminBody,
+    LimitRead,
+    LimitsBody,
+    Time,
+    body_of,
+)
+from app.api.body import parse
+from app.api.deps import Gateway, JsonBody
+from app.api.problems import problem_responses
+from app.auth.directory.checks import is_plan_name
+from app.auth.directory.errors import PlanExistsError, PlanInUseError, PlanNotFoundError
+from app.auth.directory.models import Plan, PlanChanges
+from app.quotas.limits import shown_limits
+
+router = admin_router("/plans")
+
+_Models = Annotated[
+    list[str] | None, Field(max_length=1000, description="What may be used; null: every model.")
+]
+
+
+class PlanPatch(AdminBody):
+    timezone: str = Field(
+        default="UTC", description="IANA name of the zone of the plan's days and months."
+    )
+    default: bool = Field(default=False, description="Whether it serves users without a plan.")
+    models: _Models = None
+    limits: LimitsBody = Field(default={})
+
+
+class PlanCreate(PlanPatch):
+    name: str = Field(description="1 to 64 of letters, digits and . _ -")
+
+
+class PlanRead(BaseModel):
+    object: Literal["plan"] = "plan"
+    name: str
+    timezone: str
+    default: bool
+    models: list[str] | None
+    limits: dict[str, LimitRead]
+    created_at: Time
+
+
+class PlanList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[PlanRead]
+    next_cursor: str | None
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Make a plan",
+    description="With `default` it takes that from the plan that was it before.",
+    openapi_extra=body_of(PlanCreate),
+    responses=problem_responses(*BODY_PROBLEMS, PlanExistsError),
+)
+async def create_plan(
+    gateway: Gateway, operator: Operator, body: JsonBody, response: Response
+) -> PlanRead:
+    asked = parse(PlanCreate, body)
+    changes = PlanChanges(**asked.model_dump(exclude={"name"}, exclude_unset=True))  # type: ignore[typeddict-item]
+    plan = await gateway.plans.create(asked.name, changes, actor=operator)
+    response.headers["Location"] = f"/v1/admin/plans/{plan.name}"
+    return _read(plan)
+
+
+@router.get("", summary="List plans by name", responses=LIST_PROBLEMS)
+async def list_plans(
+    gateway: Gateway, page: Annotated[Page, Depends(page_query(is_cursor=is_plan_name))]
+) -> PlanList:
+    plans = await gateway.plans.page(after=page.cursor, limit=page.limit + 1)
+    return PlanList(**listed(plans, page, id_of=lambda plan: plan.name, read=_read))
+
+
+@router.get("/{name}", summary="Read a plan", responses=problem_responses(PlanNotFoundError))
+async def get_plan(gateway: Gateway, name: str) -> PlanRead:
+    return _read(await gateway.plans.get(name))
+
+
+@router.patch(
+    "/{name}",
+    summary="Change a plan",
+    description="What is absent stays. With the time zone, the days and months of its users begin"
+    " anew, and what they used since then still counts.",
+    openapi_extra=body_of(PlanPatch),
+    responses=problem_responses(*BODY_PROBLEMS, PlanNotFoundError, PlanInUseError),
+)
+async def change_plan(gateway: Gateway, operator: Operator, name: str, body: JsonBody) -> PlanRead:
+    asked = parse(PlanPatch, body)
+    changes = PlanChanges(**asked.model_dump(exclude_unset=True))  # type: ignore[typeddict-item]
+    return _read(await gateway.plans.change(name, changes, actor=operator))
+
+
+@router.delete(
+    "/{name}",
+    status_code=204,
+    summary="Delete a plan that nobody is on",
+    responses=problem_responses(PlanNotFoundError, PlanInUseError),
+)
+async def delete_plan(gateway: Gateway, operator: Operator, name: str) -> None:
+    await gateway.plans.delete(name, actor=operator)
+
+
+def _read(plan: Plan) -> PlanRead:
+    return PlanRead(
+        name=plan.name,
+        timezone=plan.timezone,
+        default=plan.default,
+        models=None if plan.models is None else list(plan.models),
+        limits=shown_limits(plan.limits),
+        created_at=plan.created_at,
+    )

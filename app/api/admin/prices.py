@@ -1,0 +1,92 @@
+"""/v1/admin/prices: the operator's table of prices, read and replaced as a whole."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from app.api.admin.auth import Operator
+from app.api.admin.routing import admin_router
+from app.api.admin.wire import BODY_PROBLEMS, AdminBody, body_of
+from app.api.body import parse
+from app.api.deps import Gateway, JsonBody
+from app.api.problems import problem_responses
+from app.quotas.prices import MOST_PRICES, PriceLine
+from app.quotas.pricing import Price, PriceUnit
+
+router = admin_router("/prices")
+
+
+class PriceWrite(AdminBody):
+    model: Annotated[str, StringConstraints(max_length=256)]
+    base_price_usd: Annotated[
+        Any,
+        Field(
+            description="US dollars with at most 6 decimals, as text or number.",
+            json_schema_extra={"type": ["string", "number"], "example": "0.10"},
+        ),
+    ]
+    price_unit: PriceUnit
+    when: Annotated[
+        dict[str, Annotated[str, StringConstraints(max_length=500)] | bool | int | float],
+        Field(max_length=20),
+    ] = Field(
+        default={},
+        description="Values that the input must have; the line with the most of them wins, the"
+        " first of equals.",
+    )
+
+
+class PricesPut(AdminBody):
+    prices: Annotated[list[PriceWrite], Field(max_length=MOST_PRICES)]
+
+
+class PriceRead(BaseModel):
+    model: str
+    base_price_usd: str
+    price_unit: PriceUnit
+    when: dict[str, str]
+
+
+class PricesRead(BaseModel):
+    prices: list[PriceRead]
+
+
+@router.get("", summary="Read the table of prices")
+async def get_prices(gateway: Gateway) -> PricesRead:
+    return _read(await gateway.prices.list())
+
+
+@router.put(
+    "",
+    summary="Replace the table of prices",
+    description="Jobs accepted from a second later on are priced by it; those that were accepted"
+    " before keep their price.",
+    openapi_extra=body_of(PricesPut),
+    responses=problem_responses(*BODY_PROBLEMS),
+)
+async def put_prices(gateway: Gateway, operator: Operator, body: JsonBody) -> PricesRead:
+    lines = [
+        PriceLine(
+            model=line.model,
+            base_price_usd=line.base_price_usd,
+            price_unit=line.price_unit,
+            when=line.when,
+        )
+        for line in parse(PricesPut, body).prices
+    ]
+    return _read(await gateway.prices.replace(lines, actor=operator))
+
+
+def _read(prices: Sequence[Price]) -> PricesRead:
+    return PricesRead(
+        prices=[
+            PriceRead(
+                model=price.model,
+                base_price_usd=format(price.base_price_usd, "f"),
+                price_unit=price.price_unit,
+                when=dict(price.when),
+            )
+            for price in prices
+        ]
+    )

@@ -1,0 +1,133 @@
+"""/v1/admin/users: who may use the gateway; ids of users that a service acts for hold a slash."""
+
+from typing import Annotated, Literal
+
+from fastapi import Depends, Query, Response
+from pydantic import BaseModel, Field, StringConstraints
+
+from app.api.admin.auth import Operator
+from app.api.admin.paging import Page, listed, page_query
+from app.api.admin.routing import admin_router
+from app.api.admin.wire import (
+    BODY_PROBLEMS,
+    LIST_PROBLEMS,
+    AdminBody,
+    LimitRead,
+    LimitsBody,
+    Time,
+    body_of,
+)
+from app.api.body import parse
+from app.api.deps import Gateway, JsonBody
+from app.api.problems import problem_responses
+from app.auth.directory.checks import could_be_user_id
+from app.auth.directory.errors import (
+    UserExistsError,
+    UserHasLiveJobsError,
+    UserNotFoundError,
+)
+from app.auth.directory.models import User, UserChanges
+from app.quotas.limits import shown_limits
+
+router = admin_router("/users")
+
+
+class UserPatch(AdminBody):
+    name: Annotated[str, StringConstraints(max_length=200)] | None = None
+    plan: str | None = Field(default=None, description="null: the default plan.")
+    limits: LimitsBody = Field(default={}, description="In place of the plan's, name by name.")
+    disabled: bool = Field(default=False, description="Whether all keys of the user are refused.")
+
+
+class UserCreate(UserPatch):
+    id: str = Field(description="1 to 128 of letters, digits and . _ @ : -")
+
+
+class UserRead(BaseModel):
+    object: Literal["user"] = "user"
+    id: str
+    name: str | None
+    plan: str | None
+    limits: dict[str, LimitRead]
+    disabled: bool
+    created_at: Time
+
+
+class UserList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[UserRead]
+    next_cursor: str | None
+
+
+_Page = Annotated[Page, Depends(page_query("plan", is_cursor=could_be_user_id))]
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Make a user",
+    openapi_extra=body_of(UserCreate),
+    responses=problem_responses(*BODY_PROBLEMS, UserExistsError),
+)
+async def create_user(
+    gateway: Gateway, operator: Operator, body: JsonBody, response: Response
+) -> UserRead:
+    asked = parse(UserCreate, body)
+    changes = UserChanges(**asked.model_dump(exclude={"id"}, exclude_unset=True))  # type: ignore[typeddict-item]
+    user = await gateway.users.create(asked.id, changes, actor=operator)
+    response.headers["Location"] = f"/v1/admin/users/{user.id}"
+    return _read(user)
+
+
+@router.get("", summary="List users by id, also of one plan", responses=LIST_PROBLEMS)
+async def list_users(
+    gateway: Gateway, page: _Page, plan: Annotated[str | None, Query()] = None
+) -> UserList:
+    users = await gateway.users.page(plan=plan, after=page.cursor, limit=page.limit + 1)
+    return UserList(**listed(users, page, id_of=lambda user: user.id, read=_read))
+
+
+@router.get(
+    "/{user_id:path}", summary="Read a user", responses=problem_responses(UserNotFoundError)
+)
+async def get_user(gateway: Gateway, user_id: str) -> UserRead:
+    return _read(await gateway.users.get(user_id))
+
+
+@router.patch(
+    "/{user_id:path}",
+    summary="Change a user",
+    description="What is absent stays. Where the new plan is of another time zone, the user's day"
+    " and month begin anew, and what was used since then still counts.",
+    openapi_extra=body_of(UserPatch),
+    responses=problem_responses(*BODY_PROBLEMS, UserNotFoundError),
+)
+async def change_user(
+    gateway: Gateway, operator: Operator, user_id: str, body: JsonBody
+) -> UserRead:
+    asked = parse(UserPatch, body)
+    changes = UserChanges(**asked.model_dump(exclude_unset=True))  # type: ignore[typeddict-item]
+    return _read(await gateway.users.change(user_id, changes, actor=operator))
+
+
+@router.delete(
+    "/{user_id:path}",
+    status_code=204,
+    summary="Erase a user",
+    description="Erases the user's jobs and keys, and the users of its name space with theirs."
+    " Ledger and audit log stay.",
+    responses=problem_responses(UserNotFoundError, UserHasLiveJobsError),
+)
+async def delete_user(gateway: Gateway, operator: Operator, user_id: str) -> None:
+    await gateway.users.erase(user_id, actor=operator)
+
+
+def _read(user: User) -> UserRead:
+    return UserRead(
+        id=user.id,
+        name=user.name,
+        plan=user.plan,
+        limits=shown_limits(user.limits),
+        disabled=user.disabled,
+        created_at=user.created_at,
+    )

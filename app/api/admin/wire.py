@@ -1,0 +1,122 @@
+"""What bodies and answers of the admin API have in common."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
+
+from app.api.problems import (
+    InvalidParameterError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+    problem_responses,
+)
+from app.auth.operator_errors import TooManyAttemptsError, WrongAdminTokenError
+from app.core.errors import (
+    DatabaseUnavailableError,
+    InvalidRequestError,
+    MalformedBodyError,
+)
+from app.quotas.policy import LimitName
+
+ALWAYS = problem_responses(WrongAdminTokenError, TooManyAttemptsError, DatabaseUnavailableError)
+BODY_PROBLEMS = (
+    MalformedBodyError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+    InvalidRequestError,
+)
+LIST_PROBLEMS = problem_responses(InvalidParameterError)
+
+
+class AdminBody(BaseModel):
+    """A body of an operator; `limits` are checked where they are understood."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class LimitRead(BaseModel):
+    limit: int | float | str
+    mode: Literal["enforce", "shadow"]
+
+
+Time = Annotated[
+    datetime,
+    PlainSerializer(
+        lambda at: at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        return_type=str,
+    ),
+]
+
+_LIMITS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        name.value: {
+            "type": ["object", "null"],
+            "required": ["limit"],
+            "additionalProperties": False,
+            "properties": {
+                "limit": {
+                    "type": ["string", "number"] if "usd" in name else "number",
+                    "minimum": 0,
+                },
+                "mode": {"enum": ["enforce", "shadow"], "default": "enforce"},
+            },
+        }
+        for name in LimitName
+    },
+}
+
+LimitsBody = Annotated[
+    dict[str, Any],
+    Field(
+        description="By name; null takes the limit of that name away, what is absent stays.",
+        json_schema_extra={**_LIMITS_SCHEMA, "example": {"jobs_per_day": {"limit": 10}}},
+    ),
+]
+
+
+def body_of(kind: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """Describe a JSON body that `api.body` reads, whose schema the framework does not know."""
+    schema = kind.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    return {
+        "requestBody": {
+            "required": required,
+            "content": {"application/json": {"schema": _inlined(schema, definitions)}},
+        }
+    }
+
+
+def instant(value: Any) -> datetime | None:
+    """Read an RFC 3339 time with a zone, for a field that may be null."""
+    if value is None:
+        return None
+    try:
+        at = datetime.fromisoformat(value).astimezone(UTC) if _has_zone(value) else None
+    except (ValueError, OverflowError):
+        at = None
+    if at is None:
+        raise PydanticCustomError(
+            "time", "it must be an RFC 3339 time with a zone, like 2026-11-22T10:00:00Z"
+        )
+    return at
+
+
+def _has_zone(value: Any) -> bool:
+    return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    match schema:
+        case {"$ref": str(ref)}:
+            return _inlined(definitions[ref.rpartition("/")[2]], definitions)
+        case dict():
+            return {name: _inlined(part, definitions) for name, part in schema.items()}
+        case list():
+            return [_inlined(part, definitions) for part in schema]
+        case _:
+            return schema

@@ -1,0 +1,215 @@
+"""Keys: made with a secret that is shown once, changed, rotated, revoked."""
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from app.auth.repository import AuthRepository
+from app.db.engine import open_database
+from tests.support.gateway import SEEDANCE, Gateway
+
+NEVER = "key_" + "0" * 26
+
+
+async def made(gateway: Gateway, **fields: Any) -> dict[str, Any]:
+    answer = await gateway.admin.post("/v1/admin/keys", json={"user": "alice", **fields})
+    assert answer.status_code == 201, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def status_with(gateway: Gateway, key: str) -> int:
+    return (await gateway.client_with(key).get("/v1/jobs")).status_code
+
+
+async def test_a_key_is_made_used_read_and_listed(gateway: Gateway) -> None:
+    answer = await gateway.admin.post(
+        "/v1/admin/keys",
+        json={
+            "user": "alice",
+            "name": "ci",
+            "models": [SEEDANCE],
+            "limits": {"jobs_per_day": {"limit": 5}},
+            "expires_at": "2027-01-01T00:00:00+01:00",
+        },
+    )
+    assert answer.status_code == 201
+    key = answer.json()
+    assert answer.headers["Location"] == f"/v1/admin/keys/{key['id']}"
+    secret = key.pop("key")
+    assert re.fullmatch(r"rcg_[0-9a-z]{26}_[\w-]{43}", secret)
+    assert key == {
+        "object": "key",
+        "id": key["id"],
+        "user": "alice",
+        "name": "ci",
+        "scopes": ["jobs:read", "jobs:write", "files", "webhooks"],
+        "models": [SEEDANCE],
+        "limits": {"jobs_per_day": {"limit": 5, "mode": "enforce"}},
+        "plan": None,
+        "created_at": "2026-11-22T10:00:00.000Z",
+        "expires_at": "2026-12-31T23:00:00.000Z",
+        "previous_expires_at": None,
+        "revoked_at": None,
+        "last_used_at": None,
+    }
+    assert await status_with(gateway, secret) == 200
+    read = await gateway.admin.get(f"/v1/admin/keys/{key['id']}")
+    assert {**read.json(), "last_used_at": None} == key
+    newest = (await gateway.admin.get("/v1/admin/keys?user=alice&limit=1")).json()
+    assert [each["id"] for each in newest["data"]] == [key["id"]]
+    assert newest["next_cursor"]
+    audit = await gateway.admin.get("/v1/admin/audit")
+    assert audit.json()["data"][0]["action"] == "key.created"
+    for answer in (read, audit):
+        assert secret not in answer.text
+        assert secret[-43:] not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer", "code"),
+    [
+        ({"user": "nobody"}, "/user", "unknown_user"),
+        ({"scopes": ["jobs:reed"]}, "/scopes/0", "unknown_scope"),
+        ({"scopes": []}, "/scopes", "min_items"),
+        ({"models": ["nope/none"]}, "/models/0", "unknown_model"),
+        ({"limits": {"jobs_per_day": {"limit": "ten"}}}, "/limits/jobs_per_day/limit", "type"),
+        ({"expires_at": "2026-11-22T10:00:00Z"}, "/expires_at", "in_the_past"),
+        ({"expires_at": "2027-11-22T10:00:00"}, "/expires_at", "time"),
+        ({"expires_at": "0001-01-01T00:00:00+14:00"}, "/expires_at", "time"),
+        ({"expires_at": 1_900_000_000}, "/expires_at", "time"),
+        ({"plan": "free"}, "/plan", "needs_act_as"),
+        ({"plan": "free", "scopes": ["act_as"]}, "/plan", "unknown_plan"),
+        ({"key": "rcg_mine"}, "/key", "unknown_field"),
+    ],
+)
+async def test_what_a_key_cannot_be_is_named(
+    gateway: Gateway, fields: Any, pointer: str, code: str
+) -> None:
+    answer = await gateway.admin.post("/v1/admin/keys", json={"user": "alice", **fields})
+    assert answer.status_code == 422
+    errors = answer.json()["errors"]
+    assert [(error["pointer"], error["code"]) for error in errors] == [(pointer, code)]
+
+
+async def make_user_of(gateway: Gateway, database_url: str, user_id: str) -> None:
+    """Make a user as the first call for it would."""
+    database = open_database(database_url)
+    try:
+        await database.transact(
+            lambda tx: AuthRepository(tx).ensure_user(user_id, at=gateway.clock.now())
+        )
+    finally:
+        await database.close()
+
+
+async def test_a_user_of_another_cannot_act_for_others(gateway: Gateway, database_url: str) -> None:
+    shop = await gateway.auth.create_key(user_id="shop", name="")
+    await make_user_of(gateway, database_url, "shop/u1")
+    refused = await gateway.admin.post(
+        "/v1/admin/keys", json={"user": "shop/u1", "scopes": ["jobs:read", "act_as"]}
+    )
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] == "/scopes"
+    key = await made(gateway, user="shop/u1", scopes=["jobs:read"])
+    refused = await gateway.admin.patch(f"/v1/admin/keys/{key['id']}", json={"scopes": ["act_as"]})
+    assert refused.status_code == 422
+
+    read = await gateway.admin.get("/v1/admin/users/shop/u1")
+    assert (read.status_code, read.json()["id"]) == (200, "shop/u1")
+    # The owner takes its name space along: else the next `shop` would act for these users.
+    assert (await gateway.admin.delete("/v1/admin/users/shop")).status_code == 204
+    assert (await gateway.admin.get("/v1/admin/users/shop/u1")).status_code == 404
+    gateway.wait(2)
+    for secret in (str(shop), key["key"]):
+        assert await status_with(gateway, secret) == 401
+
+
+async def test_a_key_is_changed_field_by_field(gateway: Gateway) -> None:
+    await gateway.admin.post("/v1/admin/plans", json={"name": "guests"})
+    key = await made(gateway, name="ci", limits={"pending_jobs": {"limit": 1}})
+    changes = {
+        "name": "build",
+        "scopes": ["act_as", "jobs:read"],
+        "plan": "guests",
+        "limits": {"pending_jobs": None},
+        "expires_at": "2026-11-22T11:00:00.000Z",
+    }
+    changed = await gateway.admin.patch(f"/v1/admin/keys/{key['id']}", json=changes)
+    assert changed.status_code == 200
+    del key["key"]
+    assert changed.json() == key | changes | {"limits": {}}
+    same = await gateway.admin.patch(f"/v1/admin/keys/{key['id']}", json={"expires_at": None})
+    assert same.json()["expires_at"] is None
+
+
+async def test_an_expired_key_is_turned_away(gateway: Gateway) -> None:
+    key = await made(gateway, expires_at="2026-11-22T10:01:00Z")
+    assert await status_with(gateway, key["key"]) == 200
+    gateway.wait(60)
+    assert await status_with(gateway, key["key"]) == 401
+
+
+async def test_a_revoked_key_ends_and_stays_in_the_list(gateway: Gateway) -> None:
+    key = await made(gateway)
+    path = f"/v1/admin/keys/{key['id']}"
+    assert (await gateway.admin.delete(path)).status_code == 204
+    gateway.wait(2)
+    assert await status_with(gateway, key["key"]) == 401
+    assert (await gateway.admin.get(path)).json()["revoked_at"] == "2026-11-22T10:00:00.000Z"
+    assert (await gateway.admin.delete(path)).status_code == 204
+    for refused in (
+        await gateway.admin.patch(path, json={"name": "x"}),
+        await gateway.admin.post(f"{path}/rotate", json={}),
+    ):
+        assert (refused.status_code, refused.json()["code"]) == (409, "key_revoked")
+    audit = (await gateway.admin.get("/v1/admin/audit")).json()["data"]
+    assert [entry["action"] for entry in audit] == ["key.revoked", "key.created"]
+
+
+async def rotated(gateway: Gateway, key: dict[str, Any], **body: Any) -> httpx.Response:
+    return await gateway.admin.post(f"/v1/admin/keys/{key['id']}/rotate", **body)
+
+
+async def test_rotation_gives_a_new_secret_for_the_same_key(gateway: Gateway) -> None:
+    key = await made(gateway)
+    answer = await rotated(gateway, key, json={"overlap_seconds": 0})
+    assert answer.status_code == 200
+    new = answer.json()
+    assert new["key"] != key["key"]
+    assert {**new, "key": None} == {**key, "key": None}
+    gateway.wait(2)
+    assert await status_with(gateway, new["key"]) == 200
+    assert await status_with(gateway, key["key"]) == 401
+
+
+async def test_rotation_keeps_the_old_secret_for_a_day_unless_told_otherwise(
+    gateway: Gateway,
+) -> None:
+    key = await made(gateway)
+    by_itself = await rotated(gateway, key)
+    assert by_itself.json()["previous_expires_at"] == "2026-11-23T10:00:00.000Z"
+    told = await rotated(gateway, key, json={"overlap_seconds": 3600})
+    assert told.json()["previous_expires_at"] == "2026-11-22T11:00:00.000Z"
+
+
+@pytest.mark.parametrize("overlap", [-1, 1.5, "3600", 30 * 86_400 + 1, None])
+async def test_an_overlap_has_bounds(gateway: Gateway, overlap: Any) -> None:
+    key = await made(gateway)
+    answer = await rotated(gateway, key, json={"overlap_seconds": overlap})
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/overlap_seconds"]
+
+
+@pytest.mark.parametrize("key_id", [NEVER, "nonsense", "key_%00"])
+async def test_no_such_key(gateway: Gateway, key_id: str) -> None:
+    path = f"/v1/admin/keys/{key_id}"
+    for answer in (
+        await gateway.admin.get(path),
+        await gateway.admin.patch(path, json={}),
+        await gateway.admin.delete(path),
+        await gateway.admin.post(f"{path}/rotate", json={}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (404, "key_not_found")

@@ -1,0 +1,95 @@
+"""The table of prices: replaced as a whole, checked line by line."""
+
+from typing import Any
+
+import pytest
+
+from app.db.engine import open_database
+from app.quotas.prices import PricesService
+from tests.support.gateway import SEEDANCE, Gateway
+
+
+async def put(gateway: Gateway, *lines: Any) -> Any:
+    return await gateway.admin.put("/v1/admin/prices", json={"prices": lines})
+
+
+def line(**fields: Any) -> dict[str, Any]:
+    return {"model": SEEDANCE, "base_price_usd": "0.10", "price_unit": "second"} | fields
+
+
+async def test_the_table_is_replaced_and_read_as_it_was_written(gateway: Gateway) -> None:
+    assert (await gateway.admin.get("/v1/admin/prices")).json() == {"prices": []}
+    answer = await put(
+        gateway, line(), line(base_price_usd=0.25, when={"resolution": "1080p", "duration": 5})
+    )
+    assert answer.status_code == 200
+    table = {
+        "prices": [
+            line(when={}),
+            line(base_price_usd="0.25", when={"resolution": "1080p", "duration": "5"}),
+        ]
+    }
+    assert answer.json() == table
+    assert (await gateway.admin.get("/v1/admin/prices")).json() == table
+    # What was read can be sent back.
+    assert (await gateway.admin.put("/v1/admin/prices", json=table)).json() == table
+    assert (await put(gateway)).json() == {"prices": []}
+    audit = (await gateway.admin.get("/v1/admin/audit")).json()["data"]
+    assert [entry["action"] for entry in audit] == ["prices.replaced"] * 3
+    assert (audit[0]["before"], audit[0]["after"]) == (table, {"prices": []})
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer", "code"),
+    [
+        ({"model": "bytedance/nope"}, "/prices/0/model", "unknown_model"),
+        ({"base_price_usd": "-0.10"}, "/prices/0/base_price_usd", "price"),
+        ({"base_price_usd": -1}, "/prices/0/base_price_usd", "price"),
+        ({"base_price_usd": "0.1234567"}, "/prices/0/base_price_usd", "price"),
+        ({"base_price_usd": "NaN"}, "/prices/0/base_price_usd", "price"),
+        ({"base_price_usd": True}, "/prices/0/base_price_usd", "price"),
+        ({"base_price_usd": None}, "/prices/0/base_price_usd", "price"),
+        ({"price_unit": "minute"}, "/prices/0/price_unit", "literal_error"),
+        ({"when": {"resolutoin": "1080p"}}, "/prices/0/when/resolutoin", "unknown_field"),
+        ({"currency": "EUR"}, "/prices/0/currency", "unknown_field"),
+    ],
+)
+async def test_a_wrong_line_is_named_and_the_table_stays(
+    gateway: Gateway, fields: Any, pointer: str, code: str
+) -> None:
+    await put(gateway, line())
+    answer = await put(gateway, line(**fields))
+    assert answer.status_code == 422
+    errors = answer.json()["errors"]
+    assert [(error["pointer"], error["code"]) for error in errors] == [(pointer, code)]
+    assert (await gateway.admin.get("/v1/admin/prices")).json() == {"prices": [line(when={})]}
+
+
+async def test_two_lines_for_the_same_are_refused(gateway: Gateway) -> None:
+    answer = await put(
+        gateway, line(when={"duration": 5}), line(), line(when={"duration": "5"}, base_price_usd=1)
+    )
+    (error,) = answer.json()["errors"]
+    assert (error["pointer"], error["code"]) == ("/prices/2", "duplicate")
+
+
+async def test_a_table_has_at_most_a_thousand_lines(gateway: Gateway) -> None:
+    answer = await put(gateway, *[line()] * 1001)
+    (error,) = answer.json()["errors"]
+    assert (answer.status_code, error["pointer"]) == (422, "/prices")
+
+
+async def test_prices_in_use_are_at_most_a_second_old(gateway: Gateway, database_url: str) -> None:
+    prices = gateway.app.state.services.prices
+    assert await prices.current() == ()
+    await put(gateway, line())
+    assert len(await prices.current()) == 1  # its own change at once
+
+    database = open_database(database_url)
+    replica = PricesService(database=database, clock=gateway.clock, models=dict)
+    assert len(await replica.current()) == 1
+    await put(gateway)
+    assert len(await replica.current()) == 1
+    gateway.wait(1)
+    assert await replica.current() == ()
+    await database.close()

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 
@@ -27,11 +27,18 @@ _DRAIN_S = 3
 _LOOK = timedelta(milliseconds=10)
 
 
-async def serve(settings: Settings, *, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; raises ConfigurationError when it cannot start."""
-    prepare_database(settings)
+async def serve(
+    settings: Settings, *, host: str, port: int, announce: Callable[[str], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT; raises ConfigurationError when it cannot start.
+
+    `announce` is told the address that clients use, once it is taken.
+    """
     with sole_worker(settings), _listening(host, port) as listener:
-        server = _server(settings, public_url=_public_url(settings, listener))
+        prepare_database(settings)
+        public_url = _public_url(settings, listener)
+        server = _server(settings, public_url=public_url)
+        announce(public_url)
         await server.serve(sockets=[listener])
     if not server.started:
         raise ConfigurationError("The gateway could not start; the log says why.")
@@ -39,9 +46,9 @@ async def serve(settings: Settings, *, host: str, port: int) -> None:
 
 async def work(settings: Settings) -> None:
     """Do the background part alone, until SIGTERM or SIGINT."""
-    prepare_database(settings)
     stop = _stop_signal()
     with sole_worker(settings):
+        prepare_database(settings)
         # No link is made here, so any address will do where none is set.
         public_url = settings.public_url or "http://127.0.0.1"
         async with open_parts(settings, clock=SystemClock(), public_url=public_url) as parts:
@@ -56,8 +63,8 @@ async def running_gateway(
     settings: Settings, *, port: int = 0, clock: Clock | None = None
 ) -> AsyncIterator[str]:
     """Serve on loopback inside this event loop, without touching signals; gives the address."""
-    prepare_database(settings)
     with sole_worker(settings), _listening("127.0.0.1", port) as listener:
+        prepare_database(settings)
         public_url = _public_url(settings, listener)
         server = _server(settings, public_url=public_url, clock=clock)
         # `_serve` is what `serve` does between installing and removing its signal handlers.
@@ -92,7 +99,9 @@ def sole_worker(settings: Settings) -> Iterator[None]:
     if settings.sqlite_path is None:
         yield
         return
-    path = settings.sqlite_path.with_name(f"{settings.sqlite_path.name}.lock")
+    database = settings.sqlite_path.resolve()  # one lock, by whatever link the file is named
+    database.parent.mkdir(parents=True, exist_ok=True)
+    path = database.with_name(f"{database.name}.lock")
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:

@@ -45,6 +45,8 @@ def configure_logging(*, format: LogFormat, level: LogLevel) -> None:  # noqa: A
     # parameter of a statement, which may be a prompt.
     for name in _INDISCREET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It tells at every start how it talks to the database; that it migrated one is our own event.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _rendering(format: LogFormat) -> list[structlog.typing.Processor]:  # noqa: A002 - as above

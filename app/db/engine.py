@@ -24,6 +24,14 @@ Result = TypeVar("Result")
 
 _TRIES = 4
 _RIVALS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+# A server that is cut off, and so cannot even hang up, is noticed in seconds and not in hours.
+_PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
 
 class Database:
@@ -87,7 +95,7 @@ def open_database(url: str) -> Database:
         max_overflow=5,
         pool_timeout=10,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 5} if parsed.get_driver_name() == "psycopg" else {},
+        connect_args=_PATIENCE if parsed.get_driver_name() == "psycopg" else {},
     )
     return Database(writer=engine, reader=engine)
 

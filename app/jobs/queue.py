@@ -113,11 +113,14 @@ class JobQueue:
             return []
         return await self._database.transact(work)
 
-    async def note_late_request(self, lease: Lease, *, request_id: str) -> None:
-        """Keep a request id that came when the job had moved on: it may be billed."""
+    async def note_late_request(self, lease: Lease, *, request_id: str) -> bool:
+        """Keep a request id that came when the job had moved on: it may be billed.
 
-        async def work(tx: AsyncConnection) -> None:
-            seq = await QueueRepository(tx).next_event(lease.job_id)
+        False if the job has this very id: it was written, though the commit's answer was lost.
+        """
+
+        async def work(tx: AsyncConnection) -> bool:
+            seq = await QueueRepository(tx).next_event(lease.job_id, unless_sent_as=request_id)
             if seq is not None:
                 data = {"upstream_request_id": request_id}
                 event = JobEvent(
@@ -128,8 +131,9 @@ class JobQueue:
                     data=data,
                 )
                 await log.append(tx, [event])
+            return seq is not None
 
-        await self._database.transact(work)
+        return await self._database.transact(work)
 
     async def free_leases(self) -> None:
         """End every lease at start; only where no other process can hold one."""
@@ -176,7 +180,7 @@ class JobQueue:
             wanted,
             arrival_us=arrival_us,
             now_us=round(at.timestamp() * 1_000_000),
-            interval_us=1_000_000 // rate,
+            interval_us=-(-1_000_000 // rate),  # rounded up: never more than the rate
             burst=rate,
         )
 

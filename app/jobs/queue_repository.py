@@ -113,10 +113,12 @@ class QueueRepository:
             .limit(limit)
             # SKIP LOCKED is dropped silently on SQLite, where writers take turns anyway.
             .with_for_update(skip_locked=True)
+            # As a plain subquery Postgres may run it once per row, each time past its limit.
+            .cte("oldest")
         )
         claimed = await self._tx.execute(
             update(JobRow)
-            .where(JobRow.id.in_(oldest), JobRow.state == JobState.PENDING)
+            .where(JobRow.id.in_(select(oldest.c.id)), JobRow.state == JobState.PENDING)
             .values(
                 state=JobState.SUBMITTING,
                 attempts=JobRow.attempts + 1,
@@ -251,11 +253,11 @@ class QueueRepository:
         )
         return {row.id: row.event_seq for row in moved}
 
-    async def next_event(self, job_id: str) -> int | None:
+    async def next_event(self, job_id: str, *, unless_sent_as: str) -> int | None:
         """Take an event number for a note that goes with no change of state."""
         taken = await self._tx.execute(
             update(JobRow)
-            .where(JobRow.id == job_id)
+            .where(JobRow.id == job_id, JobRow.upstream_request_id.is_distinct_from(unless_sent_as))
             .values(event_seq=JobRow.event_seq + 1)
             .returning(JobRow.event_seq)
         )

@@ -1,8 +1,11 @@
 """Sends pending jobs to RunComfy, each at most once for all that can be known."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 import structlog
 from pydantic import BaseModel, ConfigDict
@@ -28,6 +31,7 @@ from app.worker.loop import WorkLoop
 logger = structlog.get_logger(__name__)
 
 _DATABASE_AWAY = timedelta(seconds=1)
+_LAST_WRITE = timedelta(seconds=1)
 
 
 class DispatcherConfig(BaseModel):
@@ -77,15 +81,17 @@ class Dispatcher:
         return list(await self._queue.claim_submits(limit=limit))
 
     async def dispatch(self, attempt: Attempt) -> None:
+        outcome: Coroutine[Any, Any, object]
         try:
             request_id = await self.send(attempt)
         except UpstreamError as exc:
-            await self._record(self._what_it_means(attempt.lease, exc))
+            outcome = self._record(self._what_it_means(attempt.lease, exc))
         except asyncio.CancelledError:
-            await self._queue.record(self._interrupted(attempt.lease))
+            await _last_try(self._record(self._interrupted(attempt.lease)))
             raise
         else:
-            await self.follow(attempt.lease, request_id)
+            outcome = self.follow(attempt.lease, request_id)
+        await _see_through(outcome)
 
     async def send(self, attempt: Attempt) -> str:
         """Send the one submit of this attempt and give its request id; raises UpstreamError."""
@@ -104,20 +110,28 @@ class Dispatcher:
         if await self._record(self._accepted(given_up, request_id, at=at)):
             logger.warning("job.adopted_late", job_id=lease.job_id)
             return
-        await self._queue.note_late_request(lease, request_id=request_id)
-        logger.error("job.request_orphaned", job_id=lease.job_id, upstream_request_id=request_id)
+        note = partial(self._queue.note_late_request, lease, request_id=request_id)
+        if await self._insist(note, lease.job_id, request_id):
+            logger.error(
+                "job.request_orphaned", job_id=lease.job_id, upstream_request_id=request_id
+            )
 
     async def _record(self, change: Change) -> bool:
+        record = partial(self._queue.record, change)
+        return await self._insist(record, change.lease.job_id, change.upstream_request_id)
+
+    async def _insist(
+        self, write: Callable[[], Awaitable[bool]], job_id: str, request_id: str | None
+    ) -> bool:
         """Write what may have cost money, however long the database is away."""
         while True:
             try:
-                return await self._queue.record(change)
+                return await write()
             except DatabaseUnavailableError:
                 logger.warning(
                     "job.outcome_waits_for_database",
-                    job_id=change.lease.job_id,
-                    state=change.state.value,
-                    upstream_request_id=change.upstream_request_id,
+                    job_id=job_id,
+                    upstream_request_id=request_id,
                 )
                 await self._clock.sleep(_DATABASE_AWAY)
 
@@ -148,3 +162,21 @@ class Dispatcher:
     def _interrupted(self, lease: Lease) -> Change:
         reason = "the gateway stopped before the answer came"
         return outcomes.outcome_unknown(lease, reason=reason, at=self._clock.now())
+
+
+async def _see_through(write: Coroutine[Any, Any, object]) -> None:
+    """Finish a write though the worker is told to stop, unless the database is away by then."""
+    writing = asyncio.ensure_future(write)
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await _last_try(writing)
+        raise
+
+
+async def _last_try(write: Awaitable[object]) -> None:
+    """Give a write what time a process that must end has: the loop's own, no clock's."""
+    writing = asyncio.ensure_future(write)
+    _, late = await asyncio.wait({writing}, timeout=_LAST_WRITE.total_seconds())
+    for task in late:
+        task.cancel()

@@ -108,25 +108,30 @@ class Poller:
 
     async def _cancel(self, lease: Lease) -> Change | None:
         """Pass the owner's cancel on, then believe what upstream says of the job itself."""
-        assert lease.upstream_request_id is not None
-        outcome = await self._upstream.cancel(
-            lease.upstream_request_id, timeout=self._config.timeout
-        )
-        try:
-            seen = await self._advance(lease, await self._status(lease))
-        except UpstreamError:
-            seen = None  # the outcome stands without it
+        outcome = await self._ask_to_cancel(lease)
+        seen = await self._advance(lease, await self._status(lease))
         if seen is not None and seen.finished_at is not None:
             return seen
-        at = self._clock.now()
-        match outcome:
-            case CancelOutcome.CANCELLED:
-                return outcomes.cancelled(lease, at=at)
-            case CancelOutcome.NOT_CANCELLABLE:
-                due_at = self._queue.next_poll(lease, at=at)
-                return outcomes.not_cancellable(lease, seen=seen, due_at=due_at, at=at)
-            case CancelOutcome.CANCELLATION_REQUESTED:
-                return seen
+        if outcome is CancelOutcome.NOT_CANCELLABLE:
+            at = self._clock.now()
+            due_at = self._queue.next_poll(lease, at=at)
+            return outcomes.not_cancellable(lease, seen=seen, due_at=due_at, at=at)
+        # Granted, asked for or unanswered, and the job still runs: it may yet succeed. The wish
+        # stays, so the next poll passes it on again.
+        return seen
+
+    async def _ask_to_cancel(self, lease: Lease) -> CancelOutcome | None:
+        """Send the cancel; a failure of it, however often, must not keep the job from its end."""
+        assert lease.upstream_request_id is not None
+        try:
+            return await self._upstream.cancel(
+                lease.upstream_request_id, timeout=self._config.timeout
+            )
+        except UpstreamError as exc:
+            logger.info(
+                "job.cancel_failed", job_id=lease.job_id, reason=exc.message, status=exc.status
+            )
+            return None
 
     def _progressed(
         self, lease: Lease, state: JobState, queue_position: int | None

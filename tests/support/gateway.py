@@ -35,7 +35,7 @@ class Sandbox:
         """Give what it received with this job's prompt, accepted or not."""
         seen = (await self.http.get("/sandbox/requests")).json()["requests"]
         prompt = job["input"]["prompt"]
-        return [request for request in seen if request["input"].get("prompt") == prompt]
+        return [request for request in seen if (request["input"] or {}).get("prompt") == prompt]
 
     async def calls(self, request_id: str) -> dict[str, int]:
         """Count the status, result and cancel calls for a request."""

@@ -17,14 +17,18 @@ LONG = timedelta(seconds=5)
 
 @asynccontextmanager
 async def upstream(
-    url: str, *, connections: int = 4, submit_retry_statuses: frozenset[int] = frozenset({429})
+    url: str,
+    *,
+    connections: int = 4,
+    submit_retry_statuses: frozenset[int] = frozenset({429}),
+    token: str = TOKEN,
 ) -> AsyncIterator[UpstreamClient]:
     submits = trusted(timeout=LONG, connections=connections, keepalive=timedelta(seconds=2))
     reads = trusted(timeout=LONG, connections=connections, keepalive=timedelta(seconds=15))
     async with submits, reads:
         yield UpstreamClient(
             base_url=url,
-            token=SecretStr(TOKEN),
+            token=SecretStr(token),
             submits=submits,
             reads=reads,
             submit_retry_statuses=submit_retry_statuses,

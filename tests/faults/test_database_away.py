@@ -1,0 +1,158 @@
+"""A database that goes away while money is on its way, and a worker that is told to stop then."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.core.clock import ManualClock
+from tests.support.gateway import Gateway, Sandbox
+from tests.support.invariants import event_types
+from tests.support.workbench import Workbench, workbench
+
+PATIENCE_S = 20
+
+
+@pytest.fixture
+async def bench(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> AsyncIterator[Workbench]:
+    async with workbench(database_url, upstream_url=sandbox.url, clock=clock, grace=0.05) as made:
+        yield made
+
+
+async def until_refused(gateway: Gateway, bench: Workbench, times: int) -> None:
+    """Let time go by, once the first refusal shows that the answer is there."""
+    async with asyncio.timeout(PATIENCE_S):
+        while bench.database.refused < times:
+            await turn(gateway, seconds=0.1 if bench.database.refused else 0)
+
+
+async def until_done(gateway: Gateway, task: asyncio.Future[None]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not task.done():
+            await turn(gateway, seconds=0.1)
+    await task
+
+
+async def turn(gateway: Gateway, *, seconds: float) -> None:
+    await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
+    gateway.wait(seconds)
+
+
+@pytest.mark.parametrize(
+    ("words", "state"),
+    [
+        ("", "in_queue"),
+        ("sandbox:lost-answer", "submit_unknown"),
+        ("sandbox:submit-400001", "failed"),
+        ("sandbox:submit-429", "pending"),
+    ],
+)
+async def test_an_outcome_waits_until_the_database_is_back(
+    gateway: Gateway, bench: Workbench, sandbox: Sandbox, words: str, state: str
+) -> None:
+    job = await gateway.submit(words)
+    [attempt] = await bench.dispatcher.claim(32)
+    bench.database.away = True
+    dispatching = asyncio.ensure_future(bench.dispatcher.dispatch(attempt))
+    await until_refused(gateway, bench, 3)
+    bench.database.away = False
+    await until_done(gateway, dispatching)
+    assert (await gateway.read(job))["status"] == state
+    assert len(await sandbox.submits(job)) == 1
+
+
+async def test_a_poll_without_a_database_is_asked_again(gateway: Gateway, bench: Workbench) -> None:
+    job = await gateway.submit("sandbox:instant")
+    await bench.dispatcher.loop.run_once()
+    gateway.wait(2)
+    [lease] = await bench.poller.claim(64)
+    bench.database.away = True
+    await bench.poller.loop._handle_logged(lease)  # noqa: SLF001 - as its loop does
+    bench.database.away = False
+    assert (await gateway.read(job))["status"] == "in_queue"
+    gateway.wait(2)
+    await bench.poller.loop.run_once()
+    assert (await gateway.read(job))["status"] == "completed"
+
+
+async def test_a_commit_whose_answer_is_lost_orphans_no_request(
+    gateway: Gateway, bench: Workbench, database_url: str
+) -> None:
+    """The row was written; the second write finds it moved, and by itself."""
+    job = await gateway.submit()
+    [attempt] = await bench.dispatcher.claim(32)
+    bench.database.lost_commits = 1
+    request_id = await bench.dispatcher.send(attempt)
+    following = asyncio.ensure_future(bench.dispatcher.follow(attempt.lease, request_id))
+    await until_done(gateway, following)
+    assert await event_types(database_url, job) == ["pending", "submitting", "in_queue"]
+
+
+async def test_a_late_request_id_waits_for_the_database_too(
+    gateway: Gateway, bench: Workbench, database_url: str
+) -> None:
+    job = await gateway.submit()
+    [attempt] = await bench.dispatcher.claim(32)
+    await bench.dispatcher.dispatch(attempt)
+    bench.database.refusals += [False, False, True]  # it is no job's, nobody's, and a note
+    following = asyncio.ensure_future(bench.dispatcher.follow(attempt.lease, "another-request"))
+    await until_done(gateway, following)
+    assert bench.database.refused == 1
+    assert (await event_types(database_url, job))[-1] == "late_request_id"
+
+
+async def test_a_stop_does_not_interrupt_the_writing_of_an_outcome(
+    gateway: Gateway, bench: Workbench
+) -> None:
+    """Neither for who writes nor for who waits to write: their request ids are known."""
+    jobs = [await gateway.submit() for _ in range(3)]
+    first, *others = await bench.dispatcher.claim(32)
+    bench.database.open.clear()
+    dispatching = [asyncio.ensure_future(bench.dispatcher.dispatch(first))]
+    async with asyncio.timeout(PATIENCE_S):
+        while not bench.database.waiting:
+            await turn(gateway, seconds=0)
+        dispatching += [asyncio.ensure_future(bench.dispatcher.dispatch(each)) for each in others]
+        for job in jobs:
+            while not await gateway.sandbox.submits(job):
+                pass  # the look itself lets the submits go on
+        for _ in range(5):
+            await gateway.sandbox.http.get("/sandbox/requests")
+    for each in dispatching:
+        each.cancel()
+    await asyncio.sleep(0)  # noqa: TID251
+    bench.database.open.set()
+    await asyncio.wait(dispatching, timeout=PATIENCE_S)
+    assert all(each.cancelled() for each in dispatching)
+    assert {(await gateway.read(job))["status"] for job in jobs} == {"in_queue"}
+
+
+async def test_a_stop_ends_a_submit_without_an_answer_as_unknown(
+    gateway: Gateway, bench: Workbench, sandbox: Sandbox
+) -> None:
+    job = await gateway.submit("sandbox:lost-answer=hang")
+    stop = asyncio.Event()
+    running = asyncio.ensure_future(bench.dispatcher.loop.run(stop))
+    async with asyncio.timeout(PATIENCE_S):
+        while not await sandbox.submits(job):
+            pass  # the look itself lets the submit go on
+        stop.set()
+        bench.dispatch_bell.ring()
+        await running
+    assert (await gateway.read(job))["status"] == "submit_unknown"
+
+
+async def test_a_stop_without_a_database_still_ends(gateway: Gateway, bench: Workbench) -> None:
+    job = await gateway.submit()
+    [attempt] = await bench.dispatcher.claim(32)
+    bench.database.away = True
+    dispatching = asyncio.ensure_future(bench.dispatcher.dispatch(attempt))
+    await until_refused(gateway, bench, 1)
+    dispatching.cancel()
+    await asyncio.wait({dispatching}, timeout=PATIENCE_S)
+    assert dispatching.cancelled()
+    gateway.wait(31)
+    await gateway.dispatch()
+    assert (await gateway.read(job))["status"] == "submit_unknown"

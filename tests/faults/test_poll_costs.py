@@ -1,0 +1,65 @@
+"""Following many jobs at rest costs the database next to nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.core.clock import ManualClock
+from tests.support.gateway import Gateway, Sandbox
+from tests.support.workbench import Workbench, workbench
+
+JOBS = 200
+
+
+@pytest.fixture
+async def bench(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> AsyncIterator[Workbench]:
+    async with workbench(
+        database_url,
+        upstream_url=sandbox.url,
+        clock=clock,
+        max_in_flight=JOBS,
+        polls_per_second=1000,
+    ) as made:
+        yield made
+
+
+async def test_a_poll_that_finds_nothing_new_writes_nothing_but_its_claim(
+    gateway: Gateway, bench: Workbench
+) -> None:
+    for _ in range(3):
+        await gateway.submit("sandbox:stuck sandbox:queue=0")
+    await bench.dispatcher.loop.run_once()
+    gateway.wait(2)
+    assert await bench.poller.loop.run_once() == 3, "they are in progress now"
+    gateway.wait(20)
+    leases = await bench.poller.claim(64)
+    bench.database.statements.clear()
+    for lease in leases:
+        await bench.poller.poll(lease)
+    assert bench.database.statements == []
+
+
+async def test_200_due_jobs_are_claimed_with_a_handful_of_statements(
+    gateway: Gateway, bench: Workbench
+) -> None:
+    await asyncio.gather(*(gateway.submit("sandbox:stuck-in-queue") for _ in range(JOBS)))
+    while await bench.dispatcher.loop.run_once():
+        pass
+    gateway.wait(20)
+    bench.database.statements.clear()
+    claimed = await bench.queue.claim_polls(limit=JOBS)
+    assert len(claimed) == JOBS
+    assert len(bench.database.statements) / JOBS <= 0.05
+
+
+async def test_at_rest_each_round_is_one_look(gateway: Gateway, bench: Workbench) -> None:
+    await gateway.submit("sandbox:stuck-in-queue")
+    await bench.dispatcher.loop.run_once()
+    bench.database.statements.clear()
+    assert await bench.dispatcher.loop.run_once() == 0
+    assert await bench.poller.loop.run_once() == 0
+    looks = [each for each in bench.database.statements if not each.startswith("BEGIN")]
+    assert [each.split()[0] for each in looks] == ["SELECT", "SELECT"]

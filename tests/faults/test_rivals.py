@@ -1,0 +1,138 @@
+"""Many workers on one database: nothing is done twice, and no limit is for each of them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from app.core.clock import ManualClock
+from app.db.engine import open_database
+from app.jobs.queue import JobQueue, QueueConfig
+from app.jobs.state import IN_FLIGHT
+from tests.support.gateway import Gateway, Sandbox, running
+from tests.support.invariants import read_jobs
+
+RIVALS = 5
+
+
+@pytest.fixture
+async def queues(database_url: str, clock: ManualClock) -> AsyncIterator[list[JobQueue]]:
+    """Give five queues, each as a process of its own would open it."""
+    config = QueueConfig(max_in_flight=12, polls_per_second=10)
+    databases = [open_database(database_url) for _ in range(RIVALS)]
+    yield [
+        JobQueue(database=each, config=config, clock=clock, jitter=lambda: 0.5)
+        for each in databases
+    ]
+    for each in databases:
+        await each.close()
+
+
+async def many(gateway: Gateway, number: int, words: str = "") -> None:
+    await asyncio.gather(*(gateway.submit(words) for _ in range(number)))
+
+
+async def test_no_job_is_claimed_by_two(gateway: Gateway, queues: list[JobQueue]) -> None:
+    await many(gateway, 30)
+    rounds = await asyncio.gather(
+        *(queue.claim_submits(limit=3) for queue in queues for _ in range(4))
+    )
+    claimed = Counter(attempt.lease.job_id for attempts in rounds for attempt in attempts)
+    assert set(claimed.values()) == {1}
+    assert len(claimed) == 12
+    assert max(len(attempts) for attempts in rounds) <= 3
+
+
+async def test_in_flight_is_one_limit_for_all(
+    gateway: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    """Also while jobs end, fail, come back and become unknown."""
+    words = (
+        *("sandbox:instant", "sandbox:stuck", "sandbox:lost-answer"),
+        *("sandbox:submit-429=2", "sandbox:submit-400001", "sandbox:fail sandbox:instant"),
+    )
+    for each in words:
+        await many(gateway, 4, each)
+    async with AsyncExitStack() as stack:
+        replicas = [
+            await stack.enter_async_context(
+                running(database_url, sandbox=sandbox, clock=clock, max_in_flight=9)
+            )
+            for _ in range(3)
+        ]
+        highest = 0
+        for _ in range(12):
+            rounds = [each.dispatch() for each in replicas] + [each.poll() for each in replicas]
+            await asyncio.gather(*rounds)
+            jobs = await read_jobs(database_url)
+            in_flight = sum(row.state in IN_FLIGHT for row, _ in jobs.values())
+            assert in_flight <= 9
+            highest = max(highest, in_flight)
+            clock.advance(timedelta(seconds=3))
+        assert highest == 9
+    seen = (await sandbox.http.get("/sandbox/requests")).json()["requests"]
+    accepted = Counter(each["input"]["prompt"] for each in seen if each["accepted"])
+    assert set(accepted.values()) == {1}
+
+
+async def test_polls_are_one_budget_for_all(
+    gateway: Gateway, queues: list[JobQueue], clock: ManualClock
+) -> None:
+    """Ten at once from rest, then ten in every further second, whoever asks and how often."""
+    await many(gateway, 40, "sandbox:stuck-in-queue sandbox:no-position")
+    while await gateway.dispatch():
+        pass
+    clock.advance(timedelta(seconds=120))
+
+    async def claimed() -> int:
+        rounds = await asyncio.gather(
+            *(queue.claim_polls(limit=4) for queue in queues for _ in range(3))
+        )
+        jobs = Counter(lease.job_id for leases in rounds for lease in leases)
+        assert set(jobs.values()) <= {1}
+        return len(list(jobs.elements()))
+
+    assert await claimed() == 10
+    assert await claimed() == 0
+    for _ in range(3):
+        clock.advance(timedelta(milliseconds=500))
+        assert await claimed() == 5
+    clock.advance(timedelta(milliseconds=99))
+    assert await claimed() == 0
+    clock.advance(timedelta(milliseconds=1))
+    assert await claimed() == 1
+
+
+async def test_two_pollers_never_hold_one_job(
+    gateway: Gateway, queues: list[JobQueue], clock: ManualClock
+) -> None:
+    await many(gateway, 10, "sandbox:stuck")
+    await gateway.dispatch()
+    clock.advance(timedelta(seconds=40))
+    rounds = await asyncio.gather(*(queue.claim_polls(limit=10) for queue in queues))
+    held = Counter(lease.job_id for leases in rounds for lease in leases)
+    assert len(held) == 10
+    assert set(held.values()) == {1}
+
+
+async def test_a_claim_keeps_its_limit_by_any_plan_of_the_database(
+    gateway: Gateway, database_url: str, queues: list[JobQueue]
+) -> None:
+    """Left to nested loops, Postgres runs a plain subquery anew, and its LIMIT with it."""
+    await many(gateway, 10)
+    if database_url.startswith("postgresql"):
+        _leave_nested_loops_alone(database_url)
+    assert len(await queues[0].claim_submits(limit=3)) == 3
+
+
+def _leave_nested_loops_alone(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for plan in ("hashjoin", "mergejoin", "hashagg", "sort", "material"):
+            name = SQL("ALTER DATABASE {} SET {} = off")
+            database = Identifier(connection.info.dbname)
+            connection.execute(name.format(database, Identifier(f"enable_{plan}")))

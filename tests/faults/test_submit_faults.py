@@ -1,0 +1,137 @@
+"""Every way in which RunComfy may answer a submit, and what becomes of the job and the money."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from app.core.clock import ManualClock
+from app.sandbox.scenarios import FAULTS
+from tests.support.gateway import Gateway, Sandbox, running, sandboxed
+from tests.support.invariants import assert_invariants, event_types
+from tests.support.wire_server import refused_port
+
+REFUSED = {
+    *("400001", "400002", "400004", "401", "402", "403", "403001", "404", "404001", "422"),
+}
+TRY_LATER = {"429"}
+UNKNOWN = set(FAULTS) - REFUSED - TRY_LATER
+SHORTEST_LEASE = 3  # so that an answer that never comes is waited for during 2 s
+
+
+async def statuses(gateway: Gateway, jobs: Mapping[str, dict]) -> dict[str, str]:
+    return {fault: (await gateway.read(job))["status"] for fault, job in jobs.items()}
+
+
+async def posts(sandbox: Sandbox, jobs: Mapping[str, dict]) -> dict[str, int]:
+    return {fault: len(await sandbox.submits(job)) for fault, job in jobs.items()}
+
+
+async def work_for_a_while(gateway: Gateway) -> None:
+    for _ in range(6):
+        while await gateway.dispatch():
+            pass
+        await gateway.poll()
+        gateway.wait(20)
+
+
+async def test_each_fault_on_a_submit_means_one_thing(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, lease_seconds=SHORTEST_LEASE
+    ) as gateway:
+        jobs = {
+            fault: await gateway.submit(f"sandbox:instant sandbox:submit-{fault}")
+            for fault in FAULTS
+        }
+        while await gateway.dispatch():
+            pass
+        first = (
+            dict.fromkeys(REFUSED, "failed")
+            | dict.fromkeys(TRY_LATER, "pending")
+            | dict.fromkeys(UNKNOWN, "submit_unknown")
+        )
+        assert await statuses(gateway, jobs) == first
+        assert await posts(sandbox, jobs) == dict.fromkeys(FAULTS, 1)
+
+        await work_for_a_while(gateway)
+        assert await statuses(gateway, jobs) == first | dict.fromkeys(TRY_LATER, "completed")
+        assert await posts(sandbox, jobs) == dict.fromkeys(FAULTS, 1) | dict.fromkeys(TRY_LATER, 2)
+        for fault in REFUSED:
+            failed = await gateway.read(jobs[fault])
+            assert failed["error"]["code"] == "refused_upstream"
+            assert failed["output"] is None
+    await assert_invariants(database_url)
+
+
+async def test_a_lost_answer_is_never_asked_for_a_second_time(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, lease_seconds=SHORTEST_LEASE
+    ) as gateway:
+        jobs = {
+            fault: await gateway.submit(f"sandbox:instant sandbox:lost-answer={fault}")
+            for fault in sorted(UNKNOWN)
+        } | {"cut": await gateway.submit("sandbox:cut-request")}
+        await work_for_a_while(gateway)
+        assert await statuses(gateway, jobs) == dict.fromkeys(jobs, "submit_unknown")
+        del jobs["cut"]  # what was cut off is not legible
+        assert await posts(sandbox, jobs) == dict.fromkeys(jobs, 1)
+        for job in jobs.values():
+            types = await event_types(database_url, job)
+            assert types == ["pending", "submitting", "submit_unknown"]
+    await assert_invariants(database_url)
+
+
+async def test_cut_off_requests_are_not_repeated(gateway: Gateway, sandbox: Sandbox) -> None:
+    job = await gateway.submit("sandbox:cut-request")
+    await work_for_a_while(gateway)
+    seen = (await sandbox.http.get("/sandbox/requests")).json()["requests"]
+    assert len(seen) == 1
+    assert (await gateway.read(job))["status"] == "submit_unknown"
+
+
+async def test_a_submit_comes_back_when_it_was_told_to(gateway: Gateway, sandbox: Sandbox) -> None:
+    job = await gateway.submit("sandbox:submit-429=1 sandbox:retry-after=7")
+    assert await gateway.dispatch() == 1
+    gateway.wait(6.99)
+    assert await gateway.dispatch() == 0
+    gateway.wait(0.01)
+    assert await gateway.dispatch() == 1
+    assert (await gateway.read(job))["status"] == "in_queue"
+    assert len(await sandbox.submits(job)) == 2
+
+
+async def test_a_submit_refused_again_and_again_is_tried_ever_more_rarely(
+    gateway: Gateway, sandbox: Sandbox
+) -> None:
+    job = await gateway.submit("sandbox:submit-429=1000 sandbox:retry-after=none")
+    for _ in range(120):
+        await gateway.dispatch()
+        gateway.wait(5)
+    assert (await gateway.read(job))["status"] == "pending"
+    assert 9 <= len(await sandbox.submits(job)) <= 25
+
+
+async def test_jobs_wait_for_an_upstream_that_is_down(
+    database_url: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    """Nothing listens, so nothing was sent: the job is sent once somebody does."""
+    with refused_port() as nobody:
+        down = Sandbox(url=nobody, http=None)  # type: ignore[arg-type]
+        async with running(database_url, sandbox=down, clock=clock) as gateway:
+            job = await gateway.submit()
+            for _ in range(3):
+                assert await gateway.dispatch() == 1
+                assert (await gateway.read(job))["status"] == "pending"
+                clock.advance(timedelta(seconds=90))
+    async with (
+        sandboxed(tmp_path / "sandbox", clock=clock) as up,
+        running(database_url, sandbox=up, clock=clock) as gateway,
+    ):
+        done = await gateway.follow(job)
+        assert done["status"] == "completed"
+        assert len(await up.submits(job)) == 1
+    assert (await event_types(database_url, job)).count("submitting") == 4
+    await assert_invariants(database_url)

@@ -1,0 +1,173 @@
+"""Real processes, killed and stopped while they work: nothing accepted is lost, or sent twice."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.auth.service import AuthService
+from app.core.clock import SystemClock
+from app.db.engine import open_database
+from tests.support.gateway import SEEDANCE
+from tests.support.invariants import assert_invariants, read_jobs
+from tests.support.processes import (
+    Server,
+    gateway_process,
+    run,
+    sandbox_process,
+    worker_process,
+)
+
+SETTLED = {"completed", "failed", "cancelled", "submit_unknown"}
+SETTLED_WITHIN_S = 40
+EXITS_WITHIN_S = 15
+_LOOK = timedelta(milliseconds=50)
+
+
+@pytest.fixture
+async def sandbox(tmp_path: Path) -> AsyncIterator[Server]:
+    async with sandbox_process(tmp_path / "sandbox", speed=10) as server:
+        yield server
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, sandbox: Server) -> AsyncIterator[Server]:
+    async with gateway_process(tmp_path / "gateway", upstream_url=sandbox.url) as server:
+        yield server
+
+
+@pytest.fixture
+async def http(gateway: Server, sandbox: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """Give alice's client once both processes answer; it outlives the gateways of its test."""
+    await asyncio.gather(gateway.ready(), sandbox.ready())
+    database = open_database(database_of(gateway))
+    key = await AuthService(database=database, clock=SystemClock()).create_key(
+        user_id="alice", name="test"
+    )
+    await database.close()
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as client:
+        yield client
+
+
+def database_of(gateway: Server) -> str:
+    return f"sqlite:///{gateway.folder / 'gateway.db'}"
+
+
+async def submit(http: httpx.AsyncClient, prompt: str) -> dict[str, Any] | None:
+    """Submit once; None when the gateway died before it answered."""
+    picture = "https://example.com/a.png"
+    body = {"prompt": prompt, "first_frame_image_url": picture, "duration": 2}
+    try:
+        answer = await http.post("/v1/jobs", json={"model": SEEDANCE, "input": body})
+    except httpx.TransportError:
+        return None
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    return job
+
+
+async def posts(sandbox: Server) -> Counter[str]:
+    async with httpx.AsyncClient(base_url=sandbox.url) as http:
+        seen = (await http.get("/sandbox/requests")).json()["requests"]
+    return Counter((each["input"] or {}).get("prompt") for each in seen)
+
+
+async def settled(http: httpx.AsyncClient, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Wait until upstream has nothing more to do with any of the jobs."""
+    async with asyncio.timeout(SETTLED_WITHIN_S):
+        while True:
+            seen = []
+            for job in jobs:
+                answer = await http.get(f"/v1/jobs/{job['id']}")
+                assert answer.status_code == 200, "an accepted job is lost"
+                seen.append(answer.json())
+            if {job["status"] for job in seen} <= SETTLED:
+                return seen
+            await SystemClock().sleep(_LOOK)
+
+
+async def test_processes_killed_at_any_moment_lose_no_job_and_send_none_twice(
+    gateway: Server, sandbox: Server, http: httpx.AsyncClient
+) -> None:
+    draw = random.Random(4711)
+    accepted: list[dict[str, Any]] = []
+    takes = count()
+
+    async def client(stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            job = await submit(http, f"take {next(takes)}")
+            if job is None:
+                await SystemClock().sleep(_LOOK)
+            else:
+                accepted.append(job)
+                if len(accepted) > 150:
+                    return
+
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as clients:
+        for _ in range(4):
+            clients.create_task(client(stop))
+        for victims in ([gateway], [sandbox, gateway]):
+            for victim in victims:
+                await SystemClock().sleep(timedelta(seconds=draw.uniform(0.1, 0.6)))
+                await victim.kill()
+            await asyncio.gather(*(victim.start() for victim in victims))
+            await asyncio.gather(*(victim.ready() for victim in victims))
+        stop.set()
+
+    done = await settled(http, accepted)
+    assert len(done) >= 10
+    assert {job["status"] for job in done} <= {"completed", "submit_unknown"}
+    sent = await posts(sandbox)
+    for job in done:
+        assert sent[job["input"]["prompt"]] <= 1
+        if job["status"] == "completed":
+            assert sent[job["input"]["prompt"]] == 1
+    assert max(sent.values()) == 1
+    await gateway.kill()
+    await assert_invariants(database_of(gateway))
+
+
+async def test_a_stop_records_what_is_being_sent_and_another_process_goes_on(
+    gateway: Server, sandbox: Server, http: httpx.AsyncClient
+) -> None:
+    refusals = await asyncio.gather(run(gateway, "serve", "--port=0"), run(gateway, "worker"))
+    for code, out, err in refusals:
+        assert (code, out) == (2, "")
+        assert err.splitlines()[-1] == (
+            "gateway: Another gateway already works on gateway.db, and SQLite is for one;"
+            " stop that one, or use Postgres for several."
+        )
+    silent = await submit(http, "nobody answers sandbox:lost-answer=hang")
+    slow = await submit(http, "this one takes a while sandbox:queue=20 sandbox:slow=80")
+    assert silent is not None
+    assert slow is not None
+    async with asyncio.timeout(SETTLED_WITHIN_S):
+        while (await posts(sandbox)).total() < 2:
+            await SystemClock().sleep(_LOOK)
+
+    assert await gateway.stop() < EXITS_WITHIN_S
+    await assert_invariants(database_of(gateway))
+    rows = await read_jobs(database_of(gateway))
+    assert rows[silent["id"]][0].state == "submit_unknown"
+    assert rows[slow["id"]][0].state in {"in_queue", "in_progress"}
+
+    async with worker_process(gateway) as worker:
+        async with asyncio.timeout(SETTLED_WITHIN_S):
+            while (await read_jobs(database_of(gateway)))[slow["id"]][0].state != "completed":
+                await SystemClock().sleep(_LOOK)
+        worker.terminate()
+        async with asyncio.timeout(EXITS_WITHIN_S):
+            assert await worker.wait() == 0
+    await assert_invariants(database_of(gateway))
+    rows = await read_jobs(database_of(gateway))
+    assert rows[silent["id"]][0].state == "submit_unknown"
+    assert set((await posts(sandbox)).values()) == {1}

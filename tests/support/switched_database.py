@@ -1,0 +1,57 @@
+"""The real database, with switches: away, slow, or lost between a commit and its answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.errors import DatabaseUnavailableError
+from app.db.engine import Database, open_database
+
+Result = TypeVar("Result")
+
+
+class SwitchedDatabase(Database):
+    """`statements` is what was sent; `lost_commits` says how many answers are lost from now on.
+
+    While it is not `open`, transactions wait. `refusals` says of each next one if it is refused.
+    """
+
+    def __init__(self, url: str) -> None:
+        inner = open_database(url)
+        super().__init__(writer=inner._writer, reader=inner._reader)  # noqa: SLF001 - it takes their place
+        self.away = False
+        self.refusals: list[bool] = []
+        self.lost_commits = 0
+        self.refused = 0
+        self.open = asyncio.Event()
+        self.open.set()
+        self.waiting = 0
+        self.statements: list[str] = []
+        for engine in {self._writer, self._reader}:
+            event.listen(engine.sync_engine, "before_cursor_execute", self._count)
+
+    async def transact(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+        self._check(refused=bool(self.refusals) and self.refusals.pop(0))
+        self.waiting += 1
+        await self.open.wait()
+        self.waiting -= 1
+        done = await super().transact(work)
+        if self.lost_commits:
+            self.lost_commits -= 1
+            raise DatabaseUnavailableError
+        return done
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+        self._check()
+        return await super().read(work)
+
+    def _check(self, *, refused: bool = False) -> None:
+        if self.away or refused:
+            self.refused += 1
+            raise DatabaseUnavailableError
+
+    def _count(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        self.statements.append(statement)

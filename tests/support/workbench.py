@@ -1,0 +1,61 @@
+"""Workers put together by hand, where a test needs a hold on one of their parts."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from app.core.clock import ManualClock
+from app.core.doorbell import Doorbell
+from app.jobs.queue import JobQueue, QueueConfig
+from app.worker.dispatcher import Dispatcher, DispatcherConfig
+from app.worker.poller import Poller, PollerConfig
+from tests.support.gateway import TOKEN
+from tests.support.switched_database import SwitchedDatabase
+from tests.support.upstream import upstream
+
+
+@dataclass
+class Workbench:
+    database: SwitchedDatabase
+    queue: JobQueue
+    dispatcher: Dispatcher
+    poller: Poller
+    dispatch_bell: Doorbell
+
+
+@asynccontextmanager
+async def workbench(
+    database_url: str, *, upstream_url: str, clock: ManualClock, grace: float = 5, **config: Any
+) -> AsyncIterator[Workbench]:
+    """Open the background part of a gateway; `config` is the queue's."""
+    database = SwitchedDatabase(database_url)
+    queue = JobQueue(
+        database=database, config=QueueConfig(**config), clock=clock, jitter=lambda: 0.5
+    )
+    bell = Doorbell(clock=clock)
+    try:
+        async with upstream(upstream_url, connections=32, token=TOKEN) as client:
+            yield Workbench(
+                database=database,
+                queue=queue,
+                dispatcher=Dispatcher(
+                    queue=queue,
+                    upstream=client,
+                    config=DispatcherConfig(grace=timedelta(seconds=grace)),
+                    clock=clock,
+                    jitter=lambda: 0.5,
+                    doorbell=bell,
+                ),
+                poller=Poller(
+                    queue=queue,
+                    upstream=client,
+                    config=PollerConfig(),
+                    clock=clock,
+                    doorbell=Doorbell(clock=clock),
+                ),
+                dispatch_bell=bell,
+            )
+    finally:
+        await database.close()

@@ -1,0 +1,134 @@
+"""The table of moves, and the changes that workers may ask for by it."""
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.jobs import outcomes
+from app.jobs.models import Lease
+from app.jobs.state import (
+    FOLLOWED,
+    IN_FLIGHT,
+    MOVES,
+    TERMINAL,
+    JobState,
+    sources_of,
+    states_of,
+)
+
+AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
+LATER = AT + timedelta(seconds=7)
+
+
+def lease(state: JobState, *, queue_position: int | None = None) -> Lease:
+    sent = state in FOLLOWED
+    return Lease(
+        job_id="job_1",
+        token="token_1",
+        expires_at=AT + timedelta(seconds=30),
+        state=state,
+        model="m/x",
+        attempts=1,
+        upstream_request_id="req_1" if sent else None,
+        queue_position=queue_position,
+        cancel_requested_at=None,
+        created_at=AT,
+        submitted_at=AT if sent else None,
+        started_at=AT if state is JobState.IN_PROGRESS else None,
+    )
+
+
+def test_nothing_leaves_a_terminal_state() -> None:
+    assert {state for state, targets in MOVES.items() if not targets} == TERMINAL
+    assert set(MOVES) == set(JobState)
+
+
+def test_nothing_leads_back_to_a_second_submit_but_what_was_surely_not_sent() -> None:
+    assert sources_of(JobState.SUBMITTING) == {JobState.PENDING}
+    assert sources_of(JobState.PENDING) == {JobState.SUBMITTING}
+    assert JobState.SUBMITTING not in MOVES[JobState.SUBMIT_UNKNOWN]
+
+
+def test_every_state_can_be_reached_and_every_live_one_can_end() -> None:
+    reached = {JobState.PENDING}
+    while more := {target for state in reached for target in MOVES[state]} - reached:
+        reached |= more
+    assert reached == set(JobState)
+    for state in set(JobState) - TERMINAL:
+        assert MOVES[state]
+
+
+def test_what_upstream_may_have_is_in_flight() -> None:
+    assert set(JobState) - TERMINAL - {JobState.PENDING} == IN_FLIGHT
+    assert IN_FLIGHT > FOLLOWED
+
+
+def test_clients_see_no_submitting() -> None:
+    assert states_of("pending") == {JobState.PENDING, JobState.SUBMITTING}
+    assert states_of("submitting") == set()
+    assert states_of("in_queue") == {JobState.IN_QUEUE}
+
+
+@pytest.mark.parametrize(("source", "target"), list(itertools.product(FOLLOWED, FOLLOWED)))
+def test_progress_never_goes_back(source: JobState, target: JobState) -> None:
+    change = outcomes.progressed(
+        lease(source), state=target, queue_position=None, due_at=LATER, at=AT
+    )
+    forward = (source, target) == (JobState.IN_QUEUE, JobState.IN_PROGRESS)
+    assert (change is not None) == forward
+    if change is not None:
+        assert (change.state, change.started_at, change.due_at) == (target, AT, LATER)
+
+
+def test_a_new_position_is_news_and_the_same_one_is_none() -> None:
+    queued = lease(JobState.IN_QUEUE, queue_position=3)
+
+    def seen(position: int | None) -> object:
+        return outcomes.progressed(
+            queued, state=JobState.IN_QUEUE, queue_position=position, due_at=LATER, at=AT
+        )
+
+    assert seen(3) is None
+    change = outcomes.progressed(
+        queued, state=JobState.IN_QUEUE, queue_position=2, due_at=LATER, at=AT
+    )
+    assert change is not None
+    assert (change.state, change.queue_position) == (JobState.IN_QUEUE, 2)
+    assert change.note is None
+
+
+def test_an_end_lets_go_of_the_job() -> None:
+    running = lease(JobState.IN_PROGRESS)
+    for change in (
+        outcomes.completed(running, output={"video": "https://x.test/a.mp4"}, at=LATER),
+        outcomes.failed(running, code="failed_upstream", message="no", at=LATER),
+        outcomes.cancelled(running, at=LATER),
+    ):
+        assert change.state in TERMINAL
+        assert change.finished_at == LATER
+        assert change.due_at is None
+        assert change.lease_token is None
+        assert change.lease_expires_at is None
+        assert change.upstream_request_id == "req_1"
+
+
+def test_an_unknown_outcome_keeps_the_token_of_its_attempt() -> None:
+    change = outcomes.outcome_unknown(lease(JobState.SUBMITTING), reason="silence", at=AT)
+    assert change.lease_token == "token_1"
+    assert change.due_at is None
+    assert change.finished_at is None
+
+
+def test_an_attempt_that_was_not_accepted_gives_everything_back() -> None:
+    change = outcomes.not_accepted(lease(JobState.SUBMITTING), reason="later", due_at=LATER, at=AT)
+    assert (change.state, change.due_at) == (JobState.PENDING, LATER)
+    assert (change.lease_token, change.lease_expires_at) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "state", sorted(set(JobState) - sources_of(JobState.FAILED) - {JobState.FAILED})
+)
+def test_a_move_outside_the_table_cannot_even_be_asked_for(state: JobState) -> None:
+    with pytest.raises(AssertionError):
+        outcomes.failed(lease(state), code="x", message="x", at=AT)

@@ -145,9 +145,7 @@ async def open_parts(
                 plans=PlanDirectory(
                     database=database, clock=clock, known_models=catalogue.input_fields
                 ),
-                prices=PricesService(
-                    database=database, clock=clock, models=catalogue.input_fields
-                ),
+                prices=PricesService(database=database, clock=clock, models=catalogue.input_fields),
                 users=UserDirectory(database=database, clock=clock),
                 wire=JobWire(
                     public_url=public_url,

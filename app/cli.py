@@ -54,7 +54,12 @@ def serve(
 ) -> None:
     """Serve the API and do the background work."""
     settings = _settings()
-    _run(server.serve(settings, host=host, port=port))
+
+    def announce(url: str) -> None:
+        if sys.stderr.isatty():  # a log collector has the log
+            typer.echo(_greeting(url, settings), err=True)
+
+    _run(server.serve(settings, host=host, port=port, announce=announce))
 
 
 @app.command()
@@ -68,6 +73,7 @@ def upgrade() -> None:
     """Bring the schema up to date; safe to repeat, and to run on several machines at once."""
     settings = _settings(needs_upstream=False)
     migrate.upgrade(settings.database_url)
+    typer.echo("The database's schema is up to date.", err=True)
 
 
 @keys.command("create")
@@ -97,7 +103,9 @@ def sandbox(
     data: Annotated[Path, typer.Option(help="The folder of its requests and films.")] = Path(
         "sandbox"
     ),
-    speed: Annotated[float, typer.Option(help="How many times faster than life.")] = 1.0,
+    speed: Annotated[
+        float, typer.Option(min=0.001, max=1_000_000, help="How many times faster than life.")
+    ] = 1.0,
     token: Annotated[str | None, typer.Option(help="Take this token only; default: any.")] = None,
 ) -> None:
     """Run a RunComfy of your own: the same calls, films of your own pictures, no bill."""
@@ -127,6 +135,14 @@ def openapi() -> None:
     settings = explicit_settings(upstream_url=SANDBOX)
     document = create_app(settings, public_url="https://gateway.example").openapi()
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _greeting(url: str, settings: Settings) -> str:
+    lines = [f"Serving at {url}; Ctrl-C stops it."]
+    if settings.is_sandboxed:
+        lines.append("Its RunComfy is a sandbox: nothing is sent to the real one, nothing is paid.")
+    lines.append("Make a key from another terminal in this folder: gateway keys create --user you")
+    return "\n".join(lines)
 
 
 def _settings(*, needs_upstream: bool = True) -> Settings:

@@ -1,5 +1,6 @@
 """`gateway demo`: a picture becomes a video while one watches, and nothing is left behind."""
 
+import os
 import sys
 import tempfile
 from datetime import timedelta
@@ -27,6 +28,7 @@ _PATIENCE = timedelta(minutes=2)
 
 async def run(output: Path) -> None:
     """Submit the first model's job to a sandboxed gateway and save its video to `output`."""
+    _require_place(output)
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
         sandbox = SandboxConfig(directory=Path(folder, "sandbox"))
         async with running_sandbox(sandbox, port=0) as sandbox_url:
@@ -49,6 +51,13 @@ async def run(output: Path) -> None:
                 picture = f"{sandbox_url}/samples/first-frame.jpg"
                 _say(f"A gateway runs at {gateway_url}, a RunComfy sandbox at {sandbox_url}.\n")
                 await _make_video(client, key=key, picture=picture, output=output)
+
+
+def _require_place(output: Path) -> None:
+    """Find out now, not after the video is made."""
+    folder = output.absolute().parent
+    if output.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"{output} cannot be written; choose another with --output.")
 
 
 async def _make_video(client: httpx.AsyncClient, *, key: str, picture: str, output: Path) -> None:
@@ -107,8 +116,9 @@ async def _follow(
 
 
 def _progress(job: dict[str, Any]) -> str:
+    status: str = job["status"]
     position = job["queue_position"]
-    return f"{job['status']}" if position is None else f"{job['status']}, place {position}"
+    return status if position is None else f"{status}, queue position {position}"
 
 
 async def _download(client: httpx.AsyncClient, url: str, output: Path) -> int:

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from app.api import admin, health, jobs, models, outputs, problems
 from app.api.middleware import Edge
+from app.api.openapi import DescribedApp
 from app.bootstrap import open_parts
 from app.core.clock import Clock, SystemClock
 from app.settings import Settings
@@ -42,7 +43,7 @@ def create_app(
                 yield
                 stop.set()
 
-    app = FastAPI(
+    app = DescribedApp(
         title="runcomfy-gateway",
         version="0.1.0",
         summary="Keys, limits and durable jobs in front of RunComfy's Model API.",
@@ -52,6 +53,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         separate_input_output_schemas=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     routers = [room.router for room in (jobs, outputs, models, health)] + admin.routers
     problems.install(app, routers=routers)

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     max_in_flight: Annotated[int, Field(ge=1)] = 100
     polls_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
     lease_seconds: Annotated[float, Field(ge=3, le=3600)] = 30
-    job_timeout_seconds: Annotated[float, Field(ge=1)] = 3600
+    job_timeout_seconds: Annotated[float, Field(ge=1, le=2_592_000)] = 3600
     submit_retry_statuses: Annotated[
         tuple[Annotated[int, Field(ge=400, le=599)], ...], *CommaSeparated
     ] = (429,)
@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * 2**20
     log_format: LogFormat = "json"
     log_level: LogLevel = "info"
-    sandbox_speed: Annotated[float, Field(gt=0)] = 1.0
+    sandbox_speed: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0
 
     @property
     def is_sandboxed(self) -> bool:

@@ -4,10 +4,18 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from app.api import runcomfy
 from app.api.deps import AnyCaller, Gateway
+from app.auth.errors import UnauthenticatedError
+from app.catalogue.errors import UnknownModelError
 from app.catalogue.model import Model
+from app.core.errors import DatabaseUnavailableError
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(
+    prefix="/v1/models",
+    tags=["models"],
+    responses=runcomfy.error_responses(UnauthenticatedError, DatabaseUnavailableError),
+)
 
 
 @router.get("", summary="List models")
@@ -46,7 +54,11 @@ async def list_categories(gateway: Gateway, _caller: AnyCaller) -> dict[str, lis
     return {"categories": sorted(categories)}
 
 
-@router.get("/{model_id:path}", summary="Read one model with its schema")
+@router.get(
+    "/{model_id:path}",
+    summary="Read one model with its schema",
+    responses=runcomfy.error_responses(UnknownModelError),
+)
 async def get_model(gateway: Gateway, _caller: AnyCaller, model_id: str) -> dict[str, Any]:
     return _entry(gateway.catalogue.get(model_id), include_schema=True)
 

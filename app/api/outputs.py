@@ -13,9 +13,9 @@ from fastapi.responses import StreamingResponse
 from app.api.conditions import caller_has
 from app.api.deps import Gateway, caller
 from app.api.problems import problem_responses
-from app.auth.errors import UnauthenticatedError
+from app.auth.errors import MissingScopeError, UnauthenticatedError
 from app.auth.models import Scope
-from app.core.errors import NotFoundError, ProblemError
+from app.core.errors import DatabaseUnavailableError, NotFoundError, ProblemError
 from app.jobs.errors import JobNotFoundError
 from app.jobs.models import Job
 from app.jobs.wire import output_urls
@@ -75,22 +75,31 @@ class InvalidSignatureError(UnauthenticatedError):
 _authenticate = caller(Scope.JOBS_READ)
 
 
-@router.api_route(
+@router.head("/{job_id}/outputs/{n}", include_in_schema=False)
+@router.get(
     "/{job_id}/outputs/{n}",
-    methods=["GET", "HEAD"],
     summary="Download an output",
     description="Ranges and conditions are honoured. The signature of a link in a job stands in for"
     " a key until it expires.",
     response_class=StreamingResponse,
-    responses=problem_responses(
-        UnauthenticatedError,
-        InvalidSignatureError,
-        JobNotFoundError,
-        OutputNotFoundError,
-        OutputGoneError,
-        RangeNotSatisfiableError,
-        OutputUnavailableError,
-    ),
+    # A key, or a signature in the link.
+    openapi_extra={"security": [{"HTTPBearer": []}, {}]},
+    responses={
+        200: {"description": "The file.", "content": {"*/*": {}}},
+        206: {"description": "The range that was asked for.", "content": {"*/*": {}}},
+        304: {"description": "Not changed."},
+        **problem_responses(
+            UnauthenticatedError,
+            InvalidSignatureError,
+            MissingScopeError,
+            JobNotFoundError,
+            OutputNotFoundError,
+            OutputGoneError,
+            RangeNotSatisfiableError,
+            OutputUnavailableError,
+            DatabaseUnavailableError,
+        ),
+    },
 )
 async def download_output(
     gateway: Gateway,

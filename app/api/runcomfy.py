@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.errors import ProblemError
 
@@ -19,21 +20,49 @@ _ERROR_CODES = {
 }
 
 
+class RunComfyErrorRead(BaseModel):
+    """RunComfy's error body; `detail` tells more where the input is at fault."""
+
+    model_config = ConfigDict(extra="allow")
+
+    error_code: int = Field(description="The HTTP status and three digits more.")
+    error_message: str
+
+
 def is_ours(path: str) -> bool:
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in _PREFIXES)
 
 
 def render(problem: ProblemError) -> JSONResponse:
-    """Give an error as RunComfy words it, an unknown model as 400 400001."""
-    status = problem.status
-    if problem.code == "unknown_model":
-        status, error_code = HTTPStatus.BAD_REQUEST, 400001
-    else:
-        error_code = _ERROR_CODES.get(HTTPStatus(status), status * 1000 + 1)
+    """Give an error as RunComfy words it."""
+    status, error_code = _status_and_code(type(problem))
     body: dict[str, Any] = {"error_code": error_code, "error_message": problem.detail}
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         body["detail"] = _detail(problem)
     return JSONResponse(body, status_code=status, headers=problem.headers)
+
+
+def error_responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
+    """Document the errors that a call can answer with, by status, as RunComfy words them."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        status, error_code = _status_and_code(kind)
+        response = by_status.setdefault(status, _response())
+        response["description"] = "; ".join(
+            filter(None, [response["description"], f"`{error_code}`: {kind.title}"])
+        )
+        response["content"]["application/json"]["examples"][kind.code] = {
+            "value": {"error_code": error_code, "error_message": kind.title}
+        }
+    return by_status
+
+
+def _response() -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/RunComfyErrorRead"}
+    return {
+        "description": "",
+        "content": {"application/json": {"schema": schema, "examples": {}}},
+    }
 
 
 def _detail(problem: ProblemError) -> list[dict[str, Any]]:
@@ -43,3 +72,9 @@ def _detail(problem: ProblemError) -> list[dict[str, Any]]:
         {"loc": ["body", *error.pointer.split("/")[1:]], "msg": error.detail, "type": error.code}
         for error in problem.errors
     ]
+
+
+def _status_and_code(kind: type[ProblemError]) -> tuple[int, int]:
+    if kind.code == "unknown_model":
+        return HTTPStatus.BAD_REQUEST, 400001
+    return kind.status, _ERROR_CODES.get(HTTPStatus(kind.status), kind.status * 1000 + 1)

@@ -59,7 +59,9 @@ def _rendering(format: LogFormat) -> list[structlog.typing.Processor]:  # noqa: 
 def _describe(exc: BaseException | None) -> str:
     """Tell what broke and where, without foreign words: they may quote what a client sent."""
     lines: list[str] = []
-    while exc is not None:
+    told: set[int] = set()
+    while exc is not None and id(exc) not in told:  # a chain of causes can bite its own tail
+        told.add(id(exc))
         kind = type(exc)
         is_ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
         lines.append(f"{kind.__module__}.{kind.__qualname__}{f': {exc}' if is_ours else ''}")

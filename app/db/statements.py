@@ -3,7 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnClause, bindparam
+from sqlalchemy import BindParameter, ColumnClause, bindparam, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models.base import Base
+
+
+async def lock_table(tx: AsyncConnection, table: type[Base]) -> None:
+    """Let writers of a table that is seldom written take turns; readers go on.
+
+    To be called first in a transaction. SQLite has one writer anyway.
+    """
+    if tx.dialect.name == "postgresql":
+        await tx.execute(text(f"LOCK TABLE {table.__tablename__} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def typed_rows(

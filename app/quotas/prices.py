@@ -78,6 +78,7 @@ class PricesService:
 
         async def work(tx: AsyncConnection) -> Sequence[Price]:
             repository = PricesRepository(tx)
+            await repository.lock()
             before = await repository.find_all()
             await repository.replace_all(prices)
             await audit.append(

@@ -7,12 +7,17 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models.quota import PriceRow
+from app.db.statements import lock_table
 from app.quotas.pricing import Price
 
 
 class PricesRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
+
+    async def lock(self) -> None:
+        """Take the turn to replace the table: two at once would leave the lines of both."""
+        await lock_table(self._tx, PriceRow)
 
     async def find_all(self) -> Sequence[Price]:
         found = await self._tx.execute(select(PriceRow).order_by(PriceRow.id))
@@ -27,7 +32,6 @@ class PricesRepository:
         )
 
     async def replace_all(self, prices: Sequence[Price]) -> None:
-        """Numbered from 1, so that two tables that are written at once collide and do not mix."""
         await self._tx.execute(delete(PriceRow))
         if not prices:
             return

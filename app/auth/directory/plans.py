@@ -64,6 +64,8 @@ class PlanDirectory:
 
         async def work(tx: AsyncConnection) -> Plan:
             repository = DirectoryRepository(tx)
+            if plan.default:
+                await repository.lock_plans()
             if await repository.find_plan(name):
                 raise PlanExistsError(name)
             if plan.default:
@@ -87,6 +89,8 @@ class PlanDirectory:
 
         async def work(tx: AsyncConnection) -> Plan:
             repository = DirectoryRepository(tx)
+            if "default" in changes:
+                await repository.lock_plans()
             before = await _find(repository, name, lock=True)
             faults = Faults()
             plan = self._changed(before, changes, faults)

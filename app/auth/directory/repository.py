@@ -27,6 +27,7 @@ from app.db.models import (
     PlanRow,
     UserRow,
 )
+from app.db.statements import lock_table
 from app.quotas.limits import to_stored
 from app.quotas.policy import stored_limits
 
@@ -48,6 +49,10 @@ class DirectoryRepository:
 
     async def find_plan(self, name: str, *, lock: bool = False) -> Plan | None:
         return await self._one(select(PlanRow).where(PlanRow.name == name), _plan, lock=lock)
+
+    async def lock_plans(self) -> None:
+        """Take the turn to say which plan is the default one, before anything else is locked."""
+        await lock_table(self._tx, PlanRow)
 
     async def find_default_plan(self) -> Plan | None:
         return await self._one(select(PlanRow).where(PlanRow.is_default), _plan, lock=False)

@@ -1,0 +1,97 @@
+"""The OpenAPI document: the framework's own, with what it cannot know and without what is untrue.
+
+The framework knows neither bodies that `api.body` reads nor the problems that any call can meet,
+and promises for every call with a parameter a validation error of a shape that we never send.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from app.api import runcomfy
+from app.api.jobs import JobCreate
+from app.api.problems import (
+    ForeignError,
+    InternalError,
+    InvalidParameterError,
+    MethodNotAllowedError,
+    ProblemRead,
+    problem_responses,
+)
+from app.core.errors import NotFoundError, ProblemError
+
+_REF = "#/components/schemas/{model}"
+_FOREIGN_SCHEMAS = ("HTTPValidationError", "ValidationError")
+_EVERYWHERE = (ForeignError, NotFoundError, MethodNotAllowedError, InternalError)
+
+
+class DescribedApp(FastAPI):
+    """An application whose document says what its answers are."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = _completed(super().openapi())
+        return self.openapi_schema
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    for path, operation in _operations(document):
+        responses = operation["responses"]
+        if _is_foreign(responses.get("422", {})):
+            del responses["422"]
+            if _can_be_invalid(operation):
+                responses |= _errors(path, InvalidParameterError)
+        responses["default"] = _any_error(path)
+    schemas = document["components"]["schemas"]
+    for name in _FOREIGN_SCHEMAS:
+        schemas.pop(name, None)
+    schemas |= _schemas(JobCreate, ProblemRead, runcomfy.RunComfyErrorRead)
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+    return document
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            yield path, operation
+
+
+def _is_foreign(response: dict[str, Any]) -> bool:
+    schema = response.get("content", {}).get("application/json", {}).get("schema", {})
+    return bool(schema.get("$ref", "").endswith(f"/{_FOREIGN_SCHEMAS[0]}"))
+
+
+def _can_be_invalid(operation: dict[str, Any]) -> bool:
+    """Tell whether a parameter can break a rule; any text is a path's id, known or not."""
+    return any(
+        parameter["in"] != "path" or parameter["schema"].get("type") != "string"
+        for parameter in operation.get("parameters", [])
+    )
+
+
+def _errors(path: str, *kinds: type[ProblemError]) -> dict[str, Any]:
+    """Document errors as calls on this path word them."""
+    describe = runcomfy.error_responses if runcomfy.is_ours(path) else problem_responses
+    return {str(status): response for status, response in describe(*kinds).items()}
+
+
+def _any_error(path: str) -> dict[str, Any]:
+    """Document what no call chooses: a wrong path or method, a request that is none, our bug."""
+    answers = list(_errors(path, *_EVERYWHERE).values())
+    ((media_type, body),) = answers[0]["content"].items()
+    examples: dict[str, Any] = {}
+    for answer in answers:
+        examples |= answer["content"][media_type]["examples"]
+    return {
+        "description": "; ".join(answer["description"] for answer in answers),
+        "content": {media_type: {"schema": body["schema"], "examples": examples}},
+    }
+
+
+def _schemas(*models: type[BaseModel]) -> dict[str, Any]:
+    _, made = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    schemas: dict[str, Any] = made["$defs"]
+    return schemas

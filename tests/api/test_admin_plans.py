@@ -1,5 +1,6 @@
 """Plans: what operators may say about limits, and what follows from a change."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -227,3 +228,21 @@ async def test_the_audit_log_shows_before_and_after_and_pages(gateway: Gateway) 
     )
     assert [entry["action"] for entry in rest.json()["data"]] == ["plan.created"]
     assert rest.json()["next_cursor"] is None
+
+
+async def test_rivals_leave_one_default_plan(gateway: Gateway) -> None:
+    async def create(number: int) -> int:
+        body = {"name": f"plan-{number}", "default": True}
+        return (await gateway.admin.post("/v1/admin/plans", json=body)).status_code
+
+    assert await asyncio.gather(*map(create, range(12))) == [201] * 12
+    plans = (await gateway.admin.get("/v1/admin/plans")).json()["data"]
+    assert sum(plan["default"] for plan in plans) == 1
+
+
+async def test_rivals_make_one_plan_of_a_name(gateway: Gateway) -> None:
+    async def create() -> int:
+        return (await gateway.admin.post("/v1/admin/plans", json={"name": "free"})).status_code
+
+    answers = await asyncio.gather(*[create() for _ in range(6)])
+    assert sorted(answers) == [201, 409, 409, 409, 409, 409]

@@ -1,5 +1,6 @@
 """The table of prices: replaced as a whole, checked line by line."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -77,6 +78,16 @@ async def test_a_table_has_at_most_a_thousand_lines(gateway: Gateway) -> None:
     answer = await put(gateway, *[line()] * 1001)
     (error,) = answer.json()["errors"]
     assert (answer.status_code, error["pointer"]) == (422, "/prices")
+
+
+async def test_rivals_leave_the_table_of_one_of_them(gateway: Gateway) -> None:
+    async def replace(price: int) -> int:
+        answer = await put(gateway, line(base_price_usd=price), line(when={"duration": price}))
+        return int(answer.status_code)
+
+    assert await asyncio.gather(*map(replace, range(8))) == [200] * 8
+    first, second = (await gateway.admin.get("/v1/admin/prices")).json()["prices"]
+    assert first["base_price_usd"] == second["when"]["duration"]
 
 
 async def test_prices_in_use_are_at_most_a_second_old(gateway: Gateway, database_url: str) -> None:

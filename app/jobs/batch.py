@@ -1,11 +1,11 @@
 """Accept many requests for jobs in one transaction; the callers of JobService do not know."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, insert, or_, select
+from sqlalchemy import and_, delete, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,6 +19,9 @@ from app.jobs.errors import IdempotencyConflictError
 from app.jobs.models import Job, NewJob
 from app.jobs.repository import JobRepository
 from app.jobs.state import JobState
+from app.quotas import ledger
+from app.quotas.errors import QuotaExceededError
+from app.quotas.policy import Measure, to_units
 
 KEY_LIFE = timedelta(hours=24)
 
@@ -50,7 +53,8 @@ class AcceptBatch:
             if claim not in holders:
                 return None
             jobs = await JobRepository(connection).find_many([holders[claim].job_id])
-            return _replay(holders[claim], fingerprint=fingerprint, jobs=jobs)
+            _check_same(holders[claim], fingerprint)
+            return Accepted(jobs[holders[claim].job_id], replayed=True)
 
         return await self._database.read(work)
 
@@ -58,12 +62,20 @@ class AcceptBatch:
         async def work(tx: AsyncConnection) -> Sequence[Accepted | Exception]:
             at = self._clock.now()
             beaten = await _claim_keys(tx, requests, at=at)
-            fresh = [request for request in requests if request.id not in beaten]
+            first = [request for request in requests if request.id not in beaten]
+            refused = await ledger.hold_all(tx, [claim_of(request) for request in first], at=at)
+            fresh = [request for request in first if request.id not in refused]
             if fresh:
                 await tx.execute(insert(JobRow), [_row(request) for request in fresh])
                 await log.append(tx, [_first_event(request) for request in fresh])
-            jobs = await JobRepository(tx).find_many([holder.job_id for holder in beaten.values()])
-            return [_answer(request, beaten.get(request.id), jobs=jobs) for request in requests]
+            if refused:
+                await _unbind_keys(tx, refused)
+            earlier = {holder.job_id for holder in beaten.values()} - set(refused)
+            jobs = await JobRepository(tx).find_many(sorted(earlier)) if earlier else {}
+            return [
+                _answer(request, beaten.get(request.id), refused=refused, jobs=jobs)
+                for request in requests
+            ]
 
         return await self._database.transact(work)
 
@@ -139,21 +151,42 @@ async def _holders(
     return {(row.user_id, row.key): _Holder(row.job_id, row.fingerprint) for row in found}
 
 
+async def _unbind_keys(tx: AsyncConnection, refused: Iterable[str]) -> None:
+    """Let go of the keys of refused requests: the next one with such a key is a new one."""
+    await tx.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.job_id.in_(sorted(refused))))
+
+
 def _answer(
-    request: NewJob, holder: _Holder | None, *, jobs: Mapping[str, Job]
+    request: NewJob,
+    holder: _Holder | None,
+    *,
+    refused: Mapping[str, QuotaExceededError],
+    jobs: Mapping[str, Job],
 ) -> Accepted | Exception:
     if holder is None:
-        return Accepted(_as_job(request), replayed=False)
+        return refused.get(request.id) or Accepted(_as_job(request), replayed=False)
     try:
-        return _replay(holder, fingerprint=request.fingerprint, jobs=jobs)
+        _check_same(holder, request.fingerprint)
     except IdempotencyConflictError as exc:
         return exc
+    return refused.get(holder.job_id) or Accepted(jobs[holder.job_id], replayed=True)
 
 
-def _replay(holder: _Holder, *, fingerprint: str, jobs: Mapping[str, Job]) -> Accepted:
+def _check_same(holder: _Holder, fingerprint: str) -> None:
     if holder.fingerprint != fingerprint:
         raise IdempotencyConflictError(holder.job_id)
-    return Accepted(jobs[holder.job_id], replayed=True)
+
+
+def claim_of(request: NewJob) -> ledger.Claim:
+    return ledger.Claim(
+        job_id=request.id,
+        user_id=request.user_id,
+        key_id=request.key_id,
+        model=request.model,
+        policy=request.policy,
+        output_seconds=request.output_seconds,
+        price_usd=request.price_usd,
+    )
 
 
 def _first_event(request: NewJob) -> JobEvent:
@@ -161,7 +194,7 @@ def _first_event(request: NewJob) -> JobEvent:
 
 
 def _row(request: NewJob) -> dict[str, Any]:
-    seconds = request.output_seconds
+    seconds, price = request.output_seconds, request.price_usd
     return {
         "id": request.id,
         "user_id": request.user_id,
@@ -170,7 +203,13 @@ def _row(request: NewJob) -> dict[str, Any]:
         "schema_hash": request.schema_hash,
         "input": request.input,
         "metadata": request.metadata,
-        "output_milliseconds": None if seconds is None else int(seconds * 1000),
+        "output_milliseconds": (
+            None if seconds is None else to_units(Measure.MILLISECONDS, seconds)
+        ),
+        "priority": int(request.priority),
+        "start_deadline_at": request.start_deadline_at,
+        "price_micro_usd": None if price is None else to_units(Measure.MICRO_USD, price),
+        "cost_state": "held",
         "state": JobState.PENDING.value,
         "event_seq": 1,
         "attempts": 0,
@@ -188,6 +227,8 @@ def _as_job(request: NewJob) -> Job:
         input=request.input,
         metadata=request.metadata,
         output_seconds=request.output_seconds,
+        price_usd=request.price_usd,
+        cost_state="held",
         state=JobState.PENDING,
         event_seq=1,
         queue_position=None,

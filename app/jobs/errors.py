@@ -55,3 +55,38 @@ _WHY_NOT = {
         " an operator can settle, release or resubmit it."
     ),
 }
+
+
+class JobNotFinalError(ProblemError):
+    code = "job_not_final"
+    title = "The job has not ended"
+    status = 409
+
+    def __init__(self, status: str) -> None:
+        super().__init__(
+            f"The job is {status}, and only a job that has ended can be erased; cancel it first.",
+            job_status=status,
+        )
+
+
+class WrongStateError(ProblemError):
+    code = "wrong_state"
+    title = "The job is not in a state for this"
+    status = 409
+
+    def __init__(self, action: str, state: str, allowed: Sequence[str]) -> None:
+        super().__init__(
+            f"{action} is for jobs that are {', '.join(allowed)}; this one is {state}.",
+            state=state,
+        )
+
+
+class RequestTakenError(ProblemError):
+    code = "request_taken"
+    title = "The request belongs to a job already"
+    status = 409
+
+    def __init__(self, request_id: str, job_id: str) -> None:
+        super().__init__(
+            f"The request {request_id!r} is that of {job_id}; look for another one.", job=job_id
+        )

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
+from app.jobs.line import Priority
 from app.jobs.state import JobState
+from app.quotas.policy import Policy
 
+CostState = Literal["held", "settled", "released"]
 Output = dict[str, str | list[str]]
 
 
@@ -22,6 +25,8 @@ class Job:
     input: dict[str, Any]
     metadata: dict[str, str]
     output_seconds: Decimal | None
+    price_usd: Decimal | None
+    cost_state: CostState
     state: JobState
     event_seq: int
     queue_position: int | None
@@ -56,6 +61,10 @@ class NewJob:
     input: dict[str, Any]
     metadata: dict[str, str]
     output_seconds: Decimal | None
+    price_usd: Decimal | None
+    policy: Policy
+    priority: Priority
+    start_deadline_at: datetime | None
     created_at: datetime
     idempotency_key: str | None
     fingerprint: str
@@ -109,4 +118,5 @@ class Change:
     output: Output | None = None
     error: dict[str, Any] | None = None
     cancel_outcome: str | None = None
+    cost_state: CostState | None = None
     note: dict[str, Any] | None = None

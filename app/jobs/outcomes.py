@@ -60,7 +60,12 @@ def failed(lease: Lease, *, code: str, message: str, at: datetime) -> Change:
 
 def completed(lease: Lease, *, output: Output, at: datetime) -> Change:
     return _final(
-        lease, JobState.COMPLETED, at=at, output=output, started_at=lease.started_at or at
+        lease,
+        JobState.COMPLETED,
+        at=at,
+        output=output,
+        started_at=lease.started_at or at,
+        cost_state="settled",
     )
 
 
@@ -104,7 +109,7 @@ def _final(lease: Lease, state: JobState, *, at: datetime, **new: Any) -> Change
         due_at=None,
         lease_token=None,
         lease_expires_at=None,
-        **new,
+        **({"cost_state": "released"} | new),
     )
 
 

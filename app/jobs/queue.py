@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 import structlog
 from pydantic import BaseModel, ConfigDict
@@ -15,12 +16,29 @@ from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.events import log
 from app.events.log import JobEvent
+from app.jobs.line import choose
+from app.jobs.line_repository import LineRepository
 from app.jobs.models import Attempt, Change, Lease
 from app.jobs.queue_repository import QueueRepository
 from app.jobs.schedule import Jitter, poll_delay
 from app.jobs.state import JobState
+from app.quotas import ledger
+from app.quotas.repository import EntryKind
 
 logger = structlog.get_logger(__name__)
+
+
+DISPATCH_PAUSED = "dispatch_paused"
+
+_ENDINGS: Mapping[str, EntryKind] = {
+    "settled": EntryKind.SETTLE,
+    "released": EntryKind.RELEASE,
+}
+_COST_STATES = {kind: state for state, kind in _ENDINGS.items()}
+_NEVER_KNOWN = {
+    "code": "submit_unknown",
+    "message": "Whether RunComfy has this job was never found out.",
+}
 
 
 class QueueConfig(BaseModel):
@@ -30,6 +48,8 @@ class QueueConfig(BaseModel):
     max_in_flight: int = 100
     polls_per_second: int = 50
     job_timeout: timedelta = timedelta(hours=1)
+    unknown_life: timedelta = timedelta(hours=24)
+    unknown_ends: Literal[EntryKind.SETTLE, EntryKind.RELEASE] = EntryKind.SETTLE
 
 
 class JobQueue:
@@ -51,31 +71,35 @@ class JobQueue:
         at = self._clock.now()
         covered_until = self._clock.monotonic() + self._config.lease.total_seconds()
 
+        forgotten = at - self._config.unknown_life
+
         async def peek(connection: AsyncConnection) -> bool:
-            return await QueueRepository(connection).has_pending(at=at)
+            return await QueueRepository(connection).has_pending(at=at, forgotten_before=forgotten)
 
         async def work(tx: AsyncConnection) -> _Round:
             queue = QueueRepository(tx)
             await queue.take_dispatch_turn()
             unknown = await queue.expire_submits(at=at)
             dropped = await queue.drop_called_off(at=at)
-            in_flight = await queue.count_in_flight(unknown_since=at - self._config.job_timeout)
-            started = await queue.start_submits(
-                token=new_id("attempt"),
+            given_up = await queue.give_up_unknown(
+                sent_before=forgotten,
+                error=_NEVER_KNOWN,
+                cost_state=_COST_STATES[self._config.unknown_ends],
                 at=at,
-                expires_at=at + self._config.lease,
-                covered_until=covered_until,
-                limit=max(0, min(limit, self._config.max_in_flight - in_flight)),
             )
-            sent = {attempt.lease.job_id: seq for attempt, seq in started}
+            started = await self._start(tx, at=at, covered_until=covered_until, limit=limit)
             moves = {
                 JobState.SUBMIT_UNKNOWN: unknown,
                 JobState.CANCELLED: dropped,
-                JobState.SUBMITTING: sent,
+                JobState.FAILED: given_up,
+                JobState.SUBMITTING: {attempt.lease.job_id: seq for attempt, seq in started},
             }
             await log.append(
                 tx, [event for state, seqs in moves.items() for event in _events(seqs, state, at)]
             )
+            endings = dict.fromkeys(dropped, EntryKind.RELEASE)
+            endings |= dict.fromkeys(given_up, self._config.unknown_ends)
+            await ledger.end_all(tx, endings, at=at)
             return _Round([attempt for attempt, _ in started], moves)
 
         if not await self._database.read(peek):
@@ -98,6 +122,7 @@ class JobQueue:
 
         async def work(tx: AsyncConnection) -> Sequence[Lease]:
             queue = QueueRepository(tx)
+            await queue.call_off_late_starters(at=at)
             arrival_us = await queue.lock_poll_budget()
             granted, _ = self._grant(limit, arrival_us=arrival_us, at=at)
             leases = await queue.due_polls(
@@ -143,6 +168,30 @@ class JobQueue:
 
         await self._database.transact(work)
 
+    async def _start(
+        self, tx: AsyncConnection, *, at: datetime, covered_until: float, limit: int
+    ) -> Sequence[tuple[Attempt, int]]:
+        """Fill the free places from the line of waiting jobs, unless operators paused it."""
+        queue, line = QueueRepository(tx), LineRepository(tx)
+        if await queue.is_on(DISPATCH_PAUSED):
+            return []
+        unknown_since = at - self._config.job_timeout
+        users, keys = await line.count_in_flight(unknown_since=unknown_since)
+        free = min(limit, self._config.max_in_flight - users.total())
+        if free <= 0:
+            return []
+        waiting, load = await line.first_in_line(users=users, keys=keys, at=at, most=free)
+        chosen = choose(waiting, load=load, free=free)
+        if not chosen:
+            return []
+        return await queue.start_submits(
+            [job.job_id for job in chosen],
+            token=new_id("attempt"),
+            at=at,
+            expires_at=at + self._config.lease,
+            covered_until=covered_until,
+        )
+
     def next_poll(self, lease: Lease, *, at: datetime) -> datetime:
         return at + poll_delay(at - (lease.submitted_at or at), jitter=self._jitter())
 
@@ -167,6 +216,12 @@ class JobQueue:
                     for change in moved
                 ],
             )
+            endings = {
+                change.lease.job_id: _ENDINGS[change.cost_state]
+                for change in moved
+                if change.cost_state is not None
+            }
+            await ledger.end_all(tx, endings, at=self._clock.now())
             return seqs
 
         seqs = await self._database.transact(work)

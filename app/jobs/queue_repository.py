@@ -7,12 +7,9 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
-    BindParameter,
-    ColumnClause,
     ColumnElement,
     Text,
     and_,
-    bindparam,
     case,
     column,
     func,
@@ -25,8 +22,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models import BudgetRow, JobRow
+from app.db.models import BudgetRow, JobRow, SwitchRow
 from app.db.models.base import UtcDateTime
+from app.db.statements import typed_rows
+from app.jobs.line_repository import startable
 from app.jobs.models import Attempt, Change, Lease
 from app.jobs.outcomes import CANCELLED_LOCALLY
 from app.jobs.state import FOLLOWED, JobState
@@ -67,6 +66,7 @@ _CHANGES = (
     column("output", JSON(none_as_null=True)),
     column("error", JSON(none_as_null=True)),
     column("cancel_outcome", Text),
+    column("cost_state", Text),
 )
 
 
@@ -74,51 +74,36 @@ class QueueRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
 
-    async def has_pending(self, *, at: datetime) -> bool:
+    async def has_pending(self, *, at: datetime, forgotten_before: datetime) -> bool:
         """Tell whether a dispatcher has anything to do; cheap, and asked at rest."""
-        return await self._exists(or_(_startable(at), _overdue(at), _called_off()))
+        work = (
+            startable(JobRow, at),
+            _overdue(at),
+            _called_off(at),
+            _forgotten(forgotten_before),
+        )
+        return await self._exists(*work)
 
     async def has_due_polls(self, *, poller: str, at: datetime) -> bool:
-        return await self._exists(_pollable(poller, at))
+        return await self._exists(_pollable(poller, at), _late_starter(at))
 
     async def take_dispatch_turn(self) -> None:
         """Wait until no other dispatcher is between counting free places and filling them."""
         await self._lock_budget(_DISPATCH)
 
-    async def count_in_flight(self, *, unknown_since: datetime) -> int:
-        """Count the jobs that upstream has, or may have, from their rows."""
-        counted = await self._tx.execute(
-            select(func.count())
-            .select_from(JobRow)
-            .where(
-                or_(
-                    JobRow.state.in_([JobState.SUBMITTING, *FOLLOWED]),
-                    and_(
-                        JobRow.state == JobState.SUBMIT_UNKNOWN,
-                        JobRow.lease_expires_at > unknown_since,
-                    ),
-                )
-            )
-        )
-        return counted.scalar_one()
-
     async def start_submits(
-        self, *, token: str, at: datetime, expires_at: datetime, covered_until: float, limit: int
+        self,
+        job_ids: Sequence[str],
+        *,
+        token: str,
+        at: datetime,
+        expires_at: datetime,
+        covered_until: float,
     ) -> Sequence[tuple[Attempt, int]]:
-        """Move the oldest pending jobs to `submitting`; each comes with its event number."""
-        oldest = (
-            select(JobRow.id)
-            .where(_startable(at))
-            .order_by(JobRow.id)
-            .limit(limit)
-            # SKIP LOCKED is dropped silently on SQLite, where writers take turns anyway.
-            .with_for_update(skip_locked=True)
-            # As a plain subquery Postgres may run it once per row, each time past its limit.
-            .cte("oldest")
-        )
+        """Move these jobs to `submitting`, but for who left the line; with their event numbers."""
         claimed = await self._tx.execute(
             update(JobRow)
-            .where(JobRow.id.in_(select(oldest.c.id)), JobRow.state == JobState.PENDING)
+            .where(JobRow.id.in_(job_ids), startable(JobRow, at))
             .values(
                 state=JobState.SUBMITTING,
                 attempts=JobRow.attempts + 1,
@@ -152,20 +137,51 @@ class QueueRepository:
         return {row.id: row.event_seq for row in moved}
 
     async def drop_called_off(self, *, at: datetime) -> Mapping[str, int]:
-        """Cancel what came back from a submit and was asked to be cancelled meanwhile."""
+        """Cancel what waits here and was called off, or has not started in its time."""
         moved = await self._tx.execute(
             update(JobRow)
-            .where(_called_off())
+            .where(_called_off(at))
             .values(
                 state=JobState.CANCELLED,
                 finished_at=at,
                 due_at=None,
+                cost_state="released",
                 cancel_outcome=CANCELLED_LOCALLY,
                 event_seq=JobRow.event_seq + 1,
             )
             .returning(JobRow.id, JobRow.event_seq)
         )
         return {row.id: row.event_seq for row in moved}
+
+    async def call_off_late_starters(self, *, at: datetime) -> None:
+        """Ask upstream to cancel what is still in its queue when it should have started."""
+        await self._tx.execute(
+            update(JobRow)
+            .where(_late_starter(at))
+            .values(cancel_requested_at=at, start_deadline_at=None, due_at=at)
+        )
+
+    async def give_up_unknown(
+        self, *, sent_before: datetime, error: Mapping[str, Any], cost_state: str, at: datetime
+    ) -> Mapping[str, int]:
+        """Fail what nobody settled in its hours; gives event numbers by job."""
+        moved = await self._tx.execute(
+            update(JobRow)
+            .where(_forgotten(sent_before))
+            .values(
+                state=JobState.FAILED,
+                finished_at=at,
+                error=dict(error),
+                cost_state=cost_state,
+                event_seq=JobRow.event_seq + 1,
+            )
+            .returning(JobRow.id, JobRow.event_seq)
+        )
+        return {row.id: row.event_seq for row in moved}
+
+    async def is_on(self, switch: str) -> bool:
+        found = await self._tx.execute(select(SwitchRow.is_on).where(SwitchRow.name == switch))
+        return bool(found.scalar_one_or_none())
 
     async def lock_poll_budget(self) -> int:
         """Give the theoretical arrival time of the polls' shared rate, locked until commit."""
@@ -194,7 +210,9 @@ class QueueRepository:
         next_polls = (
             values(*_APPOINTMENTS, name="next_polls")
             .data(
-                [_typed(_APPOINTMENTS, (lease.job_id, due_at)) for lease, due_at in leases.items()]
+                typed_rows(
+                    _APPOINTMENTS, [(lease.job_id, due_at) for lease, due_at in leases.items()]
+                )
             )
             .cte("next_polls")
         )
@@ -216,7 +234,7 @@ class QueueRepository:
         """
         new = (
             values(*_CHANGES, name="new")
-            .data([_typed(_CHANGES, _row(change)) for change in changes])
+            .data(typed_rows(_CHANGES, [_row(change) for change in changes]))
             .cte("new")
         )
         moved = await self._tx.execute(
@@ -244,6 +262,7 @@ class QueueRepository:
                 finished_at=new.c.finished_at,
                 output=new.c.output,
                 error=new.c.error,
+                cost_state=func.coalesce(new.c.cost_state, JobRow.cost_state),
                 cancel_outcome=func.coalesce(new.c.cancel_outcome, JobRow.cancel_outcome),
                 cancel_requested_at=case(
                     (new.c.cancel_outcome.is_(None), JobRow.cancel_requested_at), else_=null()
@@ -269,9 +288,10 @@ class QueueRepository:
             update(JobRow).where(JobRow.lease_expires_at > at).values(lease_expires_at=at)
         )
 
-    async def _exists(self, condition: ColumnElement[bool]) -> bool:
-        found = await self._tx.execute(select(JobRow.id).where(condition).limit(1))
-        return found.first() is not None
+    async def _exists(self, *conditions: ColumnElement[bool]) -> bool:
+        """Look for a job of any kind; one look each, since an OR would use no index."""
+        looks = [select(JobRow.id).where(condition).limit(1).exists() for condition in conditions]
+        return bool((await self._tx.execute(select(or_(*looks)))).scalar_one())
 
     async def _lock_budget(self, name: str) -> int:
         locked = select(BudgetRow.arrival_us).where(BudgetRow.name == name).with_for_update()
@@ -285,16 +305,19 @@ class QueueRepository:
         return arrival_us
 
 
-def _startable(at: datetime) -> ColumnElement[bool]:
+def _called_off(at: datetime) -> ColumnElement[bool]:
     return and_(
         JobRow.state == JobState.PENDING,
-        JobRow.due_at <= at,
-        JobRow.cancel_requested_at.is_(None),
+        or_(JobRow.cancel_requested_at.is_not(None), JobRow.start_deadline_at <= at),
     )
 
 
-def _called_off() -> ColumnElement[bool]:
-    return and_(JobRow.state == JobState.PENDING, JobRow.cancel_requested_at.is_not(None))
+def _late_starter(at: datetime) -> ColumnElement[bool]:
+    return and_(JobRow.state == JobState.IN_QUEUE, JobRow.start_deadline_at <= at)
+
+
+def _forgotten(sent_before: datetime) -> ColumnElement[bool]:
+    return and_(JobRow.state == JobState.SUBMIT_UNKNOWN, JobRow.lease_expires_at <= sent_before)
 
 
 def _overdue(at: datetime) -> ColumnElement[bool]:
@@ -329,16 +352,6 @@ def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
     )
 
 
-def _typed(
-    columns: Sequence[ColumnClause[Any]], row: Sequence[Any]
-) -> tuple[BindParameter[Any], ...]:
-    """Give each value its column's type: Postgres takes a bare NULL in VALUES for text."""
-    return tuple(
-        bindparam(None, value, type_=place.type, unique=True)
-        for place, value in zip(columns, row, strict=True)
-    )
-
-
 def _row(change: Change) -> tuple[Any, ...]:
     return (
         change.lease.job_id,
@@ -358,4 +371,5 @@ def _row(change: Change) -> tuple[Any, ...]:
         change.output,
         change.error,
         change.cancel_outcome,
+        change.cost_state,
     )

@@ -5,13 +5,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, case, func, literal, null, select, update
+from sqlalchemy import ColumnElement, Row, Select, case, delete, func, literal, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, UserRow
 from app.jobs.models import Job, JobFilter
 from app.jobs.outcomes import CANCELLED_LOCALLY
-from app.jobs.state import FOLLOWED, JobState
+from app.jobs.state import FOLLOWED, TERMINAL, JobState
+from app.quotas.policy import Measure, from_units
 
 
 class JobRepository:
@@ -33,15 +34,26 @@ class JobRepository:
         row = found.one_or_none()
         return None if row is None else job_from_row(row)
 
+    async def erase(self, job_id: str, *, user_id: str) -> bool:
+        """Delete a job that has ended, with its events and keys; False if it has not."""
+        erased = await self._tx.execute(
+            delete(JobRow)
+            .where(JobRow.id == job_id, JobRow.user_id == user_id, JobRow.state.in_(TERMINAL))
+            .returning(JobRow.id)
+        )
+        return erased.scalar_one_or_none() is not None
+
     async def find_many(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         found = await self._tx.execute(_JOBS.where(JobRow.id.in_(job_ids)))
         return {row.id: job_from_row(row) for row in found}
 
     async def page(
-        self, *, user_id: str, matching: JobFilter, before: str | None, limit: int
+        self, *, user_id: str | None, matching: JobFilter, before: str | None, limit: int
     ) -> Sequence[Job]:
-        """Give up to `limit` jobs, newest first, older than the job `before`."""
-        page = _JOBS.where(JobRow.user_id == user_id, *self._conditions(matching))
+        """Give up to `limit` jobs of one user or of all, newest first, older than `before`."""
+        page = _JOBS.where(*self._conditions(matching))
+        if user_id is not None:
+            page = page.where(JobRow.user_id == user_id)
         if before is not None:
             page = page.where(JobRow.id < before)
         found = await self._tx.execute(page.order_by(JobRow.id.desc()).limit(limit))
@@ -60,6 +72,7 @@ class JobRepository:
                 state=JobState.CANCELLED,
                 finished_at=at,
                 due_at=None,
+                cost_state="released",
                 cancel_outcome=CANCELLED_LOCALLY,
                 event_seq=JobRow.event_seq + 1,
             )
@@ -117,6 +130,8 @@ _JOBS: Select[Any] = select(
     JobRow.input,
     JobRow.meta,
     JobRow.output_milliseconds,
+    JobRow.price_micro_usd,
+    JobRow.cost_state,
     JobRow.state,
     JobRow.event_seq,
     JobRow.queue_position,
@@ -139,7 +154,9 @@ def job_from_row(row: Row[Any]) -> Job:
         schema_hash=row.schema_hash,
         input=row.input,
         metadata=row.metadata,
-        output_seconds=_seconds(row.output_milliseconds),
+        output_seconds=_amount(Measure.MILLISECONDS, row.output_milliseconds),
+        price_usd=_amount(Measure.MICRO_USD, row.price_micro_usd),
+        cost_state=row.cost_state,
         state=JobState(row.state),
         event_seq=row.event_seq,
         queue_position=row.queue_position,
@@ -154,5 +171,5 @@ def job_from_row(row: Row[Any]) -> Job:
     )
 
 
-def _seconds(milliseconds: int | None) -> Decimal | None:
-    return None if milliseconds is None else Decimal(milliseconds) / 1000
+def _amount(measure: Measure, units: int | None) -> Decimal | None:
+    return None if units is None else from_units(measure, units)

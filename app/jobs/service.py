@@ -3,10 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.auth.errors import ModelNotAllowedError
+from app.auth.models import Principal
 from app.catalogue.checker import Checked
 from app.catalogue.model import Model
 from app.catalogue.service import Catalogue
@@ -16,12 +19,24 @@ from app.core.ids import is_id, new_id
 from app.db.engine import Database
 from app.events import log
 from app.events.log import JobEvent
-from app.jobs.batch import AcceptBatch, Accepted
-from app.jobs.errors import InvalidInputError, JobNotFoundError, NotCancellableError
+from app.jobs.batch import AcceptBatch, Accepted, claim_of
+from app.jobs.errors import (
+    InvalidInputError,
+    JobNotFinalError,
+    JobNotFoundError,
+    NotCancellableError,
+)
+from app.jobs.line import Priority
 from app.jobs.models import Job, JobFilter, NewJob
 from app.jobs.outcomes import CANCELLED_LOCALLY, NOT_CANCELLABLE
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
+from app.quotas import ledger
+from app.quotas.account import Standing
+from app.quotas.prices import PricesService
+from app.quotas.pricing import price_of
+from app.quotas.repository import EntryKind
+from app.quotas.service import QuotaService
 
 CancelOutcome = Literal["cancelled_locally", "cancelled_upstream", "cancel_requested"]
 
@@ -34,6 +49,17 @@ class JobRequest:
     model: str
     input: Mapping[str, Any]
     metadata: dict[str, str]
+    priority: Priority
+    start_within: timedelta | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a submit would find; the standings come with whose limit it is, `user` or `key`."""
+
+    checked: Checked
+    price_usd: Decimal | None
+    standings: Sequence[tuple[str, Standing]]
 
 
 class JobService:
@@ -47,6 +73,8 @@ class JobService:
         clock: Clock,
         dispatcher: Doorbell,
         poller: Doorbell,
+        prices: PricesService,
+        quotas: QuotaService,
         allow_private_networks: bool,
     ) -> None:
         self._database = database
@@ -54,12 +82,32 @@ class JobService:
         self._clock = clock
         self._dispatcher = dispatcher
         self._poller = poller
+        self._prices = prices
+        self._quotas = quotas
         self._allow_private_networks = allow_private_networks
         self._batch = AcceptBatch(database=database, clock=clock)
 
-    def check(self, request: JobRequest) -> tuple[Model, Checked]:
-        """Hold the input against the model's schema; raises UnknownModelError."""
+    async def preview(self, request: JobRequest, *, principal: Principal) -> Preview:
+        """Tell what a submit would find, and count as one; nothing is held, nothing is sent.
+
+        Raises UnknownModelError, ModelNotAllowedError, or QuotaExceededError for the rate alone.
+        """
+        await self._quotas.count_submit(
+            principal.policy, user_id=principal.user_id, key_id=principal.key_id
+        )
+        model, checked = self._check(request, principal=principal)
+        return Preview(
+            checked=checked,
+            price_usd=await self._price(model, checked),
+            standings=await self._quotas.standings(
+                principal.policy, user_id=principal.user_id, key_id=principal.key_id
+            ),
+        )
+
+    def _check(self, request: JobRequest, *, principal: Principal) -> tuple[Model, Checked]:
         model = self._catalogue.get(request.model)
+        if principal.models is not None and model.model_id not in principal.models:
+            raise ModelNotAllowedError(model.model_id)
         return model, model.check(
             request.input, allow_private_networks=self._allow_private_networks
         )
@@ -76,30 +124,36 @@ class JobService:
         self,
         request: JobRequest,
         *,
-        user_id: str,
-        key_id: str,
+        principal: Principal,
         idempotency_key: str | None,
         fingerprint: str,
     ) -> Accepted:
         """Accept a job, or give the one that this key made meanwhile; it is durable on return."""
-        model, checked = self.check(request)
+        model, checked = self._check(request, principal=principal)
         if checked.errors:
             raise InvalidInputError(checked.errors)
-        accepted = await self._batch.accept(
-            NewJob(
-                id=new_id("job"),
-                user_id=user_id,
-                key_id=key_id,
-                model=model.model_id,
-                schema_hash=model.schema_hash,
-                input=checked.input,
-                metadata=request.metadata,
-                output_seconds=checked.output_seconds,
-                created_at=self._clock.now(),
-                idempotency_key=idempotency_key,
-                fingerprint=fingerprint,
-            )
+        price_usd = await self._price(model, checked)
+        at = self._clock.now()
+        start_within = request.start_within
+        new = NewJob(
+            id=new_id("job"),
+            user_id=principal.user_id,
+            key_id=principal.key_id,
+            model=model.model_id,
+            schema_hash=model.schema_hash,
+            input=checked.input,
+            metadata=request.metadata,
+            output_seconds=checked.output_seconds,
+            price_usd=price_usd,
+            policy=principal.policy,
+            priority=request.priority,
+            start_deadline_at=None if start_within is None else at + start_within,
+            created_at=at,
+            idempotency_key=idempotency_key,
+            fingerprint=fingerprint,
         )
+        ledger.check_known(claim_of(new))
+        accepted = await self._batch.accept(new)
         self._dispatcher.ring()
         return accepted
 
@@ -146,6 +200,14 @@ class JobService:
                 return outcome, job
             await self._clock.sleep(_CANCEL_LOOK)
 
+    async def _price(self, model: Model, checked: Checked) -> Decimal | None:
+        return price_of(
+            await self._prices.current(),
+            model=model.model_id,
+            input=checked.input,
+            output_seconds=checked.output_seconds,
+        )
+
     async def _found(
         self, job_id: str, find: Callable[[AsyncConnection], Awaitable[Job | None]]
     ) -> Job:
@@ -154,6 +216,16 @@ class JobService:
         if job is None:
             raise JobNotFoundError(job_id)
         return job
+
+    async def erase(self, job_id: str, *, user_id: str) -> None:
+        """Delete a job that has ended; its ledger entries, which have no inputs, stay."""
+        job = await self.get(job_id, user_id=user_id)
+
+        async def work(tx: AsyncConnection) -> bool:
+            return await JobRepository(tx).erase(job_id, user_id=user_id)
+
+        if not await self._database.transact(work):
+            raise JobNotFinalError(job.state.status)
 
     async def _intend_cancel(self, job_id: str, *, user_id: str) -> None:
         at = self._clock.now()
@@ -166,6 +238,7 @@ class JobService:
                 return
             event = JobEvent(job_id=job_id, seq=seq, type=JobState.CANCELLED.value, at=at)
             await log.append(tx, [event])
+            await ledger.end_all(tx, {job_id: EntryKind.RELEASE}, at=at)
 
         await self._database.transact(work)
 

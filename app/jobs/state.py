@@ -28,14 +28,15 @@ class JobState(StrEnum):
 _S = JobState
 
 MOVES: Mapping[JobState, frozenset[JobState]] = {
-    _S.PENDING: frozenset({_S.SUBMITTING, _S.CANCELLED}),
+    _S.PENDING: frozenset({_S.SUBMITTING, _S.CANCELLED, _S.FAILED}),  # failed: by an operator
     _S.SUBMITTING: frozenset({_S.PENDING, _S.IN_QUEUE, _S.FAILED, _S.SUBMIT_UNKNOWN}),
     _S.IN_QUEUE: frozenset({_S.IN_PROGRESS, _S.COMPLETED, _S.FAILED, _S.CANCELLED}),
     _S.IN_PROGRESS: frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED}),
     _S.COMPLETED: frozenset(),
     _S.FAILED: frozenset(),
     _S.CANCELLED: frozenset(),
-    _S.SUBMIT_UNKNOWN: frozenset({_S.IN_QUEUE}),
+    # By an operator, or a request id that came late; and by itself only after its hours.
+    _S.SUBMIT_UNKNOWN: frozenset({_S.IN_QUEUE, _S.PENDING, _S.FAILED}),
 }
 
 TERMINAL = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})

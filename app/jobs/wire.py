@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from app.core.signatures import Signer
 from app.jobs.models import Job, Output
 from app.jobs.state import Status
+from app.quotas.numbers import shown_usd
 
 _SIGNED_FOR = timedelta(hours=24)
 _OUTPUT_KEYS = ("video", "videos", "image", "images", "audio", "audios")
@@ -72,7 +73,7 @@ class JobRead(BaseModel):
                 "submitted_at": "2026-11-22T10:00:00.150Z",
                 "started_at": "2026-11-22T10:00:04.000Z",
                 "finished_at": None,
-                "cost": {"amount_usd": None, "output_seconds": 5, "state": "none"},
+                "cost": {"amount_usd": "0.50", "output_seconds": 5, "state": "held"},
                 "metadata": {"order": "4711"},
                 "urls": {
                     "self": "https://gateway.example/v1/jobs/job_01m823xe2bewaaqepnk4s10yx9",
@@ -131,7 +132,11 @@ class JobWire:
             submitted_at=job.submitted_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
-            cost=JobCostRead(amount_usd=None, output_seconds=job.output_seconds, state="none"),
+            cost=JobCostRead(
+                amount_usd=None if job.price_usd is None else shown_usd(job.price_usd),
+                output_seconds=job.output_seconds,
+                state=job.cost_state,
+            ),
             metadata=job.metadata,
             urls=JobUrlsRead(
                 self=f"{self._jobs_url}/{job.id}",

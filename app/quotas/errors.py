@@ -7,6 +7,7 @@ from typing import Any
 
 from app.core.errors import FieldError, InvalidRequestError, ProblemError
 from app.quotas.account import Excess
+from app.quotas.numbers import shown_usd
 from app.quotas.policy import WINDOWED, LimitName, Measure
 
 
@@ -69,7 +70,7 @@ class DurationUnknownError(InvalidRequestError):
 def shown_amount(name: LimitName, amount: Decimal) -> str | int | float:
     """Write money as a decimal string and all else as a number."""
     if name in WINDOWED and WINDOWED[name][0] is Measure.MICRO_USD:
-        return format(amount, "f")
+        return shown_usd(amount)
     return int(amount) if amount == amount.to_integral_value() else float(amount)
 
 

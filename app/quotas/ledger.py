@@ -175,7 +175,8 @@ def _hold(claim: Claim, *, at: datetime) -> Entry:
 async def _count_pending(repository: QuotaRepository, claims: Sequence[Claim]) -> dict[str, int]:
     """Count waiting jobs where a limit asks for it."""
     limited = LimitName.PENDING_JOBS
-    counted = await repository.count_pending(
+    counted = await repository.count_jobs(
+        limited,
         user_ids=[claim.user_id for claim in claims if limited in claim.policy.user],
         key_ids=[claim.key_id for claim in claims if limited in claim.policy.key],
     )

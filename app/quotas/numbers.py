@@ -25,3 +25,9 @@ def decimal_of(value: Any) -> Decimal | None:
 
 def has_at_most(number: Decimal, *, decimals: int) -> bool:
     return number == round(number, decimals)
+
+
+def shown_usd(amount: Decimal) -> str:
+    """Write money as a decimal string, with cents at least."""
+    whole, _, fraction = format(amount.normalize(), "f").partition(".")
+    return f"{whole}.{fraction:0<2}"

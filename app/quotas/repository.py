@@ -13,7 +13,6 @@ from sqlalchemy import (
     column,
     func,
     insert,
-    literal_column,
     select,
     update,
     values,
@@ -26,7 +25,7 @@ from app.db.models.job import JobRow
 from app.db.models.quota import AccountRow, LedgerRow
 from app.db.statements import typed_rows
 from app.quotas.account import Account, Amounts, Window
-from app.quotas.policy import Measure, Period, Tally
+from app.quotas.policy import LimitName, Measure, Period, Tally
 
 
 class EntryKind(StrEnum):
@@ -127,10 +126,11 @@ class QuotaRepository:
         )
         return [_entry(row) for row in found]
 
-    async def count_pending(
-        self, *, user_ids: Iterable[str], key_ids: Iterable[str]
+    async def count_jobs(
+        self, limit: LimitName, *, user_ids: Iterable[str], key_ids: Iterable[str]
     ) -> Mapping[str, int]:
-        """Count the waiting jobs of users and keys from the jobs' rows; gives it by account id."""
+        """Count from the jobs' rows what a limit on jobs at one time is about, by account."""
+        states = _COUNTED_STATES[limit]
         counted: dict[str, int] = {}
         for kind, owner, ids in (
             ("user", JobRow.user_id, sorted(set(user_ids))),
@@ -140,11 +140,18 @@ class QuotaRepository:
                 continue
             found = await self._tx.execute(
                 select(owner, func.count())
-                .where(owner.in_(ids), JobRow.state == literal_column("'pending'"))
+                .where(owner.in_(ids), JobRow.state.in_(states))
                 .group_by(owner)
             )
             counted |= {f"{kind}:{id_}": count for id_, count in found}
         return counted
+
+
+# The words of jobs/state.py, which lies above this room.
+_COUNTED_STATES: Mapping[LimitName, Sequence[str]] = {
+    LimitName.PENDING_JOBS: ("pending",),
+    LimitName.CONCURRENT_JOBS: ("submitting", "in_queue", "in_progress", "submit_unknown"),
+}
 
 
 def _account(row: Any) -> Account:

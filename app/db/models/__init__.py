@@ -3,7 +3,7 @@
 from app.db.models.api_key import ApiKeyRow
 from app.db.models.audit import AuditRow
 from app.db.models.base import Base
-from app.db.models.budget import BudgetRow
+from app.db.models.budget import BudgetRow, SwitchRow
 from app.db.models.job import IdempotencyKeyRow, JobEventRow, JobRow
 from app.db.models.plan import PlanRow
 from app.db.models.quota import AccountRow, LedgerRow, PriceRow
@@ -21,5 +21,6 @@ __all__ = [
     "LedgerRow",
     "PlanRow",
     "PriceRow",
+    "SwitchRow",
     "UserRow",
 ]

@@ -1,8 +1,17 @@
-"""Rates and turns that all replicas share."""
+"""Rates, turns and switches that all replicas share."""
 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.models.base import Base
+
+
+class SwitchRow(Base):
+    """What operators switch for all replicas; a switch without a row is off."""
+
+    __tablename__ = "switches"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    is_on: Mapped[bool]
 
 
 class BudgetRow(Base):

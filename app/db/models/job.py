@@ -41,7 +41,9 @@ class JobRow(Base):
             name="due_iff_work_left",
         ),
         Index(None, "user_id", "id"),
+        CheckConstraint("cost_state IN ('held', 'settled', 'released')", name="cost_state_known"),
         Index(None, "state", "due_at"),
+        Index(None, "state", "user_id", "priority", "id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -52,6 +54,11 @@ class JobRow(Base):
     input: Mapped[dict[str, Any]]
     meta: Mapped[dict[str, str]] = mapped_column("metadata")
     output_milliseconds: Mapped[int | None]
+    priority: Mapped[int]
+    start_deadline_at: Mapped[datetime | None]
+    price_micro_usd: Mapped[int | None]
+    reported_cost_usd: Mapped[str | None]
+    cost_state: Mapped[str]
 
     state: Mapped[str]
     event_seq: Mapped[int]

@@ -7,7 +7,7 @@ remove in the next. Nothing is imported from the app, whose models will have mov
 import sqlalchemy as sa
 from alembic import op
 
-revision = "590bfc9d307d"
+revision = "d665e5aaf07a"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -119,6 +119,12 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_prices_model"), ["model"], unique=False)
 
     op.create_table(
+        "switches",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("is_on", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_switches")),
+    )
+    op.create_table(
         "users",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=True),
@@ -170,6 +176,11 @@ def upgrade() -> None:
         sa.Column("input", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("metadata", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("output_milliseconds", sa.BigInteger(), nullable=True),
+        sa.Column("priority", sa.BigInteger(), nullable=False),
+        sa.Column("start_deadline_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("price_micro_usd", sa.BigInteger(), nullable=True),
+        sa.Column("reported_cost_usd", sa.Text(), nullable=True),
+        sa.Column("cost_state", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("event_seq", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.BigInteger(), nullable=False),
@@ -202,6 +213,9 @@ def upgrade() -> None:
             name=op.f("ck_jobs_due_iff_work_left"),
         ),
         sa.CheckConstraint(
+            "cost_state IN ('held', 'settled', 'released')", name=op.f("ck_jobs_cost_state_known")
+        ),
+        sa.CheckConstraint(
             "state IN ('pending', 'submitting', 'in_queue', 'in_progress', 'completed', 'failed', 'cancelled', 'submit_unknown')",
             name=op.f("ck_jobs_state_known"),
         ),
@@ -215,6 +229,11 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_jobs_state_due_at"), ["state", "due_at"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_jobs_state_user_id_priority_id"),
+            ["state", "user_id", "priority", "id"],
+            unique=False,
+        )
         batch_op.create_index(
             batch_op.f("ix_jobs_upstream_request_id"), ["upstream_request_id"], unique=False
         )
@@ -270,6 +289,7 @@ def downgrade() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_jobs_user_id_id"))
         batch_op.drop_index(batch_op.f("ix_jobs_upstream_request_id"))
+        batch_op.drop_index(batch_op.f("ix_jobs_state_user_id_priority_id"))
         batch_op.drop_index(batch_op.f("ix_jobs_state_due_at"))
 
     op.drop_table("jobs")
@@ -282,6 +302,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_users_plan_name"))
 
     op.drop_table("users")
+    op.drop_table("switches")
     with op.batch_alter_table("prices", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_prices_model"))
 

@@ -1,0 +1,164 @@
+"""The statements that look along the line of waiting jobs, user by user and not job by job."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, or_, select, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import aliased
+
+from app.db.models import ApiKeyRow, JobRow, PlanRow, UserRow
+from app.jobs.line import Load, Waiting
+from app.jobs.state import IN_FLIGHT, JobState
+from app.quotas.policy import LimitName, Limits, stored_limits, tightest
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The first job of a user that could start, and the user's limits."""
+
+    job_id: str
+    limits: Limits
+
+
+class LineRepository:
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def count_in_flight(
+        self, *, unknown_since: datetime
+    ) -> tuple[Counter[str], Counter[str]]:
+        """Count by user and by key the jobs that upstream has, or may have, from their rows."""
+        users: Counter[str] = Counter()
+        keys: Counter[str] = Counter()
+        found = await self._tx.execute(
+            select(JobRow.user_id, JobRow.key_id, func.count())
+            .where(
+                or_(
+                    JobRow.state.in_(IN_FLIGHT - {JobState.SUBMIT_UNKNOWN}),
+                    and_(
+                        JobRow.state == JobState.SUBMIT_UNKNOWN,
+                        JobRow.lease_expires_at > unknown_since,
+                    ),
+                )
+            )
+            .group_by(JobRow.user_id, JobRow.key_id)
+        )
+        for user_id, key_id, count in found:
+            users[user_id] += count
+            keys[key_id] += count
+        return users, keys
+
+    async def first_in_line(
+        self, *, users: Mapping[str, int], keys: Mapping[str, int], at: datetime, most: int
+    ) -> tuple[Sequence[Waiting], Load]:
+        """Give the next jobs of the `most` users whose turn is nearest, and what limits them.
+
+        `users` and `keys` count what is in flight. Who may have no more is passed over here, lest
+        the line ends with those who cannot move.
+        """
+        heads = await self._heads(at=at)
+        user_limits = _concurrency({user: head.limits for user, head in heads.items()})
+        key_limits = await self._key_limits(keys)
+        full_keys = [key for key, limit in key_limits.items() if keys[key] >= limit]
+        open_to = [
+            user for user in heads if users.get(user, 0) < user_limits.get(user, sys.maxsize)
+        ]
+        open_to.sort(key=lambda user: (users.get(user, 0), heads[user].job_id))
+        waiting = await self._lines(open_to[:most], without=full_keys, at=at, most=most)
+        new_keys = {job.key_id for job in waiting} - set(keys)
+        return waiting, Load(
+            by_user=users,
+            by_key=keys,
+            user_limits=user_limits,
+            key_limits=key_limits | await self._key_limits(new_keys),
+        )
+
+    async def _lines(
+        self, users: Sequence[str], *, without: Sequence[str], at: datetime, most: int
+    ) -> Sequence[Waiting]:
+        if not users:
+            return []
+        lines = [
+            select(JobRow.id, JobRow.user_id, JobRow.key_id, JobRow.priority)
+            .where(JobRow.user_id == user, startable(JobRow, at), JobRow.key_id.not_in(without))
+            .order_by(JobRow.priority, JobRow.id)
+            .limit(most)
+            .subquery()
+            for user in users
+        ]
+        found = await self._tx.execute(union_all(*(select(line) for line in lines)))
+        return [
+            Waiting(job_id=job_id, user_id=user_id, key_id=key_id, priority=priority)
+            for job_id, user_id, key_id, priority in found
+        ]
+
+    async def _heads(self, *, at: datetime) -> Mapping[str, _Head]:
+        """Give the first waiting job of each user, stepping from user to user along the index."""
+        first, following, head = aliased(JobRow), aliased(JobRow), aliased(JobRow)
+        pending = JobState.PENDING.value
+        users = (
+            select(func.min(first.user_id).label("id"))
+            .where(first.state == pending)
+            .cte("waiting_users", recursive=True)
+        )
+        users = users.union_all(
+            select(
+                select(func.min(following.user_id))
+                .where(following.state == pending, following.user_id > users.c.id)
+                .scalar_subquery()
+            ).where(users.c.id.is_not(None))
+        )
+        first_job = (
+            select(head.id)
+            .where(head.user_id == users.c.id, startable(head, at))
+            .order_by(head.priority, head.id)
+            .limit(1)
+            .scalar_subquery()
+        )
+        found = await self._tx.execute(
+            select(users.c.id, first_job, UserRow.limits, PlanRow.limits)
+            .join(UserRow, UserRow.id == users.c.id)
+            .outerjoin(
+                PlanRow,
+                or_(
+                    PlanRow.name == UserRow.plan_name,
+                    and_(UserRow.plan_name.is_(None), PlanRow.is_default),
+                ),
+            )
+            .where(users.c.id.is_not(None))
+        )
+        return {
+            user: _Head(job_id, stored_limits(plan) | stored_limits(own))
+            for user, job_id, own, plan in found
+            if job_id is not None
+        }
+
+    async def _key_limits(self, key_ids: Iterable[str]) -> dict[str, int]:
+        wanted = sorted(key_ids)
+        if not wanted:
+            return {}
+        found = await self._tx.execute(
+            select(ApiKeyRow.id, ApiKeyRow.limits).where(ApiKeyRow.id.in_(wanted))
+        )
+        return _concurrency({key: stored_limits(limits) for key, limits in found})
+
+
+def startable(job: Any, at: datetime) -> ColumnElement[bool]:
+    return and_(
+        job.state == JobState.PENDING.value,
+        job.due_at <= at,
+        job.cancel_requested_at.is_(None),
+    )
+
+
+def _concurrency(limits: Mapping[str, Limits]) -> dict[str, int]:
+    return {
+        owner: int(most)
+        for owner, own in limits.items()
+        if (most := tightest(LimitName.CONCURRENT_JOBS, own)) is not None
+    }

@@ -1,0 +1,219 @@
+"""What operators may do with jobs: look at everything, and end what is stuck by hand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import log as audit
+from app.core.clock import Clock
+from app.core.doorbell import Doorbell
+from app.core.ids import is_id
+from app.db.engine import Database
+from app.events import log
+from app.events.log import JobEvent
+from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
+from app.jobs.invariants import Violation, violations
+from app.jobs.models import Job, JobFilter
+from app.jobs.operator_repository import Manual, OperatorRepository, Underside
+from app.jobs.queue import DISPATCH_PAUSED
+from app.jobs.repository import JobRepository
+from app.jobs.state import FOLLOWED, JobState
+from app.quotas import ledger
+from app.quotas.repository import Entry, EntryKind, QuotaRepository
+
+HoldOutcome = Literal["held", "settled", "released"]
+
+_STUCK = frozenset({JobState.SUBMIT_UNKNOWN, *FOLLOWED})
+_UNKNOWN = frozenset({JobState.SUBMIT_UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDetail:
+    job: Job
+    underside: Underside
+    ledger: Sequence[Entry]
+    events: Sequence[JobEvent]
+
+
+class OperatorJobs:
+    """Every act is one transaction with its audit entry, and says what became of the hold."""
+
+    def __init__(
+        self, *, database: Database, clock: Clock, dispatcher: Doorbell, poller: Doorbell
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._dispatcher = dispatcher
+        self._poller = poller
+
+    async def page(
+        self, *, user_id: str | None, matching: JobFilter, before: str | None, limit: int
+    ) -> Sequence[tuple[Job, Underside]]:
+        async def work(connection: AsyncConnection) -> Sequence[tuple[Job, Underside]]:
+            jobs = await JobRepository(connection).page(
+                user_id=user_id, matching=matching, before=before, limit=limit
+            )
+            undersides = await OperatorRepository(connection).find([job.id for job in jobs])
+            return [(job, undersides[job.id]) for job in jobs]
+
+        return await self._database.read(work)
+
+    async def get(self, job_id: str) -> JobDetail:
+        async def work(connection: AsyncConnection) -> JobDetail | None:
+            jobs = await JobRepository(connection).find_many([job_id])
+            if job_id not in jobs:
+                return None
+            return JobDetail(
+                job=jobs[job_id],
+                underside=(await OperatorRepository(connection).find([job_id]))[job_id],
+                ledger=await QuotaRepository(connection).find_entries(job_id),
+                events=await log.read(connection, job_id),
+            )
+
+        detail = await self._database.read(work) if is_id(job_id, prefix="job") else None
+        if detail is None:
+            raise JobNotFoundError(job_id)
+        return detail
+
+    async def poll(self, job_id: str, *, actor: str) -> HoldOutcome:
+        """Let a worker look at the job at once."""
+        at = self._clock.now()
+        change = Manual(sources=FOLLOWED, state=None, due_at=at)
+        outcome = await self._act("job.poll", job_id, change, actor=actor, at=at)
+        self._poller.ring()
+        return outcome
+
+    async def adopt(self, job_id: str, *, request_id: str, actor: str) -> HoldOutcome:
+        """Follow a request that was found to be this job's; raises RequestTakenError."""
+        at = self._clock.now()
+        change = Manual(
+            sources=_UNKNOWN, state=JobState.IN_QUEUE, due_at=at, upstream_request_id=request_id
+        )
+        outcome = await self._act("job.adopt", job_id, change, actor=actor, at=at)
+        self._poller.ring()
+        return outcome
+
+    async def settle(self, job_id: str, *, actor: str) -> HoldOutcome:
+        """End a stuck job as failed and charge its hold."""
+        return await self._end("job.settle", job_id, EntryKind.SETTLE, actor=actor)
+
+    async def release(self, job_id: str, *, actor: str) -> HoldOutcome:
+        """End a stuck job as failed and free its hold."""
+        return await self._end("job.release", job_id, EntryKind.RELEASE, actor=actor)
+
+    async def fail(self, job_id: str, *, actor: str) -> HoldOutcome:
+        """End a job that is not final, waiting ones included, as failed and free its hold."""
+        return await self._end(
+            "job.fail", job_id, EntryKind.RELEASE, actor=actor, sources=_STUCK | {JobState.PENDING}
+        )
+
+    async def resubmit(self, job_id: str, *, actor: str) -> HoldOutcome:
+        """Send a job again whose first submit is known to have reached nobody."""
+        at = self._clock.now()
+        change = Manual(sources=_UNKNOWN, state=JobState.PENDING, due_at=at)
+        outcome = await self._act("job.resubmit", job_id, change, actor=actor, at=at)
+        self._dispatcher.ring()
+        return outcome
+
+    async def is_paused(self) -> bool:
+        async def work(connection: AsyncConnection) -> bool:
+            return await OperatorRepository(connection).is_on(DISPATCH_PAUSED)
+
+        return await self._database.read(work)
+
+    async def violations(self) -> Sequence[Violation]:
+        """Give the promises that are broken now; an empty list is what everybody hopes for."""
+        return await self._database.read(violations)
+
+    async def pause(self, *, paused: bool, actor: str) -> None:
+        """Stop or go on sending; jobs are accepted and followed all the same."""
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> None:
+            operators = OperatorRepository(tx)
+            before = await operators.is_on(DISPATCH_PAUSED)
+            await operators.switch(DISPATCH_PAUSED, is_on=paused)
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="dispatch.pause" if paused else "dispatch.resume",
+                target="dispatch",
+                before={"paused": before},
+                after={"paused": paused},
+            )
+
+        await self._database.transact(work)
+        self._dispatcher.ring()
+
+    async def _end(
+        self,
+        action: str,
+        job_id: str,
+        kind: Literal[EntryKind.SETTLE, EntryKind.RELEASE],
+        *,
+        actor: str,
+        sources: frozenset[JobState] = _STUCK,
+    ) -> HoldOutcome:
+        at = self._clock.now()
+        message = "An operator ended this job."
+        change = Manual(
+            sources=sources,
+            state=JobState.FAILED,
+            finished_at=at,
+            error={"code": "ended_by_operator", "message": message},
+            ends_as=kind,
+        )
+        return await self._act(action, job_id, change, actor=actor, at=at)
+
+    async def _act(
+        self, action: str, job_id: str, change: Manual, *, actor: str, at: datetime
+    ) -> HoldOutcome:
+        async def work(tx: AsyncConnection) -> HoldOutcome:
+            operators = OperatorRepository(tx)
+            before = (await operators.find([job_id])).get(job_id)
+            if before is None:
+                raise JobNotFoundError(job_id)
+            request_id = change.upstream_request_id
+            if request_id is not None and (holder := await operators.holder_of(request_id)):
+                raise RequestTakenError(request_id, holder)
+            moved = await operators.move(job_id, change)
+            if moved is None:
+                raise WrongStateError(action, before.state, sorted(change.sources))
+            if change.state is not None:
+                event = JobEvent(
+                    job_id=job_id,
+                    seq=moved,
+                    type=change.state.value,
+                    at=at,
+                    data={"by": "operator", "action": action},
+                )
+                await log.append(tx, [event])
+            if change.ends_as is not None:
+                await ledger.end_all(tx, {job_id: change.ends_as}, at=at)
+            after = (await operators.find([job_id]))[job_id]
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action=action,
+                target=job_id,
+                before=_recorded(before),
+                after=_recorded(after),
+            )
+            return after.cost_state
+
+        if not is_id(job_id, prefix="job"):
+            raise JobNotFoundError(job_id)
+        return await self._database.transact(work)
+
+
+def _recorded(underside: Underside) -> dict[str, Any]:
+    return {
+        "state": underside.state.value,
+        "upstream_request_id": underside.upstream_request_id,
+        "hold": underside.cost_state,
+    }

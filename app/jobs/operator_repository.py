@@ -1,0 +1,122 @@
+"""The statements on jobs that operators cause."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models import JobRow, SwitchRow
+from app.jobs.models import CostState
+from app.jobs.state import JobState
+from app.quotas.repository import EntryKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Underside:
+    """What a job's owner does not see of it."""
+
+    state: JobState
+    cost_state: CostState
+    attempts: int
+    upstream_request_id: str | None
+    due_at: datetime | None
+    lease_expires_at: datetime | None
+    reported_cost_usd: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manual:
+    """A change by hand from one of `sources`; without a `state` it only makes the job due."""
+
+    sources: frozenset[JobState]
+    state: JobState | None
+    due_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: dict[str, Any] | None = None
+    upstream_request_id: str | None = None
+    ends_as: Literal[EntryKind.SETTLE, EntryKind.RELEASE] | None = None
+
+
+class OperatorRepository:
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def find(self, job_ids: Sequence[str]) -> Mapping[str, Underside]:
+        found = await self._tx.execute(
+            select(
+                JobRow.id,
+                JobRow.state,
+                JobRow.cost_state,
+                JobRow.attempts,
+                JobRow.upstream_request_id,
+                JobRow.due_at,
+                JobRow.lease_expires_at,
+                JobRow.reported_cost_usd,
+            ).where(JobRow.id.in_(job_ids))
+        )
+        return {
+            row.id: Underside(
+                state=JobState(row.state),
+                cost_state=row.cost_state,
+                attempts=row.attempts,
+                upstream_request_id=row.upstream_request_id,
+                due_at=row.due_at,
+                lease_expires_at=row.lease_expires_at,
+                reported_cost_usd=row.reported_cost_usd,
+            )
+            for row in found
+        }
+
+    async def holder_of(self, request_id: str) -> str | None:
+        """Tell which job has this request of upstream already."""
+        found = await self._tx.execute(
+            select(JobRow.id).where(JobRow.upstream_request_id == request_id).limit(1)
+        )
+        return found.scalar_one_or_none()
+
+    async def move(self, job_id: str, change: Manual) -> int | None:
+        """Change the job if it is in one of the sources, and give its event number.
+
+        The lease is taken away: a worker that still holds the job can write nothing any more.
+        """
+        new: dict[str, Any] = {"due_at": change.due_at}
+        if change.state is not None:
+            new |= {
+                "state": change.state,
+                "event_seq": JobRow.event_seq + 1,
+                "lease_token": None,
+                "lease_expires_at": change.due_at if change.state is JobState.IN_QUEUE else None,
+                "finished_at": change.finished_at,
+                "error": change.error,
+            }
+        if change.upstream_request_id is not None:
+            new |= {
+                "upstream_request_id": change.upstream_request_id,
+                "submitted_at": change.due_at,
+            }
+        if change.ends_as is not None:
+            new["cost_state"] = "settled" if change.ends_as is EntryKind.SETTLE else "released"
+        moved = await self._tx.execute(
+            update(JobRow)
+            .where(JobRow.id == job_id, JobRow.state.in_(change.sources))
+            .values(new)
+            .returning(JobRow.event_seq)
+        )
+        return moved.scalar_one_or_none()
+
+    async def is_on(self, switch: str) -> bool:
+        found = await self._tx.execute(select(SwitchRow.is_on).where(SwitchRow.name == switch))
+        return bool(found.scalar_one_or_none())
+
+    async def switch(self, name: str, *, is_on: bool) -> None:
+        dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
+        row = dialect.insert(SwitchRow).values(name=name, is_on=is_on)
+        await self._tx.execute(
+            row.on_conflict_do_update(
+                index_elements=[SwitchRow.name], set_={"is_on": row.excluded.is_on}
+            )
+        )

@@ -1,0 +1,136 @@
+"""How a caller's limits stand, and the rate of calls that cost nothing else."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.clock import Clock
+from app.db.engine import Database
+from app.quotas.account import Standing, excesses, stand
+from app.quotas.errors import QuotaExceededError
+from app.quotas.ledger import key_account, user_account
+from app.quotas.policy import LimitName, Limits, Policy
+from app.quotas.repository import QuotaRepository
+from app.quotas.usage import Grouping, Usage, usage
+
+_RECENT_S = 1.0
+_MOST_RECENT = 10_000
+
+_COUNTED = (LimitName.CONCURRENT_JOBS, LimitName.PENDING_JOBS)
+
+
+class QuotaService:
+    def __init__(self, *, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._recent: dict[tuple[str, str], tuple[float, Sequence[tuple[str, Standing]]]] = {}
+
+    async def standings(
+        self, policy: Policy, *, user_id: str, key_id: str
+    ) -> Sequence[tuple[str, Standing]]:
+        """Tell how each limit of the user, then of the key, stands; reads, and locks nothing."""
+        at = self._clock.now()
+        subjects = _subjects(policy, user_id=user_id, key_id=key_id)
+
+        async def work(connection: AsyncConnection) -> Sequence[tuple[str, Standing]]:
+            quotas = QuotaRepository(connection)
+            accounts = await quotas.find_accounts(account for _, account, _ in subjects)
+            counts = {
+                name: await quotas.count_jobs(name, user_ids=[user_id], key_ids=[key_id])
+                for name in _COUNTED
+                if name in policy.user or name in policy.key
+            }
+            return [
+                (
+                    subject,
+                    stand(
+                        accounts[account].at(at, zone=policy.zone),
+                        name,
+                        limit,
+                        pending=counts.get(name, {}).get(account, 0),
+                        zone=policy.zone,
+                        at=at,
+                    ),
+                )
+                for subject, account, limits in subjects
+                for name, limit in limits.items()
+            ]
+
+        if not (policy.user or policy.key):
+            return []
+        return await self._database.read(work)
+
+    async def recent_standings(
+        self, policy: Policy, *, user_id: str, key_id: str, fresh: bool
+    ) -> Sequence[tuple[str, Standing]]:
+        """Tell the same, at most a second old unless `fresh`: it goes with every answer."""
+        now, caller = self._clock.monotonic(), (user_id, key_id)
+        kept = self._recent.get(caller)
+        if kept is not None and not fresh and now - kept[0] < _RECENT_S:
+            return kept[1]
+        standings = await self.standings(policy, user_id=user_id, key_id=key_id)
+        if len(self._recent) >= _MOST_RECENT:
+            self._recent.clear()
+        self._recent[caller] = (now, standings)
+        return standings
+
+    async def usage(
+        self,
+        *,
+        since: datetime,
+        until: datetime,
+        zone: ZoneInfo,
+        group_by: Sequence[Grouping],
+        user_id: str | None,
+    ) -> Sequence[Usage]:
+        """Add up the ledger over a span, for one user or, with None, for all."""
+
+        async def work(connection: AsyncConnection) -> Sequence[Usage]:
+            return await usage(
+                connection,
+                since=since,
+                until=until,
+                zone=zone,
+                group_by=group_by,
+                user_id=user_id,
+            )
+
+        return await self._database.read(work)
+
+    async def count_submit(self, policy: Policy, *, user_id: str, key_id: str) -> None:
+        """Take one of the submits per minute, or raise QuotaExceededError and take none."""
+        at = self._clock.now()
+        rated = [
+            (subject, account, {LimitName.SUBMITS_PER_MINUTE: rate})
+            for subject, account, limits in _subjects(policy, user_id=user_id, key_id=key_id)
+            if (rate := limits.get(LimitName.SUBMITS_PER_MINUTE)) is not None
+        ]
+
+        async def work(tx: AsyncConnection) -> None:
+            quotas = QuotaRepository(tx)
+            accounts = await quotas.lock_accounts(account for _, account, _ in rated)
+            for subject, account, limits in rated:
+                for excess in excesses(
+                    accounts[account], limits, {}, pending=0, zone=policy.zone, at=at
+                ):
+                    if excess.standing.mode == "enforce":
+                        raise QuotaExceededError(excess, subject=subject, at=at)
+            await quotas.save_accounts(
+                [
+                    accounts[account].submitted(per_minute=int(rate.limit), at=at)
+                    for _, account, limits in rated
+                    for rate in limits.values()
+                ]
+            )
+
+        if rated:
+            await self._database.transact(work)
+
+
+def _subjects(policy: Policy, *, user_id: str, key_id: str) -> Sequence[tuple[str, str, Limits]]:
+    return (
+        ("user", user_account(user_id), policy.user),
+        ("key", key_account(key_id), policy.key),
+    )

@@ -5,11 +5,12 @@ import os
 import random
 import secrets
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from pydantic import SecretBytes, SecretStr
 
@@ -25,12 +26,15 @@ from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.signatures import Signer
 from app.db.engine import open_database
+from app.jobs.operator import OperatorJobs
 from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.schedule import Jitter
 from app.jobs.service import JobService
 from app.jobs.wire import JobWire
 from app.net.clients import trusted
 from app.quotas.prices import PricesService
+from app.quotas.repository import EntryKind
+from app.quotas.service import QuotaService
 from app.sandbox import SandboxConfig, running_sandbox
 from app.settings import Settings
 from app.upstream.client import UpstreamClient
@@ -65,6 +69,12 @@ class Parts:
     services: Services
     queue: JobQueue
     workers: Workers
+
+
+_UNKNOWN_ENDS: Mapping[str, Literal[EntryKind.SETTLE, EntryKind.RELEASE]] = {
+    "settle": EntryKind.SETTLE,
+    "release": EntryKind.RELEASE,
+}
 
 
 @asynccontextmanager
@@ -114,12 +124,20 @@ async def open_parts(
                 max_in_flight=settings.max_in_flight,
                 polls_per_second=settings.polls_per_second,
                 job_timeout=timedelta(seconds=settings.job_timeout_seconds),
+                unknown_life=timedelta(hours=settings.submit_unknown_hours),
+                unknown_ends=_UNKNOWN_ENDS[settings.submit_unknown_policy],
             ),
             clock=clock,
             jitter=jitter,
         )
         submitted, polled = Doorbell(clock=clock), Doorbell(clock=clock)
         catalogue = Catalogue.bundled()
+        quotas = QuotaService(database=database, clock=clock)
+        prices = PricesService(
+            database=database,
+            clock=clock,
+            models=catalogue.input_fields,
+        )
         yield Parts(
             services=Services(
                 audit=AuditTrail(database=database),
@@ -132,6 +150,8 @@ async def open_parts(
                     clock=clock,
                     dispatcher=submitted,
                     poller=polled,
+                    prices=prices,
+                    quotas=quotas,
                     allow_private_networks=settings.allow_private_networks,
                 ),
                 keys=KeyDirectory(
@@ -141,11 +161,15 @@ async def open_parts(
                 outputs=OutputClient(
                     client=files, hosts=settings.output_hosts, upstream=upstream_url
                 ),
+                operator_jobs=OperatorJobs(
+                    database=database, clock=clock, dispatcher=submitted, poller=polled
+                ),
+                quotas=quotas,
                 ping_database=database.ping,
                 plans=PlanDirectory(
                     database=database, clock=clock, known_models=catalogue.input_fields
                 ),
-                prices=PricesService(database=database, clock=clock, models=catalogue.input_fields),
+                prices=prices,
                 users=UserDirectory(database=database, clock=clock),
                 wire=JobWire(
                     public_url=public_url,

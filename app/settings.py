@@ -1,7 +1,7 @@
 """The settings, read from the environment once at start; names are those of the README's table."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     polls_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
     lease_seconds: Annotated[float, Field(ge=3, le=3600)] = 30
     job_timeout_seconds: Annotated[float, Field(ge=1, le=2_592_000)] = 3600
+    submit_unknown_hours: Annotated[float, Field(gt=0, le=8760)] = 24
+    submit_unknown_policy: Literal["settle", "release"] = "settle"
     submit_retry_statuses: Annotated[
         tuple[Annotated[int, Field(ge=400, le=599)], ...], *CommaSeparated
     ] = (429,)

@@ -20,9 +20,11 @@ from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
 from app.catalogue.service import Catalogue
 from app.core.clock import Clock
+from app.jobs.operator import OperatorJobs
 from app.jobs.service import JobService
 from app.jobs.wire import JobWire
 from app.quotas.prices import PricesService
+from app.quotas.service import QuotaService
 from app.upstream.outputs import OutputClient
 
 _VISIBLE_ASCII = re.compile(r"[!-~]{1,255}")
@@ -44,6 +46,8 @@ class Services:
     keys: KeyDirectory
     operators: OperatorGate
     outputs: OutputClient
+    operator_jobs: OperatorJobs
+    quotas: QuotaService
     ping_database: Callable[[], Awaitable[None]]
     plans: PlanDirectory
     prices: PricesService
@@ -68,12 +72,18 @@ def caller(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
     """Make the dependency that authenticates, and refuses a key that lacks one of `scopes`."""
 
     async def authenticate(
-        request: Request, gateway: Gateway, _: Annotated[object, Security(_bearer)]
+        request: Request,
+        gateway: Gateway,
+        _bearer_scheme: Annotated[object, Security(_bearer)],
+        _user: Annotated[
+            str | None,
+            Header(alias="X-Gateway-User", description="Act for this user of yours."),
+        ] = None,
     ) -> Principal:
-        principal = await gateway.auth.authenticate(header_of(request, "Authorization"))
-        if "X-Gateway-User" in request.headers:
-            # Ignored, it would show one user's jobs to whoever asked for another's.
-            raise MissingScopeError(Scope.ACT_AS)
+        principal = await gateway.auth.authenticate(
+            header_of(request, "Authorization"), acting_for=header_of(request, "X-Gateway-User")
+        )
+        request.state.principal = principal
         for scope in scopes:
             if scope not in principal.scopes:
                 raise MissingScopeError(scope)

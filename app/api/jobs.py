@@ -1,5 +1,6 @@
 """/v1/jobs: submit, check, list, read and cancel."""
 
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from app.api.body import parse
 from app.api.conditions import caller_has
 from app.api.deps import Gateway, IdempotencyKey, JsonBody, Reader, Writer
+from app.api.limits import LimitRead, read_limits
 from app.api.listing import Filter, decode_cursor, encode_cursor
 from app.api.problems import (
     FieldErrorRead,
@@ -16,7 +18,7 @@ from app.api.problems import (
     UnsupportedMediaTypeError,
     problem_responses,
 )
-from app.auth.errors import MissingScopeError, UnauthenticatedError
+from app.auth.errors import MissingScopeError, ModelNotAllowedError, UnauthenticatedError
 from app.catalogue.errors import UnknownModelError
 from app.core.errors import (
     DatabaseUnavailableError,
@@ -27,13 +29,17 @@ from app.core.errors import (
 from app.jobs.errors import (
     IdempotencyConflictError,
     InvalidInputError,
+    JobNotFinalError,
     JobNotFoundError,
     NotCancellableError,
 )
 from app.jobs.fingerprint import fingerprint
+from app.jobs.line import Priority
 from app.jobs.models import Job
 from app.jobs.service import CancelOutcome, JobRequest
 from app.jobs.wire import JobCostRead, JobRead
+from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
+from app.quotas.numbers import shown_usd
 
 router = APIRouter(
     prefix="/v1/jobs",
@@ -48,6 +54,8 @@ _BODY_PROBLEMS = problem_responses(
     InvalidRequestError,
     InvalidInputError,
     UnknownModelError,
+    PriceUnknownError,
+    DurationUnknownError,
     InvalidParameterError,
 )
 
@@ -80,6 +88,13 @@ class JobCreate(BaseModel):
         Field(max_length=50),
     ] = Field(default={}, description="Yours to find jobs by: at most 50 keys.")
 
+    priority: Literal["high", "normal", "low"] = Field(
+        default="normal", description="Which of your own waiting jobs starts first."
+    )
+    start_within_seconds: Annotated[int, Field(ge=1, le=30 * 86_400)] | None = Field(
+        default=None, description="Cancel the job if it is not in progress by then."
+    )
+
 
 class JobList(BaseModel):
     object: Literal["list"] = "list"
@@ -92,7 +107,7 @@ class JobCheck(BaseModel):
     errors: list[FieldErrorRead]
     input: dict[str, Any]
     cost: JobCostRead
-    limits: list[dict[str, Any]]
+    limits: list[LimitRead]
 
 
 class JobCancel(BaseModel):
@@ -118,7 +133,7 @@ _JOB_BODY = {
     responses={
         200: {"model": JobRead, "description": "The job that this key made earlier."},
         **_BODY_PROBLEMS,
-        **problem_responses(IdempotencyConflictError),
+        **problem_responses(IdempotencyConflictError, QuotaExceededError, ModelNotAllowedError),
     },
 )
 async def submit_job(
@@ -133,8 +148,7 @@ async def submit_job(
     if accepted is None:
         accepted = await gateway.jobs.submit(
             _request(parse(JobCreate, body)),
-            user_id=caller.user_id,
-            key_id=caller.key_id,
+            principal=caller,
             idempotency_key=key,
             fingerprint=asked,
         )
@@ -152,13 +166,29 @@ async def submit_job(
     openapi_extra=_JOB_BODY,
     responses=_BODY_PROBLEMS,
 )
-async def validate_job(gateway: Gateway, _caller: Writer, body: JsonBody) -> JobCheck:
+async def validate_job(gateway: Gateway, caller: Writer, body: JsonBody) -> JobCheck:
     request = _request(parse(JobCreate, body))
     try:
-        _, checked = gateway.jobs.check(request)
+        preview = await gateway.jobs.preview(request, principal=caller)
     except UnknownModelError as exc:
-        return _check(errors=exc.errors, input=dict(request.input), output_seconds=None)
-    return _check(errors=checked.errors, input=checked.input, output_seconds=checked.output_seconds)
+        return JobCheck(
+            valid=False,
+            errors=_errors(exc.errors),
+            input=dict(request.input),
+            cost=JobCostRead(amount_usd=None, output_seconds=None, state="none"),
+            limits=[],
+        )
+    return JobCheck(
+        valid=not preview.checked.errors,
+        errors=_errors(preview.checked.errors),
+        input=preview.checked.input,
+        cost=JobCostRead(
+            amount_usd=None if preview.price_usd is None else shown_usd(preview.price_usd),
+            output_seconds=preview.checked.output_seconds,
+            state="none",
+        ),
+        limits=read_limits(preview.standings),
+    )
 
 
 @router.get(
@@ -226,22 +256,34 @@ async def cancel_job(
     return JobCancel(outcome=outcome, job=_read(gateway, job))
 
 
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Erase a job",
+    description="Its input and outputs are gone at once; what it cost stays in your usage.",
+    responses=problem_responses(JobNotFoundError, JobNotFinalError),
+)
+async def erase_job(gateway: Gateway, caller: Writer, job_id: str) -> None:
+    await gateway.jobs.erase(job_id, user_id=caller.user_id)
+
+
 def _request(create: JobCreate) -> JobRequest:
-    return JobRequest(model=create.model, input=create.input, metadata=create.metadata)
+    seconds = create.start_within_seconds
+    return JobRequest(
+        model=create.model,
+        input=create.input,
+        metadata=create.metadata,
+        priority=Priority[create.priority.upper()],
+        start_within=None if seconds is None else timedelta(seconds=seconds),
+    )
 
 
 def _read(gateway: Gateway, job: Job) -> JobRead:
     return gateway.wire.read(job, at=gateway.clock.now())
 
 
-def _check(*, errors: list[FieldError], input: dict[str, Any], output_seconds: Any) -> JobCheck:  # noqa: A002
-    return JobCheck(
-        valid=not errors,
-        errors=[
-            FieldErrorRead(pointer=error.pointer, code=error.code, detail=error.detail)
-            for error in errors
-        ],
-        input=input,
-        cost=JobCostRead(amount_usd=None, output_seconds=output_seconds, state="none"),
-        limits=[],
-    )
+def _errors(errors: list[FieldError]) -> list[FieldErrorRead]:
+    return [
+        FieldErrorRead(pointer=error.pointer, code=error.code, detail=error.detail)
+        for error in errors
+    ]

@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from collections import Counter
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
@@ -39,29 +40,33 @@ def decode_cursor(cursor: str) -> str:
     return job_id
 
 
-def filter_of(
-    request: Request,
-    status: Annotated[str | None, Query(description="One or several, with commas.")] = None,
-    model: Annotated[str | None, Query()] = None,
-    created_after: Annotated[str | None, Query(description="RFC 3339 with a zone.")] = None,
-    created_before: Annotated[str | None, Query(description="RFC 3339 with a zone.")] = None,
-) -> JobFilter:
-    """Read the filters of a query string; one that is not known is refused, not ignored."""
-    return JobFilter(
-        states=None if status is None else _states(status),
-        model=model,
-        created_after=None if created_after is None else _instant("created_after", created_after),
-        created_before=(
-            None if created_before is None else _instant("created_before", created_before)
-        ),
-        metadata=_metadata(request),
-    )
+def job_filter(*others: str) -> Callable[..., JobFilter]:
+    """Make the dependency that reads filters; one that is not known is refused, not ignored."""
+    known = _KNOWN | set(others)
+
+    def read(
+        request: Request,
+        status: Annotated[str | None, Query(description="One or several, with commas.")] = None,
+        model: Annotated[str | None, Query()] = None,
+        created_after: Annotated[str | None, Query(description="RFC 3339 with a zone.")] = None,
+        created_before: Annotated[str | None, Query(description="RFC 3339 with a zone.")] = None,
+    ) -> JobFilter:
+        return JobFilter(
+            states=None if status is None else _states(status),
+            model=model,
+            created_after=_instant("created_after", created_after),
+            created_before=_instant("created_before", created_before),
+            metadata=_metadata(request, known),
+        )
+
+    return read
 
 
-Filter = Annotated[JobFilter, Depends(filter_of)]
+Filter = Annotated[JobFilter, Depends(job_filter())]
+AdminFilter = Annotated[JobFilter, Depends(job_filter("user"))]
 
 
-def _metadata(request: Request) -> dict[str, str]:
+def _metadata(request: Request, known: Collection[str]) -> dict[str, str]:
     metadata: dict[str, str] = {}
     given = request.query_params.multi_items()
     times = Counter(name for name, _ in given)
@@ -72,11 +77,11 @@ def _metadata(request: Request) -> dict[str, str]:
             raise InvalidParameterError(name[:64], "A parameter cannot hold a NUL.")
         if match := _METADATA.fullmatch(name):
             metadata[match[1]] = value
-        elif name not in _KNOWN:
+        elif name not in known:
             raise InvalidParameterError(
                 name[:64],
                 f"There is no filter {name[:64]!r};"
-                f" known are {', '.join(sorted(_KNOWN))} and metadata[<key>].",
+                f" known are {', '.join(sorted(known))} and metadata[<key>].",
             )
     if len(metadata) > _MOST_METADATA:
         raise InvalidParameterError(
@@ -97,7 +102,9 @@ def _states(words: str) -> frozenset[JobState]:
     return states
 
 
-def _instant(name: str, text: str) -> datetime:
+def _instant(name: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
     at = None
     with suppress(ValueError, OverflowError):
         # A plus sign that was not escaped arrives as a space.

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import name_request
+from app.api.limits import limit_headers
 from app.api.problems import InternalError, PayloadTooLargeError, render
 from app.core.clock import Clock
 
@@ -39,6 +40,7 @@ class Edge:
                 headers["X-Request-Id"] = request_id
                 headers["Server-Timing"] = f"gateway;dur={spent_ms:.1f}"
                 headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.update(await limit_headers(Request(scope)))
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):

@@ -25,6 +25,27 @@ class MissingScopeError(ProblemError):
         )
 
 
+class UserDisabledError(ProblemError):
+    code = "user_disabled"
+    title = "The user is disabled"
+    status = 403
+
+    def __init__(self, user: str) -> None:
+        super().__init__(f"The user {user!r} is disabled; an operator can enable it again.")
+
+
+class ModelNotAllowedError(ProblemError):
+    code = "model_not_allowed"
+    title = "The model is not allowed"
+    status = 403
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"Your plan or key does not allow {model}; GET /v1/models lists what it allows.",
+            model=model,
+        )
+
+
 class InvalidUserIdError(InvalidRequestError):
     code = "invalid_user_id"
     title = "Not a user id"

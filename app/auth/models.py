@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.auth.errors import InvalidUserIdError
+from app.quotas.policy import Policy
 
 _USER_ID = re.compile(r"[A-Za-z0-9._@:-]{1,128}")
 _RESERVED = frozenset({"oidc"})
@@ -24,9 +25,14 @@ DEFAULT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.FILES, Scope.WEBHOOKS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
+    """Who a request comes from and what it may do; `models` None means all."""
+
     user_id: str
     key_id: str
     scopes: frozenset[str]
+    plan: str | None
+    models: frozenset[str] | None
+    policy: Policy
 
 
 def checked_user_id(user_id: str) -> str:

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import insert, select
+from sqlalchemy import and_, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models import ApiKeyRow, UserRow
+from app.auth.tokens import matches
+from app.db.models import ApiKeyRow, PlanRow, UserRow
+from app.quotas.policy import Limit, LimitName, stored_limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,52 +20,78 @@ class ApiKey:
     id: str
     user_id: str
     secret_hash: str
+    previous_hash: str | None
+    previous_expires_at: datetime | None
     scopes: frozenset[str]
+    models: frozenset[str] | None
+    limits: dict[LimitName, Limit]
+    plan_name: str | None
     expires_at: datetime | None
     revoked_at: datetime | None
-    user_disabled: bool
+    last_used_at: datetime | None
 
     def is_valid(self, *, at: datetime) -> bool:
         expired = self.expires_at is not None and self.expires_at <= at
-        return not (expired or self.revoked_at or self.user_disabled)
+        return not (expired or self.revoked_at)
+
+    def opens_with(self, secret: str, *, at: datetime) -> bool:
+        """Compare with the secret and, for a while after a rotation, with the one before."""
+        if matches(secret, self.secret_hash):
+            return True
+        overlaps = self.previous_expires_at is not None and at < self.previous_expires_at
+        return overlaps and self.previous_hash is not None and matches(secret, self.previous_hash)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserTerms:
+    """What a user's plan and overrides come to; without any plan there are no limits."""
+
+    user_id: str
+    disabled: bool
+    plan: str | None
+    zone: ZoneInfo
+    models: frozenset[str] | None
+    limits: dict[LimitName, Limit]
 
 
 class AuthRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
 
-    async def find_key(self, key_id: str) -> ApiKey | None:
+    async def find_key(self, key_id: str) -> tuple[ApiKey, UserTerms] | None:
+        """Find a key and the terms of its owner."""
         found = await self._tx.execute(
-            select(
-                ApiKeyRow.id,
-                ApiKeyRow.user_id,
-                ApiKeyRow.secret_hash,
-                ApiKeyRow.scopes,
-                ApiKeyRow.expires_at,
-                ApiKeyRow.revoked_at,
-                UserRow.disabled,
-            )
+            select(*_KEY, *_TERMS)
+            .select_from(ApiKeyRow)
             .join(UserRow, UserRow.id == ApiKeyRow.user_id)
+            .outerjoin(PlanRow, _PLAN_OF_USER)
             .where(ApiKeyRow.id == key_id)
         )
         row = found.one_or_none()
-        if row is None:
-            return None
-        return ApiKey(
-            id=row.id,
-            user_id=row.user_id,
-            secret_hash=row.secret_hash,
-            scopes=frozenset(row.scopes),
-            expires_at=row.expires_at,
-            revoked_at=row.revoked_at,
-            user_disabled=row.disabled,
+        return None if row is None else (_key(row), _terms(row))
+
+    async def find_terms(self, user_id: str) -> UserTerms | None:
+        found = await self._tx.execute(
+            select(*_TERMS)
+            .select_from(UserRow)
+            .outerjoin(PlanRow, _PLAN_OF_USER)
+            .where(UserRow.id == user_id)
+        )
+        row = found.one_or_none()
+        return None if row is None else _terms(row)
+
+    async def note_use(self, key_id: str, *, at: datetime) -> None:
+        await self._tx.execute(
+            update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(last_used_at=at)
         )
 
-    async def ensure_user(self, user_id: str, *, at: datetime) -> None:
+    async def ensure_user(
+        self, user_id: str, *, at: datetime, plan_name: str | None = None
+    ) -> None:
         dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
         await self._tx.execute(
             dialect.insert(UserRow)
-            .values(id=user_id, disabled=False, created_at=at)
+            .values(id=user_id, disabled=False, plan_name=plan_name, created_at=at)
             .on_conflict_do_nothing()
         )
 
@@ -85,3 +115,58 @@ class AuthRepository:
                 created_at=at,
             )
         )
+
+
+_KEY = (
+    ApiKeyRow.id.label("key_id"),
+    ApiKeyRow.secret_hash,
+    ApiKeyRow.previous_hash,
+    ApiKeyRow.previous_expires_at,
+    ApiKeyRow.scopes,
+    ApiKeyRow.models.label("key_models"),
+    ApiKeyRow.limits.label("key_limits"),
+    ApiKeyRow.plan_name.label("key_plan_name"),
+    ApiKeyRow.expires_at,
+    ApiKeyRow.revoked_at,
+    ApiKeyRow.last_used_at,
+)
+_TERMS = (
+    UserRow.id.label("user_id"),
+    UserRow.disabled,
+    UserRow.limits.label("user_limits"),
+    PlanRow.name.label("plan"),
+    PlanRow.timezone,
+    PlanRow.models.label("plan_models"),
+    PlanRow.limits.label("plan_limits"),
+)
+_PLAN_OF_USER = or_(
+    PlanRow.name == UserRow.plan_name, and_(UserRow.plan_name.is_(None), PlanRow.is_default)
+)
+
+
+def _key(row: Any) -> ApiKey:
+    return ApiKey(
+        id=row.key_id,
+        user_id=row.user_id,
+        secret_hash=row.secret_hash,
+        previous_hash=row.previous_hash,
+        previous_expires_at=row.previous_expires_at,
+        scopes=frozenset(row.scopes),
+        models=None if row.key_models is None else frozenset(row.key_models),
+        limits=stored_limits(row.key_limits),
+        plan_name=row.key_plan_name,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )
+
+
+def _terms(row: Any) -> UserTerms:
+    return UserTerms(
+        user_id=row.user_id,
+        disabled=row.disabled,
+        plan=row.plan,
+        zone=ZoneInfo(row.timezone or "UTC"),
+        models=None if row.plan_models is None else frozenset(row.plan_models),
+        limits=stored_limits(row.plan_limits) | stored_limits(row.user_limits),
+    )

@@ -1,14 +1,19 @@
 """From a bearer token to a principal, and keys for users."""
 
+from datetime import timedelta
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.auth.errors import UnauthenticatedError
-from app.auth.models import DEFAULT_SCOPES, Principal, checked_user_id
-from app.auth.repository import ApiKey, AuthRepository
-from app.auth.tokens import Token, hash_secret, matches
+from app.auth.errors import MissingScopeError, UnauthenticatedError, UserDisabledError
+from app.auth.models import DEFAULT_SCOPES, Principal, Scope, checked_user_id
+from app.auth.repository import ApiKey, AuthRepository, UserTerms
+from app.auth.tokens import Token, hash_secret
 from app.core.clock import Clock
 from app.core.ids import new_id
 from app.db.engine import Database
+from app.quotas.policy import Policy
+
+_USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 class AuthService:
@@ -16,8 +21,13 @@ class AuthService:
         self._database = database
         self._clock = clock
 
-    async def authenticate(self, authorization: str | None) -> Principal:
-        """Tell who sent this Authorization header (RFC 6750); raises UnauthenticatedError."""
+    async def authenticate(
+        self, authorization: str | None, *, acting_for: str | None = None
+    ) -> Principal:
+        """Tell who sent this Authorization header (RFC 6750), or for whom a service sent it.
+
+        Raises UnauthenticatedError, MissingScopeError, InvalidUserIdError or UserDisabledError.
+        """
         if authorization is None:
             raise UnauthenticatedError(
                 "Send an API key of this gateway as `Authorization: Bearer rcg_...`."
@@ -29,15 +39,60 @@ class AuthService:
                 "That is not an API key of this gateway; send `Authorization: Bearer rcg_...`."
             )
 
-        async def work(connection: AsyncConnection) -> ApiKey | None:
+        async def work(connection: AsyncConnection) -> tuple[ApiKey, UserTerms] | None:
             return await AuthRepository(connection).find_key(token.key_id)
 
-        key = await self._database.read(work)
-        if key is None or not matches(token.secret, key.secret_hash):
+        at = self._clock.now()
+        found = await self._database.read(work)
+        if found is None or not found[0].opens_with(token.secret, at=at):
             raise UnauthenticatedError("No such API key; check for a typing mistake.")
-        if not key.is_valid(at=self._clock.now()):
+        key, terms = found
+        if terms.disabled or not key.is_valid(at=at):
             raise UnauthenticatedError("This API key was revoked, has expired or is disabled.")
-        return Principal(user_id=key.user_id, key_id=key.id, scopes=key.scopes)
+        await self._note_use(key)
+        key_zone = terms.zone
+        if acting_for is not None:
+            terms = await self._user_of_service(key, acting_for)
+        return Principal(
+            user_id=terms.user_id,
+            key_id=key.id,
+            scopes=key.scopes,
+            plan=terms.plan,
+            models=_both(terms.models, key.models),
+            policy=Policy(zone=terms.zone, user=terms.limits, key=key.limits, key_zone=key_zone),
+        )
+
+    async def _user_of_service(self, key: ApiKey, name: str) -> UserTerms:
+        """Give the terms of a user of the key's owner, made on first sight under the key's plan."""
+        if Scope.ACT_AS not in key.scopes:
+            raise MissingScopeError(Scope.ACT_AS)
+        user_id = f"{key.user_id}/{checked_user_id(name)}"
+        at = self._clock.now()
+
+        async def find(connection: AsyncConnection) -> UserTerms | None:
+            return await AuthRepository(connection).find_terms(user_id)
+
+        async def make(tx: AsyncConnection) -> UserTerms | None:
+            auth = AuthRepository(tx)
+            await auth.ensure_user(user_id, at=at, plan_name=key.plan_name)
+            return await auth.find_terms(user_id)
+
+        terms = await self._database.read(find) or await self._database.transact(make)
+        assert terms is not None
+        if terms.disabled:
+            raise UserDisabledError(name)
+        return terms
+
+    async def _note_use(self, key: ApiKey) -> None:
+        """Write when a key was used, at most once a minute: a write per request would be dear."""
+        at = self._clock.now()
+        if key.last_used_at is not None and at - key.last_used_at < _USE_NOTED_EVERY:
+            return
+
+        async def work(tx: AsyncConnection) -> None:
+            await AuthRepository(tx).note_use(key.id, at=at)
+
+        await self._database.transact(work)
 
     async def create_key(self, *, user_id: str, name: str) -> Token:
         """Make a key, and its user on first sight; the token cannot be shown again."""
@@ -59,3 +114,10 @@ class AuthService:
 
         await self._database.transact(work)
         return token
+
+
+def _both(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
+    """Give what both lists allow, where None allows everything."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other

@@ -43,6 +43,7 @@ async def test_a_job_that_was_not_sent_is_cancelled_here(gateway: Gateway) -> No
     gateway.wait(2)
     answer = await ask(gateway, job)
     cancelled = job | {"status": "cancelled", "finished_at": "2026-11-22T10:00:02.000Z"}
+    cancelled["cost"]["state"] = "released"
     assert answer.status_code == 200
     assert answer.json() == {"outcome": "cancelled_locally", "job": cancelled}
 

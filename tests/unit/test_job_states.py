@@ -46,7 +46,7 @@ def test_nothing_leaves_a_terminal_state() -> None:
 
 def test_nothing_leads_back_to_a_second_submit_but_what_was_surely_not_sent() -> None:
     assert sources_of(JobState.SUBMITTING) == {JobState.PENDING}
-    assert sources_of(JobState.PENDING) == {JobState.SUBMITTING}
+    assert sources_of(JobState.PENDING) == {JobState.SUBMITTING, JobState.SUBMIT_UNKNOWN}
     assert JobState.SUBMITTING not in MOVES[JobState.SUBMIT_UNKNOWN]
 
 

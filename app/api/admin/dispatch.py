@@ -1,0 +1,90 @@
+"""/v1/admin/dispatch, /invariants and /usage: the whole gateway at a glance."""
+
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from fastapi import Query, Request
+from pydantic import BaseModel, ConfigDict
+
+from app.api.admin.auth import Operator
+from app.api.admin.routing import admin_router
+from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, body_of
+from app.api.body import parse
+from app.api.deps import Gateway, JsonBody
+from app.api.me import UsageRead, groupings, span, usage_answer
+from app.api.problems import problem_responses
+from app.quotas.usage import Grouping
+
+router = admin_router("")
+
+_UTC = ZoneInfo("UTC")
+
+
+class Dispatch(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    paused: bool
+
+
+class ViolationRead(BaseModel):
+    rule: str
+    subject: str
+
+
+class InvariantsRead(BaseModel):
+    ok: bool
+    violations: list[ViolationRead]
+
+
+@router.get("/dispatch", summary="Is sending paused?")
+async def read_dispatch(gateway: Gateway) -> Dispatch:
+    return Dispatch(paused=await gateway.operator_jobs.is_paused())
+
+
+@router.put(
+    "/dispatch",
+    summary="Stop sending, or go on",
+    description="Jobs are accepted and followed all the same.",
+    openapi_extra=body_of(Dispatch),
+    responses=problem_responses(*BODY_PROBLEMS),
+)
+async def switch_dispatch(gateway: Gateway, actor: Operator, body: JsonBody) -> Dispatch:
+    wanted = parse(Dispatch, body)
+    await gateway.operator_jobs.pause(paused=wanted.paused, actor=actor)
+    return wanted
+
+
+@router.get(
+    "/invariants",
+    summary="Does everything add up?",
+    description="Ledger against accounts, holds against jobs, events against states.",
+)
+async def read_invariants(gateway: Gateway) -> InvariantsRead:
+    found = await gateway.operator_jobs.violations()
+    return InvariantsRead(
+        ok=not found,
+        violations=[ViolationRead(rule=each.rule, subject=each.subject) for each in found],
+    )
+
+
+@router.get(
+    "/usage",
+    response_model=UsageRead,
+    summary="What did everybody use?",
+    description="Days are those of UTC. With `Accept: text/csv` the answer is a file.",
+    responses=LIST_PROBLEMS,
+)
+async def read_all_usage(
+    gateway: Gateway,
+    request: Request,
+    user: Annotated[str | None, Query(max_length=300)] = None,
+    since: Annotated[str | None, Query(alias="from")] = None,
+    until: Annotated[str | None, Query(alias="to")] = None,
+    group_by: Annotated[str, Query(description="`day`, `user`, `model`, `key`.")] = "day",
+) -> Any:
+    groups = groupings(group_by, known=list(Grouping))
+    start, end = span(since, until, zone=_UTC, at=gateway.clock.now())
+    rows = await gateway.quotas.usage(
+        since=start, until=end, zone=_UTC, group_by=groups, user_id=user
+    )
+    return usage_answer(rows, request=request, zone=_UTC, groups=groups)

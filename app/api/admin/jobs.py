@@ -1,0 +1,196 @@
+"""/v1/admin/jobs: all users' jobs from below, and what can be done for those that are stuck."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from app.api.admin.auth import Operator
+from app.api.admin.routing import admin_router
+from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, Time, body_of
+from app.api.body import parse
+from app.api.deps import Gateway, JsonBody
+from app.api.listing import AdminFilter, decode_cursor, encode_cursor
+from app.api.problems import problem_responses
+from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
+from app.jobs.models import Job
+from app.jobs.operator import HoldOutcome, JobDetail
+from app.jobs.operator_repository import Underside
+from app.jobs.wire import JobRead, Seconds
+from app.quotas.numbers import shown_usd
+from app.quotas.policy import Measure, from_units
+from app.quotas.repository import Entry
+
+router = admin_router("/jobs")
+
+_ACT_PROBLEMS = problem_responses(JobNotFoundError, WrongStateError)
+
+
+class AdminJobRead(JobRead):
+    """A job as its owner sees it, and from below."""
+
+    user: str
+    upstream_request_id: str | None
+    attempts: int
+    due_at: Time | None
+    lease_expires_at: Time | None
+
+
+class LedgerEntryRead(BaseModel):
+    kind: Literal["hold", "settle", "release", "late_charge"]
+    at: Time
+    amount_usd: str | None
+    output_seconds: Seconds | None
+
+
+class JobEventRead(BaseModel):
+    seq: int
+    type: str
+    at: Time
+    data: dict[str, Any] | None
+
+
+class AdminJobDetail(AdminJobRead):
+    ledger: list[LedgerEntryRead]
+    events: list[JobEventRead]
+
+
+class AdminJobList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[AdminJobRead]
+    next_cursor: str | None
+
+
+class Adoption(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    request_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+
+
+class ActRead(BaseModel):
+    """What became of the hold, and the job afterwards."""
+
+    hold: HoldOutcome
+    job: AdminJobDetail
+
+
+@router.get("", summary="List all users' jobs, newest first", responses=LIST_PROBLEMS)
+async def list_all_jobs(
+    gateway: Gateway,
+    matching: AdminFilter,
+    user: Annotated[str | None, Query(max_length=300)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query()] = None,
+) -> AdminJobList:
+    jobs = await gateway.operator_jobs.page(
+        user_id=user,
+        matching=matching,
+        before=None if cursor is None else decode_cursor(cursor),
+        limit=limit + 1,
+    )
+    page = jobs[:limit]
+    return AdminJobList(
+        data=[AdminJobRead(**_fields(gateway, job, underside)) for job, underside in page],
+        next_cursor=encode_cursor(page[-1][0].id) if len(jobs) > limit else None,
+    )
+
+
+@router.get(
+    "/{job_id}",
+    summary="Read a job with its ledger entries and events",
+    responses=problem_responses(JobNotFoundError),
+)
+async def read_any_job(gateway: Gateway, job_id: str) -> AdminJobDetail:
+    return _detail(gateway, await gateway.operator_jobs.get(job_id))
+
+
+@router.post("/{job_id}/poll", summary="Look at the job now", responses=_ACT_PROBLEMS)
+async def poll_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:
+    return await _done(gateway, job_id, await gateway.operator_jobs.poll(job_id, actor=actor))
+
+
+@router.post(
+    "/{job_id}/adopt",
+    summary="Follow a request that was found to be this job's",
+    description="For `submit_unknown` jobs; the hold stays until the job ends.",
+    openapi_extra=body_of(Adoption),
+    responses={
+        **_ACT_PROBLEMS,
+        **problem_responses(WrongStateError, RequestTakenError, *BODY_PROBLEMS),
+    },
+)
+async def adopt_job(gateway: Gateway, job_id: str, actor: Operator, body: JsonBody) -> ActRead:
+    request_id = parse(Adoption, body).request_id
+    hold = await gateway.operator_jobs.adopt(job_id, request_id=request_id, actor=actor)
+    return await _done(gateway, job_id, hold)
+
+
+@router.post("/{job_id}/settle", summary="End as failed, hold charged", responses=_ACT_PROBLEMS)
+async def settle_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:
+    return await _done(gateway, job_id, await gateway.operator_jobs.settle(job_id, actor=actor))
+
+
+@router.post("/{job_id}/release", summary="End as failed, hold freed", responses=_ACT_PROBLEMS)
+async def release_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:
+    return await _done(gateway, job_id, await gateway.operator_jobs.release(job_id, actor=actor))
+
+
+@router.post(
+    "/{job_id}/resubmit",
+    summary="Send again what is known to have reached nobody",
+    description="For `submit_unknown` jobs: the operator answers for it that RunComfy has none.",
+    responses=_ACT_PROBLEMS,
+)
+async def resubmit_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:
+    return await _done(gateway, job_id, await gateway.operator_jobs.resubmit(job_id, actor=actor))
+
+
+@router.post(
+    "/{job_id}/fail",
+    summary="End as failed, hold freed; waiting jobs too",
+    responses=_ACT_PROBLEMS,
+)
+async def fail_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:
+    return await _done(gateway, job_id, await gateway.operator_jobs.fail(job_id, actor=actor))
+
+
+async def _done(gateway: Gateway, job_id: str, hold: HoldOutcome) -> ActRead:
+    return ActRead(hold=hold, job=_detail(gateway, await gateway.operator_jobs.get(job_id)))
+
+
+def _detail(gateway: Gateway, detail: JobDetail) -> AdminJobDetail:
+    return AdminJobDetail(
+        **_fields(gateway, detail.job, detail.underside),
+        ledger=[_entry(entry) for entry in detail.ledger],
+        events=[
+            JobEventRead(seq=event.seq, type=event.type, at=event.at, data=event.data)
+            for event in detail.events
+        ],
+    )
+
+
+def _fields(gateway: Gateway, job: Job, underside: Underside) -> dict[str, Any]:
+    read = gateway.wire.read(job, at=gateway.clock.now())
+    return {
+        **{name: getattr(read, name) for name in JobRead.model_fields},
+        "user": job.user_id,
+        "upstream_request_id": underside.upstream_request_id,
+        "attempts": underside.attempts,
+        "due_at": underside.due_at,
+        "lease_expires_at": underside.lease_expires_at,
+    }
+
+
+def _entry(entry: Entry) -> LedgerEntryRead:
+    milliseconds = entry.amounts.get(Measure.MILLISECONDS)
+    micro_usd = entry.amounts.get(Measure.MICRO_USD)
+    return LedgerEntryRead(
+        kind=entry.kind.value,
+        at=entry.at,
+        amount_usd=(
+            None if micro_usd is None else shown_usd(from_units(Measure.MICRO_USD, micro_usd))
+        ),
+        output_seconds=(
+            None if milliseconds is None else from_units(Measure.MILLISECONDS, milliseconds)
+        ),
+    )

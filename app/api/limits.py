@@ -1,0 +1,108 @@
+"""A caller's limits as clients see them: in /v1/me, in a check, and in headers of every answer."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import ROUND_FLOOR
+from typing import Literal
+
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+
+from app.auth.models import Principal
+from app.core.errors import DatabaseUnavailableError
+from app.jobs.wire import Instant
+from app.quotas.account import Standing
+from app.quotas.errors import shown_amount
+from app.quotas.policy import WINDOWED, LimitName, Measure, Period
+
+_SECONDS = {Period.DAY: 86_400, Period.MONTH: 2_592_000}
+_SAFE = frozenset({"GET", "HEAD"})
+
+
+class LimitRead(BaseModel):
+    """Money is a decimal string in US dollars, time is in seconds, all else is counted."""
+
+    name: LimitName
+    subject: Literal["user", "key"] = Field(description="Whose limit it is.")
+    limit: str | int | float
+    used: str | int | float
+    held: str | int | float
+    remaining: str | int | float
+    resets_at: Instant | None
+    mode: Literal["enforce", "shadow"]
+
+
+def read_limits(standings: Sequence[tuple[str, Standing]]) -> list[LimitRead]:
+    """Show each limit once; where user and key both have it, the one with less left."""
+    tightest: dict[LimitName, tuple[str, Standing]] = {}
+    for subject, standing in standings:
+        known = tightest.get(standing.name)
+        if known is None or standing.remaining < known[1].remaining:
+            tightest[standing.name] = (subject, standing)
+    return [_read(subject, standing) for subject, standing in tightest.values()]
+
+
+def _read(subject: str, standing: Standing) -> LimitRead:
+    def shown(amount: str) -> str | int | float:
+        return shown_amount(standing.name, getattr(standing, amount))
+
+    return LimitRead(
+        name=standing.name,
+        subject="user" if subject == "user" else "key",
+        limit=shown("limit"),
+        used=shown("used"),
+        held=shown("held"),
+        remaining=shown("remaining"),
+        resets_at=standing.resets_at,
+        mode=standing.mode,
+    )
+
+
+async def limit_headers(request: Request) -> Mapping[str, str]:
+    """Give `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10).
+
+    Nothing for a request that nobody was authenticated for. Money is in whole cents.
+    """
+    principal: Principal | None = getattr(request.state, "principal", None)
+    if principal is None:
+        return {}
+    services = request.app.state.services
+    try:
+        standings = await services.quotas.recent_standings(
+            principal.policy,
+            user_id=principal.user_id,
+            key_id=principal.key_id,
+            fresh=request.method not in _SAFE,
+        )
+    except DatabaseUnavailableError:
+        return {}
+    enforced = [standing for _, standing in standings if standing.mode == "enforce"]
+    if not enforced:
+        return {}
+    at = services.clock.now()
+    return {
+        "RateLimit": ", ".join(_left(standing, at=at) for standing in enforced),
+        "RateLimit-Policy": ", ".join(_policy(standing) for standing in enforced),
+    }
+
+
+def _left(standing: Standing, *, at: datetime) -> str:
+    left = f'"{standing.name.value}";r={_whole(standing, "remaining")}'
+    if standing.resets_at is None:
+        return left
+    return f"{left};t={max(0, int((standing.resets_at - at).total_seconds()))}"
+
+
+def _policy(standing: Standing) -> str:
+    policy = f'"{standing.name.value}";q={_whole(standing, "limit")}'
+    if standing.name is LimitName.SUBMITS_PER_MINUTE:
+        return f"{policy};w=60"
+    if standing.name in WINDOWED:
+        return f"{policy};w={_SECONDS[WINDOWED[standing.name][1]]}"
+    return policy
+
+
+def _whole(standing: Standing, amount: str) -> int:
+    is_money = standing.name in WINDOWED and WINDOWED[standing.name][0] is Measure.MICRO_USD
+    value = getattr(standing, amount) * (100 if is_money else 1)
+    return int(value.to_integral_value(rounding=ROUND_FLOOR))

@@ -1,0 +1,179 @@
+"""/v1/me and /v1/usage: what a caller may do, and what it has used."""
+
+import csv
+import io
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+
+from app.api.deps import AnyCaller, Gateway, Reader
+from app.api.limits import LimitRead, read_limits
+from app.api.problems import InvalidParameterError, problem_responses
+from app.auth.errors import MissingScopeError, UnauthenticatedError
+from app.core.errors import DatabaseUnavailableError
+from app.jobs.wire import Seconds
+from app.quotas.numbers import shown_usd
+from app.quotas.usage import Grouping, Usage
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["me"],
+    responses=problem_responses(UnauthenticatedError, MissingScopeError, DatabaseUnavailableError),
+)
+
+_LONGEST_SPAN = timedelta(days=400)
+
+
+class MeRead(BaseModel):
+    user: str
+    key: str
+    plan: str | None
+    timezone: str
+    scopes: list[str]
+    models: list[str] | None
+    limits: list[LimitRead]
+
+
+class UsageRow(BaseModel):
+    """The groups that were asked for, and their sums; `jobs` counts what was accepted."""
+
+    day: str | None = None
+    user: str | None = None
+    model: str | None = None
+    key: str | None = None
+    jobs: int
+    jobs_settled: int
+    jobs_released: int
+    output_seconds: Seconds
+    output_seconds_held: Seconds
+    spend_usd: str
+    spend_usd_held: str
+
+
+class UsageRead(BaseModel):
+    object: str = "usage"
+    timezone: str
+    data: list[UsageRow]
+
+
+@router.get("/me", summary="Who am I, and how do my limits stand?")
+async def read_me(gateway: Gateway, caller: AnyCaller) -> MeRead:
+    standings = await gateway.quotas.standings(
+        caller.policy, user_id=caller.user_id, key_id=caller.key_id
+    )
+    return MeRead(
+        user=caller.user_id,
+        key=caller.key_id,
+        plan=caller.plan,
+        timezone=caller.policy.zone.key,
+        scopes=sorted(caller.scopes),
+        models=None if caller.models is None else sorted(caller.models),
+        limits=read_limits(standings),
+    )
+
+
+@router.get(
+    "/usage",
+    response_model=UsageRead,
+    summary="What did I use?",
+    description="Days are those of the plan's time zone, `to` is not included; both default to the"
+    " current month. With `Accept: text/csv` the answer is a file.",
+    responses=problem_responses(InvalidParameterError),
+)
+async def read_usage(
+    gateway: Gateway,
+    caller: Reader,
+    request: Request,
+    since: Annotated[str | None, Query(alias="from", description="A day or an instant.")] = None,
+    until: Annotated[str | None, Query(alias="to", description="A day or an instant.")] = None,
+    group_by: Annotated[str, Query(description="`day`, `model`, `key`, with commas.")] = "day",
+) -> Any:
+    zone = caller.policy.zone
+    groups = groupings(group_by, known=(Grouping.DAY, Grouping.MODEL, Grouping.KEY))
+    start, end = span(since, until, zone=zone, at=gateway.clock.now())
+    rows = await gateway.quotas.usage(
+        since=start, until=end, zone=zone, group_by=groups, user_id=caller.user_id
+    )
+    return usage_answer(rows, request=request, zone=zone, groups=groups)
+
+
+def usage_answer(
+    rows: Sequence[Usage], *, request: Request, zone: ZoneInfo, groups: Sequence[Grouping]
+) -> UsageRead | Response:
+    """Give the sums as JSON, or as CSV to who prefers that."""
+    read = UsageRead(timezone=zone.key, data=[_row(usage) for usage in rows])
+    if "text/csv" not in request.headers.get("accept", ""):
+        return read
+    columns = [group.value for group in groups]
+    columns += [name for name in UsageRow.model_fields if name not in set(Grouping)]
+    text = io.StringIO()
+    table = csv.DictWriter(text, fieldnames=columns, extrasaction="ignore")
+    table.writeheader()
+    for row in read.data:
+        table.writerow(row.model_dump(mode="json"))
+    return Response(
+        text.getvalue(),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="usage.csv"'},
+    )
+
+
+def groupings(text: str, *, known: Sequence[Grouping]) -> Sequence[Grouping]:
+    words = [word.strip() for word in text.split(",")] if text else []
+    for word in words:
+        if word not in {grouping.value for grouping in known}:
+            raise InvalidParameterError(
+                "group_by", f"{word[:40]!r} is no grouping; known are {', '.join(known)}."
+            )
+    if len(set(words)) < len(words):
+        raise InvalidParameterError("group_by", "A grouping is named twice.")
+    return [Grouping(word) for word in words]
+
+
+def span(
+    since: str | None, until: str | None, *, zone: ZoneInfo, at: datetime
+) -> tuple[datetime, datetime]:
+    """Read the span of a usage call; the default is the current month so far."""
+    today = at.astimezone(zone).date()
+    start = _moment("from", since, zone) if since else _midnight(today.replace(day=1), zone)
+    end = _moment("to", until, zone) if until else _midnight(today + timedelta(days=1), zone)
+    if not timedelta() <= end - start <= _LONGEST_SPAN:
+        raise InvalidParameterError(
+            "from", f"`from` must be before `to`, by at most {_LONGEST_SPAN.days} days."
+        )
+    return start, end
+
+
+def _moment(name: str, text: str, zone: ZoneInfo) -> datetime:
+    try:
+        if len(text) == len("2026-11-22"):
+            return _midnight(date.fromisoformat(text), zone)
+        given = datetime.fromisoformat(text.replace(" ", "+"))
+        if given.tzinfo is not None:
+            return given.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidParameterError(
+        name, f"{name} must be a day like 2026-11-22, or an RFC 3339 time with a zone."
+    )
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)
+
+
+def _row(usage: Usage) -> UsageRow:
+    return UsageRow(
+        **{grouping.value: value for grouping, value in usage.groups.items()},
+        jobs=usage.jobs,
+        jobs_settled=usage.jobs_settled,
+        jobs_released=usage.jobs_released,
+        output_seconds=usage.output_seconds,
+        output_seconds_held=usage.output_seconds_held,
+        spend_usd=shown_usd(usage.spend_usd),
+        spend_usd_held=shown_usd(usage.spend_usd_held),
+    )

@@ -1,0 +1,209 @@
+"""Limits: what is refused, what is counted, and what a caller is told of both."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.gateway import SEEDANCE, Gateway
+
+
+async def limit(gateway: Gateway, **limits: Any) -> None:
+    """Put alice under these limits, enforced."""
+    answer = await gateway.admin.patch(
+        "/v1/admin/users/alice", json={"limits": {n: {"limit": v} for n, v in limits.items()}}
+    )
+    assert answer.status_code == 200, answer.text
+
+
+async def price(gateway: Gateway, usd: str) -> None:
+    line = {"model": SEEDANCE, "base_price_usd": usd, "price_unit": "second"}
+    answer = await gateway.admin.put("/v1/admin/prices", json={"prices": [line]})
+    assert answer.status_code == 200, answer.text
+
+
+async def standing(gateway: Gateway, name: str) -> dict[str, Any]:
+    me = (await gateway.http.get("/v1/me")).json()
+    (found,) = [limit for limit in me["limits"] if limit["name"] == name]
+    return dict(found)
+
+
+async def all_is_well(gateway: Gateway) -> None:
+    answer = await gateway.admin.get("/v1/admin/invariants")
+    assert answer.json() == {"ok": True, "violations": []}
+
+
+async def test_the_job_after_the_last_of_the_day_is_refused_as_a_problem(gateway: Gateway) -> None:
+    await limit(gateway, jobs_per_day=2)
+    await gateway.submit()
+    await gateway.submit()
+    refused = await gateway.http.post("/v1/jobs", json=gateway.body())
+    body = refused.json()
+    assert refused.status_code == 429
+    assert refused.headers["Retry-After"] == str(14 * 3600)
+    assert {name: body[name] for name in ("code", "limit", "limit_value", "used", "held")} == {
+        "code": "quota_exceeded",
+        "limit": "jobs_per_day",
+        "limit_value": 2,
+        "used": 0,
+        "held": 2,
+    }
+    assert (body["requested"], body["remaining"]) == (1, 0)
+    assert body["resets_at"] == "2026-11-23T00:00:00.000Z"
+    await all_is_well(gateway)
+
+    gateway.wait(14 * 3600)
+    await gateway.submit()
+    assert (await standing(gateway, "jobs_per_day"))["held"] == 1
+
+
+async def test_a_hold_becomes_use_when_the_job_completes(gateway: Gateway) -> None:
+    await price(gateway, "0.10")
+    await limit(gateway, spend_usd_per_month="1.00", output_seconds_per_day=60, jobs_per_day=5)
+    job = await gateway.submit("sandbox:instant", duration=5)
+    assert job["cost"] == {"amount_usd": "0.50", "output_seconds": 5, "state": "held"}
+    assert await standing(gateway, "spend_usd_per_month") == {
+        "name": "spend_usd_per_month",
+        "subject": "user",
+        "limit": "1.00",
+        "used": "0.00",
+        "held": "0.50",
+        "remaining": "0.50",
+        "resets_at": "2026-12-01T00:00:00.000Z",
+        "mode": "enforce",
+    }
+    done = await gateway.follow(job)
+    assert done["cost"]["state"] == "settled"
+    spent = await standing(gateway, "spend_usd_per_month")
+    assert (float(spent["used"]), float(spent["held"])) == (0.5, 0)
+    assert (await standing(gateway, "output_seconds_per_day"))["used"] == 5
+    await all_is_well(gateway)
+
+
+@pytest.mark.parametrize("words", ["sandbox:fail", "sandbox:submit-422"])
+async def test_a_job_that_comes_to_nothing_frees_its_hold(gateway: Gateway, words: str) -> None:
+    await price(gateway, "0.10")
+    await limit(gateway, spend_usd_per_day="0.20", jobs_per_day=1)
+    failed = await gateway.follow(await gateway.submit(words))
+    assert (failed["status"], failed["cost"]["state"]) == ("failed", "released")
+    await gateway.submit()
+    await all_is_well(gateway)
+
+
+async def test_a_cancelled_job_frees_its_hold(gateway: Gateway) -> None:
+    await limit(gateway, jobs_per_day=1)
+    job = await gateway.submit()
+    answer = await gateway.http.post(f"/v1/jobs/{job['id']}/cancel")
+    assert answer.json()["job"]["cost"]["state"] == "released"
+    await gateway.submit()
+    await all_is_well(gateway)
+
+
+async def test_an_unknown_price_never_counts_as_zero(gateway: Gateway) -> None:
+    await limit(gateway, spend_usd_per_day="100")
+    refused = await gateway.http.post("/v1/jobs", json=gateway.body())
+    assert (refused.status_code, refused.json()["code"]) == (422, "price_unknown")
+    await price(gateway, "0.10")
+    gateway.wait(2)
+    await gateway.submit()
+
+
+async def test_a_refused_request_consumes_nothing_of_any_limit(gateway: Gateway) -> None:
+    await limit(gateway, submits_per_minute=5, jobs_per_day=9, output_seconds_per_day=3)
+    await gateway.submit()
+    for _ in range(3):
+        refused = await gateway.http.post("/v1/jobs", json=gateway.body())
+        assert refused.json()["limit"] == "output_seconds_per_day"
+    assert (await standing(gateway, "jobs_per_day"))["held"] == 1
+    assert (await standing(gateway, "submits_per_minute"))["remaining"] == 4
+
+
+async def test_submits_per_minute_refill_evenly(gateway: Gateway) -> None:
+    await limit(gateway, submits_per_minute=6)
+    for _ in range(6):
+        await gateway.submit()
+    refused = await gateway.http.post("/v1/jobs", json=gateway.body())
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "10")
+    checked = await gateway.http.post("/v1/jobs/validate", json=gateway.body())
+    assert checked.json()["code"] == "quota_exceeded"
+    gateway.wait(10)
+    await gateway.submit()
+    refused = await gateway.http.post("/v1/jobs", json=gateway.body())
+    assert refused.status_code == 429
+
+
+async def test_a_refused_request_binds_no_idempotency_key(gateway: Gateway) -> None:
+    await limit(gateway, pending_jobs=1)
+    first = await gateway.submit()
+    body, key = gateway.body(), {"Idempotency-Key": "a"}
+    refused = await gateway.http.post("/v1/jobs", json=body, headers=key)
+    assert (refused.status_code, refused.json()["limit"]) == (429, "pending_jobs")
+    await gateway.http.post(f"/v1/jobs/{first['id']}/cancel")
+    accepted = await gateway.http.post("/v1/jobs", json=body, headers=key)
+    assert accepted.status_code == 202
+    replayed = await gateway.http.post("/v1/jobs", json=body, headers=key)
+    assert (replayed.status_code, replayed.json()["id"]) == (200, accepted.json()["id"])
+
+
+async def test_a_shadow_limit_counts_and_refuses_nobody(gateway: Gateway) -> None:
+    shadow = {"limits": {"jobs_per_day": {"limit": 1, "mode": "shadow"}}}
+    await gateway.admin.patch("/v1/admin/users/alice", json=shadow)
+    await gateway.submit()
+    await gateway.submit()
+    shown = await standing(gateway, "jobs_per_day")
+    assert (shown["mode"], shown["held"], shown["remaining"]) == ("shadow", 2, 0)
+
+
+async def test_the_tighter_limit_of_a_key_counts(gateway: Gateway) -> None:
+    await limit(gateway, jobs_per_day=10)
+    tight = {"user": "alice", "name": "tight", "limits": {"jobs_per_day": {"limit": 1}}}
+    key = (await gateway.admin.post("/v1/admin/keys", json=tight)).json()["key"]
+    client = gateway.client_with(key)
+    assert (await client.post("/v1/jobs", json=gateway.body())).status_code == 202
+    refused = await client.post("/v1/jobs", json=gateway.body())
+    assert refused.status_code == 429
+    assert "limit jobs_per_day of your key" in refused.json()["detail"]
+    await gateway.submit()
+
+
+async def test_every_answer_tells_what_is_left(gateway: Gateway) -> None:
+    await limit(gateway, jobs_per_day=3, submits_per_minute=10)
+    answer = await gateway.http.post("/v1/jobs", json=gateway.body())
+    assert answer.headers["RateLimit"] == '"jobs_per_day";r=2;t=50400, "submits_per_minute";r=9;t=6'
+    assert answer.headers["RateLimit-Policy"] == (
+        '"jobs_per_day";q=3;w=86400, "submits_per_minute";q=10;w=60'
+    )
+
+
+LIMITED = 10
+RIVALS = 500
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "jobs_per_day",
+        "jobs_per_month",
+        "output_seconds_per_day",
+        "output_seconds_per_month",
+        "spend_usd_per_day",
+        "spend_usd_per_month",
+        "pending_jobs",
+        "submits_per_minute",
+    ],
+)
+async def test_a_limit_of_ten_admits_ten_of_five_hundred(gateway: Gateway, name: str) -> None:
+    await price(gateway, "0.50")  # a job of two seconds costs a dollar
+    await limit(gateway, **{name: LIMITED * 2 if "seconds" in name else LIMITED})
+    answers = await asyncio.gather(
+        *(gateway.http.post("/v1/jobs", json=gateway.body()) for _ in range(RIVALS))
+    )
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [202] * LIMITED + [429] * (RIVALS - LIMITED)
+    assert {refusal.json()["limit"] for refusal in refusals(answers)} == {name}
+    await all_is_well(gateway)
+
+
+def refusals(answers: list[httpx.Response]) -> list[httpx.Response]:
+    return [answer for answer in answers if answer.status_code == 429]

@@ -14,12 +14,18 @@ from app.audit.service import AuditTrail
 from app.auth.directory.keys import KeyDirectory
 from app.auth.directory.plans import PlanDirectory
 from app.auth.directory.users import UserDirectory
-from app.auth.errors import MissingScopeError
+from app.auth.errors import (
+    InvalidUserIdError,
+    MissingScopeError,
+    UnauthenticatedError,
+    UserDisabledError,
+)
 from app.auth.models import Principal, Scope
 from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
 from app.catalogue.service import Catalogue
 from app.core.clock import Clock
+from app.core.errors import DatabaseUnavailableError
 from app.jobs.operator import OperatorJobs
 from app.jobs.service import JobService
 from app.jobs.wire import JobWire
@@ -55,6 +61,16 @@ class Services:
     wire: JobWire
 
 
+CALLER_PROBLEMS = (
+    UnauthenticatedError,
+    MissingScopeError,
+    UserDisabledError,
+    InvalidUserIdError,
+    DatabaseUnavailableError,
+)
+"""What every call that needs a caller can answer."""
+
+
 def services_of(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
@@ -81,7 +97,7 @@ def caller(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
         ] = None,
     ) -> Principal:
         principal = await gateway.auth.authenticate(
-            header_of(request, "Authorization"), acting_for=header_of(request, "X-Gateway-User")
+            header_of(request, "Authorization"), acting_for=_acting_for(request)
         )
         request.state.principal = principal
         for scope in scopes:
@@ -90,6 +106,13 @@ def caller(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
         return principal
 
     return authenticate
+
+
+def _acting_for(request: Request) -> str | None:
+    """Give the id in X-Gateway-User; an empty one is no id, and never means the key's owner."""
+    if "X-Gateway-User" not in request.headers:
+        return None
+    return header_of(request, "X-Gateway-User") or ""
 
 
 AnyCaller = Annotated[Principal, Depends(caller())]

@@ -36,7 +36,7 @@ class QuotaService:
 
         async def work(connection: AsyncConnection) -> Sequence[tuple[str, Standing]]:
             quotas = QuotaRepository(connection)
-            accounts = await quotas.find_accounts(account for _, account, _ in subjects)
+            accounts = await quotas.find_accounts(account for _, account, _, _ in subjects)
             counts = {
                 name: await quotas.count_jobs(name, user_ids=[user_id], key_ids=[key_id])
                 for name in _COUNTED
@@ -46,15 +46,15 @@ class QuotaService:
                 (
                     subject,
                     stand(
-                        accounts[account].at(at, zone=policy.zone),
+                        accounts[account].at(at, zone=zone),
                         name,
                         limit,
                         pending=counts.get(name, {}).get(account, 0),
-                        zone=policy.zone,
+                        zone=zone,
                         at=at,
                     ),
                 )
-                for subject, account, limits in subjects
+                for subject, account, limits, zone in subjects
                 for name, limit in limits.items()
             ]
 
@@ -104,7 +104,7 @@ class QuotaService:
         at = self._clock.now()
         rated = [
             (subject, account, {LimitName.SUBMITS_PER_MINUTE: rate})
-            for subject, account, limits in _subjects(policy, user_id=user_id, key_id=key_id)
+            for subject, account, limits, _ in _subjects(policy, user_id=user_id, key_id=key_id)
             if (rate := limits.get(LimitName.SUBMITS_PER_MINUTE)) is not None
         ]
 
@@ -129,8 +129,11 @@ class QuotaService:
             await self._database.transact(work)
 
 
-def _subjects(policy: Policy, *, user_id: str, key_id: str) -> Sequence[tuple[str, str, Limits]]:
+def _subjects(
+    policy: Policy, *, user_id: str, key_id: str
+) -> Sequence[tuple[str, str, Limits, ZoneInfo]]:
+    """Give whose limits count, as a word, an account, the limits and the zone of their windows."""
     return (
-        ("user", user_account(user_id), policy.user),
-        ("key", key_account(key_id), policy.key),
+        ("user", user_account(user_id), policy.user, policy.zone),
+        ("key", key_account(key_id), policy.key, policy.key_zone or policy.zone),
     )

@@ -12,7 +12,7 @@ from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, body_of
 from app.api.body import parse
 from app.api.deps import Gateway, JsonBody
 from app.api.me import UsageRead, groupings, span, usage_answer
-from app.api.problems import problem_responses
+from app.api.problems import InvalidParameterError, problem_responses
 from app.quotas.usage import Grouping
 
 router = admin_router("")
@@ -82,6 +82,8 @@ async def read_all_usage(
     until: Annotated[str | None, Query(alias="to")] = None,
     group_by: Annotated[str, Query(description="`day`, `user`, `model`, `key`.")] = "day",
 ) -> Any:
+    if user is not None and "\0" in user:
+        raise InvalidParameterError("user", "A user id cannot hold a NUL.")
     groups = groupings(group_by, known=list(Grouping))
     start, end = span(since, until, zone=_UTC, at=gateway.clock.now())
     rows = await gateway.quotas.usage(

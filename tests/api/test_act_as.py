@@ -1,0 +1,153 @@
+"""X-Gateway-User: a service speaks for its own users, and for nobody else's."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.answers import problem
+from tests.support.gateway import Gateway
+
+
+async def shop(gateway: Gateway, owner: str = "shop", **fields: Any) -> httpx.AsyncClient:
+    """Make a service's user, and the client of a key that may act for others."""
+    await gateway.admin.post("/v1/admin/users", json={"id": owner})
+    key = {"user": owner, "scopes": ["jobs:read", "jobs:write", "act_as"], **fields}
+    answer = await gateway.admin.post("/v1/admin/keys", json=key)
+    assert answer.status_code == 201, answer.text
+    return gateway.client_with(answer.json()["key"])
+
+
+def acting_for(user: str) -> dict[str, str]:
+    return {"X-Gateway-User": user}
+
+
+async def submitted(gateway: Gateway, client: httpx.AsyncClient, user: str) -> httpx.Response:
+    return await client.post("/v1/jobs", json=gateway.body(), headers=acting_for(user))
+
+
+async def test_a_key_without_the_scope_cannot_act(gateway: Gateway) -> None:
+    answer = await gateway.http.get("/v1/jobs", headers=acting_for("u1"))
+    body = problem(answer)
+    assert (body["status"], body["code"], body["scope"]) == (403, "missing_scope", "act_as")
+    users = (await gateway.admin.get("/v1/admin/users")).json()["data"]
+    assert [user["id"] for user in users] == ["alice"]
+
+
+async def test_a_user_is_made_on_first_sight_under_the_keys_plan(gateway: Gateway) -> None:
+    await gateway.admin.post(
+        "/v1/admin/plans", json={"name": "trial", "limits": {"jobs_per_day": {"limit": 3}}}
+    )
+    client = await shop(gateway, plan="trial")
+    me = (await client.get("/v1/me", headers=acting_for("u1@example.com"))).json()
+    assert (me["user"], me["plan"]) == ("shop/u1@example.com", "trial")
+    assert [limit["limit"] for limit in me["limits"]] == [3]
+    made = (await gateway.admin.get("/v1/admin/users/shop/u1@example.com")).json()
+    assert (made["id"], made["plan"], made["disabled"]) == ("shop/u1@example.com", "trial", False)
+    own = (await client.get("/v1/me")).json()
+    assert (own["user"], own["plan"]) == ("shop", None)
+
+
+@pytest.mark.parametrize("user", ["a/b", "a b", "", " ", "a" * 129, "oidc", "a,b", "\xe9"])
+async def test_what_is_no_user_id_is_refused(gateway: Gateway, user: str) -> None:
+    client = await shop(gateway)
+    headers = httpx.Headers({"X-Gateway-User": user}, encoding="latin-1")
+    answer = await client.get("/v1/jobs", headers=headers)
+    body = problem(answer)
+    assert (body["status"], body["code"]) == (422, "invalid_user_id")
+
+
+async def test_a_header_given_twice_names_nobody(gateway: Gateway) -> None:
+    client = await shop(gateway)
+    headers = [("X-Gateway-User", "u1"), ("X-Gateway-User", "u2")]
+    answer = await client.get("/v1/jobs", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_user_id")
+
+
+async def test_users_of_a_service_see_their_own_jobs_alone(gateway: Gateway) -> None:
+    client, rival = await shop(gateway), await shop(gateway, "rival")
+    job = (await submitted(gateway, client, "u1")).json()
+    url = f"/v1/jobs/{job['id']}"
+    assert (await client.get(url, headers=acting_for("u1"))).status_code == 200
+    for stranger, headers in (
+        (client, acting_for("u2")),
+        (client, {}),
+        (rival, acting_for("u1")),
+        (gateway.http, {}),
+    ):
+        assert (await stranger.get(url, headers=headers)).status_code == 404
+        assert (await stranger.post(f"{url}/cancel", headers=headers)).status_code == 404
+        assert (await stranger.delete(url, headers=headers)).status_code == 404
+        assert (await stranger.get("/v1/jobs", headers=headers)).json()["data"] == []
+    reached = await rival.get(url, headers=acting_for("shop/u1"))
+    assert (reached.status_code, reached.json()["code"]) == (422, "invalid_user_id")
+    seen = (await gateway.admin.get("/v1/admin/jobs?user=shop/u1")).json()["data"]
+    assert [(each["id"], each["user"]) for each in seen] == [(job["id"], "shop/u1")]
+
+
+async def test_idempotency_keys_are_each_users_own(gateway: Gateway) -> None:
+    client, body = await shop(gateway), gateway.body()
+    ids = set()
+    for user in ("u1", "u2", "u1"):
+        headers = acting_for(user) | {"Idempotency-Key": "order-1"}
+        ids.add((await client.post("/v1/jobs", json=body, headers=headers)).json()["id"])
+    assert len(ids) == 2
+
+
+async def test_the_limits_are_the_users_and_the_keys(gateway: Gateway) -> None:
+    client = await shop(gateway, limits={"jobs_per_day": {"limit": 3}})
+    await client.get("/v1/me", headers=acting_for("u1"))
+    await gateway.admin.patch(
+        "/v1/admin/users/shop/u1", json={"limits": {"jobs_per_day": {"limit": 2}}}
+    )
+    for _ in range(2):
+        assert (await submitted(gateway, client, "u1")).status_code == 202
+    refused = await submitted(gateway, client, "u1")
+    assert refused.status_code == 429
+    assert "limit jobs_per_day of your user is 2" in refused.json()["detail"]
+    assert (await submitted(gateway, client, "u2")).status_code == 202
+    refused = await submitted(gateway, client, "u3")
+    assert refused.status_code == 429
+    assert "limit jobs_per_day of your key is 3" in refused.json()["detail"]
+    invariants = (await gateway.admin.get("/v1/admin/invariants")).json()
+    assert invariants == {"ok": True, "violations": []}
+
+
+async def test_a_keys_limits_have_the_zone_of_its_owner(gateway: Gateway) -> None:
+    """At 10:00 in UTC it is 23:00 in Auckland: the key's day ends long before the user's."""
+    await gateway.admin.post("/v1/admin/plans", json={"name": "nz", "timezone": "Pacific/Auckland"})
+    client = await shop(gateway, limits={"jobs_per_day": {"limit": 1}})
+    await gateway.admin.patch("/v1/admin/users/shop", json={"plan": "nz"})
+    assert (await submitted(gateway, client, "u1")).status_code == 202
+    me = (await client.get("/v1/me", headers=acting_for("u1"))).json()
+    (limit,) = me["limits"]
+    assert (limit["held"], limit["resets_at"]) == (1, "2026-11-22T11:00:00.000Z")
+    assert (await submitted(gateway, client, "u2")).status_code == 429
+    gateway.wait(3600)
+    me = (await client.get("/v1/me", headers=acting_for("u1"))).json()
+    assert me["limits"][0]["held"] == 0
+    assert (await submitted(gateway, client, "u2")).status_code == 202
+
+
+async def test_a_disabled_user_is_turned_away_and_its_service_is_not(gateway: Gateway) -> None:
+    client = await shop(gateway)
+    await submitted(gateway, client, "u1")
+    await gateway.admin.patch("/v1/admin/users/shop/u1", json={"disabled": True})
+    answer = await client.get("/v1/jobs", headers=acting_for("u1"))
+    assert problem(answer) == {
+        "status": 403,
+        "code": "user_disabled",
+        "detail": "The user 'u1' is disabled; an operator can enable it again.",
+    }
+    assert (await client.get("/v1/jobs", headers=acting_for("u2"))).status_code == 200
+    await gateway.admin.patch("/v1/admin/users/shop", json={"disabled": True})
+    assert (await client.get("/v1/jobs", headers=acting_for("u2"))).status_code == 401
+
+
+async def test_a_user_of_a_service_cannot_have_a_service_of_its_own(gateway: Gateway) -> None:
+    client = await shop(gateway)
+    await client.get("/v1/me", headers=acting_for("u1"))
+    key = {"user": "shop/u1", "scopes": ["act_as"]}
+    answer = await gateway.admin.post("/v1/admin/keys", json=key)
+    assert answer.status_code == 422
+    assert [error["code"] for error in answer.json()["errors"]] == ["act_as_refused"]

@@ -61,10 +61,11 @@ class LineRepository:
         `users` and `keys` count what is in flight. Who may have no more is passed over here, lest
         the line ends with those who cannot move.
         """
-        heads = await self._heads(at=at)
-        user_limits = _concurrency({user: head.limits for user, head in heads.items()})
         key_limits = await self._key_limits(keys)
         full_keys = [key for key, limit in key_limits.items() if keys[key] >= limit]
+        # A key may have many users, whose turns it must not use up once it is full.
+        heads = await self._heads(without=full_keys, at=at)
+        user_limits = _concurrency({user: head.limits for user, head in heads.items()})
         open_to = [
             user for user in heads if users.get(user, 0) < user_limits.get(user, sys.maxsize)
         ]
@@ -97,7 +98,7 @@ class LineRepository:
             for job_id, user_id, key_id, priority in found
         ]
 
-    async def _heads(self, *, at: datetime) -> Mapping[str, _Head]:
+    async def _heads(self, *, without: Sequence[str], at: datetime) -> Mapping[str, _Head]:
         """Give the first waiting job of each user, stepping from user to user along the index."""
         first, following, head = aliased(JobRow), aliased(JobRow), aliased(JobRow)
         pending = JobState.PENDING.value
@@ -115,7 +116,7 @@ class LineRepository:
         )
         first_job = (
             select(head.id)
-            .where(head.user_id == users.c.id, startable(head, at))
+            .where(head.user_id == users.c.id, startable(head, at), head.key_id.not_in(without))
             .order_by(head.priority, head.id)
             .limit(1)
             .scalar_subquery()

@@ -22,6 +22,7 @@ from pydantic_settings import (
 from app.auth.operators import AdminToken, parse_admin_tokens
 from app.core.errors import ConfigurationError
 from app.core.logging import LogFormat, LogLevel
+from app.db.engine import parse_url
 
 RUNCOMFY_URL = "https://model-api.runcomfy.net"
 SANDBOX = "sandbox"
@@ -42,6 +43,11 @@ def _absolute_url(value: str) -> str:
 
 def _upstream_url(value: str) -> str:
     return value if value == SANDBOX else _absolute_url(value)
+
+
+def _database_url(value: str) -> str:
+    parse_url(value)
+    return value
 
 
 def _real_token(value: SecretStr) -> SecretStr:
@@ -83,7 +89,7 @@ class Settings(BaseSettings):
         default=None, validation_alias="RUNCOMFY_API_TOKEN"
     )
     upstream_url: Annotated[str, AfterValidator(_upstream_url)] = RUNCOMFY_URL
-    database_url: str = "sqlite:///gateway.db"
+    database_url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///gateway.db"
     admin_token: Annotated[tuple[AdminToken, ...], NoDecode, BeforeValidator(_admin_tokens)] = ()
     secret_key: Annotated[tuple[SecretStr, ...], *CommaSeparated, AfterValidator(_long_enough)] = ()
     public_url: Annotated[str, AfterValidator(_absolute_url)] | None = None

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.body import parse
 from app.api.conditions import caller_has
-from app.api.deps import Gateway, IdempotencyKey, JsonBody, Reader, Writer
+from app.api.deps import CALLER_PROBLEMS, Gateway, IdempotencyKey, JsonBody, Reader, Writer
 from app.api.limits import LimitRead, read_limits
 from app.api.listing import Filter, decode_cursor, encode_cursor
 from app.api.problems import (
@@ -18,10 +18,9 @@ from app.api.problems import (
     UnsupportedMediaTypeError,
     problem_responses,
 )
-from app.auth.errors import MissingScopeError, ModelNotAllowedError, UnauthenticatedError
+from app.auth.errors import ModelNotAllowedError
 from app.catalogue.errors import UnknownModelError
 from app.core.errors import (
-    DatabaseUnavailableError,
     FieldError,
     InvalidRequestError,
     MalformedBodyError,
@@ -44,7 +43,7 @@ from app.quotas.numbers import shown_usd
 router = APIRouter(
     prefix="/v1/jobs",
     tags=["jobs"],
-    responses=problem_responses(UnauthenticatedError, MissingScopeError, DatabaseUnavailableError),
+    responses=problem_responses(*CALLER_PROBLEMS),
 )
 
 _BODY_PROBLEMS = problem_responses(

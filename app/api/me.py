@@ -10,11 +10,9 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from app.api.deps import AnyCaller, Gateway, Reader
+from app.api.deps import CALLER_PROBLEMS, AnyCaller, Gateway, Reader
 from app.api.limits import LimitRead, read_limits
 from app.api.problems import InvalidParameterError, problem_responses
-from app.auth.errors import MissingScopeError, UnauthenticatedError
-from app.core.errors import DatabaseUnavailableError
 from app.jobs.wire import Seconds
 from app.quotas.numbers import shown_usd
 from app.quotas.usage import Grouping, Usage
@@ -22,7 +20,7 @@ from app.quotas.usage import Grouping, Usage
 router = APIRouter(
     prefix="/v1",
     tags=["me"],
-    responses=problem_responses(UnauthenticatedError, MissingScopeError, DatabaseUnavailableError),
+    responses=problem_responses(*CALLER_PROBLEMS),
 )
 
 _LONGEST_SPAN = timedelta(days=400)

@@ -5,16 +5,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from app.api import runcomfy
-from app.api.deps import AnyCaller, Gateway
-from app.auth.errors import UnauthenticatedError
+from app.api.deps import CALLER_PROBLEMS, AnyCaller, Gateway
 from app.catalogue.errors import UnknownModelError
 from app.catalogue.model import Model
-from app.core.errors import DatabaseUnavailableError
 
 router = APIRouter(
     prefix="/v1/models",
     tags=["models"],
-    responses=runcomfy.error_responses(UnauthenticatedError, DatabaseUnavailableError),
+    responses=runcomfy.error_responses(*CALLER_PROBLEMS),
 )
 
 

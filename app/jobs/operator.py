@@ -19,6 +19,7 @@ from app.jobs.invariants import Violation, violations
 from app.jobs.models import Job, JobFilter
 from app.jobs.operator_repository import Manual, OperatorRepository, Underside
 from app.jobs.queue import DISPATCH_PAUSED
+from app.jobs.queue_repository import QueueRepository
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
 from app.quotas import ledger
@@ -174,10 +175,13 @@ class OperatorJobs:
     ) -> HoldOutcome:
         async def work(tx: AsyncConnection) -> HoldOutcome:
             operators = OperatorRepository(tx)
+            request_id = change.upstream_request_id
+            if request_id is not None:
+                # Rivals with the same request are two jobs, so no row of theirs would order them.
+                await QueueRepository(tx).take_dispatch_turn()
             before = (await operators.find([job_id])).get(job_id)
             if before is None:
                 raise JobNotFoundError(job_id)
-            request_id = change.upstream_request_id
             if request_id is not None and (holder := await operators.holder_of(request_id)):
                 raise RequestTakenError(request_id, holder)
             moved = await operators.move(job_id, change)

@@ -4,6 +4,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
+_TOO_LARGE = 10**20  # beyond it decimals would be rounded away
 _DECIMAL = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?", re.ASCII)
 
 
@@ -12,11 +13,11 @@ def decimal_of(value: Any) -> Decimal | None:
     match value:
         case bool():
             return None
-        case int() if abs(value) < 10**20:
+        case int() if abs(value) < _TOO_LARGE:
             return Decimal(value)
         case float():
             number = Decimal(repr(value))
-            return number if number.is_finite() else None
+            return number if number.is_finite() and abs(number) < _TOO_LARGE else None
         case str() if _DECIMAL.fullmatch(value):
             return Decimal(value)
         case _:

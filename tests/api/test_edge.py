@@ -57,7 +57,7 @@ async def test_a_method_that_a_path_does_not_take_is_told_all_that_it_does(
     allowed = {
         "/v1/jobs": "GET, POST",
         "/v1/jobs/validate": "DELETE, GET, POST",
-        "/v1/jobs/x": "GET",
+        "/v1/jobs/x": "DELETE, GET",
         "/v1/jobs/x/cancel": "POST",
         "/v1/jobs/x/outputs/0": "GET, HEAD",
         "/healthz": "GET",

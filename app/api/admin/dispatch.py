@@ -4,11 +4,11 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import Query, Request
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, body_of
+from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, AdminBody, body_of
 from app.api.body import parse
 from app.api.deps import Gateway, JsonBody
 from app.api.me import UsageRead, groupings, span, usage_answer
@@ -20,9 +20,7 @@ router = admin_router("")
 _UTC = ZoneInfo("UTC")
 
 
-class Dispatch(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class Dispatch(AdminBody):
     paused: bool
 
 

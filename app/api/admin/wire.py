@@ -18,10 +18,13 @@ from app.core.errors import (
     DatabaseUnavailableError,
     InvalidRequestError,
     MalformedBodyError,
+    NotFoundError,
 )
 from app.quotas.policy import LimitName
 
-ALWAYS = problem_responses(WrongAdminTokenError, TooManyAttemptsError, DatabaseUnavailableError)
+ALWAYS = problem_responses(
+    WrongAdminTokenError, NotFoundError, TooManyAttemptsError, DatabaseUnavailableError
+)
 BODY_PROBLEMS = (
     MalformedBodyError,
     PayloadTooLargeError,

@@ -9,10 +9,11 @@ from sqlalchemy import and_, delete, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.auth.errors import UnauthenticatedError
 from app.core.clock import Clock
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
-from app.db.models import IdempotencyKeyRow, JobRow
+from app.db.models import ApiKeyRow, IdempotencyKeyRow, JobRow, UserRow
 from app.events import log
 from app.events.log import JobEvent
 from app.jobs.errors import IdempotencyConflictError
@@ -26,6 +27,7 @@ from app.quotas.policy import Measure, to_units
 KEY_LIFE = timedelta(hours=24)
 
 _Claim = tuple[str, str]  # user, idempotency key
+_Caller = tuple[str, str]  # user, API key
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,18 @@ class AcceptBatch:
         return await self._database.read(work)
 
     async def _accept_all(self, requests: Sequence[NewJob]) -> Sequence[Accepted | Exception]:
+        tries = 0
+
         async def work(tx: AsyncConnection) -> Sequence[Accepted | Exception]:
+            nonlocal tries
+            tries += 1
             at = self._clock.now()
-            beaten = await _claim_keys(tx, requests, at=at)
-            first = [request for request in requests if request.id not in beaten]
+            # Looked for only when a try has failed: a job whose caller was deleted after it was
+            # authenticated would take its neighbours down with it.
+            callers = await _lock_callers(tx, requests) if tries > 1 else None
+            known = [request for request in requests if callers is None or _of(request) in callers]
+            beaten = await _claim_keys(tx, known, at=at)
+            first = [request for request in known if request.id not in beaten]
             refused = await ledger.hold_all(tx, [claim_of(request) for request in first], at=at)
             fresh = [request for request in first if request.id not in refused]
             if fresh:
@@ -72,8 +82,11 @@ class AcceptBatch:
                 await _unbind_keys(tx, refused)
             earlier = {holder.job_id for holder in beaten.values()} - set(refused)
             jobs = await JobRepository(tx).find_many(sorted(earlier)) if earlier else {}
+            gone = {request.id for request in requests} - {request.id for request in known}
             return [
-                _answer(request, beaten.get(request.id), refused=refused, jobs=jobs)
+                UnauthenticatedError("This API key or its user was deleted.")
+                if request.id in gone
+                else _answer(request, beaten.get(request.id), refused=refused, jobs=jobs)
                 for request in requests
             ]
 
@@ -84,6 +97,29 @@ class AcceptBatch:
 class _Holder:
     job_id: str
     fingerprint: str
+
+
+def _of(request: NewJob) -> _Caller:
+    return request.user_id, request.key_id
+
+
+async def _lock_callers(tx: AsyncConnection, requests: Iterable[NewJob]) -> set[_Caller]:
+    """Give who is still there, user and key, and keeps being there until the transaction ends."""
+    wanted = {_of(request) for request in requests}
+    users = await tx.execute(
+        select(UserRow.id)
+        .where(UserRow.id.in_(sorted({user_id for user_id, _ in wanted})))
+        .order_by(UserRow.id)
+        .with_for_update(read=True, key_share=True)
+    )
+    keys = await tx.execute(
+        select(ApiKeyRow.id)
+        .where(ApiKeyRow.id.in_(sorted({key_id for _, key_id in wanted})))
+        .order_by(ApiKeyRow.id)
+        .with_for_update(read=True, key_share=True)
+    )
+    found = set(users.scalars()), set(keys.scalars())
+    return {(user, key) for user, key in wanted if user in found[0] and key in found[1]}
 
 
 async def _claim_keys(

@@ -1,28 +1,23 @@
 """The `gateway` command: thin, over the same services as the web."""
 
-import asyncio
 import json
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
-import uvloop
 
 from app import demo as demonstration
 from app import server
-from app.auth.service import AuthService
-from app.core.clock import SystemClock
+from app.cli import directory
+from app.cli.running import run as _run
+from app.cli.running import settings as _settings
 from app.core.errors import ConfigurationError, ProblemError
 from app.core.logging import configure_logging
 from app.db import migrate
-from app.db.engine import open_database
 from app.main import create_app
 from app.sandbox import SandboxConfig, running_sandbox
-from app.settings import SANDBOX, Settings, explicit_settings, load_settings
-
-Answer = TypeVar("Answer")
+from app.settings import SANDBOX, Settings, explicit_settings
 
 app = typer.Typer(
     name="gateway",
@@ -32,9 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 database = typer.Typer(help="The database's schema.", no_args_is_help=True)
-keys = typer.Typer(help="API keys of users.", no_args_is_help=True)
 app.add_typer(database, name="db")
-app.add_typer(keys, name="keys")
+app.add_typer(directory.plans, name="plans")
+app.add_typer(directory.users, name="users")
+app.add_typer(directory.keys, name="keys")
 
 
 def main() -> None:
@@ -44,7 +40,7 @@ def main() -> None:
     except ConfigurationError as exc:
         sys.exit(_complain(str(exc)))
     except ProblemError as exc:
-        sys.exit(_complain(exc.detail))
+        sys.exit(_complain(" ".join([error.detail for error in exc.errors] or [exc.detail])))
 
 
 @app.command()
@@ -74,26 +70,6 @@ def upgrade() -> None:
     settings = _settings(needs_upstream=False)
     migrate.upgrade(settings.database_url)
     typer.echo("The database's schema is up to date.", err=True)
-
-
-@keys.command("create")
-def create_key(
-    user: Annotated[str, typer.Option(help="The user; made if there is none yet.")],
-    name: Annotated[str, typer.Option(help="What the key is for.")] = "",
-) -> None:
-    """Make an API key and print it; it cannot be shown again."""
-    settings = _settings(needs_upstream=False)
-    server.prepare_database(settings)
-
-    async def create() -> str:
-        opened = open_database(settings.database_url)
-        try:
-            auth = AuthService(database=opened, clock=SystemClock())
-            return str(await auth.create_key(user_id=user, name=name))
-        finally:
-            await opened.close()
-
-    typer.echo(_run(create()))
 
 
 @app.command()
@@ -143,19 +119,6 @@ def _greeting(url: str, settings: Settings) -> str:
         lines.append("Its RunComfy is a sandbox: nothing is sent to the real one, nothing is paid.")
     lines.append("Make a key from another terminal in this folder: gateway keys create --user you")
     return "\n".join(lines)
-
-
-def _settings(*, needs_upstream: bool = True) -> Settings:
-    settings = load_settings()
-    configure_logging(format=settings.log_format, level=settings.log_level)
-    if needs_upstream:
-        settings.require_upstream()
-    return settings
-
-
-def _run(work: Coroutine[Any, Any, Answer]) -> Answer:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
 
 
 def _complain(sentence: str) -> int:

@@ -1,0 +1,252 @@
+"""`gateway plans|users|keys`: what the admin API does with them, without the API."""
+
+import getpass
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from app import server
+from app.auth.directory.keys import KeyDirectory
+from app.auth.directory.models import (
+    KeyChanges,
+    NewSecret,
+    PlanChanges,
+    UserChanges,
+    recorded_key,
+    recorded_plan,
+    recorded_user,
+)
+from app.auth.directory.plans import PlanDirectory
+from app.auth.directory.users import UserDirectory
+from app.catalogue.service import Catalogue
+from app.cli.running import Answer, run, settings
+from app.core.clock import SystemClock
+from app.core.errors import ConfigurationError
+from app.db.engine import open_database
+
+_PAGE = 100
+
+plans = typer.Typer(help="Plans: limits that users share.", no_args_is_help=True)
+users = typer.Typer(help="Users of the gateway.", no_args_is_help=True)
+keys = typer.Typer(help="API keys of users.", no_args_is_help=True)
+
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--limit", help="name=number, or name=number:shadow; may be repeated."),
+]
+Models = Annotated[
+    list[str] | None, typer.Option("--model", help="Allow this one; may be repeated. None: all.")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Directories:
+    plans: PlanDirectory
+    users: UserDirectory
+    keys: KeyDirectory
+
+
+@plans.command("create")
+def create_plan(
+    name: str,
+    timezone: Annotated[str, typer.Option(help="Whose days and months count.")] = "UTC",
+    default: Annotated[bool, typer.Option("--default", help="For users without a plan.")] = False,  # noqa: FBT002 - a flag
+    model: Models = None,
+    limit: Limits = None,
+) -> None:
+    """Make a plan."""
+    changes = PlanChanges(
+        timezone=timezone, default=default, models=model or None, limits=_limits(limit)
+    )
+    _show(recorded_plan(_with(lambda all_: all_.plans.create(name, changes, actor=_actor()))))
+
+
+@plans.command("list")
+def list_plans() -> None:
+    """Print every plan, one JSON object a line."""
+
+    async def page(directories: _Directories, after: str | None) -> Sequence[Any]:
+        return await directories.plans.page(after=after, limit=_PAGE)
+
+    for plan in _with(lambda all_: _everything(all_, page, mark=lambda each: each.name)):
+        _show(recorded_plan(plan))
+
+
+@users.command("create")
+def create_user(
+    user_id: Annotated[str, typer.Argument(metavar="ID")],
+    name: Annotated[str | None, typer.Option(help="Who that is.")] = None,
+    plan: Annotated[str | None, typer.Option(help="The plan; none: the default one.")] = None,
+    limit: Limits = None,
+) -> None:
+    """Make a user; its limits stand in for the plan's."""
+    changes = UserChanges(name=name, plan=plan, limits=_limits(limit))
+    _show(recorded_user(_with(lambda all_: all_.users.create(user_id, changes, actor=_actor()))))
+
+
+@users.command("list")
+def list_users(
+    plan: Annotated[str | None, typer.Option(help="Those of this plan alone.")] = None,
+) -> None:
+    """Print every user, one JSON object a line."""
+
+    async def page(directories: _Directories, after: str | None) -> Sequence[Any]:
+        return await directories.users.page(plan=plan, after=after, limit=_PAGE)
+
+    for user in _with(lambda all_: _everything(all_, page, mark=lambda each: each.id)):
+        _show(recorded_user(user))
+
+
+@keys.command("create")
+def create_key(
+    user: Annotated[str, typer.Option(help="The user; made if there is none yet.")],
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="May be repeated; none: the usual ones.")
+    ] = None,
+    model: Models = None,
+    limit: Limits = None,
+    plan: Annotated[
+        str | None, typer.Option(help="With act_as: the plan of the users that it makes.")
+    ] = None,
+    expires_at: Annotated[
+        str | None, typer.Option(help="When it ends, with a zone: 2027-01-01T00:00:00Z.")
+    ] = None,
+) -> None:
+    """Make an API key and print it; it cannot be shown again."""
+    changes = KeyChanges(
+        name=name,
+        models=model or None,
+        limits=_limits(limit),
+        plan=plan,
+        expires_at=_at(expires_at),
+    )
+    if scope:
+        changes["scopes"] = scope
+    _show_secret(
+        _with(lambda all_: all_.keys.create(user, changes, actor=_actor(), make_user=True))
+    )
+
+
+@keys.command("list")
+def list_keys(
+    user: Annotated[str | None, typer.Option(help="Those of this user alone.")] = None,
+) -> None:
+    """Print every key without its secret, newest first, one JSON object a line."""
+
+    async def page(directories: _Directories, before: str | None) -> Sequence[Any]:
+        return await directories.keys.page(user=user, before=before, limit=_PAGE)
+
+    for key in _with(lambda all_: _everything(all_, page, mark=lambda each: each.id)):
+        _show(recorded_key(key))
+
+
+@keys.command("rotate")
+def rotate_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID")],
+    overlap_seconds: Annotated[
+        int, typer.Option(min=0, max=30 * 86_400, help="How long the present secret stays good.")
+    ] = 86_400,
+) -> None:
+    """Give a key a new secret and print it; it cannot be shown again."""
+    overlap = timedelta(seconds=overlap_seconds)
+    _show_secret(_with(lambda all_: all_.keys.rotate(key_id, overlap=overlap, actor=_actor())))
+
+
+@keys.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """End a key for good, on all replicas within a second."""
+    _with(lambda all_: all_.keys.revoke(key_id, actor=_actor()))
+    typer.echo(f"The key {key_id} is revoked.", err=True)
+
+
+def _with(work: Callable[[_Directories], Awaitable[Answer]]) -> Answer:
+    loaded = settings(needs_upstream=False)
+    server.prepare_database(loaded)
+
+    async def opened() -> Answer:
+        async with _directories(loaded.database_url) as directories:
+            return await work(directories)
+
+    return run(opened())
+
+
+@asynccontextmanager
+async def _directories(database_url: str) -> AsyncIterator[_Directories]:
+    database, clock = open_database(database_url), SystemClock()
+    models = Catalogue.bundled().input_fields
+    try:
+        yield _Directories(
+            plans=PlanDirectory(database=database, clock=clock, known_models=models),
+            users=UserDirectory(database=database, clock=clock),
+            keys=KeyDirectory(database=database, clock=clock, known_models=models),
+        )
+    finally:
+        await database.close()
+
+
+async def _everything(
+    directories: _Directories,
+    page: Callable[[_Directories, str | None], Awaitable[Sequence[Any]]],
+    *,
+    mark: Callable[[Any], str],
+) -> Sequence[Any]:
+    found: list[Any] = []
+    while some := await page(directories, mark(found[-1]) if found else None):
+        found += some
+    return found
+
+
+def _limits(given: Sequence[str] | None) -> Mapping[str, Any]:
+    """Read `name=number[:mode]`; what is wrong with names and numbers the directory says."""
+    limits: dict[str, Any] = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigurationError(f"--limit {text[:80]!r} must be like jobs_per_day=10.")
+        number, _, mode = value.partition(":")
+        limits[name] = {"limit": number if "usd" in name else _number(number)}
+        if mode:
+            limits[name]["mode"] = mode
+    return limits
+
+
+def _number(text: str) -> int | float | str:
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        return text
+
+
+def _at(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ConfigurationError("--expires-at must be a time with a zone, like 2027-01-01T00:00:00Z.")
+
+
+def _actor() -> str:
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (OSError, KeyError):  # a container may run as a number without a name
+        return "cli:unknown"
+
+
+def _show(recorded: Mapping[str, Any]) -> None:
+    typer.echo(json.dumps(recorded, ensure_ascii=False))
+
+
+def _show_secret(made: NewSecret) -> None:
+    """Print the key alone to stdout, for scripts, and what it is to stderr."""
+    typer.echo(json.dumps(recorded_key(made.key), ensure_ascii=False), err=True)
+    typer.echo(str(made.token))

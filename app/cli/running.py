@@ -1,0 +1,25 @@
+"""How every command reads its settings and runs what is asynchronous."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import uvloop
+
+from app.core.logging import configure_logging
+from app.settings import Settings, load_settings
+
+Answer = TypeVar("Answer")
+
+
+def settings(*, needs_upstream: bool = True) -> Settings:
+    loaded = load_settings()
+    configure_logging(format=loaded.log_format, level=loaded.log_level)
+    if needs_upstream:
+        loaded.require_upstream()
+    return loaded
+
+
+def run(work: Coroutine[Any, Any, Answer]) -> Answer:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)

@@ -1,0 +1,102 @@
+"""`gateway plans|users|keys`: the admin API's services behind a command."""
+
+import getpass
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from app import cli
+from app.core.logging import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", "sqlite:///gateway.db")
+    yield
+    configure_logging(format="console", level="warning")  # a command sets it up for its process
+
+
+def gateway(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
+) -> tuple[object, str, str]:
+    """Run a command as the shell does; gives its code, stdout and stderr."""
+    monkeypatch.setattr("sys.argv", ["gateway", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    return ended.value.code, out, err
+
+
+def test_a_plan_a_user_and_a_key_are_made_and_listed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*words: str) -> str:
+        code, out, err = gateway(capsys, monkeypatch, *words)
+        assert code == 0, err
+        return out
+
+    limits = ("--limit", "jobs_per_day=10", "--limit", "spend_usd_per_day=2.50:shadow")
+    plan = json.loads(run("plans", "create", "free", "--timezone", "Europe/Berlin", *limits))
+    assert plan["limits"] == {
+        "jobs_per_day": {"limit": 10, "mode": "enforce"},
+        "spend_usd_per_day": {"limit": "2.50", "mode": "shadow"},
+    }
+    assert json.loads(run("plans", "list")) == plan
+    user = json.loads(run("users", "create", "bob", "--name", "Bob", "--plan", "free"))
+    assert (user["id"], user["plan"]) == ("bob", "free")
+    assert json.loads(run("users", "list", "--plan", "free")) == user
+
+    key = run("keys", "create", "--user", "alice", "--name", "ci").strip()
+    assert key.startswith("rcg_")
+    listed = json.loads(run("keys", "list", "--user", "alice"))
+    assert (listed["user"], listed["name"]) == ("alice", "ci")
+    rotated = run("keys", "rotate", listed["id"], "--overlap-seconds", "0").strip()
+    assert rotated.startswith("rcg_")
+    assert rotated != key
+    assert run("keys", "revoke", listed["id"]) == ""
+    assert json.loads(run("keys", "list"))["revoked_at"] is not None
+
+    with closing(sqlite3.connect("gateway.db")) as database:
+        rows = list(database.execute("SELECT actor, action FROM audit_log ORDER BY id"))
+    assert rows == [
+        (f"cli:{getpass.getuser()}", action)
+        for action in (
+            "plan.created",
+            "user.created",
+            "user.created",
+            "key.created",
+            "key.rotated",
+            "key.revoked",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("plans", "create", "a b"), "/name must be"),
+        (("plans", "create", "x", "--limit", "jobs_per_day"), "must be like jobs_per_day=10"),
+        (("plans", "create", "x", "--limit", "jobs_per_hour=1"), "is no limit"),
+        (("plans", "create", "x", "--limit", "jobs_per_day=ten"), "must be a whole number"),
+        (("users", "create", "shop/u1"), "A user id is"),
+        (("keys", "create", "--user", "shop/u1"), "A user id is"),
+        (("keys", "create", "--user", "bob", "--expires-at", "soon"), "--expires-at must be"),
+        (("keys", "create", "--user", "bob", "--scope", "root"), "/scopes/0"),
+        (("keys", "revoke", "key_nope"), "There is no key"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    sentence: str,
+) -> None:
+    code, out, err = gateway(capsys, monkeypatch, *words)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert "Traceback" not in err

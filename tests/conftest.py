@@ -29,7 +29,7 @@ settings.register_profile(
     settings.get_profile("ci"),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=200,
+    max_examples=100,
     stateful_step_count=40,
 )
 

@@ -372,7 +372,7 @@ def _lasting(job: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.timeout(600)
 def test_no_order_of_events_breaks_a_promise(databases: Databases) -> None:
     profile = settings()
-    is_thorough = profile.max_examples > 100
+    is_thorough = profile.max_examples >= 100
     run_machine(
         lambda: JobLife(databases),
         settings=settings(

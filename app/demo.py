@@ -91,6 +91,7 @@ async def _make_video(client: httpx.AsyncClient, *, key: str, picture: str, outp
     _say(f"  curl -s -o {output} '{video}'\n")
     size = await _download(client, video, output)
     _say(f"Saved {output} ({size / 1024:.0f} kB). Open it in any player or browser.")
+    _say("This gateway ends now; GATEWAY_UPSTREAM_URL=sandbox gateway serve starts one that stays.")
 
 
 async def _follow(

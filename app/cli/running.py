@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from app.core.logging import configure_logging
+from app.sandbox import require_extra
 from app.settings import Settings, load_settings
 
 Answer = TypeVar("Answer")
@@ -17,6 +18,8 @@ def settings(*, needs_upstream: bool = True) -> Settings:
     configure_logging(format=loaded.log_format, level=loaded.log_level)
     if needs_upstream:
         loaded.require_upstream()
+        if loaded.is_sandboxed:
+            require_extra()
     return loaded
 
 

@@ -1,0 +1,184 @@
+"""The `gateway` command as an operator meets it: what it prints, where, and how it ends."""
+
+import logging
+import os
+import re
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app.cli import main
+from app.db import migrate
+from app.settings import Settings
+from tests.support.processes import Server, run
+
+KEY = re.compile(r"rcg_[0-9a-z]{26}_[0-9A-Za-z_-]{43}\n")
+SECRET = "0123456789abcdef" * 2
+CHECKOUT = Path(__file__).parents[2]
+DOCUMENT = CHECKOUT / "openapi" / "openapi.json"
+
+WITHOUT_EXTRA = """
+import sys
+
+class Hiding:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        hidden = name in ("av", "PIL")
+        return None if hidden else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
+from app.cli import main
+main()
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    code: object
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Command]:
+    """Run commands in an empty folder with nothing set; in this process, which starts but once."""
+    monkeypatch.chdir(tmp_path)
+    for name, field in Settings.model_fields.items():
+        monkeypatch.delenv(str(field.validation_alias or f"GATEWAY_{name.upper()}"), raising=False)
+    handlers, level = logging.root.handlers[:], logging.root.level
+
+    def run_main(*arguments: str, settings: Mapping[str, str] | None = None) -> Done:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["gateway", *arguments])
+            for name, value in (settings or {}).items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        told = capsys.readouterr()
+        return Done(ended.value.code, told.out, told.err)
+
+    yield run_main
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+def test_a_key_is_all_that_is_printed(command: Command) -> None:
+    first, second = (command("keys", "create", "--user", "alice") for _ in "12")
+    assert (first.code, second.code) == (0, 0)
+    assert KEY.fullmatch(first.stdout)
+    assert KEY.fullmatch(second.stdout)
+    assert first.stdout != second.stdout
+    assert second.stdout.strip()[-43:] not in second.stderr
+    stored = sqlite3.connect("gateway.db")
+    assert stored.execute("SELECT user_id FROM api_keys").fetchall() == [("alice",)] * 2
+    assert first.stdout.strip()[-43:] not in "".join(stored.iterdump())
+    stored.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "told"),
+    [
+        (["serve"], {}, "RUNCOMFY_API_TOKEN is not set"),
+        (["worker"], {}, "GATEWAY_UPSTREAM_URL=sandbox"),
+        (["serve"], {"GATEWAY_MAX_IN_FLIGHT": "0"}, "GATEWAY_MAX_IN_FLIGHT: "),
+        (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "mysql://x/y"}, "GATEWAY_DATABASE_URL asks"),
+        (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "sqlite:////proc/x/y.db"}, "no database"),
+        (["keys", "create", "--user", "a b"], {}, "A user id is 1 to 128 characters"),
+        (["keys", "create", "--user", "oidc"], {}, "'oidc' is reserved"),
+        (
+            ["serve", "--host", "0.0.0.0", "--port", "0"],
+            {"RUNCOMFY_API_TOKEN": "a-real-token"},
+            "GATEWAY_PUBLIC_URL is not set",
+        ),
+        (["demo", "--output", "no/such/folder.mp4"], {}, "choose another with --output"),
+    ],
+)
+def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
+    command: Command, arguments: list[str], settings: dict[str, str], told: str
+) -> None:
+    done = command(*arguments, settings=settings)
+    assert (done.code, done.stdout) == (2, "")
+    sentence = done.stderr.splitlines()[-1]
+    assert sentence.startswith("gateway: ")
+    assert told in sentence
+
+
+def test_postgres_is_migrated_by_command_and_refused_before(
+    command: Command, empty_database_url: str
+) -> None:
+    settings = {
+        "GATEWAY_DATABASE_URL": empty_database_url,
+        "GATEWAY_SECRET_KEY": SECRET,
+        "RUNCOMFY_API_TOKEN": "a-real-token",
+    }
+    if not empty_database_url.startswith("sqlite"):
+        for arguments in (["serve", "--port", "0"], ["worker"], ["keys", "create", "--user", "x"]):
+            done = command(*arguments, settings=settings)
+            assert done.code == 2
+            assert "run `gateway db upgrade` first" in done.stderr
+    for _ in "12":
+        done = command("db", "upgrade", settings=settings)
+        assert (done.code, done.stdout) == (0, "")
+        assert done.stderr.splitlines()[-1] == "The database's schema is up to date."
+    migrate.require_current(empty_database_url)
+    assert KEY.fullmatch(command("keys", "create", "--user", "x", settings=settings).stdout)
+
+
+def test_the_document_is_printed_without_any_setting(command: Command, tmp_path: Path) -> None:
+    done = command("openapi")
+    assert (done.code, done.stderr) == (0, "")
+    assert done.stdout == DOCUMENT.read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_its_extra_the_sandbox_stops_with_the_install_command(tmp_path: Path) -> None:
+    for arguments in (["serve", "--port", "0"], ["sandbox"], ["demo"]):
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_EXTRA, *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(CHECKOUT), "GATEWAY_UPSTREAM_URL": "sandbox"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert "pip install 'runcomfy-gateway[sandbox]'" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+
+
+async def test_the_key_beside_sqlite_is_for_its_owner_alone(tmp_path: Path) -> None:
+    server = Server(
+        ("serve",),
+        tmp_path / "gateway",
+        health="/readyz",
+        environment={"GATEWAY_UPSTREAM_URL": "sandbox"},
+    )
+    try:
+        await server.start()
+        await server.ready()
+        made = server.folder / "gateway.db.secret"
+        assert stat.S_IMODE(made.stat().st_mode) == 0o600
+        assert len(made.read_bytes()) >= 32
+        code, _, told = await run(server, "serve", "--port=0")
+        assert code == 2
+        assert "Another gateway already works on" in told
+    finally:
+        await server.stop(signal.SIGINT)
+    assert "Traceback" not in (server.folder / "log").read_text()

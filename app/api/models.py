@@ -8,6 +8,7 @@ from app.api import runcomfy
 from app.api.deps import CALLER_PROBLEMS, AnyCaller, Gateway
 from app.catalogue.errors import UnknownModelError
 from app.catalogue.model import Model
+from app.core.errors import NotFoundError
 
 router = APIRouter(
     prefix="/v1/models",
@@ -55,7 +56,7 @@ async def list_categories(gateway: Gateway, _caller: AnyCaller) -> dict[str, lis
 @router.get(
     "/{model_id:path}",
     summary="Read one model with its schema",
-    responses=runcomfy.error_responses(UnknownModelError),
+    responses=runcomfy.error_responses(UnknownModelError, NotFoundError),
 )
 async def get_model(gateway: Gateway, _caller: AnyCaller, model_id: str) -> dict[str, Any]:
     return _entry(gateway.catalogue.get(model_id), include_schema=True)

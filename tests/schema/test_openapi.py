@@ -1,0 +1,73 @@
+"""The OpenAPI document, as who generates a client from it needs it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from app.main import create_app
+from app.settings import explicit_settings
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    app = create_app(explicit_settings(), public_url="https://gateway.example")
+    made: dict[str, Any] = app.openapi()
+    return made
+
+
+def test_every_call_says_what_it_is_for_and_how_it_fails(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for _, operation in _operations(document)]
+    assert len(names) == len(set(names))
+    for path, operation in _operations(document):
+        assert operation["summary"], path
+        assert operation["tags"], path
+        failures = {
+            status: answer
+            for status, answer in operation["responses"].items()
+            if status == "default" or int(status) >= 400
+        }
+        assert "default" in failures, path
+        for answer in failures.values():
+            ((media_type, content),) = answer["content"].items()
+            like_runcomfy = path.startswith("/v1/models")
+            assert media_type == f"application/{'json' if like_runcomfy else 'problem+json'}"
+            assert content["examples"], path
+
+
+def test_a_bearer_token_is_needed_for_all_but_health(document: dict[str, Any]) -> None:
+    schemes = document["components"]["securitySchemes"]
+    assert schemes.keys() == {"HTTPBearer", "AdminToken"}
+    assert all((each["type"], each["scheme"]) == ("http", "bearer") for each in schemes.values())
+    for path, operation in _operations(document):
+        if path in {"/healthz", "/readyz"}:
+            assert "security" not in operation
+        else:
+            needed = "AdminToken" if path.startswith("/v1/admin/") else "HTTPBearer"
+            assert operation["security"][0] == {needed: []}, path
+
+
+def test_no_reference_leads_nowhere_and_no_schema_is_left_over(document: dict[str, Any]) -> None:
+    prefix = "#/components/schemas/"
+    used = {reference.removeprefix(prefix) for reference in _references(document)}
+    assert used == set(document["components"]["schemas"])
+    assert {"JobCreate", "JobRead", "ProblemRead"} <= used
+    assert not used & {"HTTPValidationError", "ValidationError"}
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            yield path, operation
+
+
+def _references(value: Any) -> Iterator[str]:
+    match value:
+        case dict():
+            if isinstance(value.get("$ref"), str):
+                yield value["$ref"]
+            for item in value.values():
+                yield from _references(item)
+        case list():
+            for item in value:
+                yield from _references(item)

@@ -47,7 +47,7 @@ requirements: ## Compile requirements/*.txt anew; with u=--upgrade to the newest
 	@$(USABLE_PYTHON)
 	@uv=$$(mktemp -d) && trap 'rm -rf "$$uv"' EXIT && \
 	$(PYTHON) -m venv "$$uv" && "$$uv/bin/pip" install -qq uv && \
-	"$$uv/bin/uv" $(COMPILE) --extra postgres --extra s3 --extra otel -o requirements/prod.txt && \
+	"$$uv/bin/uv" $(COMPILE) --extra postgres --extra otel -o requirements/prod.txt && \
 	"$$uv/bin/uv" $(COMPILE) --all-extras --group dev -o requirements/dev.txt
 
 COMPILE = pip compile pyproject.toml --quiet --universal --python-version 3.11 \

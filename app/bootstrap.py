@@ -83,6 +83,7 @@ async def open_parts(
     *,
     clock: Clock,
     public_url: str,
+    closing: asyncio.Event,
     jitter: Jitter = random.random,
 ) -> AsyncIterator[Parts]:
     """Put everything together; the database must be migrated already."""
@@ -144,10 +145,12 @@ async def open_parts(
                 auth=AuthService(database=database, clock=clock),
                 catalogue=catalogue,
                 clock=clock,
+                closing=closing,
                 jobs=JobService(
                     database=database,
                     catalogue=catalogue,
                     clock=clock,
+                    closing=closing,
                     dispatcher=submitted,
                     poller=polled,
                     prices=prices,

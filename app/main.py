@@ -21,22 +21,25 @@ def create_app(
     clock: Clock | None = None,
     background: bool = True,
     alone: bool = False,
+    closing: asyncio.Event | None = None,
 ) -> FastAPI:
     """Make the gateway; nothing is opened before its lifespan begins.
 
     Without `background` jobs are accepted and not worked on. `alone` promises that no other process
-    works on this database, so that what a dead one held is free at once.
+    works on this database, so that what a dead one held is free at once. `closing` is set by the
+    server as soon as it is told to stop, while requests are still open: workers claim no more, and
+    every stream and wait ends by it (`services.closing`); at the lifespan's end it is set anyway.
     """
     clock = clock or SystemClock()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_parts(settings, clock=clock, public_url=public_url) as parts:
+        stop = closing or asyncio.Event()
+        async with open_parts(settings, clock=clock, public_url=public_url, closing=stop) as parts:
             app.state.parts = parts
             app.state.services = parts.services
             if alone:
                 await parts.queue.free_leases()
-            stop = asyncio.Event()
             async with asyncio.TaskGroup() as group:
                 if background:
                     group.create_task(parts.workers.run(stop))

@@ -22,7 +22,7 @@ from app.settings import Settings
 
 logger = structlog.get_logger(__name__)
 
-# Requests under way have this long to end after SIGTERM; the workers' grace comes after it.
+# Requests under way have this long to end after SIGTERM, while the workers have their own grace.
 _DRAIN_S = 3
 _LOOK = timedelta(milliseconds=10)
 
@@ -37,9 +37,10 @@ async def serve(
     with sole_worker(settings), _listening(host, port) as listener:
         prepare_database(settings)
         public_url = _public_url(settings, listener)
-        server = _server(settings, public_url=public_url)
+        closing = _stop_signal()
+        server = _server(settings, public_url=public_url, closing=closing)
         announce(public_url)
-        await server.serve(sockets=[listener])
+        await _serve_until(closing, server, listener)
     if not server.started:
         raise ConfigurationError("The gateway could not start; the log says why.")
 
@@ -51,7 +52,9 @@ async def work(settings: Settings) -> None:
         prepare_database(settings)
         # No link is made here, so any address will do where none is set.
         public_url = settings.public_url or "http://127.0.0.1"
-        async with open_parts(settings, clock=SystemClock(), public_url=public_url) as parts:
+        async with open_parts(
+            settings, clock=SystemClock(), public_url=public_url, closing=stop
+        ) as parts:
             if settings.is_sqlite:
                 await parts.queue.free_leases()
             logger.info("worker.ready", name=parts.queue.name)
@@ -66,9 +69,9 @@ async def running_gateway(
     with sole_worker(settings), _listening("127.0.0.1", port) as listener:
         prepare_database(settings)
         public_url = _public_url(settings, listener)
-        server = _server(settings, public_url=public_url, clock=clock)
-        # `_serve` is what `serve` does between installing and removing its signal handlers.
-        serving = asyncio.ensure_future(server._serve(sockets=[listener]))  # noqa: SLF001
+        closing = asyncio.Event()
+        server = _server(settings, public_url=public_url, closing=closing, clock=clock)
+        serving = asyncio.ensure_future(_serve_until(closing, server, listener))
         try:
             while not (server.started or serving.done()):
                 await SystemClock().sleep(_LOOK)
@@ -76,8 +79,29 @@ async def running_gateway(
                 raise ConfigurationError("The gateway could not start; the log says why.")
             yield public_url
         finally:
-            server.should_exit = True
+            closing.set()
             await serving
+
+
+async def _serve_until(
+    closing: asyncio.Event, server: uvicorn.Server, listener: socket.socket
+) -> None:
+    """Serve until `closing` is set, and then for as long as open requests may take.
+
+    What waits for `closing` itself, as streams do, ends before uvicorn begins to wait for it.
+    """
+
+    async def close() -> None:
+        await closing.wait()
+        server.should_exit = True
+
+    watching = asyncio.ensure_future(close())
+    try:
+        # `_serve` is what `serve` does between installing and removing its signal handlers, which
+        # would end the process by the signal and not by a return.
+        await server._serve(sockets=[listener])  # noqa: SLF001
+    finally:
+        watching.cancel()
 
 
 async def until_stopped() -> None:
@@ -151,8 +175,16 @@ def _public_url(settings: Settings, listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _server(settings: Settings, *, public_url: str, clock: Clock | None = None) -> uvicorn.Server:
-    app = create_app(settings, public_url=public_url, clock=clock, alone=settings.is_sqlite)
+def _server(
+    settings: Settings, *, public_url: str, closing: asyncio.Event, clock: Clock | None = None
+) -> uvicorn.Server:
+    app = create_app(
+        settings,
+        public_url=public_url,
+        clock=clock,
+        alone=settings.is_sqlite,
+        closing=closing,
+    )
     logger.info("gateway.starting", url=public_url)
     return uvicorn.Server(
         uvicorn.Config(

@@ -1,5 +1,6 @@
 """What routes ask for: the services, who is calling, and what was sent."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -42,12 +43,17 @@ _bearer = HTTPBearer(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What the edge needs; bootstrap puts it together."""
+    """What the edge needs; bootstrap puts it together.
+
+    `closing` is set the moment the process is told to stop, before the server waits for open
+    requests: whoever answers slowly (a stream, a long poll) waits for it too, and ends by it.
+    """
 
     audit: AuditTrail
     auth: AuthService
     catalogue: Catalogue
     clock: Clock
+    closing: asyncio.Event
     jobs: JobService
     keys: KeyDirectory
     operators: OperatorGate

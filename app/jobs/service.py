@@ -1,5 +1,6 @@
 """What clients may do with jobs; each method is one transaction, or a few short reads."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -71,6 +72,7 @@ class JobService:
         database: Database,
         catalogue: Catalogue,
         clock: Clock,
+        closing: asyncio.Event,
         dispatcher: Doorbell,
         poller: Doorbell,
         prices: PricesService,
@@ -80,6 +82,7 @@ class JobService:
         self._database = database
         self._catalogue = catalogue
         self._clock = clock
+        self._closing = closing
         self._dispatcher = dispatcher
         self._poller = poller
         self._prices = prices
@@ -185,7 +188,8 @@ class JobService:
         """Cancel here what was not sent, else let a worker ask upstream and wait for its answer.
 
         Raises NotCancellableError when it is too late. `cancel_requested` means that no answer came
-        within 10 s, or that the job is just being sent: the intent is kept and followed up.
+        within 10 s, or before this process had to end, or that the job is just being sent: the
+        intent is kept and followed up.
         """
         await self.get(job_id, user_id=user_id)
         await self._intend_cancel(job_id, user_id=user_id)
@@ -196,7 +200,7 @@ class JobService:
             outcome = _cancel_outcome(job)
             if outcome != "cancel_requested" or job.state not in FOLLOWED:
                 return outcome, job
-            if self._clock.monotonic() >= patience_ends:
+            if self._closing.is_set() or self._clock.monotonic() >= patience_ends:
                 return outcome, job
             await self._clock.sleep(_CANCEL_LOOK)
 

@@ -27,7 +27,7 @@ from tests.support.processes import (
 
 SETTLED = {"completed", "failed", "cancelled", "submit_unknown"}
 SETTLED_WITHIN_S = 40
-EXITS_WITHIN_S = 15
+EXITS_WITHIN_S = 10
 _LOOK = timedelta(milliseconds=50)
 
 
@@ -148,13 +148,23 @@ async def test_a_stop_records_what_is_being_sent_and_another_process_goes_on(
         )
     silent = await submit(http, "nobody answers sandbox:lost-answer=hang")
     slow = await submit(http, "this one takes a while sandbox:queue=20 sandbox:slow=80")
+    kept = await submit(http, "no word on its cancel sandbox:stuck-in-queue sandbox:cancel-hang=99")
     assert silent is not None
+    assert kept is not None
     assert slow is not None
     async with asyncio.timeout(SETTLED_WITHIN_S):
-        while (await posts(sandbox)).total() < 2:
+        while (await posts(sandbox)).total() < 3:
+            await SystemClock().sleep(_LOOK)
+        while (await http.get(f"/v1/jobs/{kept['id']}")).json()["status"] != "in_queue":
             await SystemClock().sleep(_LOOK)
 
-    assert await gateway.stop() < EXITS_WITHIN_S
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(http.post(f"/v1/jobs/{kept['id']}/cancel"))
+        while (await read_jobs(database_of(gateway)))[kept["id"]][0].cancel_requested_at is None:
+            await SystemClock().sleep(_LOOK)
+        assert await gateway.stop() < EXITS_WITHIN_S
+    assert waiting.result().status_code == 202
+    assert waiting.result().json()["outcome"] == "cancel_requested"
     await assert_invariants(database_of(gateway))
     rows = await read_jobs(database_of(gateway))
     assert rows[silent["id"]][0].state == "submit_unknown"

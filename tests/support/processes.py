@@ -76,7 +76,8 @@ class Server:
         started = SystemClock().monotonic()
         self.process.send_signal(number)
         async with asyncio.timeout(STOP_WITHIN_S):
-            await self.process.wait()
+            ended = await self.process.wait()
+        assert ended == (-number if number == signal.SIGKILL else 0)
         self.process = None
         return SystemClock().monotonic() - started
 

@@ -14,8 +14,8 @@ from app.core.clock import Clock
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.db.models import ApiKeyRow, IdempotencyKeyRow, JobRow, UserRow
-from app.events import log
 from app.events.log import JobEvent
+from app.jobs.announce import announce
 from app.jobs.errors import IdempotencyConflictError
 from app.jobs.models import Job, NewJob
 from app.jobs.repository import JobRepository
@@ -77,7 +77,7 @@ class AcceptBatch:
             fresh = [request for request in first if request.id not in refused]
             if fresh:
                 await tx.execute(insert(JobRow), [_row(request) for request in fresh])
-                await log.append(tx, [_first_event(request) for request in fresh])
+                await announce(tx, [_first_event(request) for request in fresh])
             if refused:
                 await _unbind_keys(tx, refused)
             earlier = {holder.job_id for holder in beaten.values()} - set(refused)

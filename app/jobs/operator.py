@@ -14,6 +14,7 @@ from app.core.ids import is_id
 from app.db.engine import Database
 from app.events import log
 from app.events.log import JobEvent
+from app.jobs.announce import announce
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.invariants import Violation, violations
 from app.jobs.models import Job, JobFilter
@@ -195,7 +196,7 @@ class OperatorJobs:
                     at=at,
                     data={"by": "operator", "action": action},
                 )
-                await log.append(tx, [event])
+                await announce(tx, [event])
             if change.ends_as is not None:
                 await ledger.end_all(tx, {job_id: change.ends_as}, at=at)
             after = (await operators.find([job_id]))[job_id]

@@ -14,8 +14,8 @@ from app.core.clock import Clock
 from app.core.ids import new_id
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
-from app.events import log
 from app.events.log import JobEvent
+from app.jobs.announce import announce
 from app.jobs.line import choose
 from app.jobs.line_repository import LineRepository
 from app.jobs.models import Attempt, Change, Lease
@@ -94,7 +94,7 @@ class JobQueue:
                 JobState.FAILED: given_up,
                 JobState.SUBMITTING: {attempt.lease.job_id: seq for attempt, seq in started},
             }
-            await log.append(
+            await announce(
                 tx, [event for state, seqs in moves.items() for event in _events(seqs, state, at)]
             )
             endings = dict.fromkeys(dropped, EntryKind.RELEASE)
@@ -155,7 +155,7 @@ class JobQueue:
                     at=self._clock.now(),
                     data=data,
                 )
-                await log.append(tx, [event])
+                await announce(tx, [event])
             return seq is not None
 
         return await self._database.transact(work)
@@ -203,7 +203,7 @@ class JobQueue:
                 for change in changes
                 if change.lease.job_id in seqs and change.state is not change.lease.state
             ]
-            await log.append(
+            await announce(
                 tx,
                 [
                     JobEvent(

@@ -18,8 +18,8 @@ from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.ids import is_id, new_id
 from app.db.engine import Database
-from app.events import log
 from app.events.log import JobEvent
+from app.jobs.announce import announce
 from app.jobs.batch import AcceptBatch, Accepted, claim_of
 from app.jobs.errors import (
     InvalidInputError,
@@ -241,7 +241,7 @@ class JobService:
                 await jobs.request_cancel(job_id, user_id=user_id, at=at)
                 return
             event = JobEvent(job_id=job_id, seq=seq, type=JobState.CANCELLED.value, at=at)
-            await log.append(tx, [event])
+            await announce(tx, [event])
             await ledger.end_all(tx, {job_id: EntryKind.RELEASE}, at=at)
 
         await self._database.transact(work)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app.api import admin, health, jobs, me, models, outputs, problems
+from app.api import admin, health, jobs, me, models, outputs, problems, requests
 from app.api.middleware import Edge
 from app.api.openapi import DescribedApp
 from app.bootstrap import open_parts
@@ -58,7 +58,9 @@ def create_app(
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    routers = [room.router for room in (jobs, outputs, models, me, health)] + admin.routers
+    routers = [
+        room.router for room in (jobs, outputs, models, requests, me, health)
+    ] + admin.routers
     problems.install(app, routers=routers)
     for router in routers:
         app.include_router(router)

@@ -18,6 +18,7 @@ from app.api.problems import (
     UnsupportedMediaTypeError,
     problem_responses,
 )
+from app.api.submitting import accept
 from app.auth.errors import ModelNotAllowedError
 from app.catalogue.errors import UnknownModelError
 from app.core.errors import (
@@ -138,19 +139,13 @@ _JOB_BODY = {
 async def submit_job(
     gateway: Gateway, caller: Writer, key: IdempotencyKey, body: JsonBody, response: Response
 ) -> JobRead:
-    asked = fingerprint("POST /v1/jobs", body)
-    accepted = None
-    if key is not None:
-        accepted = await gateway.jobs.find_replay(
-            user_id=caller.user_id, idempotency_key=key, fingerprint=asked
-        )
-    if accepted is None:
-        accepted = await gateway.jobs.submit(
-            _request(parse(JobCreate, body)),
-            principal=caller,
-            idempotency_key=key,
-            fingerprint=asked,
-        )
+    accepted = await accept(
+        gateway,
+        caller,
+        lambda: _request(parse(JobCreate, body)),
+        idempotency_key=key,
+        fingerprint=fingerprint("POST /v1/jobs", body),
+    )
     response.headers["Location"] = f"/v1/jobs/{accepted.job.id}"
     if accepted.replayed:
         response.status_code = 200

@@ -1,5 +1,6 @@
 """The calls that RunComfy has too: same paths, same bodies, same error shape."""
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -9,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.core.errors import ProblemError
 
 _PREFIXES = ("/v1/models", "/v1/requests")
+
+_MOST_TOLD = 3
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 _ERROR_CODES = {
     HTTPStatus.UNAUTHORIZED: 400004,
@@ -36,7 +40,7 @@ def is_ours(path: str) -> bool:
 def render(problem: ProblemError) -> JSONResponse:
     """Give an error as RunComfy words it."""
     status, error_code = _status_and_code(type(problem))
-    body: dict[str, Any] = {"error_code": error_code, "error_message": problem.detail}
+    body: dict[str, Any] = {"error_code": error_code, "error_message": _message(problem)}
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         body["detail"] = _detail(problem)
     return JSONResponse(body, status_code=status, headers=problem.headers)
@@ -65,13 +69,33 @@ def _response() -> dict[str, Any]:
     }
 
 
+def _message(problem: ProblemError) -> str:
+    """Say it all in the one sentence that RunComfy's clients show."""
+    if not problem.errors:
+        return problem.detail
+    more = len(problem.errors) - _MOST_TOLD
+    told = [error.detail for error in problem.errors[:_MOST_TOLD]]
+    return " ".join([*told, f"And {more} more."] if more > 0 else told)
+
+
 def _detail(problem: ProblemError) -> list[dict[str, Any]]:
     if name := problem.extra.get("parameter"):
-        return [{"loc": ["query", name], "msg": problem.detail, "type": problem.code}]
+        # Only headers of ours have a hyphen.
+        place = "header" if "-" in name else "query"
+        return [{"loc": [place, name], "msg": problem.detail, "type": problem.code}]
+    if not problem.errors:
+        return [{"loc": [], "msg": problem.detail, "type": problem.code}]
     return [
-        {"loc": ["body", *error.pointer.split("/")[1:]], "msg": error.detail, "type": error.code}
+        {"loc": _loc(error.pointer), "msg": error.detail, "type": error.code}
         for error in problem.errors
     ]
+
+
+def _loc(pointer: str) -> list[str | int]:
+    """Turn a pointer into pydantic's path; the input that it starts at is here the whole body."""
+    steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+    within = steps[1:] if steps[:1] == ["input"] else steps
+    return ["body", *(int(step) if _INDEX.fullmatch(step) else step for step in within)]
 
 
 def _status_and_code(kind: type[ProblemError]) -> tuple[int, int]:

@@ -113,7 +113,8 @@ class JobWire:
     """Renders jobs. Links are made from `public_url`, never from what a request claims."""
 
     def __init__(self, *, public_url: str, signer: Signer) -> None:
-        self._jobs_url = f"{public_url.rstrip('/')}/v1/jobs"
+        self._base_url = f"{public_url.rstrip('/')}/v1"
+        self._jobs_url = f"{self._base_url}/jobs"
         self._signer = signer
 
     def read(self, job: Job, *, at: datetime) -> JobRead:
@@ -144,6 +145,10 @@ class JobWire:
                 outputs=outputs,
             ),
         )
+
+    def request_url(self, job_id: str, call: str) -> str:
+        """Give the address of one of RunComfy's calls on a job."""
+        return f"{self._base_url}/requests/{job_id}/{call}"
 
     def etag(self, job: Job, *, at: datetime) -> str:
         """Cover what changes: the event number and, once there are outputs, the signing hour."""

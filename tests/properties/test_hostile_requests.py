@@ -56,6 +56,7 @@ paths = st.one_of(
     st.builds("/v1/jobs/{}/cancel".format, ids),
     st.builds("/v1/jobs/{}/outputs/{}".format, ids, numbers),
     st.builds("/v1/models/{}".format, ids),
+    st.builds("/v1/requests/{}/{}".format, ids, st.sampled_from(["status", "result", "cancel"])),
     texts.map("/{}".format),
 )
 names = st.sampled_from(

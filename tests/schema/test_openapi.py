@@ -30,7 +30,7 @@ def test_every_call_says_what_it_is_for_and_how_it_fails(document: dict[str, Any
         assert "default" in failures, path
         for answer in failures.values():
             ((media_type, content),) = answer["content"].items()
-            like_runcomfy = path.startswith("/v1/models")
+            like_runcomfy = path.startswith(("/v1/models", "/v1/requests"))
             assert media_type == f"application/{'json' if like_runcomfy else 'problem+json'}"
             assert content["examples"], path
 

@@ -1,0 +1,256 @@
+"""RunComfy's own calls on jobs: submit, status, result, cancel; a request is a job of ours."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field
+
+from app.api import runcomfy
+from app.api.deps import (
+    CALLER_PROBLEMS,
+    Gateway,
+    IdempotencyKey,
+    JsonBody,
+    Reader,
+    Services,
+    Writer,
+)
+from app.api.problems import (
+    InvalidParameterError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+)
+from app.api.submitting import accept
+from app.auth.errors import ModelNotAllowedError
+from app.catalogue.errors import UnknownModelError
+from app.core.errors import FieldError, InvalidRequestError, MalformedBodyError
+from app.jobs.errors import (
+    IdempotencyConflictError,
+    InvalidInputError,
+    JobNotFoundError,
+    NotCancellableError,
+)
+from app.jobs.fingerprint import fingerprint
+from app.jobs.line import Priority
+from app.jobs.models import Job
+from app.jobs.service import JobRequest
+from app.jobs.state import Status
+from app.jobs.wire import Instant, JobRead
+from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
+
+router = APIRouter(
+    prefix="/v1", tags=["requests"], responses=runcomfy.error_responses(*CALLER_PROBLEMS)
+)
+
+StatusWord = Literal["in_queue", "in_progress", "completed", "cancelled"]
+ResultWord = Literal["in_queue", "in_progress", "succeeded", "failed", "cancelled"]
+
+# Whether it went well only the result tells; what is unknown to us is still to come for a client.
+_STATUS_WORDS: Mapping[Status, StatusWord] = {
+    "pending": "in_queue",
+    "in_queue": "in_queue",
+    "in_progress": "in_progress",
+    "submit_unknown": "in_progress",
+    "completed": "completed",
+    "failed": "completed",
+    "cancelled": "cancelled",
+}
+_RESULT_WORDS: Mapping[Status, ResultWord] = {
+    "pending": "in_queue",
+    "in_queue": "in_queue",
+    "in_progress": "in_progress",
+    "submit_unknown": "in_progress",
+    "completed": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+
+class RequestCreated(BaseModel):
+    request_id: str
+    status_url: str
+    result_url: str
+    cancel_url: str
+
+
+class RequestStatusRead(BaseModel):
+    request_id: str
+    status: StatusWord = Field(description="`completed` says that it ended, not how.")
+    queue_position: int | None = Field(
+        default=None, description="While it waits: here first, then at RunComfy."
+    )
+    status_url: str
+    result_url: str
+
+
+class RequestErrorRead(BaseModel):
+    type: str
+    message: str
+
+
+class RequestResultRead(BaseModel):
+    request_id: str
+    status: ResultWord
+    output: dict[str, str | list[str]] | None = Field(
+        default=None, description="Addresses of this gateway, signed: fetched without a token."
+    )
+    error: RequestErrorRead | None = None
+    cost: float | None = Field(default=None, description="US dollars; with `include_cost`.")
+    created_at: Instant
+    finished_at: Instant | None = None
+
+
+class RequestCancelRead(BaseModel):
+    request_id: str
+    status: StatusWord
+    outcome: Literal["cancelled", "not_cancellable", "cancellation_requested"]
+
+
+@router.post(
+    "/models/{model_id:path}",
+    summary="Submit a request, as to RunComfy",
+    description="The body is the model's bare input. The request is a job, and its id the job's.",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object"},
+                    "example": {
+                        "prompt": "the camera drifts forward",
+                        "first_frame_image_url": "https://example.com/a.png",
+                        "duration": 5,
+                    },
+                }
+            },
+        }
+    },
+    responses=runcomfy.error_responses(
+        *CALLER_PROBLEMS,
+        MalformedBodyError,
+        PayloadTooLargeError,
+        UnsupportedMediaTypeError,
+        InvalidRequestError,
+        InvalidInputError,
+        UnknownModelError,
+        ModelNotAllowedError,
+        PriceUnknownError,
+        DurationUnknownError,
+        InvalidParameterError,
+        IdempotencyConflictError,
+        QuotaExceededError,
+    ),
+)
+async def submit_request(
+    gateway: Gateway,
+    caller: Writer,
+    model_id: str,
+    key: IdempotencyKey,
+    body: JsonBody,
+    response: Response,
+) -> RequestCreated:
+    accepted = await accept(
+        gateway,
+        caller,
+        lambda: _request(model_id, body),
+        idempotency_key=key,
+        fingerprint=fingerprint(f"POST /v1/models/{model_id}", body),
+    )
+    if accepted.replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    links = _links(gateway, accepted.job.id, "status", "result", "cancel")
+    return RequestCreated(request_id=accepted.job.id, **links)
+
+
+@router.get(
+    "/requests/{request_id}/status",
+    summary="Read a request's status",
+    response_model_exclude_none=True,
+    responses=runcomfy.error_responses(JobNotFoundError),
+)
+async def get_request_status(
+    gateway: Gateway, caller: Reader, request_id: str
+) -> RequestStatusRead:
+    job = _read(gateway, await gateway.jobs.get(request_id, user_id=caller.user_id))
+    waits_here = job.status == "pending"
+    return RequestStatusRead(
+        request_id=job.id,
+        status=_STATUS_WORDS[job.status],
+        queue_position=job.pending_position if waits_here else job.queue_position,
+        **_links(gateway, job.id, "status", "result"),
+    )
+
+
+@router.get(
+    "/requests/{request_id}/result",
+    summary="Read a request's result",
+    response_model_exclude_none=True,
+    responses=runcomfy.error_responses(JobNotFoundError),
+)
+async def get_request_result(
+    gateway: Gateway,
+    caller: Reader,
+    request_id: str,
+    *,
+    include_cost: Annotated[bool, Query()] = False,
+) -> RequestResultRead:
+    job = _read(gateway, await gateway.jobs.get(request_id, user_id=caller.user_id))
+    error = job.error
+    return RequestResultRead(
+        request_id=job.id,
+        status=_RESULT_WORDS[job.status],
+        output=job.output,
+        error=None if error is None else RequestErrorRead(type=error.code, message=error.message),
+        cost=_cost(job) if include_cost else None,
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+    )
+
+
+@router.post(
+    "/requests/{request_id}/cancel",
+    status_code=202,
+    summary="Cancel a request",
+    description="`outcome` tells what became of it. `cancellation_requested`: RunComfy has not"
+    " answered yet, and it is followed up.",
+    responses=runcomfy.error_responses(JobNotFoundError),
+)
+async def cancel_request(gateway: Gateway, caller: Writer, request_id: str) -> RequestCancelRead:
+    outcome: Literal["cancelled", "not_cancellable", "cancellation_requested"]
+    try:
+        answer, job = await gateway.jobs.cancel(request_id, user_id=caller.user_id)
+        outcome = "cancellation_requested" if answer == "cancel_requested" else "cancelled"
+    except NotCancellableError:
+        job = await gateway.jobs.get(request_id, user_id=caller.user_id)
+        outcome = "not_cancellable"
+    return RequestCancelRead(
+        request_id=job.id, status=_STATUS_WORDS[job.state.status], outcome=outcome
+    )
+
+
+def _request(model_id: str, body: Any) -> JobRequest:
+    if not isinstance(body, dict):
+        detail = "The body must be an object: the input that the model's `input_schema` asks for."
+        error = FieldError(pointer="", code="type", detail=detail)
+        raise InvalidRequestError(detail, errors=[error])
+    return JobRequest(
+        model=model_id, input=body, metadata={}, priority=Priority.NORMAL, start_within=None
+    )
+
+
+def _read(gateway: Services, job: Job) -> JobRead:
+    return gateway.wire.read(job, at=gateway.clock.now())
+
+
+def _links(gateway: Services, job_id: str, *calls: str) -> dict[str, str]:
+    return {f"{call}_url": gateway.wire.request_url(job_id, call) for call in calls}
+
+
+def _cost(job: JobRead) -> float | None:
+    """Give what the job was charged once that is certain; None where no price was known."""
+    if job.cost.state == "released":
+        return 0.0
+    if job.cost.state != "settled" or job.cost.amount_usd is None:
+        return None
+    return float(job.cost.amount_usd)

@@ -1,0 +1,28 @@
+"""The way of a submit in either shape: an earlier job of the same key, or a new one."""
+
+from collections.abc import Callable
+
+from app.api.deps import Services
+from app.auth.models import Principal
+from app.jobs.batch import Accepted
+from app.jobs.service import JobRequest
+
+
+async def accept(
+    gateway: Services,
+    principal: Principal,
+    make: Callable[[], JobRequest],
+    *,
+    idempotency_key: str | None,
+    fingerprint: str,
+) -> Accepted:
+    """Look the key up before `make` reads the request, so that a replay meets no rule anew."""
+    if idempotency_key is not None:
+        replay = await gateway.jobs.find_replay(
+            user_id=principal.user_id, idempotency_key=idempotency_key, fingerprint=fingerprint
+        )
+        if replay is not None:
+            return replay
+    return await gateway.jobs.submit(
+        make(), principal=principal, idempotency_key=idempotency_key, fingerprint=fingerprint
+    )

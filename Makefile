@@ -13,7 +13,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format openapi migration requirements
+.PHONY: help demo test tools check format openapi migration requirements
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' Makefile
@@ -21,8 +21,11 @@ help: ## Show this list
 demo: $(READY) ## Make a video on this machine: gateway and sandbox, no account, no money
 	@$(BIN)/gateway demo
 
-test: check ## What CI runs: check, then every test on SQLite and on Postgres
+test: check tools ## What CI runs: check, then every test on SQLite and on Postgres
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+tools: ## Install the programs that tests start, where this is Debian and we are root
+	@$(TOOLS)
 
 check: $(READY) ## The static part: style, layers, dependencies, types
 	@$(BIN)/ruff check
@@ -73,6 +76,20 @@ elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	apt-get -qq update && apt-get -qq install -y python3-venv >/dev/null; \
 else \
 	echo "Python's venv module is incomplete: install the package python3-venv."; exit 1; \
+fi
+endef
+
+# Each as program:package. Where they cannot be installed, the test that needs one says so.
+define TOOLS
+missing=; for tool in curl:curl; do \
+	command -v "$${tool%:*}" >/dev/null || missing="$$missing $${tool#*:}"; \
+done; \
+if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	echo "Installing$$missing."; \
+	apt-get -qq update && \
+	DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; \
+elif [ -n "$$missing" ]; then \
+	echo "Some tests will fail without these packages; install them:$$missing"; \
 fi
 endef
 

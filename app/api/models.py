@@ -1,5 +1,6 @@
 """/v1/models: the catalogue, in RunComfy's own shape."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -9,6 +10,7 @@ from app.api.deps import CALLER_PROBLEMS, AnyCaller, Gateway
 from app.catalogue.errors import UnknownModelError
 from app.catalogue.model import Model
 from app.core.errors import NotFoundError
+from app.quotas.pricing import Price, list_price
 
 router = APIRouter(
     prefix="/v1/models",
@@ -36,9 +38,11 @@ async def list_models(
         and category in {"", *_categories(model)}
         and kind in {"", model.output_kind}
     ]
+    prices = await gateway.prices.current()
     return {
         "models": [
-            _entry(model, include_schema=include_schema) for model in found[offset : offset + limit]
+            _entry(model, prices, include_schema=include_schema)
+            for model in found[offset : offset + limit]
         ],
         "total": len(found),
         "limit": limit,
@@ -59,7 +63,8 @@ async def list_categories(gateway: Gateway, _caller: AnyCaller) -> dict[str, lis
     responses=runcomfy.error_responses(UnknownModelError, NotFoundError),
 )
 async def get_model(gateway: Gateway, _caller: AnyCaller, model_id: str) -> dict[str, Any]:
-    return _entry(gateway.catalogue.get(model_id), include_schema=True)
+    model = gateway.catalogue.get(model_id)
+    return _entry(model, await gateway.prices.current(), include_schema=True)
 
 
 def _categories(model: Model) -> list[str]:
@@ -67,7 +72,8 @@ def _categories(model: Model) -> list[str]:
     return [model.model_id.rpartition("/")[2]]
 
 
-def _entry(model: Model, *, include_schema: bool) -> dict[str, Any]:
+def _entry(model: Model, prices: Sequence[Price], *, include_schema: bool) -> dict[str, Any]:
+    price, special = list_price(prices, model=model.model_id)
     entry = {
         "model_id": model.model_id,
         "display_name": model.display_name,
@@ -75,12 +81,18 @@ def _entry(model: Model, *, include_schema: bool) -> dict[str, Any]:
         "categories": _categories(model),
         "kind": model.output_kind,
         "output_kind": model.output_kind,
-        "base_price_usd": None,
-        "price_unit": None,
-        "pricing_note": "",
+        "base_price_usd": None if price is None else float(price.base_price_usd),
+        "price_unit": None if price is None else price.price_unit,
+        "pricing_note": "; ".join(map(_note, special)),
         "model_url": "",
         "inputs": list(model.input_schema.get("properties", {})),
         "required_inputs": list(model.input_schema.get("required", [])),
         "schema_hash": model.schema_hash,
     }
     return entry | {"input_schema": dict(model.input_schema)} if include_schema else entry
+
+
+def _note(price: Price) -> str:
+    """Tell a price that holds for some inputs alone."""
+    conditions = ", ".join(f"{name} {value}" for name, value in sorted(price.when.items()))
+    return f"{conditions}: {price.base_price_usd:f} US dollars per {price.price_unit}"

@@ -48,6 +48,14 @@ def matching(
     return max(lines, key=lambda price: len(price.when), default=None)
 
 
+def list_price(prices: Sequence[Price], *, model: str) -> tuple[Price | None, Sequence[Price]]:
+    """Give the line that applies to any input, and those that a condition puts before it."""
+    lines = [price for price in prices if price.model == model]
+    return next((line for line in lines if not line.when), None), [
+        line for line in lines if line.when
+    ]
+
+
 def cost_of(line: Price, *, output_seconds: Decimal | None) -> Decimal | None:
     if line.price_unit == "output":
         return line.base_price_usd

@@ -35,6 +35,24 @@ async def test_one_model_comes_with_its_schema(gateway: Gateway) -> None:
     assert schema["properties"]["duration"]["enum"] == list(range(2, 13))
 
 
+async def test_the_price_in_force_is_shown(gateway: Gateway) -> None:
+    lines = [
+        {"model": SEEDANCE, "base_price_usd": "0.10", "price_unit": "second"},
+        {
+            "model": SEEDANCE,
+            "base_price_usd": "0.25",
+            "price_unit": "second",
+            "when": {"resolution": "1080p"},
+        },
+    ]
+    await gateway.admin.put("/v1/admin/prices", json={"prices": lines})
+    model = (await gateway.http.get(f"/v1/models/{SEEDANCE}")).json()
+    assert (model["base_price_usd"], model["price_unit"]) == (0.1, "second")
+    assert model["pricing_note"] == "resolution 1080p: 0.25 US dollars per second"
+    (listed,) = (await models(gateway, search="seedance-1-0/pro/image"))["models"]
+    assert (listed["base_price_usd"], listed["price_unit"]) == (0.1, "second")
+
+
 async def test_models_are_listed_in_pages(gateway: Gateway) -> None:
     page = await models(gateway)
     assert (page["limit"], page["offset"], page["total"]) == (100, 0, len(page["models"]))

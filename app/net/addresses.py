@@ -39,6 +39,18 @@ _NOT_PUBLIC_V6 = tuple(
         "3fff::/20",
     )
 )
+_PRIVATE_V4 = tuple(
+    IPv4Network(block)
+    for block in (
+        "0.0.0.0/32",  # connects to loopback, and is what servers print as their address
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+    )
+)
+_PRIVATE_V6 = tuple(IPv6Network(block) for block in ("::/127", "fc00::/7"))
 _FORBIDDEN_ALWAYS_V4 = tuple(
     IPv4Network(block)
     for block in (
@@ -82,6 +94,21 @@ def is_public(ip: IPAddress) -> bool:
     if ip in _MAPPED or ip in _NAT64:
         return is_public(_last_32_bits(ip))
     return ip in _GLOBAL_UNICAST_V6 and not _within(ip, _NOT_PUBLIC_V6)
+
+
+def is_private(ip: IPAddress) -> bool:
+    """Tell whether `ip` is this machine, or one of an organisation's own."""
+    plain = unwrapped(ip)
+    if is_forbidden_always(plain):
+        return False
+    if isinstance(plain, IPv4Address):
+        return _within(plain, _PRIVATE_V4)
+    return _within(plain, _PRIVATE_V6)
+
+
+def unwrapped(ip: IPAddress) -> IPAddress:
+    """Give the IPv4 address that the system connects to when told an IPv4-mapped one."""
+    return _last_32_bits(ip) if isinstance(ip, IPv6Address) and ip in _MAPPED else ip
 
 
 def is_forbidden_always(ip: IPAddress) -> bool:

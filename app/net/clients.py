@@ -22,7 +22,7 @@ def trusted(*, timeout: timedelta, connections: int, keepalive: timedelta) -> ht
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                ssl=_tls(), limit=connections, keepalive_timeout=keepalive.total_seconds()
+                ssl=tls(), limit=connections, keepalive_timeout=keepalive.total_seconds()
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(tell_when_it_failed,),
@@ -30,7 +30,7 @@ def trusted(*, timeout: timedelta, connections: int, keepalive: timedelta) -> ht
         )
 
     return httpx.AsyncClient(
-        transport=AiohttpTransport(verify=_tls(), client=session),
+        transport=AiohttpTransport(verify=tls(), client=session),
         timeout=timeout.total_seconds(),
         # Nothing is ever unpacked: a few kilobytes of gzip can hold gigabytes.
         headers={"Accept-Encoding": "identity"},
@@ -72,6 +72,6 @@ async def tell_when_it_failed(
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls() -> ssl.SSLContext:
     """Share one context: it never changes, and reading the root certificates takes 30 ms."""
     return httpx.create_ssl_context(trust_env=False)

@@ -228,9 +228,9 @@ def test_optional_media_left_out_is_nothing_to_inspect() -> None:
         ("https://example.com/#x", "must carry no fragment, the part from # on"),
         (
             "https://127.1/",
-            "must lead to the public internet, not to a private or reserved address",
+            "must lead to a host on the public internet",
         ),
-        ("https://localhost/", "must name a host on the public internet"),
+        ("https://localhost/", "must lead to a host on the public internet"),
     ],
 )
 def test_address_that_is_not_public_https_is_refused_without_quoting_it(

@@ -1,0 +1,239 @@
+"""The one way to an address that a client named: judged, resolved once, and then held to that."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from datetime import timedelta
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import cast
+
+import httpcore
+import httpx
+
+from app.net.addresses import IPAddress, literal_ip, unwrapped
+from app.net.clients import tls
+from app.net.errors import AddressRefusedError, NoSuchHostError, TooSlowError, UnreachableError
+from app.net.reach import PUBLIC, Reach, default_port
+from app.net.resolver import Resolver, SystemResolver
+
+_LAST_PORT = 65535
+_CRUMB = 64  # bytes
+_MOST_CRUMBS = 1000
+_MOST_TRIES = 4  # of a name's addresses
+_LONGEST_TRY = 2.0  # seconds, for all but the last of them
+
+
+def guarded(
+    *,
+    deadline: timedelta,
+    reach: Reach = PUBLIC,
+    resolver: Resolver | None = None,
+    context: ssl.SSLContext | None = None,
+) -> httpx.AsyncClient:
+    """Make a client for addresses that clients name; every request goes through the guard.
+
+    It raises OutwardError only. `deadline` is for one request as a whole, until its body has been
+    read. No connection is used twice, nothing is unpacked, and redirects are only followed by
+    `opened`. Read bodies by `read_at_most` or `aiter_raw`, never whole.
+    """
+    return httpx.AsyncClient(
+        transport=_GuardedTransport(
+            deadline=deadline.total_seconds(),
+            reach=reach,
+            resolver=resolver or SystemResolver(),
+            context=context or tls(),
+        ),
+        timeout=None,  # noqa: S113 - the transport keeps the deadline, over all phases together
+        headers={
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+            "User-Agent": "runcomfy-gateway",
+        },
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        follow_redirects=False,
+        trust_env=False,  # a proxy would connect where it likes, and .netrc has passwords
+    )
+
+
+@asynccontextmanager
+async def opened(
+    client: httpx.AsyncClient, request: httpx.Request, *, redirects: int
+) -> AsyncIterator[httpx.Response]:
+    """Send `request`; each of at most so many redirects is judged as the first address was.
+
+    Raises TooManyRedirects beyond them, and RemoteProtocolError for one that leads to no URL.
+    """
+    for _ in range(redirects + 1):
+        response = await client.send(request, stream=True)
+        try:
+            following = response.next_request
+            if following is None:
+                yield response
+                return
+        finally:
+            await response.aclose()
+        request = following
+    raise httpx.TooManyRedirects(f"more than {redirects} redirects", request=request)
+
+
+async def read_at_most(response: httpx.Response, most: int) -> bytes:
+    """Read the first bytes of a body as they were sent; `response` is closed afterwards.
+
+    Raises UnreachableError for a body in crumbs, which cost far more to read than to send.
+    """
+    content = bytearray()
+    crumbs = 0
+    try:
+        raw = cast(AsyncGenerator[bytes, None], response.aiter_raw())
+        async with aclosing(raw) as pieces:
+            async for piece in pieces:
+                content += piece[: most - len(content)]
+                crumbs += len(piece) < _CRUMB
+                if crumbs > _MOST_CRUMBS:
+                    raise UnreachableError
+                if len(content) >= most:
+                    break
+    finally:
+        await response.aclose()
+    return bytes(content)
+
+
+class _GuardedTransport(httpx.AsyncBaseTransport):
+    """Judges what httpx would connect to, not what somebody else read from the same text."""
+
+    def __init__(
+        self, *, deadline: float, reach: Reach, resolver: Resolver, context: ssl.SSLContext
+    ) -> None:
+        self._deadline = deadline
+        self._reach = reach
+        self._resolver = resolver
+        self._context = context
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        ends = asyncio.get_running_loop().time() + self._deadline
+        with _in_our_words():
+            async with asyncio.timeout_at(ends):
+                line = _Pinned(await self._addresses(request.url))
+                connection = httpcore.AsyncHTTPConnection(
+                    _origin(request.url), ssl_context=self._context, network_backend=line
+                )
+                try:
+                    response = await connection.handle_async_request(_outgoing(request))
+                except BaseException:
+                    await line.aclose()  # httpcore leaves a half-made TLS connection open
+                    raise
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_Body(response, line, ends=ends),
+            extensions=response.extensions,
+        )
+
+    async def _addresses(self, url: httpx.URL) -> Sequence[IPAddress]:
+        host, scheme, port = url.raw_host.decode("ascii"), url.scheme, url.port
+        if url.userinfo or self._reach.flaw(scheme=scheme, host=host, port=port):
+            raise AddressRefusedError
+        if not 0 <= (port or 0) <= _LAST_PORT:  # httpx lets any number stand there
+            raise AddressRefusedError
+        literal = literal_ip(host)
+        addresses = [literal] if literal else await self._resolver.addresses(host)
+        if not addresses:
+            raise NoSuchHostError
+        # All of them: a name with one private address among public ones is there to fool us.
+        if not all(self._reach.admits(ip, scheme=scheme, port=port) for ip in addresses):
+            raise AddressRefusedError
+        return [unwrapped(ip) for ip in addresses]
+
+
+class _Pinned(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that were judged, whatever the name means by now."""
+
+    def __init__(self, addresses: Sequence[IPAddress]) -> None:
+        self._addresses = addresses
+        self._plain = httpcore.AnyIOBackend()
+        self._stream: httpcore.AsyncNetworkStream | None = None
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface's argument
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        self._stream = await self._first_to_answer(port)
+        return self._stream
+
+    async def aclose(self) -> None:
+        if self._stream:
+            await self._stream.aclose()
+
+    async def _first_to_answer(self, port: int) -> httpcore.AsyncNetworkStream:
+        *others, last = self._addresses[:_MOST_TRIES]
+        for address in others:
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return await self._plain.connect_tcp(str(address), port, timeout=_LONGEST_TRY)
+        return await self._plain.connect_tcp(str(last), port)
+
+
+class _Body(httpx.AsyncByteStream):
+    """A body whose deadline began with its request; closing it closes the connection."""
+
+    def __init__(self, response: httpcore.Response, line: _Pinned, *, ends: float) -> None:
+        self._response = response
+        self._line = line
+        self._ends = ends
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        pieces = self._response.aiter_stream()
+        while True:
+            with _in_our_words():
+                async with asyncio.timeout_at(self._ends):
+                    # Chunks of one byte come from a buffer, thousands of them without a wait.
+                    await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
+                    piece = await anext(pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._line.aclose()
+
+
+def _origin(url: httpx.URL) -> httpcore.Origin:
+    if url.scheme not in ("https", "http"):
+        raise AddressRefusedError
+    port = url.port or default_port(url.scheme)
+    return httpcore.Origin(url.raw_scheme, url.raw_host, port)
+
+
+def _outgoing(request: httpx.Request) -> httpcore.Request:
+    url = request.url
+    # A certificate is for the name without the dot that makes it absolute.
+    name = url.raw_host.decode("ascii").removesuffix(".")
+    return httpcore.Request(
+        method=request.method,
+        url=httpcore.URL(
+            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+        ),
+        headers=request.headers.raw,
+        content=request.stream,
+        extensions={**request.extensions, "sni_hostname": name},
+    )
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Raise OutwardErrors alone, without the foreign words, which quote addresses."""
+    try:
+        yield
+    except (TimeoutError, httpcore.TimeoutException) as exc:
+        raise TooSlowError from exc
+    except (
+        httpcore.NetworkError,
+        httpcore.ProtocolError,
+        httpcore.UnsupportedProtocol,
+        OSError,
+    ) as exc:
+        raise UnreachableError from exc

@@ -26,9 +26,10 @@ from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.signatures import Signer
 from app.db.engine import open_database
+from app.jobs.forecast import Forecast
 from app.jobs.operator import OperatorJobs
 from app.jobs.queue import JobQueue, QueueConfig
-from app.jobs.schedule import Jitter
+from app.jobs.schedule import Jitter, ScheduleConfig
 from app.jobs.service import JobService
 from app.jobs.wire import JobWire
 from app.net.clients import trusted
@@ -118,8 +119,11 @@ async def open_parts(
             reads=reads,
             submit_retry_statuses=frozenset(settings.submit_retry_statuses),
         )
+        schedule = ScheduleConfig()
+        forecast = Forecast(database=database, clock=clock, config=schedule)
         queue = JobQueue(
             database=database,
+            forecast=forecast,
             config=QueueConfig(
                 lease=lease,
                 max_in_flight=settings.max_in_flight,
@@ -127,6 +131,7 @@ async def open_parts(
                 job_timeout=timedelta(seconds=settings.job_timeout_seconds),
                 unknown_life=timedelta(hours=settings.submit_unknown_hours),
                 unknown_ends=_UNKNOWN_ENDS[settings.submit_unknown_policy],
+                schedule=schedule,
             ),
             clock=clock,
             jitter=jitter,

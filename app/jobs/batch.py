@@ -242,6 +242,7 @@ def _row(request: NewJob) -> dict[str, Any]:
         "output_milliseconds": (
             None if seconds is None else to_units(Measure.MILLISECONDS, seconds)
         ),
+        "input_class": request.input_class,
         "priority": int(request.priority),
         "start_deadline_at": request.start_deadline_at,
         "price_micro_usd": None if price is None else to_units(Measure.MICRO_USD, price),
@@ -263,6 +264,7 @@ def _as_job(request: NewJob) -> Job:
         input=request.input,
         metadata=request.metadata,
         output_seconds=request.output_seconds,
+        input_class=request.input_class,
         price_usd=request.price_usd,
         cost_state="held",
         state=JobState.PENDING,

@@ -25,6 +25,7 @@ class Job:
     input: dict[str, Any]
     metadata: dict[str, str]
     output_seconds: Decimal | None
+    input_class: str
     price_usd: Decimal | None
     cost_state: CostState
     state: JobState
@@ -61,6 +62,7 @@ class NewJob:
     input: dict[str, Any]
     metadata: dict[str, str]
     output_seconds: Decimal | None
+    input_class: str
     price_usd: Decimal | None
     policy: Policy
     priority: Priority
@@ -86,6 +88,7 @@ class Lease:
     created_at: datetime
     submitted_at: datetime | None
     started_at: datetime | None
+    input_class: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,15 +1,20 @@
 """What each answer from upstream means for a job, as pure functions from a lease to a change."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from app.jobs.durations import Kind, Observation, Phase
 from app.jobs.models import Change, Lease, Output
 from app.jobs.state import FOLLOWED, MOVES, TERMINAL, JobState
 
 CANCELLED_LOCALLY = "cancelled_locally"
 CANCELLED_UPSTREAM = "cancelled_upstream"
 NOT_CANCELLABLE = "not_cancellable"
+
+FAILED_UPSTREAM = "failed_upstream"
+NO_OUTPUT = "no_output"
+_ENDED_UPSTREAM = frozenset({FAILED_UPSTREAM, NO_OUTPUT})
 
 
 def accepted(
@@ -96,6 +101,28 @@ def not_cancellable(lease: Lease, *, seen: Change | None, due_at: datetime, at: 
 def postponed(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
     """Upstream asked to be left alone until `due_at`."""
     return _change(lease, lease.state, at=at, due_at=due_at)
+
+
+def observed(change: Change) -> list[Observation]:
+    """Tell how long upstream took for what has just ended, if it was upstream that ended it."""
+    lease, state = change.lease, change.state
+    error_code = change.error["code"] if change.error else None
+    is_end = state is JobState.COMPLETED or error_code in _ENDED_UPSTREAM
+    if lease.state not in FOLLOWED or not (is_end or state is JobState.IN_PROGRESS):
+        return []
+    spans: dict[Phase, timedelta] = {}
+    if lease.state is JobState.IN_PROGRESS:
+        spans[Phase.RUN] = change.at - (lease.started_at or change.at)
+    else:
+        waited = change.at - (lease.submitted_at or change.at)
+        # Who was never seen to run spent half of its time so, for all that is known.
+        spans = (
+            {Phase.QUEUE: waited / 2, Phase.RUN: waited / 2} if is_end else {Phase.QUEUE: waited}
+        )
+    return [
+        Observation(Kind.of(phase, lease.model, lease.input_class), max(span.total_seconds(), 0.0))
+        for phase, span in spans.items()
+    ]
 
 
 def _final(lease: Lease, state: JobState, *, at: datetime, **new: Any) -> Change:

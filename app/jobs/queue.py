@@ -1,5 +1,6 @@
 """The leased queue that workers draw from: each method is one transaction, many jobs at a time."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,11 +17,15 @@ from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.events.log import JobEvent
 from app.jobs.announce import announce
+from app.jobs.duration_repository import DurationRepository
+from app.jobs.durations import Kind
+from app.jobs.forecast import Forecast, phase_of
 from app.jobs.line import choose
 from app.jobs.line_repository import LineRepository
 from app.jobs.models import Attempt, Change, Lease
+from app.jobs.outcomes import observed
 from app.jobs.queue_repository import QueueRepository
-from app.jobs.schedule import Jitter, poll_delay
+from app.jobs.schedule import Jitter, Pace, PollPlan, ScheduleConfig
 from app.jobs.state import JobState
 from app.quotas import ledger
 from app.quotas.repository import EntryKind
@@ -50,19 +55,29 @@ class QueueConfig(BaseModel):
     job_timeout: timedelta = timedelta(hours=1)
     unknown_life: timedelta = timedelta(hours=24)
     unknown_ends: Literal[EntryKind.SETTLE, EntryKind.RELEASE] = EntryKind.SETTLE
+    schedule: ScheduleConfig = ScheduleConfig()
 
 
 class JobQueue:
     """`name` is this process's own: the jobs it follows stay with it while it keeps polling."""
 
     def __init__(
-        self, *, database: Database, config: QueueConfig, clock: Clock, jitter: Jitter
+        self,
+        *,
+        database: Database,
+        config: QueueConfig,
+        forecast: Forecast,
+        clock: Clock,
+        jitter: Jitter,
     ) -> None:
         self._database = database
         self._config = config
         self._clock = clock
         self._jitter = jitter
+        self._forecast = forecast
+        self._pace = Pace(config=config.schedule, polls_per_second=config.polls_per_second)
         self.name = new_id("worker")
+        self._was_busy = False
         self.record = NaturalBatch(self._apply)
         """Write one change; tells whether it counted, which it does not once the lease is lost."""
 
@@ -125,18 +140,40 @@ class JobQueue:
             await queue.call_off_late_starters(at=at)
             arrival_us = await queue.lock_poll_budget()
             granted, _ = self._grant(limit, arrival_us=arrival_us, at=at)
-            leases = await queue.due_polls(
-                poller=self.name, at=at, expires_at=at + self._config.lease, limit=granted
+            due = await queue.due_polls(
+                poller=self.name, at=at, expires_at=at + self._config.lease, limit=2 * granted
             )
+            leases = self._most_urgent(due, granted, at=at)
             if leases:
                 await queue.reschedule({lease: self.next_poll(lease, at=at) for lease in leases})
                 _, arrival_us = self._grant(len(leases), arrival_us=arrival_us, at=at)
                 await queue.save_poll_budget(arrival_us)
             return leases
 
-        if not await self._database.read(peek):
+        await self._forecast.refresh()
+        self._pace.follow(self._forecast.followed)
+        # Who found work last time will find some again, and need not ask.
+        if not self._was_busy and not await self._database.read(peek):
             return []
-        return await self._database.transact(work)
+        claimed = await self._database.transact(work)
+        self._was_busy = bool(claimed)
+        return claimed
+
+    def _most_urgent(
+        self, due: Sequence[tuple[Lease, datetime]], most: int, *, at: datetime
+    ) -> list[Lease]:
+        """Choose among the longest due, so that nobody is passed over for long."""
+        if len(due) <= most:
+            self._pace.learn([], short=False)
+            return [lease for lease, _ in due]
+        urgencies = []
+        for lease, due_at in due:
+            plan, elapsed = self._plan(lease, at=at)
+            overdue = (at - due_at).total_seconds()
+            urgencies.append(self._pace.urgency(plan, elapsed, overdue=overdue))
+        order = sorted(range(len(due)), key=lambda n: -urgencies[n])[:most]
+        self._pace.learn([urgencies[n] for n in order], short=True)
+        return [due[n][0] for n in order]
 
     async def note_late_request(self, lease: Lease, *, request_id: str) -> bool:
         """Keep a request id that came when the job had moved on: it may be billed.
@@ -192,8 +229,22 @@ class JobQueue:
             covered_until=covered_until,
         )
 
-    def next_poll(self, lease: Lease, *, at: datetime) -> datetime:
-        return at + poll_delay(at - (lease.submitted_at or at), jitter=self._jitter())
+    def next_poll(self, lease: Lease, *, at: datetime, state: JobState | None = None) -> datetime:
+        """Make the next appointment of a job, which is in `state` from now on if that is given."""
+        plan, elapsed = self._plan(lease, at=at, state=state)
+        return at + self._pace.delay(plan, elapsed, jitter=self._jitter())
+
+    def _plan(
+        self, lease: Lease, *, at: datetime, state: JobState | None = None
+    ) -> tuple[PollPlan, float]:
+        phase, elapsed = phase_of(
+            is_running=(state or lease.state) is JobState.IN_PROGRESS,
+            submitted_at=lease.submitted_at,
+            started_at=lease.started_at,
+            at=at,
+        )
+        kind = Kind.of(phase, lease.model, lease.input_class)
+        return self._forecast.durations.plan(kind), elapsed
 
     async def _apply(self, changes: Sequence[Change]) -> Sequence[bool]:
         async def work(tx: AsyncConnection) -> Mapping[str, int]:
@@ -222,6 +273,9 @@ class JobQueue:
                 if change.cost_state is not None
             }
             await ledger.end_all(tx, endings, at=self._clock.now())
+            await DurationRepository(tx).observe(
+                itertools.chain.from_iterable(map(observed, moved)), at=self._clock.now()
+            )
             return seqs
 
         seqs = await self._database.transact(work)

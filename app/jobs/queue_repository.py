@@ -16,6 +16,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    union_all,
     update,
     values,
 )
@@ -44,6 +45,7 @@ _LEASED = (
     JobRow.created_at,
     JobRow.submitted_at,
     JobRow.started_at,
+    JobRow.input_class,
 )
 
 _APPOINTMENTS = (column("id", Text), column("due_at", UtcDateTime))
@@ -194,16 +196,29 @@ class QueueRepository:
 
     async def due_polls(
         self, *, poller: str, at: datetime, expires_at: datetime, limit: int
-    ) -> Sequence[Lease]:
-        """Lock the followed jobs that are due and free for `poller`, the longest due first."""
+    ) -> Sequence[tuple[Lease, datetime]]:
+        """Lock the jobs that are due and free for `poller`; each with when it was due first."""
+        # State by state, since only so an index gives the first of many without sorting them all.
+        first = union_all(
+            *(
+                select(
+                    select(JobRow.id)
+                    .where(JobRow.state == state, _free_and_due(poller, at))
+                    .order_by(JobRow.due_at)
+                    .limit(limit)
+                    .subquery()
+                )
+                for state in sorted(FOLLOWED)
+            )
+        )
         due = await self._tx.execute(
-            select(*_LEASED)
-            .where(_pollable(poller, at))
+            select(*_LEASED, JobRow.due_at)
+            .where(JobRow.id.in_(first), _pollable(poller, at))
             .order_by(JobRow.due_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        return [_lease(row, token=poller, expires_at=expires_at) for row in due]
+        return [(_lease(row, token=poller, expires_at=expires_at), row.due_at) for row in due]
 
     async def reschedule(self, leases: Mapping[Lease, datetime]) -> None:
         """Take the leases and set when each job is due again, whatever its poll will find."""
@@ -326,10 +341,12 @@ def _overdue(at: datetime) -> ColumnElement[bool]:
 
 def _pollable(poller: str, at: datetime) -> ColumnElement[bool]:
     """Due, and held by nobody else: a poller keeps its jobs for as long as it comes back."""
+    return and_(JobRow.state.in_(FOLLOWED), _free_and_due(poller, at))
+
+
+def _free_and_due(poller: str, at: datetime) -> ColumnElement[bool]:
     return and_(
-        JobRow.state.in_(FOLLOWED),
-        JobRow.due_at <= at,
-        or_(JobRow.lease_token == poller, JobRow.lease_expires_at <= at),
+        JobRow.due_at <= at, or_(JobRow.lease_token == poller, JobRow.lease_expires_at <= at)
     )
 
 
@@ -349,6 +366,7 @@ def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
         created_at=row.created_at,
         submitted_at=row.submitted_at,
         started_at=row.started_at,
+        input_class=row.input_class or "",
     )
 
 

@@ -21,6 +21,7 @@ from app.db.engine import Database
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.batch import AcceptBatch, Accepted, claim_of
+from app.jobs.durations import input_class
 from app.jobs.errors import (
     InvalidInputError,
     JobNotFinalError,
@@ -147,6 +148,7 @@ class JobService:
             input=checked.input,
             metadata=request.metadata,
             output_seconds=checked.output_seconds,
+            input_class=input_class(checked.input, checked.output_seconds),
             price_usd=price_usd,
             policy=principal.policy,
             priority=request.priority,

@@ -16,7 +16,7 @@ from app.core.errors import DatabaseUnavailableError
 from app.jobs import outcomes
 from app.jobs.models import Attempt, Change, Lease
 from app.jobs.queue import JobQueue
-from app.jobs.schedule import Jitter, poll_delay, retry_delay
+from app.jobs.schedule import Jitter, retry_delay
 from app.jobs.state import JobState
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import (
@@ -141,7 +141,7 @@ class Dispatcher:
             request_id=request_id,
             poller=self._queue.name,
             expires_at=at + self._config.lease,
-            due_at=at + poll_delay(timedelta(), jitter=self._jitter()),
+            due_at=self._queue.next_poll(lease, at=at),
             at=at,
         )
 

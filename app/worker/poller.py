@@ -99,7 +99,8 @@ class Poller:
                 return outcomes.completed(lease, output=result.output, at=at)
             case RemoteState.FAILED:
                 assert result.error is not None
-                code = "no_output" if result.error.type == "no_output" else "failed_upstream"
+                told = result.error.type == outcomes.NO_OUTPUT
+                code = outcomes.NO_OUTPUT if told else outcomes.FAILED_UPSTREAM
                 return outcomes.failed(lease, code=code, message=result.error.message, at=at)
             case RemoteState.CANCELLED:
                 return outcomes.cancelled(lease, at=at)
@@ -141,7 +142,7 @@ class Poller:
             lease,
             state=state,
             queue_position=queue_position,
-            due_at=self._queue.next_poll(lease, at=at),
+            due_at=self._queue.next_poll(lease, at=at, state=state),
             at=at,
         )
 

@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Identifier
 
 from app.core.clock import ManualClock
 from app.db.engine import open_database
+from app.jobs.forecast import Forecast
 from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.state import IN_FLIGHT
 from tests.support.gateway import Gateway, Sandbox, running
@@ -26,7 +27,13 @@ async def queues(database_url: str, clock: ManualClock) -> AsyncIterator[list[Jo
     config = QueueConfig(max_in_flight=12, polls_per_second=10)
     databases = [open_database(database_url) for _ in range(RIVALS)]
     yield [
-        JobQueue(database=each, config=config, clock=clock, jitter=lambda: 0.5)
+        JobQueue(
+            database=each,
+            config=config,
+            forecast=Forecast(database=each, clock=clock, config=config.schedule),
+            clock=clock,
+            jitter=lambda: 0.5,
+        )
         for each in databases
     ]
     for each in databases:

@@ -8,7 +8,9 @@ from typing import Any
 
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
+from app.jobs.forecast import Forecast
 from app.jobs.queue import JobQueue, QueueConfig
+from app.jobs.schedule import ScheduleConfig
 from app.worker.dispatcher import Dispatcher, DispatcherConfig
 from app.worker.poller import Poller, PollerConfig
 from tests.support.gateway import TOKEN
@@ -32,7 +34,11 @@ async def workbench(
     """Open the background part of a gateway; `config` is the queue's."""
     database = SwitchedDatabase(database_url)
     queue = JobQueue(
-        database=database, config=QueueConfig(**config), clock=clock, jitter=lambda: 0.5
+        database=database,
+        config=QueueConfig(**config),
+        forecast=Forecast(database=database, clock=clock, config=ScheduleConfig()),
+        clock=clock,
+        jitter=lambda: 0.5,
     )
     bell = Doorbell(clock=clock)
     try:

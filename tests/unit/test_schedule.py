@@ -7,24 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core import gcra
-from app.jobs.schedule import poll_delay, retry_delay
+from app.jobs.schedule import retry_delay
 
 SECOND_US = 1_000_000
-
-
-@pytest.mark.parametrize(
-    ("age", "delay"), [(-5, 1), (0, 1), (9, 1), (40, 4), (150, 15), (86_400, 15)]
-)
-def test_polls_grow_rarer_with_age(age: float, delay: float) -> None:
-    middle = poll_delay(timedelta(seconds=age), jitter=0.5)
-    assert middle == timedelta(seconds=delay)
-
-
-@given(age=st.floats(0, 1e6), jitter=st.floats(0, 1, exclude_max=True))
-def test_jitter_spreads_polls_by_a_tenth(age: float, jitter: float) -> None:
-    middle = poll_delay(timedelta(seconds=age), jitter=0.5)
-    spread = poll_delay(timedelta(seconds=age), jitter=jitter)
-    assert middle * 0.899 <= spread <= middle * 1.101
 
 
 @pytest.mark.parametrize(("attempt", "delay"), [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (99, 60)])

@@ -54,6 +54,7 @@ class JobRow(Base):
     input: Mapped[dict[str, Any]]
     meta: Mapped[dict[str, str]] = mapped_column("metadata")
     output_milliseconds: Mapped[int | None]
+    input_class: Mapped[str | None]
     priority: Mapped[int]
     start_deadline_at: Mapped[datetime | None]
     price_micro_usd: Mapped[int | None]

@@ -1,0 +1,117 @@
+"""What this process knows of durations: read from the shared table, kept for some seconds."""
+
+import asyncio
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.clock import Clock
+from app.db.engine import Database
+from app.jobs.duration_repository import DurationRepository
+from app.jobs.durations import UNSEEN, Curve, Kind, Phase, learned, weight_at
+from app.jobs.schedule import PollPlan, ScheduleConfig
+
+_FRESH_FOR = timedelta(seconds=10)
+_SKEW = timedelta(minutes=2)  # of other replicas' clocks, and of long transactions
+_WORTH_OF_BELIEF = 4.0
+_WORTH_OF_MODEL = 8.0
+
+
+class Durations:
+    """Curves and plans from counts; a kind with few counts leans on its model's other kinds."""
+
+    def __init__(self, *, config: ScheduleConfig) -> None:
+        self._config = config
+        self._weights: dict[Kind, dict[int, float]] = defaultdict(dict)
+        self._totals: dict[Kind, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+        self._curves: dict[Kind, Curve] = {}
+        self._plans: dict[Kind, PollPlan] = {}
+        self._news: set[str] = set()
+        self._now_weighs = 1.0
+
+    def put(self, kind: Kind, bucket: int, weight: float) -> None:
+        """Replace the weight of one bucket; `settle` lets it show."""
+        of_kind = self._weights[kind]
+        if of_kind.get(bucket) == weight:
+            return
+        self._totals[_whole(kind)][bucket] += weight - of_kind.get(bucket, 0.0)
+        of_kind[bucket] = weight
+        self._news.add(kind.model)
+
+    def settle(self, *, at: datetime) -> None:
+        """Let what was put show in the curves of its models."""
+        self._now_weighs = weight_at(at)
+        for kind in [kind for kind in self._curves if kind.model in self._news]:
+            del self._curves[kind]
+            self._plans.pop(kind, None)
+        self._news.clear()
+
+    def curve(self, kind: Kind) -> Curve:
+        if kind not in self._curves:
+            whole = _whole(kind)
+            of_model = learned(
+                self._today(self._totals.get(whole)),
+                before=UNSEEN[kind.phase],
+                worth=_WORTH_OF_BELIEF,
+            )
+            self._curves[kind] = learned(
+                self._today(self._weights.get(kind)), before=of_model, worth=_WORTH_OF_MODEL
+            )
+        return self._curves[kind]
+
+    def plan(self, kind: Kind) -> PollPlan:
+        if kind not in self._plans:
+            self._plans[kind] = PollPlan(self.curve(kind), phase=kind.phase, config=self._config)
+        return self._plans[kind]
+
+    def _today(self, weights: dict[int, float] | None) -> dict[int, float]:
+        return {bucket: weight / self._now_weighs for bucket, weight in (weights or {}).items()}
+
+
+class Forecast:
+    def __init__(self, *, database: Database, clock: Clock, config: ScheduleConfig) -> None:
+        self._database = database
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._read_at: datetime | None = None
+        self._fresh_until = float("-inf")
+        self.durations = Durations(config=config)
+        self.followed = 0
+        """How many jobs all replicas follow together."""
+
+    async def refresh(self) -> None:
+        """Read what is new, unless that was done just now."""
+        if self._clock.monotonic() < self._fresh_until:
+            return
+        async with self._turn:
+            if self._clock.monotonic() >= self._fresh_until:
+                await self._read()
+
+    async def _read(self) -> None:
+        since = datetime.min.replace(tzinfo=UTC) if self._read_at is None else self._read_at - _SKEW
+        at = self._clock.now()
+
+        async def work(connection: AsyncConnection) -> None:
+            repository = DurationRepository(connection)
+            for kind, bucket, weight in await repository.since(since):
+                self.durations.put(kind, bucket, weight)
+            self.followed = await repository.count_followed()
+
+        await self._database.read(work)
+        self.durations.settle(at=at)
+        self._read_at = at
+        self._fresh_until = self._clock.monotonic() + _FRESH_FOR.total_seconds()
+
+
+def _whole(kind: Kind) -> Kind:
+    return Kind(kind.phase, kind.model, "")
+
+
+def phase_of(
+    *, is_running: bool, submitted_at: datetime | None, started_at: datetime | None, at: datetime
+) -> tuple[Phase, float]:
+    """Tell in which phase a job is that upstream has, and for how many seconds."""
+    phase = Phase.RUN if is_running else Phase.QUEUE
+    since = (started_at if is_running else submitted_at) or at
+    return phase, max((at - since).total_seconds(), 0.0)

@@ -96,12 +96,16 @@ async def sandbox_process(folder: Path, *, speed: float) -> AsyncIterator[Server
 
 
 @asynccontextmanager
-async def gateway_process(folder: Path, *, upstream_url: str) -> AsyncIterator[Server]:
+async def gateway_process(
+    folder: Path, *, upstream_url: str, **settings: str
+) -> AsyncIterator[Server]:
+    """Serve on an SQLite file of the folder's own, unless `settings` name another database."""
     environment = {
         "RUNCOMFY_API_TOKEN": TOKEN,
         "GATEWAY_UPSTREAM_URL": upstream_url,
         "GATEWAY_POLLS_PER_SECOND": "500",
         "GATEWAY_DATABASE_URL": "sqlite:///gateway.db",
+        **settings,
     }
     server = Server(("serve",), folder, health="/healthz", environment=environment)
     async with _started(server):

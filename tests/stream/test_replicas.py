@@ -1,0 +1,164 @@
+"""Three processes on one Postgres, and 500 callers at once: each limit is one limit for all."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+
+from app.core.clock import SystemClock
+from tests.support.databases import PostgresDatabases
+from tests.support.gateway import ADMIN_TOKEN, SEEDANCE
+from tests.support.processes import Server, gateway_process, sandbox_process
+
+RIVALS = 500
+LIMITED = 10
+MAX_IN_FLIGHT = 16
+REFUSING = {
+    "jobs_per_day": LIMITED,
+    "jobs_per_month": LIMITED,
+    "output_seconds_per_day": 2 * LIMITED,
+    "output_seconds_per_month": 2 * LIMITED,
+    "spend_usd_per_day": LIMITED,
+    "spend_usd_per_month": LIMITED,
+    "pending_jobs": LIMITED,
+}
+STUCK = "sandbox:queue=0 sandbox:stuck"
+_LOOK = timedelta(milliseconds=100)
+
+
+@pytest.fixture
+def shared_database(postgres_url: str, worker_id: str) -> Iterator[str]:
+    with PostgresDatabases(postgres_url, prefix=f"{worker_id}_replicas").fresh() as url:
+        yield url
+
+
+@pytest.fixture
+async def sandbox(tmp_path: Path) -> AsyncIterator[Server]:
+    async with sandbox_process(tmp_path / "sandbox", speed=10) as server:
+        yield server
+
+
+@pytest.fixture
+async def replicas(
+    tmp_path: Path, sandbox: Server, shared_database: str
+) -> AsyncIterator[list[Server]]:
+    environment = {
+        "GATEWAY_DATABASE_URL": shared_database,
+        "GATEWAY_SECRET_KEY": "k" * 32,
+        "GATEWAY_ADMIN_TOKEN": ADMIN_TOKEN,
+        "GATEWAY_MAX_IN_FLIGHT": str(MAX_IN_FLIGHT),
+        "GATEWAY_LOG_LEVEL": "error",
+    }
+    async with AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(
+                gateway_process(tmp_path / f"replica-{n}", upstream_url=sandbox.url, **environment)
+            )
+            for n in range(3)
+        ]
+        await asyncio.gather(sandbox.ready(), *(server.ready() for server in servers))
+        yield servers
+
+
+@pytest.fixture
+async def operator(replicas: list[Server]) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(
+        base_url=replicas[0].url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    ) as http:
+        yield http
+
+
+async def told(operator: httpx.AsyncClient, method: str, path: str, **body: Any) -> Any:
+    answer = await operator.request(method, f"/v1/admin/{path}", json=body)
+    assert answer.is_success, answer.text
+    return answer.json()
+
+
+async def key_of(operator: httpx.AsyncClient, user: str, **limits: int) -> str:
+    amounts = {name: {"limit": limit} for name, limit in limits.items()}
+    await told(operator, "POST", "users", id=user, limits=amounts)
+    key: str = (await told(operator, "POST", "keys", user=user, name="test"))["key"]
+    return key
+
+
+async def rush(replicas: list[Server], key: str, *, prompt: str = "") -> list[dict[str, Any]]:
+    """Submit from every side at once; gives each answer's body with its `http` status."""
+    async with aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {key}"},
+        connector=aiohttp.TCPConnector(limit=RIVALS),
+        timeout=aiohttp.ClientTimeout(total=60),
+    ) as http:
+
+        async def submit(n: int) -> dict[str, Any]:
+            picture = "https://example.com/a.png"
+            given = {"prompt": prompt, "first_frame_image_url": picture, "duration": 2}
+            url = f"{replicas[n % len(replicas)].url}/v1/jobs"
+            async with http.post(url, json={"model": SEEDANCE, "input": given}) as answer:
+                return {**(await answer.json()), "http": answer.status}
+
+        return await asyncio.gather(*(submit(n) for n in range(RIVALS)))
+
+
+async def sent(sandbox: Server, prompt: str) -> int:
+    """Count what upstream has; a stuck job never ends, so this is what is in flight there."""
+    async with httpx.AsyncClient(base_url=sandbox.url) as http:
+        seen = (await http.get("/sandbox/requests")).json()["requests"]
+    return sum(each["accepted"] and each["input"]["prompt"] == prompt for each in seen)
+
+
+async def sent_at_rest(sandbox: Server, prompt: str, *, expected: int) -> int:
+    """Wait until upstream has as many as expected, and a little longer for one too many."""
+    async with asyncio.timeout(30):
+        while await sent(sandbox, prompt) < expected:
+            await SystemClock().sleep(_LOOK)
+    await SystemClock().sleep(_LOOK * 15)
+    return await sent(sandbox, prompt)
+
+
+@pytest.mark.timeout(400)
+async def test_no_limit_bends_under_rivals_on_three_replicas(
+    replicas: list[Server], operator: httpx.AsyncClient, sandbox: Server
+) -> None:
+    price = {"model": SEEDANCE, "base_price_usd": "0.50", "price_unit": "second"}
+    await told(operator, "PUT", "prices", prices=[price])
+    await told(operator, "PUT", "dispatch", paused=True)
+    await SystemClock().sleep(timedelta(seconds=1))  # how old a price may be on a replica
+
+    for name, limit in REFUSING.items():
+        answers = await rush(replicas, await key_of(operator, f"u-{name}", **{name: limit}))
+        assert Counter(answer["http"] for answer in answers) == {
+            202: LIMITED,
+            429: RIVALS - LIMITED,
+        }
+        refusals = {(a["code"], a["limit"]) for a in answers if a["http"] == 429}
+        assert refusals == {("quota_exceeded", name)}
+
+    key = await key_of(operator, "u-rate", submits_per_minute=LIMITED)
+    started = SystemClock().monotonic()
+    answers = await rush(replicas, key)
+    refilled = (SystemClock().monotonic() - started) * LIMITED / 60
+    accepted = sum(answer["http"] == 202 for answer in answers)
+    assert LIMITED <= accepted <= LIMITED + 1 + refilled
+    assert {answer["http"] for answer in answers} == {202, 429}
+
+    narrow = await key_of(operator, "u-narrow", concurrent_jobs=LIMITED)
+    answers = await rush(replicas, narrow, prompt=f"narrow {STUCK}")
+    assert {answer["http"] for answer in answers} == {202}
+    for name in (*REFUSING, "rate"):  # what waits of theirs is not to take the places
+        await told(operator, "PATCH", f"users/u-{name}", limits={"concurrent_jobs": {"limit": 0}})
+    await told(operator, "PUT", "dispatch", paused=False)
+    assert await sent_at_rest(sandbox, f"narrow {STUCK}", expected=LIMITED) == LIMITED
+
+    wide = await key_of(operator, "u-wide")
+    answers = await rush(replicas, wide, prompt=f"wide {STUCK}")
+    assert {answer["http"] for answer in answers} == {202}
+    left = MAX_IN_FLIGHT - LIMITED
+    assert await sent_at_rest(sandbox, f"wide {STUCK}", expected=left) == left
+    assert (await operator.get("/v1/admin/invariants")).json() == {"ok": True, "violations": []}

@@ -16,6 +16,7 @@ from pydantic import SecretBytes, SecretStr
 
 from app.api.deps import Services
 from app.audit.service import AuditTrail
+from app.auth.clients.service import ClientTokens
 from app.auth.directory.keys import KeyDirectory
 from app.auth.directory.plans import PlanDirectory
 from app.auth.directory.users import UserDirectory
@@ -27,12 +28,14 @@ from app.core.doorbell import Doorbell
 from app.core.signatures import Signer
 from app.db.engine import open_database
 from app.jobs.forecast import Forecast
+from app.jobs.links import JobLinks
 from app.jobs.operator import OperatorJobs
 from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.schedule import Jitter, ScheduleConfig
 from app.jobs.service import JobService
 from app.jobs.wire import JobWire
 from app.net.clients import trusted
+from app.net.origins import origin_of
 from app.quotas.prices import PricesService
 from app.quotas.repository import EntryKind
 from app.quotas.service import QuotaService
@@ -147,8 +150,14 @@ async def open_parts(
         yield Parts(
             services=Services(
                 audit=AuditTrail(database=database),
-                auth=AuthService(database=database, clock=clock),
+                auth=AuthService(database=database, clock=clock, own_origin=origin_of(public_url)),
                 catalogue=catalogue,
+                clients=ClientTokens(
+                    database=database,
+                    clock=clock,
+                    known_models=catalogue.input_fields,
+                    origins={*settings.cors_origins, origin_of(public_url)},
+                ),
                 clock=clock,
                 closing=closing,
                 jobs=JobService(
@@ -164,6 +173,10 @@ async def open_parts(
                 ),
                 keys=KeyDirectory(
                     database=database, clock=clock, known_models=catalogue.input_fields
+                ),
+                links=JobLinks(
+                    public_url=public_url,
+                    signer=Signer(_secret_keys(settings), purpose="job links"),
                 ),
                 operators=OperatorGate(settings.admin_token, clock=clock),
                 outputs=OutputClient(

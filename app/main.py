@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app.api import admin, health, jobs, me, models, outputs, problems, requests
+from app.api import admin, client_tokens, health, jobs, me, models, outputs, problems, requests
+from app.api.cors import Cors
 from app.api.middleware import Edge
 from app.api.openapi import DescribedApp
 from app.bootstrap import open_parts
@@ -59,10 +60,15 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     routers = [
-        room.router for room in (jobs, outputs, models, requests, me, health)
+        room.router for room in (jobs, outputs, models, requests, me, client_tokens, health)
     ] + admin.routers
     problems.install(app, routers=routers)
     for router in routers:
         app.include_router(router)
-    app.add_middleware(Edge, clock=clock, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Edge,
+        clock=clock,
+        max_body_bytes=settings.max_body_bytes,
+        cors=Cors(settings.cors_origins),
+    )
     return app

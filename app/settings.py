@@ -23,6 +23,7 @@ from app.auth.operators import AdminToken, parse_admin_tokens
 from app.core.errors import ConfigurationError
 from app.core.logging import LogFormat, LogLevel
 from app.db.engine import parse_url
+from app.net.origins import checked_origin
 
 RUNCOMFY_URL = "https://model-api.runcomfy.net"
 SANDBOX = "sandbox"
@@ -93,6 +94,9 @@ class Settings(BaseSettings):
     admin_token: Annotated[tuple[AdminToken, ...], NoDecode, BeforeValidator(_admin_tokens)] = ()
     secret_key: Annotated[tuple[SecretStr, ...], *CommaSeparated, AfterValidator(_long_enough)] = ()
     public_url: Annotated[str, AfterValidator(_absolute_url)] | None = None
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(checked_origin)], ...], *CommaSeparated
+    ] = ()
     max_in_flight: Annotated[int, Field(ge=1)] = 100
     polls_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
     lease_seconds: Annotated[float, Field(ge=3, le=3600)] = 30

@@ -12,6 +12,7 @@ from fastapi.security import HTTPBearer
 from app.api.body import json_body
 from app.api.problems import InvalidParameterError
 from app.audit.service import AuditTrail
+from app.auth.clients.service import ClientTokens
 from app.auth.directory.keys import KeyDirectory
 from app.auth.directory.plans import PlanDirectory
 from app.auth.directory.users import UserDirectory
@@ -20,13 +21,16 @@ from app.auth.errors import (
     MissingScopeError,
     UnauthenticatedError,
     UserDisabledError,
+    WrongOriginError,
 )
-from app.auth.models import Principal, Scope
+from app.auth.models import CameFrom, Principal, Scope
 from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
 from app.catalogue.service import Catalogue
 from app.core.clock import Clock
-from app.core.errors import DatabaseUnavailableError
+from app.core.errors import DatabaseUnavailableError, ProblemError
+from app.jobs.errors import JobNotFoundError
+from app.jobs.links import JobLinks
 from app.jobs.operator import OperatorJobs
 from app.jobs.service import JobService
 from app.jobs.wire import JobWire
@@ -34,10 +38,13 @@ from app.quotas.prices import PricesService
 from app.quotas.service import QuotaService
 from app.upstream.outputs import OutputClient
 
+_NAMING_A_JOB = ("job_id", "request_id")
 _VISIBLE_ASCII = re.compile(r"[!-~]{1,255}")
 
-_bearer = HTTPBearer(
-    auto_error=False, bearerFormat="rcg_...", description="An API key of this gateway."
+bearer = HTTPBearer(
+    auto_error=False,
+    bearerFormat="rcg_...",
+    description="An API key of this gateway, a client token, or a token of its OIDC issuer.",
 )
 
 
@@ -52,10 +59,12 @@ class Services:
     audit: AuditTrail
     auth: AuthService
     catalogue: Catalogue
+    clients: ClientTokens
     clock: Clock
     closing: asyncio.Event
     jobs: JobService
     keys: KeyDirectory
+    links: JobLinks
     operators: OperatorGate
     outputs: OutputClient
     operator_jobs: OperatorJobs
@@ -67,10 +76,24 @@ class Services:
     wire: JobWire
 
 
+class OneJobOnlyError(ProblemError):
+    code = "one_job_only"
+    title = "The token may read one job"
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This client token may read one job: its state, events and outputs. Use another"
+            " credential for this call."
+        )
+
+
 CALLER_PROBLEMS = (
     UnauthenticatedError,
     MissingScopeError,
     UserDisabledError,
+    WrongOriginError,
+    OneJobOnlyError,
     InvalidUserIdError,
     DatabaseUnavailableError,
 )
@@ -96,22 +119,39 @@ def caller(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
     async def authenticate(
         request: Request,
         gateway: Gateway,
-        _bearer_scheme: Annotated[object, Security(_bearer)],
+        _bearer_scheme: Annotated[object, Security(bearer)],
         _user: Annotated[
             str | None,
             Header(alias="X-Gateway-User", description="Act for this user of yours."),
         ] = None,
     ) -> Principal:
         principal = await gateway.auth.authenticate(
-            header_of(request, "Authorization"), acting_for=_acting_for(request)
+            header_of(request, "Authorization"),
+            acting_for=_acting_for(request),
+            came_from=CameFrom(
+                origin=header_of(request, "Origin"),
+                is_same_origin=header_of(request, "Sec-Fetch-Site") == "same-origin",
+            ),
         )
         request.state.principal = principal
         for scope in scopes:
             if scope not in principal.scopes:
                 raise MissingScopeError(scope)
+        _check_job(principal, request)
         return principal
 
     return authenticate
+
+
+def _check_job(principal: Principal, request: Request) -> None:
+    """Let who may read one job alone reach only calls that name it: all others are not theirs."""
+    if principal.job_id is None:
+        return
+    named = [request.path_params[name] for name in _NAMING_A_JOB if name in request.path_params]
+    if not named:
+        raise OneJobOnlyError
+    if named != [principal.job_id]:
+        raise JobNotFoundError(str(named[0]))
 
 
 def _acting_for(request: Request) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_FLOOR
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import BaseModel, Field
 from starlette.requests import Request
@@ -12,8 +12,8 @@ from app.auth.models import Principal
 from app.core.errors import DatabaseUnavailableError
 from app.jobs.wire import Instant
 from app.quotas.account import Standing
-from app.quotas.errors import shown_amount
-from app.quotas.policy import WINDOWED, LimitName, Measure, Period
+from app.quotas.errors import is_money, shown_amount
+from app.quotas.policy import WINDOWED, AllowanceName, LimitName, Period
 
 _SECONDS = {Period.DAY: 86_400, Period.MONTH: 2_592_000}
 _SAFE = frozenset({"GET", "HEAD"})
@@ -22,8 +22,8 @@ _SAFE = frozenset({"GET", "HEAD"})
 class LimitRead(BaseModel):
     """Money is a decimal string in US dollars, time is in seconds, all else is counted."""
 
-    name: LimitName
-    subject: Literal["user", "key"] = Field(description="Whose limit it is.")
+    name: LimitName | AllowanceName
+    subject: Literal["user", "key", "token"] = Field(description="Whose limit it is.")
     limit: str | int | float
     used: str | int | float
     held: str | int | float
@@ -34,7 +34,7 @@ class LimitRead(BaseModel):
 
 def read_limits(standings: Sequence[tuple[str, Standing]]) -> list[LimitRead]:
     """Show each limit once; where user and key both have it, the one with less left."""
-    tightest: dict[LimitName, tuple[str, Standing]] = {}
+    tightest: dict[LimitName | AllowanceName, tuple[str, Standing]] = {}
     for subject, standing in standings:
         known = tightest.get(standing.name)
         if known is None or standing.remaining < known[1].remaining:
@@ -48,7 +48,7 @@ def _read(subject: str, standing: Standing) -> LimitRead:
 
     return LimitRead(
         name=standing.name,
-        subject="user" if subject == "user" else "key",
+        subject=cast("Literal['user', 'key', 'token']", subject),
         limit=shown("limit"),
         used=shown("used"),
         held=shown("held"),
@@ -97,12 +97,11 @@ def _policy(standing: Standing) -> str:
     policy = f'"{standing.name.value}";q={_whole(standing, "limit")}'
     if standing.name is LimitName.SUBMITS_PER_MINUTE:
         return f"{policy};w=60"
-    if standing.name in WINDOWED:
+    if isinstance(standing.name, LimitName) and standing.name in WINDOWED:
         return f"{policy};w={_SECONDS[WINDOWED[standing.name][1]]}"
     return policy
 
 
 def _whole(standing: Standing, amount: str) -> int:
-    is_money = standing.name in WINDOWED and WINDOWED[standing.name][0] is Measure.MICRO_USD
-    value = getattr(standing, amount) * (100 if is_money else 1)
+    value = getattr(standing, amount) * (100 if is_money(standing.name) else 1)
     return int(value.to_integral_value(rounding=ROUND_FLOOR))

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import name_request
+from app.api.cors import Cors
 from app.api.limits import limit_headers
 from app.api.problems import InternalError, PayloadTooLargeError, render
 from app.core.clock import Clock
@@ -18,8 +19,9 @@ logger = structlog.get_logger(__name__)
 class Edge:
     """Pure ASGI: the framework's own middleware classes cost each request a task and a queue."""
 
-    def __init__(self, app: ASGIApp, *, clock: Clock, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, clock: Clock, max_body_bytes: int, cors: Cors) -> None:
         self._app = app
+        self._cors = cors
         self._clock = clock
         self._max_body_bytes = max_body_bytes
 
@@ -41,12 +43,14 @@ class Edge:
                 headers["Server-Timing"] = f"gateway;dur={spent_ms:.1f}"
                 headers.setdefault("X-Content-Type-Options", "nosniff")
                 headers.update(await limit_headers(Request(scope)))
+                self._cors.mark(headers, scope)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 bounded = _bounded(receive, Headers(scope=scope), most=self._max_body_bytes)
-                await self._app(scope, bounded, send_marked)
+                app = self._cors.preflight(scope) or self._app
+                await app(scope, bounded, send_marked)
             except Exception:
                 logger.exception("request.failed", path=scope["path"], method=scope["method"])
                 if has_begun:

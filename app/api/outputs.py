@@ -3,20 +3,21 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import PurePosixPath
-from typing import Annotated
 from urllib.parse import urlsplit
 
 import httpx
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.conditions import caller_has
 from app.api.deps import Gateway, caller
+from app.api.links import Expires, Grant, InvalidSignatureError, Signature, holder_of_link
 from app.api.problems import problem_responses
 from app.auth.errors import MissingScopeError, UnauthenticatedError
 from app.auth.models import Scope
 from app.core.errors import DatabaseUnavailableError, NotFoundError, ProblemError
 from app.jobs.errors import JobNotFoundError
+from app.jobs.links import LinkClaim
 from app.jobs.models import Job
 from app.jobs.wire import output_urls
 from app.upstream.errors import RefusedError, TryLaterError
@@ -67,11 +68,6 @@ class RangeNotSatisfiableError(ProblemError):
     status = 416
 
 
-class InvalidSignatureError(UnauthenticatedError):
-    code = "invalid_signature"
-    title = "The link is not valid, or no longer"
-
-
 _authenticate = caller(Scope.JOBS_READ)
 
 
@@ -106,10 +102,13 @@ async def download_output(
     request: Request,
     job_id: str,
     n: int,
-    expires: Annotated[int | None, Query(ge=0, le=2**40)] = None,
-    signature: Annotated[str | None, Query(max_length=64)] = None,
+    grant: Grant = None,
+    expires: Expires = None,
+    signature: Signature = None,
 ) -> Response:
-    job = await _permitted(gateway, request, job_id, n, expires=expires, signature=signature)
+    job = await _permitted(
+        gateway, request, job_id, n, grant=grant, expires=expires, signature=signature
+    )
     urls = output_urls(job)
     if not 0 <= n < len(urls):
         raise OutputNotFoundError(f"The job {job_id} has {len(urls)} outputs, counted from 0.")
@@ -153,17 +152,23 @@ async def _permitted(
     job_id: str,
     n: int,
     *,
+    grant: str | None,
     expires: int | None,
     signature: str | None,
 ) -> Job:
     if signature is None:
         principal = await _authenticate(request, gateway, None)
         return await gateway.jobs.get(job_id, user_id=principal.user_id)
-    at = gateway.clock.now()
-    if expires is None or not gateway.wire.output_is_signed(
-        job_id, n, expires=expires, signature=signature, at=at
+    if expires is None:
+        raise InvalidSignatureError
+    if grant is not None:
+        claim = LinkClaim(grant, expires, signature)
+        holder = await holder_of_link(gateway, request, claim, job_id=job_id, path=f"outputs/{n}")
+        return await gateway.jobs.get(job_id, user_id=holder.user_id)
+    if not gateway.wire.output_is_signed(
+        job_id, n, expires=expires, signature=signature, at=gateway.clock.now()
     ):
-        raise InvalidSignatureError("The link is not valid, or has expired; read the job again.")
+        raise InvalidSignatureError
     return await gateway.jobs.get_signed(job_id)
 
 

@@ -25,6 +25,18 @@ class MissingScopeError(ProblemError):
         )
 
 
+class WrongOriginError(ProblemError):
+    code = "wrong_origin"
+    title = "The token is for another page"
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This client token is bound to the origin of one web page, and the request does not"
+            " come from there; use it in that page alone."
+        )
+
+
 class UserDisabledError(ProblemError):
     code = "user_disabled"
     title = "The user is disabled"

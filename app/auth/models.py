@@ -1,7 +1,7 @@
 """Users, scopes and who a request turned out to come from."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from app.auth.errors import InvalidUserIdError
@@ -23,9 +23,26 @@ class Scope(StrEnum):
 DEFAULT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.FILES, Scope.WEBHOOKS)
 
 
+CLIENT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.FILES)
+"""What client tokens and users of an identity provider may have at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class CameFrom:
+    """What a browser says of the page that a request comes from; no page can make it lie."""
+
+    origin: str | None = None
+    is_same_origin: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who a request comes from and what it may do; `models` None means all."""
+    """Who a request comes from and what it may do; `models` None means all.
+
+    `key_id` is the key that was sent, or that made the client token. With a `job_id` only that job
+    may be read. `secret_hash` tells which secret of a rotated key was sent; it makes no more of
+    them.
+    """
 
     user_id: str
     key_id: str
@@ -33,6 +50,8 @@ class Principal:
     plan: str | None
     models: frozenset[str] | None
     policy: Policy
+    job_id: str | None = None
+    secret_hash: str | None = field(default=None, repr=False)
 
 
 def checked_user_id(user_id: str) -> str:

@@ -1,17 +1,21 @@
 """The statements on users and their keys."""
 
+import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import aliased
 
-from app.auth.tokens import matches
-from app.db.models import ApiKeyRow, PlanRow, UserRow
+from app.auth.clients.models import Client
+from app.auth.clients.repository import CLIENT, client_from_row
+from app.auth.tokens import hash_secret
+from app.db.models import ApiKeyRow, ClientTokenRow, PlanRow, UserRow
 from app.quotas.policy import Limit, LimitName, stored_limits
 
 
@@ -36,10 +40,14 @@ class ApiKey:
 
     def opens_with(self, secret: str, *, at: datetime) -> bool:
         """Compare with the secret and, for a while after a rotation, with the one before."""
-        if matches(secret, self.secret_hash):
+        return self.has_secret_hash(hash_secret(secret), at=at)
+
+    def has_secret_hash(self, secret_hash: str, *, at: datetime) -> bool:
+        if hmac.compare_digest(secret_hash, self.secret_hash):
             return True
         overlaps = self.previous_expires_at is not None and at < self.previous_expires_at
-        return overlaps and self.previous_hash is not None and matches(secret, self.previous_hash)
+        previous = self.previous_hash
+        return overlaps and previous is not None and hmac.compare_digest(secret_hash, previous)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +60,17 @@ class UserTerms:
     zone: ZoneInfo
     models: frozenset[str] | None
     limits: dict[LimitName, Limit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundClient:
+    """A client token with all that it lives by: its key, the key's owner, and its user's terms."""
+
+    client: Client
+    key: ApiKey
+    is_owner_disabled: bool
+    key_zone: ZoneInfo
+    terms: UserTerms
 
 
 class AuthRepository:
@@ -69,6 +88,35 @@ class AuthRepository:
         )
         row = found.one_or_none()
         return None if row is None else (_key(row), _terms(row))
+
+    async def find_client(self, token_id: str) -> FoundClient | None:
+        found = await self._tx.execute(
+            select(
+                *CLIENT,
+                *_KEY,
+                *_TERMS,
+                _Owner.id.label("owner_id"),
+                _Owner.disabled.label("owner_disabled"),
+                _OwnersPlan.timezone.label("owners_timezone"),
+            )
+            .select_from(ClientTokenRow)
+            .join(ApiKeyRow, ApiKeyRow.id == ClientTokenRow.key_id)
+            .join(_Owner, _Owner.id == ApiKeyRow.user_id)
+            .outerjoin(_OwnersPlan, _plan_of(_OwnersPlan, _Owner))
+            .join(UserRow, UserRow.id == ClientTokenRow.user_id)
+            .outerjoin(PlanRow, _PLAN_OF_USER)
+            .where(ClientTokenRow.id == token_id)
+        )
+        row = found.one_or_none()
+        if row is None:
+            return None
+        return FoundClient(
+            client=client_from_row(row),
+            key=replace(_key(row), user_id=row.owner_id),
+            is_owner_disabled=row.owner_disabled,
+            key_zone=ZoneInfo(row.owners_timezone or "UTC"),
+            terms=_terms(row),
+        )
 
     async def find_terms(self, user_id: str) -> UserTerms | None:
         found = await self._tx.execute(
@@ -139,9 +187,15 @@ _TERMS = (
     PlanRow.models.label("plan_models"),
     PlanRow.limits.label("plan_limits"),
 )
-_PLAN_OF_USER = or_(
-    PlanRow.name == UserRow.plan_name, and_(UserRow.plan_name.is_(None), PlanRow.is_default)
-)
+
+
+def _plan_of(plan: type[PlanRow], user: type[UserRow]) -> ColumnElement[bool]:
+    return or_(plan.name == user.plan_name, and_(user.plan_name.is_(None), plan.is_default))
+
+
+_PLAN_OF_USER = _plan_of(PlanRow, UserRow)
+_Owner = aliased(UserRow, name="owners")
+_OwnersPlan = aliased(PlanRow, name="owners_plans")
 
 
 def _key(row: Any) -> ApiKey:

@@ -4,10 +4,22 @@ from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.auth.errors import MissingScopeError, UnauthenticatedError, UserDisabledError
-from app.auth.models import DEFAULT_SCOPES, Principal, Scope, checked_user_id
-from app.auth.repository import ApiKey, AuthRepository, UserTerms
-from app.auth.tokens import Token, hash_secret
+from app.auth.errors import (
+    MissingScopeError,
+    UnauthenticatedError,
+    UserDisabledError,
+    WrongOriginError,
+)
+from app.auth.models import (
+    CLIENT_SCOPES,
+    DEFAULT_SCOPES,
+    CameFrom,
+    Principal,
+    Scope,
+    checked_user_id,
+)
+from app.auth.repository import ApiKey, AuthRepository, FoundClient, UserTerms
+from app.auth.tokens import ClientToken, Token, hash_secret
 from app.core.clock import Clock
 from app.core.ids import new_id
 from app.db.engine import Database
@@ -16,24 +28,41 @@ from app.quotas.policy import Policy
 _USE_NOTED_EVERY = timedelta(minutes=1)
 
 
+_NOWHERE = CameFrom()
+
+
 class AuthService:
-    def __init__(self, *, database: Database, clock: Clock) -> None:
+    """`own_origin` is that of the gateway's own pages."""
+
+    def __init__(self, *, database: Database, clock: Clock, own_origin: str | None = None) -> None:
         self._database = database
         self._clock = clock
+        self._own_origin = own_origin
 
     async def authenticate(
-        self, authorization: str | None, *, acting_for: str | None = None
+        self,
+        authorization: str | None,
+        *,
+        acting_for: str | None = None,
+        came_from: CameFrom = _NOWHERE,
     ) -> Principal:
         """Tell who sent this Authorization header (RFC 6750), or for whom a service sent it.
 
-        Raises UnauthenticatedError, MissingScopeError, InvalidUserIdError or UserDisabledError.
+        Raises UnauthenticatedError, MissingScopeError, WrongOriginError, InvalidUserIdError or
+        UserDisabledError.
         """
         if authorization is None:
             raise UnauthenticatedError(
                 "Send an API key of this gateway as `Authorization: Bearer rcg_...`."
             )
         scheme, _, text = authorization.partition(" ")
-        token = Token.parse(text.strip()) if scheme.lower() == "bearer" else None
+        text = text.strip() if scheme.lower() == "bearer" else ""
+        if client := ClientToken.parse(text):
+            principal = await self._client(client, came_from)
+            if acting_for is not None:
+                raise MissingScopeError(Scope.ACT_AS)
+            return principal
+        token = Token.parse(text)
         if token is None:
             raise UnauthenticatedError(
                 "That is not an API key of this gateway; send `Authorization: Bearer rcg_...`."
@@ -60,7 +89,53 @@ class AuthService:
             plan=terms.plan,
             models=_both(terms.models, key.models),
             policy=Policy(zone=terms.zone, user=terms.limits, key=key.limits, key_zone=key_zone),
+            secret_hash=hash_secret(token.secret),
         )
+
+    async def holder_of_link(self, token_id: str) -> Principal:
+        """Tell whom a link stands for that was signed for a client token; it lives as long."""
+        found = await self._find_client(token_id)
+        if found is None or not self._is_alive(found):
+            raise UnauthenticatedError("The client token of this link was revoked or has expired.")
+        return _client_principal(found)
+
+    async def _client(self, token: ClientToken, came_from: CameFrom) -> Principal:
+        found = await self._find_client(token.token_id)
+        if found is None or not found.client.opens_with(token.secret):
+            raise UnauthenticatedError("No such client token; it may have been revoked.")
+        if not self._is_alive(found):
+            raise UnauthenticatedError(
+                "This client token has expired, or the key that made it or its user has ended."
+            )
+        self._check_origin(found.client.origin, came_from)
+        return _client_principal(found)
+
+    async def _find_client(self, token_id: str) -> FoundClient | None:
+        async def work(connection: AsyncConnection) -> FoundClient | None:
+            return await AuthRepository(connection).find_client(token_id)
+
+        return await self._database.read(work)
+
+    def _is_alive(self, found: FoundClient) -> bool:
+        """Tell whether all lives that the token lives by, the secret of its key included."""
+        at = self._clock.now()
+        client, key = found.client, found.key
+        acts = client.user_id != key.user_id
+        return (
+            at < client.expires_at
+            and key.is_valid(at=at)
+            and key.has_secret_hash(client.key_secret_hash, at=at)
+            and not (found.is_owner_disabled or found.terms.disabled)
+            and (not acts or Scope.ACT_AS in key.scopes)
+        )
+
+    def _check_origin(self, bound_to: str | None, came_from: CameFrom) -> None:
+        if bound_to is None or came_from.origin == bound_to:
+            return
+        # Browsers name no origin when a page only reads from where it came itself.
+        is_own = bound_to == self._own_origin and came_from.is_same_origin
+        if came_from.origin is not None or not is_own:
+            raise WrongOriginError
 
     async def _user_of_service(self, key: ApiKey, name: str) -> UserTerms:
         """Give the terms of a user of the key's owner, made on first sight under the key's plan."""
@@ -114,6 +189,26 @@ class AuthService:
 
         await self._database.transact(work)
         return token
+
+
+def _client_principal(found: FoundClient) -> Principal:
+    """Give what token, key and user's plan all allow, as they are now."""
+    client, key, terms = found.client, found.key, found.terms
+    return Principal(
+        user_id=terms.user_id,
+        key_id=key.id,
+        scopes=client.scopes & key.scopes & frozenset(CLIENT_SCOPES),
+        plan=terms.plan,
+        models=_both(_both(terms.models, key.models), client.models),
+        policy=Policy(
+            zone=terms.zone,
+            user=terms.limits,
+            key=key.limits,
+            key_zone=found.key_zone,
+            allowance=client.allowance,
+        ),
+        job_id=client.job_id,
+    )
 
 
 def _both(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.auth.errors import UnauthenticatedError
 from app.core.clock import Clock
+from app.core.errors import ProblemError
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.db.models import ApiKeyRow, IdempotencyKeyRow, JobRow, UserRow
@@ -21,7 +22,6 @@ from app.jobs.models import Job, NewJob
 from app.jobs.repository import JobRepository
 from app.jobs.state import JobState
 from app.quotas import ledger
-from app.quotas.errors import QuotaExceededError
 from app.quotas.policy import Measure, to_units
 
 KEY_LIFE = timedelta(hours=24)
@@ -196,7 +196,7 @@ def _answer(
     request: NewJob,
     holder: _Holder | None,
     *,
-    refused: Mapping[str, QuotaExceededError],
+    refused: Mapping[str, ProblemError],
     jobs: Mapping[str, Job],
 ) -> Accepted | Exception:
     if holder is None:
@@ -235,6 +235,7 @@ def _row(request: NewJob) -> dict[str, Any]:
         "id": request.id,
         "user_id": request.user_id,
         "key_id": request.key_id,
+        "token_id": allowance.token_id if (allowance := request.policy.allowance) else None,
         "model": request.model,
         "schema_hash": request.schema_hash,
         "input": request.input,

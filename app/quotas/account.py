@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from app.core import gcra
 from app.quotas.policy import (
     WINDOWED,
+    AllowanceName,
     Limit,
     LimitName,
     Limits,
@@ -104,7 +105,7 @@ class Account:
 class Standing:
     """How one limit stands, in the limit's own unit."""
 
-    name: LimitName
+    name: LimitName | AllowanceName
     mode: Mode
     limit: Decimal
     used: Decimal

@@ -8,7 +8,7 @@ from typing import Any
 from app.core.errors import FieldError, InvalidRequestError, ProblemError
 from app.quotas.account import Excess
 from app.quotas.numbers import shown_usd
-from app.quotas.policy import WINDOWED, LimitName, Measure
+from app.quotas.policy import WINDOWED, AllowanceName, LimitName, Measure
 
 
 class QuotaExceededError(ProblemError):
@@ -31,11 +31,23 @@ class QuotaExceededError(ProblemError):
         super().__init__(
             f"The limit {standing.name.value} of your {subject} is {shown['limit_value']}:"
             f" {shown['used']} used, {shown['held']} held, {shown['requested']} asked for."
-            " Nothing was consumed; try again when it resets, or ask an operator for more.",
+            f" Nothing was consumed; {_way_out(standing.name)}.",
             headers={"Retry-After": str(_retry_after_s(excess, at=at))},
             limit=standing.name.value,
             resets_at=None if standing.resets_at is None else _rfc3339(standing.resets_at),
             **shown,
+        )
+
+
+class TokenRevokedError(ProblemError):
+    code = "unauthenticated"
+    title = "A valid API key is needed"
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This client token was revoked while its job was being accepted; no job was made.",
+            headers={"WWW-Authenticate": "Bearer"},
         )
 
 
@@ -67,11 +79,23 @@ class DurationUnknownError(InvalidRequestError):
         )
 
 
-def shown_amount(name: LimitName, amount: Decimal) -> str | int | float:
+def shown_amount(name: LimitName | AllowanceName, amount: Decimal) -> str | int | float:
     """Write money as a decimal string and all else as a number."""
-    if name in WINDOWED and WINDOWED[name][0] is Measure.MICRO_USD:
+    if is_money(name):
         return shown_usd(amount)
     return int(amount) if amount == amount.to_integral_value() else float(amount)
+
+
+def is_money(name: LimitName | AllowanceName) -> bool:
+    if isinstance(name, AllowanceName):
+        return name is AllowanceName.MAX_COST_USD
+    return name in WINDOWED and WINDOWED[name][0] is Measure.MICRO_USD
+
+
+def _way_out(name: LimitName | AllowanceName) -> str:
+    if isinstance(name, AllowanceName):
+        return "ask for another token"
+    return "try again when it resets, or ask an operator for more"
 
 
 def _retry_after_s(excess: Excess, *, at: datetime) -> int:

@@ -9,8 +9,15 @@ from zoneinfo import ZoneInfo
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.core.errors import ProblemError
 from app.quotas.account import Account, Amounts, Excess, amounts_of, excesses
-from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
+from app.quotas.allowances import Taken, excess_of, lock_allowances
+from app.quotas.errors import (
+    DurationUnknownError,
+    PriceUnknownError,
+    QuotaExceededError,
+    TokenRevokedError,
+)
 from app.quotas.policy import WINDOWED, LimitName, Limits, Measure, Policy
 from app.quotas.rebuild import opened
 from app.quotas.repository import Entry, EntryKind, QuotaRepository
@@ -34,6 +41,10 @@ class Claim:
     def amounts(self) -> Amounts:
         return amounts_of(output_seconds=self.output_seconds, price_usd=self.price_usd)
 
+    @property
+    def token_id(self) -> str | None:
+        return None if self.policy.allowance is None else self.policy.allowance.token_id
+
     def subjects(self) -> tuple[tuple[str, str, Limits, ZoneInfo], ...]:
         """Give whose limits count, as a word, an account, the limits and their zone."""
         zone = self.policy.zone
@@ -53,6 +64,9 @@ def key_account(key_id: str) -> str:
 
 def check_known(claim: Claim) -> None:
     """Refuse a job of unknown size where an enforced limit is on that size."""
+    allowance = claim.policy.allowance
+    if allowance and allowance.max_cost_usd is not None and claim.price_usd is None:
+        raise PriceUnknownError(claim.model)
     for _, _, limits, _ in claim.subjects():
         for name, limit in limits.items():
             measure, _ = WINDOWED.get(name, (Measure.JOBS, None))
@@ -65,24 +79,32 @@ def check_known(claim: Claim) -> None:
 
 async def hold_all(
     tx: AsyncConnection, claims: Sequence[Claim], *, at: datetime
-) -> Mapping[str, QuotaExceededError]:
+) -> Mapping[str, ProblemError]:
     """Hold what each job asks for, in this order; gives the refusals by job.
 
-    The accounts stay locked until the transaction ends, so that no rival decides on old sums.
+    The accounts, and after them the client tokens, stay locked until the transaction ends, so that
+    no rival decides on old sums.
     """
     repository = QuotaRepository(tx)
     accounts = await repository.lock_accounts(
         account for claim in claims for _, account, _, _ in claim.subjects()
     )
+    taken = await lock_allowances(
+        tx, [claim.policy.allowance for claim in claims if claim.policy.allowance]
+    )
     pending = await _count_pending(repository, claims)
-    refused: dict[str, QuotaExceededError] = {}
+    refused: dict[str, ProblemError] = {}
     entries: list[Entry] = []
     zones = {account: zone for claim in claims for _, account, _, zone in claim.subjects()}
     accounts = await opened(tx, accounts, zones=zones, at=at)
     for claim in claims:
-        if refusal := _refusal(claim, accounts, pending, at=at):
+        if refusal := (
+            _refusal(claim, accounts, pending, at=at) or _token_refusal(claim, taken, at=at)
+        ):
             refused[claim.job_id] = refusal
             continue
+        if claim.token_id in taken:
+            taken[claim.token_id] = taken[claim.token_id].hold(claim.amounts)
         for _, account, limits, _ in claim.subjects():
             accounts[account] = _held(accounts[account], limits, claim.amounts, at=at)
             pending[account] = pending.get(account, 0) + 1
@@ -132,6 +154,18 @@ def _refusal(
     return None
 
 
+def _token_refusal(
+    claim: Claim, taken: Mapping[str, Taken], *, at: datetime
+) -> ProblemError | None:
+    allowance = claim.policy.allowance
+    if allowance is None or not allowance.is_bounded:
+        return None
+    if allowance.token_id not in taken:
+        return TokenRevokedError()
+    excess = excess_of(allowance, taken[allowance.token_id], claim.amounts)
+    return None if excess is None else QuotaExceededError(excess, subject="client token", at=at)
+
+
 def _report_shadow(claim: Claim, account: str, excess: Excess) -> None:
     logger.warning(
         "limit.would_refuse",
@@ -165,6 +199,7 @@ def _hold(claim: Claim, *, at: datetime) -> Entry:
         kind=EntryKind.HOLD,
         user_id=claim.user_id,
         key_id=claim.key_id,
+        token_id=claim.token_id,
         model=claim.model,
         at=at,
         held_at=at,

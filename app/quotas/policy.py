@@ -23,6 +23,13 @@ class LimitName(StrEnum):
     PENDING_JOBS = "pending_jobs"
 
 
+class AllowanceName(StrEnum):
+    """What a client token may take while it lives; no plan or key has these."""
+
+    MAX_JOBS = "max_jobs"
+    MAX_COST_USD = "max_cost_usd"
+
+
 class Period(StrEnum):
     DAY = "day"
     MONTH = "month"
@@ -62,16 +69,31 @@ Limits = Mapping[LimitName, Limit]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What a client token may take from its first job to its last; None is no bound."""
+
+    token_id: str
+    max_jobs: int | None
+    max_cost_usd: Decimal | None
+
+    @property
+    def is_bounded(self) -> bool:
+        return self.max_jobs is not None or self.max_cost_usd is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """Which limits a caller meets: those of the user and, often tighter, those of the key.
 
     A key counts in the zone of its owner's plan, whoever it acts for; None: that is the user's.
+    `allowance` is there when the caller is a client token, bounded or not.
     """
 
     zone: ZoneInfo
     user: Limits
     key: Limits
     key_zone: ZoneInfo | None = None
+    allowance: Allowance | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,7 @@ class Entry:
     kind: EntryKind
     user_id: str
     key_id: str
+    token_id: str | None = None
     model: str
     at: datetime
     held_at: datetime
@@ -198,6 +199,7 @@ def _entry(row: Any) -> Entry:
         kind=EntryKind(row.kind),
         user_id=row.user_id,
         key_id=row.key_id,
+        token_id=row.token_id,
         model=row.model,
         at=row.at,
         held_at=row.held_at,
@@ -211,6 +213,7 @@ def _entry_row(entry: Entry) -> dict[str, Any]:
         "kind": entry.kind.value,
         "user_id": entry.user_id,
         "key_id": entry.key_id,
+        "token_id": entry.token_id,
         "model": entry.model,
         "at": entry.at,
         "held_at": entry.held_at,

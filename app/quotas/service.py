@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.db.engine import Database
 from app.quotas.account import Standing, excesses, stand
+from app.quotas.allowances import find_taken, standings_of
 from app.quotas.errors import QuotaExceededError
 from app.quotas.ledger import key_account, user_account
 from app.quotas.policy import LimitName, Limits, Policy
@@ -18,6 +19,8 @@ from app.quotas.usage import Grouping, Usage, usage
 _RECENT_S = 1.0
 _MOST_RECENT = 10_000
 
+_Caller = tuple[str, str, str | None]  # user, key, client token
+
 _COUNTED = (LimitName.CONCURRENT_JOBS, LimitName.PENDING_JOBS)
 
 
@@ -25,12 +28,12 @@ class QuotaService:
     def __init__(self, *, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._recent: dict[tuple[str, str], tuple[float, Sequence[tuple[str, Standing]]]] = {}
+        self._recent: dict[_Caller, tuple[float, Sequence[tuple[str, Standing]]]] = {}
 
     async def standings(
         self, policy: Policy, *, user_id: str, key_id: str
     ) -> Sequence[tuple[str, Standing]]:
-        """Tell how each limit of the user, then of the key, stands; reads, and locks nothing."""
+        """Tell how each limit of user, key and client token stands; reads, and locks nothing."""
         at = self._clock.now()
         subjects = _subjects(policy, user_id=user_id, key_id=key_id)
 
@@ -42,6 +45,8 @@ class QuotaService:
                 for name in _COUNTED
                 if name in policy.user or name in policy.key
             }
+            allowance = policy.allowance
+            taken = await find_taken(connection, [allowance.token_id] if allowance else [])
             return [
                 (
                     subject,
@@ -56,9 +61,14 @@ class QuotaService:
                 )
                 for subject, account, limits, zone in subjects
                 for name, limit in limits.items()
+            ] + [
+                ("token", standing)
+                for token_id, amounts in taken.items()
+                if allowance
+                for standing in standings_of(allowance, amounts)
             ]
 
-        if not (policy.user or policy.key):
+        if not (policy.user or policy.key or (policy.allowance and policy.allowance.is_bounded)):
             return []
         return await self._database.read(work)
 
@@ -66,7 +76,8 @@ class QuotaService:
         self, policy: Policy, *, user_id: str, key_id: str, fresh: bool
     ) -> Sequence[tuple[str, Standing]]:
         """Tell the same, at most a second old unless `fresh`: it goes with every answer."""
-        now, caller = self._clock.monotonic(), (user_id, key_id)
+        token_id = policy.allowance.token_id if policy.allowance else None
+        now, caller = self._clock.monotonic(), (user_id, key_id, token_id)
         kept = self._recent.get(caller)
         if kept is not None and not fresh and now - kept[0] < _RECENT_S:
             return kept[1]

@@ -4,6 +4,7 @@ from app.db.models.api_key import ApiKeyRow
 from app.db.models.audit import AuditRow
 from app.db.models.base import Base
 from app.db.models.budget import BudgetRow, SwitchRow
+from app.db.models.client_token import ClientTokenRow
 from app.db.models.duration import DurationRow
 from app.db.models.job import IdempotencyKeyRow, JobEventRow, JobRow
 from app.db.models.plan import PlanRow
@@ -16,6 +17,7 @@ __all__ = [
     "AuditRow",
     "Base",
     "BudgetRow",
+    "ClientTokenRow",
     "DurationRow",
     "IdempotencyKeyRow",
     "JobEventRow",

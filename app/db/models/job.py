@@ -49,6 +49,7 @@ class JobRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
     key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
+    token_id: Mapped[str | None]  # of the client token that asked for it, which does not live long
     model: Mapped[str]
     schema_hash: Mapped[str]
     input: Mapped[dict[str, Any]]

@@ -62,12 +62,19 @@ class LedgerRow(Base):
         ),
         Index(None, "user_id", "held_at"),
         Index(None, "key_id", "held_at"),
+        Index(
+            None,
+            "token_id",
+            sqlite_where=text("token_id IS NOT NULL"),
+            postgresql_where=text("token_id IS NOT NULL"),
+        ),
     )
 
     job_id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[str]
     key_id: Mapped[str]
+    token_id: Mapped[str | None]
     model: Mapped[str]
     at: Mapped[datetime]
     held_at: Mapped[datetime]

@@ -1,0 +1,223 @@
+"""/v1/client-tokens: short-lived credentials that a service makes for browser apps."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from app.api.admin.paging import Page, listed, page_query
+from app.api.admin.wire import BODY_PROBLEMS, body_of
+from app.api.body import parse
+from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody, caller
+from app.api.problems import InvalidParameterError, problem_responses
+from app.auth.clients.errors import ClientTokenNotFoundError, TooManyClientTokensError
+from app.auth.clients.models import Client, ClientRequest
+from app.auth.errors import MissingScopeError, ModelNotAllowedError
+from app.auth.models import Principal, Scope
+from app.core.ids import is_id
+from app.jobs.errors import JobNotFoundError
+from app.jobs.models import Job
+from app.jobs.state import TERMINAL
+from app.jobs.wire import Instant, output_urls
+from app.quotas.numbers import decimal_of, has_at_most, shown_usd
+
+router = APIRouter(
+    prefix="/v1/client-tokens",
+    tags=["client tokens"],
+    responses=problem_responses(*CALLER_PROBLEMS),
+)
+
+_LONGEST_S = 86_400
+_MOST_USD = 1_000_000_000
+_MICRO = 6
+
+Minter = Annotated[Principal, Depends(caller(Scope.TOKENS))]
+
+
+def _dollars(value: Any) -> Decimal | None:
+    if value is None:
+        return None
+    amount = decimal_of(value)
+    if amount is None or not has_at_most(amount, decimals=_MICRO) or not 0 < amount <= _MOST_USD:
+        raise PydanticCustomError(
+            "usd", 'it must be US dollars above 0 with at most 6 decimals, like "2.50" or 2.5'
+        )
+    return amount
+
+
+class ClientTokenCreate(BaseModel):
+    """Either `scopes` with what narrows them, or one `job` to read."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    scopes: Annotated[list[str], Field(min_length=1, max_length=50)] | None = Field(
+        default=None, description="Of jobs:read, jobs:write and files, as far as the key has them."
+    )
+    models: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = Field(
+        default=None, description="What may be used; null: whatever the key may use."
+    )
+    max_jobs: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        default=None, description="How many jobs may be made with it; one that is freed counts not."
+    )
+    max_cost_usd: Annotated[
+        Decimal | None,
+        BeforeValidator(_dollars, json_schema_input_type=str | float | None),
+    ] = Field(default=None, description="What its jobs may cost together.")
+    job: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        default=None, description="Only this job may be read: its state, events and outputs."
+    )
+    origin: Annotated[str, StringConstraints(max_length=300)] | None = Field(
+        default=None,
+        description="Requests must come from pages of this origin: one of GATEWAY_CORS_ORIGINS, or"
+        " the gateway's own.",
+    )
+    expires_in: Annotated[int, Field(ge=1, le=_LONGEST_S, description="Seconds.")] = 900
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> "ClientTokenCreate":
+        narrowing = [self.scopes, self.models, self.max_jobs, self.max_cost_usd]
+        if self.job is None and self.scopes is None:
+            raise PydanticCustomError("kind", "name `scopes`, or the `job` that may be read")
+        if self.job is not None and any(each is not None for each in narrowing):
+            raise PydanticCustomError(
+                "kind", "with a `job` there are only `origin` and `expires_in`: it may be read"
+            )
+        return self
+
+
+class ClientTokenRead(BaseModel):
+    object: Literal["client_token"] = "client_token"
+    id: str
+    scopes: list[str]
+    models: list[str] | None
+    max_jobs: int | None
+    max_cost_usd: str | None
+    job: str | None
+    origin: str | None
+    created_at: Instant
+    expires_at: Instant
+
+
+class ClientTokenUrls(BaseModel):
+    """Links that need no credential until the token expires, and end with it."""
+
+    events: str
+    outputs: list[str] = Field(description="The first one is there before the job has ended.")
+
+
+class ClientTokenMade(ClientTokenRead):
+    token: str = Field(description="The token itself; it cannot be shown again.")
+    urls: ClientTokenUrls | None = Field(description="With `job` only.")
+
+
+class ClientTokenList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ClientTokenRead]
+    next_cursor: str | None
+
+
+_Page = Annotated[Page, Depends(page_query(is_cursor=lambda text: is_id(text, prefix="ctok")))]
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Make a client token",
+    description="It may never more than the key that makes it, and ends with that key, its secret"
+    " and its user. With `X-Gateway-User` it is that user's.",
+    openapi_extra=body_of(ClientTokenCreate),
+    responses=problem_responses(
+        *BODY_PROBLEMS,
+        MissingScopeError,
+        ModelNotAllowedError,
+        JobNotFoundError,
+        TooManyClientTokensError,
+    ),
+)
+async def create_client_token(
+    gateway: Gateway, caller: Minter, body: JsonBody, response: Response
+) -> ClientTokenMade:
+    asked = parse(ClientTokenCreate, body)
+    job = None if asked.job is None else await gateway.jobs.get(asked.job, user_id=caller.user_id)
+    made = await gateway.clients.create(_request(asked), principal=caller)
+    response.headers["Location"] = f"/v1/client-tokens/{made.client.id}"
+    response.headers["Cache-Control"] = "no-store"
+    return ClientTokenMade(
+        **_fields(made.client),
+        token=str(made.token),
+        urls=None if job is None else _urls(gateway, made.client, job),
+    )
+
+
+@router.get(
+    "",
+    summary="List the client tokens that live, newest first",
+    responses=problem_responses(InvalidParameterError),
+)
+async def list_client_tokens(gateway: Gateway, caller: Minter, page: _Page) -> ClientTokenList:
+    clients = await gateway.clients.page(
+        user_id=caller.user_id, before=page.cursor, limit=page.limit + 1
+    )
+    return ClientTokenList(**listed(clients, page, id_of=lambda each: each.id, read=_read))
+
+
+@router.delete(
+    "/{token_id}",
+    status_code=204,
+    summary="Revoke a client token at once",
+    description="The links that came with it end too.",
+    responses=problem_responses(ClientTokenNotFoundError),
+)
+async def revoke_client_token(gateway: Gateway, caller: Minter, token_id: str) -> None:
+    await gateway.clients.revoke(token_id, user_id=caller.user_id)
+
+
+def _request(asked: ClientTokenCreate) -> ClientRequest:
+    return ClientRequest(
+        scopes=asked.scopes or [Scope.JOBS_READ],
+        models=asked.models,
+        job_id=asked.job,
+        max_jobs=asked.max_jobs,
+        max_cost_usd=asked.max_cost_usd,
+        origin=asked.origin,
+        life=timedelta(seconds=asked.expires_in),
+    )
+
+
+def _urls(gateway: Gateway, client: Client, job: Job) -> ClientTokenUrls:
+    # A job that goes on will have one output at least, if it has any.
+    outputs = len(output_urls(job)) if job.state in TERMINAL else 1
+    links, until = gateway.links, client.expires_at
+    return ClientTokenUrls(
+        events=links.events(job.id, grant=client.id, until=until),
+        outputs=[links.output(job.id, n, grant=client.id, until=until) for n in range(outputs)],
+    )
+
+
+def _read(client: Client) -> ClientTokenRead:
+    return ClientTokenRead(**_fields(client))
+
+
+def _fields(client: Client) -> dict[str, Any]:
+    cost = client.max_cost_usd
+    return {
+        "id": client.id,
+        "scopes": sorted(client.scopes),
+        "models": None if client.models is None else sorted(client.models),
+        "max_jobs": client.max_jobs,
+        "max_cost_usd": None if cost is None else shown_usd(cost),
+        "job": client.job_id,
+        "origin": client.origin,
+        "created_at": client.created_at,
+        "expires_at": client.expires_at,
+    }

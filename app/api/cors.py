@@ -1,0 +1,65 @@
+"""Which pages of other origins may read our answers (the Fetch standard's CORS protocol).
+
+Starlette's middleware stands either inside what marks every answer, and leaves answers to bugs
+without its headers, or outside, and leaves its own without ours; so these are functions that the
+edge calls. Credentials are never allowed: keys and tokens come in a header that pages set.
+"""
+
+from collections.abc import Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import Scope
+
+_OPEN, _CLOSED = "/v1/", "/v1/admin"
+_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
+_TAKEN = (
+    *("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "If-Range"),
+    *("Last-Event-ID", "Prefer", "Range", "X-Gateway-User", "X-Request-Id"),
+)
+_SHOWN = (
+    *("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Idempotency-Replayed"),
+    *("Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After"),
+    *("Server-Timing", "X-Request-Id"),
+)
+_KEPT_S = 7200  # the longest that browsers keep the answer to a preflight
+
+
+class Cors:
+    """`origins` are written as browsers send them; without any there are no such headers."""
+
+    def __init__(self, origins: Collection[str]) -> None:
+        self._origins = frozenset(origins)
+
+    def preflight(self, scope: Scope) -> Response | None:
+        """Answer a page that asks what it may send; None for every other request."""
+        headers = Headers(scope=scope)
+        is_asking = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
+        if not (is_asking and self._is_welcome(scope, headers)):
+            return None
+        return Response(
+            status_code=204,
+            headers={
+                "Access-Control-Allow-Methods": _METHODS,
+                "Access-Control-Allow-Headers": ", ".join(_TAKEN),
+                "Access-Control-Max-Age": str(_KEPT_S),
+            },
+        )
+
+    def mark(self, answer: MutableHeaders, scope: Scope) -> None:
+        """Add what an answer needs so that the page that asked may read it."""
+        if not (self._origins and _is_open(scope)):
+            return
+        answer.add_vary_header("Origin")  # a cache must not give one page's answer to another
+        headers = Headers(scope=scope)
+        if self._is_welcome(scope, headers):
+            answer["Access-Control-Allow-Origin"] = headers["origin"]
+            answer["Access-Control-Expose-Headers"] = ", ".join(_SHOWN)
+
+    def _is_welcome(self, scope: Scope, headers: Headers) -> bool:
+        return headers.get("origin") in self._origins and _is_open(scope)
+
+
+def _is_open(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path.startswith(_OPEN) and path != _CLOSED and not path.startswith(f"{_CLOSED}/")

@@ -1,0 +1,70 @@
+"""Signed links in place of a credential: who they stand for, and when they are no good."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Header, Query, Request, Security
+
+from app.api.deps import Gateway, bearer, caller
+from app.auth.errors import UnauthenticatedError
+from app.auth.models import Principal, Scope
+from app.jobs.links import LinkClaim
+
+Grant = Annotated[
+    str | None, Query(max_length=64, description="The client token that the link was signed for.")
+]
+Expires = Annotated[int | None, Query(ge=0, le=2**40)]
+Signature = Annotated[str | None, Query(max_length=64)]
+
+_authenticate = caller(Scope.JOBS_READ)
+
+
+class InvalidSignatureError(UnauthenticatedError):
+    code = "invalid_signature"
+    title = "The link is not valid, or no longer"
+
+    def __init__(self) -> None:
+        super().__init__("The link is not valid, or has expired; read the job again.")
+
+
+async def holder_of_link(
+    gateway: Gateway, request: Request, claim: LinkClaim, *, job_id: str, path: str
+) -> Principal:
+    """Tell whom a link to a path below a job stands for, or raise InvalidSignatureError.
+
+    The client token that it was signed for must live: else UnauthenticatedError.
+    """
+    if not gateway.links.is_genuine(claim, job_id=job_id, path=path, at=gateway.clock.now()):
+        raise InvalidSignatureError
+    principal = await gateway.auth.holder_of_link(claim.grant)
+    request.state.principal = principal
+    return principal
+
+
+def job_reader(path: str) -> Callable[..., Awaitable[Principal]]:
+    """Make the dependency of a route at `path` below a job, which takes links beside credentials.
+
+    A signature is good or the request is refused, whatever else it carries.
+    """
+
+    async def authenticate(
+        gateway: Gateway,
+        request: Request,
+        job_id: str,
+        _bearer_scheme: Annotated[object, Security(bearer)],
+        grant: Grant = None,
+        expires: Expires = None,
+        signature: Signature = None,
+        _user: Annotated[
+            str | None,
+            Header(alias="X-Gateway-User", description="Act for this user of yours."),
+        ] = None,
+    ) -> Principal:
+        if signature is None:
+            return await _authenticate(request, gateway, None)
+        if grant is None or expires is None:
+            raise InvalidSignatureError
+        claim = LinkClaim(grant, expires, signature)
+        return await holder_of_link(gateway, request, claim, job_id=job_id, path=path)
+
+    return authenticate

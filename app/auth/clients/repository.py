@@ -1,0 +1,140 @@
+"""The statements on client tokens; how one is found at a request is in `auth/repository.py`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.auth.clients.models import Client
+from app.db.models import ApiKeyRow, ClientTokenRow, JobRow, UserRow
+from app.quotas.policy import Measure, from_units, to_units
+
+
+class ClientRepository:
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def lock_maker(self, client: Client) -> bool:
+        """Tell whether key, user and job are there, and keep them until the transaction ends."""
+        key_and_user = (
+            select(ApiKeyRow.id)
+            .join(UserRow, UserRow.id == client.user_id)
+            .where(ApiKeyRow.id == client.key_id)
+        )
+        wanted = [key_and_user]
+        if client.job_id is not None:
+            wanted.append(
+                select(JobRow.id).where(
+                    JobRow.id == client.job_id, JobRow.user_id == client.user_id
+                )
+            )
+        for each in wanted:
+            found = await self._tx.execute(each.with_for_update(read=True, key_share=True))
+            if found.scalar_one_or_none() is None:
+                return False
+        return True
+
+    async def count_live(self, user_id: str, *, at: datetime) -> int:
+        found = await self._tx.execute(
+            select(func.count()).where(
+                ClientTokenRow.user_id == user_id, ClientTokenRow.expires_at > at
+            )
+        )
+        return found.scalar_one()
+
+    async def add(self, client: Client) -> None:
+        cost = client.max_cost_usd
+        await self._tx.execute(
+            insert(ClientTokenRow).values(
+                id=client.id,
+                secret_hash=client.secret_hash,
+                key_id=client.key_id,
+                key_secret_hash=client.key_secret_hash,
+                user_id=client.user_id,
+                scopes=sorted(client.scopes),
+                models=None if client.models is None else sorted(client.models),
+                job_id=client.job_id,
+                max_jobs=client.max_jobs,
+                max_micro_usd=None if cost is None else to_units(Measure.MICRO_USD, cost),
+                origin=client.origin,
+                created_at=client.created_at,
+                expires_at=client.expires_at,
+            )
+        )
+
+    async def page(
+        self, user_id: str, *, at: datetime, before: str | None, limit: int
+    ) -> Sequence[Client]:
+        page = (
+            select(*CLIENT)
+            .where(ClientTokenRow.user_id == user_id, ClientTokenRow.expires_at > at)
+            .order_by(ClientTokenRow.id.desc())
+            .limit(limit)
+        )
+        if before is not None:
+            page = page.where(ClientTokenRow.id < before)
+        return [client_from_row(row) for row in await self._tx.execute(page)]
+
+    async def delete(self, token_id: str, *, user_id: str, at: datetime) -> bool:
+        gone = await self._tx.execute(
+            delete(ClientTokenRow)
+            .where(
+                ClientTokenRow.id == token_id,
+                ClientTokenRow.user_id == user_id,
+                ClientTokenRow.expires_at > at,
+            )
+            .returning(ClientTokenRow.id)
+        )
+        return gone.scalar_one_or_none() is not None
+
+    async def prune(self, *, expired_before: datetime, limit: int) -> int:
+        some = (
+            select(ClientTokenRow.id)
+            .where(ClientTokenRow.expires_at <= expired_before)
+            .order_by(ClientTokenRow.expires_at)
+            .limit(limit)
+        )
+        # Named first: Postgres may run a subquery with a limit more than once.
+        ids = list((await self._tx.execute(some)).scalars())
+        if ids:
+            await self._tx.execute(delete(ClientTokenRow).where(ClientTokenRow.id.in_(ids)))
+        return len(ids)
+
+
+CLIENT = (
+    ClientTokenRow.id.label("client_id"),
+    ClientTokenRow.secret_hash.label("client_hash"),
+    ClientTokenRow.key_id.label("client_key_id"),
+    ClientTokenRow.key_secret_hash.label("client_key_hash"),
+    ClientTokenRow.user_id.label("client_user_id"),
+    ClientTokenRow.scopes.label("client_scopes"),
+    ClientTokenRow.models.label("client_models"),
+    ClientTokenRow.job_id.label("client_job_id"),
+    ClientTokenRow.max_jobs,
+    ClientTokenRow.max_micro_usd,
+    ClientTokenRow.origin,
+    ClientTokenRow.created_at.label("client_created_at"),
+    ClientTokenRow.expires_at.label("client_expires_at"),
+)
+"""Labelled, since a request reads it together with its key."""
+
+
+def client_from_row(row: Any) -> Client:
+    cost = row.max_micro_usd
+    return Client(
+        id=row.client_id,
+        secret_hash=row.client_hash,
+        key_id=row.client_key_id,
+        key_secret_hash=row.client_key_hash,
+        user_id=row.client_user_id,
+        scopes=frozenset(row.client_scopes),
+        models=None if row.client_models is None else frozenset(row.client_models),
+        job_id=row.client_job_id,
+        max_jobs=row.max_jobs,
+        max_cost_usd=None if cost is None else from_units(Measure.MICRO_USD, cost),
+        origin=row.origin,
+        created_at=row.client_created_at,
+        expires_at=row.client_expires_at,
+    )

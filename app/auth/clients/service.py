@@ -1,0 +1,147 @@
+"""Client tokens: made and revoked by the keys of services, for browser apps."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.auth.clients.errors import ClientTokenNotFoundError, TooManyClientTokensError
+from app.auth.clients.models import Client, ClientRequest, NewClient
+from app.auth.clients.repository import ClientRepository
+from app.auth.errors import MissingScopeError, ModelNotAllowedError
+from app.auth.models import CLIENT_SCOPES, Principal, Scope
+from app.auth.tokens import ClientToken, hash_secret
+from app.core.clock import Clock
+from app.core.errors import FieldError, InvalidRequestError, NotFoundError
+from app.core.ids import is_id, new_id
+from app.db.engine import Database
+
+_MOST_LIVE = 10_000
+_KEPT_AFTER = timedelta(hours=1)  # so that who uses an expired one is told that it expired
+
+
+class ClientTokens:
+    """`origins` are those that a token can be bound to."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        known_models: Callable[[], Collection[str]],
+        origins: Collection[str],
+        most_live: int = _MOST_LIVE,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._known_models = known_models
+        self._origins = frozenset(origins)
+        self._most_live = most_live
+
+    async def create(self, asked: ClientRequest, *, principal: Principal) -> NewClient:
+        """Make a token for the principal's user that may no more than the principal.
+
+        Raises InvalidRequestError, MissingScopeError, ModelNotAllowedError, NotFoundError or
+        TooManyClientTokensError.
+        """
+        self._check(asked, principal)
+        assert principal.secret_hash is not None  # who has the scope `tokens` sent a key
+        at = self._clock.now()
+        token = ClientToken.make(new_id("ctok"))
+        client = Client(
+            id=token.token_id,
+            secret_hash=hash_secret(token.secret),
+            key_id=principal.key_id,
+            key_secret_hash=principal.secret_hash,
+            user_id=principal.user_id,
+            scopes=frozenset(asked.scopes),
+            models=None if asked.models is None else frozenset(asked.models),
+            job_id=asked.job_id,
+            max_jobs=asked.max_jobs,
+            max_cost_usd=asked.max_cost_usd,
+            origin=asked.origin,
+            created_at=at,
+            expires_at=at + asked.life,
+        )
+
+        async def work(tx: AsyncConnection) -> NewClient:
+            clients = ClientRepository(tx)
+            if not await clients.lock_maker(client):
+                raise NotFoundError("The key, its user or the job was deleted just now.")
+            if await clients.count_live(client.user_id, at=at) >= self._most_live:
+                raise TooManyClientTokensError(self._most_live)
+            await clients.add(client)
+            return NewClient(client, token)
+
+        return await self._database.transact(work)
+
+    async def page(self, *, user_id: str, before: str | None, limit: int) -> Sequence[Client]:
+        """Give up to `limit` tokens of a user that live, newest first, older than `before`."""
+
+        async def work(connection: AsyncConnection) -> Sequence[Client]:
+            return await ClientRepository(connection).page(
+                user_id, at=self._clock.now(), before=before, limit=limit
+            )
+
+        return await self._database.read(work)
+
+    async def revoke(self, token_id: str, *, user_id: str) -> None:
+        async def work(tx: AsyncConnection) -> bool:
+            return await ClientRepository(tx).delete(
+                token_id, user_id=user_id, at=self._clock.now()
+            )
+
+        if not (is_id(token_id, prefix="ctok") and await self._database.transact(work)):
+            raise ClientTokenNotFoundError(token_id)
+
+    async def prune(self, *, limit: int = 1000) -> int:
+        """Delete up to `limit` tokens that expired a while ago, and tell how many."""
+
+        async def work(tx: AsyncConnection) -> int:
+            return await ClientRepository(tx).prune(
+                expired_before=self._clock.now() - _KEPT_AFTER, limit=limit
+            )
+
+        return await self._database.transact(work)
+
+    def _check(self, asked: ClientRequest, principal: Principal) -> None:
+        faults = [*_scope_faults(asked.scopes), *self._model_faults(asked.models or ())]
+        if asked.origin is not None and asked.origin not in self._origins:
+            detail = (
+                "/origin is neither one of GATEWAY_CORS_ORIGINS nor the gateway's own; write it as"
+                " browsers send it, like https://app.example."
+            )
+            faults.append(FieldError(pointer="/origin", code="unknown_origin", detail=detail))
+        if faults:
+            raise InvalidRequestError(
+                "The body breaks the rules of this call; `errors` names each field.", errors=faults
+            )
+        for scope in asked.scopes:
+            if scope not in principal.scopes:
+                raise MissingScopeError(scope)
+        for model in asked.models or ():
+            if principal.models is not None and model not in principal.models:
+                raise ModelNotAllowedError(model)
+
+    def _model_faults(self, models: Sequence[str]) -> Iterator[FieldError]:
+        known = self._known_models()
+        for index, model in enumerate(models):
+            if model not in known:
+                pointer = f"/models/{index}"
+                detail = f"{pointer} is no model of this gateway; GET /v1/models lists them."
+                yield FieldError(pointer=pointer, code="unknown_model", detail=detail)
+
+
+def _scope_faults(scopes: Sequence[str]) -> Iterator[FieldError]:
+    grantable = ", ".join(CLIENT_SCOPES)
+    for index, scope in enumerate(scopes):
+        if scope in CLIENT_SCOPES:
+            continue
+        pointer = f"/scopes/{index}"
+        if scope in set(Scope):
+            code, flaw = "not_for_clients", "is nothing that a client token may have"
+        else:
+            code, flaw = "unknown_scope", "is no scope"
+        yield FieldError(
+            pointer=pointer, code=code, detail=f"{pointer} {flaw}; it can have {grantable}."
+        )

@@ -1,0 +1,46 @@
+"""Links to one job for who cannot send a header: `<video>` and EventSource."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.core.signatures import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class LinkClaim:
+    """What a request says that it may; nothing of it is true before it is verified."""
+
+    grant: str
+    expires: int
+    signature: str
+
+
+class JobLinks:
+    """Signs for one client token, one job, one path below it and an expiry.
+
+    A link names its token by id, which is no secret, so that it ends when the token does.
+    """
+
+    def __init__(self, *, public_url: str, signer: Signer) -> None:
+        self._jobs_url = f"{public_url.rstrip('/')}/v1/jobs"
+        self._signer = signer
+
+    def events(self, job_id: str, *, grant: str, until: datetime) -> str:
+        return self._signed(job_id, "events", grant=grant, until=until)
+
+    def output(self, job_id: str, n: int, *, grant: str, until: datetime) -> str:
+        return self._signed(job_id, f"outputs/{n}", grant=grant, until=until)
+
+    def is_genuine(self, claim: LinkClaim, *, job_id: str, path: str, at: datetime) -> bool:
+        text = _signed_text(claim.grant, job_id, path, claim.expires)
+        return self._signer.verify(text, claim.signature) and at.timestamp() < claim.expires
+
+    def _signed(self, job_id: str, path: str, *, grant: str, until: datetime) -> str:
+        expires = int(until.timestamp())
+        signature = self._signer.sign(_signed_text(grant, job_id, path, expires))
+        query = f"grant={grant}&expires={expires}&signature={signature}"
+        return f"{self._jobs_url}/{job_id}/{path}?{query}"
+
+
+def _signed_text(grant: str, job_id: str, path: str, expires: int) -> str:
+    return f"{grant}/{job_id}/{path}/{expires}"

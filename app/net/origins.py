@@ -1,0 +1,30 @@
+"""Origins of web pages (RFC 6454), written as browsers write them."""
+
+from urllib.parse import urlsplit
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin_of(url: str) -> str:
+    """Give the origin of an http:// or https:// URL, or raise ValueError."""
+    parts = urlsplit(url)
+    port = parts.port  # raises ValueError where it is none
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("it must be like https://app.example, or http://localhost:3000")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    try:
+        host = host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError as exc:
+        raise ValueError("it names no host") from exc
+    is_default = port in (None, _DEFAULT_PORTS[parts.scheme])
+    return f"{parts.scheme}://{host}" if is_default else f"{parts.scheme}://{host}:{port}"
+
+
+def checked_origin(text: str) -> str:
+    """Give one origin back, or raise ValueError with how browsers would write it."""
+    if text in ("*", "null"):
+        raise ValueError(f"{text!r} would open it to every page: name each origin")
+    origin = origin_of(text)
+    if origin != text:
+        raise ValueError(f"write {text[:200]!r} as {origin!r}, which is what browsers send")
+    return origin

@@ -34,7 +34,10 @@ def run() -> None:
             render_as_batch=True,
             render_item=render_item,
             compare_type=True,
-            transaction_per_migration=True,
+            # On SQLite the transaction is the lock: a rival must not get in between two migrations.
+            # Alembic would commit each, since it takes SQLite's schema changes for final.
+            transactional_ddl=True,
+            transaction_per_migration=postgres,
         )
         if not postgres:
             connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -6,6 +6,7 @@ from app.db.models.base import Base
 from app.db.models.budget import BudgetRow, SwitchRow
 from app.db.models.client_token import ClientTokenRow
 from app.db.models.duration import DurationRow
+from app.db.models.file import DiscardRow, FileRow, JobFileRow, OutputRow
 from app.db.models.job import IdempotencyKeyRow, JobEventRow, JobRow
 from app.db.models.plan import PlanRow
 from app.db.models.quota import AccountRow, LedgerRow, PriceRow
@@ -18,11 +19,15 @@ __all__ = [
     "Base",
     "BudgetRow",
     "ClientTokenRow",
+    "DiscardRow",
     "DurationRow",
+    "FileRow",
     "IdempotencyKeyRow",
     "JobEventRow",
+    "JobFileRow",
     "JobRow",
     "LedgerRow",
+    "OutputRow",
     "PlanRow",
     "PriceRow",
     "SwitchRow",

@@ -1,0 +1,97 @@
+"""Files that clients gave, the jobs that use them, and the outputs that were copied."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.models.base import Base
+
+
+class FileRow(Base):
+    """One row per file, written before the object is: whatever is stored has a row to delete it by.
+
+    While `uploading` nobody sees it. `made_for` names the job whose input held it as a data URI,
+    and with which it goes. No file goes while a job that names it is not final.
+    """
+
+    __tablename__ = "files"
+    __table_args__ = (
+        CheckConstraint("state IN ('uploading', 'ready')", name="state_known"),
+        CheckConstraint(
+            "state = 'uploading' OR (size IS NOT NULL AND sha256 IS NOT NULL"
+            " AND media_type IS NOT NULL)",
+            name="ready_is_measured",
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    storage_key: Mapped[str] = mapped_column(unique=True)
+    state: Mapped[str]
+    size: Mapped[int | None]
+    sha256: Mapped[str | None]
+    media_type: Mapped[str | None]
+    made_for: Mapped[str | None] = mapped_column(index=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class JobFileRow(Base):
+    """Where in a job's input a file stands: `pointer` is that of RFC 6901, as in error answers."""
+
+    __tablename__ = "job_files"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    pointer: Mapped[str] = mapped_column(primary_key=True)
+    file_id: Mapped[str] = mapped_column(ForeignKey("files.id", ondelete="CASCADE"), index=True)
+
+
+class OutputRow(Base):
+    """The copy of a job's n-th output: `waiting` to be made, `archived`, or `gone` before it was.
+
+    The key is drawn with the row, so that a copy that was cut short is overwritten or deleted by
+    it. `lease_token` fences the archiver that is at it.
+    """
+
+    __tablename__ = "outputs"
+    __table_args__ = (
+        CheckConstraint("state IN ('waiting', 'archived', 'gone')", name="state_known"),
+        CheckConstraint("(state = 'waiting') = (due_at IS NOT NULL)", name="due_iff_waiting"),
+        CheckConstraint(
+            "(state = 'archived') = (size IS NOT NULL AND sha256 IS NOT NULL"
+            " AND media_type IS NOT NULL AND archived_at IS NOT NULL)",
+            name="archived_is_measured",
+        ),
+        Index(None, "state", "due_at"),
+    )
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    n: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    storage_key: Mapped[str] = mapped_column(unique=True)
+    state: Mapped[str]
+    attempts: Mapped[int]
+    due_at: Mapped[datetime | None]
+    lease_token: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    reason: Mapped[str | None]
+    size: Mapped[int | None]
+    sha256: Mapped[str | None]
+    media_type: Mapped[str | None]
+    duration_ms: Mapped[int | None]
+    codec: Mapped[str | None]
+    created_at: Mapped[datetime]
+    archived_at: Mapped[datetime | None]
+
+
+class DiscardRow(Base):
+    """An object to delete, written in the transaction that deletes what named it.
+
+    It is deleted at once; the row stays until `due_at`, when no writer can be at it any more, and
+    the object is deleted then again.
+    """
+
+    __tablename__ = "discards"
+
+    storage_key: Mapped[str] = mapped_column(primary_key=True)
+    due_at: Mapped[datetime] = mapped_column(index=True)

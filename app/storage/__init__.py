@@ -1,0 +1,1 @@
+"""Uploads and archived outputs, on a disk or in an object store."""

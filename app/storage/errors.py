@@ -1,0 +1,58 @@
+"""What goes wrong with files and where they are kept."""
+
+from typing import Any
+
+from app.core.errors import FieldError, InvalidRequestError, NotFoundError, ProblemError
+
+
+class ObjectGoneError(Exception):
+    """The store has nothing under this key."""
+
+
+class StorageUnavailableError(ProblemError):
+    code = "storage_unavailable"
+    title = "The storage does not answer"
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway's storage does not answer, or is full. Try again shortly.",
+            headers={"Retry-After": "5"},
+        )
+
+
+class NoStorageError(ProblemError):
+    code = "no_storage"
+    title = "This gateway keeps no files"
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This gateway has no storage (GATEWAY_STORAGE_URL); send the file as a public https://"
+            " URL or as a data URI."
+        )
+
+
+class FileNotFoundInStorageError(NotFoundError):
+    code = "file_not_found"
+    title = "No such file"
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(
+            f"There is no file {file_id[:64]!r} of yours; it may have expired: upload it again."
+        )
+
+
+class FileTooLargeError(ProblemError):
+    code = "file_too_large"
+    title = "The file is too large"
+    status = 413
+
+
+class UnsupportedFileError(InvalidRequestError):
+    code = "unsupported_file"
+    title = "The file is none that a model takes"
+
+    def __init__(self, detail: str, *, pointer: str = "/file", **extra: Any) -> None:
+        error = FieldError(pointer=pointer, code=self.code, detail=detail)
+        super().__init__(detail, errors=[error], **extra)

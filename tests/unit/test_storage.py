@@ -1,0 +1,126 @@
+"""Objects are written whole or not at all, on a disk as in S3."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.core.errors import ConfigurationError
+from app.storage.errors import ObjectGoneError, StorageUnavailableError
+from app.storage.store import Storage, new_key, open_storage
+from tests.support.storages import files_below, point_at, running_s3
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with running_s3() as address:
+        yield address
+
+
+@pytest.fixture(params=["disk", "s3"])
+def storage(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Storage:
+    if request.param == "disk":
+        return open_storage(f"file://{tmp_path}/a%20folder")
+    return open_storage(point_at(request.getfixturevalue("s3"), monkeypatch))
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def test_what_was_put_is_read_by_ranges_until_it_is_deleted(storage: Storage) -> None:
+    key, data = new_key("outputs"), b"".join(n.to_bytes(4, "big") for n in range(2 * MIB))
+    source = (data[at : at + 700_001] for at in range(0, len(data), 700_001))
+    stored = await storage.put(key, chunks(b"", *source))
+    assert (stored.size, stored.head) == (len(data), data[:64])
+    assert stored.sha256 == hashlib.sha256(data).hexdigest()
+    assert await storage.size(key) == len(data)
+    assert b"".join([piece async for piece in storage.read(key, start=0, stop=len(data))]) == data
+    middle = [piece async for piece in storage.read(key, start=MIB - 3, stop=2 * MIB + 5)]
+    assert b"".join(middle) == data[MIB - 3 : 2 * MIB + 5]
+    assert max(map(len, middle)) <= MIB
+
+    short = await storage.put(key, chunks(b"new"))
+    assert (short.size, await storage.size(key)) == (3, 3)
+    await storage.delete(key)
+    await storage.delete(key)
+    assert await storage.size(key) is None
+    with pytest.raises(ObjectGoneError):
+        await storage.read_piece(key, start=0, stop=1)
+
+
+async def test_an_empty_object_is_one(storage: Storage) -> None:
+    key = new_key("files")
+    stored = await storage.put(key, chunks())
+    assert (stored.size, stored.head) == (0, b"")
+    assert await storage.size(key) == 0
+
+
+async def test_a_source_that_breaks_off_leaves_nothing(storage: Storage) -> None:
+    key = new_key("outputs")
+
+    async def breaks_off() -> AsyncIterator[bytes]:
+        for _ in range(7):
+            yield bytes(MIB)
+        raise ConnectionResetError("upstream left")
+
+    with pytest.raises((ConnectionResetError, StorageUnavailableError)):
+        await storage.put(key, breaks_off())
+    assert await storage.size(key) is None
+
+
+async def test_a_writer_that_is_cancelled_or_killed_leaves_no_half_file(tmp_path: Path) -> None:
+    storage, key = open_storage(f"file://{tmp_path}/kept"), new_key("outputs")
+    halfway, never = asyncio.Event(), asyncio.Event()
+
+    async def stalls() -> AsyncIterator[bytes]:
+        yield bytes(6 * MIB)
+        halfway.set()
+        await never.wait()
+
+    writing = asyncio.ensure_future(storage.put(key, stalls()))
+    await halfway.wait()
+    assert await storage.size(key) is None
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert await storage.size(key) is None
+
+    draft = tmp_path / "kept" / f"{key}#1"  # as a killed process leaves it
+    draft.write_bytes(b"half")
+    await storage.put(key, chunks(b"whole"))
+    await storage.delete(key)
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("key", ["../x", "files/..", "files/" + "a" * 31, "x/" + "a" * 32, "/etc"])
+async def test_only_keys_that_were_made_here_lead_anywhere(tmp_path: Path, key: str) -> None:
+    storage = open_storage(f"file://{tmp_path}")
+    for attempt in (
+        storage.put(key, chunks(b"x")),
+        storage.read_piece(key, start=0, stop=1),
+        storage.size(key),
+        storage.delete(key),
+    ):
+        with pytest.raises(ValueError, match="not a key"):
+            await attempt
+
+
+async def test_a_storage_that_is_away_says_so_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = open_storage(point_at("http://127.0.0.1:9", monkeypatch))
+    with pytest.raises(StorageUnavailableError) as caught:
+        await storage.size(new_key("files"))
+    assert "127.0.0.1" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_is_told_at_start(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ConfigurationError, match="GATEWAY_STORAGE_URL"):
+        open_storage(f"file://{tmp_path}/taken/x")

@@ -28,6 +28,7 @@ from app.core.doorbell import Doorbell
 from app.core.signatures import Signer
 from app.db.engine import open_database
 from app.jobs.forecast import Forecast
+from app.jobs.inputs import JobInputs
 from app.jobs.links import JobLinks
 from app.jobs.operator import OperatorJobs
 from app.jobs.queue import JobQueue, QueueConfig
@@ -36,15 +37,21 @@ from app.jobs.service import JobService
 from app.jobs.wire import JobWire
 from app.net.clients import trusted
 from app.net.origins import origin_of
+from app.net.urls import is_reachable
 from app.quotas.prices import PricesService
 from app.quotas.repository import EntryKind
 from app.quotas.service import QuotaService
 from app.sandbox import SandboxConfig, running_sandbox
 from app.settings import Settings
+from app.storage.discards import Sweeper
+from app.storage.files import FilesConfig, FileService
+from app.storage.links import FileLinks
+from app.storage.store import Storage, open_folder, open_storage
 from app.upstream.client import UpstreamClient
 from app.upstream.outputs import OutputClient
 from app.worker.dispatcher import Dispatcher, DispatcherConfig
 from app.worker.poller import Poller, PollerConfig
+from app.worker.pruner import Pruner
 
 # The sandbox takes any token; one of its own keeps a real one out of its database.
 _SANDBOX_TOKEN = SecretStr("sandbox-token")
@@ -54,6 +61,7 @@ _SANDBOX_TOKEN = SecretStr("sandbox-token")
 class Workers:
     dispatcher: Dispatcher
     poller: Poller
+    pruner: Pruner
     doorbells: tuple[Doorbell, ...]
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -61,6 +69,7 @@ class Workers:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.dispatcher.loop.run(stop))
             group.create_task(self.poller.loop.run(stop))
+            group.create_task(self.pruner.run(stop))
             await stop.wait()
             for doorbell in self.doorbells:
                 doorbell.ring()
@@ -139,7 +148,26 @@ async def open_parts(
             clock=clock,
             jitter=jitter,
         )
-        submitted, polled = Doorbell(clock=clock), Doorbell(clock=clock)
+        storage = _storage(settings)
+        sweeper = Sweeper(database=database, storage=storage, clock=clock)
+        file_life = timedelta(days=settings.file_days)
+        kept_files = FileService(
+            database=database,
+            storage=storage,
+            sweeper=sweeper,
+            config=FilesConfig(life=file_life),
+            clock=clock,
+        )
+        file_links = FileLinks(
+            public_url=public_url, signer=Signer(_secret_keys(settings), purpose="file links")
+        )
+        inputs = JobInputs(
+            files=kept_files,
+            links=file_links if is_reachable(public_url) else None,
+            link_life=timedelta(seconds=settings.job_timeout_seconds),
+            clock=clock,
+        )
+        submitted, polled, pruned = (Doorbell(clock=clock) for _ in range(3))
         catalogue = Catalogue.bundled()
         quotas = QuotaService(database=database, clock=clock)
         prices = PricesService(
@@ -160,6 +188,8 @@ async def open_parts(
                 ),
                 clock=clock,
                 closing=closing,
+                files=kept_files,
+                file_links=file_links,
                 jobs=JobService(
                     database=database,
                     catalogue=catalogue,
@@ -170,6 +200,9 @@ async def open_parts(
                     prices=prices,
                     quotas=quotas,
                     allow_private_networks=settings.allow_private_networks,
+                    inputs=inputs,
+                    sweeper=sweeper,
+                    file_life=file_life,
                 ),
                 keys=KeyDirectory(
                     database=database, clock=clock, known_models=catalogue.input_fields
@@ -202,6 +235,7 @@ async def open_parts(
                 dispatcher=Dispatcher(
                     queue=queue,
                     upstream=upstream,
+                    inputs=inputs,
                     config=dispatcher_config,
                     clock=clock,
                     jitter=jitter,
@@ -214,7 +248,8 @@ async def open_parts(
                     clock=clock,
                     doorbell=polled,
                 ),
-                doorbells=(submitted, polled),
+                pruner=Pruner(chores=(sweeper.prune,), doorbell=pruned, clock=clock),
+                doorbells=(submitted, polled, pruned),
             ),
         )
 
@@ -231,6 +266,14 @@ async def _upstream(
         directory=database.with_name(f"{database.name}.sandbox"), speed=settings.sandbox_speed
     )
     return await stack.enter_async_context(running_sandbox(config, clock=clock)), _SANDBOX_TOKEN
+
+
+def _storage(settings: Settings) -> Storage | None:
+    """Open what was chosen; without a choice a folder beside the SQLite file serves uploads."""
+    if settings.storage_url is not None:
+        return open_storage(settings.storage_url)
+    database = settings.sqlite_path
+    return None if database is None else open_folder(database.with_name(f"{database.name}.files"))
 
 
 def _secret_keys(settings: Settings) -> list[SecretBytes]:

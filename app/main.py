@@ -6,7 +6,18 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app.api import admin, client_tokens, health, jobs, me, models, outputs, problems, requests
+from app.api import (
+    admin,
+    client_tokens,
+    files,
+    health,
+    jobs,
+    me,
+    models,
+    outputs,
+    problems,
+    requests,
+)
 from app.api.cors import Cors
 from app.api.middleware import Edge
 from app.api.openapi import DescribedApp
@@ -60,7 +71,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     routers = [
-        room.router for room in (jobs, outputs, models, requests, me, client_tokens, health)
+        room.router for room in (jobs, outputs, files, models, requests, me, client_tokens, health)
     ] + admin.routers
     problems.install(app, routers=routers)
     for router in routers:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -48,6 +49,14 @@ def _upstream_url(value: str) -> str:
 
 def _database_url(value: str) -> str:
     parse_url(value)
+    return value
+
+
+def _storage_url(value: str) -> str:
+    parts = urlsplit(value)
+    folder = parts.scheme == "file" and not parts.netloc and len(parts.path) > 1
+    if not folder and not (parts.scheme == "s3" and parts.netloc and "@" not in parts.netloc):
+        raise ValueError("must be file:///folder or s3://bucket/prefix")
     return value
 
 
@@ -111,6 +120,10 @@ class Settings(BaseSettings):
         "*.runcomfy.net",
         "*.runcomfy.com",
     )
+    storage_url: Annotated[str, AfterValidator(_storage_url)] | None = None
+    archive_outputs: bool | None = None
+    output_risk_hours: Annotated[float, Field(gt=0, le=8760)] = 6
+    file_days: Annotated[float, Field(gt=0, le=3650)] = 7
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * 2**20
     log_format: LogFormat = "json"
     log_level: LogLevel = "info"
@@ -119,6 +132,13 @@ class Settings(BaseSettings):
     @property
     def is_sandboxed(self) -> bool:
         return self.upstream_url == SANDBOX
+
+    @property
+    def archives(self) -> bool:
+        """Whether outputs are copied: by default where a storage was chosen."""
+        return (
+            self.storage_url is not None if self.archive_outputs is None else self.archive_outputs
+        )
 
     @property
     def sqlite_path(self) -> Path | None:
@@ -142,6 +162,11 @@ class Settings(BaseSettings):
             raise ConfigurationError(
                 "GATEWAY_UPSTREAM_URL=sandbox keeps its requests beside the SQLite file, and this"
                 " is Postgres: run `gateway sandbox` and set GATEWAY_UPSTREAM_URL to its address."
+            )
+        if self.archive_outputs and self.storage_url is None and not self.is_sqlite:
+            raise ConfigurationError(
+                "GATEWAY_ARCHIVE_OUTPUTS is on, and there is no storage to copy to:"
+                " set GATEWAY_STORAGE_URL to file:///folder or s3://bucket/prefix."
             )
         if not self.is_sqlite and not self.secret_key:
             raise ConfigurationError(

@@ -36,6 +36,8 @@ from app.jobs.service import JobService
 from app.jobs.wire import JobWire
 from app.quotas.prices import PricesService
 from app.quotas.service import QuotaService
+from app.storage.files import FileService
+from app.storage.links import FileLinks
 from app.upstream.outputs import OutputClient
 
 _NAMING_A_JOB = ("job_id", "request_id")
@@ -61,6 +63,8 @@ class Services:
     catalogue: Catalogue
     clients: ClientTokens
     clock: Clock
+    files: FileService
+    file_links: FileLinks
     closing: asyncio.Event
     jobs: JobService
     keys: KeyDirectory

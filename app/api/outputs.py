@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.conditions import caller_has
+from app.api.content import RangeNotSatisfiableError
 from app.api.deps import Gateway, caller
 from app.api.links import Expires, Grant, InvalidSignatureError, Signature, holder_of_link
 from app.api.problems import problem_responses
@@ -60,12 +61,6 @@ class OutputUnavailableError(ProblemError):
     code = "output_unavailable"
     title = "The output cannot be fetched now"
     status = 503
-
-
-class RangeNotSatisfiableError(ProblemError):
-    code = "range_not_satisfiable"
-    title = "The output has no such range"
-    status = 416
 
 
 _authenticate = caller(Scope.JOBS_READ)
@@ -125,10 +120,7 @@ async def download_output(
         if remote.status_code == _OUTSIDE:
             # Not passed on: an object store's own words name its buckets.
             size = remote.headers.get("Content-Range", "bytes */*")
-            raise RangeNotSatisfiableError(
-                "The output ends before that range; Content-Range tells its size.",
-                headers={"Content-Range": size},
-            )
+            raise RangeNotSatisfiableError(size)
         if remote.status_code not in _PASSED_STATUSES:
             raise OutputUnavailableError(
                 f"The output's host answered {remote.status_code}.", headers={"Retry-After": "5"}

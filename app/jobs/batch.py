@@ -11,18 +11,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.auth.errors import UnauthenticatedError
 from app.core.clock import Clock
-from app.core.errors import ProblemError
+from app.core.errors import FieldError, ProblemError
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.db.models import ApiKeyRow, IdempotencyKeyRow, JobRow, UserRow
 from app.events.log import JobEvent
 from app.jobs.announce import announce
-from app.jobs.errors import IdempotencyConflictError
+from app.jobs.errors import IdempotencyConflictError, InvalidInputError
 from app.jobs.models import Job, NewJob
 from app.jobs.repository import JobRepository
 from app.jobs.state import JobState
 from app.quotas import ledger
 from app.quotas.policy import Measure, to_units
+from app.storage import files
+from app.storage.files import FileUse
 
 KEY_LIFE = timedelta(hours=24)
 
@@ -39,8 +41,9 @@ class Accepted:
 class AcceptBatch:
     """Answers each caller after the commit that holds its job, its event and its key."""
 
-    def __init__(self, *, database: Database, clock: Clock) -> None:
+    def __init__(self, *, database: Database, clock: Clock, file_life: timedelta) -> None:
         self._database = database
+        self._file_life = file_life
         self._clock = clock
         self.accept = NaturalBatch(self._accept_all)
 
@@ -73,10 +76,14 @@ class AcceptBatch:
             known = [request for request in requests if callers is None or _of(request) in callers]
             beaten = await _claim_keys(tx, known, at=at)
             first = [request for request in known if request.id not in beaten]
-            refused = await ledger.hold_all(tx, [claim_of(request) for request in first], at=at)
+            refused = await self._lost_files(tx, first, at=at)
+            sound = [request for request in first if request.id not in refused]
+            refused |= await ledger.hold_all(tx, [claim_of(request) for request in sound], at=at)
             fresh = [request for request in first if request.id not in refused]
             if fresh:
                 await tx.execute(insert(JobRow), [_row(request) for request in fresh])
+                if uses := {request.id: request.files for request in fresh if request.files}:
+                    await files.link(tx, uses, expires_at=at + self._file_life)
                 await announce(tx, [_first_event(request) for request in fresh])
             if refused:
                 await _unbind_keys(tx, refused)
@@ -91,6 +98,27 @@ class AcceptBatch:
             ]
 
         return await self._database.transact(work)
+
+    async def _lost_files(
+        self, tx: AsyncConnection, requests: Sequence[NewJob], *, at: datetime
+    ) -> dict[str, ProblemError]:
+        """Refuse requests whose files were deleted since they were checked; the rest is locked."""
+        uses = {request.id: request.files for request in requests if request.files}
+        usable = await files.lock_usable(tx, uses, at=at) if uses else set()
+        lost: dict[str, ProblemError] = {}
+        for request in requests:
+            gone = [use for use in request.files if (use.file_id, request.user_id) not in usable]
+            if gone:
+                lost[request.id] = InvalidInputError([_gone(use) for use in gone])
+        return lost
+
+
+def _gone(use: FileUse) -> FieldError:
+    return FieldError(
+        pointer=use.pointer,
+        code="unknown_file",
+        detail="The file named here has expired; upload it again with POST /v1/files.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

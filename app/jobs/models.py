@@ -1,6 +1,6 @@
 """A job as its owner sees it, as a worker holds it, and a change that a worker asks for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -9,6 +9,7 @@ from typing import Any, Literal
 from app.jobs.line import Priority
 from app.jobs.state import JobState
 from app.quotas.policy import Policy
+from app.storage.files import FileUse
 
 CostState = Literal["held", "settled", "released"]
 Output = dict[str, str | list[str]]
@@ -70,6 +71,7 @@ class NewJob:
     created_at: datetime
     idempotency_key: str | None
     fingerprint: str
+    files: Sequence[FileUse] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from app.jobs.errors import (
     JobNotFoundError,
     NotCancellableError,
 )
+from app.jobs.inputs import JobInputs
 from app.jobs.line import Priority
 from app.jobs.models import Job, JobFilter, NewJob
 from app.jobs.outcomes import CANCELLED_LOCALLY, NOT_CANCELLABLE
@@ -39,6 +41,9 @@ from app.quotas.prices import PricesService
 from app.quotas.pricing import price_of
 from app.quotas.repository import EntryKind
 from app.quotas.service import QuotaService
+from app.storage import discards
+from app.storage.discards import Sweeper
+from app.storage.errors import StorageUnavailableError
 
 CancelOutcome = Literal["cancelled_locally", "cancelled_upstream", "cancel_requested"]
 
@@ -79,6 +84,9 @@ class JobService:
         prices: PricesService,
         quotas: QuotaService,
         allow_private_networks: bool,
+        inputs: JobInputs,
+        sweeper: Sweeper,
+        file_life: timedelta,
     ) -> None:
         self._database = database
         self._catalogue = catalogue
@@ -89,7 +97,9 @@ class JobService:
         self._prices = prices
         self._quotas = quotas
         self._allow_private_networks = allow_private_networks
-        self._batch = AcceptBatch(database=database, clock=clock)
+        self._inputs = inputs
+        self._sweeper = sweeper
+        self._batch = AcceptBatch(database=database, clock=clock, file_life=file_life)
 
     async def preview(self, request: JobRequest, *, principal: Principal) -> Preview:
         """Tell what a submit would find, and count as one; nothing is held, nothing is sent.
@@ -99,7 +109,7 @@ class JobService:
         await self._quotas.count_submit(
             principal.policy, user_id=principal.user_id, key_id=principal.key_id
         )
-        model, checked = self._check(request, principal=principal)
+        model, checked = await self._check_all(request, principal=principal)
         return Preview(
             checked=checked,
             price_usd=await self._price(model, checked),
@@ -115,6 +125,14 @@ class JobService:
         return model, model.check(
             request.input, allow_private_networks=self._allow_private_networks
         )
+
+    async def _check_all(
+        self, request: JobRequest, *, principal: Principal
+    ) -> tuple[Model, Checked]:
+        """Check what the input says, then the files of the caller's that it names."""
+        model, checked = self._check(request, principal=principal)
+        flaws = await self._inputs.flaws(checked, user_id=principal.user_id)
+        return model, replace(checked, errors=[*checked.errors, *flaws])
 
     async def find_replay(
         self, *, user_id: str, idempotency_key: str, fingerprint: str
@@ -133,7 +151,7 @@ class JobService:
         fingerprint: str,
     ) -> Accepted:
         """Accept a job, or give the one that this key made meanwhile; it is durable on return."""
-        model, checked = self._check(request, principal=principal)
+        model, checked = await self._check_all(request, principal=principal)
         if checked.errors:
             raise InvalidInputError(checked.errors)
         price_usd = await self._price(model, checked)
@@ -158,8 +176,19 @@ class JobService:
             fingerprint=fingerprint,
         )
         ledger.check_known(claim_of(new))
-        accepted = await self._batch.accept(new)
+        accepted = await self._accept(new, checked)
         self._dispatcher.ring()
+        return accepted
+
+    async def _accept(self, new: NewJob, checked: Checked) -> Accepted:
+        """Store the input's data URIs first; what was stored for no new job is taken back."""
+        kept = await self._inputs.keep(checked, user_id=new.user_id, job_id=new.id)
+        accepted = None
+        try:
+            accepted = await self._batch.accept(replace(new, input=kept.input, files=kept.uses))
+        finally:
+            if accepted is None or accepted.replayed:
+                await self._inputs.drop(kept)
         return accepted
 
     async def get(self, job_id: str, *, user_id: str) -> Job:
@@ -227,11 +256,19 @@ class JobService:
         """Delete a job that has ended; its ledger entries, which have no inputs, stay."""
         job = await self.get(job_id, user_id=user_id)
 
-        async def work(tx: AsyncConnection) -> bool:
-            return await JobRepository(tx).erase(job_id, user_id=user_id)
+        at = self._clock.now()
 
-        if not await self._database.transact(work):
+        async def work(tx: AsyncConnection) -> Sequence[str] | None:
+            outputs = await discards.output_keys(tx, [job_id])
+            if not await JobRepository(tx).erase(job_id, user_id=user_id):
+                return None
+            return await discards.discard_jobs(tx, [job_id], outputs=outputs, at=at)
+
+        keys = await self._database.transact(work)
+        if keys is None:
             raise JobNotFinalError(job.state.status)
+        with suppress(StorageUnavailableError):  # the job is gone: the pruner deletes the rest
+            await self._sweeper.delete(keys)
 
     async def _intend_cancel(self, job_id: str, *, user_id: str) -> None:
         at = self._clock.now()

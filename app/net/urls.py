@@ -36,6 +36,14 @@ def url_flaw(
     return None if _is_fetchable(url) else _NO_HOST
 
 
+def is_reachable(url: str) -> bool:
+    """Tell whether a server on the internet could follow `url`, as far as its text tells."""
+    parts = _split(url)
+    if parts is None or parts.scheme != "https":
+        return False
+    return _text_flaw(url) is None and _host_flaw(parts, allow_private_networks=False) is None
+
+
 def _text_flaw(url: str) -> str | None:
     if not url:
         return "is empty"

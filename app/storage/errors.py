@@ -33,7 +33,7 @@ class NoStorageError(ProblemError):
         )
 
 
-class FileNotFoundInStorageError(NotFoundError):
+class UnknownFileError(NotFoundError):
     code = "file_not_found"
     title = "No such file"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,10 +15,12 @@ from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
 from app.jobs import outcomes
+from app.jobs.inputs import JobInputs
 from app.jobs.models import Attempt, Change, Lease
 from app.jobs.queue import JobQueue
 from app.jobs.schedule import Jitter, retry_delay
 from app.jobs.state import JobState
+from app.storage.errors import StorageUnavailableError
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import (
     NotSentError,
@@ -56,6 +59,7 @@ class Dispatcher:
         *,
         queue: JobQueue,
         upstream: UpstreamClient,
+        inputs: JobInputs,
         config: DispatcherConfig,
         clock: Clock,
         jitter: Jitter,
@@ -63,6 +67,7 @@ class Dispatcher:
     ) -> None:
         self._queue = queue
         self._upstream = upstream
+        self._inputs = inputs
         self._config = config
         self._clock = clock
         self._jitter = jitter
@@ -96,10 +101,23 @@ class Dispatcher:
     async def send(self, attempt: Attempt) -> str:
         """Send the one submit of this attempt and give its request id; raises UpstreamError."""
         timeout = self._config.submit_timeout
-        if self._clock.monotonic() + timeout.total_seconds() > attempt.covered_until:
-            # Another worker may declare this attempt lost while the answer is on its way.
-            raise NotSentError("the lease no longer covers a whole request")
-        return await self._upstream.submit(attempt.lease.model, attempt.input, timeout=timeout)
+        async with AsyncExitStack() as stack:
+            given = await self._prepare(attempt, stack)
+            if self._clock.monotonic() + timeout.total_seconds() > attempt.covered_until:
+                # Another worker may declare this attempt lost while the answer is on its way.
+                raise NotSentError("the lease no longer covers a whole request")
+            return await self._upstream.submit(attempt.lease.model, given, timeout=timeout)
+
+    async def _prepare(self, attempt: Attempt, stack: AsyncExitStack) -> dict[str, Any]:
+        """Put the input's files into RunComfy's words; what goes wrong here was surely not sent."""
+        try:
+            return await stack.enter_async_context(
+                self._inputs.resolved(attempt.lease.job_id, attempt.input)
+            )
+        except asyncio.CancelledError as exc:
+            raise NotSentError("the gateway stopped before it was sent") from exc
+        except (DatabaseUnavailableError, StorageUnavailableError) as exc:
+            raise NotSentError("the input's files cannot be read now") from exc
 
     async def follow(self, lease: Lease, request_id: str) -> None:
         """Record the request id, also when this attempt was given up meanwhile."""

@@ -44,7 +44,9 @@ async def test_no_secret_is_where_it_should_not_be(tmp_path: Path) -> None:
         key = key.strip()
         told, signatures = await _use(gateway.url, key)
         # Now, while what was written last is in the WAL.
-        stored = b"".join(path.read_bytes() for path in gateway.folder.glob("gateway.db*"))
+        stored = b"".join(
+            path.read_bytes() for path in gateway.folder.glob("gateway.db*") if path.is_file()
+        )
         await gateway.stop()
         log = (gateway.folder / "log").read_text()
 

@@ -132,7 +132,7 @@ async def running(
             secret_key="0123456789abcdef" * 4,
             **{"admin_token": f"ops:{ADMIN_TOKEN}", **settings},
         ),
-        public_url=PUBLIC_URL,
+        public_url=settings.get("public_url", PUBLIC_URL),
         clock=clock,
         background=False,
     )

@@ -9,8 +9,11 @@ from typing import Any
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
 from app.jobs.forecast import Forecast
+from app.jobs.inputs import JobInputs
 from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.schedule import ScheduleConfig
+from app.storage.discards import Sweeper
+from app.storage.files import FilesConfig, FileService
 from app.worker.dispatcher import Dispatcher, DispatcherConfig
 from app.worker.poller import Poller, PollerConfig
 from tests.support.gateway import TOKEN
@@ -49,6 +52,7 @@ async def workbench(
                 dispatcher=Dispatcher(
                     queue=queue,
                     upstream=client,
+                    inputs=_no_files(database, clock=clock),
                     config=DispatcherConfig(grace=timedelta(seconds=grace)),
                     clock=clock,
                     jitter=lambda: 0.5,
@@ -65,3 +69,14 @@ async def workbench(
             )
     finally:
         await database.close()
+
+
+def _no_files(database: SwitchedDatabase, *, clock: ManualClock) -> JobInputs:
+    files = FileService(
+        database=database,
+        storage=None,
+        sweeper=Sweeper(database=database, storage=None, clock=clock),
+        config=FilesConfig(),
+        clock=clock,
+    )
+    return JobInputs(files=files, links=None, link_life=timedelta(hours=1), clock=clock)

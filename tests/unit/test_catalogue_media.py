@@ -240,7 +240,10 @@ def test_address_that_is_not_public_https_is_refused_without_quoting_it(
         FieldError(
             pointer="/input/image",
             code="media_url",
-            detail=(f"`image` {flaw}; a public https:// URL or a base64 data URI may stand here."),
+            detail=(
+                f"`image` {flaw}; a public https:// URL, a base64 data URI or a file_... of yours"
+                " may stand here."
+            ),
         )
     ]
 

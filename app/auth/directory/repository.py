@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -30,6 +31,7 @@ from app.db.models import (
 from app.db.statements import lock_table
 from app.quotas.limits import to_stored
 from app.quotas.policy import stored_limits
+from app.storage.discards import discard_users
 
 Record = TypeVar("Record", Plan, User, Key)
 
@@ -146,10 +148,11 @@ class DirectoryRepository:
             )
         return live
 
-    async def erase_users(self, user_ids: Sequence[str]) -> Erased:
-        """Delete users with their final jobs and keys; ledger and accounts stay."""
+    async def erase_users(self, user_ids: Sequence[str], *, at: datetime) -> Erased:
+        """Delete users with their final jobs, files and keys; ledger and accounts stay."""
         jobs = keys = 0
         for some in _batches(user_ids):
+            await discard_users(self._tx, some, at=at)
             await self._tx.execute(
                 delete(IdempotencyKeyRow).where(IdempotencyKeyRow.user_id.in_(some))
             )

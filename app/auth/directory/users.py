@@ -106,7 +106,7 @@ class UserDirectory:
             user_ids = await repository.lock_with_name_space(user_id)
             if live := await repository.count_live_jobs(user_ids):
                 raise UserHasLiveJobsError(user_id, jobs=live)
-            erased = await repository.erase_users(user_ids)
+            erased = await repository.erase_users(user_ids, at=at)
             await audit.append(
                 tx,
                 at=at,

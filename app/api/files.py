@@ -1,0 +1,169 @@
+"""/v1/files: images and videos for the inputs of jobs."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+from app.api.content import RangeNotSatisfiableError, stored_content
+from app.api.deps import CALLER_PROBLEMS, Gateway, caller
+from app.api.links import InvalidSignatureError
+from app.api.problems import PayloadTooLargeError, problem_responses
+from app.api.uploads import uploaded
+from app.auth.models import Principal, Scope
+from app.core.errors import InvalidRequestError, MalformedBodyError
+from app.jobs.wire import Instant
+from app.quotas.errors import QuotaExceededError
+from app.storage.errors import (
+    FileTooLargeError,
+    NoStorageError,
+    StorageUnavailableError,
+    UnknownFileError,
+    UnsupportedFileError,
+)
+from app.storage.files import File
+
+router = APIRouter(
+    prefix="/v1/files", tags=["files"], responses=problem_responses(*CALLER_PROBLEMS)
+)
+
+_authenticate = caller(Scope.FILES)
+_FileCaller = Annotated[Principal, Depends(_authenticate)]
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+            "image/*": _BINARY,
+            "video/*": _BINARY,
+            "application/octet-stream": _BINARY,
+        },
+    }
+}
+
+
+class FileUrlsRead(BaseModel):
+    self: str
+    content: str = Field(description="The bytes, without a key, for 24 hours.")
+
+
+class FileRead(BaseModel):
+    id: str = Field(description="What an input's media field may hold in place of a URL.")
+    object: Literal["file"] = "file"
+    size: int
+    sha256: str
+    media_type: str = Field(description="Told by the first bytes, not by the upload's headers.")
+    created_at: Instant
+    expires_at: Instant
+    urls: FileUrlsRead
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Upload a file",
+    description="An image of at most 50 MiB or a video of at most 100 MiB, as the multipart field"
+    " `file` or as the raw body. It is deleted when it expires, but not before the last job that"
+    " names it has ended.",
+    openapi_extra=_UPLOAD,
+    responses=problem_responses(
+        MalformedBodyError,
+        InvalidRequestError,
+        UnsupportedFileError,
+        FileTooLargeError,
+        PayloadTooLargeError,
+        NoStorageError,
+        QuotaExceededError,
+        StorageUnavailableError,
+    ),
+)
+async def upload_file(
+    gateway: Gateway, caller: _FileCaller, request: Request, response: Response
+) -> FileRead:
+    source = uploaded(request)
+    await gateway.quotas.count_submit(caller.policy, user_id=caller.user_id, key_id=caller.key_id)
+    file = await gateway.files.upload(source, user_id=caller.user_id)
+    response.headers["Location"] = f"/v1/files/{file.id}"
+    return _read(gateway, file)
+
+
+@router.get(
+    "/{file_id}",
+    summary="Read what is known of a file",
+    responses=problem_responses(UnknownFileError),
+)
+async def get_file(gateway: Gateway, caller: _FileCaller, file_id: str) -> FileRead:
+    return _read(gateway, await gateway.files.get(file_id, user_id=caller.user_id))
+
+
+@router.head("/{file_id}/content", include_in_schema=False)
+@router.get(
+    "/{file_id}/content",
+    summary="Download a file",
+    description="Ranges and conditions are honoured. The signature of a link stands in for a key"
+    " until it expires.",
+    response_class=StreamingResponse,
+    openapi_extra={"security": [{"HTTPBearer": []}, {}]},
+    responses={
+        200: {"description": "The file.", "content": {"*/*": {}}},
+        206: {"description": "The range that was asked for.", "content": {"*/*": {}}},
+        304: {"description": "Not changed."},
+        **problem_responses(
+            InvalidSignatureError,
+            UnknownFileError,
+            RangeNotSatisfiableError,
+            StorageUnavailableError,
+        ),
+    },
+)
+async def download_file(
+    gateway: Gateway,
+    request: Request,
+    file_id: str,
+    expires: Annotated[int | None, Query(ge=0, le=2**40)] = None,
+    signature: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    if signature is None:
+        principal = await _authenticate(request, gateway, None)
+        file = await gateway.files.get(file_id, user_id=principal.user_id)
+    else:
+        at = gateway.clock.now()
+        if expires is None or not gateway.file_links.is_signed(
+            file_id, expires=expires, signature=signature, at=at
+        ):
+            raise InvalidSignatureError
+        file = await gateway.files.get_signed(file_id)
+
+    def read(start: int, stop: int) -> Any:
+        return gateway.files.read(file, start=start, stop=stop)
+
+    return stored_content(
+        request,
+        read,
+        size=file.size,
+        sha256=file.sha256,
+        media_type=file.media_type,
+        name=file.id,
+    )
+
+
+def _read(gateway: Gateway, file: File) -> FileRead:
+    content = gateway.file_links.for_owner(file.id, at=gateway.clock.now())
+    return FileRead(
+        id=file.id,
+        size=file.size,
+        sha256=file.sha256,
+        media_type=file.media_type,
+        created_at=file.created_at,
+        expires_at=file.expires_at,
+        urls=FileUrlsRead(self=content.rpartition("/content?")[0], content=content),
+    )

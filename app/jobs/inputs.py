@@ -1,0 +1,208 @@
+"""Files in jobs' inputs: checked and stored at accept, put into RunComfy's words at dispatch.
+
+In the database, in logs and to clients an input names `file_...`; the link or the data URI that
+RunComfy gets is made for the one request that carries it, and kept nowhere.
+"""
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from anyio import to_thread
+
+from app.catalogue.checker import Checked
+from app.catalogue.media import MediaCheck
+from app.core.clock import Clock
+from app.core.errors import FieldError
+from app.core.ids import is_id
+from app.core.media_types import kind_of
+from app.storage.errors import ObjectGoneError
+from app.storage.files import PREFIX, File, FileService, FileUse
+from app.storage.links import FileLinks
+from app.upstream.errors import RefusedError
+
+_INLINE_CHARACTERS = 1024
+_LARGEST_BODY = 64 * 2**20
+_LARGE_AT_ONCE = 4
+_DATA_URI = re.compile(r"data:(?P<type>[^;,]*)[^,]*,")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An input as it is stored, the files it names, and those of them that were made for it."""
+
+    input: dict[str, Any]
+    uses: Sequence[FileUse]
+    made: Sequence[str]
+
+
+class JobInputs:
+    """`links` is None where RunComfy could not follow them: then files travel as data URIs."""
+
+    def __init__(
+        self,
+        *,
+        files: FileService,
+        links: FileLinks | None,
+        link_life: timedelta,
+        clock: Clock,
+    ) -> None:
+        self._files = files
+        self._links = links
+        self._link_life = link_life
+        self._clock = clock
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+
+    async def flaws(self, checked: Checked, *, user_id: str) -> Sequence[FieldError]:
+        """Say which files that the input names cannot be used, and why."""
+        named = [check for check in checked.media if _is_file(check.value)]
+        if not named:
+            return []
+        found = await self._files.find_many([check.value for check in named], user_id=user_id)
+        errors = [
+            FieldError(pointer=check.pointer, code=code, detail=f"{_name(check)} {flaw}.")
+            for check in named
+            for code, flaw in _flaw(check, found.get(check.value))
+        ]
+        return errors or self._too_large(checked, named, found)
+
+    async def keep(self, checked: Checked, *, user_id: str, job_id: str) -> Kept:
+        """Store data URIs above 1 KB as files, and name every file that the input then holds.
+
+        Without a storage they stay where they are. If this raises, nothing was kept.
+        """
+        uses, made = [], []
+        kept = dict(checked.input)
+        try:
+            for check in checked.media:
+                value = check.value
+                if self._is_to_store(value):
+                    declared, data = await to_thread.run_sync(_decoded, value)
+                    file = await self._files.keep(
+                        data, declared=declared, user_id=user_id, made_for=job_id
+                    )
+                    made.append(file.id)
+                    value = file.id
+                    kept = _with(kept, check.pointer, value)
+                if _is_file(value):
+                    uses.append(FileUse(check.pointer, value))
+        except BaseException:
+            await self._files.drop(made)
+            raise
+        return Kept(kept, uses, made)
+
+    async def drop(self, kept: Kept) -> None:
+        """Take back what was made for a job that came to nothing."""
+        if kept.made:
+            await self._files.drop(kept.made)
+
+    @asynccontextmanager
+    async def resolved(self, job_id: str, given: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Put what RunComfy understands in the place of each file, for one request.
+
+        Raises StorageUnavailableError, or RefusedError when a file is gone for good. Few inputs
+        that carry their files inside are in memory at one time: each may take a hundred megabytes.
+        """
+        if not any(_is_file(text) for value in given.values() for text in _texts(value)):
+            yield given
+        elif self._links is not None:
+            yield await self._replaced(job_id, given)
+        else:
+            async with self._large:
+                yield await self._replaced(job_id, given)
+
+    async def _replaced(self, job_id: str, given: dict[str, Any]) -> dict[str, Any]:
+        for pointer, file in (await self._files.of_job(job_id)).items():
+            given = _with(given, pointer, await self._in_upstreams_words(file))
+        return given
+
+    async def _in_upstreams_words(self, file: File) -> str:
+        if self._links is not None:
+            return self._links.until(file.id, self._clock.now() + self._link_life)
+        try:
+            data = await self._files.read_head(file, most=file.size)
+        except ObjectGoneError as exc:
+            raise RefusedError(
+                f"The file {file.id} is no longer in the gateway's storage."
+            ) from exc
+        return await to_thread.run_sync(_encoded, file.media_type, data)
+
+    def _is_to_store(self, value: str) -> bool:
+        is_data = value[:5].lower() == "data:"
+        return is_data and len(value) > _INLINE_CHARACTERS and self._files.has_storage
+
+    def _too_large(
+        self, checked: Checked, named: Sequence[MediaCheck], found: Mapping[str, File]
+    ) -> Sequence[FieldError]:
+        if self._links is not None:
+            return []
+        length = len(json.dumps(checked.input)) + sum(
+            _encoded_length(found[check.value]) for check in named
+        )
+        if length <= _LARGEST_BODY:
+            return []
+        largest = max(named, key=lambda check: found[check.value].size)
+        detail = (
+            f"{_name(largest)} is too large: this gateway has no address that RunComfy can reach,"
+            f" so files travel inside the request, which may have {_LARGEST_BODY} bytes; give a"
+            " public https:// URL or a smaller file."
+        )
+        return [FieldError(pointer=largest.pointer, code="media_too_large", detail=detail)]
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, str) and is_id(value, prefix=PREFIX)
+
+
+def _flaw(check: MediaCheck, file: File | None) -> Iterable[tuple[str, str]]:
+    if file is None:
+        yield (
+            "unknown_file",
+            "names no file of yours, or one that has expired; upload it with POST /v1/files",
+        )
+    elif check.kind not in ("media", kind_of(file.media_type)):
+        yield "media_type", f"names a file of the type {file.media_type}, not {check.kind}/*"
+
+
+def _name(check: MediaCheck) -> str:
+    first, *rest = _path(check.pointer)
+    return f"`{first}{''.join(f'[{step}]' for step in rest)}`"
+
+
+def _path(pointer: str) -> list[str]:
+    steps = pointer.split("/")[2:]  # past the empty one and `input`
+    return [step.replace("~1", "/").replace("~0", "~") for step in steps]
+
+
+def _with(given: dict[str, Any], pointer: str, value: str) -> dict[str, Any]:
+    """Copy an input with one text replaced: that of a field, or of one element of it."""
+    name, *rest = _path(pointer)
+    if not rest:
+        return {**given, name: value}
+    elements = list(given[name])
+    elements[int(rest[0])] = value
+    return {**given, name: elements}
+
+
+def _texts(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _decoded(uri: str) -> tuple[str, bytes]:
+    head = _DATA_URI.match(uri[:512])
+    assert head is not None, "the catalogue lets no other pass"
+    return head["type"].lower(), base64.b64decode(uri[head.end() :])
+
+
+def _encoded(media_type: str, data: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _encoded_length(file: File) -> int:
+    return len(f"data:{file.media_type};base64,") + (file.size + 2) // 3 * 4

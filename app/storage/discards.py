@@ -1,0 +1,143 @@
+"""Objects that nothing names any more: noted in the transaction that says so, deleted after it."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Exists, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.clock import Clock
+from app.db.engine import Database
+from app.db.models import DiscardRow, FileRow, JobFileRow, JobRow, OutputRow
+from app.storage.store import Storage
+
+# A writer that lost its turn may be at the object for as long: it is deleted then again.
+_LATE_WRITERS = timedelta(hours=1)
+_BATCH = 100
+
+
+async def discard(tx: AsyncConnection, keys: Iterable[str], *, due_at: datetime) -> None:
+    rows = [{"storage_key": key, "due_at": due_at} for key in sorted(set(keys))]
+    if rows:
+        dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
+        await tx.execute(dialect.insert(DiscardRow).on_conflict_do_nothing(), rows)
+
+
+async def output_keys(tx: AsyncConnection, job_ids: Sequence[str]) -> Sequence[str]:
+    """Name the objects of these jobs' outputs, to be asked before the jobs are deleted."""
+    found = await tx.execute(select(OutputRow.storage_key).where(OutputRow.job_id.in_(job_ids)))
+    return list(found.scalars())
+
+
+async def discard_jobs(
+    tx: AsyncConnection, job_ids: Sequence[str], *, outputs: Iterable[str], at: datetime
+) -> Sequence[str]:
+    """Discard what belonged to jobs that were just deleted; gives the keys, to delete now.
+
+    A file that another job names as well, one that is not over, goes when that one is.
+    """
+    made_for = FileRow.made_for.in_(job_ids)
+    freed = await tx.execute(
+        delete(FileRow).where(made_for, ~_is_in_use()).returning(FileRow.storage_key)
+    )
+    await tx.execute(update(FileRow).where(made_for).values(expires_at=at, made_for=None))
+    keys = [*freed.scalars(), *outputs]
+    await discard(tx, keys, due_at=at + _LATE_WRITERS)
+    return keys
+
+
+async def discard_users(tx: AsyncConnection, user_ids: Sequence[str], *, at: datetime) -> None:
+    """Discard all that users have, who have no live job; to be called before they are deleted."""
+    outputs = await tx.execute(
+        select(OutputRow.storage_key)
+        .join(JobRow, JobRow.id == OutputRow.job_id)
+        .where(JobRow.user_id.in_(user_ids))
+    )
+    files = await tx.execute(
+        delete(FileRow).where(FileRow.user_id.in_(user_ids)).returning(FileRow.storage_key)
+    )
+    await discard(tx, [*outputs.scalars(), *files.scalars()], due_at=at)
+
+
+async def discard_expired(tx: AsyncConnection, *, at: datetime, limit: int = _BATCH) -> int:
+    """Discard files whose time has come, but for those that a live job names; tells how many.
+
+    The rows are locked first and judged after: an accept that is just linking one is waited for.
+    """
+    due = await tx.execute(
+        select(FileRow.id)
+        .where(FileRow.expires_at <= at, ~_is_in_use())
+        .order_by(FileRow.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    freed = await tx.execute(
+        delete(FileRow)
+        .where(FileRow.id.in_(list(due.scalars())), ~_is_in_use())
+        .returning(FileRow.storage_key)
+    )
+    keys = list(freed.scalars())
+    await discard(tx, keys, due_at=at)
+    return len(keys)
+
+
+class Sweeper:
+    """Deletes what was discarded; without a storage there is nothing, and nothing to do."""
+
+    def __init__(self, *, database: Database, storage: Storage | None, clock: Clock) -> None:
+        self._database = database
+        self._storage = storage
+        self._clock = clock
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects now; their rows let the pruner do it again once nobody writes."""
+        if self._storage is not None:
+            for key in keys:
+                await self._storage.delete(key)
+
+    async def prune(self) -> int:
+        """Discard one batch of expired files, delete one of discarded objects; tells how many."""
+        at = self._clock.now()
+
+        async def look(connection: AsyncConnection) -> tuple[bool, Sequence[str]]:
+            expired = await connection.execute(
+                select(FileRow.id).where(FileRow.expires_at <= at, ~_is_in_use()).limit(1)
+            )
+            return expired.first() is not None, await _due(connection, at=at)
+
+        async def expire(tx: AsyncConnection) -> tuple[int, Sequence[str]]:
+            return await discard_expired(tx, at=at), await _due(tx, at=at)
+
+        any_expired, due = await self._database.read(look)
+        expired = 0
+        if any_expired:
+            expired, due = await self._database.transact(expire)
+        if due:
+            await self.delete(due)
+
+            async def forget(tx: AsyncConnection) -> None:
+                await tx.execute(delete(DiscardRow).where(DiscardRow.storage_key.in_(due)))
+
+            await self._database.transact(forget)
+        return expired + len(due)
+
+
+async def _due(connection: AsyncConnection, *, at: datetime) -> Sequence[str]:
+    due = await connection.execute(
+        select(DiscardRow.storage_key)
+        .where(DiscardRow.due_at <= at)
+        .order_by(DiscardRow.due_at)
+        .limit(_BATCH)
+    )
+    return list(due.scalars())
+
+
+def _is_in_use() -> Exists:
+    """Hold for files that a job names which is not over."""
+    return (
+        select(JobFileRow.job_id)
+        .join(JobRow, JobRow.id == JobFileRow.job_id)
+        .where(JobFileRow.file_id == FileRow.id, JobRow.finished_at.is_(None))
+        .exists()
+    )

@@ -1,0 +1,33 @@
+"""Links to uploaded files that need no key: signed for one file, until one instant."""
+
+from datetime import datetime, timedelta
+
+from app.core.signatures import Signer
+
+_SHOWN_FOR = timedelta(hours=24)
+
+
+class FileLinks:
+    """Links are made from `public_url`, never from what a request claims."""
+
+    def __init__(self, *, public_url: str, signer: Signer) -> None:
+        self._files_url = f"{public_url.rstrip('/')}/v1/files"
+        self._signer = signer
+
+    def until(self, file_id: str, expires_at: datetime) -> str:
+        expires = int(expires_at.timestamp()) + 1
+        signature = self._signer.sign(_signed_text(file_id, expires))
+        return f"{self._files_url}/{file_id}/content?expires={expires}&signature={signature}"
+
+    def for_owner(self, file_id: str, *, at: datetime) -> str:
+        """Give a link for a day, the same for an hour at a time."""
+        hour = at.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+        return self.until(file_id, hour + _SHOWN_FOR)
+
+    def is_signed(self, file_id: str, *, expires: int, signature: str, at: datetime) -> bool:
+        genuine = self._signer.verify(_signed_text(file_id, expires), signature)
+        return genuine and at.timestamp() < expires
+
+
+def _signed_text(file_id: str, expires: int) -> str:
+    return f"{file_id}/{expires}"

@@ -1,0 +1,41 @@
+"""Deletes what has had its time: expired uploads, and objects that nothing names any more."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+import structlog
+
+from app.core.clock import Clock
+from app.core.doorbell import Doorbell
+
+logger = structlog.get_logger(__name__)
+
+_IDLE = timedelta(minutes=1)
+
+
+class Pruner:
+    """Each of `chores` does one small batch and tells how much that was; none bars another."""
+
+    def __init__(
+        self, *, chores: Sequence[Callable[[], Awaitable[int]]], doorbell: Doorbell, clock: Clock
+    ) -> None:
+        self._chores = chores
+        self._doorbell = doorbell
+        self._clock = clock
+
+    async def run_once(self) -> int:
+        """Do one batch of each chore and tell how much was done."""
+        return sum([await self._do(chore) for chore in self._chores])
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            if not await self.run_once():
+                await self._doorbell.wait(at_most=_IDLE)
+
+    async def _do(self, chore: Callable[[], Awaitable[int]]) -> int:
+        try:
+            return await chore()
+        except Exception:
+            logger.exception("pruner.failed")
+            return 0

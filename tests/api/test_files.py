@@ -1,0 +1,354 @@
+"""/v1/files: what may be uploaded, who sees it, and how jobs use it."""
+
+import base64
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.core.clock import ManualClock
+from tests.support.answers import faults, problem
+from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
+from tests.support.storages import files_below
+
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\x90\0\0\1\x90\x08\2\0\0\0" + bytes(range(256)) * 40
+MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isommp41" + bytes(5000)
+DAY = 24 * 3600
+
+
+@pytest.fixture
+async def inland(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
+) -> AsyncIterator[Gateway]:
+    """Open a gateway that keeps files in a folder and has no address RunComfy could reach."""
+    async with running(
+        database_url,
+        sandbox=sandbox,
+        clock=clock,
+        public_url="http://127.0.0.1:8000",
+        storage_url=f"file://{tmp_path}/kept",
+        archive_outputs=False,
+    ) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def public(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
+) -> AsyncIterator[Gateway]:
+    async with running(
+        database_url,
+        sandbox=sandbox,
+        clock=clock,
+        storage_url=f"file://{tmp_path}/kept",
+        archive_outputs=False,
+    ) as gateway:
+        yield gateway
+
+
+async def upload(gateway: Gateway, data: bytes = PNG, **headers: str) -> dict[str, Any]:
+    answer = await gateway.http.post("/v1/files", content=data, headers=headers)
+    assert answer.status_code == 201, answer.text
+    file: dict[str, Any] = answer.json()
+    return file
+
+
+def data_uri(data: bytes, media_type: str = "image/png") -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+async def sent_frame(gateway: Gateway, job: dict[str, Any]) -> str:
+    (request,) = await gateway.sandbox.submits(job)
+    frame: str = request["input"]["first_frame_image_url"]
+    return frame
+
+
+async def test_a_file_is_uploaded_raw_or_by_form_and_read_back(public: Gateway) -> None:
+    raw = await upload(public, **{"Content-Type": "text/html"})
+    assert raw == {
+        "id": raw["id"],
+        "object": "file",
+        "size": len(PNG),
+        "sha256": hashlib.sha256(PNG).hexdigest(),
+        "media_type": "image/png",
+        "created_at": "2026-11-22T10:00:00.000Z",
+        "expires_at": "2026-11-29T10:00:00.000Z",
+        "urls": {
+            "self": f"{PUBLIC_URL}/v1/files/{raw['id']}",
+            "content": raw["urls"]["content"],
+        },
+    }
+    form = {"note": (None, "x" * 3000), "file": ("../../etc/passwd\r\n<x>", MP4, "image/svg+xml")}
+    formed = await public.http.post("/v1/files", files=form)
+    assert formed.status_code == 201, formed.text
+    assert (formed.json()["media_type"], formed.json()["size"]) == ("video/mp4", len(MP4))
+    assert formed.headers["Location"] == f"/v1/files/{formed.json()['id']}"
+    assert (await public.http.get(formed.headers["Location"])).json() == formed.json()
+
+    anybody = httpx.AsyncClient(transport=httpx.ASGITransport(app=public.app), base_url=PUBLIC_URL)
+    link = raw["urls"]["content"]
+    whole = await anybody.get(link)
+    assert (whole.status_code, whole.content) == (200, PNG)
+    assert {name: whole.headers[name] for name in EXPECTED_HEADERS} == EXPECTED_HEADERS
+    assert whole.headers["Content-Disposition"] == f'inline; filename="{raw["id"]}.png"'
+    part = await anybody.get(link, headers={"Range": "bytes=1-3"})
+    assert (part.status_code, part.content) == (206, b"PNG")
+    assert part.headers["Content-Range"] == f"bytes 1-3/{len(PNG)}"
+    assert (await anybody.get(link, headers={"Range": "bytes=-2"})).content == PNG[-2:]
+    stale = {"Range": "bytes=1-3", "If-Range": '"other"'}
+    assert (await anybody.get(link, headers=stale)).content == PNG
+    beyond = await anybody.get(link, headers={"Range": f"bytes={len(PNG)}-"})
+    assert problem(beyond)["code"] == "range_not_satisfiable"
+    same = await anybody.get(link, headers={"If-None-Match": whole.headers["ETag"]})
+    assert (same.status_code, same.content) == (304, b"")
+    head = await anybody.head(link)
+    assert (head.content, head.headers["Content-Length"]) == (b"", str(len(PNG)))
+    for bad in (link[:-1], link.replace(raw["id"], formed.json()["id"]), link + "x"):
+        assert problem(await anybody.get(bad))["code"] == "invalid_signature"
+    public.wait(26 * 3600)
+    assert problem(await anybody.get(link))["code"] == "invalid_signature"
+    by_key = await public.http.get(link.partition("?")[0])
+    assert by_key.content == PNG
+
+
+EXPECTED_HEADERS = {
+    "Content-Type": "image/png",
+    "Content-Length": str(len(PNG)),
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "private",
+    "Accept-Ranges": "bytes",
+}
+
+
+async def test_what_is_no_image_or_video_is_refused_and_nothing_stays(
+    public: Gateway, tmp_path: Path
+) -> None:
+    for data in (b"", b"<!doctype html><script>alert(1)</script>", b"%PDF-1.7", b"\0" * 5000):
+        headers = {"Content-Type": "image/png"}
+        answer = await public.http.post("/v1/files", content=data, headers=headers)
+        assert faults(answer) == [("/file", "unsupported_file")]
+    empty = await public.http.post("/v1/files", files={"other": ("a.png", PNG)})
+    assert faults(empty) == [("/file", "required")]
+    two = await public.http.post("/v1/files", files=[("file", PNG), ("file", PNG)])
+    assert faults(two) == [("/file", "max_items")]
+    for content_type, body in (
+        ("multipart/form-data", b"x"),
+        ("multipart/form-data; boundary=b", b"no form at all"),
+        ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data\r\n\r\nx"),
+        ("multipart/form-data; boundary=b", b'--b\r\nContent-Disposition: form-data; name="file"'),
+        ("multipart/form-data; boundary=b", b"--b\r\nX: " + b"y" * 99_999 + b"\r\n\r\nx\r\n--b--"),
+        (f"multipart/form-data; boundary={'b' * 9999}", b"--b--"),
+    ):
+        headers = {"Content-Type": content_type}
+        broken = await public.http.post("/v1/files", content=body, headers=headers)
+        assert broken.status_code in (400, 422), broken.text
+        assert problem(broken)["code"] in ("malformed_body", "invalid_request")
+    half = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + PNG
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    cut = await public.http.post("/v1/files", content=half, headers=headers)
+    assert problem(cut)["code"] == "malformed_body"
+    assert files_below(tmp_path / "kept") == []
+
+
+async def test_a_body_that_never_ends_is_refused_early(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
+) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield PNG[:64]
+        while True:
+            sent += 2**16
+            yield bytes(2**16)
+
+    async with running(
+        database_url,
+        sandbox=sandbox,
+        clock=clock,
+        storage_url=f"file://{tmp_path}/kept",
+        max_body_bytes=2**20,
+    ) as small:
+        answer = await small.http.post("/v1/files", content=endless())
+        assert problem(answer)["code"] == "payload_too_large"
+        assert sent < 2**21
+    assert files_below(tmp_path / "kept") == []
+    sent = 0
+    async with running(
+        database_url,
+        sandbox=sandbox,
+        clock=clock,
+        storage_url=f"file://{tmp_path}/kept",
+        max_body_bytes=2**30,
+    ) as large:
+        answer = await large.http.post("/v1/files", content=endless())
+        assert problem(answer)["code"] == "file_too_large"
+        assert sent < 52 * 2**20
+    assert files_below(tmp_path / "kept") == []
+
+
+async def test_nobody_sees_or_uses_another_users_file(public: Gateway) -> None:
+    file = await upload(public)
+    mallory = await public.client_of("mallory")
+    for path in (f"/v1/files/{file['id']}", f"/v1/files/{file['id']}/content", "/v1/files/x%00"):
+        assert problem(await mallory.get(path))["code"] == "file_not_found"
+    body = public.body(first_frame_image_url=file["id"])
+    refused = await mallory.post("/v1/jobs", json=body)
+    unknown = await public.http.post(
+        "/v1/jobs", json=public.body(first_frame_image_url="file_" + "0" * 26)
+    )
+    expected = [("/input/first_frame_image_url", "unknown_file")]
+    assert faults(refused) == faults(unknown) == expected
+    film = await upload(public, MP4)
+    wrong = await public.http.post("/v1/jobs", json=public.body(first_frame_image_url=film["id"]))
+    assert faults(wrong) == [("/input/first_frame_image_url", "media_type")]
+    checked = await mallory.post("/v1/jobs/validate", json=body)
+    assert [error["code"] for error in checked.json()["errors"]] == ["unknown_file"]
+    public.wait(8 * DAY)
+    assert problem(await public.http.get(f"/v1/files/{file['id']}"))["code"] == "file_not_found"
+    late = await public.http.post("/v1/jobs", json=body)
+    assert faults(late) == expected
+
+
+async def test_uploads_count_as_submits_and_need_their_scope(public: Gateway) -> None:
+    limits = {"submits_per_minute": {"limit": 1}}
+    await public.admin.post("/v1/admin/users", json={"id": "bob", "limits": limits})
+    bob = await public.client_of("bob")
+    assert (await bob.post("/v1/files", content=PNG)).status_code == 201
+    refused = await bob.post("/v1/files", content=PNG)
+    assert problem(refused)["limit"] == "submits_per_minute"
+    reader = {"user": "bob", "scopes": ["jobs:read"]}
+    key = (await public.admin.post("/v1/admin/keys", json=reader)).json()["key"]
+    answer = await public.client_with(key).post("/v1/files", content=PNG)
+    assert problem(answer)["code"] == "missing_scope"
+    nobody = await public.client_with("none").post("/v1/files", content=PNG)
+    assert nobody.status_code == 401
+
+
+async def test_runcomfy_gets_a_link_that_lives_as_long_as_the_job_may(public: Gateway) -> None:
+    file = await upload(public)
+    job = await public.submit("sandbox:slow=60", first_frame_image_url=file["id"])
+    assert job["input"]["first_frame_image_url"] == file["id"]
+    public.wait(8 * DAY)
+    await public.dispatch()
+    link = await sent_frame(public, job)
+    assert link.startswith(f"{PUBLIC_URL}/v1/files/{file['id']}/content?expires=")
+    runcomfy = httpx.AsyncClient(transport=httpx.ASGITransport(app=public.app), base_url=PUBLIC_URL)
+    assert (await runcomfy.get(link)).content == PNG
+    public.wait(3602)
+    assert problem(await runcomfy.get(link))["code"] == "invalid_signature"
+    shown = await public.http.get(f"/v1/jobs/{job['id']}")
+    assert "signature" not in shown.text.replace("outputs", "")
+
+
+async def test_without_a_public_address_files_travel_inside(inland: Gateway) -> None:
+    file = await upload(inland)
+    prompt_that_names_it = inland.body(file["id"], first_frame_image_url=file["id"])
+    job = (await inland.http.post("/v1/jobs", json=prompt_that_names_it)).json()
+    await inland.dispatch()
+    assert await sent_frame(inland, job) == data_uri(PNG)
+    (request,) = await inland.sandbox.submits(job)
+    assert file["id"] in request["input"]["prompt"]
+
+    large = await upload(inland, PNG + bytes(50 * 2**20 - len(PNG)))
+    answer = await inland.http.post("/v1/jobs", json=inland.body(first_frame_image_url=large["id"]))
+    assert faults(answer) == [("/input/first_frame_image_url", "media_too_large")]
+
+
+async def test_a_data_uri_becomes_a_file_of_its_job(inland: Gateway, tmp_path: Path) -> None:
+    small, uri = data_uri(PNG[:64]), data_uri(PNG)
+    kept_inline = await inland.submit(first_frame_image_url=small)
+    assert kept_inline["input"]["first_frame_image_url"] == small
+    assert files_below(tmp_path / "kept") == []
+
+    body = inland.body("sandbox:instant", first_frame_image_url=uri)
+    key = {"Idempotency-Key": "once"}
+    job = (await inland.http.post("/v1/jobs", json=body, headers=key)).json()
+    file_id = job["input"]["first_frame_image_url"]
+    assert file_id.startswith("file_")
+    assert (await inland.http.get(f"/v1/files/{file_id}")).json()["size"] == len(PNG)
+    again = await inland.http.post("/v1/jobs", json=body, headers=key)
+    assert (again.status_code, again.json()["id"]) == (200, job["id"])
+    assert len(files_below(tmp_path / "kept")) == 1
+    checked = await inland.http.post("/v1/jobs/validate", json=body)
+    assert checked.json()["valid"]
+    assert len(files_below(tmp_path / "kept")) == 1
+
+    ended = await inland.follow(job)
+    assert await sent_frame(inland, job) == uri
+    assert ended["input"]["first_frame_image_url"] == file_id
+    again = await inland.submit("sandbox:queue=0 sandbox:slow=2", first_frame_image_url=file_id)
+    assert (await inland.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+    await inland.dispatch()
+    assert await sent_frame(inland, again) == uri, "a live job still names it"
+    await inland.follow(again)
+    assert (await inland.http.delete(f"/v1/jobs/{again['id']}")).status_code == 204
+
+
+async def test_what_is_erased_with_its_job_is_gone_at_once(inland: Gateway, tmp_path: Path) -> None:
+    job = await inland.submit("sandbox:instant", first_frame_image_url=data_uri(PNG))
+    await inland.follow(job)
+    uploaded = await upload(inland)
+    other = await inland.submit("sandbox:instant", first_frame_image_url=uploaded["id"])
+    await inland.follow(other)
+    assert len(files_below(tmp_path / "kept")) == 2
+    for each in (job, other):
+        assert (await inland.http.delete(f"/v1/jobs/{each['id']}")).status_code == 204
+    assert len(files_below(tmp_path / "kept")) == 1
+    file_id = job["input"]["first_frame_image_url"]
+    assert problem(await inland.http.get(f"/v1/files/{file_id}"))["code"] == "file_not_found"
+    assert (await inland.http.get(f"/v1/files/{uploaded['id']}")).status_code == 200
+    erased = await inland.admin.delete("/v1/admin/users/alice")
+    assert erased.status_code in (200, 204), erased.text
+    await inland.workers.pruner.run_once()
+    assert files_below(tmp_path / "kept") == []
+
+
+async def test_a_refused_job_leaves_no_file(inland: Gateway, tmp_path: Path) -> None:
+    limits = {"pending_jobs": {"limit": 0}}
+    await inland.admin.post("/v1/admin/users", json={"id": "bob", "limits": limits})
+    bob = await inland.client_of("bob")
+    body = inland.body(first_frame_image_url=data_uri(PNG))
+    refused = await bob.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"})
+    assert problem(refused)["code"] == "quota_exceeded"
+    assert files_below(tmp_path / "kept") == []
+
+
+async def test_files_go_when_they_expire_but_never_from_a_live_job(
+    inland: Gateway, tmp_path: Path
+) -> None:
+    used, unused = await upload(inland), await upload(inland)
+    job = await inland.submit("sandbox:instant", first_frame_image_url=used["id"])
+    inland.wait(7 * DAY + 1)
+    assert await inland.workers.pruner.run_once() > 0
+    assert len(files_below(tmp_path / "kept")) == 1
+    for file in (used, unused):
+        assert (await inland.http.get(f"/v1/files/{file['id']}")).status_code == 404
+    await inland.follow(job)
+    assert await sent_frame(inland, job) == data_uri(PNG)
+    await inland.workers.pruner.run_once()
+    assert files_below(tmp_path / "kept") == []
+    assert await inland.workers.pruner.run_once() == 0
+
+
+async def test_without_a_storage_uploads_are_told_so_and_data_uris_stay(
+    gateway: Gateway, database_url: str
+) -> None:
+    answer = await gateway.http.post("/v1/files", content=PNG)
+    uri = data_uri(PNG)
+    job = await gateway.submit(first_frame_image_url=uri)
+    if database_url.startswith("sqlite"):
+        assert answer.status_code == 201
+        assert job["input"]["first_frame_image_url"].startswith("file_")
+        folder = Path(database_url.removeprefix("sqlite:///") + ".files")
+        assert len(files_below(folder)) == 2
+    else:
+        assert problem(answer)["code"] == "no_storage"
+        assert job["input"]["first_frame_image_url"] == uri
+        await gateway.dispatch()
+        assert await sent_frame(gateway, job) == uri

@@ -39,9 +39,11 @@ def url_flaw(
 def is_reachable(url: str) -> bool:
     """Tell whether a server on the internet could follow `url`, as far as its text tells."""
     parts = _split(url)
-    if parts is None or parts.scheme != "https":
+    if parts is None:
         return False
-    return _text_flaw(url) is None and _host_flaw(parts, allow_private_networks=False) is None
+    # An operator's gateway may be on another port than 443; a client's address may not.
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return url_flaw(parts._replace(netloc=host or "").geturl()) is None
 
 
 def _text_flaw(url: str) -> str | None:

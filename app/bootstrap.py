@@ -22,11 +22,13 @@ from app.auth.directory.plans import PlanDirectory
 from app.auth.directory.users import UserDirectory
 from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
+from app.catalogue.outside import MAX_MODELS
 from app.catalogue.service import Catalogue
+from app.catalogue.store import CatalogueStore
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.signatures import Signer
-from app.db.engine import open_database
+from app.db.engine import Database, open_database
 from app.jobs.forecast import Forecast
 from app.jobs.inputs import JobInputs
 from app.jobs.links import JobLinks
@@ -47,8 +49,10 @@ from app.storage.discards import Sweeper
 from app.storage.files import FilesConfig, FileService
 from app.storage.links import FileLinks
 from app.storage.store import Storage, open_folder, open_storage
+from app.upstream.catalogue import CatalogueReader
 from app.upstream.client import UpstreamClient
 from app.upstream.outputs import OutputClient
+from app.worker.catalogue import CatalogueKeeper
 from app.worker.dispatcher import Dispatcher, DispatcherConfig
 from app.worker.poller import Poller, PollerConfig
 from app.worker.pruner import Pruner
@@ -59,6 +63,7 @@ _SANDBOX_TOKEN = SecretStr("sandbox-token")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
+    catalogue: CatalogueKeeper
     dispatcher: Dispatcher
     poller: Poller
     pruner: Pruner
@@ -69,6 +74,7 @@ class Workers:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.dispatcher.loop.run(stop))
             group.create_task(self.poller.loop.run(stop))
+            group.create_task(self.catalogue.run(stop))
             group.create_task(self.pruner.run(stop))
             await stop.wait()
             for doorbell in self.doorbells:
@@ -168,7 +174,7 @@ async def open_parts(
             clock=clock,
         )
         submitted, polled, pruned = (Doorbell(clock=clock) for _ in range(3))
-        catalogue = Catalogue.bundled()
+        catalogue, store = await open_catalogue(settings, database=database, clock=clock)
         quotas = QuotaService(database=database, clock=clock)
         prices = PricesService(
             database=database,
@@ -232,6 +238,12 @@ async def open_parts(
             ),
             queue=queue,
             workers=Workers(
+                catalogue=CatalogueKeeper(
+                    store=store,
+                    reader=CatalogueReader(upstream, most=MAX_MODELS),
+                    refresh=timedelta(seconds=settings.catalogue_refresh_seconds) or None,
+                    clock=clock,
+                ),
                 dispatcher=Dispatcher(
                     queue=queue,
                     upstream=upstream,
@@ -252,6 +264,22 @@ async def open_parts(
                 doorbells=(submitted, polled, pruned),
             ),
         )
+
+
+async def open_catalogue(
+    settings: Settings, *, database: Database, clock: Clock
+) -> tuple[Catalogue, CatalogueStore]:
+    """Give the models of the last read of this upstream, or those that ship with the gateway."""
+    catalogue = Catalogue.bundled(allowed=settings.models)
+    store = CatalogueStore(
+        database=database,
+        clock=clock,
+        catalogue=catalogue,
+        source=settings.upstream_name,
+        refresh=timedelta(seconds=settings.catalogue_refresh_seconds),
+    )
+    await store.load()
+    return catalogue, store
 
 
 async def _upstream(

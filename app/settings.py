@@ -1,8 +1,9 @@
 """The settings, read from the environment once at start; names are those of the README's table."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +30,7 @@ from app.net.origins import checked_origin
 RUNCOMFY_URL = "https://model-api.runcomfy.net"
 SANDBOX = "sandbox"
 _SHORTEST_SECRET = 32
+_MODEL_PATTERN = re.compile(r"[\w.*/-]{1,256}", re.ASCII)
 _PLACEHOLDERS = frozenset({"changeme", "change-me", "secret", "token", "your-token", "xxx"})
 
 
@@ -79,6 +81,13 @@ def _admin_tokens(value: object) -> object:
     return parse_admin_tokens(value) if isinstance(value, str) else value
 
 
+def _model_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
+    for pattern in value:
+        if not _MODEL_PATTERN.fullmatch(pattern):
+            raise ValueError(f"{pattern[:80]!r} is no model id, nor one with * in it")
+    return value
+
+
 CommaSeparated = (NoDecode, BeforeValidator(_split))
 
 
@@ -120,6 +129,8 @@ class Settings(BaseSettings):
         "*.runcomfy.net",
         "*.runcomfy.com",
     )
+    models: Annotated[tuple[str, ...], *CommaSeparated, AfterValidator(_model_patterns)] = ()
+    catalogue_refresh_seconds: Annotated[float, Field(ge=0, le=2_592_000)] = 3600
     storage_url: Annotated[str, AfterValidator(_storage_url)] | None = None
     archive_outputs: bool | None = None
     output_risk_hours: Annotated[float, Field(gt=0, le=8760)] = 6
@@ -149,6 +160,14 @@ class Settings(BaseSettings):
     @property
     def is_sqlite(self) -> bool:
         return self.database_url.startswith("sqlite:")
+
+    @property
+    def upstream_name(self) -> str:
+        """The upstream as it may be stored: without what could be a secret."""
+        if self.is_sandboxed:
+            return SANDBOX
+        parts = urlsplit(self.upstream_url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
     def require_upstream(self) -> None:
         """Raise ConfigurationError unless jobs can be sent somewhere and links be signed."""

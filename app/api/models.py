@@ -6,10 +6,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from app.api import runcomfy
-from app.api.deps import CALLER_PROBLEMS, AnyCaller, Gateway
+from app.api.deps import CALLER_PROBLEMS, AnyCaller, Gateway, Services
+from app.auth.errors import ModelNotAllowedError
+from app.auth.models import Principal
 from app.catalogue.errors import UnknownModelError
 from app.catalogue.model import Model
 from app.core.errors import NotFoundError
+from app.jobs.prices import prices_of
 from app.quotas.pricing import Price, list_price
 
 router = APIRouter(
@@ -22,7 +25,7 @@ router = APIRouter(
 @router.get("", summary="List models")
 async def list_models(
     gateway: Gateway,
-    _caller: AnyCaller,
+    caller: AnyCaller,
     search: Annotated[str, Query(description="Words of the id or the name.")] = "",
     category: Annotated[str, Query()] = "",
     kind: Annotated[str, Query()] = "",
@@ -33,10 +36,10 @@ async def list_models(
 ) -> dict[str, Any]:
     found = [
         model
-        for model in gateway.catalogue.list()
+        for model in _allowed(gateway, caller)
         if search.lower() in f"{model.model_id} {model.display_name}".lower()
-        and category in {"", *_categories(model)}
-        and kind in {"", model.output_kind}
+        and category in {"", *model.listing.categories}
+        and kind in {"", model.listing.kind}
     ]
     prices = await gateway.prices.current()
     return {
@@ -52,39 +55,46 @@ async def list_models(
 
 # Before the look-up by id, with which it shares its path.
 @router.get("/categories", summary="List the categories of models")
-async def list_categories(gateway: Gateway, _caller: AnyCaller) -> dict[str, list[str]]:
-    categories = {name for model in gateway.catalogue.list() for name in _categories(model)}
+async def list_categories(gateway: Gateway, caller: AnyCaller) -> dict[str, list[str]]:
+    categories = {name for model in _allowed(gateway, caller) for name in model.listing.categories}
     return {"categories": sorted(categories)}
 
 
 @router.get(
     "/{model_id:path}",
     summary="Read one model with its schema",
-    responses=runcomfy.error_responses(UnknownModelError, NotFoundError),
+    responses=runcomfy.error_responses(
+        *CALLER_PROBLEMS, UnknownModelError, ModelNotAllowedError, NotFoundError
+    ),
 )
-async def get_model(gateway: Gateway, _caller: AnyCaller, model_id: str) -> dict[str, Any]:
+async def get_model(gateway: Gateway, caller: AnyCaller, model_id: str) -> dict[str, Any]:
     model = gateway.catalogue.get(model_id)
+    if caller.models is not None and model_id not in caller.models:
+        raise ModelNotAllowedError(model_id)
     return _entry(model, await gateway.prices.current(), include_schema=True)
 
 
-def _categories(model: Model) -> list[str]:
-    """Derive what RunComfy would list: the last segment of an id names what goes in and out."""
-    return [model.model_id.rpartition("/")[2]]
+def _allowed(gateway: Services, caller: Principal) -> Sequence[Model]:
+    models = gateway.catalogue.list()
+    if caller.models is None:
+        return models
+    return [model for model in models if model.model_id in caller.models]
 
 
 def _entry(model: Model, prices: Sequence[Price], *, include_schema: bool) -> dict[str, Any]:
-    price, special = list_price(prices, model=model.model_id)
+    price, special = list_price(prices_of(model, prices), model=model.model_id)
+    listing = model.listing
     entry = {
         "model_id": model.model_id,
         "display_name": model.display_name,
-        "description": "",
-        "categories": _categories(model),
-        "kind": model.output_kind,
+        "description": listing.description,
+        "categories": list(listing.categories),
+        "kind": listing.kind,
         "output_kind": model.output_kind,
         "base_price_usd": None if price is None else float(price.base_price_usd),
         "price_unit": None if price is None else price.price_unit,
-        "pricing_note": "; ".join(map(_note, special)),
-        "model_url": "",
+        "pricing_note": "; ".join(map(_note, special)) or listing.pricing_note,
+        "model_url": listing.model_url,
         "inputs": list(model.input_schema.get("properties", {})),
         "required_inputs": list(model.input_schema.get("required", [])),
         "schema_hash": model.schema_hash,

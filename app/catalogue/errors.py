@@ -11,12 +11,14 @@ class UnknownModelError(ProblemError):
     title = "No such model"
     status = 422
 
-    def __init__(self, model_id: str, *, nearest: Sequence[str]) -> None:
+    def __init__(self, model_id: str, *, nearest: Sequence[str], withdrawn: bool = False) -> None:
         guess = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
-        detail = (
-            f"There is no model {quoted(model_id)} here.{guess}"
-            " GET /v1/models lists every model; ids are case sensitive."
+        flaw = (
+            f"RunComfy no longer offers the model {quoted(model_id)}."
+            if withdrawn
+            else f"There is no model {quoted(model_id)} here."
         )
+        detail = f"{flaw}{guess} GET /v1/models lists every model; ids are case sensitive."
         super().__init__(
             detail, errors=[FieldError(pointer="/model", code=self.code, detail=detail)]
         )

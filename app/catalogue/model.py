@@ -5,12 +5,26 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from decimal import Decimal
+from typing import Any, Literal, Self
 
 from app.catalogue.checker import Checked, InputChecker
 from app.catalogue.errors import BrokenModelError
 
 _MODEL_ID = re.compile(r"(?!\.)[\w.-]+(?:/(?!\.)[\w.-]+){1,4}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What RunComfy's list says of a model beside its schema; price and unit come together."""
+
+    categories: tuple[str, ...]
+    kind: str
+    description: str = ""
+    base_price_usd: Decimal | None = None
+    price_unit: Literal["second", "output"] | None = None
+    pricing_note: str = ""
+    model_url: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,14 +34,19 @@ class Model:
     model_id: str
     display_name: str
     output_kind: str
+    listing: Listing
     input_schema: dict[str, Any]
     schema_hash: str
     media_fields: tuple[str, ...]
     _checker: InputChecker = field(repr=False)
 
     @classmethod
-    def parse(cls, document: Any) -> Self:
-        """Read a model's description, or raise BrokenModelError naming the rule it breaks."""
+    def parse(cls, document: Any, *, listing: Listing | None = None) -> Self:
+        """Read a model's description, or raise BrokenModelError naming the rule it breaks.
+
+        Without a `listing` the id tells what a list would: its last part names what goes in and
+        out.
+        """
         match document:
             case {
                 "model_id": str(model_id),
@@ -48,6 +67,7 @@ class Model:
             model_id=model_id,
             display_name=display_name,
             output_kind=output_kind,
+            listing=listing or Listing(categories=(model_id.rpartition("/")[2],), kind=output_kind),
             input_schema=schema,
             schema_hash=_hash(schema),
             media_fields=checker.media_fields,

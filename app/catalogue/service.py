@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Self
 
@@ -14,38 +15,65 @@ from app.core.errors import ConfigurationError
 
 
 class Catalogue:
-    def __init__(self, models: Iterable[Model]) -> None:
-        by_id = {model.model_id: model for model in models}
-        self._models = dict(sorted(by_id.items()))
+    """What it knows may be replaced while it serves; each answer is from one state of it."""
+
+    def __init__(self, models: Iterable[Model], *, allowed: Sequence[str] = ()) -> None:
+        """`allowed` are ids, with `*` for anything; none allow every model."""
+        self._allowed = tuple(allowed)
+        self.replace(models)
 
     @classmethod
-    def bundled(cls) -> Self:
+    def bundled(cls, *, allowed: Sequence[str] = ()) -> Self:
         """Read the models that ship with the gateway."""
-        return cls.read(bundled.models())
+        return cls(_files(bundled.models()), allowed=allowed)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read every `*.json` of `folder`; a broken one raises ConfigurationError naming it."""
-        return cls(map(_read, sorted(folder.glob("*.json"))))
+        return cls(_files(folder))
 
-    def get(self, model_id: str) -> Model:
-        if model := self._models.get(model_id):
-            return model
-        raise UnknownModelError(model_id, nearest=self._nearest(model_id))
-
-    def list(self) -> Sequence[Model]:
-        return tuple(self._models.values())
-
-    def input_fields(self) -> Mapping[str, Collection[str]]:
-        """Name the fields of every model's input."""
-        return {
-            id_: model.input_schema.get("properties", {}) for id_, model in self._models.items()
+    def replace(self, models: Iterable[Model], *, withdrawn: Collection[str] = ()) -> None:
+        """Know these models and no others; those withdrawn are known, and not offered."""
+        known = {model.model_id: model for model in models}
+        self._known = dict(sorted(known.items()))
+        self._withdrawn = frozenset(withdrawn)
+        self._offered = {
+            id_: model
+            for id_, model in self._known.items()
+            if id_ not in self._withdrawn and self._is_allowed(id_)
         }
 
+    def get(self, model_id: str) -> Model:
+        if model := self._offered.get(model_id):
+            return model
+        raise UnknownModelError(
+            model_id,
+            nearest=self._nearest(model_id),
+            withdrawn=model_id in self._withdrawn and self._is_allowed(model_id),
+        )
+
+    def list(self) -> Sequence[Model]:
+        return tuple(self._offered.values())
+
+    def known(self) -> Sequence[Model]:
+        """Give every model that there is or was, offered or not."""
+        return tuple(self._known.values())
+
+    def input_fields(self) -> Mapping[str, Collection[str]]:
+        """Name the fields of every known model's input."""
+        return {id_: model.input_schema.get("properties", {}) for id_, model in self._known.items()}
+
+    def _is_allowed(self, model_id: str) -> bool:
+        return not self._allowed or any(fnmatchcase(model_id, each) for each in self._allowed)
+
     def _nearest(self, model_id: str) -> Sequence[str]:
-        by_folded = {name.casefold(): name for name in self._models}
+        by_folded = {name.casefold(): name for name in self._offered}
         near = get_close_matches(clipped(model_id, most=200).casefold(), by_folded, n=3)
         return [by_folded[name] for name in near]
+
+
+def _files(folder: Path) -> Iterable[Model]:
+    return map(_read, sorted(folder.glob("*.json")))
 
 
 def _read(path: Path) -> Model:

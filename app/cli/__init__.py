@@ -10,6 +10,7 @@ import typer
 from app import demo as demonstration
 from app import server
 from app.cli import directory
+from app.cli.models import models
 from app.cli.running import run as _run
 from app.cli.running import settings as _settings
 from app.core.errors import ConfigurationError, ProblemError
@@ -31,6 +32,7 @@ app.add_typer(database, name="db")
 app.add_typer(directory.plans, name="plans")
 app.add_typer(directory.users, name="users")
 app.add_typer(directory.keys, name="keys")
+app.add_typer(models, name="models")
 
 
 def main() -> None:

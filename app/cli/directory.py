@@ -23,11 +23,12 @@ from app.auth.directory.models import (
 )
 from app.auth.directory.plans import PlanDirectory
 from app.auth.directory.users import UserDirectory
-from app.catalogue.service import Catalogue
+from app.bootstrap import open_catalogue
 from app.cli.running import Answer, run, settings
 from app.core.clock import SystemClock
 from app.core.errors import ConfigurationError
 from app.db.engine import open_database
+from app.settings import Settings
 
 _PAGE = 100
 
@@ -170,17 +171,18 @@ def _with(work: Callable[[_Directories], Awaitable[Answer]]) -> Answer:
     server.prepare_database(loaded)
 
     async def opened() -> Answer:
-        async with _directories(loaded.database_url) as directories:
+        async with _directories(loaded) as directories:
             return await work(directories)
 
     return run(opened())
 
 
 @asynccontextmanager
-async def _directories(database_url: str) -> AsyncIterator[_Directories]:
-    database, clock = open_database(database_url), SystemClock()
-    models = Catalogue.bundled().input_fields
+async def _directories(loaded: Settings) -> AsyncIterator[_Directories]:
+    database, clock = open_database(loaded.database_url), SystemClock()
     try:
+        catalogue, _ = await open_catalogue(loaded, database=database, clock=clock)
+        models = catalogue.input_fields
         yield _Directories(
             plans=PlanDirectory(database=database, clock=clock, known_models=models),
             users=UserDirectory(database=database, clock=clock),

@@ -33,6 +33,7 @@ from app.jobs.inputs import JobInputs
 from app.jobs.line import Priority
 from app.jobs.models import Job, JobFilter, NewJob
 from app.jobs.outcomes import CANCELLED_LOCALLY, NOT_CANCELLABLE
+from app.jobs.prices import prices_of
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
 from app.quotas import ledger
@@ -237,7 +238,7 @@ class JobService:
 
     async def _price(self, model: Model, checked: Checked) -> Decimal | None:
         return price_of(
-            await self._prices.current(),
+            prices_of(model, await self._prices.current()),
             model=model.model_id,
             input=checked.input,
             output_seconds=checked.output_seconds,

@@ -1,4 +1,4 @@
-"""The only HTTP to RunComfy: four calls, each sent at most once, each failure sorted."""
+"""The only HTTP to RunComfy: five calls, each sent at most once, each failure sorted."""
 # ruff: noqa: ASYNC109 - a call's timeout is the caller's to choose; asyncio.timeout keeps it
 
 import asyncio
@@ -24,10 +24,12 @@ from app.upstream.messages import clean, strings
 from app.upstream.sorting import Answer, accepted_request_id, readable_body, retry_after
 from app.upstream.wire import (
     CancelOutcome,
+    CataloguePage,
     RemoteResult,
     RemoteStatus,
     decode,
     parse_cancel,
+    parse_page,
     parse_result,
     parse_status,
 )
@@ -87,14 +89,22 @@ class UpstreamClient:
         )
 
     async def status(self, request_id: str, *, timeout: timedelta) -> RemoteStatus:
-        return parse_status(await self._ask("GET", request_id, "status", timeout=timeout))
+        path = ("requests", request_id, "status")
+        return parse_status(await self._ask("GET", path, timeout=timeout))
 
     async def result(self, request_id: str, *, timeout: timedelta) -> RemoteResult:
-        body = await self._ask("GET", request_id, "result", timeout=timeout, include_cost="true")
+        path = ("requests", request_id, "result")
+        body = await self._ask("GET", path, timeout=timeout, include_cost="true")
         return parse_result(body, hidden=self._secrets())
 
     async def cancel(self, request_id: str, *, timeout: timedelta) -> CancelOutcome:
-        return parse_cancel(await self._ask("POST", request_id, "cancel", timeout=timeout))
+        path = ("requests", request_id, "cancel")
+        return parse_cancel(await self._ask("POST", path, timeout=timeout))
+
+    async def models(self, *, offset: int, limit: int, timeout: timedelta) -> CataloguePage:
+        """Read a page of the catalogue, with schemas."""
+        params = {"include_schema": "true", "limit": str(limit), "offset": str(offset)}
+        return parse_page(await self._ask("GET", ("models",), timeout=timeout, **params))
 
     def _submission(
         self, model_id: str, body: Mapping[str, Any], *, timeout: timedelta
@@ -113,13 +123,13 @@ class UpstreamClient:
         )
 
     async def _ask(
-        self, method: str, request_id: str, call: str, *, timeout: timedelta, **params: str
+        self, method: str, path: tuple[str, ...], *, timeout: timedelta, **params: str
     ) -> dict[str, Any]:
         """Make a call that may be repeated, whatever becomes of it."""
         request = self._request(
             self._reads,
             method,
-            ("requests", request_id, call),
+            path,
             timeout=timeout,
             headers={},
             params=params,

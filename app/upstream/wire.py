@@ -58,6 +58,14 @@ class RemoteResult:
     cost_usd: Decimal | None
 
 
+@dataclass(frozen=True, slots=True)
+class CataloguePage:
+    """Entries as they came, unread; `total` counts those of all pages."""
+
+    entries: list[Any]
+    total: int
+
+
 def decode(raw: bytes) -> Any:
     """Parse JSON, or give None for anything else: a CDN answers in HTML when it likes."""
     try:
@@ -122,6 +130,13 @@ def parse_cancel(body: Any) -> CancelOutcome:
     if outcome == CancelOutcome.NOT_CANCELLABLE:
         return CancelOutcome.NOT_CANCELLABLE
     raise TryLaterError("RunComfy did not say what became of the cancel.")
+
+
+def parse_page(body: Any) -> CataloguePage:
+    entries, total = (_object(body).get(key) for key in ("models", "total"))
+    if not isinstance(entries, list):
+        raise TryLaterError("RunComfy's catalogue lists no models.")
+    return CataloguePage(entries, total if type(total) is int else len(entries))
 
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")

@@ -2,13 +2,18 @@
 
 import json
 import re
+from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.catalogue.changes import breaking_changes
+from app.catalogue.errors import BrokenModelError
 from app.catalogue.model import Model
+from app.catalogue.outside import read_entry
 from app.catalogue.service import Catalogue
 
 MODELS = Catalogue.bundled().list()
@@ -145,3 +150,51 @@ def test_texts_and_addresses_never_reach_an_error(model: Model, text: str) -> No
         if field["type"] in ("string", "array") and "enum" not in field
     }
     assert "hunter2" not in "".join(error.detail for error in model.check(secret).errors)
+
+
+schema_words = st.sampled_from(
+    [
+        *("type", "properties", "required", "enum", "default", "minimum", "maximum", "items"),
+        *("maxLength", "pattern", "format", "validations", "validation_rule", "validation_value"),
+        *("additionalProperties", "anyOf", "$ref", "$schema", "$id", "#", "prompt", "image_url"),
+        *("string", "integer", "float", "array", "image_uri", "width_pixels<", "duration"),
+    ]
+)
+schema_values = st.recursive(
+    scalars | schema_words,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(schema_words | texts, inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+fields = st.dictionaries(schema_words, schema_values, max_size=4)
+schemas = st.fixed_dictionaries(
+    {"type": st.just("object"), "properties": st.dictionaries(schema_words, fields, max_size=4)},
+    optional={"required": st.lists(schema_words, max_size=3), "default": schema_values},
+)
+entries = st.fixed_dictionaries(
+    {"model_id": st.just("a/b") | values, "input_schema": schemas | schema_values},
+    optional={
+        name: values | st.sampled_from(["video", "second", "output", 0.5, Decimal("0.1")])
+        for name in ("display_name", "categories", "kind", "base_price_usd", "price_unit")
+    },
+)
+
+
+@given(entries, entries, st.dictionaries(schema_words | texts, values, max_size=4))
+def test_whatever_upstream_lists_is_a_model_that_works_or_a_named_fault(
+    one: Any, other: Any, given_input: dict[str, Any]
+) -> None:
+    models = []
+    for entry in (one, other):
+        with suppress(BrokenModelError):
+            models.append(read_entry(entry))
+    for model in models:
+        assert json.loads(json.dumps(model.input_schema)) == model.input_schema
+        assert json.dumps(model.input_schema, ensure_ascii=False).encode()
+        checked = model.check(given_input)
+        assert json.dumps([error.detail for error in checked.errors]).encode()
+        for against in models:
+            changes = breaking_changes(model.input_schema, against.input_schema)
+            assert all(change.encode() for change in changes)
+        assert breaking_changes(model.input_schema, model.input_schema) == []

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
@@ -30,6 +30,7 @@ class AdminJobRead(JobRead):
     """A job as its owner sees it, and from below."""
 
     user: str
+    schema_hash: str = Field(description="The model's schema that the input was accepted under.")
     upstream_request_id: str | None
     attempts: int
     due_at: Time | None
@@ -174,6 +175,7 @@ def _fields(gateway: Gateway, job: Job, underside: Underside) -> dict[str, Any]:
     return {
         **{name: getattr(read, name) for name in JobRead.model_fields},
         "user": job.user_id,
+        "schema_hash": job.schema_hash,
         "upstream_request_id": underside.upstream_request_id,
         "attempts": underside.attempts,
         "due_at": underside.due_at,

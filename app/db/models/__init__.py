@@ -4,6 +4,7 @@ from app.db.models.api_key import ApiKeyRow
 from app.db.models.audit import AuditRow
 from app.db.models.base import Base
 from app.db.models.budget import BudgetRow, SwitchRow
+from app.db.models.catalogue import CatalogueModelRow, CatalogueRow
 from app.db.models.client_token import ClientTokenRow
 from app.db.models.duration import DurationRow
 from app.db.models.file import DiscardRow, FileRow, JobFileRow, OutputRow
@@ -18,6 +19,8 @@ __all__ = [
     "AuditRow",
     "Base",
     "BudgetRow",
+    "CatalogueModelRow",
+    "CatalogueRow",
     "ClientTokenRow",
     "DiscardRow",
     "DurationRow",

@@ -1,0 +1,126 @@
+"""RunComfy's catalogue entries as models: outside data, bounded before anything looks at it."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Literal
+
+from app.catalogue.errors import BrokenModelError
+from app.catalogue.model import Listing, Model
+from app.catalogue.portability import MAX_INTEGER_BITS
+
+MAX_MODELS = 2000
+MAX_SCHEMA_BYTES = 256 * 1024
+MAX_SCHEMA_DEPTH = 32
+
+_KINDS = ("video", "image", "audio")
+_DEAREST = 1_000_000
+_MOST_CATEGORIES = 20
+_LONGEST = {"display_name": 200, "description": 4000, "pricing_note": 1000, "model_url": 500}
+_LONGEST_CATEGORY = 64
+_WEB = re.compile(r"https?://\S+")
+
+
+def read_entry(entry: Any) -> Model:
+    """Make a model of an entry with its schema, or raise BrokenModelError."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("model_id"), str):
+        raise BrokenModelError("an entry is an object with a model_id")
+    schema = _plain(entry.get("input_schema"), depth=0)
+    if not isinstance(schema, dict):
+        raise BrokenModelError("input_schema is no object")
+    if len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
+        raise BrokenModelError(f"input_schema is larger than {MAX_SCHEMA_BYTES} bytes")
+    model_id = entry["model_id"]
+    listing = _listing(entry)
+    return Model.parse(
+        {
+            "model_id": model_id,
+            "display_name": _text(entry, "display_name") or model_id,
+            "output_kind": _output_kind(model_id, listing),
+            "input_schema": schema,
+        },
+        listing=listing,
+    )
+
+
+def _listing(entry: Mapping[str, Any]) -> Listing:
+    price, unit = _price(entry)
+    address = _text(entry, "model_url")
+    return Listing(
+        categories=_categories(entry.get("categories")),
+        kind=_storable(entry.get("kind"))[:_LONGEST_CATEGORY],
+        description=_text(entry, "description"),
+        base_price_usd=price,
+        price_unit=unit,
+        pricing_note=_text(entry, "pricing_note"),
+        model_url=address if _WEB.fullmatch(address) else "",
+    )
+
+
+def _price(
+    entry: Mapping[str, Any],
+) -> tuple[Decimal, Literal["second", "output"]] | tuple[None, None]:
+    """Read a price whose unit is known; a price in a unit that is not would be a wrong one."""
+    given = entry.get("base_price_usd")
+    if isinstance(given, bool) or not isinstance(given, int | float | Decimal):
+        return None, None
+    amount = Decimal(str(given))
+    if not (amount.is_finite() and 0 <= amount <= _DEAREST):
+        return None, None
+    match entry.get("price_unit"):
+        case "second" | "output" as unit:
+            return round(amount, 6), unit
+        case _:
+            return None, None
+
+
+def _output_kind(model_id: str, listing: Listing) -> str:
+    """Find the kind that one of the names ends in; `video` is what the limits are strictest on."""
+    for name in (listing.kind, *listing.categories, *reversed(model_id.split("/"))):
+        last = re.split(r"[-_ ]", name.lower())[-1]
+        if last in _KINDS:
+            return last
+    return "video"
+
+
+def _categories(given: Any) -> tuple[str, ...]:
+    names = given if isinstance(given, list) else []
+    texts = (_storable(name)[:_LONGEST_CATEGORY] for name in names[:_MOST_CATEGORIES])
+    return tuple(dict.fromkeys(filter(None, texts)))
+
+
+def _text(entry: Mapping[str, Any], name: str) -> str:
+    return _storable(entry.get(name))[: _LONGEST[name]]
+
+
+def _storable(value: Any) -> str:
+    """Drop what no database and no answer takes: NUL, and halves of surrogate pairs."""
+    if not isinstance(value, str):
+        return ""
+    return value.encode("utf-8", "ignore").decode().replace("\0", "").strip()
+
+
+def _plain(value: Any, *, depth: int) -> Any:
+    """Copy parsed JSON as what can be stored and compiled: exact numbers become floats."""
+    if depth > MAX_SCHEMA_DEPTH:
+        raise BrokenModelError(f"input_schema is nested more than {MAX_SCHEMA_DEPTH} levels deep")
+    match value:
+        case dict():
+            return {
+                _plain(name, depth=depth): _plain(item, depth=depth + 1)
+                for name, item in value.items()
+            }
+        case list():
+            return [_plain(item, depth=depth + 1) for item in value]
+        case str() if value != value.encode("utf-8", "ignore").decode() or "\0" in value:
+            raise BrokenModelError("input_schema holds text that cannot be stored")
+        case Decimal() | float():
+            if not math.isfinite(number := float(value)):
+                raise BrokenModelError("input_schema holds a number that is none")
+            return number
+        case int() if value.bit_length() > MAX_INTEGER_BITS:
+            raise BrokenModelError(f"input_schema holds a number of over {MAX_INTEGER_BITS} bits")
+        case _:
+            return value

@@ -1,0 +1,147 @@
+"""The statements on the catalogues that were read from upstream."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Row, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.catalogue.model import Listing, Model
+from app.db.models import CatalogueModelRow, CatalogueRow, JobRow
+
+
+class CatalogueRepository:
+    def __init__(self, tx: AsyncConnection, source: str) -> None:
+        self._tx = tx
+        self._source = source
+        self._dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
+
+    async def version(self) -> int:
+        """Give the number of the last change; 0 before the first."""
+        found = await self._tx.execute(
+            select(CatalogueRow.version).where(CatalogueRow.source == self._source)
+        )
+        return found.scalar_one_or_none() or 0
+
+    async def take_turn(self, *, at: datetime, until: datetime) -> bool:
+        """Move a read that is due on to `until`; False while another has the turn."""
+        await self._ensure(at)
+        moved = await self._tx.execute(
+            update(CatalogueRow)
+            .where(CatalogueRow.source == self._source, CatalogueRow.due_at <= at)
+            .values(due_at=until)
+            .returning(CatalogueRow.source)
+        )
+        return moved.scalar_one_or_none() is not None
+
+    async def lock(self, *, at: datetime, due_at: datetime) -> int:
+        """Note a successful read and give the version; whoever comes second waits here."""
+        await self._ensure(at)
+        noted = await self._tx.execute(
+            update(CatalogueRow)
+            .where(CatalogueRow.source == self._source)
+            .values(synced_at=at, due_at=due_at)
+            .returning(CatalogueRow.version)
+        )
+        return int(noted.scalar_one())
+
+    async def raise_version(self) -> None:
+        await self._tx.execute(
+            update(CatalogueRow)
+            .where(CatalogueRow.source == self._source)
+            .values(version=CatalogueRow.version + 1)
+        )
+
+    async def find_all(self) -> Sequence[Row[Any]]:
+        found = await self._tx.execute(
+            select(*CatalogueModelRow.__table__.c)
+            .where(CatalogueModelRow.source == self._source)
+            .order_by(CatalogueModelRow.model_id)
+        )
+        return found.all()
+
+    async def save(self, models: Collection[Model], *, at: datetime) -> None:
+        """Put models in, or in place of what was said of them before."""
+        if not models:
+            return
+        insert = self._dialect.insert(CatalogueModelRow)
+        replaced = [
+            column.name for column in CatalogueModelRow.__table__.c if not column.primary_key
+        ]
+        await self._tx.execute(
+            insert.on_conflict_do_update(
+                index_elements=[CatalogueModelRow.source, CatalogueModelRow.model_id],
+                set_={name: insert.excluded[name] for name in replaced},
+            ),
+            [self._row(model, at=at) for model in models],
+        )
+
+    async def withdraw(self, model_ids: Collection[str], *, at: datetime) -> None:
+        await self._tx.execute(
+            update(CatalogueModelRow)
+            .where(
+                CatalogueModelRow.source == self._source,
+                CatalogueModelRow.model_id.in_(sorted(model_ids)),
+            )
+            .values(withdrawn_at=at)
+        )
+
+    async def in_use(self, model_ids: Collection[str], *, since: datetime) -> set[str]:
+        """Tell which of the models jobs were made with."""
+        found = await self._tx.execute(
+            select(JobRow.model)
+            .where(JobRow.model.in_(sorted(model_ids)))
+            .group_by(JobRow.model)
+            .having(func.max(JobRow.created_at) >= since)
+        )
+        return set(found.scalars())
+
+    async def _ensure(self, at: datetime) -> None:
+        fresh = self._dialect.insert(CatalogueRow).values(
+            source=self._source, version=0, due_at=at, synced_at=None
+        )
+        await self._tx.execute(fresh.on_conflict_do_nothing())
+
+    def _row(self, model: Model, *, at: datetime) -> dict[str, Any]:
+        listing = asdict(model.listing)
+        price, unit = listing.pop("base_price_usd"), listing.pop("price_unit")
+        return {
+            "source": self._source,
+            "model_id": model.model_id,
+            "display_name": model.display_name,
+            "output_kind": model.output_kind,
+            "listing": listing | {"categories": list(model.listing.categories)},
+            "input_schema": model.input_schema,
+            "schema_hash": model.schema_hash,
+            "base_price_usd": None if price is None else format(price, "f"),
+            "price_unit": unit,
+            "synced_at": at,
+            "withdrawn_at": None,
+        }
+
+
+def listing_from_row(row: Row[Any]) -> Listing:
+    told = dict(row.listing)
+    return Listing(
+        categories=tuple(told.pop("categories")),
+        base_price_usd=None if row.base_price_usd is None else Decimal(row.base_price_usd),
+        price_unit=row.price_unit,
+        **told,
+    )
+
+
+def model_from_row(row: Row[Any]) -> Model:
+    """Compile a stored model again; raises BrokenModelError under rules that became stricter."""
+    return Model.parse(
+        {
+            "model_id": row.model_id,
+            "display_name": row.display_name,
+            "output_kind": row.output_kind,
+            "input_schema": row.input_schema,
+        },
+        listing=listing_from_row(row),
+    )

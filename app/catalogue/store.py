@@ -1,0 +1,253 @@
+"""The last good catalogue of an upstream: kept in the database, compared, followed by replicas."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from anyio import to_thread
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import log as audit
+from app.catalogue.changes import breaking_changes
+from app.catalogue.errors import BrokenModelError
+from app.catalogue.model import Model
+from app.catalogue.outside import read_entry
+from app.catalogue.repository import CatalogueRepository, listing_from_row, model_from_row
+from app.catalogue.service import Catalogue
+from app.catalogue.wording import clipped
+from app.core.clock import Clock
+from app.db.engine import Database
+
+logger = structlog.get_logger(__name__)
+
+# A model that made jobs within this time is in use: who breaks it breaks somebody's program.
+IN_USE = timedelta(days=30)
+_GONE = "RunComfy no longer lists the model"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReport:
+    """What a read changed, by model; `breaks` has those in use alone."""
+
+    models: int
+    added: Sequence[str] = ()
+    changed: Sequence[str] = ()
+    withdrawn: Sequence[str] = ()
+    skipped: int = 0
+    breaks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def is_news(self) -> bool:
+        return bool(self.added or self.changed or self.withdrawn)
+
+
+class CatalogueStore:
+    """`catalogue` is what this process serves: the stored models, once there are any."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        catalogue: Catalogue,
+        source: str,
+        refresh: timedelta,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._catalogue = catalogue
+        self._shipped = {model.model_id: model for model in catalogue.known()}
+        self._source = source
+        self._refresh = refresh
+        self._version = 0
+
+    @property
+    def is_synced(self) -> bool:
+        return self._version > 0
+
+    async def load(self) -> None:
+        """Serve what is stored, if that changed; a small query tells."""
+        source = self._source
+
+        async def look(connection: AsyncConnection) -> tuple[int, Sequence[Row[Any]]]:
+            repository = CatalogueRepository(connection, source)
+            version = await repository.version()
+            return version, await repository.find_all() if version != self._version else ()
+
+        version, rows = await self._database.read(look)
+        if version == self._version:
+            return
+        known = {model.model_id: model for model in self._catalogue.known()}
+        models = await to_thread.run_sync(_compile, rows, known)
+        self._catalogue.replace(
+            models, withdrawn={row.model_id for row in rows if row.withdrawn_at is not None}
+        )
+        self._version = version
+
+    async def take_turn(self, *, retry: timedelta) -> bool:
+        """Tell whether to read upstream now; nobody else will before `retry` has passed."""
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> bool:
+            return await CatalogueRepository(tx, self._source).take_turn(at=at, until=at + retry)
+
+        return await self._database.transact(work)
+
+    async def apply(self, entries: Sequence[Any]) -> SyncReport:
+        """Store what upstream lists now, and serve it; a broken entry changes nothing.
+
+        A breaking change of a model in use is an error in the log and an entry in the audit log.
+        """
+        models, broken = await to_thread.run_sync(_read, entries)
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> SyncReport:
+            repository = CatalogueRepository(tx, self._source)
+            is_first = not await repository.lock(at=at, due_at=at + self._refresh)
+            stored = {row.model_id: row for row in await repository.find_all()}
+            offered = {id_ for id_, row in stored.items() if row.withdrawn_at is None}
+            added = [id_ for id_ in models if id_ not in offered]
+            changed = [
+                id_ for id_ in models if id_ in offered and _differs(stored[id_], models[id_])
+            ]
+            withdrawn = sorted(offered - set(models) - broken)
+            await repository.save([models[id_] for id_ in (*added, *changed)], at=at)
+            await repository.withdraw(withdrawn, at=at)
+            before = self._shipped if is_first else {id_: stored[id_] for id_ in offered}
+            breaks = _breaks(before, models, broken)
+            used = await repository.in_use(breaks, since=at - IN_USE) if breaks else set()
+            report = SyncReport(
+                models=len(models),
+                added=added,
+                changed=changed,
+                withdrawn=withdrawn,
+                skipped=len(entries) - len(models),
+                breaks={id_: breaks[id_] for id_ in sorted(used)},
+            )
+            if report.is_news:
+                await repository.raise_version()
+            await self._record(tx, report, stored, models)
+            return report
+
+        report = await self._database.transact(work)
+        for model_id, breaks in report.breaks.items():
+            logger.error("catalogue.breaking_change", model=model_id, breaks=breaks)
+        logger.info(
+            "catalogue.synced",
+            models=report.models,
+            added=len(report.added),
+            changed=len(report.changed),
+            withdrawn=len(report.withdrawn),
+            skipped=report.skipped,
+        )
+        await self.load()
+        return report
+
+    async def _record(
+        self,
+        tx: AsyncConnection,
+        report: SyncReport,
+        stored: Mapping[str, Row[Any]],
+        models: Mapping[str, Model],
+    ) -> None:
+        at = self._clock.now()
+        if report.is_news:
+            after = {
+                "models": report.models,
+                "added": list(report.added),
+                "changed": [_told(stored[id_], models[id_]) for id_ in report.changed],
+                "withdrawn": list(report.withdrawn),
+            }
+            await audit.append(
+                tx, at=at, actor="system", action="catalogue.synced", target="models", after=after
+            )
+        for model_id, breaks in report.breaks.items():
+            model, row = models.get(model_id), stored.get(model_id)
+            shipped = self._shipped.get(model_id)
+            old = row.schema_hash if row else shipped.schema_hash if shipped else None
+            await audit.append(
+                tx,
+                at=at,
+                actor="system",
+                action="catalogue.breaking_change",
+                target=model_id,
+                before={"schema_hash": old},
+                after={
+                    "schema_hash": None if model is None else model.schema_hash,
+                    "breaks": list(breaks),
+                },
+            )
+
+
+def _read(entries: Sequence[Any]) -> tuple[Mapping[str, Model], set[str]]:
+    """Read what can be read; of the rest give the ids, as far as they have any."""
+    models: dict[str, Model] = {}
+    broken: set[str] = set()
+    for entry in entries:
+        try:
+            model = read_entry(entry)
+        except BrokenModelError as exc:
+            name = entry.get("model_id") if isinstance(entry, dict) else None
+            if isinstance(name, str):
+                broken.add(name)
+            shown = clipped(name if isinstance(name, str) else "?", most=200)
+            logger.warning(
+                "catalogue.model_skipped", model=shown, reason=clipped(str(exc), most=200)
+            )
+        else:
+            models[model.model_id] = model
+    return dict(sorted(models.items())), broken - set(models)
+
+
+def _compile(rows: Iterable[Row[Any]], known: Mapping[str, Model]) -> Sequence[Model]:
+    return list(_compiled(rows, known))
+
+
+def _compiled(rows: Iterable[Row[Any]], known: Mapping[str, Model]) -> Iterator[Model]:
+    for row in rows:
+        earlier = known.get(row.model_id)
+        if earlier is not None and not _differs(row, earlier):
+            yield earlier
+            continue
+        try:
+            yield model_from_row(row)
+        except BrokenModelError as exc:
+            logger.warning(
+                "catalogue.model_skipped", model=row.model_id, reason=clipped(str(exc), most=200)
+            )
+
+
+def _differs(row: Row[Any], model: Model) -> bool:
+    return (row.schema_hash, row.display_name, row.output_kind, listing_from_row(row)) != (
+        model.schema_hash,
+        model.display_name,
+        model.output_kind,
+        model.listing,
+    )
+
+
+def _breaks(
+    before: Mapping[str, Any], models: Mapping[str, Model], broken: Collection[str]
+) -> dict[str, list[str]]:
+    """Name what each known model no longer takes; `before` has rows or models."""
+    found = {}
+    for model_id, old in before.items():
+        if model_id in models:
+            found[model_id] = breaking_changes(old.input_schema, models[model_id].input_schema)
+        elif model_id not in broken:
+            found[model_id] = [_GONE]
+    return {model_id: breaks for model_id, breaks in found.items() if breaks}
+
+
+def _told(row: Row[Any], model: Model) -> dict[str, Any]:
+    """Say of a changed model what somebody may want to know: whether its schema or price moved."""
+    price = model.listing.base_price_usd
+    return {
+        "model": model.model_id,
+        "schema": row.schema_hash != model.schema_hash,
+        "base_price_usd": [row.base_price_usd, None if price is None else format(price, "f")],
+        "price_unit": [row.price_unit, model.listing.price_unit],
+    }

@@ -1,0 +1,77 @@
+"""Keeps the catalogue: one replica reads RunComfy's in its turn, all follow the database."""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+
+from app.catalogue.store import CatalogueStore, SyncReport
+from app.core.clock import Clock
+from app.upstream.catalogue import CatalogueReader
+from app.upstream.errors import UpstreamError
+
+logger = structlog.get_logger(__name__)
+
+_LOOK = timedelta(seconds=2)
+_RETRY = timedelta(minutes=1)
+_PATIENCE = timedelta(seconds=2)
+
+
+class CatalogueKeeper:
+    """`refresh` None leaves reading to `gateway models sync`."""
+
+    def __init__(
+        self,
+        *,
+        store: CatalogueStore,
+        reader: CatalogueReader,
+        refresh: timedelta | None,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._refresh = refresh
+        self._clock = clock
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Repeat until `stop`; a read under way is given up, and what it would store with it."""
+        async with asyncio.TaskGroup() as group:
+            repeating = group.create_task(self._repeat())
+            await stop.wait()
+            repeating.cancel()
+
+    async def run_once(self) -> None:
+        """Read upstream if it is due and nobody else does, then serve what is stored."""
+        await self._refresh_if_due(patience=None)
+        await self._store.load()
+
+    async def sync(self) -> SyncReport:
+        """Read upstream now; raises UpstreamError, and what was good before stays."""
+        return await self._store.apply(await self._reader.read())
+
+    async def begin(self) -> None:
+        """Have prices from the first request on, where upstream is quick to tell them."""
+        if not self._store.is_synced:
+            await self._refresh_if_due(patience=_PATIENCE)
+
+    async def _repeat(self) -> None:
+        while True:
+            try:
+                await self.run_once()
+            except Exception:
+                logger.exception("worker.catalogue_failed")
+            await self._clock.sleep(_LOOK)
+
+    async def _refresh_if_due(self, *, patience: timedelta | None) -> None:
+        if self._refresh is None:
+            return
+        if not await self._store.take_turn(retry=min(_RETRY, self._refresh)):
+            return
+        try:
+            async with asyncio.timeout(None if patience is None else patience.total_seconds()):
+                entries = await self._reader.read()
+        except (UpstreamError, TimeoutError) as exc:
+            reason = exc.message if isinstance(exc, UpstreamError) else "It takes too long."
+            logger.warning("catalogue.sync_failed", reason=reason)
+        else:
+            await self._store.apply(entries)

@@ -23,9 +23,10 @@ from app.core.errors import ConfigurationError, DatabaseUnavailableError
 Result = TypeVar("Result")
 
 _TRIES = 4
+_NEWS = "news"
 _RIVALS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 # A server that is cut off, and so cannot even hang up, is noticed in seconds and not in hours.
-_PATIENCE = {
+PATIENCE = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 3,
@@ -40,13 +41,20 @@ class Database:
     def __init__(self, *, writer: AsyncEngine, reader: AsyncEngine) -> None:
         self._writer = writer
         self._reader = reader
+        self.on_news: Callable[[], None] = _nobody_listens
+        """Called after a commit whose transaction said `tell_after_commit`."""
 
     async def transact(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
         """Run `work` in one transaction, again from the start when a rival got in between."""
         for tries_left in reversed(range(_TRIES)):
             try:
                 async with self._writer.begin() as tx:
-                    return await work(tx)
+                    tx.info.pop(_NEWS, None)
+                    done = await work(tx)
+                    has_news = tx.info.pop(_NEWS, False)
+                if has_news:
+                    self.on_news()
+                return done  # noqa: TRY300 - an else would hide what is tried
             except DBAPIError as exc:
                 if not (_is_lost_race(exc) and tries_left):
                     raise _translated(exc) from exc
@@ -78,6 +86,11 @@ class Database:
             await self._reader.dispose()
 
 
+def tell_after_commit(tx: AsyncConnection) -> None:
+    """Let `on_news` be called in this process once `tx` is committed: SQLite has no NOTIFY."""
+    tx.info[_NEWS] = True
+
+
 def open_database(url: str) -> Database:
     """Open `sqlite:///path` or `postgresql://...`; nothing is connected before the first use."""
     parsed = parse_url(url)
@@ -95,7 +108,7 @@ def open_database(url: str) -> Database:
         max_overflow=5,
         pool_timeout=10,
         pool_pre_ping=True,
-        connect_args=_PATIENCE if parsed.get_driver_name() == "psycopg" else {},
+        connect_args=PATIENCE if parsed.get_driver_name() == "psycopg" else {},
     )
     return Database(writer=engine, reader=engine)
 
@@ -126,6 +139,10 @@ def parse_url(url: str) -> URL:
                 f"GATEWAY_DATABASE_URL asks for {other!r};"
                 " the gateway runs on sqlite:/// and postgresql:// only."
             )
+
+
+def _nobody_listens() -> None:
+    pass
 
 
 def _create(url: URL, **options: Any) -> AsyncEngine:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.models.base import Base
@@ -83,12 +83,25 @@ class JobRow(Base):
 
 
 class JobEventRow(Base):
-    """What happened to a job, numbered from 1 under the job's row lock; never changed."""
+    """What happened to a job, numbered from 1 under the job's row lock; never changed.
+
+    `xid` is the transaction that wrote it, 0 on SQLite: ids are taken before they are committed, so
+    on Postgres a reader that goes by them alone would pass over who commits late.
+    """
 
     __tablename__ = "job_events"
+    __table_args__ = (
+        UniqueConstraint("job_id", "seq"),
+        Index(None, "xid", "id"),
+        Index(None, "user_id", "xid", "id"),
+        {"sqlite_autoincrement": True},  # the number of an erased event is not given again
+    )
 
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    xid: Mapped[int]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    seq: Mapped[int]
+    user_id: Mapped[str]
     type: Mapped[str]
     at: Mapped[datetime]
     data: Mapped[dict[str, Any] | None]

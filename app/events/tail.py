@@ -1,0 +1,139 @@
+"""Read on in the log of all jobs, from a cursor that skips nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Row,
+    Select,
+    Text,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models import JobEventRow
+from app.events.cursor import Cursor, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event in the log of all jobs; `cursor` is the place right behind it."""
+
+    cursor: Cursor
+    xid: int
+    number: int
+    job_id: str
+    seq: int
+    user_id: str
+    type: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`end` is behind all that was read; `is_full` says that there may be more already."""
+
+    entries: Sequence[Entry]
+    end: Cursor
+    is_full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """One user's events and, `with_theirs`, those of the users that it acts for."""
+
+    user_id: str
+    with_theirs: bool = False
+
+
+async def end_of_log(connection: AsyncConnection) -> Cursor:
+    """Give the place behind everything that is committed by now."""
+    if connection.dialect.name == "sqlite":
+        last = await connection.execute(select(func.coalesce(func.max(JobEventRow.id), 0)))
+        return Cursor.by_number(last.scalar_one())
+    now = (await connection.execute(select(_snapshot))).scalar_one()
+    return Cursor(Snapshot.of_postgres(now))
+
+
+async def read_on(
+    connection: AsyncConnection, after: Cursor, *, whose: Whose | None = None, limit: int
+) -> Page:
+    """Give what is committed and not before `after`; a job's events come in their order.
+
+    Numbers are taken while the job's row is locked, so they keep a job's order; transactions do
+    not, for one that began early may be the one that waited for the lock.
+    """
+    if connection.dialect.name == "sqlite":
+        rows = (await connection.execute(_unseen(after, whose).limit(limit))).all()
+        entries = [_entry(row, Cursor.by_number(row.id)) for row in rows]
+        end = entries[-1].cursor if entries else after
+        return Page(entries, end, is_full=len(rows) == limit)
+    # The snapshot in the same statement: only so is it of the same instant as the rows.
+    # No row of this cluster is above its snapshot; one that was restored from another may be.
+    below = cast(cast(func.pg_snapshot_xmax(func.pg_current_snapshot()), Text), BigInteger)
+    unseen = _unseen(after, whose).where(JobEventRow.xid < below)
+    found = unseen.limit(limit).cte("found")
+    now = select(_snapshot).cte("now")
+    answer = await connection.execute(
+        select(now.c.snapshot, found)
+        .select_from(now.outerjoin(found, literal(value=True)))
+        .order_by(found.c.id)
+    )
+    rows = answer.all()
+    within = after.within or Snapshot.of_postgres(rows[0].snapshot)
+    rows = [row for row in rows if row.id is not None]
+    entries = [_entry(row, Cursor(after.seen, within, row.id)) for row in rows]
+    if len(rows) == limit:
+        return Page(entries, entries[-1].cursor, is_full=True)
+    end = Cursor(within)
+    if entries:
+        entries[-1] = replace(entries[-1], cursor=end)
+    return Page(entries, end, is_full=after.within is not None)
+
+
+def _unseen(after: Cursor, whose: Whose | None) -> Select[Any]:
+    row = JobEventRow
+    unseen = select(*_ENTRY).where(
+        row.xid >= after.seen.lowest_unseen,
+        or_(row.xid >= after.seen.xmax, row.xid.in_(after.seen.running)),
+    )
+    if after.within is not None:
+        unseen = unseen.where(
+            row.xid < after.within.xmax,
+            row.xid.not_in(after.within.running),
+            row.id > after.upto,
+        )
+    if whose is not None:
+        mine = row.user_id == whose.user_id
+        theirs = row.user_id.startswith(f"{whose.user_id}/", autoescape=True)
+        unseen = unseen.where(or_(mine, theirs) if whose.with_theirs else mine)
+    # Postgres shall look by transaction, and not walk all numbers until enough of them fit.
+    return unseen.order_by(row.id if after.is_by_number else row.id + 0)
+
+
+_ENTRY: tuple[ColumnElement[Any], ...] = tuple(
+    JobEventRow.__table__.c[name]
+    for name in ("id", "xid", "job_id", "seq", "user_id", "type", "at")
+)
+_snapshot = cast(func.pg_current_snapshot(), Text).label("snapshot")
+
+
+def _entry(row: Row[Any], cursor: Cursor) -> Entry:
+    return Entry(
+        cursor=cursor,
+        xid=row.xid,
+        number=row.id,
+        job_id=row.job_id,
+        seq=row.seq,
+        user_id=row.user_id,
+        type=row.type,
+        at=row.at,
+    )

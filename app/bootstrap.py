@@ -112,7 +112,10 @@ async def open_parts(
         upstream_url, token = await _upstream(settings, clock=clock, stack=stack)
         lease = timedelta(seconds=settings.lease_seconds)
         dispatcher_config = DispatcherConfig(lease=lease)
-        poller_config = PollerConfig(timeout=min(lease / 3, timedelta(seconds=10)))
+        poller_config = PollerConfig(
+            timeout=min(lease / 3, timedelta(seconds=10)),
+            charge_late=settings.late_success == "charge",
+        )
         # Idle connections of submits are dropped early: one that upstream has just closed would
         # make a submit look as if its answer had been lost.
         submits = trusted(
@@ -147,6 +150,7 @@ async def open_parts(
                 max_in_flight=settings.max_in_flight,
                 polls_per_second=settings.polls_per_second,
                 job_timeout=timedelta(seconds=settings.job_timeout_seconds),
+                late_watch=timedelta(seconds=settings.late_watch_seconds),
                 unknown_life=timedelta(hours=settings.submit_unknown_hours),
                 unknown_ends=_UNKNOWN_ENDS[settings.submit_unknown_policy],
                 schedule=schedule,
@@ -222,7 +226,11 @@ async def open_parts(
                     client=files, hosts=settings.output_hosts, upstream=upstream_url
                 ),
                 operator_jobs=OperatorJobs(
-                    database=database, clock=clock, dispatcher=submitted, poller=polled
+                    database=database,
+                    clock=clock,
+                    dispatcher=submitted,
+                    poller=polled,
+                    late_watch=timedelta(seconds=settings.late_watch_seconds),
                 ),
                 quotas=quotas,
                 ping_database=database.ping,

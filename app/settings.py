@@ -119,6 +119,8 @@ class Settings(BaseSettings):
     polls_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
     lease_seconds: Annotated[float, Field(ge=3, le=3600)] = 30
     job_timeout_seconds: Annotated[float, Field(ge=1, le=2_592_000)] = 3600
+    late_watch_seconds: Annotated[float, Field(ge=0, le=2_592_000)] = 86_400
+    late_success: Literal["charge", "free"] = "charge"
     submit_unknown_hours: Annotated[float, Field(gt=0, le=8760)] = 24
     submit_unknown_policy: Literal["settle", "release"] = "settle"
     submit_retry_statuses: Annotated[

@@ -1,13 +1,15 @@
 """How Alembic meets our databases: one history for SQLite and Postgres, one migrator at a time."""
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from sqlalchemy.types import TypeDecorator
 
-from app.db.models import Base
+from app.db.models import Base, SchemaReleaseRow
 
 _ADVISORY_LOCK = 0x52434759  # any number, the same in every release
 
@@ -17,6 +19,30 @@ def render_item(type_: str, obj: Any, _context: AutogenContext) -> str | Literal
     if type_ == "type" and isinstance(obj, TypeDecorator):
         return f"sa.{obj.impl!r}"
     return False
+
+
+def note_releases(
+    *, ctx: MigrationContext, step: MigrationInfo, heads: Collection[str], **_rest: Any
+) -> None:
+    """Keep which releases run on the schema that this step leaves.
+
+    An upgrade marked `expands = True` suits the release before it, and whom that one suited; any
+    other suits its own release alone, and so does a downgrade.
+    """
+    releases = SchemaReleaseRow.__table__
+    if ctx.connection is None or not sa.inspect(ctx.connection).has_table(releases.name):
+        return
+    if not (step.is_upgrade and _expands(step)):
+        ctx.connection.execute(sa.delete(releases))
+    kept = set(ctx.connection.execute(sa.select(releases.c.revision)).scalars())
+    new = [{"revision": revision} for revision in heads if revision not in kept]
+    if new:
+        ctx.connection.execute(sa.insert(releases), new)
+
+
+def _expands(step: MigrationInfo) -> bool:
+    revision = step.up_revision
+    return revision is not None and getattr(revision.module, "expands", False) is True
 
 
 def run() -> None:
@@ -38,6 +64,7 @@ def run() -> None:
             # Alembic would commit each, since it takes SQLite's schema changes for final.
             transactional_ddl=True,
             transaction_per_migration=postgres,
+            on_version_apply=note_releases,
         )
         if not postgres:
             connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -12,6 +12,8 @@ down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
 
+expands = False  # True: the release before this one runs on the new schema too
+
 
 def upgrade() -> None:
     ${upgrades if upgrades else "pass"}

@@ -65,10 +65,26 @@ _RULES: dict[str, Select[Any]] = {
             else_=JobRow.id.is_not(None),
         ),
     ),
-    "a completed job is settled and a cancelled one released": select(JobRow.id).where(
+    "a completed job is settled, unless it was late, and a cancelled one released": select(
+        JobRow.id
+    ).where(
         or_(
-            and_(JobRow.state == JobState.COMPLETED, JobRow.cost_state != "settled"),
+            and_(
+                JobRow.state == JobState.COMPLETED,
+                JobRow.late.is_(None),
+                JobRow.cost_state != "settled",
+            ),
             and_(JobRow.state == JobState.CANCELLED, JobRow.cost_state != "released"),
+        )
+    ),
+    "a late charge is that of a late job whose hold was released": select(JobRow.id).where(
+        case(
+            (_has_entry(EntryKind.LATE_CHARGE), 1),
+            else_=0,
+        )
+        != case(
+            (and_(JobRow.late == "charged", JobRow.cost_state == "released"), 1),
+            else_=0,
         )
     ),
     "events are numbered without gaps": select(JobRow.id).where(

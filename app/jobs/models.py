@@ -12,12 +12,16 @@ from app.quotas.policy import Policy
 from app.storage.files import FileUse
 
 CostState = Literal["held", "settled", "released"]
+LateCharge = Literal["charged", "free"]
 Output = dict[str, str | list[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """`output` holds upstream's own URLs and never leaves the gateway as it is."""
+    """`output` holds upstream's own URLs and never leaves the gateway as it is.
+
+    `late` is set where a job succeeded after it had ended: what that cost beyond its hold.
+    """
 
     id: str
     user_id: str
@@ -40,6 +44,7 @@ class Job:
     submitted_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    late: LateCharge | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +81,11 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A job in a worker's hands; what it writes counts only while the row still holds `token`."""
+    """A job in a worker's hands; what it writes counts only while the row still holds `token`.
+
+    One that is watched has ended, `finished_at`, and may succeed yet. `lost_polls` have said since
+    `lost_since` that upstream knows no such request.
+    """
 
     job_id: str
     token: str
@@ -91,6 +100,20 @@ class Lease:
     submitted_at: datetime | None
     started_at: datetime | None
     input_class: str = ""
+    finished_at: datetime | None = None
+    watch_until: datetime | None = None
+    cost_state: CostState = "held"
+    lost_polls: int = 0
+    lost_since: datetime | None = None
+    refusals: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """How a job that ended without upstream's word is looked at further."""
+
+    until: datetime
+    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +129,8 @@ class Attempt:
 class Change:
     """What a worker learned about the job it holds; the same state again is news without an event.
 
-    Every field but `note`, which goes to the event log, is the row's new value.
+    Every field but `note`, which goes to the event log, is the row's new value; without news of the
+    state what ended a job stays as it is.
     """
 
     lease: Lease
@@ -124,4 +148,9 @@ class Change:
     error: dict[str, Any] | None = None
     cancel_outcome: str | None = None
     cost_state: CostState | None = None
+    late: LateCharge | None = None
+    refusals: int = 0
+    lost_polls: int = 0
+    lost_since: datetime | None = None
+    watch_until: datetime | None = None
     note: dict[str, Any] | None = None

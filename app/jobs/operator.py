@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -44,12 +44,19 @@ class OperatorJobs:
     """Every act is one transaction with its audit entry, and says what became of the hold."""
 
     def __init__(
-        self, *, database: Database, clock: Clock, dispatcher: Doorbell, poller: Doorbell
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        dispatcher: Doorbell,
+        poller: Doorbell,
+        late_watch: timedelta,
     ) -> None:
         self._database = database
         self._clock = clock
         self._dispatcher = dispatcher
         self._poller = poller
+        self._late_watch = late_watch
 
     async def page(
         self, *, user_id: str | None, matching: JobFilter, before: str | None, limit: int
@@ -168,6 +175,7 @@ class OperatorJobs:
             finished_at=at,
             error={"code": "ended_by_operator", "message": message},
             ends_as=kind,
+            watch_until=at + self._late_watch,
         )
         return await self._act(action, job_id, change, actor=actor, at=at)
 

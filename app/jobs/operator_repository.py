@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import case, literal, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, SwitchRow
+from app.db.models.base import UtcDateTime
 from app.jobs.models import CostState
 from app.jobs.state import JobState
 from app.quotas.repository import EntryKind
@@ -39,6 +40,7 @@ class Manual:
     error: dict[str, Any] | None = None
     upstream_request_id: str | None = None
     ends_as: Literal[EntryKind.SETTLE, EntryKind.RELEASE] | None = None
+    watch_until: datetime | None = None
 
 
 class OperatorRepository:
@@ -97,6 +99,17 @@ class OperatorRepository:
             new |= {
                 "upstream_request_id": change.upstream_request_id,
                 "submitted_at": change.due_at,
+            }
+        if change.watch_until is not None:
+            # What upstream has may yet succeed, whatever was decided about it here.
+            is_there = JobRow.upstream_request_id.is_not(None)
+            new |= {
+                name: case((is_there, literal(until, UtcDateTime)), else_=null())
+                for name, until in (
+                    ("watch_until", change.watch_until),
+                    ("due_at", change.finished_at),
+                    ("lease_expires_at", change.finished_at),
+                )
             }
         if change.ends_as is not None:
             new["cost_state"] = "settled" if change.ends_as is EntryKind.SETTLE else "released"

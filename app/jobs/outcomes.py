@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.jobs.durations import Kind, Observation, Phase
-from app.jobs.models import Change, Lease, Output
+from app.jobs.models import Change, Lease, Output, Watch
 from app.jobs.state import FOLLOWED, MOVES, TERMINAL, JobState
 
 CANCELLED_LOCALLY = "cancelled_locally"
@@ -15,6 +15,14 @@ NOT_CANCELLABLE = "not_cancellable"
 FAILED_UPSTREAM = "failed_upstream"
 NO_OUTPUT = "no_output"
 _ENDED_UPSTREAM = frozenset({FAILED_UPSTREAM, NO_OUTPUT})
+TIMED_OUT = {
+    "code": "timed_out",
+    "message": "RunComfy did not finish this job in time; should it yet, the result comes late.",
+}
+UPSTREAM_LOST = {
+    "code": "upstream_lost",
+    "message": "RunComfy no longer knows this job.",
+}
 
 
 def accepted(
@@ -63,6 +71,43 @@ def failed(lease: Lease, *, code: str, message: str, at: datetime) -> Change:
     return _final(lease, JobState.FAILED, at=at, error=error, note={"code": code})
 
 
+def timed_out(lease: Lease, *, watch: Watch, at: datetime) -> Change:
+    """Our patience is at its end, upstream may not be: nothing is cancelled there."""
+    return _given_up(lease, error=TIMED_OUT, watch=watch, at=at)
+
+
+def lost(lease: Lease, *, watch: Watch, at: datetime) -> Change:
+    """Upstream has said for minutes that it knows no such request."""
+    return _given_up(lease, error=UPSTREAM_LOST, watch=watch, at=at)
+
+
+def completed_late(lease: Lease, *, output: Output, charged: bool, at: datetime) -> Change:
+    """A watched job has succeeded; its hold has ended and stays as it ended."""
+    return _final(
+        lease,
+        JobState.COMPLETED,
+        at=at,
+        output=output,
+        started_at=lease.started_at or at,
+        cost_state=None,
+        late="charged" if charged else "free",
+        note={"late": True},
+    )
+
+
+def unwatched(lease: Lease, *, at: datetime) -> Change:
+    """There is nothing more to hope for."""
+    return _change(
+        lease,
+        lease.state,
+        at=at,
+        due_at=None,
+        watch_until=None,
+        lease_token=None,
+        lease_expires_at=None,
+    )
+
+
 def completed(lease: Lease, *, output: Output, at: datetime) -> Change:
     return _final(
         lease,
@@ -74,8 +119,11 @@ def completed(lease: Lease, *, output: Output, at: datetime) -> Change:
     )
 
 
-def cancelled(lease: Lease, *, at: datetime) -> Change:
-    return _final(lease, JobState.CANCELLED, at=at, cancel_outcome=CANCELLED_UPSTREAM)
+def cancelled(lease: Lease, *, watch: Watch, at: datetime) -> Change:
+    """Upstream says so; it has been seen to finish such jobs all the same."""
+    return _final(
+        lease, JobState.CANCELLED, at=at, cancel_outcome=CANCELLED_UPSTREAM, **_kept(lease, watch)
+    )
 
 
 def progressed(
@@ -84,7 +132,8 @@ def progressed(
     """Note where upstream is with the job, if that is news; a job never goes back."""
     if state is not lease.state and state not in MOVES[lease.state]:
         return None
-    if (state, queue_position) == (lease.state, lease.queue_position):
+    seen_before = (state, queue_position) == (lease.state, lease.queue_position)
+    if seen_before and not lease.lost_polls:
         return None
     started_at = at if state is JobState.IN_PROGRESS else lease.started_at
     return _change(
@@ -100,7 +149,47 @@ def not_cancellable(lease: Lease, *, seen: Change | None, due_at: datetime, at: 
 
 def postponed(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
     """Upstream asked to be left alone until `due_at`."""
-    return _change(lease, lease.state, at=at, due_at=due_at)
+    return _change(
+        lease,
+        lease.state,
+        at=at,
+        due_at=due_at,
+        lost_polls=lease.lost_polls,
+        lost_since=lease.lost_since,
+    )
+
+
+def record_unknown(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
+    """Upstream knows no such request, it says; count how often and since when."""
+    return _change(
+        lease,
+        lease.state,
+        at=at,
+        due_at=due_at,
+        lost_polls=lease.lost_polls + 1,
+        lost_since=lease.lost_since or at,
+    )
+
+
+def _given_up(lease: Lease, *, error: dict[str, Any], watch: Watch, at: datetime) -> Change:
+    return _final(
+        lease,
+        JobState.FAILED,
+        at=at,
+        error=error,
+        note={"code": error["code"]},
+        **_kept(lease, watch),
+    )
+
+
+def _kept(lease: Lease, watch: Watch) -> dict[str, Any]:
+    """Let the same worker go on looking."""
+    return {
+        "due_at": watch.due_at,
+        "watch_until": watch.until,
+        "lease_token": lease.token,
+        "lease_expires_at": lease.expires_at,
+    }
 
 
 def observed(change: Change) -> list[Observation]:
@@ -127,17 +216,15 @@ def observed(change: Change) -> list[Observation]:
 
 def _final(lease: Lease, state: JobState, *, at: datetime, **new: Any) -> Change:
     assert state in TERMINAL
-    return _change(
-        lease,
-        state,
-        at=at,
-        finished_at=at,
-        queue_position=None,
-        due_at=None,
-        lease_token=None,
-        lease_expires_at=None,
-        **({"cost_state": "released"} | new),
-    )
+    usual: dict[str, Any] = {
+        "queue_position": None,
+        "due_at": None,
+        "watch_until": None,
+        "lease_token": None,
+        "lease_expires_at": None,
+        "cost_state": "released",
+    }
+    return _change(lease, state, at=at, finished_at=at, **(usual | new))
 
 
 def _change(lease: Lease, state: JobState, *, at: datetime, **new: Any) -> Change:
@@ -150,5 +237,7 @@ def _change(lease: Lease, state: JobState, *, at: datetime, **new: Any) -> Chang
         "queue_position": lease.queue_position,
         "submitted_at": lease.submitted_at,
         "started_at": lease.started_at,
+        "watch_until": lease.watch_until,
+        "refusals": lease.refusals,
     }
     return Change(lease=lease, at=at, state=state, **(kept | new))

@@ -4,10 +4,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 import structlog
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core import gcra
@@ -22,11 +20,12 @@ from app.jobs.durations import Kind
 from app.jobs.forecast import Forecast, phase_of
 from app.jobs.line import choose
 from app.jobs.line_repository import LineRepository
-from app.jobs.models import Attempt, Change, Lease
+from app.jobs.models import Attempt, Change, Lease, Watch
 from app.jobs.outcomes import observed
-from app.jobs.queue_repository import QueueRepository
-from app.jobs.schedule import Jitter, Pace, PollPlan, ScheduleConfig
+from app.jobs.queue_repository import QueueRepository, any_job, waiting
+from app.jobs.schedule import Jitter, Pace, PollPlan, ScheduleConfig, watch_delay
 from app.jobs.state import JobState
+from app.jobs.sweeps import Moves, SweepConfig, Sweeps
 from app.quotas import ledger
 from app.quotas.repository import EntryKind
 
@@ -39,22 +38,11 @@ _ENDINGS: Mapping[str, EntryKind] = {
     "settled": EntryKind.SETTLE,
     "released": EntryKind.RELEASE,
 }
-_COST_STATES = {kind: state for state, kind in _ENDINGS.items()}
-_NEVER_KNOWN = {
-    "code": "submit_unknown",
-    "message": "Whether RunComfy has this job was never found out.",
-}
 
 
-class QueueConfig(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    lease: timedelta = timedelta(seconds=30)
+class QueueConfig(SweepConfig):
     max_in_flight: int = 100
     polls_per_second: int = 50
-    job_timeout: timedelta = timedelta(hours=1)
-    unknown_life: timedelta = timedelta(hours=24)
-    unknown_ends: Literal[EntryKind.SETTLE, EntryKind.RELEASE] = EntryKind.SETTLE
     schedule: ScheduleConfig = ScheduleConfig()
 
 
@@ -76,6 +64,7 @@ class JobQueue:
         self._jitter = jitter
         self._forecast = forecast
         self._pace = Pace(config=config.schedule, polls_per_second=config.polls_per_second)
+        self._sweeps = Sweeps(config)
         self.name = new_id("worker")
         self._was_busy = False
         self.record = NaturalBatch(self._apply)
@@ -86,36 +75,22 @@ class JobQueue:
         at = self._clock.now()
         covered_until = self._clock.monotonic() + self._config.lease.total_seconds()
 
-        forgotten = at - self._config.unknown_life
-
         async def peek(connection: AsyncConnection) -> bool:
-            return await QueueRepository(connection).has_pending(at=at, forgotten_before=forgotten)
+            return await any_job(connection, waiting(at), *self._sweeps.overdue(at=at))
 
         async def work(tx: AsyncConnection) -> _Round:
-            queue = QueueRepository(tx)
-            await queue.take_dispatch_turn()
-            unknown = await queue.expire_submits(at=at)
-            dropped = await queue.drop_called_off(at=at)
-            given_up = await queue.give_up_unknown(
-                sent_before=forgotten,
-                error=_NEVER_KNOWN,
-                cost_state=_COST_STATES[self._config.unknown_ends],
-                at=at,
-            )
+            await QueueRepository(tx).take_dispatch_turn()
+            moves = await self._sweeps.run(tx, at=at)
             started = await self._start(tx, at=at, covered_until=covered_until, limit=limit)
-            moves = {
-                JobState.SUBMIT_UNKNOWN: unknown,
-                JobState.CANCELLED: dropped,
-                JobState.FAILED: given_up,
-                JobState.SUBMITTING: {attempt.lease.job_id: seq for attempt, seq in started},
-            }
+            seqs = {attempt.lease.job_id: seq for attempt, seq in started}
             await announce(
-                tx, [event for state, seqs in moves.items() for event in _events(seqs, state, at)]
+                tx,
+                [
+                    JobEvent(job_id=job_id, seq=seq, type=JobState.SUBMITTING.value, at=at)
+                    for job_id, seq in seqs.items()
+                ],
             )
-            endings = dict.fromkeys(dropped, EntryKind.RELEASE)
-            endings |= dict.fromkeys(given_up, self._config.unknown_ends)
-            await ledger.end_all(tx, endings, at=at)
-            return _Round([attempt for attempt, _ in started], moves)
+            return _Round([attempt for attempt, _ in started], {**moves, JobState.SUBMITTING: seqs})
 
         if not await self._database.read(peek):
             return []
@@ -176,20 +151,23 @@ class JobQueue:
         return [due[n][0] for n in order]
 
     async def note_late_request(self, lease: Lease, *, request_id: str) -> bool:
-        """Keep a request id that came when the job had moved on: it may be billed.
+        """Keep a request id that came when the job had moved on: it may be billed, and is watched.
 
         False if the job has this very id: it was written, though the commit's answer was lost.
         """
+        at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> bool:
-            seq = await QueueRepository(tx).next_event(lease.job_id, unless_sent_as=request_id)
+            seq = await QueueRepository(tx).note_request(
+                lease.job_id, request_id, watch_until=at + self._config.late_watch, at=at
+            )
             if seq is not None:
                 data = {"upstream_request_id": request_id}
                 event = JobEvent(
                     job_id=lease.job_id,
                     seq=seq,
                     type="late_request_id",
-                    at=self._clock.now(),
+                    at=at,
                     data=data,
                 )
                 await announce(tx, [event])
@@ -230,9 +208,27 @@ class JobQueue:
         )
 
     def next_poll(self, lease: Lease, *, at: datetime, state: JobState | None = None) -> datetime:
-        """Make the next appointment of a job, which is in `state` from now on if that is given."""
+        """Make the next appointment of a job, which is in `state` from now on if that is given.
+
+        One is at the very instant that its time or its watch is over.
+        """
+        if lease.finished_at is not None and lease.watch_until is not None:
+            due_at = at + watch_delay(at - lease.finished_at)
+            return min(due_at, lease.watch_until) if at < lease.watch_until else due_at
         plan, elapsed = self._plan(lease, at=at, state=state)
-        return at + self._pace.delay(plan, elapsed, jitter=self._jitter())
+        due_at = at + self._pace.delay(plan, elapsed, jitter=self._jitter())
+        return self.before_time_out(lease, due_at, at=at)
+
+    def before_time_out(self, lease: Lease, due_at: datetime, *, at: datetime) -> datetime:
+        times_out_at = self.times_out_at(lease)
+        return min(due_at, times_out_at) if at < times_out_at else due_at
+
+    def times_out_at(self, lease: Lease) -> datetime:
+        return (lease.submitted_at or lease.created_at) + self._config.job_timeout
+
+    def watch(self, *, at: datetime) -> Watch:
+        """Tell how to go on looking at a job that ends now without upstream's word."""
+        return Watch(until=at + self._config.late_watch, due_at=at + watch_delay(timedelta()))
 
     def _plan(
         self, lease: Lease, *, at: datetime, state: JobState | None = None
@@ -276,6 +272,8 @@ class JobQueue:
             await DurationRepository(tx).observe(
                 itertools.chain.from_iterable(map(observed, moved)), at=self._clock.now()
             )
+            late = [change.lease.job_id for change in moved if change.late == "charged"]
+            await ledger.charge_late(tx, late, at=self._clock.now())
             return seqs
 
         seqs = await self._database.transact(work)
@@ -297,13 +295,7 @@ class JobQueue:
 @dataclass(frozen=True, slots=True)
 class _Round:
     attempts: Sequence[Attempt]
-    moves: Mapping[JobState, Mapping[str, int]]
-
-
-def _events(seqs: Mapping[str, int], state: JobState, at: datetime) -> list[JobEvent]:
-    return [
-        JobEvent(job_id=job_id, seq=seq, type=state.value, at=at) for job_id, seq in seqs.items()
-    ]
+    moves: Moves
 
 
 def _log_change(change: Change, *, counted: bool) -> None:

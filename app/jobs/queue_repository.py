@@ -13,6 +13,7 @@ from sqlalchemy import (
     case,
     column,
     func,
+    literal,
     null,
     or_,
     select,
@@ -28,8 +29,7 @@ from app.db.models.base import UtcDateTime
 from app.db.statements import typed_rows
 from app.jobs.line_repository import startable
 from app.jobs.models import Attempt, Change, Lease
-from app.jobs.outcomes import CANCELLED_LOCALLY
-from app.jobs.state import FOLLOWED, JobState
+from app.jobs.state import FOLLOWED, WATCHED, JobState
 
 _DISPATCH = "dispatch"
 _POLLS = "polls"
@@ -46,6 +46,12 @@ _LEASED = (
     JobRow.submitted_at,
     JobRow.started_at,
     JobRow.input_class,
+    JobRow.finished_at,
+    JobRow.watch_until,
+    JobRow.cost_state,
+    JobRow.lost_polls,
+    JobRow.lost_since,
+    JobRow.refusals,
 )
 
 _APPOINTMENTS = (column("id", Text), column("due_at", UtcDateTime))
@@ -69,6 +75,11 @@ _CHANGES = (
     column("error", JSON(none_as_null=True)),
     column("cancel_outcome", Text),
     column("cost_state", Text),
+    column("late", Text),
+    column("refusals", BigInteger),
+    column("lost_polls", BigInteger),
+    column("lost_since", UtcDateTime),
+    column("watch_until", UtcDateTime),
 )
 
 
@@ -76,18 +87,8 @@ class QueueRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
 
-    async def has_pending(self, *, at: datetime, forgotten_before: datetime) -> bool:
-        """Tell whether a dispatcher has anything to do; cheap, and asked at rest."""
-        work = (
-            startable(JobRow, at),
-            _overdue(at),
-            _called_off(at),
-            _forgotten(forgotten_before),
-        )
-        return await self._exists(*work)
-
     async def has_due_polls(self, *, poller: str, at: datetime) -> bool:
-        return await self._exists(_pollable(poller, at), _late_starter(at))
+        return await any_job(self._tx, _pollable(poller, at), _late_starter(at))
 
     async def take_dispatch_turn(self) -> None:
         """Wait until no other dispatcher is between counting free places and filling them."""
@@ -128,33 +129,6 @@ class QueueRepository:
             for row in sorted(claimed, key=lambda row: str(row.id))
         ]
 
-    async def expire_submits(self, *, at: datetime) -> Mapping[str, int]:
-        """Give up on attempts whose lease has run out; gives event numbers by job."""
-        moved = await self._tx.execute(
-            update(JobRow)
-            .where(_overdue(at))
-            .values(state=JobState.SUBMIT_UNKNOWN, event_seq=JobRow.event_seq + 1)
-            .returning(JobRow.id, JobRow.event_seq)
-        )
-        return {row.id: row.event_seq for row in moved}
-
-    async def drop_called_off(self, *, at: datetime) -> Mapping[str, int]:
-        """Cancel what waits here and was called off, or has not started in its time."""
-        moved = await self._tx.execute(
-            update(JobRow)
-            .where(_called_off(at))
-            .values(
-                state=JobState.CANCELLED,
-                finished_at=at,
-                due_at=None,
-                cost_state="released",
-                cancel_outcome=CANCELLED_LOCALLY,
-                event_seq=JobRow.event_seq + 1,
-            )
-            .returning(JobRow.id, JobRow.event_seq)
-        )
-        return {row.id: row.event_seq for row in moved}
-
     async def call_off_late_starters(self, *, at: datetime) -> None:
         """Ask upstream to cancel what is still in its queue when it should have started."""
         await self._tx.execute(
@@ -162,24 +136,6 @@ class QueueRepository:
             .where(_late_starter(at))
             .values(cancel_requested_at=at, start_deadline_at=None, due_at=at)
         )
-
-    async def give_up_unknown(
-        self, *, sent_before: datetime, error: Mapping[str, Any], cost_state: str, at: datetime
-    ) -> Mapping[str, int]:
-        """Fail what nobody settled in its hours; gives event numbers by job."""
-        moved = await self._tx.execute(
-            update(JobRow)
-            .where(_forgotten(sent_before))
-            .values(
-                state=JobState.FAILED,
-                finished_at=at,
-                error=dict(error),
-                cost_state=cost_state,
-                event_seq=JobRow.event_seq + 1,
-            )
-            .returning(JobRow.id, JobRow.event_seq)
-        )
-        return {row.id: row.event_seq for row in moved}
 
     async def is_on(self, switch: str) -> bool:
         found = await self._tx.execute(select(SwitchRow.is_on).where(SwitchRow.name == switch))
@@ -208,7 +164,7 @@ class QueueRepository:
                     .limit(limit)
                     .subquery()
                 )
-                for state in sorted(FOLLOWED)
+                for state in sorted(FOLLOWED | WATCHED)
             )
         )
         due = await self._tx.execute(
@@ -252,6 +208,7 @@ class QueueRepository:
             .data(typed_rows(_CHANGES, [_row(change) for change in changes]))
             .cte("new")
         )
+        is_news = new.c.state != new.c.from_state
         moved = await self._tx.execute(
             update(JobRow)
             .where(
@@ -261,7 +218,7 @@ class QueueRepository:
             )
             .values(
                 state=new.c.state,
-                event_seq=JobRow.event_seq + case((new.c.state != new.c.from_state, 1), else_=0),
+                event_seq=JobRow.event_seq + case((is_news, 1), else_=0),
                 # A cancel that was asked for meanwhile must not wait for the next regular poll.
                 due_at=case(
                     (new.c.due_at.is_(None), null()),
@@ -274,9 +231,15 @@ class QueueRepository:
                 queue_position=new.c.queue_position,
                 submitted_at=new.c.submitted_at,
                 started_at=new.c.started_at,
-                finished_at=new.c.finished_at,
-                output=new.c.output,
-                error=new.c.error,
+                # What ended a watched job stays, until it has succeeded after all.
+                finished_at=case((is_news, new.c.finished_at), else_=JobRow.finished_at),
+                output=case((is_news, new.c.output), else_=JobRow.output),
+                error=case((is_news, new.c.error), else_=JobRow.error),
+                late=new.c.late,
+                refusals=new.c.refusals,
+                lost_polls=new.c.lost_polls,
+                lost_since=new.c.lost_since,
+                watch_until=new.c.watch_until,
                 cost_state=func.coalesce(new.c.cost_state, JobRow.cost_state),
                 cancel_outcome=func.coalesce(new.c.cancel_outcome, JobRow.cancel_outcome),
                 cancel_requested_at=case(
@@ -287,12 +250,34 @@ class QueueRepository:
         )
         return {row.id: row.event_seq for row in moved}
 
-    async def next_event(self, job_id: str, *, unless_sent_as: str) -> int | None:
-        """Take an event number for a note that goes with no change of state."""
+    async def note_request(
+        self, job_id: str, request_id: str, *, watch_until: datetime, at: datetime
+    ) -> int | None:
+        """Take an event number for a request id that came late, unless the job has this very one.
+
+        A job that has ended without any is watched by it from now on.
+        """
+        orphan = and_(JobRow.state.in_(WATCHED), JobRow.upstream_request_id.is_(None))
+        new = {
+            "upstream_request_id": request_id,
+            "submitted_at": at,
+            "watch_until": watch_until,
+            "due_at": at,
+            "lease_expires_at": at,
+        }
         taken = await self._tx.execute(
             update(JobRow)
-            .where(JobRow.id == job_id, JobRow.upstream_request_id.is_distinct_from(unless_sent_as))
-            .values(event_seq=JobRow.event_seq + 1)
+            .where(JobRow.id == job_id, JobRow.upstream_request_id.is_distinct_from(request_id))
+            .values(
+                {
+                    name: case(
+                        (orphan, literal(value, JobRow.__table__.c[name].type)),
+                        else_=JobRow.__table__.c[name],
+                    )
+                    for name, value in new.items()
+                }
+                | {"event_seq": JobRow.event_seq + 1}
+            )
             .returning(JobRow.event_seq)
         )
         return taken.scalar_one_or_none()
@@ -302,11 +287,6 @@ class QueueRepository:
         await self._tx.execute(
             update(JobRow).where(JobRow.lease_expires_at > at).values(lease_expires_at=at)
         )
-
-    async def _exists(self, *conditions: ColumnElement[bool]) -> bool:
-        """Look for a job of any kind; one look each, since an OR would use no index."""
-        looks = [select(JobRow.id).where(condition).limit(1).exists() for condition in conditions]
-        return bool((await self._tx.execute(select(or_(*looks)))).scalar_one())
 
     async def _lock_budget(self, name: str) -> int:
         locked = select(BudgetRow.arrival_us).where(BudgetRow.name == name).with_for_update()
@@ -320,28 +300,23 @@ class QueueRepository:
         return arrival_us
 
 
-def _called_off(at: datetime) -> ColumnElement[bool]:
-    return and_(
-        JobRow.state == JobState.PENDING,
-        or_(JobRow.cancel_requested_at.is_not(None), JobRow.start_deadline_at <= at),
-    )
+def waiting(at: datetime) -> ColumnElement[bool]:
+    return startable(JobRow, at)
+
+
+async def any_job(tx: AsyncConnection, *conditions: ColumnElement[bool]) -> bool:
+    """Look for a job of any kind; one look each, since an OR would use no index."""
+    looks = [select(JobRow.id).where(condition).limit(1).exists() for condition in conditions]
+    return bool((await tx.execute(select(or_(*looks)))).scalar_one())
 
 
 def _late_starter(at: datetime) -> ColumnElement[bool]:
     return and_(JobRow.state == JobState.IN_QUEUE, JobRow.start_deadline_at <= at)
 
 
-def _forgotten(sent_before: datetime) -> ColumnElement[bool]:
-    return and_(JobRow.state == JobState.SUBMIT_UNKNOWN, JobRow.lease_expires_at <= sent_before)
-
-
-def _overdue(at: datetime) -> ColumnElement[bool]:
-    return and_(JobRow.state == JobState.SUBMITTING, JobRow.lease_expires_at <= at)
-
-
 def _pollable(poller: str, at: datetime) -> ColumnElement[bool]:
     """Due, and held by nobody else: a poller keeps its jobs for as long as it comes back."""
-    return and_(JobRow.state.in_(FOLLOWED), _free_and_due(poller, at))
+    return and_(JobRow.state.in_(FOLLOWED | WATCHED), _free_and_due(poller, at))
 
 
 def _free_and_due(poller: str, at: datetime) -> ColumnElement[bool]:
@@ -367,6 +342,12 @@ def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
         submitted_at=row.submitted_at,
         started_at=row.started_at,
         input_class=row.input_class or "",
+        finished_at=row.finished_at,
+        watch_until=row.watch_until,
+        cost_state=row.cost_state,
+        lost_polls=row.lost_polls,
+        lost_since=row.lost_since,
+        refusals=row.refusals,
     )
 
 
@@ -390,4 +371,9 @@ def _row(change: Change) -> tuple[Any, ...]:
         change.error,
         change.cancel_outcome,
         change.cost_state,
+        change.late,
+        change.refusals,
+        change.lost_polls,
+        change.lost_since,
+        change.watch_until,
     )

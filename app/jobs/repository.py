@@ -144,6 +144,7 @@ _JOBS: Select[Any] = select(
     JobRow.submitted_at,
     JobRow.started_at,
     JobRow.finished_at,
+    JobRow.late,
 )
 
 
@@ -170,6 +171,7 @@ def job_from_row(row: Row[Any]) -> Job:
         submitted_at=row.submitted_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        late=row.late,
     )
 
 

@@ -101,6 +101,11 @@ class Pace:
         return self.stretch + max(overdue, 0.0) / plan.gap(elapsed)
 
 
+def watch_delay(since_end: timedelta) -> timedelta:
+    """Look at a job that has ended after 2 s and then ever more rarely, each quarter of an hour."""
+    return min(max(since_end / 4, timedelta(seconds=2)), timedelta(minutes=15))
+
+
 def retry_delay(attempt: int, *, jitter: float) -> timedelta:
     """Wait before submit `attempt` + 1: doubling from 1 s to a minute, spread by half."""
     return timedelta(seconds=min(60.0, 2.0 ** min(attempt - 1, 6))) * (0.5 + jitter)

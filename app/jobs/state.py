@@ -33,14 +33,16 @@ MOVES: Mapping[JobState, frozenset[JobState]] = {
     _S.IN_QUEUE: frozenset({_S.IN_PROGRESS, _S.COMPLETED, _S.FAILED, _S.CANCELLED}),
     _S.IN_PROGRESS: frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED}),
     _S.COMPLETED: frozenset(),
-    _S.FAILED: frozenset(),
-    _S.CANCELLED: frozenset(),
+    # A late truth: what was given up, or called off, has succeeded after all.
+    _S.FAILED: frozenset({_S.COMPLETED}),
+    _S.CANCELLED: frozenset({_S.COMPLETED}),
     # By an operator, or a request id that came late; and by itself only after its hours.
     _S.SUBMIT_UNKNOWN: frozenset({_S.IN_QUEUE, _S.PENDING, _S.FAILED}),
 }
 
 TERMINAL = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})
 FOLLOWED = frozenset({_S.IN_QUEUE, _S.IN_PROGRESS})
+WATCHED = frozenset({_S.FAILED, _S.CANCELLED})  # looked at for a while, where due
 IN_FLIGHT = frozenset({_S.SUBMITTING, _S.SUBMIT_UNKNOWN}) | FOLLOWED
 
 

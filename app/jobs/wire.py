@@ -73,6 +73,7 @@ class JobRead(BaseModel):
                 "submitted_at": "2026-11-22T10:00:00.150Z",
                 "started_at": "2026-11-22T10:00:04.000Z",
                 "finished_at": None,
+                "late": False,
                 "cost": {"amount_usd": "0.50", "output_seconds": 5, "state": "held"},
                 "metadata": {"order": "4711"},
                 "urls": {
@@ -104,6 +105,7 @@ class JobRead(BaseModel):
     submitted_at: Instant | None
     started_at: Instant | None
     finished_at: Instant | None
+    late: bool = Field(description="Whether it succeeded after it had failed or been cancelled.")
     cost: JobCostRead
     metadata: dict[str, str]
     urls: JobUrlsRead
@@ -133,10 +135,12 @@ class JobWire:
             submitted_at=job.submitted_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
+            late=job.late is not None,
             cost=JobCostRead(
                 amount_usd=None if job.price_usd is None else shown_usd(job.price_usd),
                 output_seconds=job.output_seconds,
-                state=job.cost_state,
+                # Who was charged late has paid, though the hold itself was released.
+                state="settled" if job.late == "charged" else job.cost_state,
             ),
             metadata=job.metadata,
             urls=JobUrlsRead(

@@ -136,6 +136,30 @@ async def end_all(tx: AsyncConnection, endings: Mapping[str, EntryKind], *, at: 
     await repository.append(entries)
 
 
+async def charge_late(tx: AsyncConnection, job_ids: Sequence[str], *, at: datetime) -> None:
+    """Charge jobs that succeeded after their holds were released, in the windows that are open now.
+
+    The released hold is history; a second charge of one job is refused by the ledger's key.
+    """
+    if not job_ids:
+        return
+    repository = QuotaRepository(tx)
+    entries = [
+        replace(hold, kind=EntryKind.LATE_CHARGE, at=at, held_at=at)
+        for hold in await repository.find_holds(job_ids)
+    ]
+    accounts = await repository.lock_accounts(
+        account
+        for entry in entries
+        for account in (user_account(entry.user_id), key_account(entry.key_id))
+    )
+    for entry in entries:
+        for account in (user_account(entry.user_id), key_account(entry.key_id)):
+            accounts[account] = _ended(accounts[account], entry)
+    await repository.save_accounts(list(accounts.values()))
+    await repository.append(entries)
+
+
 def _refusal(
     claim: Claim, accounts: Mapping[str, Account], pending: Mapping[str, int], *, at: datetime
 ) -> QuotaExceededError | None:

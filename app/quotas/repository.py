@@ -121,11 +121,19 @@ class QuotaRepository:
         )
         return [_entry(row) for row in found]
 
-    async def find_entries(self, job_id: str) -> Sequence[Entry]:
+    async def find_holds(self, job_ids: Iterable[str]) -> Sequence[Entry]:
+        """Give the holds of these jobs, ended or not."""
         found = await self._tx.execute(
-            select(LedgerRow).where(LedgerRow.job_id == job_id).order_by(LedgerRow.at)
+            select(LedgerRow).where(
+                LedgerRow.job_id.in_(sorted(set(job_ids))), LedgerRow.kind == EntryKind.HOLD
+            )
         )
         return [_entry(row) for row in found]
+
+    async def find_entries(self, job_id: str) -> Sequence[Entry]:
+        found = await self._tx.execute(select(LedgerRow).where(LedgerRow.job_id == job_id))
+        order = list(EntryKind)
+        return sorted(map(_entry, found), key=lambda entry: (entry.at, order.index(entry.kind)))
 
     async def count_jobs(
         self, limit: LimitName, *, user_ids: Iterable[str], key_ids: Iterable[str]

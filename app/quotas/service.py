@@ -13,6 +13,7 @@ from app.quotas.allowances import find_taken, standings_of
 from app.quotas.errors import QuotaExceededError
 from app.quotas.ledger import key_account, user_account
 from app.quotas.policy import LimitName, Limits, Policy
+from app.quotas.rebuild import opened
 from app.quotas.repository import QuotaRepository
 from app.quotas.usage import Grouping, Usage, usage
 
@@ -47,11 +48,14 @@ class QuotaService:
             }
             allowance = policy.allowance
             taken = await find_taken(connection, [allowance.token_id] if allowance else [])
+            # The ledger tells what is in a window that no request has begun yet: a late charge.
+            zones = {account: zone for _, account, _, zone in subjects}
+            current = await opened(connection, accounts, zones=zones, at=at)
             return [
                 (
                     subject,
                     stand(
-                        accounts[account].at(at, zone=zone),
+                        current[account],
                         name,
                         limit,
                         pending=counts.get(name, {}).get(account, 0),

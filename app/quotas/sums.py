@@ -44,7 +44,7 @@ _USED = case(
     (LedgerRow.kind.in_([EntryKind.SETTLE, EntryKind.LATE_CHARGE]), 1),
     else_=0,
 )
-# All entries of a job name the same amounts and the same `held_at`: an end takes its hold away.
+# A hold and its end name the same amounts and the same `held_at`: an end takes its hold away.
 _HELD = case(
     (LedgerRow.kind == EntryKind.HOLD, 1),
     (LedgerRow.kind.in_([EntryKind.SETTLE, EntryKind.RELEASE]), -1),

@@ -105,6 +105,9 @@ WORDS: Mapping[str, Word] = MappingProxyType(
         ),
         "cancel-status": Word("The `status` beside a cancel's outcome (completed).", "completed"),
         "cancel-lag": Word("A granted cancel takes effect after this many seconds (30).", 30.0),
+        "cancel-undone": Word(
+            "A cancelled job turns out after this many seconds to have run on (30).", 30.0
+        ),
         "cancel-ignored": Word("A cancel is granted, yet the job runs on to its end."),
         "error-key": Word(
             "Errors have their text in `message`, `error`, `detail` or `error_message` (message).",

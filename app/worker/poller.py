@@ -10,13 +10,18 @@ from app.core.doorbell import Doorbell
 from app.jobs import outcomes
 from app.jobs.models import Change, Lease
 from app.jobs.queue import JobQueue
-from app.jobs.state import JobState
+from app.jobs.state import TERMINAL
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import UpstreamError
-from app.upstream.wire import CancelOutcome, RemoteResult, RemoteState, RemoteStatus
+from app.worker.look import Look
 from app.worker.loop import WorkLoop
 
 logger = structlog.get_logger(__name__)
+
+_RECORD_UNKNOWN = "404001"
+_LOST_POLLS = 5
+_LOST_FOR = timedelta(minutes=2)
+_LOST_LOOK = timedelta(seconds=20)
 
 
 class PollerConfig(BaseModel):
@@ -26,10 +31,11 @@ class PollerConfig(BaseModel):
     timeout: timedelta = timedelta(seconds=10)
     idle: timedelta = timedelta(milliseconds=500)
     grace: timedelta = timedelta(seconds=3)
+    charge_late: bool = True
 
 
 class Poller:
-    """No answer, and no failure to answer, ends a job; only a word that upstream ended it does."""
+    """Ends no job for want of an answer before its time; and looks on for a while afterwards."""
 
     def __init__(
         self,
@@ -41,8 +47,13 @@ class Poller:
         doorbell: Doorbell,
     ) -> None:
         self._queue = queue
-        self._upstream = upstream
-        self._config = config
+        self._look = Look(
+            queue=queue,
+            upstream=upstream,
+            timeout=config.timeout,
+            charge_late=config.charge_late,
+            clock=clock,
+        )
         self._clock = clock
         self._under_way: set[str] = set()
         self.loop = WorkLoop(
@@ -64,99 +75,42 @@ class Poller:
     async def poll(self, lease: Lease) -> None:
         self._under_way.add(lease.job_id)
         try:
-            change = await self._look(lease)
+            change = await self._look.at(lease)
         except UpstreamError as exc:
-            change = self._left_alone(lease, exc)
+            change = self._without_answer(lease, exc)
             logger.info(
                 "job.poll_failed", job_id=lease.job_id, reason=exc.message, status=exc.status
             )
         finally:
             self._under_way.discard(lease.job_id)
-        if change is not None:
+        if (change := self._in_time(lease, change)) is not None:
             await self._queue.record(change)
 
-    async def _look(self, lease: Lease) -> Change | None:
-        if lease.cancel_requested_at is not None:
-            return await self._cancel(lease)
-        return await self._advance(lease, await self._status(lease))
-
-    async def _advance(self, lease: Lease, status: RemoteStatus) -> Change | None:
-        match status.state:
-            case RemoteState.IN_QUEUE:
-                return self._progressed(lease, JobState.IN_QUEUE, status.queue_position)
-            case RemoteState.IN_PROGRESS:
-                return self._progressed(lease, JobState.IN_PROGRESS, None)
-            case RemoteState.CANCELLED:
-                return outcomes.cancelled(lease, at=self._clock.now())
-            case RemoteState.COMPLETED | RemoteState.SUCCEEDED | RemoteState.FAILED:
-                return self._ended(lease, await self._result(lease))
-
-    def _ended(self, lease: Lease, result: RemoteResult) -> Change | None:
+    def _in_time(self, lease: Lease, change: Change | None) -> Change | None:
+        """End what has not ended in its time, after this last look, and what was watched enough."""
         at = self._clock.now()
-        match result.state:
-            case RemoteState.SUCCEEDED:
-                assert result.output is not None
-                return outcomes.completed(lease, output=result.output, at=at)
-            case RemoteState.FAILED:
-                assert result.error is not None
-                told = result.error.type == outcomes.NO_OUTPUT
-                code = outcomes.NO_OUTPUT if told else outcomes.FAILED_UPSTREAM
-                return outcomes.failed(lease, code=code, message=result.error.message, at=at)
-            case RemoteState.CANCELLED:
-                return outcomes.cancelled(lease, at=at)
-            case RemoteState.IN_QUEUE | RemoteState.IN_PROGRESS | RemoteState.COMPLETED:
-                return None  # the two calls disagree: the next poll asks again
+        if change is not None and change.state is not lease.state and change.state in TERMINAL:
+            return change
+        if lease.watch_until is not None:
+            return outcomes.unwatched(lease, at=at) if at >= lease.watch_until else change
+        if at >= self._queue.times_out_at(lease):
+            return outcomes.timed_out(lease, watch=self._queue.watch(at=at), at=at)
+        return change
 
-    async def _cancel(self, lease: Lease) -> Change | None:
-        """Pass the owner's cancel on, then believe what upstream says of the job itself."""
-        outcome = await self._ask_to_cancel(lease)
-        seen = await self._advance(lease, await self._status(lease))
-        if seen is not None and seen.finished_at is not None:
-            return seen
-        if outcome is CancelOutcome.NOT_CANCELLABLE:
-            at = self._clock.now()
-            due_at = self._queue.next_poll(lease, at=at)
-            return outcomes.not_cancellable(lease, seen=seen, due_at=due_at, at=at)
-        # Granted, asked for or unanswered, and the job still runs: it may yet succeed. The wish
-        # stays, so the next poll passes it on again.
-        return seen
+    def _without_answer(self, lease: Lease, error: UpstreamError) -> Change | None:
+        """No error ends a job, but for a record that upstream has not known for minutes.
 
-    async def _ask_to_cancel(self, lease: Lease) -> CancelOutcome | None:
-        """Send the cancel; a failure of it, however often, must not keep the job from its end."""
-        assert lease.upstream_request_id is not None
-        try:
-            return await self._upstream.cancel(
-                lease.upstream_request_id, timeout=self._config.timeout
-            )
-        except UpstreamError as exc:
-            logger.info(
-                "job.cancel_failed", job_id=lease.job_id, reason=exc.message, status=exc.status
-            )
-            return None
-
-    def _progressed(
-        self, lease: Lease, state: JobState, queue_position: int | None
-    ) -> Change | None:
+        A Retry-After is honoured whole; without one the regular appointment stands.
+        """
         at = self._clock.now()
-        return outcomes.progressed(
-            lease,
-            state=state,
-            queue_position=queue_position,
-            due_at=self._queue.next_poll(lease, at=at, state=state),
-            at=at,
-        )
-
-    def _left_alone(self, lease: Lease, error: UpstreamError) -> Change | None:
-        """Honour a Retry-After whole; without one the regular appointment stands."""
+        if error.error_code == _RECORD_UNKNOWN and lease.watch_until is None:
+            soon = min(self._queue.next_poll(lease, at=at), at + _LOST_LOOK)
+            change = outcomes.record_unknown(lease, due_at=soon, at=at)
+            since = change.lost_since or at
+            if change.lost_polls >= _LOST_POLLS and at - since >= _LOST_FOR:
+                return outcomes.lost(lease, watch=self._queue.watch(at=at), at=at)
+            return change
         if error.retry_after is None:
             return None
-        at = self._clock.now()
-        return outcomes.postponed(lease, due_at=at + error.retry_after, at=at)
-
-    async def _status(self, lease: Lease) -> RemoteStatus:
-        assert lease.upstream_request_id is not None
-        return await self._upstream.status(lease.upstream_request_id, timeout=self._config.timeout)
-
-    async def _result(self, lease: Lease) -> RemoteResult:
-        assert lease.upstream_request_id is not None
-        return await self._upstream.result(lease.upstream_request_id, timeout=self._config.timeout)
+        due_at = self._queue.before_time_out(lease, at + error.retry_after, at=at)
+        return outcomes.postponed(lease, due_at=due_at, at=at)

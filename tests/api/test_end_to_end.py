@@ -24,6 +24,7 @@ async def test_a_picture_becomes_a_video(gateway: Gateway) -> None:
         "submitted_at": None,
         "started_at": None,
         "finished_at": None,
+        "late": False,
         "cost": {"amount_usd": None, "output_seconds": 2, "state": "held"},
         "metadata": {"order": "4711"},
         "urls": {

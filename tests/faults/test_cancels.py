@@ -86,21 +86,21 @@ async def test_what_is_in_progress_runs_on(gateway: Gateway) -> None:
     assert (await gateway.follow(job))["status"] == "completed"
 
 
+@pytest.mark.parametrize("words", ["sandbox:no-position", "sandbox:position-base=2"])
 async def test_a_cancel_that_arrives_during_a_poll_is_due_at_once(
-    gateway: Gateway, database_url: str
+    gateway: Gateway, database_url: str, words: str
 ) -> None:
     """Both when the poll found nothing new and when it wrote a new position."""
-    for words in ("sandbox:no-position", "sandbox:position-base=2"):
-        job = await queued(gateway, words)
-        gateway.wait(2)
-        [lease] = await gateway.workers.poller.claim(64)
-        asked = asyncio.ensure_future(gateway.http.post(f"/v1/jobs/{job['id']}/cancel"))
-        while (await read_jobs(database_url))[job["id"]][0].cancel_requested_at is None:
-            pass  # the look itself lets the request go on
-        await gateway.workers.poller.poll(lease)
-        assert await gateway.poll() == 1, "without any time going by"
-        gateway.wait(1)
-        assert (await asked).json()["outcome"] == "cancelled_upstream"
+    job = await queued(gateway, words)
+    gateway.wait(2)
+    [lease] = await gateway.workers.poller.claim(64)
+    asked = asyncio.ensure_future(gateway.http.post(f"/v1/jobs/{job['id']}/cancel"))
+    while (await read_jobs(database_url))[job["id"]][0].cancel_requested_at is None:
+        pass  # the look itself lets the request go on
+    await gateway.workers.poller.poll(lease)
+    assert await gateway.poll() == 1, "without any time going by"
+    gateway.wait(1)
+    assert (await asked).json()["outcome"] == "cancelled_upstream"
 
 
 async def test_a_cancel_during_the_submit_is_carried_out_after_it(

@@ -7,7 +7,7 @@ import pytest
 from app.core.clock import ManualClock
 from app.sandbox.scenarios import FAULTS
 from tests.support.gateway import Gateway, Sandbox, running
-from tests.support.invariants import assert_invariants, event_types
+from tests.support.invariants import assert_invariants, event_types, read_jobs
 
 ENDS = {"completed", "failed", "cancelled"}
 
@@ -39,16 +39,40 @@ async def test_no_fault_of_a_poll_ends_a_job(
 
 
 async def test_a_job_whose_polls_fail_for_hours_is_still_followed(
-    gateway: Gateway,
+    database_url: str, sandbox: Sandbox, clock: ManualClock
 ) -> None:
-    faults = ("404001", "504", "html")
-    jobs = [await gateway.submit(f"sandbox:instant sandbox:poll-{each}=30") for each in faults]
+    faults = ("404", "504", "html")
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=86_400
+    ) as gateway:
+        jobs = [await gateway.submit(f"sandbox:instant sandbox:poll-{each}=30") for each in faults]
+        await gateway.dispatch()
+        for _ in range(24):
+            gateway.wait(600)
+            await gateway.poll()
+        assert {(await gateway.read(job))["status"] for job in jobs} == {"in_queue"}
+        assert {job["status"] for job in await all_followed(gateway, jobs)} == {"completed"}
+
+
+async def test_a_record_that_upstream_has_not_known_for_minutes_is_lost(
+    gateway: Gateway, database_url: str
+) -> None:
+    """Five times and for two minutes; a single look that finds it again begins the count anew."""
+    lost = await gateway.submit("sandbox:instant sandbox:poll-404001=1000")
+    found = await gateway.submit("sandbox:stuck sandbox:poll-404001=5")
     await gateway.dispatch()
-    for _ in range(24):
-        gateway.wait(600)
+    for second in range(400):
+        gateway.wait(1)
         await gateway.poll()
-    assert {(await gateway.read(job))["status"] for job in jobs} == {"in_queue"}
-    assert {job["status"] for job in await all_followed(gateway, jobs)} == {"completed"}
+        status = (await gateway.read(lost))["status"]
+        assert (status == "failed") == (second > 119) or 119 < second < 150
+    lost = await gateway.read(lost)
+    assert lost["error"]["code"] == "upstream_lost"
+    assert lost["cost"]["state"] == "released"
+    assert (await gateway.read(found))["status"] == "in_progress"
+    row, _ = (await read_jobs(database_url))[found["id"]]
+    assert (row.lost_polls, row.lost_since) == (0, None)
+    await assert_invariants(database_url)
 
 
 VARIANTS = {

@@ -1,11 +1,14 @@
 """One history of the schema, there and back, on both databases."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 
 from app.core.errors import ConfigurationError
 from app.db.migrate import configuration, require_current, synchronous, upgrade
@@ -27,6 +30,52 @@ def test_several_may_migrate_at_once(empty_database_url: str) -> None:
     rivals = [subprocess.Popen(command_line, env=environment) for _ in range(3)]
     assert [rival.wait(timeout=60) for rival in rivals] == [0, 0, 0]
     require_current(empty_database_url)
+
+
+@pytest.mark.parametrize("expands", [True, False])
+def test_a_release_runs_on_what_the_next_one_has_expanded(
+    empty_database_url: str, tmp_path: Path, *, expands: bool
+) -> None:
+    """The next release is this one with one migration more."""
+    upgrade(empty_database_url)
+    this = configuration(synchronous(empty_database_url))
+    folder = this.get_main_option("script_location")
+    assert folder
+    shutil.copytree(folder, tmp_path / "next", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "next" / "versions" / "next.py").write_text(
+        _NEXT.format(head=ScriptDirectory.from_config(this).get_current_head(), expands=expands)
+    )
+    later = configuration(synchronous(empty_database_url))
+    later.set_main_option("script_location", str(tmp_path / "next"))
+    command.upgrade(later, "head")
+    if expands:
+        require_current(empty_database_url)
+        upgrade(empty_database_url)
+    else:
+        for meet in (require_current, upgrade):
+            with pytest.raises(ConfigurationError, match="start the later release"):
+                meet(empty_database_url)
+    command.downgrade(later, "-1")
+    require_current(empty_database_url)
+
+
+_NEXT = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "next"
+down_revision = "{head}"
+branch_labels = depends_on = None
+expands = {expands}
+
+
+def upgrade():
+    op.add_column("jobs", sa.Column("mood", sa.Text(), nullable=True))
+
+
+def downgrade():
+    op.drop_column("jobs", "mood")
+"""
 
 
 def test_an_old_schema_stops_the_start_with_the_command(empty_database_url: str) -> None:

@@ -24,7 +24,7 @@ async def assert_invariants(database_url: str) -> None:
             assert after in MOVES[before], (job.id, path)
         assert path[-1] == job.state, (job.id, path)
         ends = [state for state in path if state in TERMINAL]
-        assert len(ends) == (job.state in TERMINAL), (job.id, path)
+        assert len(ends) == (job.state in TERMINAL) + (job.late is not None), (job.id, path)
 
 
 async def event_types(database_url: str, job: Mapping[str, Any]) -> list[str]:

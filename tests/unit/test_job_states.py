@@ -1,17 +1,19 @@
 """The table of moves, and the changes that workers may ask for by it."""
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from app.jobs import outcomes
-from app.jobs.models import Lease
+from app.jobs.models import Lease, Watch
 from app.jobs.state import (
     FOLLOWED,
     IN_FLIGHT,
     MOVES,
     TERMINAL,
+    WATCHED,
     JobState,
     sources_of,
     states_of,
@@ -39,8 +41,10 @@ def lease(state: JobState, *, queue_position: int | None = None) -> Lease:
     )
 
 
-def test_nothing_leaves_a_terminal_state() -> None:
-    assert {state for state, targets in MOVES.items() if not targets} == TERMINAL
+def test_nothing_leaves_a_terminal_state_but_a_late_success() -> None:
+    for state in TERMINAL:
+        assert MOVES[state] == (frozenset({JobState.COMPLETED}) if state in WATCHED else set())
+    assert {state for state, targets in MOVES.items() if not targets} == {JobState.COMPLETED}
     assert set(MOVES) == set(JobState)
 
 
@@ -103,7 +107,6 @@ def test_an_end_lets_go_of_the_job() -> None:
     for change in (
         outcomes.completed(running, output={"video": "https://x.test/a.mp4"}, at=LATER),
         outcomes.failed(running, code="failed_upstream", message="no", at=LATER),
-        outcomes.cancelled(running, at=LATER),
     ):
         assert change.state in TERMINAL
         assert change.finished_at == LATER
@@ -111,6 +114,31 @@ def test_an_end_lets_go_of_the_job() -> None:
         assert change.lease_token is None
         assert change.lease_expires_at is None
         assert change.upstream_request_id == "req_1"
+
+
+def test_an_end_without_upstreams_word_is_watched_by_who_had_the_job() -> None:
+    running = lease(JobState.IN_PROGRESS)
+    watch = Watch(until=LATER + timedelta(hours=1), due_at=LATER + timedelta(seconds=2))
+    for change in (
+        outcomes.timed_out(running, watch=watch, at=LATER),
+        outcomes.lost(running, watch=watch, at=LATER),
+        outcomes.cancelled(running, watch=watch, at=LATER),
+    ):
+        assert change.state in WATCHED
+        assert (change.finished_at, change.cost_state) == (LATER, "released")
+        assert (change.due_at, change.watch_until) == (watch.due_at, watch.until)
+        assert (change.lease_token, change.lease_expires_at) == ("token_1", running.expires_at)
+
+
+@pytest.mark.parametrize("state", sorted(WATCHED))
+def test_a_late_success_touches_no_hold(state: JobState) -> None:
+    watched = replace(lease(state), upstream_request_id="req_1", finished_at=AT, watch_until=LATER)
+    change = outcomes.completed_late(
+        watched, output={"video": "https://x.test/a.mp4"}, charged=True, at=LATER
+    )
+    assert (change.state, change.late, change.cost_state) == (JobState.COMPLETED, "charged", None)
+    assert (change.finished_at, change.due_at, change.watch_until) == (LATER, None, None)
+    assert outcomes.unwatched(watched, at=LATER).due_at is None
 
 
 def test_an_unknown_outcome_keeps_the_token_of_its_attempt() -> None:

@@ -11,6 +11,7 @@ from app.db.models.file import DiscardRow, FileRow, JobFileRow, OutputRow
 from app.db.models.job import IdempotencyKeyRow, JobEventRow, JobRow
 from app.db.models.plan import PlanRow
 from app.db.models.quota import AccountRow, LedgerRow, PriceRow
+from app.db.models.schema import SchemaReleaseRow
 from app.db.models.user import UserRow
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "OutputRow",
     "PlanRow",
     "PriceRow",
+    "SchemaReleaseRow",
     "SwitchRow",
     "UserRow",
 ]

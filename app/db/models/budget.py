@@ -1,5 +1,7 @@
 """Rates, turns and switches that all replicas share."""
 
+from datetime import datetime
+
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.models.base import Base
@@ -18,10 +20,15 @@ class BudgetRow(Base):
     """A shared rate by GCRA: its theoretical arrival time, microseconds since the epoch.
 
     Locking the row is also how replicas take turns: `dispatch` is locked while free places are
-    counted and filled.
+    counted and filled. `dispatch` and `polls` are lanes to upstream, closed until `closed_until`
+    for `reason`; `trips` counts how often in a row, `changed_at` is when it closed or opened last.
     """
 
     __tablename__ = "budgets"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     arrival_us: Mapped[int]
+    reason: Mapped[str | None]
+    closed_until: Mapped[datetime | None]
+    trips: Mapped[int] = mapped_column(server_default="0")
+    changed_at: Mapped[datetime | None]

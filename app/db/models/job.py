@@ -14,6 +14,8 @@ class JobRow(Base):
 
     While `submitting`, and for ever after in `submit_unknown`, the token names the one attempt that
     may have reached upstream; in flight it names the worker process that polls the job.
+    Until `watch_until` a job that ended without upstream's word is still looked at; `late` says
+    that it succeeded then, and whether that was charged.
     """
 
     __tablename__ = "jobs"
@@ -37,8 +39,18 @@ class JobRow(Base):
             name="followed_has_request_id",
         ),
         CheckConstraint(
-            "(state IN ('pending', 'in_queue', 'in_progress')) = (due_at IS NOT NULL)",
+            "(state IN ('pending', 'in_queue', 'in_progress') OR watch_until IS NOT NULL)"
+            " = (due_at IS NOT NULL)",
             name="due_iff_work_left",
+        ),
+        CheckConstraint(
+            "watch_until IS NULL"
+            " OR (state IN ('failed', 'cancelled') AND upstream_request_id IS NOT NULL)",
+            name="watched_may_yet_succeed",
+        ),
+        CheckConstraint(
+            "late IS NULL OR (late IN ('charged', 'free') AND state = 'completed')",
+            name="late_is_completed",
         ),
         Index(None, "user_id", "id"),
         CheckConstraint("cost_state IN ('held', 'settled', 'released')", name="cost_state_known"),
@@ -71,6 +83,11 @@ class JobRow(Base):
     error: Mapped[dict[str, Any] | None]
     cancel_requested_at: Mapped[datetime | None]
     cancel_outcome: Mapped[str | None]
+    late: Mapped[str | None]
+    refusals: Mapped[int] = mapped_column(server_default="0")
+    lost_polls: Mapped[int] = mapped_column(server_default="0")
+    lost_since: Mapped[datetime | None]
+    watch_until: Mapped[datetime | None]
 
     due_at: Mapped[datetime | None]
     lease_token: Mapped[str | None]

@@ -46,8 +46,8 @@ class AccountRow(Base):
 class LedgerRow(Base):
     """One entry of the append-only ledger; it outlives its job, its user and its key.
 
-    `held_at` is when the job was accepted, in every entry of a job: it decides the windows. An
-    amount that nobody knows is NULL, never zero.
+    `held_at` decides the windows: it is when the job was accepted, in every entry of a job but a
+    late charge, which counts when it is made. An amount that nobody knows is NULL, never zero.
     """
 
     __tablename__ = "ledger"

@@ -1,0 +1,126 @@
+"""The statements that end what time alone has ended, many jobs at a time."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models import JobRow
+from app.jobs.outcomes import CANCELLED_LOCALLY
+from app.jobs.state import FOLLOWED, JobState
+
+_AT_ONCE = 500
+
+
+class SweepRepository:
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def expire_submits(self, *, at: datetime) -> Mapping[str, int]:
+        """Give up on attempts whose lease has run out; gives event numbers by job."""
+        moved = await self._tx.execute(
+            update(JobRow)
+            .where(_overdue(at))
+            .values(state=JobState.SUBMIT_UNKNOWN, event_seq=JobRow.event_seq + 1)
+            .returning(JobRow.id, JobRow.event_seq)
+        )
+        return {row.id: row.event_seq for row in moved}
+
+    async def drop_called_off(self, *, at: datetime) -> Mapping[str, int]:
+        """Cancel what waits here and was called off, or has not started in its time."""
+        moved = await self._tx.execute(
+            update(JobRow)
+            .where(_called_off(at))
+            .values(
+                state=JobState.CANCELLED,
+                finished_at=at,
+                due_at=None,
+                cost_state="released",
+                cancel_outcome=CANCELLED_LOCALLY,
+                event_seq=JobRow.event_seq + 1,
+            )
+            .returning(JobRow.id, JobRow.event_seq)
+        )
+        return {row.id: row.event_seq for row in moved}
+
+    async def give_up_unknown(
+        self, *, sent_before: datetime, error: Mapping[str, Any], cost_state: str, at: datetime
+    ) -> Mapping[str, int]:
+        """Fail what nobody settled in its hours; gives event numbers by job."""
+        moved = await self._tx.execute(
+            update(JobRow)
+            .where(_forgotten(sent_before))
+            .values(
+                state=JobState.FAILED,
+                finished_at=at,
+                error=dict(error),
+                cost_state=cost_state,
+                event_seq=JobRow.event_seq + 1,
+            )
+            .returning(JobRow.id, JobRow.event_seq)
+        )
+        return {row.id: row.event_seq for row in moved}
+
+    async def time_out(
+        self,
+        timed_out: ColumnElement[bool],
+        *,
+        error: Mapping[str, Any],
+        watch_until: datetime,
+        at: datetime,
+    ) -> Mapping[str, int]:
+        """Fail what nobody could look at in its last moments; it is watched all the same."""
+        some = select(JobRow.id).where(timed_out).limit(_AT_ONCE).with_for_update(skip_locked=True)
+        moved = await self._tx.execute(
+            update(JobRow)
+            .where(JobRow.id.in_(some.cte("some").select()), timed_out)
+            .values(
+                state=JobState.FAILED,
+                finished_at=at,
+                error=dict(error),
+                cost_state="released",
+                queue_position=None,
+                watch_until=watch_until,
+                lease_token=None,
+                lease_expires_at=at,
+                event_seq=JobRow.event_seq + 1,
+            )
+            .returning(JobRow.id, JobRow.event_seq)
+        )
+        return {row.id: row.event_seq for row in moved}
+
+
+def overdue(
+    *, at: datetime, forgotten_before: datetime, timed_out: ColumnElement[bool]
+) -> tuple[ColumnElement[bool], ...]:
+    """Describe the jobs that there is something to do about."""
+    return _overdue(at), _called_off(at), _forgotten(forgotten_before), timed_out
+
+
+def timed_out(
+    *, sent_before: datetime, unseen_since: datetime, at: datetime
+) -> ColumnElement[bool]:
+    """Past its time and due for long: pollers, who look before they end a job, are kept from it."""
+    return and_(
+        JobRow.state.in_(FOLLOWED),
+        JobRow.due_at <= unseen_since,
+        JobRow.submitted_at <= sent_before,
+        JobRow.lease_expires_at <= at,
+    )
+
+
+def _called_off(at: datetime) -> ColumnElement[bool]:
+    return and_(
+        JobRow.state == JobState.PENDING,
+        or_(JobRow.cancel_requested_at.is_not(None), JobRow.start_deadline_at <= at),
+    )
+
+
+def _forgotten(sent_before: datetime) -> ColumnElement[bool]:
+    return and_(JobRow.state == JobState.SUBMIT_UNKNOWN, JobRow.lease_expires_at <= sent_before)
+
+
+def _overdue(at: datetime) -> ColumnElement[bool]:
+    return and_(JobRow.state == JobState.SUBMITTING, JobRow.lease_expires_at <= at)

@@ -1,0 +1,87 @@
+"""What ends by time alone: attempts, waiting jobs that were called off, patience."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import ColumnElement
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.events.log import JobEvent
+from app.jobs.announce import announce
+from app.jobs.outcomes import TIMED_OUT
+from app.jobs.state import JobState
+from app.jobs.sweep_repository import SweepRepository, overdue, timed_out
+from app.quotas import ledger
+from app.quotas.repository import EntryKind
+
+Moves = Mapping[JobState, Mapping[str, int]]
+"""The event numbers of jobs, by the state they moved to."""
+
+_COST_STATES = {EntryKind.SETTLE: "settled", EntryKind.RELEASE: "released"}
+_NEVER_KNOWN = {
+    "code": "submit_unknown",
+    "message": "Whether RunComfy has this job was never found out.",
+}
+
+
+class SweepConfig(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    lease: timedelta = timedelta(seconds=30)
+    job_timeout: timedelta = timedelta(hours=1)
+    late_watch: timedelta = timedelta(hours=24)
+    unknown_life: timedelta = timedelta(hours=24)
+    unknown_ends: Literal[EntryKind.SETTLE, EntryKind.RELEASE] = EntryKind.SETTLE
+
+
+class Sweeps:
+    def __init__(self, config: SweepConfig) -> None:
+        self._config = config
+
+    def overdue(self, *, at: datetime) -> tuple[ColumnElement[bool], ...]:
+        """Describe the jobs that `run` would move, to be looked for beside other work."""
+        return overdue(
+            at=at,
+            forgotten_before=at - self._config.unknown_life,
+            timed_out=self._timed_out(at),
+        )
+
+    async def run(self, tx: AsyncConnection, *, at: datetime) -> Moves:
+        """Move what is overdue, with its events and the ends of its holds."""
+        jobs = SweepRepository(tx)
+        unknown = await jobs.expire_submits(at=at)
+        dropped = await jobs.drop_called_off(at=at)
+        forgotten = await jobs.give_up_unknown(
+            sent_before=at - self._config.unknown_life,
+            error=_NEVER_KNOWN,
+            cost_state=_COST_STATES[self._config.unknown_ends],
+            at=at,
+        )
+        late = await jobs.time_out(
+            self._timed_out(at), error=TIMED_OUT, watch_until=at + self._config.late_watch, at=at
+        )
+        moves = {
+            JobState.SUBMIT_UNKNOWN: unknown,
+            JobState.CANCELLED: dropped,
+            JobState.FAILED: {**forgotten, **late},
+        }
+        await announce(
+            tx, [event for state, seqs in moves.items() for event in _events(seqs, state, at)]
+        )
+        endings = dict.fromkeys([*dropped, *late], EntryKind.RELEASE)
+        endings |= dict.fromkeys(forgotten, self._config.unknown_ends)
+        await ledger.end_all(tx, endings, at=at)
+        return moves
+
+    def _timed_out(self, at: datetime) -> ColumnElement[bool]:
+        return timed_out(
+            sent_before=at - self._config.job_timeout, unseen_since=at - self._config.lease, at=at
+        )
+
+
+def _events(seqs: Mapping[str, int], state: JobState, at: datetime) -> list[JobEvent]:
+    return [
+        JobEvent(job_id=job_id, seq=seq, type=state.value, at=at) for job_id, seq in seqs.items()
+    ]

@@ -1,0 +1,128 @@
+"""One look at a job upstream, with the cancel of its owner: what the answers mean for it."""
+
+from datetime import timedelta
+
+import structlog
+
+from app.core.clock import Clock
+from app.jobs import outcomes
+from app.jobs.models import Change, Lease
+from app.jobs.queue import JobQueue
+from app.jobs.state import JobState
+from app.upstream.client import UpstreamClient
+from app.upstream.errors import UpstreamError
+from app.upstream.wire import CancelOutcome, RemoteResult, RemoteState, RemoteStatus
+
+logger = structlog.get_logger(__name__)
+
+
+class Look:
+    """Only a word of upstream that it ended a job ends it here; a failure to answer is raised.
+
+    Of a job that is watched nothing counts any more but a success.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: JobQueue,
+        upstream: UpstreamClient,
+        timeout: timedelta,
+        charge_late: bool,
+        clock: Clock,
+    ) -> None:
+        self._queue = queue
+        self._upstream = upstream
+        self._timeout = timeout
+        self._charge_late = charge_late
+        self._clock = clock
+
+    async def at(self, lease: Lease) -> Change | None:
+        if lease.cancel_requested_at is not None:
+            return await self._cancel(lease)
+        return await self._advance(lease, await self._status(lease))
+
+    async def _advance(self, lease: Lease, status: RemoteStatus) -> Change | None:
+        match status.state:
+            case RemoteState.IN_QUEUE:
+                return self._progressed(lease, JobState.IN_QUEUE, status.queue_position)
+            case RemoteState.IN_PROGRESS:
+                return self._progressed(lease, JobState.IN_PROGRESS, None)
+            case RemoteState.CANCELLED:
+                return self._cancelled(lease)
+            case RemoteState.COMPLETED | RemoteState.SUCCEEDED | RemoteState.FAILED:
+                return self._ended(lease, await self._result(lease))
+
+    def _ended(self, lease: Lease, result: RemoteResult) -> Change | None:
+        at = self._clock.now()
+        match result.state:
+            case RemoteState.SUCCEEDED:
+                assert result.output is not None
+                if lease.finished_at is None:
+                    return outcomes.completed(lease, output=result.output, at=at)
+                charged = self._charge_late and lease.cost_state == "released"
+                return outcomes.completed_late(lease, output=result.output, charged=charged, at=at)
+            case RemoteState.FAILED if lease.finished_at is not None:
+                return outcomes.unwatched(lease, at=at)
+            case RemoteState.FAILED:
+                assert result.error is not None
+                told = result.error.type == outcomes.NO_OUTPUT
+                code = outcomes.NO_OUTPUT if told else outcomes.FAILED_UPSTREAM
+                return outcomes.failed(lease, code=code, message=result.error.message, at=at)
+            case RemoteState.CANCELLED:
+                return self._cancelled(lease)
+            case RemoteState.IN_QUEUE | RemoteState.IN_PROGRESS | RemoteState.COMPLETED:
+                return None  # the two calls disagree: the next poll asks again
+
+    def _cancelled(self, lease: Lease) -> Change | None:
+        if lease.finished_at is not None:
+            return None
+        at = self._clock.now()
+        return outcomes.cancelled(lease, watch=self._queue.watch(at=at), at=at)
+
+    async def _cancel(self, lease: Lease) -> Change | None:
+        """Pass the owner's cancel on, then believe what upstream says of the job itself."""
+        outcome = await self._ask_to_cancel(lease)
+        seen = await self._advance(lease, await self._status(lease))
+        if seen is not None and seen.state is not lease.state and seen.finished_at is not None:
+            return seen
+        if outcome is CancelOutcome.NOT_CANCELLABLE:
+            at = self._clock.now()
+            due_at = self._queue.next_poll(lease, at=at)
+            return outcomes.not_cancellable(lease, seen=seen, due_at=due_at, at=at)
+        # Granted, asked for or unanswered, and the job still runs: it may yet succeed. The wish
+        # stays, so the next poll passes it on again.
+        return seen
+
+    async def _ask_to_cancel(self, lease: Lease) -> CancelOutcome | None:
+        """Send the cancel; a failure of it, however often, must not keep the job from its end."""
+        assert lease.upstream_request_id is not None
+        try:
+            return await self._upstream.cancel(lease.upstream_request_id, timeout=self._timeout)
+        except UpstreamError as exc:
+            logger.info(
+                "job.cancel_failed", job_id=lease.job_id, reason=exc.message, status=exc.status
+            )
+            return None
+
+    def _progressed(
+        self, lease: Lease, state: JobState, queue_position: int | None
+    ) -> Change | None:
+        if lease.finished_at is not None:
+            return None
+        at = self._clock.now()
+        return outcomes.progressed(
+            lease,
+            state=state,
+            queue_position=queue_position,
+            due_at=self._queue.next_poll(lease, at=at, state=state),
+            at=at,
+        )
+
+    async def _status(self, lease: Lease) -> RemoteStatus:
+        assert lease.upstream_request_id is not None
+        return await self._upstream.status(lease.upstream_request_id, timeout=self._timeout)
+
+    async def _result(self, lease: Lease) -> RemoteResult:
+        assert lease.upstream_request_id is not None
+        return await self._upstream.result(lease.upstream_request_id, timeout=self._timeout)

@@ -1,0 +1,206 @@
+"""What upstream finishes after we stopped waiting is kept, told and charged once."""
+
+from typing import Any
+
+import pytest
+
+from app.core.clock import ManualClock
+from tests.support.gateway import Gateway, Sandbox, running
+from tests.support.invariants import assert_invariants, event_types, read_jobs
+
+TIMEOUT = 60
+
+
+async def detail(gateway: Gateway, job: dict[str, Any]) -> dict[str, Any]:
+    read: dict[str, Any] = (await gateway.admin.get(f"/v1/admin/jobs/{job['id']}")).json()
+    return read
+
+
+async def all_is_well(gateway: Gateway, database_url: str) -> None:
+    await assert_invariants(database_url)
+    assert (await gateway.admin.get("/v1/admin/invariants")).json() == {
+        "ok": True,
+        "violations": [],
+    }
+
+
+def entries(read: dict[str, Any]) -> list[str]:
+    return [entry["kind"] for entry in read["ledger"]]
+
+
+@pytest.mark.parametrize("policy", ["charge", "free"])
+async def test_a_job_that_succeeds_after_its_time_out_turns_from_failed_to_completed(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, policy: str
+) -> None:
+    async with running(
+        database_url,
+        sandbox=sandbox,
+        clock=clock,
+        job_timeout_seconds=TIMEOUT,
+        late_success=policy,
+    ) as gateway:
+        job = await gateway.submit("sandbox:queue=10 sandbox:slow=80")
+        other = await gateway.submit("sandbox:queue=0 sandbox:slow=59")
+        await gateway.dispatch()
+        for _ in range(TIMEOUT):
+            assert (await gateway.read(job))["status"] in {"in_queue", "in_progress"}
+            gateway.wait(1)
+            await gateway.poll()
+        job = await gateway.read(job)
+        assert (job["status"], job["error"]["code"], job["late"]) == ("failed", "timed_out", False)
+        assert job["cost"]["state"] == "released"
+        assert entries(await detail(gateway, job)) == ["hold", "release"]
+        other = await gateway.read(other)
+        assert (other["status"], other["late"]) == ("completed", False), "seen by the last look"
+
+        # The place is free, though the job is looked at.
+        assert (await gateway.http.get("/v1/me")).status_code == 200
+        await gateway.follow(await gateway.submit("sandbox:instant"))
+
+        late = await gateway.follow(job, lambda job: job["status"] != "failed", seconds=90)
+        assert (late["status"], late["late"], late["error"]) == ("completed", True, None)
+        assert late["output"]["video"] in late["urls"]["outputs"]
+        assert late["cost"]["state"] == ("settled" if policy == "charge" else "released")
+        charges = ["late_charge"] if policy == "charge" else []
+        assert entries(await detail(gateway, job)) == ["hold", "release", *charges]
+        assert (await event_types(database_url, job))[-3:] == ["in_progress", "failed", "completed"]
+        used = (await gateway.http.get("/v1/usage")).json()
+        assert used["data"][0]["jobs_settled"] + used["data"][0]["jobs_released"] == 3
+
+        gateway.wait(86_400)
+        assert await gateway.poll() == 0
+        await all_is_well(gateway, database_url)
+
+
+async def test_a_watch_ends_with_its_time_or_with_upstreams_own_word(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    async with running(
+        database_url,
+        sandbox=sandbox,
+        clock=clock,
+        job_timeout_seconds=TIMEOUT,
+        late_watch_seconds=3600,
+    ) as gateway:
+        stuck = await gateway.submit("sandbox:stuck")
+        fails = await gateway.submit("sandbox:queue=1 sandbox:slow=100 sandbox:fail")
+        await gateway.dispatch()
+        gateway.wait(TIMEOUT)
+        await gateway.poll()
+        polled = 0
+        for _ in range(3600 // 5):
+            gateway.wait(5)
+            polled += await gateway.poll()
+        assert polled < 60, "sparsely"
+        rows = await read_jobs(database_url)
+        for job in (stuck, fails):
+            row, events = rows[job["id"]]
+            assert (row.state, row.due_at, row.watch_until) == ("failed", None, None)
+            assert [event.type for event in events].count("failed") == 1
+            assert (await gateway.read(job))["error"]["code"] == "timed_out"
+        await all_is_well(gateway, database_url)
+
+
+async def test_a_job_that_nobody_can_look_at_times_out_all_the_same(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    """No poller is at work, and a dispatcher ends it, unseen for a lease and past its time."""
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=TIMEOUT
+    ) as gateway:
+        job = await gateway.submit("sandbox:instant")
+        await gateway.dispatch()
+        gateway.wait(TIMEOUT - 1)
+        await gateway.dispatch()
+        assert (await gateway.read(job))["status"] == "in_queue"
+        gateway.wait(1)
+        await gateway.dispatch()
+        assert (await gateway.read(job))["error"]["code"] == "timed_out"
+        await gateway.poll()
+        late = await gateway.read(job)
+        assert (late["status"], late["late"]) == ("completed", True)
+        await all_is_well(gateway, database_url)
+
+
+async def test_what_was_cancelled_and_finished_is_completed_late(
+    gateway: Gateway, database_url: str
+) -> None:
+    job = await gateway.submit("sandbox:queue=20 sandbox:slow=20 sandbox:cancel-undone=45")
+    await gateway.dispatch()
+    row, _ = (await read_jobs(database_url))[job["id"]]
+    await gateway.sandbox.http.post(
+        f"/v1/requests/{row.upstream_request_id}/cancel",
+        headers={"Authorization": "Bearer upstream-token-4f2a"},
+    )
+    gateway.wait(2)
+    await gateway.poll()
+    cancelled = await gateway.read(job)
+    assert (cancelled["status"], cancelled["late"]) == ("cancelled", False)
+    late = await gateway.follow(job, lambda job: job["status"] != "cancelled", seconds=90)
+    assert (late["status"], late["late"], late["cost"]["state"]) == ("completed", True, "settled")
+    assert entries(await detail(gateway, job)) == ["hold", "release", "late_charge"]
+    await all_is_well(gateway, database_url)
+
+
+@pytest.mark.parametrize("policy", ["settle", "release"])
+async def test_a_request_id_that_comes_after_the_hours_is_watched(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, policy: str
+) -> None:
+    """A hold that was settled has paid already; a released one is charged late."""
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, submit_unknown_policy=policy
+    ) as gateway:
+        job = await gateway.submit("sandbox:instant")
+        [attempt] = await gateway.workers.dispatcher.claim(32)
+        request_id = await gateway.workers.dispatcher.send(attempt)
+        for hours in (1, 24):
+            gateway.wait(hours * 3600)
+            await gateway.dispatch()
+        assert (await gateway.read(job))["error"]["code"] == "submit_unknown"
+        for _ in range(2):
+            await gateway.workers.dispatcher.follow(attempt.lease, request_id)
+        await gateway.poll()
+        late = await gateway.read(job)
+        assert (late["status"], late["late"]) == ("completed", True)
+        charges = ["late_charge"] if policy == "release" else []
+        assert entries(await detail(gateway, job)) == ["hold", policy, *charges]
+        types = await event_types(database_url, job)
+        assert types[-3:] == ["failed", "late_request_id", "completed"]
+        await all_is_well(gateway, database_url)
+
+
+async def test_an_operators_end_of_a_job_that_runs_on_is_no_end_of_its_truth(
+    gateway: Gateway, database_url: str
+) -> None:
+    job = await gateway.submit("sandbox:queue=0 sandbox:slow=30")
+    await gateway.dispatch()
+    await gateway.poll()
+    await gateway.admin.post(f"/v1/admin/jobs/{job['id']}/settle")
+    late = await gateway.follow(job, lambda job: job["status"] != "failed", seconds=60)
+    assert (late["status"], late["late"], late["cost"]["state"]) == ("completed", True, "settled")
+    assert entries(await detail(gateway, job)) == ["hold", "settle"]
+    await all_is_well(gateway, database_url)
+
+
+async def test_a_late_charge_counts_in_the_window_it_is_made_in(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=TIMEOUT
+    ) as gateway:
+        await gateway.admin.post(
+            "/v1/admin/plans",
+            json={"name": "two", "default": True, "limits": {"jobs_per_day": {"limit": 2}}},
+        )
+        job = await gateway.submit("sandbox:queue=0 sandbox:slow=80000")
+        await gateway.dispatch()
+        gateway.wait(TIMEOUT)
+        await gateway.poll()
+        gateway.wait(80_000)  # from ten in the morning to the next day
+        await gateway.follow(job, lambda job: job["late"])
+        [limit] = (await gateway.http.get("/v1/me")).json()["limits"]
+        assert (limit["used"], limit["held"], limit["remaining"]) == (1, 0, 1)
+        await gateway.submit()
+        refused = await gateway.http.post("/v1/jobs", json=gateway.body())
+        assert refused.json()["code"] == "quota_exceeded"
+        await all_is_well(gateway, database_url)

@@ -37,8 +37,13 @@ from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.schedule import Jitter, ScheduleConfig
 from app.jobs.service import JobService
 from app.jobs.wire import JobWire
+from app.media.inspector import InspectorConfig, MediaInspector
+from app.media.uploads import UploadedFiles
 from app.net.clients import trusted
+from app.net.guard import guarded
 from app.net.origins import origin_of
+from app.net.reach import Reach
+from app.net.remote_file import RemoteFiles
 from app.net.urls import is_reachable
 from app.quotas.prices import PricesService
 from app.quotas.repository import EntryKind
@@ -131,7 +136,12 @@ async def open_parts(
         files = trusted(
             timeout=timedelta(seconds=30), connections=100, keepalive=timedelta(seconds=15)
         )
-        for client in (submits, reads, files):
+        inspector_config = InspectorConfig(mode=settings.inspect_media)
+        outside = guarded(
+            deadline=inspector_config.deadline,
+            reach=Reach(private=settings.allow_private_networks),
+        )
+        for client in (submits, reads, files, outside):
             stack.push_async_callback(client.aclose)
         upstream = UpstreamClient(
             base_url=upstream_url,
@@ -179,6 +189,13 @@ async def open_parts(
         )
         submitted, polled, pruned = (Doorbell(clock=clock) for _ in range(3))
         catalogue, store = await open_catalogue(settings, database=database, clock=clock)
+        media = MediaInspector(
+            remote=RemoteFiles(outside),
+            uploads=UploadedFiles(kept_files),
+            config=inspector_config,
+            clock=clock,
+        )
+        stack.push_async_callback(media.aclose)
         quotas = QuotaService(database=database, clock=clock)
         prices = PricesService(
             database=database,
@@ -206,6 +223,7 @@ async def open_parts(
                     clock=clock,
                     closing=closing,
                     dispatcher=submitted,
+                    media=media,
                     poller=polled,
                     prices=prices,
                     quotas=quotas,

@@ -25,6 +25,7 @@ from app.auth.operators import AdminToken, parse_admin_tokens
 from app.core.errors import ConfigurationError
 from app.core.logging import LogFormat, LogLevel
 from app.db.engine import parse_url
+from app.media.inspector import InspectMode
 from app.net.origins import checked_origin
 
 RUNCOMFY_URL = "https://model-api.runcomfy.net"
@@ -126,6 +127,7 @@ class Settings(BaseSettings):
     submit_retry_statuses: Annotated[
         tuple[Annotated[int, Field(ge=400, le=599)], ...], *CommaSeparated
     ] = (429,)
+    inspect_media: InspectMode = "require"
     allow_private_networks: bool = False
     output_hosts: Annotated[tuple[str, ...], *CommaSeparated] = (
         "*.runcomfy.net",

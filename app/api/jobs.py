@@ -38,6 +38,7 @@ from app.jobs.line import Priority
 from app.jobs.models import Job
 from app.jobs.service import CancelOutcome, JobRequest
 from app.jobs.wire import JobCostRead, JobRead
+from app.media.errors import MediaBusyError
 from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
 from app.quotas.numbers import shown_usd
 
@@ -53,6 +54,7 @@ _BODY_PROBLEMS = problem_responses(
     UnsupportedMediaTypeError,
     InvalidRequestError,
     InvalidInputError,
+    MediaBusyError,
     UnknownModelError,
     PriceUnknownError,
     DurationUnknownError,

@@ -12,6 +12,7 @@ from app.api.cors import Cors
 from app.api.limits import limit_headers
 from app.api.problems import InternalError, PayloadTooLargeError, render
 from app.core.clock import Clock
+from app.core.elsewhere import tallied
 
 logger = structlog.get_logger(__name__)
 
@@ -38,7 +39,7 @@ class Edge:
             if message["type"] == "http.response.start":
                 has_begun = True
                 headers = MutableHeaders(scope=message)
-                spent_ms = (self._clock.monotonic() - began) * 1000
+                spent_ms = (self._clock.monotonic() - began - waited.seconds) * 1000
                 headers["X-Request-Id"] = request_id
                 headers["Server-Timing"] = f"gateway;dur={spent_ms:.1f}"
                 headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -46,7 +47,7 @@ class Edge:
                 self._cors.mark(headers, scope)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id), tallied() as waited:
             try:
                 bounded = _bounded(receive, Headers(scope=scope), most=self._max_body_bytes)
                 app = self._cors.preflight(scope) or self._app

@@ -37,6 +37,7 @@ from app.jobs.models import Job
 from app.jobs.service import JobRequest
 from app.jobs.state import Status
 from app.jobs.wire import Instant, JobRead
+from app.media.errors import MediaBusyError
 from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
 
 router = APIRouter(
@@ -133,6 +134,7 @@ class RequestCancelRead(BaseModel):
         UnsupportedMediaTypeError,
         InvalidRequestError,
         InvalidInputError,
+        MediaBusyError,
         UnknownModelError,
         ModelNotAllowedError,
         PriceUnknownError,

@@ -15,6 +15,8 @@ from app.net.urls import url_flaw
 
 MediaKind = Literal["image", "video", "audio", "media"]
 
+URL_WAY_OUT = "a public https:// URL, a base64 data URI or a file_... of yours may stand here"
+
 _FORMATS: dict[str, MediaKind] = {
     "image_uri": "image",
     "image_uris": "image",
@@ -97,8 +99,7 @@ class MediaField:
             flaw = _data_uri_flaw(value, kind=self.kind)
             return ("media_data_uri", flaw) if flaw else None
         flaw = url_flaw(value, allow_private_networks=allow_private_networks)
-        way_out = "a public https:// URL, a base64 data URI or a file_... of yours may stand here"
-        return ("media_url", f"{flaw}; {way_out}") if flaw else None
+        return ("media_url", f"{flaw}; {URL_WAY_OUT}") if flaw else None
 
 
 def media_field(name: str, field: Mapping[str, Any]) -> MediaField | None:

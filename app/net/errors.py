@@ -4,8 +4,10 @@ httpx.TransportError
 └── OutwardError
     ├── AddressRefusedError   it leads where it may not; nothing was connected
     ├── NoSuchHostError       the name has no address
-    ├── UnreachableError      nothing that speaks HTTP answered
-    └── TooSlowError          the deadline passed
+    ├── UnreachableError      nothing that speaks HTTP answered, or nothing of use
+    ├── TooSlowError          the deadline passed
+    ├── DeniedError           a file's server answered, and gives no file
+    └── RedirectedTooOftenError
 
 Catching httpx.HTTPError catches them all. The first two say the same, because their difference
 tells which private names exist: show clients no other text and no other code.
@@ -38,3 +40,14 @@ class UnreachableError(OutwardError):
 class TooSlowError(OutwardError):
     def __init__(self) -> None:
         super().__init__("did not answer in time")
+
+
+class DeniedError(OutwardError):
+    def __init__(self, status: int) -> None:
+        super().__init__(f"answers {status}")
+        self.status = status
+
+
+class RedirectedTooOftenError(OutwardError):
+    def __init__(self) -> None:
+        super().__init__("redirects too often")

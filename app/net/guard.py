@@ -78,20 +78,13 @@ async def opened(
 
 
 async def read_at_most(response: httpx.Response, most: int) -> bytes:
-    """Read the first bytes of a body as they were sent; `response` is closed afterwards.
-
-    Raises UnreachableError for a body in crumbs, which cost far more to read than to send.
-    """
+    """Read the first bytes of a body as they were sent; `response` is closed afterwards."""
     content = bytearray()
-    crumbs = 0
     try:
         raw = cast(AsyncGenerator[bytes, None], response.aiter_raw())
         async with aclosing(raw) as pieces:
             async for piece in pieces:
                 content += piece[: most - len(content)]
-                crumbs += len(piece) < _CRUMB
-                if crumbs > _MOST_CRUMBS:
-                    raise UnreachableError
                 if len(content) >= most:
                     break
     finally:
@@ -178,7 +171,10 @@ class _Pinned(httpcore.AsyncNetworkBackend):
 
 
 class _Body(httpx.AsyncByteStream):
-    """A body whose deadline began with its request; closing it closes the connection."""
+    """A body whose deadline began with its request; closing it closes the connection.
+
+    One in crumbs raises UnreachableError: they cost far more to read than to send.
+    """
 
     def __init__(self, response: httpcore.Response, line: _Pinned, *, ends: float) -> None:
         self._response = response
@@ -187,6 +183,7 @@ class _Body(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = self._response.aiter_stream()
+        crumbs = 0
         while True:
             with _in_our_words():
                 async with asyncio.timeout_at(self._ends):
@@ -195,6 +192,9 @@ class _Body(httpx.AsyncByteStream):
                     piece = await anext(pieces, None)
             if piece is None:
                 return
+            crumbs += len(piece) < _CRUMB
+            if crumbs > _MOST_CRUMBS:
+                raise UnreachableError
             yield piece
 
     async def aclose(self) -> None:

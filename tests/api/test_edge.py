@@ -164,6 +164,7 @@ async def test_a_database_that_is_away_is_said_to_be_away(
             upstream_url=gateway.sandbox.url,
             database_url=url,
             secret_key="0123456789abcdef" * 4,
+            inspect_media="off",
         ),
         public_url=PUBLIC_URL,
         clock=clock,

@@ -115,6 +115,7 @@ def _serving(database_url: str, folder: Path) -> Iterator[Served]:
                 database_url=database_url,
                 secret_key="0123456789abcdef" * 4,
                 admin_token=ADMIN_TOKEN,
+                inspect_media="off",
             )
             async with running_gateway(settings) as address:
                 served.set_result(await _prepare(address, database_url))

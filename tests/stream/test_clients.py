@@ -54,6 +54,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
             database_url=database_url,
             admin_token=ADMIN_TOKEN,
             polls_per_second=500,
+            inspect_media="off",
         )
         async with running_gateway(settings) as url, asyncio.timeout(PATIENCE_S):
             database = open_database(database_url)

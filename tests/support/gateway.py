@@ -130,7 +130,8 @@ async def running(
             upstream_url=sandbox.url,
             database_url=database_url,
             secret_key="0123456789abcdef" * 4,
-            **{"admin_token": f"ops:{ADMIN_TOKEN}", **settings},
+            # Pictures of tests are names alone, except where it is files that are tested.
+            **{"admin_token": f"ops:{ADMIN_TOKEN}", "inspect_media": "off", **settings},
         ),
         public_url=settings.get("public_url", PUBLIC_URL),
         clock=clock,

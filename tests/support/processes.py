@@ -105,6 +105,7 @@ async def gateway_process(
         "GATEWAY_UPSTREAM_URL": upstream_url,
         "GATEWAY_POLLS_PER_SECOND": "500",
         "GATEWAY_DATABASE_URL": "sqlite:///gateway.db",
+        "GATEWAY_INSPECT_MEDIA": "off",
         **settings,
     }
     server = Server(("serve",), folder, health="/healthz", environment=environment)

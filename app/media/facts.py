@@ -1,0 +1,140 @@
+"""What was found of a file, and which of a field's rules it breaks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from app.catalogue.media import MediaCheck, MediaRule
+from app.catalogue.wording import label
+from app.core.errors import FieldError
+from app.media.kinds import Format
+from app.media.probe import Dimensions
+
+MEGABYTE = 2**20
+"""The larger of the two readings of MB: where RunComfy's own is not known, it decides."""
+
+_NOUNS = {
+    "image": "an image (such as JPEG, PNG or WebP)",
+    "video": "a video (such as MP4, MOV or WebM)",
+    "audio": "a sound file (such as MP3, WAV or FLAC)",
+    "media": "an image, a video or a sound file",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the rules of a field need to know."""
+
+    dimensions: bool
+    size: bool
+
+    @classmethod
+    def by(cls, check: MediaCheck) -> "Wanted":
+        subjects = {rule.rule[:-1] for rule in check.rules}
+        return cls(dimensions=not subjects.isdisjoint(_MEASURES), size=_SIZE in subjects)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """`dimensions` and `size` are None where nobody asked; a size is `untold` where unknown."""
+
+    format: Format | None
+    is_empty: bool = False
+    dimensions: Dimensions | Literal["broken", "too far"] | None = None
+    size: int | Literal["untold"] | None = None
+
+
+def flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> list[FieldError]:
+    """Name each rule that the file breaks; `lenient` lets pass what could not be found out."""
+    return list(_flaws(check, facts, lenient=lenient))
+
+
+def field_error(check: MediaCheck, code: str, sentence_end: str) -> FieldError:
+    return FieldError(
+        pointer=check.pointer, code=code, detail=f"{_label(check.pointer)} {sentence_end}."
+    )
+
+
+def _flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> Iterator[FieldError]:
+    noun = _NOUNS[check.kind]
+    if facts.is_empty:
+        yield field_error(check, "media_type", f"must be {noun}, and the file is empty")
+        return
+    if facts.format is None or not _suits(facts.format, check):
+        what = "is neither by its first bytes" if check.kind == "media" else "is none"
+        if facts.format is not None:
+            what = f"is {facts.format.name}"
+        yield field_error(
+            check, "media_type", f"must be {noun}; by its first bytes the file {what}"
+        )
+        return
+    if not lenient and "image" in facts.format.kinds and isinstance(facts.dimensions, str):
+        how = "is damaged" if facts.dimensions == "broken" else "has them too far from its start"
+        yield field_error(
+            check,
+            "media_unreadable",
+            f"must be an image whose width and height can be read; this {facts.format.name} {how}",
+        )
+        return
+    told: set[str] = set()
+    for rule in check.rules:
+        found = _breach(rule, facts, lenient=lenient)
+        if found and rule.message not in told:
+            told.add(rule.message)
+            yield FieldError(
+                pointer=check.pointer,
+                code=_CODES[rule.rule[:-1]],
+                detail=f"{rule.message} {_label(check.pointer)} {found}.",
+            )
+
+
+def _suits(found: Format, check: MediaCheck) -> bool:
+    return check.kind == "media" or check.kind in found.kinds
+
+
+_SIZE = "file_size_mb"
+_MEASURES = frozenset({"width_pixels", "height_pixels", "width/height"})
+_CODES = {
+    "width_pixels": "width_pixels",
+    "height_pixels": "height_pixels",
+    "width/height": "aspect_ratio",
+    _SIZE: "file_size_mb",
+}
+
+
+def _breach(rule: MediaRule, facts: Facts, *, lenient: bool) -> str | None:
+    """Say what the file is where that breaks `rule`; a rule nobody here knows is RunComfy's own."""
+    subject, comparison = rule.rule[:-1], rule.rule[-1:]
+    if subject == _SIZE:
+        return _size_breach(rule, facts, comparison, lenient=lenient)
+    if subject not in _MEASURES or not isinstance(facts.dimensions, Dimensions):
+        return None
+    width, height = facts.dimensions.width, facts.dimensions.height
+    value = {"width_pixels": width, "height_pixels": height}.get(subject, width / height)
+    if _holds(value, comparison, rule.value):
+        return None
+    return f"is {width} x {height} pixels"
+
+
+def _size_breach(rule: MediaRule, facts: Facts, comparison: str, *, lenient: bool) -> str | None:
+    if facts.size == "untold":
+        return None if lenient else "is large, and its server does not tell how large"
+    if facts.size is None or _holds(facts.size, comparison, rule.value * MEGABYTE):
+        return None
+    return f"has {facts.size} bytes"
+
+
+def _holds(value: float, comparison: str, bound: float) -> bool:
+    """Compare with the edge let through, where RunComfy's words and its rule disagree."""
+    match comparison:
+        case "<":
+            return value <= bound
+        case ">":
+            return value >= bound
+        case _:
+            return True
+
+
+def _label(pointer: str) -> str:
+    steps = pointer.split("/")[2:]
+    return label(*(step.replace("~1", "/").replace("~0", "~") for step in steps))

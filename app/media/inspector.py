@@ -1,0 +1,221 @@
+"""Looks at every file that an input names, and says which of the field's rules it breaks."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from app.catalogue.media import URL_WAY_OUT, MediaCheck
+from app.core.clock import Clock
+from app.core.errors import FieldError
+from app.media.errors import MediaBusyError
+from app.media.facts import Facts, Wanted, field_error, flaws
+from app.media.places import Places
+from app.media.probe import MediaFile, Source
+from app.media.sources import DataUri
+from app.media.uploads import UploadedFiles
+from app.net.errors import (
+    AddressRefusedError,
+    DeniedError,
+    NoSuchHostError,
+    OutwardError,
+    RedirectedTooOftenError,
+    TooSlowError,
+    UnreachableError,
+)
+from app.net.reach import NOT_PUBLIC
+from app.net.remote_file import RemoteFiles, Validator
+
+InspectMode = Literal["require", "best_effort", "off"]
+
+
+class InspectorConfig(BaseModel):
+    """`deadline` is for looking at one file, its redirects and all; `patience` for its turn."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mode: InspectMode = "require"
+    deadline: timedelta = timedelta(seconds=5)
+    patience: timedelta = timedelta(seconds=10)
+    at_once: int = 128
+    at_once_each: int = 8
+    fresh: timedelta = timedelta(minutes=2)
+    kept: timedelta = timedelta(minutes=30)
+    most_kept: int = 10_000
+    most_counted: int = 4 * 2**20
+
+
+@dataclass(slots=True)
+class _Seen:
+    facts: Facts
+    validator: Validator | None
+    at: float
+
+
+class MediaInspector:
+    """What a URL led to is remembered for minutes: first as it is, then by its validator.
+
+    What speaks against a file is never taken from memory: whoever mends it is believed at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        remote: RemoteFiles,
+        uploads: UploadedFiles | None,
+        config: InspectorConfig,
+        clock: Clock,
+    ) -> None:
+        self._remote = remote
+        self._config = config
+        self._clock = clock
+        self._uploads = uploads
+        self._places = Places(
+            overall=config.at_once, each=config.at_once_each, patience=config.patience
+        )
+        self._seen: OrderedDict[tuple[bytes, Wanted], _Seen] = OrderedDict()
+        self._looks: dict[tuple[str, bytes, Wanted], asyncio.Task[Facts]] = {}
+
+    async def inspect(self, checks: Sequence[MediaCheck], *, user_id: str) -> list[FieldError]:
+        """Name what is wrong with these files, in their order.
+
+        Raises MediaBusyError when too much is asked at a time.
+        """
+        if self._config.mode == "off":
+            return []
+        found = await asyncio.gather(*(self._judge(check, user_id=user_id) for check in checks))
+        return [error for errors in found for error in errors]
+
+    async def aclose(self) -> None:
+        looks = list(self._looks.values())
+        for look in looks:
+            look.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
+
+    async def _judge(self, check: MediaCheck, *, user_id: str) -> list[FieldError]:
+        lenient = self._config.mode == "best_effort"
+        try:
+            facts = await self._facts(check, user_id=user_id, lenient=lenient)
+        except (MediaBusyError, TooSlowError, UnreachableError) as exc:
+            if lenient:
+                return []
+            if isinstance(exc, MediaBusyError):
+                raise
+            return [_unreachable(check, exc)]
+        except OutwardError as exc:
+            return [_refused(check, exc)]
+        return flaws(check, facts, lenient=lenient) if facts else []
+
+    async def _facts(self, check: MediaCheck, *, user_id: str, lenient: bool) -> Facts | None:
+        """Find out about a file; None where that is somebody else's to do."""
+        wanted = Wanted.by(check)
+        if check.value[:5].lower() == "data:":
+            return await _facts_of(DataUri(check.value), wanted)
+        if check.value[:4].lower() != "http":
+            upload = None
+            if self._uploads:
+                upload = await self._uploads.find(check.value, user_id=user_id)
+            return await _facts_of(upload, wanted) if upload else None
+        digest = hashlib.sha256(check.value.encode()).digest()
+        fresh = self._fresh(digest, wanted)
+        if fresh and not flaws(check, fresh, lenient=lenient):
+            return fresh
+        return await self._looked(check.value, digest, wanted, user_id=user_id)
+
+    def _fresh(self, digest: bytes, wanted: Wanted) -> Facts | None:
+        seen = self._seen.get((digest, wanted))
+        age = self._clock.monotonic() - seen.at if seen else 0
+        return seen.facts if seen and age < self._config.fresh.total_seconds() else None
+
+    async def _looked(self, url: str, digest: bytes, wanted: Wanted, *, user_id: str) -> Facts:
+        """Look, or share the look that this caller's other request has begun."""
+        # By caller: whoever waits for a place of their own would wait for everybody who joined.
+        key = (user_id, digest, wanted)
+        look = self._looks.get(key)
+        if look is None:
+            look = asyncio.create_task(self._look(url, digest, wanted, user_id=user_id))
+            self._looks[key] = look
+            look.add_done_callback(lambda done: self._finish(key, done))
+        # Shielded: the one who began it may go away before the others.
+        return await asyncio.shield(look)
+
+    def _finish(self, key: tuple[str, bytes, Wanted], look: asyncio.Task[Facts]) -> None:
+        del self._looks[key]
+        if not look.cancelled():
+            look.exception()  # seen, even if everybody who waited for it has gone
+
+    async def _look(self, url: str, digest: bytes, wanted: Wanted, *, user_id: str) -> Facts:
+        seen = self._seen.get((digest, wanted))
+        async with self._places.one(user_id):
+            try:
+                async with asyncio.timeout(self._config.deadline.total_seconds()):
+                    async with self._remote.open(
+                        url, unless=seen.validator if seen else None
+                    ) as file:
+                        if file is None:
+                            assert seen
+                            facts, validator = seen.facts, seen.validator
+                        else:
+                            facts, validator = await _facts_of(file, wanted), file.validator
+                            if facts.size == "untold" and facts.format:
+                                counted = await file.measure(most=self._config.most_counted)
+                                facts = replace(facts, size=counted or facts.size)
+            except TimeoutError as exc:
+                raise TooSlowError from exc
+        self._remember((digest, wanted), _Seen(facts, validator, self._clock.monotonic()))
+        return facts
+
+    def _remember(self, key: tuple[bytes, Wanted], seen: _Seen) -> None:
+        self._seen[key] = seen
+        self._seen.move_to_end(key)
+        oldest = self._clock.monotonic() - self._config.kept.total_seconds()
+        while (
+            len(self._seen) > self._config.most_kept or next(iter(self._seen.values())).at < oldest
+        ):
+            self._seen.popitem(last=False)
+
+
+async def _facts_of(source: Source, wanted: Wanted) -> Facts:
+    file = MediaFile(source)
+    found = await file.format()
+    if await file.is_empty():
+        return Facts(format=None, is_empty=True)
+    measurable = wanted.dimensions and found is not None and "image" in found.kinds
+    dimensions = await file.dimensions() if measurable else None
+    size: int | Literal["untold"] = "untold" if source.size is None else source.size
+    return Facts(format=found, dimensions=dimensions, size=size if wanted.size else None)
+
+
+def _unreachable(check: MediaCheck, exc: OutwardError) -> FieldError:
+    what = (
+        "did not give it in time"
+        if isinstance(exc, TooSlowError)
+        else "cannot be reached, or answers with an error of its own"
+    )
+    return field_error(
+        check, "media_unreachable", f"is on a server that {what}, and RunComfy could not fetch it"
+    )
+
+
+def _refused(check: MediaCheck, exc: OutwardError) -> FieldError:
+    match exc:
+        case AddressRefusedError() | NoSuchHostError():
+            # The same as where the text alone gave it away: nobody learns which names exist here.
+            return field_error(check, "media_url", f"{NOT_PUBLIC}; {URL_WAY_OUT}")
+        case DeniedError(status=status):
+            return field_error(
+                check,
+                "media_denied",
+                f"is on a server that answers {status}; RunComfy fetches files without signing in",
+            )
+        case RedirectedTooOftenError():
+            return field_error(
+                check, "media_redirects", "redirects more than 3 times; name its final address"
+            )
+        case _:
+            return _unreachable(check, exc)

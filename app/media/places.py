@@ -1,0 +1,52 @@
+"""So many at a time altogether, and so many for each caller, whoever else is waiting."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from app.media.errors import MediaBusyError
+
+
+class Places:
+    def __init__(self, *, overall: int, each: int, patience: timedelta) -> None:
+        self._overall = asyncio.Semaphore(overall)
+        self._each = each
+        self._patience = patience.total_seconds()
+        self._lines: dict[str, _Line] = {}
+
+    @asynccontextmanager
+    async def one(self, caller: str) -> AsyncIterator[None]:
+        """Wait for a place, or raise MediaBusyError when patience is at its end."""
+        line = self._lines.setdefault(caller, _Line(asyncio.Semaphore(self._each)))
+        line.members += 1
+        try:
+            try:
+                async with asyncio.timeout(self._patience):
+                    await line.places.acquire()
+            except TimeoutError as exc:
+                raise MediaBusyError from exc
+            try:
+                # Only who has a place of their own waits here: nobody fills this line alone.
+                try:
+                    async with asyncio.timeout(self._patience):
+                        await self._overall.acquire()
+                except TimeoutError as exc:
+                    raise MediaBusyError from exc
+                try:
+                    yield
+                finally:
+                    self._overall.release()
+            finally:
+                line.places.release()
+        finally:
+            line.members -= 1
+            if not line.members:
+                del self._lines[caller]
+
+
+@dataclass(slots=True)
+class _Line:
+    places: asyncio.Semaphore
+    members: int = field(default=0)

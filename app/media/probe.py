@@ -1,0 +1,163 @@
+"""Width and height of an image from the few bytes that tell them, wherever in the file they are."""
+
+import io
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import imagesize  # type: ignore[import-untyped]  # it has no types
+
+from app.media.kinds import HEAD_BYTES, Format, recognised
+
+_MOST_BYTES = 2**20
+_MOST_READS = 5000
+_ENDLESS = 2**62
+
+
+class Source(Protocol):
+    """A file as whoever has it offers it; its size is known after the first load, if ever."""
+
+    @property
+    def size(self) -> int | None: ...
+
+    async def load(self, offset: int) -> bytes | None:
+        """Give some bytes from `offset` on, more each time.
+
+        Nothing is given beyond the end, and None where the price for it is too high.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dimensions:
+    """In pixels, as stored: an Exif rotation is not applied.
+
+    Whether RunComfy applies it is not known, and matters for none of the rules that its models
+    have: they bound width and height alike, and a ratio by a number and its reciprocal.
+    """
+
+    width: int
+    height: int
+
+
+class MediaFile:
+    """What is known of a file so far; every question loads what it needs, up to a megabyte."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._window = _Window()
+
+    async def format(self) -> Format | None:
+        head = await self._head()
+        return recognised(head)
+
+    async def is_empty(self) -> bool:
+        return not await self._head()
+
+    async def dimensions(self) -> Dimensions | Literal["broken", "too far"]:
+        """Measure an image; `broken` if it has no size, `too far` if it would take too much."""
+        while True:
+            width, height = imagesize.get(self._window.rewound(), exif_rotation=False)
+            missing = self._window.missing
+            if missing is None:
+                is_sound = width > 0 and height > 0 and not self._window.is_tangled
+                return Dimensions(int(width), int(height)) if is_sound else "broken"
+            if self._window.held >= _MOST_BYTES or not await self._load(missing):
+                return "too far"
+
+    async def _head(self) -> bytes:
+        while (missing := self._window.gap_before(HEAD_BYTES)) is not None:
+            if not await self._load(missing):
+                break
+        return self._window.first(HEAD_BYTES)
+
+    async def _load(self, offset: int) -> bool:
+        piece = await self._source.load(offset)
+        if piece is None:
+            return False
+        self._window.add(offset, piece)
+        self._window.limit(self._source.size)
+        return True
+
+
+class _Window:
+    """The loaded parts of a file, as imagesize reads files; it notes the first byte it lacks.
+
+    imagesize turns every exception into "no size", so what was missing is found here afterwards.
+    """
+
+    def __init__(self) -> None:
+        self._spans: dict[int, bytes] = {}
+        self._end: int | None = None
+        self._position = 0
+        self._reads = 0
+        self.missing: int | None = None
+
+    @property
+    def held(self) -> int:
+        return sum(map(len, self._spans.values()))
+
+    @property
+    def is_tangled(self) -> bool:
+        """Tell whether there was more to walk through than any honest file has."""
+        return self._reads > _MOST_READS
+
+    def add(self, offset: int, piece: bytes) -> None:
+        if piece:
+            self._spans[offset] = piece
+        else:
+            self.limit(offset)
+
+    def limit(self, size: int | None) -> None:
+        if size is not None:
+            self._end = size if self._end is None else min(self._end, size)
+
+    def gap_before(self, stop: int) -> int | None:
+        have = len(self._from(0, stop))
+        return None if have >= min(stop, self._last()) else have
+
+    def first(self, count: int) -> bytes:
+        return self._from(0, count)
+
+    def rewound(self) -> "_Window":
+        self._position = self._reads = 0
+        self.missing = None
+        return self
+
+    def read(self, size: int = -1) -> bytes:
+        self._reads += 1
+        if self.is_tangled:
+            raise ValueError("too many parts")
+        stop = self._last() if size < 0 else min(self._position + size, self._last())
+        data = self._from(self._position, stop)
+        if self._position + len(data) < stop:
+            self.missing = self._position + len(data)
+            raise EOFError
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._last()}
+        self._position = starts[whence] + offset
+        return self._position
+
+    def _last(self) -> int:
+        return _ENDLESS if self._end is None else self._end
+
+    def _from(self, start: int, stop: int) -> bytes:
+        """Give what is held from `start` on, up to `stop` or the first gap."""
+        data = b""
+        while start + len(data) < stop:
+            at = start + len(data)
+            piece = self._span_at(at)[: stop - at]
+            if not piece:
+                break
+            data += piece
+        return data
+
+    def _span_at(self, at: int) -> bytes:
+        holding = (
+            held[at - begin :]
+            for begin, held in self._spans.items()
+            if begin <= at < begin + len(held)
+        )
+        return next(holding, b"")

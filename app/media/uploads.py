@@ -1,0 +1,34 @@
+"""Uploads, as the probe reads them."""
+
+from app.storage.errors import ObjectGoneError
+from app.storage.files import File, FileService
+
+_STEP = 64 * 1024
+
+
+class UploadedFiles:
+    def __init__(self, files: FileService) -> None:
+        self._files = files
+
+    async def find(self, file_id: str, *, user_id: str) -> "UploadedFile | None":
+        """Give the caller's file; None if there is none, which who keeps files tells them."""
+        found = await self._files.find_many([file_id], user_id=user_id)
+        return UploadedFile(self._files, found[file_id]) if file_id in found else None
+
+
+class UploadedFile:
+    def __init__(self, files: FileService, file: File) -> None:
+        self._files = files
+        self._file = file
+
+    @property
+    def size(self) -> int:
+        return self._file.size
+
+    async def load(self, offset: int) -> bytes | None:
+        stop = min(offset + _STEP, self._file.size)
+        try:
+            pieces = self._files.read(self._file, start=offset, stop=stop)
+            return b"".join([piece async for piece in pieces])
+        except ObjectGoneError:
+            return None

@@ -1,0 +1,195 @@
+"""A file at an address that a client named, read here and there and as little as will do."""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Self, cast
+
+import httpx
+
+from app.net.errors import DeniedError, RedirectedTooOftenError, UnreachableError
+from app.net.guard import opened
+
+_REDIRECTS = 3
+_FIRST_RANGE = 64 * 1024
+_SMALLEST_LOAD = 4 * 1024
+_FARTHEST_READ = 2**20
+_MOST_REQUESTS = 6
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:(\d{1,18})|\*)")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_OK, _PARTIAL, _NOT_MODIFIED, _OUTSIDE = 200, 206, 304, 416
+_BROKEN = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """What a server told to recognise a version of its file by."""
+
+    headers: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, response: httpx.Response) -> Self | None:
+        etag = response.headers.get("ETag")
+        changed = response.headers.get("Last-Modified")
+        if etag:
+            return cls((("If-None-Match", etag),))
+        return cls((("If-Modified-Since", changed),)) if changed else None
+
+
+class RemoteFiles:
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        """`client` is a guarded one."""
+        self._client = client
+
+    @asynccontextmanager
+    async def open(
+        self, url: str, *, unless: Validator | None = None
+    ) -> AsyncIterator["RemoteFile | None"]:
+        """Ask for the file's beginning; give None if it is still the version of `unless`.
+
+        Raises OutwardError, also from `load`: DeniedError for an answer that is a refusal.
+        """
+        async with RemoteFile(self._client, url) as file:
+            yield file if await file.begin(unless) else None
+
+
+class RemoteFile:
+    """One answer is read on as far as that is cheap; a far place takes a request of its own."""
+
+    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
+        self._client = client
+        self._url = url
+        self._stack = AsyncExitStack()
+        self._pieces: AsyncIterator[bytes] | None = None
+        self._position = 0  # of the next byte of the answer that is being read
+        self._rest = b""  # read already, from `_position` on
+        self._has_ranges = False
+        self._requests = 0
+        self._load = _SMALLEST_LOAD
+        self._size: int | None = None
+        self.validator: Validator | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def size(self) -> int | None:
+        return self._size
+
+    async def begin(self, unless: Validator | None) -> bool:
+        headers = dict(unless.headers) if unless else {}
+        response = await self._ask({**headers, "Range": f"bytes=0-{_FIRST_RANGE - 1}"})
+        if response.status_code == _OUTSIDE:  # nothing is there, or ranges are not understood
+            response = await self._ask(headers)
+        if response.status_code == _NOT_MODIFIED and unless:
+            return False
+        self.validator = Validator.of(response)
+        self._begin_at(0, response)
+        return True
+
+    async def load(self, offset: int) -> bytes | None:
+        """Give bytes from `offset` on, at least twice as many as the last time or up to the end."""
+        is_ahead = 0 <= offset - self._position <= _FIRST_RANGE
+        if self._has_ranges and not (is_ahead and self._pieces is not None):
+            if self._requests >= _MOST_REQUESTS:
+                return None
+            if self._size is not None and offset >= self._size:
+                return b""
+            await self._jump_to(offset)
+        elif offset < self._position or offset + self._load > _FARTHEST_READ:
+            return None
+        piece = await self._read(offset)
+        self._load *= 2
+        if not piece and self._has_ranges and not self._ends_at(offset):
+            return await self.load(offset)  # the range ended here, not the file
+        return piece
+
+    async def measure(self, *, most: int) -> int | None:
+        """Tell the size; read on to the end to know it, but no further than `most`.
+
+        None means that the size is more, or not to be known.
+        """
+        if self._size is not None or self._has_ranges:
+            return self._size
+        while self._position + len(self._rest) <= most:
+            self._position, self._rest = self._position + len(self._rest), b""
+            if not await self._more():
+                self._size = self._position
+                return self._size
+        return None
+
+    def _ends_at(self, offset: int) -> bool:
+        return self._size is not None and offset >= self._size
+
+    async def _jump_to(self, offset: int) -> None:
+        await self._stack.aclose()
+        last = offset + max(_FIRST_RANGE, self._load) - 1
+        response = await self._ask({"Range": f"bytes={offset}-{last}"})
+        if response.status_code == _OUTSIDE:
+            self._pieces, self._position, self._rest = None, offset, b""
+            self._size = offset if self._size is None else self._size
+            return
+        self._begin_at(offset, response)
+
+    async def _ask(self, headers: dict[str, str]) -> httpx.Response:
+        self._requests += 1
+        request = self._client.build_request("GET", self._url, headers=headers)
+        try:
+            response = await self._stack.enter_async_context(
+                opened(self._client, request, redirects=_REDIRECTS)
+            )
+        except httpx.TooManyRedirects as exc:
+            raise RedirectedTooOftenError from exc
+        except httpx.RemoteProtocolError as exc:  # a redirect to what is no URL
+            raise UnreachableError from exc
+        if response.status_code >= _BROKEN:
+            raise UnreachableError
+        if response.status_code not in (_OK, _PARTIAL, _NOT_MODIFIED, _OUTSIDE):
+            raise DeniedError(response.status_code)
+        return response
+
+    def _begin_at(self, offset: int, response: httpx.Response) -> None:
+        self._has_ranges = response.status_code == _PARTIAL
+        if self._has_ranges:
+            found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            if found is None or int(found[1]) != offset:
+                raise UnreachableError  # an answer to another question
+            if found[3]:
+                self._size = int(found[3])
+            self._position = offset
+        elif response.status_code == _OK:
+            self._size = _announced(response)
+            self._position = 0
+        else:
+            raise DeniedError(response.status_code)
+        self._rest = b""
+        raw = cast(AsyncGenerator[bytes, None], response.aiter_raw())
+        self._stack.push_async_callback(raw.aclose)
+        self._pieces = raw
+
+    async def _read(self, offset: int) -> bytes:
+        """Read on until enough from `offset` on is there; all that was read is used up."""
+        while self._position + len(self._rest) < offset + self._load and await self._more():
+            pass
+        piece = self._rest[offset - self._position :]
+        self._position, self._rest = self._position + len(self._rest), b""
+        return piece
+
+    async def _more(self) -> bool:
+        if self._pieces is None:
+            return False
+        piece = await anext(self._pieces, b"")
+        if not piece:
+            self._pieces = None
+        self._rest += piece
+        return bool(piece)
+
+
+def _announced(response: httpx.Response) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    counts = _LENGTH.fullmatch(length) and "Transfer-Encoding" not in response.headers
+    return int(length) if counts else None

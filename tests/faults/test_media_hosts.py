@@ -1,0 +1,250 @@
+"""Hosts of media that mean harm: each ends quickly, cheaply, and at nobody else's cost."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from app.catalogue.media import MediaCheck, MediaRule
+from app.core.clock import ManualClock
+from app.media.errors import MediaBusyError
+from app.media.inspector import InspectorConfig, MediaInspector
+from app.net.guard import guarded
+from app.net.reach import Reach
+from app.net.remote_file import RemoteFiles
+from tests.support.network import Names
+from tests.support.pictures import jpeg, png, shelf
+from tests.support.wire_server import Line, answer, wire_server
+
+SOON = timedelta(milliseconds=300)
+RULES = (
+    MediaRule("width_pixels<", 6000, "Too wide."),
+    MediaRule("file_size_mb<", 30, "Too heavy."),
+)
+GIGABYTES = 10 * 2**30
+
+
+@asynccontextmanager
+async def inspecting(**settings: Any) -> AsyncIterator[MediaInspector]:
+    config = InspectorConfig(**{"deadline": SOON, **settings})
+    reach = Reach(private=True)
+    async with guarded(deadline=config.deadline, reach=reach, resolver=Names()) as client:
+        inspector = MediaInspector(
+            remote=RemoteFiles(client), uploads=None, config=config, clock=ManualClock()
+        )
+        yield inspector
+        await inspector.aclose()
+
+
+async def codes(inspector: MediaInspector, *urls: str, user: str = "alice") -> list[str]:
+    checks = [MediaCheck(f"/input/images/{n}", url, "image", RULES) for n, url in enumerate(urls)]
+    return [error.code for error in await inspector.inspect(checks, user_id=user)]
+
+
+class Flood:
+    """Counts what it could send before the other end went away."""
+
+    def __init__(self, head: str, piece: bytes, *, first: bytes = b"") -> None:
+        self.sent = 0
+        self._head = head
+        self._first = first
+        self._piece = piece
+
+    async def __call__(self, line: Line) -> None:
+        await line.request()
+        await line.send(f"HTTP/1.1 200 OK\r\n{self._head}\r\n\r\n".encode() + self._first)
+        while True:
+            await line.send(self._piece)
+            self.sent += len(self._piece)
+
+
+CHUNK = b"10000\r\n" + bytes(65536) + b"\r\n"
+START = png(800, 600)
+
+
+def chunked(content: bytes) -> bytes:
+    return f"{len(content):x}\r\n".encode() + content + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("flood", "expected"),
+    [
+        (Flood(f"Content-Length: {GIGABYTES}", bytes(65536), first=START), ["file_size_mb"]),
+        (Flood("Transfer-Encoding: chunked", CHUNK, first=chunked(START)), ["file_size_mb"]),
+        (Flood("Connection: close", bytes(65536), first=START), ["file_size_mb"]),
+        (Flood(f"Content-Length: {GIGABYTES}", bytes(65536)), ["media_type"]),
+        (
+            Flood(f"Content-Length: {GIGABYTES}", b"\xff" * 65536, first=b"\xff\xd8\xff"),
+            ["media_unreadable"],
+        ),
+        (Flood("Transfer-Encoding: chunked", b"1\r\nx\r\n" * 5000), ["media_unreachable"]),
+        (
+            Flood(
+                f"Content-Encoding: gzip\r\nContent-Length: {GIGABYTES}",
+                gzip.compress(bytes(10_000_000)),
+            ),
+            ["media_type"],
+        ),
+        (Flood(f"Content-Length: {'9' * 400}", bytes(65536), first=START), ["file_size_mb"]),
+    ],
+)
+async def test_floods_are_turned_off_early(flood: Flood, expected: list[str]) -> None:
+    async with inspecting(deadline=timedelta(seconds=5)) as inspector, wire_server(flood) as server:
+        found = await codes(inspector, server.url)
+        assert found in (expected, ["media_unreachable"])
+        assert server.connections < 3
+    # What lies in the buffers of both ends was sent, too.
+    assert flood.sent < 16 * 2**20
+
+
+async def test_a_refusal_for_30_mb_loads_next_to_nothing() -> None:
+    sent = 0
+
+    async def honest(line: Line) -> None:
+        nonlocal sent
+        asked = await line.request()
+        assert asked.headers["range"] == "bytes=0-65535"
+        body = png(800, 600, size=65536)
+        head = f"Content-Range: bytes 0-65535/{31 * 2**20 + 1}\r\nContent-Length: 65536"
+        await line.send(f"HTTP/1.1 206 Partial\r\n{head}\r\n\r\n".encode())
+        await line.send(body)
+        sent += len(body)
+
+    async with inspecting() as inspector, wire_server(honest) as server:
+        assert await codes(inspector, server.url) == ["file_size_mb"]
+    assert sent <= 65536
+
+
+async def test_slow_hosts_end_at_the_deadline_whatever_they_are_slow_at() -> None:
+    async def drip(line: Line, data: bytes) -> None:
+        for byte in data:
+            await line.send(bytes([byte]))
+            await asyncio.sleep(0.02)  # noqa: TID251 - the server's pace
+
+    async def silent(line: Line) -> None:
+        await line.wait_for_the_other_end()
+
+    async def slow_head(line: Line) -> None:
+        await line.request()
+        await drip(line, answer(200, raw=START))
+
+    async def slow_body(line: Line) -> None:
+        await line.request()
+        await line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        await drip(line, START * 1000)
+
+    async def many_heads(line: Line) -> None:
+        await line.request()
+        while True:
+            await line.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+
+    async def slow_redirects(line: Line) -> None:
+        await line.request()
+        await asyncio.sleep(0.2)  # noqa: TID251 - the server's pace
+        await line.send(answer(302, raw=b"", Location="/again"))
+
+    scripts: list[Callable[[Line], Awaitable[None]]] = [
+        *(silent, slow_head, slow_body, many_heads, slow_redirects)
+    ]
+    async with inspecting() as inspector:
+        for script in scripts:
+            async with wire_server(script) as server, asyncio.timeout(5):
+                assert await codes(inspector, server.url) == ["media_unreachable"]
+
+
+async def test_lies_about_ranges_and_lengths_are_seen_through() -> None:
+    wrong = b"HTTP/1.1 206 Partial\r\nContent-Length: 5\r\nContent-Range: "
+
+    def saying(data: bytes) -> Callable[[Line], Awaitable[None]]:
+        async def script(line: Line) -> None:
+            await line.request()
+            await line.send(data)
+
+        return script
+
+    async with inspecting() as inspector:
+        for data in (
+            wrong + b"bytes 7-11/100\r\n\r\nhello",
+            wrong + b"none\r\n\r\nhello",
+            b"HTTP/1.1 206 Partial\r\nContent-Length: 5\r\n\r\nhello",
+            b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + START[:30],
+            b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000 + b"\r\n",
+            b"HTTP/0.9 what\r\n\r\n",
+            b"",
+        ):
+            async with wire_server(saying(data)) as server:
+                assert await codes(inspector, server.url) == ["media_unreachable"]
+        async with wire_server(saying(answer(302, raw=b"", Location="http://[/"))) as server:
+            assert await codes(inspector, server.url) == ["media_url"]
+        async with wire_server(saying(wrong + b"bytes 0-4/5\r\n\r\n\x89PNG\r")) as server:
+            assert await codes(inspector, server.url) == ["media_type"]
+
+
+async def test_redirects_are_followed_three_times() -> None:
+    async with inspecting() as inspector, shelf({"/": "/"}) as endless:
+        assert await codes(inspector, endless.url) == ["media_redirects"]
+        assert endless.connections == 4
+
+
+async def test_slow_hosts_of_one_caller_hold_up_no_other() -> None:
+    full, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(line: Line) -> None:
+        await line.request()
+        if sluggish.connections == 3:
+            full.set()
+        await release.wait()
+        await line.send(answer(200, raw=START))
+
+    async with (
+        inspecting(deadline=timedelta(seconds=30), at_once_each=3, patience=SOON) as inspector,
+        wire_server(slow) as sluggish,
+        shelf({"/a.png": START}) as quick,
+    ):
+        slow_urls = [f"{sluggish.url}/{n}" for n in range(6)]
+        mallory = asyncio.create_task(codes(inspector, *slow_urls, user="mallory"))
+        await full.wait()
+        assert await codes(inspector, f"{quick.url}/a.png", user="bob") == []
+        with pytest.raises(MediaBusyError):
+            await mallory
+        assert sluggish.connections == 3
+        release.set()
+        assert await codes(inspector, f"{quick.url}/a.png", user="mallory") == []
+
+
+async def test_one_caller_looks_at_a_file_once_at_a_time() -> None:
+    async with inspecting() as inspector, shelf({"/a.jpg": jpeg(800, 600)}) as pictures:
+        url = f"{pictures.url}/a.jpg"
+        assert await asyncio.gather(*(codes(inspector, url, url) for _ in range(10))) == [[]] * 10
+        assert pictures.connections == 1
+        assert await codes(inspector, url, user="bob") == []
+        assert pictures.connections == 1
+
+
+async def test_who_leaves_early_takes_nobodys_answer_along() -> None:
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(line: Line) -> None:
+        await line.request()
+        asked.set()
+        await release.wait()
+        await line.send(answer(200, raw=png(8000, 600)))
+
+    async with (
+        inspecting(deadline=timedelta(seconds=30)) as inspector,
+        wire_server(slow) as server,
+    ):
+        first = asyncio.create_task(codes(inspector, server.url))
+        second = asyncio.create_task(codes(inspector, server.url))
+        await asked.wait()
+        first.cancel()
+        release.set()
+        assert await second == ["width_pixels"]
+        assert server.connections == 1
+        with pytest.raises(asyncio.CancelledError):
+            await first

@@ -1,0 +1,219 @@
+"""What a file's bytes tell: its format, its width and height, and nothing that costs much."""
+
+import io
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from app.catalogue.media import MediaCheck, MediaRule
+from app.catalogue.service import Catalogue
+from app.media.facts import Facts, flaws
+from app.media.kinds import Format, recognised
+from app.media.probe import Dimensions, MediaFile
+from app.media.sources import DataUri
+from tests.support.gateway import SEEDANCE
+from tests.support.pictures import data_uri, jpeg, png, tiff
+
+FTYP = b"\0\0\0\x20ftyp"
+IMAGE = Format("PNG", frozenset({"image"}))
+
+
+class Bytes:
+    """A source that gives pieces as long as it likes, and knows its size or not."""
+
+    def __init__(self, content: bytes, *, piece: int = 4096, told: bool = True) -> None:
+        self._content = content
+        self._piece = piece
+        self._told = told
+        self.loads = 0
+        self.loaded = 0
+
+    @property
+    def size(self) -> int | None:
+        return len(self._content) if self._told else None
+
+    async def load(self, offset: int) -> bytes | None:
+        self.loads += 1
+        piece = self._content[offset : offset + self._piece]
+        self._piece *= 2
+        self.loaded += len(piece)
+        return piece
+
+
+@pytest.mark.parametrize(
+    ("format_", "named"),
+    [
+        *(("PNG", "PNG"), ("JPEG", "JPEG"), ("WEBP", "WebP"), ("GIF", "GIF"), ("BMP", "BMP")),
+        *(("TIFF", "TIFF"), ("AVIF", "AVIF"), ("JPEG2000", "JPEG 2000")),
+    ],
+)
+async def test_images_are_measured_from_their_first_bytes(format_: str, named: str) -> None:
+    written = io.BytesIO()
+    Image.effect_noise((700, 500), 80).convert("RGB").save(written, format_)
+    source = Bytes(written.getvalue(), told=False)
+    file = MediaFile(source)
+    assert await file.format() == Format(named, frozenset({"image"}))
+    assert await file.dimensions() == Dimensions(700, 500)
+    assert source.loaded <= (4096 if format_ not in ("TIFF", "BMP") else len(written.getvalue()))
+    uri = MediaFile(DataUri(data_uri(written.getvalue())))
+    assert await uri.dimensions() == Dimensions(700, 500)
+
+
+@pytest.mark.parametrize("size", range(3000, 3009))
+async def test_data_uri_tells_its_size_and_any_part(size: int) -> None:
+    content = bytes(n % 251 for n in range(size))
+    source = DataUri(data_uri(content))
+    assert source.size == size
+    for offset in (0, 1, 2, 3, 1000, size - 1, size):
+        assert await source.load(offset) == content[offset : offset + 49152]
+
+
+async def test_size_far_into_a_file_is_found_by_reading_there() -> None:
+    for content in (jpeg(800, 600, before=300_000), tiff(800, 600, before=500_000)):
+        source = Bytes(content)
+        assert await MediaFile(source).dimensions() == Dimensions(800, 600)
+        assert source.loads < 10
+    assert await MediaFile(Bytes(jpeg(800, 600, before=3_000_000))).dimensions() == "too far"
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", png(0, 10), png(10, 10)[:20], b"GIF89a"),
+        *(FTYP + b"avif", b"RIFF\0\0\0\0WEBPVP9 ", b"BM", b"II*\0\xff\xff\xff\x7f"),
+        b"\xff\xd8" + b"\xff" * 900_000,
+        b"\xff\xd8\xff\xe0\0\x02" + b"\0" * 900_000,
+        b"\xff\xd8" + b"\xff\xe0\0\x02" * 200_000,
+        FTYP + b"avif" + bytes(20) + b"\0\0\0\x08free" * 100_000,
+        FTYP + b"avif" + bytes(20) + b"\xff\xff\xff\xffmeta" * 10,
+    ],
+)
+async def test_broken_images_are_given_up_at_a_small_price(content: bytes, *, told: bool) -> None:
+    source = Bytes(content, told=told)
+    assert await MediaFile(source).dimensions() in ("broken", "too far")
+    assert source.loads < 15
+
+
+@given(
+    st.sampled_from(
+        [
+            *(b"", b"\xff\xd8", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM"),
+            *(b"II*\0", b"MM\0*", b"II+\0\x08\0", FTYP + b"avif", FTYP + b"heic\0\0\0\0mif1"),
+            *(b"RIFF\x24\0\0\0WEBPVP8 ", b"\0\0\0\x0cjP  \r\n\x87\n", FTYP + b"isom"),
+        ]
+    ),
+    st.binary(max_size=3000),
+    st.integers(0, 400),
+)
+async def test_any_bytes_are_judged_without_an_exception(
+    start: bytes, rest: bytes, repeats: int
+) -> None:
+    source = Bytes(start + rest * repeats, told=repeats % 2 == 0)
+    file = MediaFile(source)
+    found = await file.format()
+    assert found is None or found.kinds <= {"image", "video", "audio"}
+    dimensions = await file.dimensions()
+    if isinstance(dimensions, Dimensions):
+        assert dimensions.width > 0
+        assert dimensions.height > 0
+    assert source.loads < 20
+    assert source.loaded < 3 * 2**20
+
+
+@given(st.binary(max_size=80))
+def test_any_head_has_a_format_or_none(head: bytes) -> None:
+    found = recognised(head)
+    assert found is None or found.kinds
+
+
+@pytest.mark.parametrize(
+    ("head", "kinds"),
+    [
+        (FTYP + b"isom\0\0\2\0isomiso2avc1mp41", {"video", "audio"}),
+        (FTYP + b"qt  \0\0\2\0qt  ", {"video"}),
+        (b"\0\0\0\x08wide\0\0\0\0mdat", {"video"}),
+        (b"\x1a\x45\xdf\xa3\x9fB\x86\x81\1", {"video", "audio"}),
+        (b"RIFF\x24\0\0\0AVI LIST", {"video"}),
+        (b"\0\0\x01\xba\x44", {"video"}),
+        (b"G@\x00\x10".ljust(188, b"\xff") + b"G@\x01", {"video"}),
+        (FTYP + b"M4A \0\0\0\0", {"audio"}),
+        (b"RIFF\x24\0\0\0WAVEfmt ", {"audio"}),
+        (b"ID3\4\0\0\0\0\0\0", {"audio"}),
+        (b"\xff\xfb\x90\x64", {"audio"}),
+        (b"\xff\xf1\x50\x80", {"audio"}),
+        (b"OggS\0\2", {"video", "audio"}),
+        (b"fLaC\0\0\0\x22", {"audio"}),
+        (b"FORM\0\0\0\0AIFFCOMM", {"audio"}),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", {"image"}),
+        (FTYP + b"heic\0\0\0\0mif1heic", {"image"}),
+        (FTYP + b"mif1\0\0\0\0mif1avif", {"image"}),
+        *((junk, set()) for junk in (b"", b"<html>", b"<svg ", b"%PDF-1.7", b"PK\3\4", b"GIF88a")),
+        *((junk, set()) for junk in (b"BM is a text about", b"XXXX\0\0\0\0WEBP", b"\x1f\x8b\x08")),
+        *((junk, set()) for junk in (b"\xff\xff\xff\xff", b"\xff\xfe<\0h\0", b"Good morning")),
+    ],
+)
+def test_first_bytes_tell_pictures_films_and_sounds(head: bytes, kinds: set[str]) -> None:
+    found = recognised(head)
+    assert (found.kinds if found else set()) == kinds
+
+
+def seed_check() -> MediaCheck:
+    model = Catalogue.bundled().get(SEEDANCE)
+    given_: dict[str, Any] = {"prompt": "x", "first_frame_image_url": "https://example.com/a.png"}
+    (check,) = model.check(given_).media
+    return check
+
+
+WIDE = "The uploaded image width and height must not exceed 6000 pixels."
+SMALL = "The uploaded image width and height must not be less than 300 pixels."
+RATIO = "The aspect ratio range should be between 0.4 and 2.5."
+HEAVY = "File size must be less than 30 MB."
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size", "messages"),
+    [
+        *((6000, 6000, 1, []), (300, 300, 1, []), (6000, 2400, 1, []), (300, 750, 1, [])),
+        *((2400, 6000, 1, []), (750, 300, 1, []), (400, 1000, 1, []), (402, 1005, 1, [])),
+        *((1000, 1000, 30 * 10**6, []), (1000, 1000, 30 * 2**20, [])),
+        *((6001, 4000, 1, [WIDE]), (4000, 6001, 1, [WIDE]), (299, 300, 1, [SMALL])),
+        *((300, 299, 1, [SMALL]), (399, 1000, 1, [RATIO]), (2501, 1000, 1, [RATIO])),
+        (1000, 1000, 30 * 2**20 + 1, [HEAVY]),
+        (7000, 7000, 10**9, [WIDE, HEAVY]),
+        (10, 7000, 1, [WIDE, SMALL, RATIO]),
+    ],
+)
+def test_seeds_rules_refuse_with_its_messages_and_let_the_edges_through(
+    width: int, height: int, size: int, messages: list[str]
+) -> None:
+    found = flaws(
+        seed_check(),
+        Facts(format=IMAGE, dimensions=Dimensions(width, height), size=size),
+        lenient=False,
+    )
+    assert {error.pointer for error in found} <= {"/input/first_frame_image_url"}
+    assert [error.detail.split(" `first_frame")[0] for error in found] == messages
+    for error in found:
+        assert f"{width} x {height} pixels" in error.detail or f"{size} bytes" in error.detail
+
+
+def test_what_cannot_be_told_is_refused_or_let_through_as_the_mode_says() -> None:
+    for facts, code in (
+        (Facts(format=IMAGE, dimensions="too far", size=1), "media_unreadable"),
+        (Facts(format=IMAGE, dimensions=Dimensions(500, 500), size="untold"), "file_size_mb"),
+    ):
+        assert [error.code for error in flaws(seed_check(), facts, lenient=False)] == [code]
+        assert flaws(seed_check(), facts, lenient=True) == []
+
+
+def test_rule_that_nobody_here_knows_is_runcomfys_own() -> None:
+    rules = (MediaRule("duration_seconds<", 3, "Too long."), MediaRule("width_pixels~", 3, "No."))
+    check = MediaCheck("/input/images/0", "https://example.com/", "image", rules)
+    assert flaws(check, Facts(format=IMAGE, dimensions=Dimensions(9, 9)), lenient=False) == []
+    (error,) = flaws(check, Facts(format=Format("MP4", frozenset({"video"}))), lenient=False)
+    assert (error.code, error.pointer) == ("media_type", "/input/images/0")
+    assert error.detail.startswith("`images[0]` must be an image")

@@ -224,6 +224,7 @@ async def open_parts(
                     closing=closing,
                     dispatcher=submitted,
                     media=media,
+                    forecast=forecast,
                     poller=polled,
                     prices=prices,
                     quotas=quotas,
@@ -260,6 +261,7 @@ async def open_parts(
                 wire=JobWire(
                     public_url=public_url,
                     signer=Signer(_secret_keys(settings), purpose="output links"),
+                    durations=forecast.durations,
                 ),
             ),
             queue=queue,

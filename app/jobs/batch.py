@@ -19,6 +19,7 @@ from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.errors import IdempotencyConflictError, InvalidInputError
 from app.jobs.models import Job, NewJob
+from app.jobs.places import with_places
 from app.jobs.repository import JobRepository
 from app.jobs.state import JobState
 from app.quotas import ledger
@@ -46,6 +47,8 @@ class AcceptBatch:
         self._file_life = file_life
         self._clock = clock
         self.accept = NaturalBatch(self._accept_all)
+        self.placed = NaturalBatch(self._place_all)
+        """Give a job with its place in the line, which takes no part of the transaction."""
 
     async def find_replay(
         self, *, user_id: str, idempotency_key: str, fingerprint: str
@@ -62,6 +65,9 @@ class AcceptBatch:
             return Accepted(jobs[holders[claim].job_id], replayed=True)
 
         return await self._database.read(work)
+
+    async def _place_all(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        return await self._database.read(lambda connection: with_places(connection, jobs))
 
     async def _accept_all(self, requests: Sequence[NewJob]) -> Sequence[Accepted | Exception]:
         tries = 0
@@ -294,6 +300,7 @@ def _as_job(request: NewJob) -> Job:
         metadata=request.metadata,
         output_seconds=request.output_seconds,
         input_class=request.input_class,
+        priority=int(request.priority),
         price_usd=request.price_usd,
         cost_state="held",
         state=JobState.PENDING,

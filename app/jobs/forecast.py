@@ -10,7 +10,9 @@ from app.core.clock import Clock
 from app.db.engine import Database
 from app.jobs.duration_repository import DurationRepository
 from app.jobs.durations import UNSEEN, Curve, Kind, Phase, learned, weight_at
+from app.jobs.models import Job
 from app.jobs.schedule import PollPlan, ScheduleConfig
+from app.jobs.state import JobState
 
 _FRESH_FOR = timedelta(seconds=10)
 _SKEW = timedelta(minutes=2)  # of other replicas' clocks, and of long transactions
@@ -106,6 +108,36 @@ class Forecast:
 
 def _whole(kind: Kind) -> Kind:
     return Kind(kind.phase, kind.model, "")
+
+
+def eta(job: Job, durations: Durations, *, at: datetime) -> timedelta | None:
+    """Tell when half of such jobs have ended; None where nothing is known or nothing moves."""
+    in_queue = durations.curve(Kind.of(Phase.QUEUE, job.model, job.input_class))
+    run = durations.curve(Kind.of(Phase.RUN, job.model, job.input_class))
+    at_upstream = in_queue.remaining(0) + run.remaining(0)
+    match job.state:
+        case JobState.PENDING if job.place is not None and not job.place.is_paused:
+            place = job.place
+            # By Little's law as many start each second as are in flight, by how long each takes;
+            # where none is in flight, nothing is known to hold up the line.
+            wait = place.position * at_upstream / place.in_flight if place.in_flight else 0.0
+            return timedelta(seconds=wait + at_upstream)
+        case JobState.SUBMITTING:
+            return timedelta(seconds=at_upstream)
+        case JobState.IN_QUEUE | JobState.IN_PROGRESS:
+            is_running = job.state is JobState.IN_PROGRESS
+            _, elapsed = phase_of(
+                is_running=is_running,
+                submitted_at=job.submitted_at,
+                started_at=job.started_at,
+                at=at,
+            )
+            rest = run.remaining(elapsed)
+            if not is_running:
+                rest = in_queue.remaining(elapsed) + run.remaining(0)
+            return timedelta(seconds=rest)
+        case _:
+            return None
 
 
 def phase_of(

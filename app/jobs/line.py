@@ -32,6 +32,15 @@ class Load:
     key_limits: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a job stands in its user's line, from 1 on, and what moves that line."""
+
+    position: int
+    in_flight: int
+    is_paused: bool
+
+
 def choose(waiting: Iterable[Waiting], *, load: Load, free: int) -> Sequence[Waiting]:
     """Fill `free` places so that who has the fewest jobs in flight comes first.
 

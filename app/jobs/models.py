@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from app.jobs.line import Priority
+from app.jobs.line import Place, Priority
 from app.jobs.state import JobState
 from app.quotas.policy import Policy
 from app.storage.files import FileUse
@@ -21,6 +21,7 @@ class Job:
     """`output` holds upstream's own URLs and never leaves the gateway as it is.
 
     `late` is set where a job succeeded after it had ended: what that cost beyond its hold.
+    Only a job that waits here has a `place`, as it was when the job was read.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Job:
     metadata: dict[str, str]
     output_seconds: Decimal | None
     input_class: str
+    priority: int
     price_usd: Decimal | None
     cost_state: CostState
     state: JobState
@@ -45,6 +47,7 @@ class Job:
     started_at: datetime | None
     finished_at: datetime | None
     late: LateCharge | None = None
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,10 +19,10 @@ from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.invariants import Violation, violations
 from app.jobs.models import Job, JobFilter
 from app.jobs.operator_repository import Manual, OperatorRepository, Underside
-from app.jobs.queue import DISPATCH_PAUSED
 from app.jobs.queue_repository import QueueRepository
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
+from app.jobs.switches import DISPATCH_PAUSED
 from app.quotas import ledger
 from app.quotas.repository import Entry, EntryKind, QuotaRepository
 

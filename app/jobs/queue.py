@@ -26,13 +26,11 @@ from app.jobs.queue_repository import QueueRepository, any_job, waiting
 from app.jobs.schedule import Jitter, Pace, PollPlan, ScheduleConfig, watch_delay
 from app.jobs.state import JobState
 from app.jobs.sweeps import Moves, SweepConfig, Sweeps
+from app.jobs.switches import DISPATCH_PAUSED
 from app.quotas import ledger
 from app.quotas.repository import EntryKind
 
 logger = structlog.get_logger(__name__)
-
-
-DISPATCH_PAUSED = "dispatch_paused"
 
 _ENDINGS: Mapping[str, EntryKind] = {
     "settled": EntryKind.SETTLE,

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.models import JobRow, UserRow
 from app.jobs.models import Job, JobFilter
 from app.jobs.outcomes import CANCELLED_LOCALLY
+from app.jobs.places import with_places
 from app.jobs.state import FOLLOWED, TERMINAL, JobState
 from app.quotas.policy import Measure, from_units
 
@@ -21,8 +22,8 @@ class JobRepository:
 
     async def find(self, job_id: str, *, user_id: str) -> Job | None:
         found = await self._tx.execute(_JOBS.where(JobRow.id == job_id, JobRow.user_id == user_id))
-        row = found.one_or_none()
-        return None if row is None else job_from_row(row)
+        jobs = await with_places(self._tx, [job_from_row(row) for row in found])
+        return jobs[0] if jobs else None
 
     async def find_signed(self, job_id: str) -> Job | None:
         """Find a job whoever owns it, as long as its owner is not disabled."""
@@ -45,7 +46,8 @@ class JobRepository:
 
     async def find_many(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         found = await self._tx.execute(_JOBS.where(JobRow.id.in_(job_ids)))
-        return {row.id: job_from_row(row) for row in found}
+        jobs = await with_places(self._tx, [job_from_row(row) for row in found])
+        return {job.id: job for job in jobs}
 
     async def page(
         self, *, user_id: str | None, matching: JobFilter, before: str | None, limit: int
@@ -57,7 +59,7 @@ class JobRepository:
         if before is not None:
             page = page.where(JobRow.id < before)
         found = await self._tx.execute(page.order_by(JobRow.id.desc()).limit(limit))
-        return [job_from_row(row) for row in found]
+        return await with_places(self._tx, [job_from_row(row) for row in found])
 
     async def cancel_pending(self, job_id: str, *, user_id: str, at: datetime) -> int | None:
         """Cancel a job that was never sent and give its event number; None if it is elsewhere."""
@@ -131,6 +133,7 @@ _JOBS: Select[Any] = select(
     JobRow.meta,
     JobRow.output_milliseconds,
     JobRow.input_class,
+    JobRow.priority,
     JobRow.price_micro_usd,
     JobRow.cost_state,
     JobRow.state,
@@ -158,6 +161,7 @@ def job_from_row(row: Row[Any]) -> Job:
         metadata=row.metadata,
         output_seconds=_amount(Measure.MILLISECONDS, row.output_milliseconds),
         input_class=row.input_class or "",
+        priority=row.priority,
         price_usd=_amount(Measure.MICRO_USD, row.price_micro_usd),
         cost_state=row.cost_state,
         state=JobState(row.state),

@@ -18,6 +18,7 @@ from app.catalogue.service import Catalogue
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.elsewhere import elsewhere
+from app.core.errors import DatabaseUnavailableError
 from app.core.ids import is_id, new_id
 from app.db.engine import Database
 from app.events.log import JobEvent
@@ -30,6 +31,7 @@ from app.jobs.errors import (
     JobNotFoundError,
     NotCancellableError,
 )
+from app.jobs.forecast import Forecast
 from app.jobs.inputs import JobInputs
 from app.jobs.line import Priority
 from app.jobs.models import Job, JobFilter, NewJob
@@ -84,6 +86,7 @@ class JobService:
         closing: asyncio.Event,
         dispatcher: Doorbell,
         media: MediaInspector,
+        forecast: Forecast,
         poller: Doorbell,
         prices: PricesService,
         quotas: QuotaService,
@@ -98,6 +101,7 @@ class JobService:
         self._closing = closing
         self._dispatcher = dispatcher
         self._media = media
+        self._forecast = forecast
         self._poller = poller
         self._prices = prices
         self._quotas = quotas
@@ -201,7 +205,10 @@ class JobService:
             fingerprint=fingerprint,
         )
         ledger.check_known(claim_of(new))
+        await self._forecast.refresh()
         accepted = await self._accept(new, checked)
+        with suppress(DatabaseUnavailableError):  # a place is no promise, but the job now is
+            accepted = replace(accepted, job=await self._batch.placed(accepted.job))
         self._dispatcher.ring()
         return accepted
 
@@ -220,6 +227,7 @@ class JobService:
         async def work(connection: AsyncConnection) -> Job | None:
             return await JobRepository(connection).find(job_id, user_id=user_id)
 
+        await self._forecast.refresh()
         return await self._found(job_id, work)
 
     async def get_signed(self, job_id: str) -> Job:
@@ -238,6 +246,7 @@ class JobService:
                 user_id=user_id, matching=matching, before=before, limit=limit
             )
 
+        await self._forecast.refresh()
         return await self._database.read(work)
 
     async def cancel(self, job_id: str, *, user_id: str) -> tuple[CancelOutcome, Job]:

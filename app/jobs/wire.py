@@ -1,5 +1,6 @@
 """A job and its links as clients see them; the same in answers, streams and webhooks."""
 
+import math
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -8,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from app.core.signatures import Signer
+from app.jobs.forecast import Durations, eta
 from app.jobs.models import Job, Output
 from app.jobs.state import Status
 from app.quotas.numbers import shown_usd
@@ -68,7 +70,7 @@ class JobRead(BaseModel):
                 "error": None,
                 "queue_position": None,
                 "pending_position": None,
-                "eta_seconds": None,
+                "eta_seconds": 41,
                 "created_at": "2026-11-22T10:00:00.000Z",
                 "submitted_at": "2026-11-22T10:00:00.150Z",
                 "started_at": "2026-11-22T10:00:04.000Z",
@@ -100,7 +102,9 @@ class JobRead(BaseModel):
     error: JobErrorRead | None
     queue_position: int | None = Field(description="The place in RunComfy's queue.")
     pending_position: int | None = Field(description="The place among the caller's waiting jobs.")
-    eta_seconds: int | None
+    eta_seconds: int | None = Field(
+        description="In so many seconds half of such jobs have ended; null if nothing can be told."
+    )
     created_at: Instant
     submitted_at: Instant | None
     started_at: Instant | None
@@ -114,13 +118,15 @@ class JobRead(BaseModel):
 class JobWire:
     """Renders jobs. Links are made from `public_url`, never from what a request claims."""
 
-    def __init__(self, *, public_url: str, signer: Signer) -> None:
+    def __init__(self, *, public_url: str, signer: Signer, durations: Durations) -> None:
         self._base_url = f"{public_url.rstrip('/')}/v1"
         self._jobs_url = f"{self._base_url}/jobs"
         self._signer = signer
+        self._durations = durations
 
     def read(self, job: Job, *, at: datetime) -> JobRead:
         outputs = [self._output_url(job.id, n, at=at) for n, _ in enumerate(output_urls(job))]
+        remaining = eta(job, self._durations, at=at)
         return JobRead(
             id=job.id,
             model=job.model,
@@ -129,8 +135,8 @@ class JobWire:
             output=None if job.output is None else _rewritten(job.output, iter(outputs)),
             error=None if job.error is None else JobErrorRead(**job.error),
             queue_position=job.queue_position,
-            pending_position=None,
-            eta_seconds=None,
+            pending_position=None if job.place is None else job.place.position,
+            eta_seconds=None if remaining is None else math.ceil(remaining.total_seconds()),
             created_at=job.created_at,
             submitted_at=job.submitted_at,
             started_at=job.started_at,

@@ -14,6 +14,15 @@ def change(database_url: str, statement: str, **values: Any) -> None:
     engine.dispose()
 
 
+def look(database_url: str, query: str) -> list[Any]:
+    """Give what a query finds."""
+    engine = _engine(database_url)
+    with engine.connect() as connection:
+        found = list(connection.execute(text(query)))
+    engine.dispose()
+    return found
+
+
 def stored(database_url: str) -> str:
     """Give every row of every table as text, and the bytes of the files that SQLite has."""
     engine = _engine(database_url)

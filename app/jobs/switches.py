@@ -1,0 +1,3 @@
+"""The names of what operators switch for all replicas."""
+
+DISPATCH_PAUSED = "dispatch_paused"

@@ -13,7 +13,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tools check format openapi migration requirements
+.PHONY: help demo test tools check format openapi migration requirements vendor
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ migration: $(READY) ## Write the migration that the models ask for: make migrati
 	@test -n "$(m)" || { echo 'Say what it does: make migration m="add a column"'; exit 1; }
 	@$(BIN)/python -c "$$NEW_MIGRATION" "$(m)"
 	@$(BIN)/ruff format --quiet migrations
+
+vendor: ## Copy the pages' libraries out of their npm packages anew
+	@cd app/web/vendor && npm ci --silent --ignore-scripts && node copy.mjs && rm -rf node_modules
 
 requirements: ## Compile requirements/*.txt anew; with u=--upgrade to the newest versions
 	@$(USABLE_PYTHON)
@@ -81,7 +84,7 @@ endef
 
 # Each as program:package. Where they cannot be installed, the test that needs one says so.
 define TOOLS
-missing=; for tool in curl:curl; do \
+missing=; for tool in curl:curl chromium:chromium; do \
 	command -v "$${tool%:*}" >/dev/null || missing="$$missing $${tool#*:}"; \
 done; \
 if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

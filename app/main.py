@@ -15,6 +15,7 @@ from app.api import (
     me,
     models,
     outputs,
+    pages,
     problems,
     requests,
 )
@@ -71,11 +72,13 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     routers = [
-        room.router for room in (jobs, outputs, files, models, requests, me, client_tokens, health)
+        room.router
+        for room in (jobs, outputs, files, models, requests, me, client_tokens, health, pages)
     ] + admin.routers
     problems.install(app, routers=routers)
     for router in routers:
         app.include_router(router)
+    pages.mount(app)
     app.add_middleware(
         Edge,
         clock=clock,

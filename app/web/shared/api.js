@@ -1,0 +1,119 @@
+// Calls to the gateway: JSON in and out, problems as exceptions, streams as iterators.
+
+/** What the gateway refused, in its own words (RFC 9457). */
+export class Problem extends Error {
+  constructor(status, body) {
+    super(body.detail || body.title || `The gateway answered ${status}.`);
+    this.status = status;
+    this.code = body.code;
+    this.errors = body.errors || [];
+    this.body = body;
+  }
+}
+
+/** The credential of this tab; it is gone with the tab, and never part of a URL. */
+export class Session {
+  constructor(name) {
+    this.name = name;
+  }
+  get token() {
+    return sessionStorage.getItem(this.name);
+  }
+  signIn(token) {
+    sessionStorage.setItem(this.name, token.trim());
+  }
+  signOut() {
+    sessionStorage.removeItem(this.name);
+  }
+}
+
+export class Api {
+  /** `onSignedOut` is told when the gateway no longer knows the credential. */
+  constructor(session, { onSignedOut = () => {} } = {}) {
+    this.session = session;
+    this.onSignedOut = onSignedOut;
+  }
+
+  get(path, options) {
+    return this.call("GET", path, options);
+  }
+  post(path, body, options) {
+    return this.call("POST", path, { ...options, body });
+  }
+  put(path, body) {
+    return this.call("PUT", path, { body });
+  }
+  patch(path, body) {
+    return this.call("PATCH", path, { body });
+  }
+  delete(path) {
+    return this.call("DELETE", path);
+  }
+
+  /** Gives the parsed answer, or throws a Problem. A File or FormData is sent as it is. */
+  async call(method, path, { body, headers = {}, signal } = {}) {
+    const answer = await this.fetch(method, path, { body, headers, signal });
+    if (answer.status === 204) return null;
+    const isJson = (answer.headers.get("content-type") || "").includes("json");
+    return isJson ? answer.json() : answer.text();
+  }
+
+  async fetch(method, path, { body, headers = {}, signal } = {}) {
+    const asIs = body === undefined || body instanceof Blob || body instanceof FormData;
+    let answer;
+    try {
+      answer = await fetch(path, {
+        method,
+        signal,
+        headers: {
+          Authorization: `Bearer ${this.session.token}`,
+          ...(asIs ? {} : { "Content-Type": "application/json" }),
+          ...headers,
+        },
+        body: asIs ? body : JSON.stringify(body),
+        cache: "no-store",
+      });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Problem(0, { title: "The gateway cannot be reached.", code: "unreachable" });
+    }
+    if (answer.ok) return answer;
+    const text = await answer.text();
+    let problem;
+    try {
+      problem = JSON.parse(text);
+    } catch {
+      problem = {};
+    }
+    if (answer.status === 401) this.onSignedOut(problem);
+    throw new Problem(answer.status, problem);
+  }
+
+  /** Yields `{id, event, data}` of an event stream until it ends (EventSource sends no header). */
+  async *events(path, { lastEventId, signal } = {}) {
+    const headers = { Accept: "text/event-stream" };
+    if (lastEventId) headers["Last-Event-ID"] = lastEventId;
+    const answer = await this.fetch("GET", path, { headers, signal });
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      text += value.replace(/\r\n?/g, "\n");
+      for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
+        const event = parseEvent(text.slice(0, end));
+        if (event) yield event;
+      }
+    }
+  }
+}
+
+function parseEvent(block) {
+  const event = { event: "message", data: [] };
+  for (const line of block.split("\n")) {
+    const [, field, value] = /^([^:]*):? ?(.*)$/.exec(line);
+    if (field === "data") event.data.push(value);
+    else if (field === "id" || field === "event") event[field] = value;
+  }
+  return event.data.length ? { ...event, data: JSON.parse(event.data.join("\n")) } : null;
+}

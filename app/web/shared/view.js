@@ -1,0 +1,133 @@
+// What both pages show alike: states, instants, money, limits, problems.
+
+import { html, useEffect, useRef, useState } from "../vendor/preact-htm.js";
+
+export { html, render, useCallback, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm.js";
+
+const COLOURS = {
+  pending: "secondary",
+  in_queue: "azure",
+  in_progress: "blue",
+  completed: "green",
+  failed: "red",
+  cancelled: "muted",
+  submit_unknown: "orange",
+};
+
+export const isFinal = (job) => ["completed", "failed", "cancelled"].includes(job.status);
+
+export function Status({ status }) {
+  const colour = COLOURS[status] || "secondary";
+  return html`<span class="status status-${colour}">
+    <span class="status-dot ${isFinal({ status }) ? "" : "status-dot-animated"}"></span>
+    ${status.replaceAll("_", " ")}
+  </span>`;
+}
+
+/** An instant as the reader's own clock has it; the whole of it on hover. */
+export function Instant({ at }) {
+  if (!at) return html`<span class="text-secondary">–</span>`;
+  const date = new Date(at);
+  const today = new Date().toDateString() === date.toDateString();
+  const shown = today
+    ? date.toLocaleTimeString()
+    : date.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  return html`<time datetime=${at} title=${at}>${shown}</time>`;
+}
+
+export function duration(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+}
+
+export const money = (amount) => (amount === null || amount === undefined ? "unknown" : `$${amount}`);
+
+/** One limit as a bar: what is used, what is held, what is left. */
+export function LimitBar({ limit }) {
+  const most = Number(limit.limit) || 0;
+  const share = (amount) => (most ? Math.min(100, (100 * Number(amount)) / most) : 100);
+  const full = Number(limit.remaining) <= 0;
+  const name = limit.name.replaceAll("_", " ");
+  return html`<div class="mb-3">
+    <div class="d-flex justify-content-between small">
+      <span>${name}${limit.mode === "shadow" ? html` <span class="badge">shadow</span>` : null}</span>
+      <span class=${full ? "text-danger" : "text-secondary"}>${limit.remaining} of ${limit.limit} left</span>
+    </div>
+    <div class="gauge" role="meter" aria-label=${name} aria-valuemin="0" aria-valuemax=${most}
+      aria-valuenow=${Number(limit.used) + Number(limit.held)}>
+      <${Filled} percent=${share(limit.used)} kind="used" />
+      <${Filled} percent=${share(limit.held)} kind="held" />
+    </div>
+  </div>`;
+}
+
+// The policy forbids style attributes in markup, so a width is set on the element itself.
+function Filled({ percent, kind }) {
+  const bar = useRef(null);
+  useEffect(() => {
+    bar.current.style.width = `${percent}%`;
+  }, [percent]);
+  return html`<div ref=${bar} class="gauge-${kind}"></div>`;
+}
+
+/** A problem in the gateway's words, with the request's id for whoever is asked. */
+export function ProblemNote({ problem }) {
+  if (!problem) return null;
+  const id = problem.body && problem.body.request_id;
+  return html`<div class="alert alert-danger" role="alert">
+    <div>${problem.message}</div>
+    ${id ? html`<div class="small mt-1">${problem.code} · ${id}</div>` : null}
+  </div>`;
+}
+
+export function Copy({ text, label = "Copy" }) {
+  const [done, setDone] = useState(false);
+  const copy = async () => {
+    await navigator.clipboard.writeText(text);
+    setDone(true);
+    setTimeout(() => setDone(false), 1500);
+  };
+  return html`<button type="button" class="btn btn-sm" onClick=${copy}>${done ? "Copied" : label}</button>`;
+}
+
+/** Dark or light, as the system has it until somebody chooses. */
+export function ThemeSwitch() {
+  const [theme, setTheme] = useState(document.documentElement.dataset.bsTheme);
+  const other = theme === "dark" ? "light" : "dark";
+  const change = () => {
+    localStorage.setItem("theme", other);
+    document.documentElement.dataset.bsTheme = other;
+    setTheme(other);
+  };
+  return html`<button type="button" class="btn btn-sm btn-ghost-secondary" onClick=${change}>${other}</button>`;
+}
+
+/** Asks for the credential that opens a page; `check` throws a Problem for a wrong one. */
+export function SignIn({ title, label, hint, check, onDone }) {
+  const [token, setToken] = useState("");
+  const [problem, setProblem] = useState(null);
+  const submit = async (event) => {
+    event.preventDefault();
+    try {
+      await check(token);
+      onDone();
+    } catch (error) {
+      setProblem(error);
+    }
+  };
+  return html`<main class="container-tight py-6">
+    <form class="card card-md" onSubmit=${submit}>
+      <div class="card-body">
+        <h1 class="h2 mb-3">${title}</h1>
+        <${ProblemNote} problem=${problem} />
+        <label class="form-label" for="token">${label}</label>
+        <input id="token" class="form-control" type="password" autocomplete="off" required
+          value=${token} onInput=${(event) => setToken(event.target.value)} />
+        <div class="form-hint mt-2">${hint}</div>
+        <button class="btn btn-primary w-100 mt-4">Sign in</button>
+      </div>
+    </form>
+  </main>`;
+}

@@ -1,0 +1,32 @@
+"""A gateway with its own sandbox on a socket, and one browser for all tests of a process."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser
+
+from app.server import running_gateway
+from app.settings import explicit_settings
+from tests.support.browser import running_browser
+from tests.support.gateway import ADMIN_TOKEN
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    async with running_browser() as running_one:
+        yield running_one
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[str]:
+    """Tell where a gateway serves that works in the background, in real time."""
+    settings = explicit_settings(
+        upstream_url="sandbox",
+        database_url=f"sqlite:///{tmp_path}/gateway.db",
+        admin_token=f"ops:{ADMIN_TOKEN}",
+        sandbox_speed=4,
+        allow_private_networks=True,
+    )
+    async with running_gateway(settings) as url:
+        yield url

@@ -1,0 +1,73 @@
+"""Both pages before anybody signed in: what they load, what they may, and who they let in."""
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.async_api import Browser, expect
+
+from app import web
+from tests.support.browser import Complaints, serious_faults
+from tests.support.gateway import ADMIN_TOKEN
+
+VENDOR = web.FOLDER / "vendor"
+PAGES = ["/", "/console"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_may_load_from_its_own_origin_alone(site: str, path: str) -> None:
+    async with httpx.AsyncClient(base_url=site) as http:
+        page = await http.get(path)
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        policy = page.headers["content-security-policy"]
+        for rule in ("default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"):
+            assert rule in policy.split("; ")
+        assert not re.search(r"<script>|<style|style=|onclick=|https?://", page.text)
+        spent = len(page.content)
+        for reference in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+            async with http.stream("GET", reference) as loaded:
+                assert loaded.status_code == 200, reference
+                spent += len(b"".join([part async for part in loaded.aiter_raw()]))
+        assert spent < 400_000
+
+
+def test_what_is_vendored_is_what_the_lock_names() -> None:
+    lock = json.loads((VENDOR / "package-lock.json").read_text("utf-8"))["packages"]
+    listed = (VENDOR / "README.md").read_text("utf-8")
+    row = r"^\| `([^`]+)` \| ([^|,]+?)(?:,[^|]*)? \| ([0-9.]+) \| ([^|]+?) \|$"
+    rows = re.findall(row, listed, re.MULTILINE)
+    assert {file for file, *_ in rows} == {
+        file.name for file in VENDOR.iterdir() if file.suffix in {".js", ".css"}
+    }
+    for file, package, version, licence in rows:
+        assert lock[f"node_modules/{package}"]["version"] == version
+        assert licence
+        assert "sourceMappingURL" not in (VENDOR / file).read_text("utf-8")
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_wrong_credential_is_told_and_not_kept(
+    site: str, browser: Browser, path: str
+) -> None:
+    complaints = Complaints()
+    page = await browser.new_page()
+    complaints.listen(page)
+    await page.goto(site + path)
+    await page.get_by_label(re.compile("key|token", re.IGNORECASE)).fill("nobody's")
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("alert")).to_be_visible()
+    assert await serious_faults(page) == []
+    assert [said for said in complaints.heard if "401" not in said] == []
+    await page.close()
+
+
+async def test_an_operator_gets_into_the_console(site: str, browser: Browser) -> None:
+    page = await browser.new_page()
+    await page.goto(site + "/console")
+    await page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    assert Path(page.url).name == "console"
+    await page.close()

@@ -1,0 +1,52 @@
+"""A real browser on a running gateway; what the pages say to the console or to the policy fails."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Page, async_playwright
+
+CHROMIUM = shutil.which("chromium")
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 800}
+
+
+@dataclass
+class Complaints:
+    """What a browser holds against a page: errors, and what its policy blocked."""
+
+    heard: list[str] = field(default_factory=list)
+
+    def listen(self, page: Page) -> None:
+        page.on("pageerror", lambda error: self.heard.append(str(error)))
+        page.on(
+            "console",
+            lambda message: (
+                self.heard.append(message.text) if message.type in {"error", "warning"} else None
+            ),
+        )
+
+
+@asynccontextmanager
+async def running_browser() -> AsyncIterator[Browser]:
+    assert CHROMIUM, "the pages are tested in Chromium: apt-get install chromium"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+async def serious_faults(page: Page) -> list[str]:
+    """Let axe judge how usable the page is for everybody; gives its serious and critical rules."""
+    result = await Axe().run(page)
+    return [
+        f"{fault['id']}: {fault['nodes'][0]['html'][:200]}"
+        for fault in result.response["violations"]
+        if fault["impact"] in {"serious", "critical"}
+    ]

@@ -20,6 +20,9 @@ from app.auth.clients.service import ClientTokens
 from app.auth.directory.keys import KeyDirectory
 from app.auth.directory.plans import PlanDirectory
 from app.auth.directory.users import UserDirectory
+from app.auth.oidc.keys import IssuerKeys
+from app.auth.oidc.service import OidcSignIn
+from app.auth.oidc.verifier import OidcVerifier
 from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
 from app.catalogue.outside import MAX_MODELS
@@ -91,6 +94,7 @@ class Parts:
     """What a process is made of: `services` for the edge, the rest for the background."""
 
     services: Services
+    issuer_keys: IssuerKeys | None
     queue: JobQueue
     workers: Workers
 
@@ -202,10 +206,19 @@ async def open_parts(
             clock=clock,
             models=catalogue.input_fields,
         )
+        issuer_keys = _issuer_keys(settings, clock=clock, stack=stack)
         yield Parts(
+            issuer_keys=issuer_keys,
             services=Services(
                 audit=AuditTrail(database=database),
-                auth=AuthService(database=database, clock=clock, own_origin=origin_of(public_url)),
+                auth=AuthService(
+                    database=database,
+                    clock=clock,
+                    own_origin=origin_of(public_url),
+                    oidc=None
+                    if issuer_keys is None
+                    else _sign_in(settings, issuer_keys, database=database, clock=clock),
+                ),
                 catalogue=catalogue,
                 clients=ClientTokens(
                     database=database,
@@ -330,6 +343,26 @@ def _storage(settings: Settings) -> Storage | None:
         return open_storage(settings.storage_url)
     database = settings.sqlite_path
     return None if database is None else open_folder(database.with_name(f"{database.name}.files"))
+
+
+def _issuer_keys(settings: Settings, *, clock: Clock, stack: AsyncExitStack) -> IssuerKeys | None:
+    if settings.oidc is None:
+        return None
+    client = trusted(timeout=timedelta(seconds=5), connections=2, keepalive=timedelta(seconds=3))
+    stack.push_async_callback(client.aclose)
+    return IssuerKeys(issuer=settings.oidc.issuer, client=client, clock=clock)
+
+
+def _sign_in(
+    settings: Settings, keys: IssuerKeys, *, database: Database, clock: Clock
+) -> OidcSignIn:
+    assert settings.oidc is not None
+    return OidcSignIn(
+        database=database,
+        clock=clock,
+        verifier=OidcVerifier(settings.oidc, keys=keys, clock=clock),
+        follows_plan=settings.oidc.plan_claim is not None,
+    )
 
 
 def _secret_keys(settings: Settings) -> list[SecretBytes]:

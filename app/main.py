@@ -56,6 +56,8 @@ def create_app(
             async with asyncio.TaskGroup() as group:
                 if background:
                     group.create_task(parts.workers.run(stop))
+                    if parts.issuer_keys is not None:
+                        group.create_task(parts.issuer_keys.run(stop))
                 yield
                 stop.set()
 

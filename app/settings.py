@@ -13,6 +13,7 @@ from pydantic import (
     SecretStr,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -21,11 +22,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.auth.oidc.verifier import OidcConfig
 from app.auth.operators import AdminToken, parse_admin_tokens
 from app.core.errors import ConfigurationError
 from app.core.logging import LogFormat, LogLevel
 from app.db.engine import parse_url
 from app.media.inspector import InspectMode
+from app.net.addresses import literal_ip
 from app.net.origins import checked_origin
 
 RUNCOMFY_URL = "https://model-api.runcomfy.net"
@@ -44,6 +47,19 @@ def _split(value: object) -> object:
 def _absolute_url(value: str) -> str:
     TypeAdapter(HttpUrl).validate_python(value)
     return value.rstrip("/")
+
+
+def _issuer(value: str) -> str:
+    """Check an issuer and leave it as it is: tokens name it letter by letter."""
+    TypeAdapter(HttpUrl).validate_python(value)
+    if "?" in value or "#" in value:
+        raise ValueError("must have no query and no fragment")
+    return value
+
+
+def _is_loopback(host: str | None) -> bool:
+    ip = literal_ip(host or "")
+    return host == "localhost" or (ip is not None and ip.is_loopback)
 
 
 def _upstream_url(value: str) -> str:
@@ -140,9 +156,43 @@ class Settings(BaseSettings):
     output_risk_hours: Annotated[float, Field(gt=0, le=8760)] = 6
     file_days: Annotated[float, Field(gt=0, le=3650)] = 7
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * 2**20
+    oidc_issuer: Annotated[str, AfterValidator(_issuer)] | None = None
+    oidc_audience: str | None = None
+    oidc_user_claim: str = "sub"
+    oidc_plan_claim: str | None = None
     log_format: LogFormat = "json"
     log_level: LogLevel = "info"
     sandbox_speed: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0
+
+    @model_validator(mode="after")
+    def _signs_in_for_somebody(self) -> "Settings":
+        if self.oidc_issuer is None:
+            return self
+        if self.oidc_audience is None:
+            raise ValueError(
+                "GATEWAY_OIDC_AUDIENCE is not set, and without it the gateway would take tokens"
+                " that GATEWAY_OIDC_ISSUER made for others: set it to what `aud` says in yours"
+            )
+        parts = urlsplit(self.oidc_issuer)
+        if parts.scheme == "http" and not (
+            self.allow_private_networks or _is_loopback(parts.hostname)
+        ):
+            raise ValueError(
+                "GATEWAY_OIDC_ISSUER: keys that come by http could be anybody's; use https"
+            )
+        return self
+
+    @property
+    def oidc(self) -> OidcConfig | None:
+        if self.oidc_issuer is None:
+            return None
+        assert self.oidc_audience is not None
+        return OidcConfig(
+            issuer=self.oidc_issuer,
+            audience=self.oidc_audience,
+            user_claim=self.oidc_user_claim,
+            plan_claim=self.oidc_plan_claim,
+        )
 
     @property
     def is_sandboxed(self) -> bool:

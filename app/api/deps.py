@@ -24,6 +24,7 @@ from app.auth.errors import (
     WrongOriginError,
 )
 from app.auth.models import CameFrom, Principal, Scope
+from app.auth.oidc.errors import IdentityProviderUnavailableError, UnknownPlanClaimError
 from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
 from app.catalogue.service import Catalogue
@@ -100,6 +101,8 @@ CALLER_PROBLEMS = (
     OneJobOnlyError,
     InvalidUserIdError,
     DatabaseUnavailableError,
+    IdentityProviderUnavailableError,
+    UnknownPlanClaimError,
 )
 """What every call that needs a caller can answer."""
 

@@ -52,11 +52,15 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserTerms:
-    """What a user's plan and overrides come to; without any plan there are no limits."""
+    """What a user's plan and overrides come to; without any plan there are no limits.
+
+    `own_plan` is None for who is on the default one.
+    """
 
     user_id: str
     disabled: bool
     plan: str | None
+    own_plan: str | None
     zone: ZoneInfo
     models: frozenset[str] | None
     limits: dict[LimitName, Limit]
@@ -164,6 +168,24 @@ class AuthRepository:
             )
         )
 
+    async def ensure_sign_in_key(
+        self, key_id: str, *, user_id: str, scopes: Sequence[str], at: datetime
+    ) -> None:
+        """Make the key that stands for a user's sign-ins; no secret has its hash."""
+        dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
+        await self._tx.execute(
+            dialect.insert(ApiKeyRow)
+            .values(
+                id=key_id,
+                user_id=user_id,
+                name="oidc",
+                secret_hash="",
+                scopes=list(scopes),
+                created_at=at,
+            )
+            .on_conflict_do_nothing()
+        )
+
 
 _KEY = (
     ApiKeyRow.id.label("key_id"),
@@ -181,6 +203,7 @@ _KEY = (
 _TERMS = (
     UserRow.id.label("user_id"),
     UserRow.disabled,
+    UserRow.plan_name.label("user_plan_name"),
     UserRow.limits.label("user_limits"),
     PlanRow.name.label("plan"),
     PlanRow.timezone,
@@ -220,6 +243,7 @@ def _terms(row: Any) -> UserTerms:
         user_id=row.user_id,
         disabled=row.disabled,
         plan=row.plan,
+        own_plan=row.user_plan_name,
         zone=ZoneInfo(row.timezone or "UTC"),
         models=None if row.plan_models is None else frozenset(row.plan_models),
         limits=stored_limits(row.plan_limits) | stored_limits(row.user_limits),

@@ -18,6 +18,7 @@ from app.auth.models import (
     Scope,
     checked_user_id,
 )
+from app.auth.oidc.service import OidcSignIn
 from app.auth.repository import ApiKey, AuthRepository, FoundClient, UserTerms
 from app.auth.tokens import ClientToken, Token, hash_secret
 from app.core.clock import Clock
@@ -29,15 +30,24 @@ _USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 _NOWHERE = CameFrom()
+_DOTS_OF_A_JWT = 2
 
 
 class AuthService:
-    """`own_origin` is that of the gateway's own pages."""
+    """`own_origin` is that of the gateway's own pages; `oidc` is for tokens of an issuer."""
 
-    def __init__(self, *, database: Database, clock: Clock, own_origin: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        own_origin: str | None = None,
+        oidc: OidcSignIn | None = None,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._own_origin = own_origin
+        self._oidc = oidc
 
     async def authenticate(
         self,
@@ -57,17 +67,28 @@ class AuthService:
             )
         scheme, _, text = authorization.partition(" ")
         text = text.strip() if scheme.lower() == "bearer" else ""
+        if token := Token.parse(text):
+            return await self._holder_of_key(token, acting_for)
         if client := ClientToken.parse(text):
             principal = await self._client(client, came_from)
-            if acting_for is not None:
-                raise MissingScopeError(Scope.ACT_AS)
-            return principal
-        token = Token.parse(text)
-        if token is None:
+        elif self._oidc is not None and text.count(".") == _DOTS_OF_A_JWT:
+            principal = await self._user_of_issuer(self._oidc, text)
+        else:
             raise UnauthenticatedError(
                 "That is not an API key of this gateway; send `Authorization: Bearer rcg_...`."
             )
+        if acting_for is not None:
+            raise MissingScopeError(Scope.ACT_AS)
+        return principal
 
+    async def holder_of_link(self, token_id: str) -> Principal:
+        """Tell whom a link stands for that was signed for a client token; it lives as long."""
+        found = await self._find_client(token_id)
+        if found is None or not self._is_alive(found):
+            raise UnauthenticatedError("The client token of this link was revoked or has expired.")
+        return _client_principal(found)
+
+    async def _holder_of_key(self, token: Token, acting_for: str | None) -> Principal:
         async def work(connection: AsyncConnection) -> tuple[ApiKey, UserTerms] | None:
             return await AuthRepository(connection).find_key(token.key_id)
 
@@ -92,12 +113,17 @@ class AuthService:
             secret_hash=hash_secret(token.secret),
         )
 
-    async def holder_of_link(self, token_id: str) -> Principal:
-        """Tell whom a link stands for that was signed for a client token; it lives as long."""
-        found = await self._find_client(token_id)
-        if found is None or not self._is_alive(found):
-            raise UnauthenticatedError("The client token of this link was revoked or has expired.")
-        return _client_principal(found)
+    async def _user_of_issuer(self, oidc: OidcSignIn, token: str) -> Principal:
+        key, terms = await oidc.sign_in(token)
+        await self._note_use(key)
+        return Principal(
+            user_id=terms.user_id,
+            key_id=key.id,
+            scopes=key.scopes & frozenset(CLIENT_SCOPES),
+            plan=terms.plan,
+            models=_both(terms.models, key.models),
+            policy=Policy(zone=terms.zone, user=terms.limits, key=key.limits),
+        )
 
     async def _client(self, token: ClientToken, came_from: CameFrom) -> Principal:
         found = await self._find_client(token.token_id)

@@ -1,0 +1,28 @@
+"""Why who has a token of the identity provider is turned away all the same."""
+
+from app.core.errors import ProblemError
+
+
+class IdentityProviderUnavailableError(ProblemError):
+    code = "identity_provider_unavailable"
+    title = "The identity provider does not answer"
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The keys of the identity provider could not be fetched, so no token of it can be"
+            " verified yet. Try again shortly.",
+            headers={"Retry-After": "10"},
+        )
+
+
+class UnknownPlanClaimError(ProblemError):
+    code = "unknown_plan"
+    title = "The token names no plan of this gateway"
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The plan that your token names is none of this gateway; an operator can make it, or"
+            " correct the claim at the identity provider."
+        )

@@ -1,0 +1,27 @@
+"""Users of the identity provider get ids of ours: no two of theirs the same one."""
+
+import hashlib
+
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@-")
+_LONGEST = 128
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_ID_LENGTH = 26
+
+
+def user_id_of(claim: str) -> str:
+    """Write what is no letter, digit or one of . _ @ - as `:` and two hex digits, byte by byte.
+
+    What would be too long becomes `::` and its SHA-256, which no such writing can be.
+    """
+    written = "".join(
+        chr(byte) if chr(byte) in _PLAIN else f":{byte:02x}" for byte in claim.encode()
+    )
+    if len(written) > _LONGEST:
+        written = f"::{hashlib.sha256(claim.encode()).hexdigest()}"
+    return f"oidc/{written}"
+
+
+def key_id_of(user_id: str) -> str:
+    """Name the one key that stands for a user's sign-ins; rivals on first sight name the same."""
+    number = int.from_bytes(hashlib.sha256(f"oidc key of {user_id}".encode()).digest(), "big")
+    return "key_" + "".join(_CROCKFORD[number >> 5 * place & 31] for place in range(_ID_LENGTH))

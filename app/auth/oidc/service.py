@@ -1,0 +1,105 @@
+"""Signing in with a token of the identity provider: its user, as it is to be here."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import log as audit
+from app.auth.directory import zones
+from app.auth.directory.checks import is_plan_name
+from app.auth.directory.models import recorded_user
+from app.auth.directory.repository import DirectoryRepository
+from app.auth.errors import UnauthenticatedError, UserDisabledError
+from app.auth.models import CLIENT_SCOPES
+from app.auth.oidc.errors import UnknownPlanClaimError
+from app.auth.oidc.naming import key_id_of
+from app.auth.oidc.verifier import OidcVerifier
+from app.auth.repository import ApiKey, AuthRepository, UserTerms
+from app.core.clock import Clock
+from app.db.engine import Database
+
+
+class OidcSignIn:
+    """Each user has one key that nobody holds: what jobs name, and operators narrow or revoke."""
+
+    def __init__(
+        self, *, database: Database, clock: Clock, verifier: OidcVerifier, follows_plan: bool
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._verifier = verifier
+        self._follows_plan = follows_plan
+
+    async def sign_in(self, token: str) -> tuple[ApiKey, UserTerms]:
+        """Give the key that stands for the token's user, and the user's terms.
+
+        The user is made on first sight; where a claim names the plan, it goes on doing so. Raises
+        UnauthenticatedError, UserDisabledError, UnknownPlanClaimError or
+        IdentityProviderUnavailableError.
+        """
+        identity = await self._verifier.verify(token)
+        user_id, key_id = identity.user_id, key_id_of(identity.user_id)
+        plan = _plan(identity.plan)
+        at = self._clock.now()
+
+        async def find(connection: AsyncConnection) -> tuple[ApiKey, UserTerms] | None:
+            return await AuthRepository(connection).find_key(key_id)
+
+        async def make(tx: AsyncConnection) -> tuple[ApiKey, UserTerms] | None:
+            if plan is not None and await DirectoryRepository(tx).find_plan(plan) is None:
+                raise UnknownPlanClaimError
+            auth = AuthRepository(tx)
+            await auth.ensure_user(user_id, at=at, plan_name=plan)
+            await auth.ensure_sign_in_key(
+                key_id, user_id=user_id, scopes=[scope.value for scope in CLIENT_SCOPES], at=at
+            )
+            if self._follows_plan:
+                await _move(tx, user_id, plan, at=at)
+            return await auth.find_key(key_id)
+
+        found = await self._database.read(find)
+        if found is None or (self._follows_plan and found[1].own_plan != plan):
+            found = await self._database.transact(make)
+        assert found is not None
+        if found[1].disabled:
+            raise UserDisabledError(user_id)
+        if not found[0].is_valid(at=at):
+            raise UnauthenticatedError("An operator has ended the sign-ins of this user.")
+        return found
+
+
+def _plan(claimed: object) -> str | None:
+    if claimed is None:
+        return None
+    if not isinstance(claimed, str) or not is_plan_name(claimed):
+        raise UnknownPlanClaimError
+    return claimed
+
+
+async def _move(tx: AsyncConnection, user_id: str, plan: str | None, *, at: datetime) -> None:
+    """Put a user on a plan, as an operator would: with all that the open windows hold."""
+    directory = DirectoryRepository(tx)
+    user = await directory.find_user(user_id, lock=True)
+    if user is None or user.plan == plan:
+        return
+    moved = replace(user, plan=plan)
+    await directory.save_user(moved)
+    old, new = [await _zone(directory, name) for name in (user.plan, plan)]
+    if new != old:
+        await zones.move(tx, await directory.accounts_of_user(user_id), to=new, at=at)
+    await audit.append(
+        tx,
+        at=at,
+        actor="system",
+        action="user.changed",
+        target=f"user:{user_id}",
+        before=recorded_user(user),
+        after=recorded_user(moved),
+    )
+
+
+async def _zone(directory: DirectoryRepository, plan: str | None) -> str:
+    if plan is None:
+        return zones.zone_name(await directory.find_default_plan())
+    return zones.zone_name(await directory.find_plan(plan))

@@ -1,0 +1,112 @@
+"""From a token of the identity provider to what it says of its user, every part of it checked."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeGuard
+
+from jwt.api_jws import PyJWS
+from jwt.exceptions import PyJWTError
+
+from app.auth.errors import UnauthenticatedError
+from app.auth.oidc.keys import ALGORITHMS, IssuerKeys
+from app.auth.oidc.naming import user_id_of
+from app.core.clock import Clock
+
+_LONGEST = 16 * 1024
+_LONGEST_CLAIM = 1024
+_TYPES = frozenset({"jwt", "at+jwt"})
+_SKEW = timedelta(seconds=60)
+
+# What it verifies it verifies by the key that is given, never by one that the token brings.
+_JWS = PyJWS(algorithms=sorted(ALGORITHMS), options={"enforce_minimum_key_length": True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OidcConfig:
+    """`issuer` is compared letter by letter. Without a `plan_claim` plans are given by hand."""
+
+    issuer: str
+    audience: str
+    user_claim: str = "sub"
+    plan_claim: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """`plan` is what the claim says, whatever it is; None where there is none."""
+
+    user_id: str
+    plan: object
+
+
+class OidcVerifier:
+    def __init__(self, config: OidcConfig, *, keys: IssuerKeys, clock: Clock) -> None:
+        self._config = config
+        self._keys = keys
+        self._clock = clock
+
+    async def verify(self, token: str) -> Identity:
+        """Raise UnauthenticatedError, or IdentityProviderUnavailableError without any keys."""
+        if len(token) > _LONGEST:
+            raise UnauthenticatedError(f"The token is longer than {_LONGEST} characters.")
+        claims = await self._signed_claims(token)
+        self._check_times(claims)
+        if claims.get("iss") != self._config.issuer:
+            raise UnauthenticatedError("The token is of another issuer than this gateway trusts.")
+        audience = claims.get("aud")
+        audiences = audience if isinstance(audience, list) else [audience]
+        if self._config.audience not in audiences:
+            raise UnauthenticatedError("The token is for another audience than this gateway.")
+        user = claims.get(self._config.user_claim)
+        if not isinstance(user, str) or not user or len(user) > _LONGEST_CLAIM:
+            raise UnauthenticatedError("The token does not say whose it is.")
+        try:
+            user_id = user_id_of(user)
+        except UnicodeEncodeError as exc:
+            raise UnauthenticatedError("The token does not say whose it is.") from exc
+        plan_claim = self._config.plan_claim
+        return Identity(
+            user_id=user_id, plan=None if plan_claim is None else claims.get(plan_claim)
+        )
+
+    async def _signed_claims(self, token: str) -> Mapping[str, Any]:
+        try:
+            header = _JWS.get_unverified_header(token)
+        except (PyJWTError, ValueError) as exc:
+            raise UnauthenticatedError("The token cannot be read.") from exc
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if algorithm not in ALGORITHMS or not _is_plain(header):
+            raise UnauthenticatedError("The token is signed in a way that is not accepted.")
+        for key in await self._keys.find(kid, algorithm=algorithm):
+            try:
+                verified = _JWS.decode_complete(token, key.jwk, algorithms=[algorithm])
+                claims = json.loads(verified["payload"])
+            except (PyJWTError, ValueError, RecursionError):
+                continue
+            if isinstance(claims, dict):
+                return claims
+        raise UnauthenticatedError("The token is not signed by a key of its issuer.")
+
+    def _check_times(self, claims: Mapping[str, Any]) -> None:
+        now, skew = self._clock.now().timestamp(), _SKEW.total_seconds()
+        expires = claims.get("exp")
+        if not _is_time(expires) or now >= expires + skew:
+            raise UnauthenticatedError("The token has expired, or does not say when it does.")
+        for name in ("nbf", "iat"):
+            begins = claims.get(name, now)
+            if not _is_time(begins) or begins > now + skew:
+                raise UnauthenticatedError("The token is not valid yet.")
+
+
+def _is_plain(header: Mapping[str, Any]) -> bool:
+    """Tell whether a header asks for nothing special, and is not that of a logout token."""
+    kind = header.get("typ", "JWT")
+    named = isinstance(kind, str) and kind.lower().removeprefix("application/") in _TYPES
+    return named and not header.keys() & {"crit", "b64", "zip", "enc"}
+
+
+def _is_time(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

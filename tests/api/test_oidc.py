@@ -1,0 +1,289 @@
+"""Sign-in with tokens of an identity provider: a real one on a socket, honest or not."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from app.auth.oidc.naming import key_id_of, user_id_of
+from app.core.clock import ManualClock, SystemClock
+from app.core.ids import is_id
+from tests.support.answers import problem
+from tests.support.gateway import Gateway, Sandbox, running
+from tests.support.issuer import AUDIENCE, Issuer, private_key, public_jwk, running_issuer
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    async with running_issuer() as one:
+        yield one
+
+
+@pytest.fixture
+async def gateway(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, issuer: Issuer
+) -> AsyncIterator[Gateway]:
+    settings = {
+        "oidc_issuer": issuer.url,
+        "oidc_audience": AUDIENCE,
+        "oidc_plan_claim": "tier",
+    }
+    async with running(database_url, sandbox=sandbox, clock=clock, **settings) as one:
+        yield one
+
+
+async def me(gateway: Gateway, token: str, **headers: str) -> httpx.Response:
+    return await gateway.client_with(token).get("/v1/me", headers=headers)
+
+
+async def refusal(gateway: Gateway, token: str) -> str:
+    answer = await me(gateway, token)
+    body = problem(answer)
+    assert (answer.status_code, body["code"]) == (401, "unauthenticated"), body
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    detail: str = body["detail"]
+    return detail
+
+
+async def test_a_user_is_made_on_first_sight_and_works_like_any_other(
+    gateway: Gateway, issuer: Issuer
+) -> None:
+    token = issuer.sign(gateway.clock.now(), claims={"sub": "auth0|5f", "aud": ["x", AUDIENCE]})
+    answers = await asyncio.gather(*(me(gateway, token) for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    told = answers[0].json()
+    assert told == {
+        "user": "oidc/auth0:7c5f",
+        "key": key_id_of("oidc/auth0:7c5f"),
+        "plan": None,
+        "timezone": "UTC",
+        "scopes": ["files", "jobs:read", "jobs:write"],
+        "models": None,
+        "limits": [],
+    }
+    app = gateway.client_with(token)
+    job = (await app.post("/v1/jobs", json=gateway.body())).json()
+    assert (await app.get(f"/v1/jobs/{job['id']}")).status_code == 200
+    assert (await gateway.http.get(f"/v1/jobs/{job['id']}")).status_code == 404
+    assert problem(await me(gateway, token, **{"X-Gateway-User": "u1"}))["scope"] == "act_as"
+    minting = await app.post("/v1/client-tokens", json={"scopes": ["jobs:read"]})
+    assert problem(minting)["scope"] == "tokens"
+    keys = (await gateway.admin.get("/v1/admin/keys?user=oidc/auth0:7c5f")).json()["data"]
+    assert [(key["id"], key["name"]) for key in keys] == [(told["key"], "oidc")]
+    invariants = (await gateway.admin.get("/v1/admin/invariants")).json()
+    assert invariants == {"ok": True, "violations": []}
+
+    user = "/v1/admin/users/oidc/auth0:7c5f"
+    await gateway.admin.patch(user, json={"disabled": True})
+    assert problem(await me(gateway, token))["code"] == "user_disabled"
+    await gateway.admin.patch(user, json={"disabled": False})
+    await gateway.admin.delete(f"/v1/admin/keys/{told['key']}")
+    assert "ended the sign-ins" in await refusal(gateway, token)
+    assert (await gateway.http.get("/v1/me")).status_code == 200  # keys work beside it
+
+
+async def test_the_plan_follows_its_claim(gateway: Gateway, issuer: Issuer) -> None:
+    for plan in ({"name": "free", "default": True}, {"name": "gold", "timezone": "Asia/Tokyo"}):
+        assert (await gateway.admin.post("/v1/admin/plans", json=plan)).is_success
+    for tier, plan, zone in (
+        ("gold", "gold", "Asia/Tokyo"),
+        (..., "free", "UTC"),
+        ("free", "free", "UTC"),
+        ("gold", "gold", "Asia/Tokyo"),
+    ):
+        token = issuer.sign(gateway.clock.now(), claims={"tier": tier})
+        told = (await me(gateway, token)).json()
+        assert (told["plan"], told["timezone"]) == (plan, zone)
+    for tier in ("silver", "", 7, ["gold"], "a\0b", "x" * 1000):
+        token = issuer.sign(gateway.clock.now(), claims={"tier": tier})
+        answer = await me(gateway, token)
+        assert (answer.status_code, problem(answer)["code"]) == (403, "unknown_plan")
+    audit = (await gateway.admin.get("/v1/admin/audit")).json()["data"]
+    changes = [(each["actor"], each["target"]) for each in audit if "changed" in each["action"]]
+    assert changes == [("system", "user:oidc/u1")] * 3
+
+
+async def test_nothing_that_the_issuer_did_not_sign_so_gets_in(
+    gateway: Gateway, issuer: Issuer
+) -> None:
+    now = gateway.clock.now()
+    s = int(now.timestamp())
+    good = issuer.sign(now)
+    assert (await me(gateway, good)).status_code == 200
+    head, claims, signature = good.split(".")
+    stranger = private_key("stranger")
+    pem = (
+        private_key("k1").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+
+    def encoded(value: Any) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+    def hs(secret: bytes) -> str:
+        """Sign with HMAC by hand: the library itself refuses a public key as a secret."""
+        jws = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
+        text = f"{encoded({'alg': 'HS256', 'kid': 'k1', 'typ': 'JWT'})}.{claims}"
+        mark = base64.urlsafe_b64encode(jws.sign(text.encode(), secret)).rstrip(b"=").decode()
+        return f"{text}.{mark}"
+
+    none = f"{encoded({'alg': 'none', 'typ': 'JWT'})}.{claims}"
+    rows = {
+        "signed in a way": [
+            f"{none}.",
+            f"{none}.{signature}",
+            f"{encoded({'alg': 'None'})}.{claims}.{signature}",
+            hs(pem),
+            hs(json.dumps(issuer.keys[0]).encode()),
+            hs(b""),
+            issuer.sign(now, headers={"typ": "logout+jwt"}),
+        ],
+        "not signed by a key": [
+            issuer.sign(now, key=stranger),
+            issuer.sign(now, key=stranger, kid=None),
+            issuer.sign(now, key=stranger, headers={"jwk": public_jwk(stranger, kid="k1")}),
+            issuer.sign(now, key=stranger, headers={"jku": "http://127.0.0.1:1/keys"}),
+            f"{head}.{encoded({'sub': 'u2', 'iss': issuer.url, 'aud': AUDIENCE})}.{signature}",
+            f"{head}.{claims}.",
+            f"{head}.{claims}.{signature[:-4]}AAAA",
+            issuer.sign(now, key=private_key("e", "EC"), algorithm="ES256"),
+        ],
+        "another issuer": [
+            issuer.sign(now, claims={"iss": each})
+            for each in ("https://evil.test", f"{issuer.url}/", issuer.url.upper(), "", ...)
+        ],
+        "another audience": [
+            issuer.sign(now, claims={"aud": each})
+            for each in ("other", ["other"], [], AUDIENCE.upper(), None, ...)
+        ],
+        "has expired": [
+            issuer.sign(now, claims={"exp": each})
+            for each in (s - 60, s - 3600, 0, -1, ..., None, "never", True, str(s + 300))
+        ],
+        "not valid yet": [
+            issuer.sign(now, claims={name: each})
+            for name in ("nbf", "iat")
+            for each in (s + 61, s + 3600, "now", None)
+        ],
+        "whose it is": [issuer.sign(now, claims={"sub": each}) for each in ("", "x" * 1025)],
+        "longer than": [issuer.sign(now, claims={"pad": "x" * 20_000})],
+        "cannot be read": [
+            issuer.sign(now, headers={"crit": ["exp"]}),
+            "..",
+            "a.b.c",
+            f"{head}.{claims}.{signature}=!",
+        ],
+    }
+    for reason, tokens in rows.items():
+        for token in tokens:
+            assert reason in await refusal(gateway, token), (reason, token)
+
+    # Clocks differ by seconds, and that is bounded.
+    for skewed in ({"exp": s - 59}, {"nbf": s + 60}, {"iat": s + 60}, {"iat": ...}):
+        assert (await me(gateway, issuer.sign(now, claims=skewed))).status_code == 200
+    users = (await gateway.admin.get("/v1/admin/users")).json()["data"]
+    assert {user["id"] for user in users} == {"alice", "oidc/u1"}
+
+
+async def test_keys_are_rotated_and_asked_for_at_a_rate(gateway: Gateway, issuer: Issuer) -> None:
+    now = gateway.clock.now()
+    old = issuer.sign(now)
+    assert (await me(gateway, old)).status_code == 200
+    assert issuer.fetches == 1
+    gateway.wait(10)
+
+    # A flood of made-up kids makes one fetch, and strangers learn nothing by it.
+    flood = [issuer.sign(now, kid=f"made-up-{n}", key=private_key("stranger")) for n in range(30)]
+    refusals = await asyncio.gather(*(refusal(gateway, token) for token in flood))
+    assert {text.partition("signed")[2] for text in refusals} == {" by a key of its issuer."}
+    assert issuer.fetches == 2
+
+    fresh = private_key("k2", "EC")
+    issuer.keys = [public_jwk(fresh, kid="k2"), public_jwk(private_key("ed", "Ed"), kid="k3")]
+    gateway.wait(10)
+    for kid, key, algorithm in (("k2", fresh, "ES256"), ("k3", private_key("ed", "Ed"), "EdDSA")):
+        token = issuer.sign(gateway.clock.now(), kid=kid, key=key, algorithm=algorithm)
+        assert (await me(gateway, token)).status_code == 200
+    assert issuer.fetches == 3
+    assert "not signed by a key" in await refusal(gateway, old)  # its key was taken back
+
+
+async def test_known_keys_are_kept_while_the_issuer_is_away(
+    gateway: Gateway, issuer: Issuer
+) -> None:
+    now = gateway.clock.now()
+    issuer.is_up = False
+    answer = await me(gateway, issuer.sign(now))
+    assert (answer.status_code, problem(answer)["code"]) == (503, "identity_provider_unavailable")
+    assert answer.headers["Retry-After"] == "10"
+    issuer.is_up = True
+    assert (await me(gateway, issuer.sign(now))).status_code == 503  # not asked again at once
+    gateway.wait(10)
+    assert (await me(gateway, issuer.sign(now))).status_code == 200
+
+    keys = gateway.app.state.parts.issuer_keys
+    good = list(issuer.keys)
+    issuer.is_up = False
+    assert not await keys.refresh()
+    issuer.is_up = True
+    small = public_jwk(private_key("small", size=1024), kid="k1")
+    for broken in (
+        {"raw": b"no json"},
+        {"raw": b"[" * 100_000},
+        {"raw": b'{"keys": ' + b" " * 600_000 + b"[]}"},
+        {"raw": b"{}"},
+        {"keys": []},
+        {"keys": [{"kty": "oct", "k": "AAAA", "kid": "k1"}, None, {"kty": "RSA", "n": 7}]},
+        {"keys": [good[0] | {"use": "enc"}, good[0] | {"key_ops": ["encrypt"]}]},
+        {"keys": [good[0] | {"alg": "HS256"}, good[0] | {"kid": 7}]},
+        {"discovery": {"issuer": "https://evil.test", "jwks_uri": f"{issuer.url}/keys"}},
+        {"discovery": {"issuer": issuer.url, "jwks_uri": "file:///etc/passwd"}},
+        {"discovery": {"issuer": issuer.url}},
+    ):
+        issuer.keys, issuer.raw, issuer.discovery = list(good), None, None
+        for name, value in broken.items():
+            setattr(issuer, name, value)
+        assert not await keys.refresh(), broken
+        assert (await me(gateway, issuer.sign(now))).status_code == 200
+    issuer.keys, issuer.raw, issuer.discovery = [small], None, None
+    assert await keys.refresh()
+    weak = issuer.sign(now, key=private_key("small", size=1024))
+    assert "not signed by a key" in await refusal(gateway, weak)
+
+
+async def test_keys_are_refreshed_in_the_background_until_the_end(
+    gateway: Gateway, issuer: Issuer
+) -> None:
+    keys, stop = gateway.app.state.parts.issuer_keys, asyncio.Event()
+
+    async def fetched(times: int) -> None:
+        while issuer.fetches < times:
+            await SystemClock().sleep(timedelta(milliseconds=1))
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(keys.run(stop))
+        await fetched(1)
+        await keys.refresh()  # waits for the one under way, so the loop is at rest
+        gateway.wait(600)
+        await fetched(3)
+        stop.set()
+
+
+def test_no_two_claims_are_one_user() -> None:
+    claims = [
+        *("a", "A", "a:b", "a:3ab", "a|b", "a/b", "a b", " a", "ä", "a\u0308", ":", "::", "%"),
+        *("x" * 128, "x" * 129, "x" * 130, "|" * 42, "|" * 43, "\0", "."),
+    ]
+    ids = [user_id_of(claim) for claim in claims]
+    assert len(set(ids)) == len(ids)
+    assert user_id_of("108501") == "oidc/108501"
+    assert user_id_of("a:b|c") == "oidc/a:3ab:7cc"
+    assert all(len(id_) <= len("oidc/") + 128 for id_ in ids)
+    assert len({key_id_of(id_) for id_ in ids}) == len(ids)
+    assert is_id(key_id_of("oidc/a"), prefix="key")

@@ -54,6 +54,10 @@ def run() -> None:
             connection.execute(sa.text("SET statement_timeout = '15min'"))
             connection.execute(sa.select(sa.func.pg_advisory_lock(_ADVISORY_LOCK)))
             connection.commit()
+        else:
+            # Before Alembic looks, which then leaves it open: the lock is the transaction, and no
+            # rival may get in between two migrations.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,
@@ -66,8 +70,6 @@ def run() -> None:
             transaction_per_migration=postgres,
             on_version_apply=note_releases,
         )
-        if not postgres:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
         with context.begin_transaction():
             context.run_migrations()
         connection.commit()

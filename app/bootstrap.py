@@ -30,6 +30,7 @@ from app.catalogue.service import Catalogue
 from app.catalogue.store import CatalogueStore
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
+from app.core.sealing import Sealer
 from app.core.signatures import Signer
 from app.db.engine import Database, open_database
 from app.jobs.forecast import Forecast
@@ -60,7 +61,13 @@ from app.storage.store import Storage, open_folder, open_storage
 from app.upstream.catalogue import CatalogueReader
 from app.upstream.client import UpstreamClient
 from app.upstream.outputs import OutputClient
+from app.webhooks.addresses import WebhookAddresses
+from app.webhooks.queue import DeliveryQueue, DeliveryQueueConfig
+from app.webhooks.safe import Safe
+from app.webhooks.sender import WebhookSender
+from app.webhooks.service import WebhookService
 from app.worker.catalogue import CatalogueKeeper
+from app.worker.deliverer import Deliverer, DelivererConfig
 from app.worker.dispatcher import Dispatcher, DispatcherConfig
 from app.worker.poller import Poller, PollerConfig
 from app.worker.pruner import Pruner
@@ -75,6 +82,7 @@ class Workers:
     dispatcher: Dispatcher
     poller: Poller
     pruner: Pruner
+    deliverer: Deliverer
     doorbells: tuple[Doorbell, ...]
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -84,6 +92,7 @@ class Workers:
             group.create_task(self.poller.loop.run(stop))
             group.create_task(self.catalogue.run(stop))
             group.create_task(self.pruner.run(stop))
+            group.create_task(self.deliverer.loop.run(stop))
             await stop.wait()
             for doorbell in self.doorbells:
                 doorbell.ring()
@@ -96,7 +105,13 @@ class Parts:
     services: Services
     issuer_keys: IssuerKeys | None
     queue: JobQueue
+    deliveries: DeliveryQueue
     workers: Workers
+
+    async def free_leases(self) -> None:
+        """End what a dead process held; only where no other process can hold anything."""
+        await self.queue.free_leases()
+        await self.deliveries.free_leases()
 
 
 _UNKNOWN_ENDS: Mapping[str, Literal[EntryKind.SETTLE, EntryKind.RELEASE]] = {
@@ -156,6 +171,8 @@ async def open_parts(
         )
         schedule = ScheduleConfig()
         forecast = Forecast(database=database, clock=clock, config=schedule)
+        keys = _secret_keys(settings)
+        submitted, polled, announced, pruned = (Doorbell(clock=clock) for _ in range(4))
         queue = JobQueue(
             database=database,
             forecast=forecast,
@@ -171,6 +188,7 @@ async def open_parts(
             ),
             clock=clock,
             jitter=jitter,
+            deliverer=announced,
         )
         storage = _storage(settings)
         sweeper = Sweeper(database=database, storage=storage, clock=clock)
@@ -182,16 +200,13 @@ async def open_parts(
             config=FilesConfig(life=file_life),
             clock=clock,
         )
-        file_links = FileLinks(
-            public_url=public_url, signer=Signer(_secret_keys(settings), purpose="file links")
-        )
+        file_links = FileLinks(public_url=public_url, signer=Signer(keys, purpose="file links"))
         inputs = JobInputs(
             files=kept_files,
             links=file_links if is_reachable(public_url) else None,
             link_life=timedelta(seconds=settings.job_timeout_seconds),
             clock=clock,
         )
-        submitted, polled, pruned = (Doorbell(clock=clock) for _ in range(3))
         catalogue, store = await open_catalogue(settings, database=database, clock=clock)
         media = MediaInspector(
             remote=RemoteFiles(outside),
@@ -200,6 +215,18 @@ async def open_parts(
             clock=clock,
         )
         stack.push_async_callback(media.aclose)
+        safe = Safe(Sealer(keys, purpose="webhook secrets"))
+        reach = Reach(private=settings.allow_private_networks, networks=settings.webhook_networks)
+        addresses = WebhookAddresses(reach)
+        deliverer_config = DelivererConfig()
+        deliveries = DeliveryQueue(
+            database=database,
+            safe=safe,
+            config=DeliveryQueueConfig(lease=max(lease, deliverer_config.timeout * 2)),
+            clock=clock,
+        )
+        receivers = guarded(deadline=deliverer_config.timeout, reach=reach)
+        stack.push_async_callback(receivers.aclose)
         quotas = QuotaService(database=database, clock=clock)
         prices = PricesService(
             database=database,
@@ -207,6 +234,29 @@ async def open_parts(
             models=catalogue.input_fields,
         )
         issuer_keys = _issuer_keys(settings, clock=clock, stack=stack)
+        jobs = JobService(
+            database=database,
+            catalogue=catalogue,
+            clock=clock,
+            closing=closing,
+            dispatcher=submitted,
+            media=media,
+            forecast=forecast,
+            poller=polled,
+            deliverer=announced,
+            webhook_addresses=addresses,
+            prices=prices,
+            quotas=quotas,
+            allow_private_networks=settings.allow_private_networks,
+            inputs=inputs,
+            sweeper=sweeper,
+            file_life=file_life,
+        )
+        wire = JobWire(
+            public_url=public_url,
+            signer=Signer(keys, purpose="output links"),
+            durations=forecast.durations,
+        )
         yield Parts(
             issuer_keys=issuer_keys,
             services=Services(
@@ -230,28 +280,13 @@ async def open_parts(
                 closing=closing,
                 files=kept_files,
                 file_links=file_links,
-                jobs=JobService(
-                    database=database,
-                    catalogue=catalogue,
-                    clock=clock,
-                    closing=closing,
-                    dispatcher=submitted,
-                    media=media,
-                    forecast=forecast,
-                    poller=polled,
-                    prices=prices,
-                    quotas=quotas,
-                    allow_private_networks=settings.allow_private_networks,
-                    inputs=inputs,
-                    sweeper=sweeper,
-                    file_life=file_life,
-                ),
+                jobs=jobs,
                 keys=KeyDirectory(
                     database=database, clock=clock, known_models=catalogue.input_fields
                 ),
                 links=JobLinks(
                     public_url=public_url,
-                    signer=Signer(_secret_keys(settings), purpose="job links"),
+                    signer=Signer(keys, purpose="job links"),
                 ),
                 operators=OperatorGate(settings.admin_token, clock=clock),
                 outputs=OutputClient(
@@ -263,6 +298,7 @@ async def open_parts(
                     dispatcher=submitted,
                     poller=polled,
                     late_watch=timedelta(seconds=settings.late_watch_seconds),
+                    deliverer=announced,
                 ),
                 quotas=quotas,
                 ping_database=database.ping,
@@ -271,13 +307,17 @@ async def open_parts(
                 ),
                 prices=prices,
                 users=UserDirectory(database=database, clock=clock),
-                wire=JobWire(
-                    public_url=public_url,
-                    signer=Signer(_secret_keys(settings), purpose="output links"),
-                    durations=forecast.durations,
+                webhooks=WebhookService(
+                    database=database,
+                    safe=safe,
+                    addresses=addresses,
+                    clock=clock,
+                    deliverer=announced,
                 ),
+                wire=wire,
             ),
             queue=queue,
+            deliveries=deliveries,
             workers=Workers(
                 catalogue=CatalogueKeeper(
                     store=store,
@@ -302,7 +342,17 @@ async def open_parts(
                     doorbell=polled,
                 ),
                 pruner=Pruner(chores=(sweeper.prune,), doorbell=pruned, clock=clock),
-                doorbells=(submitted, polled, pruned),
+                deliverer=Deliverer(
+                    queue=deliveries,
+                    sender=WebhookSender(client=receivers, clock=clock),
+                    jobs=jobs,
+                    wire=wire,
+                    config=deliverer_config,
+                    clock=clock,
+                    jitter=jitter,
+                    doorbell=announced,
+                ),
+                doorbells=(submitted, polled, announced, pruned),
             ),
         )
 

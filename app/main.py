@@ -18,6 +18,7 @@ from app.api import (
     pages,
     problems,
     requests,
+    webhooks,
 )
 from app.api.cors import Cors
 from app.api.middleware import Edge
@@ -52,7 +53,7 @@ def create_app(
             app.state.parts = parts
             app.state.services = parts.services
             if alone:
-                await parts.queue.free_leases()
+                await parts.free_leases()
             async with asyncio.TaskGroup() as group:
                 if background:
                     group.create_task(parts.workers.run(stop))
@@ -75,7 +76,10 @@ def create_app(
     )
     routers = [
         room.router
-        for room in (jobs, outputs, files, models, requests, me, client_tokens, health, pages)
+        for room in (
+            *(jobs, outputs, files, models, requests, webhooks),
+            *(me, client_tokens, health, pages),
+        )
     ] + admin.routers
     problems.install(app, routers=routers)
     for router in routers:

@@ -56,7 +56,7 @@ async def work(settings: Settings) -> None:
             settings, clock=SystemClock(), public_url=public_url, closing=stop
         ) as parts:
             if settings.is_sqlite:
-                await parts.queue.free_leases()
+                await parts.free_leases()
             logger.info("worker.ready", name=parts.queue.name)
             await parts.workers.run(stop)
 

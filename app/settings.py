@@ -1,6 +1,7 @@
 """The settings, read from the environment once at start; names are those of the README's table."""
 
 import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -145,6 +146,7 @@ class Settings(BaseSettings):
     ] = (429,)
     inspect_media: InspectMode = "require"
     allow_private_networks: bool = False
+    webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], *CommaSeparated] = ()
     output_hosts: Annotated[tuple[str, ...], *CommaSeparated] = (
         "*.runcomfy.net",
         "*.runcomfy.com",

@@ -40,6 +40,7 @@ from app.quotas.service import QuotaService
 from app.storage.files import FileService
 from app.storage.links import FileLinks
 from app.upstream.outputs import OutputClient
+from app.webhooks.service import WebhookService
 
 _NAMING_A_JOB = ("job_id", "request_id")
 _VISIBLE_ASCII = re.compile(r"[!-~]{1,255}")
@@ -78,6 +79,7 @@ class Services:
     plans: PlanDirectory
     prices: PricesService
     users: UserDirectory
+    webhooks: WebhookService
     wire: JobWire
 
 

@@ -41,6 +41,7 @@ from app.jobs.wire import JobCostRead, JobRead
 from app.media.errors import MediaBusyError
 from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
 from app.quotas.numbers import shown_usd
+from app.webhooks.addresses import MAX_URL_CHARACTERS
 
 router = APIRouter(
     prefix="/v1/jobs",
@@ -90,6 +91,11 @@ class JobCreate(BaseModel):
         Field(max_length=50),
     ] = Field(default={}, description="Yours to find jobs by: at most 50 keys.")
 
+    webhook_url: Annotated[str, StringConstraints(max_length=MAX_URL_CHARACTERS)] | None = Field(
+        default=None,
+        description="Told when the job has completed, failed, was cancelled or became"
+        " `submit_unknown`; signed with the secret of GET /v1/webhook-secret.",
+    )
     priority: Literal["high", "normal", "low"] = Field(
         default="normal", description="Which of your own waiting jobs starts first."
     )
@@ -271,6 +277,7 @@ def _request(create: JobCreate) -> JobRequest:
         metadata=create.metadata,
         priority=Priority[create.priority.upper()],
         start_within=None if seconds is None else timedelta(seconds=seconds),
+        webhook_url=create.webhook_url,
     )
 
 

@@ -6,8 +6,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.events import log
 from app.events.log import JobEvent
+from app.webhooks import outbox
+from app.webhooks.models import Event
 
 
-async def announce(tx: AsyncConnection, events: Sequence[JobEvent]) -> None:
-    """Append to the jobs' log; what is rolled back was never announced."""
+async def announce(tx: AsyncConnection, events: Sequence[JobEvent]) -> bool:
+    """Append to the jobs' log and write what is to be delivered; tells whether anything is.
+
+    What is rolled back was never announced. Who is told True rings for a deliverer after the
+    commit.
+    """
     await log.append(tx, events)
+    return await outbox.enqueue(
+        tx, [Event(job_id=event.job_id, state=event.type, at=event.at) for event in events]
+    )

@@ -274,6 +274,7 @@ def _row(request: NewJob) -> dict[str, Any]:
         "schema_hash": request.schema_hash,
         "input": request.input,
         "metadata": request.metadata,
+        "webhook_url": request.webhook_url,
         "output_milliseconds": (
             None if seconds is None else to_units(Measure.MILLISECONDS, seconds)
         ),

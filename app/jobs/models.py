@@ -1,13 +1,13 @@
 """A job as its owner sees it, as a worker holds it, and a change that a worker asks for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
 from app.jobs.line import Place, Priority
-from app.jobs.state import JobState
+from app.jobs.state import TERMINAL, JobState
 from app.quotas.policy import Policy
 from app.storage.files import FileUse
 
@@ -49,6 +49,24 @@ class Job:
     late: LateCharge | None = None
     place: Place | None = None
 
+    def as_in(self, state: JobState) -> "Job":
+        """Give the job as it was in a state that it has left; an end is told as it is now."""
+        if state is self.state or state in TERMINAL:
+            return self
+        return replace(
+            self,
+            state=state,
+            cost_state="held",
+            queue_position=None,
+            output=None,
+            error=None,
+            submitted_at=None if state is JobState.SUBMIT_UNKNOWN else self.submitted_at,
+            started_at=self.started_at if state is JobState.IN_PROGRESS else None,
+            finished_at=None,
+            late=None,
+            place=None,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
@@ -70,6 +88,7 @@ class NewJob:
     schema_hash: str
     input: dict[str, Any]
     metadata: dict[str, str]
+    webhook_url: str | None
     output_seconds: Decimal | None
     input_class: str
     price_usd: Decimal | None

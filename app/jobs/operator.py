@@ -51,12 +51,14 @@ class OperatorJobs:
         dispatcher: Doorbell,
         poller: Doorbell,
         late_watch: timedelta,
+        deliverer: Doorbell,
     ) -> None:
         self._database = database
         self._clock = clock
         self._dispatcher = dispatcher
         self._poller = poller
         self._late_watch = late_watch
+        self._deliverer = deliverer
 
     async def page(
         self, *, user_id: str | None, matching: JobFilter, before: str | None, limit: int
@@ -221,7 +223,9 @@ class OperatorJobs:
 
         if not is_id(job_id, prefix="job"):
             raise JobNotFoundError(job_id)
-        return await self._database.transact(work)
+        outcome = await self._database.transact(work)
+        self._deliverer.ring()
+        return outcome
 
 
 def _recorded(underside: Underside) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core import gcra
 from app.core.clock import Clock
+from app.core.doorbell import Doorbell
 from app.core.ids import new_id
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
@@ -55,6 +56,7 @@ class JobQueue:
         forecast: Forecast,
         clock: Clock,
         jitter: Jitter,
+        deliverer: Doorbell,
     ) -> None:
         self._database = database
         self._config = config
@@ -63,6 +65,7 @@ class JobQueue:
         self._forecast = forecast
         self._pace = Pace(config=config.schedule, polls_per_second=config.polls_per_second)
         self._sweeps = Sweeps(config)
+        self._deliverer = deliverer
         self.name = new_id("worker")
         self._was_busy = False
         self.record = NaturalBatch(self._apply)
@@ -93,6 +96,8 @@ class JobQueue:
         if not await self._database.read(peek):
             return []
         done = await self._database.transact(work)
+        if any(seqs for state, seqs in done.moves.items() if state is not JobState.SUBMITTING):
+            self._deliverer.ring()
         for state, seqs in done.moves.items():
             for job_id in seqs:
                 logger.info("job.advanced", job_id=job_id, state=state.value)
@@ -241,14 +246,14 @@ class JobQueue:
         return self._forecast.durations.plan(kind), elapsed
 
     async def _apply(self, changes: Sequence[Change]) -> Sequence[bool]:
-        async def work(tx: AsyncConnection) -> Mapping[str, int]:
+        async def work(tx: AsyncConnection) -> tuple[Mapping[str, int], bool]:
             seqs = await QueueRepository(tx).apply(changes)
             moved = [
                 change
                 for change in changes
                 if change.lease.job_id in seqs and change.state is not change.lease.state
             ]
-            await announce(
+            to_deliver = await announce(
                 tx,
                 [
                     JobEvent(
@@ -272,9 +277,11 @@ class JobQueue:
             )
             late = [change.lease.job_id for change in moved if change.late == "charged"]
             await ledger.charge_late(tx, late, at=self._clock.now())
-            return seqs
+            return seqs, to_deliver
 
-        seqs = await self._database.transact(work)
+        seqs, to_deliver = await self._database.transact(work)
+        if to_deliver:
+            self._deliverer.ring()
         for change in changes:
             _log_change(change, counted=change.lease.job_id in seqs)
         return [change.lease.job_id in seqs for change in changes]

@@ -49,6 +49,7 @@ from app.quotas.service import QuotaService
 from app.storage import discards
 from app.storage.discards import Sweeper
 from app.storage.errors import StorageUnavailableError
+from app.webhooks.addresses import WebhookAddresses
 
 CancelOutcome = Literal["cancelled_locally", "cancelled_upstream", "cancel_requested"]
 
@@ -63,6 +64,7 @@ class JobRequest:
     metadata: dict[str, str]
     priority: Priority
     start_within: timedelta | None
+    webhook_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +77,7 @@ class Preview:
 
 
 class JobService:
-    """`dispatcher` and `poller` ring the loops of this process, if it has any."""
+    """`dispatcher`, `poller` and `deliverer` ring the loops of this process, if it has any."""
 
     def __init__(
         self,
@@ -88,6 +90,8 @@ class JobService:
         media: MediaInspector,
         forecast: Forecast,
         poller: Doorbell,
+        deliverer: Doorbell,
+        webhook_addresses: WebhookAddresses,
         prices: PricesService,
         quotas: QuotaService,
         allow_private_networks: bool,
@@ -103,6 +107,8 @@ class JobService:
         self._media = media
         self._forecast = forecast
         self._poller = poller
+        self._deliverer = deliverer
+        self._webhook_addresses = webhook_addresses
         self._prices = prices
         self._quotas = quotas
         self._allow_private_networks = allow_private_networks
@@ -121,7 +127,7 @@ class JobService:
         model, checked = await self._check_all(request, principal=principal)
         checked = await self._inspected(checked, principal=principal)
         return Preview(
-            checked=checked,
+            checked=self._with_webhook(checked, request),
             price_usd=await self._price(model, checked),
             standings=await self._quotas.standings(
                 principal.policy, user_id=principal.user_id, key_id=principal.key_id
@@ -172,6 +178,8 @@ class JobService:
         model, checked = await self._check_all(request, principal=principal)
         if checked.errors:
             raise InvalidInputError(checked.errors)
+        if request.webhook_url is not None:
+            self._webhook_addresses.check(request.webhook_url, field="webhook_url")
         checked = await self._inspected(checked, principal=principal)
         if checked.errors:
             if idempotency_key is not None and (
@@ -194,6 +202,7 @@ class JobService:
             schema_hash=model.schema_hash,
             input=checked.input,
             metadata=request.metadata,
+            webhook_url=request.webhook_url,
             output_seconds=checked.output_seconds,
             input_class=input_class(checked.input, checked.output_seconds),
             price_usd=price_usd,
@@ -229,6 +238,14 @@ class JobService:
 
         await self._forecast.refresh()
         return await self._found(job_id, work)
+
+    async def find_many(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
+        """Give those of the jobs that are still there, whoever owns them."""
+
+        async def work(connection: AsyncConnection) -> Mapping[str, Job]:
+            return await JobRepository(connection).find_many(job_ids)
+
+        return await self._database.read(work) if job_ids else {}
 
     async def get_signed(self, job_id: str) -> Job:
         """Give a job to the bearer of a link that this gateway signed."""
@@ -269,6 +286,12 @@ class JobService:
                 return outcome, job
             await self._clock.sleep(_CANCEL_LOOK)
 
+    def _with_webhook(self, checked: Checked, request: JobRequest) -> Checked:
+        if request.webhook_url is None:
+            return checked
+        fault = self._webhook_addresses.fault(request.webhook_url, field="webhook_url")
+        return replace(checked, errors=[*checked.errors, fault]) if fault else checked
+
     async def _price(self, model: Model, checked: Checked) -> Decimal | None:
         return price_of(
             prices_of(model, await self._prices.current()),
@@ -307,17 +330,19 @@ class JobService:
     async def _intend_cancel(self, job_id: str, *, user_id: str) -> None:
         at = self._clock.now()
 
-        async def work(tx: AsyncConnection) -> None:
+        async def work(tx: AsyncConnection) -> bool:
             jobs = JobRepository(tx)
             seq = await jobs.cancel_pending(job_id, user_id=user_id, at=at)
             if seq is None:
                 await jobs.request_cancel(job_id, user_id=user_id, at=at)
-                return
+                return False
             event = JobEvent(job_id=job_id, seq=seq, type=JobState.CANCELLED.value, at=at)
-            await announce(tx, [event])
+            to_deliver = await announce(tx, [event])
             await ledger.end_all(tx, {job_id: EntryKind.RELEASE}, at=at)
+            return to_deliver
 
-        await self._database.transact(work)
+        if await self._database.transact(work):
+            self._deliverer.ring()
 
 
 def _cancel_outcome(job: Job) -> CancelOutcome:

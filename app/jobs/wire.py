@@ -18,7 +18,7 @@ _SIGNED_FOR = timedelta(hours=24)
 _OUTPUT_KEYS = ("video", "videos", "image", "images", "audio", "audios")
 
 
-def _rfc3339(at: datetime) -> str:
+def rfc3339(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -27,7 +27,7 @@ def _number(amount: Decimal) -> int | float:
 
 
 Instant = Annotated[
-    datetime, PlainSerializer(_rfc3339, return_type=str, when_used="json-unless-none")
+    datetime, PlainSerializer(rfc3339, return_type=str, when_used="json-unless-none")
 ]
 Seconds = Annotated[
     Decimal, PlainSerializer(_number, return_type=int | float, when_used="json-unless-none")

@@ -11,6 +11,7 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from app.core.clock import ManualClock
+from app.core.doorbell import Doorbell
 from app.db.engine import open_database
 from app.jobs.forecast import Forecast
 from app.jobs.queue import JobQueue, QueueConfig
@@ -33,6 +34,7 @@ async def queues(database_url: str, clock: ManualClock) -> AsyncIterator[list[Jo
             forecast=Forecast(database=each, clock=clock, config=config.schedule),
             clock=clock,
             jitter=lambda: 0.5,
+            deliverer=Doorbell(clock=clock),
         )
         for each in databases
     ]

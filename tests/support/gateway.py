@@ -82,6 +82,9 @@ class Gateway:
     async def poll(self) -> int:
         return await self.workers.poller.loop.run_once()
 
+    async def deliver(self) -> int:
+        return await self.workers.deliverer.loop.run_once()
+
     def wait(self, seconds: float) -> None:
         self.clock.advance(timedelta(seconds=seconds))
 

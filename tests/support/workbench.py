@@ -42,6 +42,7 @@ async def workbench(
         forecast=Forecast(database=database, clock=clock, config=ScheduleConfig()),
         clock=clock,
         jitter=lambda: 0.5,
+        deliverer=Doorbell(clock=clock),
     )
     bell = Doorbell(clock=clock)
     try:

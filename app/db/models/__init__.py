@@ -13,6 +13,12 @@ from app.db.models.plan import PlanRow
 from app.db.models.quota import AccountRow, LedgerRow, PriceRow
 from app.db.models.schema import SchemaReleaseRow
 from app.db.models.user import UserRow
+from app.db.models.webhook import (
+    WebhookAttemptRow,
+    WebhookDeliveryRow,
+    WebhookEndpointRow,
+    WebhookSecretRow,
+)
 
 __all__ = [
     "AccountRow",
@@ -37,4 +43,8 @@ __all__ = [
     "SchemaReleaseRow",
     "SwitchRow",
     "UserRow",
+    "WebhookAttemptRow",
+    "WebhookDeliveryRow",
+    "WebhookEndpointRow",
+    "WebhookSecretRow",
 ]

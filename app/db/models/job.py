@@ -66,6 +66,7 @@ class JobRow(Base):
     schema_hash: Mapped[str]
     input: Mapped[dict[str, Any]]
     meta: Mapped[dict[str, str]] = mapped_column("metadata")
+    webhook_url: Mapped[str | None]
     output_milliseconds: Mapped[int | None]
     input_class: Mapped[str | None]
     priority: Mapped[int]

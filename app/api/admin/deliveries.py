@@ -1,0 +1,77 @@
+"""/v1/admin/deliveries: everybody's webhooks, also those that jobs name themselves."""
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Query
+from pydantic import BaseModel, Field
+
+from app.api.admin.auth import Operator
+from app.api.admin.paging import Page, listed, page_query
+from app.api.admin.routing import admin_router
+from app.api.admin.wire import LIST_PROBLEMS
+from app.api.deps import Gateway
+from app.api.problems import problem_responses
+from app.api.webhook_wire import DeliveryRead, read_delivery
+from app.core.ids import is_id
+from app.webhooks.delivery_repository import DeliveryFilter
+from app.webhooks.errors import DeliveryNotFoundError, EndpointDisabledError
+from app.webhooks.models import Delivery
+
+router = admin_router("/deliveries")
+
+
+class AdminDeliveryRead(DeliveryRead):
+    """`host` alone, since what follows it in the URL may be a secret."""
+
+    user: str = Field(description="Whose endpoint it is, or whose job.")
+    host: str | None
+
+
+class AdminDeliveryList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[AdminDeliveryRead]
+    next_cursor: str | None
+
+
+_Page = Annotated[
+    Page,
+    Depends(
+        page_query("user", "state", "endpoint", is_cursor=lambda text: is_id(text, prefix="msg"))
+    ),
+]
+
+
+@router.get("", summary="List all users' deliveries, newest first", responses=LIST_PROBLEMS)
+async def list_all_deliveries(
+    gateway: Gateway,
+    page: _Page,
+    user: Annotated[str | None, Query()] = None,
+    state: Annotated[Literal["pending", "delivered", "failed"] | None, Query()] = None,
+    endpoint: Annotated[str | None, Query()] = None,
+) -> AdminDeliveryList:
+    deliveries = await gateway.webhooks.all_deliveries(
+        DeliveryFilter(user_id=user, endpoint_id=endpoint, state=state),
+        before=page.cursor,
+        limit=page.limit + 1,
+    )
+    return AdminDeliveryList(**listed(deliveries, page, id_of=lambda each: each.id, read=_read))
+
+
+@router.post(
+    "/{delivery_id}/redeliver",
+    status_code=202,
+    summary="Send a message again",
+    responses=problem_responses(DeliveryNotFoundError, EndpointDisabledError),
+)
+async def redeliver_any(gateway: Gateway, delivery_id: str, actor: Operator) -> AdminDeliveryRead:
+    return _read(await gateway.webhooks.redeliver_any(delivery_id, actor=actor))
+
+
+def _read(delivery: Delivery) -> AdminDeliveryRead:
+    read = read_delivery(delivery)
+    return AdminDeliveryRead(
+        **{name: getattr(read, name) for name in DeliveryRead.model_fields},
+        user=delivery.user_id,
+        host=None if delivery.url is None else urlsplit(delivery.url).hostname,
+    )

@@ -1,0 +1,327 @@
+"""/v1/webhook-endpoints and /v1/webhook-secret: who is told of events, and how it went."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from app.api.admin.paging import Page, listed, page_query
+from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, Time, body_of
+from app.api.body import json_body, parse
+from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody, caller
+from app.api.problems import problem_responses
+from app.api.webhook_wire import DeliveryRead, read_delivery
+from app.auth.models import Principal, Scope
+from app.core.ids import is_id
+from app.webhooks.addresses import MAX_URL_CHARACTERS
+from app.webhooks.errors import (
+    DeliveryNotFoundError,
+    EndpointDisabledError,
+    EndpointNotFoundError,
+    SecretOfServiceError,
+    SecretUnreadableError,
+    TooManyEndpointsError,
+)
+from app.webhooks.events import DEFAULT_EVENTS, EventType
+from app.webhooks.models import Endpoint, Secret
+from app.webhooks.outbox import owner_of
+from app.webhooks.service import EndpointChanges
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["webhooks"],
+    responses=problem_responses(*CALLER_PROBLEMS),
+)
+
+_LONGEST_OVERLAP_S = 7 * 86_400
+
+Receiver = Annotated[Principal, Depends(caller(Scope.WEBHOOKS))]
+
+
+def _each_once(events: list[EventType]) -> list[EventType]:
+    return list(dict.fromkeys(events))
+
+
+Url = Annotated[str, StringConstraints(max_length=MAX_URL_CHARACTERS)]
+Events = Annotated[list[EventType], Field(min_length=1), AfterValidator(_each_once)]
+
+
+class EndpointCreate(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"url": "https://example.com/hooks"}},
+    )
+
+    url: Url = Field(description="https on the public internet; what the operator opened besides.")
+    events: Events = Field(
+        default=list(DEFAULT_EVENTS),
+        description="By default all ends of a job, and `job.submit_unknown`.",
+    )
+
+
+class EndpointPatch(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    url: Url = ""
+    events: Events = []
+    disabled: Annotated[bool, Field(strict=True)] = False
+
+
+class Rotate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=_LONGEST_OVERLAP_S)] = Field(
+        default=86_400,
+        description="How long the present secret signs beside the new one; 0 ends it at once.",
+    )
+
+
+class EndpointRead(BaseModel):
+    object: Literal["webhook_endpoint"] = "webhook_endpoint"
+    id: str
+    url: str
+    events: list[str]
+    disabled: bool
+    disabled_reason: Literal["owner", "gone", "failing"] | None = Field(
+        description="`gone`: it answered 410; `failing`: it has failed for five days."
+    )
+    failing_since: Time | None = Field(description="The first failure after the last success.")
+    previous_secret_expires_at: Time | None = Field(
+        description="Until when the secret before the last rotation signs too, or signed."
+    )
+    created_at: Time
+
+
+class EndpointSecretRead(EndpointRead):
+    secret: str = Field(description="Verifies what is sent there; it cannot be shown again.")
+
+
+class EndpointList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[EndpointRead]
+    next_cursor: str | None
+
+
+class DeliveryList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[DeliveryRead]
+    next_cursor: str | None
+
+
+class SecretRead(BaseModel):
+    object: Literal["webhook_secret"] = "webhook_secret"
+    secret: str
+    previous_secret_expires_at: Time | None = Field(
+        description="Until when the secret before the last rotation signs too, or signed."
+    )
+
+
+async def _optional_body(request: Request) -> Any:
+    """Take no body at all for an empty one."""
+    return await json_body(request) if await request.body() else {}
+
+
+RotateBody = Annotated[Any, Depends(_optional_body)]
+_EndpointPage = Annotated[
+    Page, Depends(page_query(is_cursor=lambda text: is_id(text, prefix="endpoint")))
+]
+_DeliveryPage = Annotated[
+    Page, Depends(page_query(is_cursor=lambda text: is_id(text, prefix="msg")))
+]
+
+
+@router.post(
+    "/webhook-endpoints",
+    status_code=201,
+    summary="Make a webhook endpoint",
+    description="Its `secret` is shown this once. The endpoint of a service is told of the jobs of"
+    " its users too, each with its `user`.",
+    openapi_extra=body_of(EndpointCreate),
+    responses=problem_responses(*BODY_PROBLEMS, TooManyEndpointsError),
+)
+async def create_webhook_endpoint(
+    gateway: Gateway, caller: Receiver, body: JsonBody, response: Response
+) -> EndpointSecretRead:
+    asked = parse(EndpointCreate, body)
+    endpoint, secret = await gateway.webhooks.create(
+        user_id=caller.user_id, url=asked.url, events=[event.value for event in asked.events]
+    )
+    response.headers["Location"] = f"/v1/webhook-endpoints/{endpoint.id}"
+    return _read_secret(endpoint, secret)
+
+
+@router.get(
+    "/webhook-endpoints",
+    summary="List your webhook endpoints, newest first",
+    responses=LIST_PROBLEMS,
+)
+async def list_webhook_endpoints(
+    gateway: Gateway, caller: Receiver, page: _EndpointPage
+) -> EndpointList:
+    endpoints = await gateway.webhooks.page(
+        user_id=caller.user_id, before=page.cursor, limit=page.limit + 1
+    )
+    return EndpointList(**listed(endpoints, page, id_of=lambda each: each.id, read=_read))
+
+
+@router.get(
+    "/webhook-endpoints/{endpoint_id}",
+    summary="Read a webhook endpoint",
+    responses=problem_responses(EndpointNotFoundError),
+)
+async def get_webhook_endpoint(
+    gateway: Gateway, caller: Receiver, endpoint_id: str
+) -> EndpointRead:
+    return _read(await gateway.webhooks.get(endpoint_id, user_id=caller.user_id))
+
+
+@router.patch(
+    "/webhook-endpoints/{endpoint_id}",
+    summary="Change a webhook endpoint",
+    description='What is absent stays. `{"disabled": false}` enables one that was disabled, by'
+    " whomever; what ended meanwhile can be redelivered.",
+    openapi_extra=body_of(EndpointPatch),
+    responses=problem_responses(*BODY_PROBLEMS, EndpointNotFoundError),
+)
+async def change_webhook_endpoint(
+    gateway: Gateway, caller: Receiver, endpoint_id: str, body: JsonBody
+) -> EndpointRead:
+    asked = parse(EndpointPatch, body).model_dump(mode="json", exclude_unset=True)
+    changes = EndpointChanges(**asked)  # type: ignore[typeddict-item]
+    return _read(await gateway.webhooks.change(endpoint_id, changes, user_id=caller.user_id))
+
+
+@router.delete(
+    "/webhook-endpoints/{endpoint_id}",
+    status_code=204,
+    summary="Delete a webhook endpoint with its deliveries",
+    responses=problem_responses(EndpointNotFoundError),
+)
+async def delete_webhook_endpoint(gateway: Gateway, caller: Receiver, endpoint_id: str) -> None:
+    await gateway.webhooks.delete(endpoint_id, user_id=caller.user_id)
+
+
+@router.post(
+    "/webhook-endpoints/{endpoint_id}/rotate",
+    summary="Give a webhook endpoint a new secret",
+    description="For `overlap_seconds` each message carries a signature by either secret.",
+    openapi_extra=body_of(Rotate, required=False),
+    responses=problem_responses(*BODY_PROBLEMS, EndpointNotFoundError),
+)
+async def rotate_webhook_endpoint(
+    gateway: Gateway, caller: Receiver, endpoint_id: str, body: RotateBody
+) -> EndpointSecretRead:
+    endpoint, secret = await gateway.webhooks.rotate(
+        endpoint_id, overlap=_overlap(body), user_id=caller.user_id
+    )
+    return _read_secret(endpoint, secret)
+
+
+@router.post(
+    "/webhook-endpoints/{endpoint_id}/test",
+    status_code=202,
+    summary="Send a message of type `webhook.test`",
+    responses=problem_responses(EndpointNotFoundError, EndpointDisabledError),
+)
+async def test_webhook_endpoint(
+    gateway: Gateway, caller: Receiver, endpoint_id: str
+) -> DeliveryRead:
+    return read_delivery(await gateway.webhooks.test(endpoint_id, user_id=caller.user_id))
+
+
+@router.get(
+    "/webhook-endpoints/{endpoint_id}/deliveries",
+    summary="List what was and is to be delivered to an endpoint, newest first",
+    responses={**LIST_PROBLEMS, **problem_responses(EndpointNotFoundError)},
+)
+async def list_deliveries(
+    gateway: Gateway, caller: Receiver, endpoint_id: str, page: _DeliveryPage
+) -> DeliveryList:
+    deliveries = await gateway.webhooks.deliveries(
+        endpoint_id, user_id=caller.user_id, before=page.cursor, limit=page.limit + 1
+    )
+    return DeliveryList(**listed(deliveries, page, id_of=lambda each: each.id, read=read_delivery))
+
+
+@router.post(
+    "/webhook-endpoints/{endpoint_id}/deliveries/{delivery_id}/redeliver",
+    status_code=202,
+    summary="Send a message again",
+    description="Under the same `webhook-id`, now, and then on the ladder from its foot.",
+    responses=problem_responses(
+        EndpointNotFoundError, DeliveryNotFoundError, EndpointDisabledError
+    ),
+)
+async def redeliver(
+    gateway: Gateway, caller: Receiver, endpoint_id: str, delivery_id: str
+) -> DeliveryRead:
+    return read_delivery(
+        await gateway.webhooks.redeliver(
+            delivery_id, endpoint_id=endpoint_id, user_id=caller.user_id
+        )
+    )
+
+
+@router.get(
+    "/webhook-secret",
+    summary="Read what signs the webhooks that your jobs name",
+    description="It is made when it is first needed. A service that acts for its users reads its"
+    " own, which signs for their jobs.",
+    responses=problem_responses(SecretOfServiceError, SecretUnreadableError),
+)
+async def get_webhook_secret(gateway: Gateway, caller: Receiver, response: Response) -> SecretRead:
+    response.headers["Cache-Control"] = "no-store"
+    return _secret(await gateway.webhooks.secret(_signer(caller)))
+
+
+@router.post(
+    "/webhook-secret/rotate",
+    summary="Make what signs the webhooks of your jobs anew",
+    description="For `overlap_seconds` each message carries a signature by either secret.",
+    openapi_extra=body_of(Rotate, required=False),
+    responses=problem_responses(*BODY_PROBLEMS, SecretOfServiceError),
+)
+async def rotate_webhook_secret(
+    gateway: Gateway, caller: Receiver, body: RotateBody, response: Response
+) -> SecretRead:
+    response.headers["Cache-Control"] = "no-store"
+    return _secret(await gateway.webhooks.rotate_secret(_signer(caller), overlap=_overlap(body)))
+
+
+def _signer(caller: Principal) -> str:
+    """Name whose secret signs for the caller's jobs, if the caller may know it."""
+    signer = owner_of(caller.user_id)
+    # Only a service's own key can act for its users; theirs never have the scope.
+    if signer != caller.user_id and Scope.ACT_AS not in caller.scopes:
+        raise SecretOfServiceError
+    return signer
+
+
+def _overlap(body: Any) -> timedelta:
+    return timedelta(seconds=parse(Rotate, body).overlap_seconds)
+
+
+def _secret(secret: Secret) -> SecretRead:
+    return SecretRead(secret=secret.secret, previous_secret_expires_at=secret.previous_expires_at)
+
+
+def _read(endpoint: Endpoint) -> EndpointRead:
+    return EndpointRead(**_fields(endpoint))
+
+
+def _read_secret(endpoint: Endpoint, secret: Secret) -> EndpointSecretRead:
+    return EndpointSecretRead(**_fields(endpoint), secret=secret.secret)
+
+
+def _fields(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "id": endpoint.id,
+        "url": endpoint.url,
+        "events": list(endpoint.events),
+        "disabled": endpoint.disabled_reason is not None,
+        "disabled_reason": endpoint.disabled_reason,
+        "failing_since": endpoint.failing_since,
+        "previous_secret_expires_at": endpoint.previous_expires_at,
+        "created_at": endpoint.created_at,
+    }

@@ -1,0 +1,116 @@
+"""Writes what is to be delivered in the transaction of the event: nothing is told that was not."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy import ColumnElement, func, insert, literal, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.ids import new_id
+from app.db.models import JobRow, WebhookDeliveryRow, WebhookEndpointRow
+from app.webhooks.events import DEFAULT_EVENTS, EventType, event_of
+from app.webhooks.models import Event
+
+
+async def enqueue(tx: AsyncConnection, events: Sequence[Event]) -> bool:
+    """Write a delivery for each receiver of each event; tells whether there were any.
+
+    One statement where nobody listens, none for events that nobody can listen to.
+    """
+    told = {event.job_id for event in events if event_of(event.state)}
+    if not told:
+        return False
+    found = await tx.execute(_receivers(tx, sorted(told)))
+    receivers = found.all()
+    rows = [
+        row
+        for event in events
+        if (kind := event_of(event.state))
+        for row in _deliveries(event, kind, [each for each in receivers if each.id == event.job_id])
+    ]
+    if rows:
+        await tx.execute(insert(WebhookDeliveryRow), rows)
+    return bool(rows)
+
+
+def owner_of(user_id: str) -> str:
+    """Give the service that acts for a user, or the user: whose secret signs for its jobs."""
+    service, slash, _ = user_id.partition("/")
+    return service if slash and service != _OIDC else user_id
+
+
+_OIDC = "oidc"  # a name space that nobody owns
+
+
+def origin_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def new_delivery(**fields: Any) -> dict[str, Any]:
+    """Make the row of a delivery that is due as soon as it is committed."""
+    return {
+        "id": new_id("msg"),
+        "endpoint_id": None,
+        "job_id": None,
+        "state": "pending",
+        "attempts": 0,
+        "step": 0,
+        "due_at": fields["event_at"],
+        "created_at": fields["event_at"],
+        **fields,
+    }
+
+
+def _receivers(tx: AsyncConnection, job_ids: Sequence[str]) -> Any:
+    """Ask for each job's own URL beside the endpoints of its user and of the user's owner."""
+    service = _service_in_sql(tx)
+    return (
+        select(
+            JobRow.id,
+            JobRow.user_id,
+            JobRow.webhook_url,
+            WebhookEndpointRow.id.label("endpoint_id"),
+            WebhookEndpointRow.user_id.label("endpoint_user_id"),
+            WebhookEndpointRow.events,
+        )
+        .outerjoin(
+            WebhookEndpointRow,
+            (WebhookEndpointRow.user_id.in_([JobRow.user_id, service]))
+            & WebhookEndpointRow.disabled_reason.is_(None),
+        )
+        .where(
+            JobRow.id.in_(job_ids),
+            or_(JobRow.webhook_url.is_not(None), WebhookEndpointRow.id.is_not(None)),
+        )
+        .order_by(JobRow.id, WebhookEndpointRow.id)
+    )
+
+
+def _service_in_sql(tx: AsyncConnection) -> ColumnElement[str]:
+    """Cut a user's id at the first slash, as `owner_of` does; no user is called `oidc`."""
+    if tx.dialect.name == "sqlite":
+        before_slash = func.instr(JobRow.user_id, "/") - literal(1)
+        return func.substr(JobRow.user_id, 1, before_slash)
+    return func.split_part(JobRow.user_id, "/", 1)
+
+
+def _deliveries(
+    event: Event, kind: EventType, receivers: Sequence[Any]
+) -> Iterator[dict[str, Any]]:
+    if not receivers:
+        return
+    job = receivers[0]
+    shared = {"job_id": event.job_id, "type": kind.value, "event_at": event.at}
+    if job.webhook_url is not None and kind in DEFAULT_EVENTS:
+        lane = f"{job.user_id} {origin_of(job.webhook_url)}"
+        yield new_delivery(user_id=job.user_id, lane=lane, **shared)
+    for each in receivers:
+        if each.endpoint_id is not None and kind.value in each.events:
+            yield new_delivery(
+                user_id=each.endpoint_user_id,
+                endpoint_id=each.endpoint_id,
+                lane=each.endpoint_id,
+                **shared,
+            )

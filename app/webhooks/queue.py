@@ -1,0 +1,224 @@
+"""The leased queue that deliverers draw from: each method is one transaction, many at a time."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import log as audit
+from app.core.clock import Clock
+from app.core.ids import new_id
+from app.core.natural_batch import NaturalBatch
+from app.db.engine import Database
+from app.webhooks.delivery_repository import DeliveryRepository, Waiting
+from app.webhooks.models import Errand, Outcome
+from app.webhooks.outbox import owner_of
+from app.webhooks.repository import SecretRepository
+from app.webhooks.safe import Safe
+
+logger = structlog.get_logger(__name__)
+
+
+class DeliveryQueueConfig(BaseModel):
+    """`per_lane` and `per_user` bound what one receiver, or one user's, can hold of a process."""
+
+    model_config = ConfigDict(frozen=True)
+
+    lease: timedelta = timedelta(seconds=30)
+    per_lane: int = 16
+    per_user: int = 48
+    failing_for: timedelta = timedelta(days=5)
+
+
+class DeliveryQueue:
+    def __init__(
+        self, *, database: Database, safe: Safe, config: DeliveryQueueConfig, clock: Clock
+    ) -> None:
+        self._database = database
+        self._safe = safe
+        self._config = config
+        self._clock = clock
+        self.record = NaturalBatch(self._apply)
+        """Write one outcome; tells whether it counted, which it does not once the lease is lost."""
+
+    async def claim(self, *, limit: int, under_way: Collection[Errand]) -> Sequence[Errand]:
+        """Take what is due, but no more for one receiver or user than leaves room for others."""
+        at = self._clock.now()
+        lanes = Counter(errand.lane for errand in under_way)
+        users = Counter(errand.user_id for errand in under_way)
+        full: dict[str, Collection[str]] = {
+            "not_lanes": [lane for lane, busy in lanes.items() if busy >= self._config.per_lane],
+            "not_users": [user for user, busy in users.items() if busy >= self._config.per_user],
+        }
+
+        async def peek(connection: AsyncConnection) -> bool:
+            return await DeliveryRepository(connection).has_due(at=at, **full)
+
+        async def work(tx: AsyncConnection) -> Sequence[Errand]:
+            deliveries = DeliveryRepository(tx)
+            due = await deliveries.lock_due(at=at, limit=limit, **full)
+            chosen = self._with_room(due, lanes=Counter(lanes), users=Counter(users))
+            if not chosen:
+                return []
+            token = new_id("lease")
+            await deliveries.lease(chosen, token=token, until=at + self._config.lease)
+            rows = await deliveries.targets(chosen)
+            return await self._errands(tx, rows, token=token, at=at)
+
+        if not await self._database.read(peek):
+            return []
+        return await self._database.transact(work)
+
+    async def free_leases(self) -> None:
+        """End every lease at start; only where no other process can hold one."""
+
+        async def work(tx: AsyncConnection) -> None:
+            await DeliveryRepository(tx).free_leases(at=self._clock.now())
+
+        await self._database.transact(work)
+
+    async def prune(self, *, before: datetime, limit: int) -> int:
+        """Erase deliveries made before then, but for those that are not over; tells how many."""
+
+        async def work(tx: AsyncConnection) -> int:
+            return await DeliveryRepository(tx).prune(before=before, limit=limit)
+
+        return await self._database.transact(work)
+
+    def _with_room(
+        self, due: Sequence[Waiting], *, lanes: Counter[str], users: Counter[str]
+    ) -> list[str]:
+        chosen: list[str] = []
+        for waiting in due:
+            if (
+                lanes[waiting.lane] < self._config.per_lane
+                and users[waiting.user_id] < self._config.per_user
+            ):
+                lanes[waiting.lane] += 1
+                users[waiting.user_id] += 1
+                chosen.append(waiting.id)
+        return chosen
+
+    async def _errands(
+        self, tx: AsyncConnection, rows: Sequence[Any], *, token: str, at: datetime
+    ) -> Sequence[Errand]:
+        signers = {
+            owner: await self._signers_of(tx, owner, at=at)
+            for owner in sorted({owner_of(row.job_user_id) for row in rows if not row.endpoint_id})
+        }
+        return [
+            Errand(
+                id=row.id,
+                token=token,
+                lane=row.lane,
+                user_id=row.user_id,
+                endpoint_id=row.endpoint_id,
+                job_id=row.job_id,
+                type=row.type,
+                event_at=row.event_at,
+                attempts_made=row.attempts,
+                step=row.step,
+                url=row.url,
+                secrets=(
+                    self._safe.signers(row, at=at)
+                    if row.endpoint_id
+                    else signers[owner_of(row.job_user_id)]
+                ),
+                obstacle=_obstacle(row),
+            )
+            for row in rows
+        ]
+
+    async def _signers_of(
+        self, tx: AsyncConnection, user_id: str, *, at: datetime
+    ) -> Sequence[str]:
+        """Give what signs for a user's jobs, made now if it was never asked for."""
+        secrets = SecretRepository(tx)
+        row = await secrets.find(user_id)
+        if row is None:
+            _, sealed = self._safe.make()
+            await secrets.ensure(user_id, sealed=sealed, at=at)
+            row = await secrets.find(user_id)
+        return self._safe.signers(row, at=at)
+
+    async def _apply(self, outcomes: Sequence[Outcome]) -> Sequence[bool]:
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> tuple[set[str], Sequence[tuple[str, str]]]:
+            deliveries = DeliveryRepository(tx)
+            counted = await deliveries.end(outcomes)
+            told = [each for each in outcomes if each.errand.id in counted]
+            return counted, await self._judge(tx, told, at=at)
+
+        counted, disabled = await self._database.transact(work)
+        for outcome in outcomes:
+            _log(outcome, counted=outcome.errand.id in counted)
+        for endpoint_id, reason in disabled:
+            logger.warning("webhook.endpoint_disabled", endpoint_id=endpoint_id, reason=reason)
+        return [outcome.errand.id in counted for outcome in outcomes]
+
+    async def _judge(
+        self, tx: AsyncConnection, outcomes: Sequence[Outcome], *, at: datetime
+    ) -> Sequence[tuple[str, str]]:
+        """Note which endpoints work, and disable those that are gone, or failed for too long."""
+        deliveries = DeliveryRepository(tx)
+        well = _endpoints(each for each in outcomes if each.delivered)
+        # Not reached for a reason of ours, an endpoint has not failed.
+        tried = [each for each in outcomes if not each.delivered and not each.errand.obstacle]
+        badly = _endpoints(tried) - well
+        gone = _endpoints(each for each in tried if each.gone)
+        disabled: list[tuple[str, str]] = []
+        if well:
+            await deliveries.note_success(well)
+        if badly:
+            await deliveries.note_failure(badly, at=at)
+            disabled += [(each, "gone") for each in await deliveries.disable(gone, reason="gone")]
+            failing = await deliveries.disable(
+                badly, reason="failing", failing_before=at - self._config.failing_for
+            )
+            disabled += [(each, "failing") for each in failing]
+        for endpoint_id, reason in disabled:
+            await audit.append(
+                tx,
+                at=at,
+                actor="system",
+                action="webhook_endpoint.disabled",
+                target=f"webhook_endpoint:{endpoint_id}",
+                after={"disabled_reason": reason},
+            )
+        return disabled
+
+
+def _obstacle(row: Any) -> str | None:
+    """Say why there is no use in an attempt."""
+    if row.disabled_reason is not None:
+        return "endpoint_disabled"
+    return "user_disabled" if row.disabled else None
+
+
+def _endpoints(outcomes: Any) -> set[str]:
+    return {each.errand.endpoint_id for each in outcomes} - {None}
+
+
+def _log(outcome: Outcome, *, counted: bool) -> None:
+    errand, attempt = outcome.errand, outcome.attempt
+    if not counted:
+        logger.warning("webhook.lease_lost", delivery_id=errand.id)
+        return
+    logger.info(
+        "webhook.attempted",
+        delivery_id=errand.id,
+        endpoint_id=errand.endpoint_id,
+        job_id=errand.job_id,
+        event_type=errand.type,
+        delivered=outcome.delivered,
+        attempts=errand.attempts_made + 1,
+        status=attempt.status_code,
+        reason=attempt.error,
+        duration_ms=attempt.milliseconds,
+        is_last=outcome.due_at is None,
+    )

@@ -1,0 +1,140 @@
+"""The statements on endpoints and secrets."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models import UserRow, WebhookEndpointRow, WebhookSecretRow
+from app.webhooks.models import Endpoint
+
+
+class EndpointRepository:
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def lock_user(self, user_id: str) -> None:
+        """Let those who add to one user's endpoints take turns."""
+        await self._tx.execute(
+            select(UserRow.id).where(UserRow.id == user_id).with_for_update(key_share=True)
+        )
+
+    async def count(self, user_id: str) -> int:
+        found = await self._tx.execute(
+            select(func.count()).where(WebhookEndpointRow.user_id == user_id)
+        )
+        return found.scalar_one()
+
+    async def add(self, endpoint: Endpoint, *, sealed: str) -> None:
+        await self._tx.execute(
+            insert(WebhookEndpointRow).values(
+                id=endpoint.id,
+                user_id=endpoint.user_id,
+                url=endpoint.url,
+                events=list(endpoint.events),
+                secret=sealed,
+                created_at=endpoint.created_at,
+            )
+        )
+
+    async def find(self, endpoint_id: str, *, user_id: str, lock: bool = False) -> Endpoint | None:
+        wanted = select(WebhookEndpointRow).where(
+            WebhookEndpointRow.id == endpoint_id, WebhookEndpointRow.user_id == user_id
+        )
+        if lock:
+            wanted = wanted.with_for_update(key_share=True)
+        row = (await self._tx.execute(wanted)).one_or_none()
+        return None if row is None else _endpoint(row)
+
+    async def page(self, *, user_id: str, before: str | None, limit: int) -> Sequence[Endpoint]:
+        """Give up to `limit` endpoints, newest first, older than `before`."""
+        page = select(WebhookEndpointRow).where(WebhookEndpointRow.user_id == user_id)
+        if before is not None:
+            page = page.where(WebhookEndpointRow.id < before)
+        found = await self._tx.execute(page.order_by(WebhookEndpointRow.id.desc()).limit(limit))
+        return [_endpoint(row) for row in found]
+
+    async def save(self, endpoint: Endpoint) -> None:
+        await self._tx.execute(
+            update(WebhookEndpointRow)
+            .where(WebhookEndpointRow.id == endpoint.id)
+            .values(
+                url=endpoint.url,
+                events=list(endpoint.events),
+                disabled_reason=endpoint.disabled_reason,
+                failing_since=endpoint.failing_since,
+            )
+        )
+
+    async def replace_secret(
+        self, endpoint_id: str, *, sealed: str, previous_expires_at: datetime | None
+    ) -> None:
+        """Let the present secret be the previous one, until `previous_expires_at`."""
+        await self._tx.execute(
+            update(WebhookEndpointRow)
+            .where(WebhookEndpointRow.id == endpoint_id)
+            .values(
+                secret=sealed,
+                previous_secret=None if previous_expires_at is None else WebhookEndpointRow.secret,
+                previous_expires_at=previous_expires_at,
+            )
+        )
+
+    async def delete(self, endpoint_id: str, *, user_id: str) -> bool:
+        """Delete an endpoint with all that was or is to be delivered to it."""
+        deleted = await self._tx.execute(
+            delete(WebhookEndpointRow)
+            .where(WebhookEndpointRow.id == endpoint_id, WebhookEndpointRow.user_id == user_id)
+            .returning(WebhookEndpointRow.id)
+        )
+        return deleted.scalar_one_or_none() is not None
+
+
+class SecretRepository:
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def find(self, user_id: str) -> Any | None:
+        found = await self._tx.execute(
+            select(WebhookSecretRow).where(WebhookSecretRow.user_id == user_id)
+        )
+        return found.one_or_none()
+
+    async def ensure(self, user_id: str, *, sealed: str, at: datetime) -> None:
+        """Keep the secret that is there; of rivals who make one the first wins."""
+        dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
+        await self._tx.execute(
+            dialect.insert(WebhookSecretRow)
+            .values(user_id=user_id, secret=sealed, created_at=at)
+            .on_conflict_do_nothing()
+        )
+
+    async def replace(
+        self, user_id: str, *, sealed: str, previous_expires_at: datetime | None
+    ) -> None:
+        """Let the present secret be the previous one, until `previous_expires_at`."""
+        await self._tx.execute(
+            update(WebhookSecretRow)
+            .where(WebhookSecretRow.user_id == user_id)
+            .values(
+                secret=sealed,
+                previous_secret=None if previous_expires_at is None else WebhookSecretRow.secret,
+                previous_expires_at=previous_expires_at,
+            )
+        )
+
+
+def _endpoint(row: Any) -> Endpoint:
+    return Endpoint(
+        id=row.id,
+        user_id=row.user_id,
+        url=row.url,
+        events=tuple(row.events),
+        disabled_reason=row.disabled_reason,
+        failing_since=row.failing_since,
+        previous_expires_at=row.previous_expires_at,
+        created_at=row.created_at,
+    )

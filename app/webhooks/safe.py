@@ -1,0 +1,44 @@
+"""The secrets that sign webhooks: made here, kept sealed, opened for those who may."""
+
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from app.core.sealing import SealBrokenError, Sealer
+from app.webhooks.errors import SecretUnreadableError
+from app.webhooks.models import Secret
+from app.webhooks.signing import new_secret
+
+logger = structlog.get_logger(__name__)
+
+
+class Safe:
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def make(self) -> tuple[str, str]:
+        """Give a new secret in clear, and as it is stored."""
+        secret = new_secret()
+        return secret, self._sealer.seal(secret)
+
+    def show(self, row: Any) -> Secret:
+        """Give a secret to who may read it, or raise SecretUnreadableError."""
+        opened = self._opened(row.secret)
+        if opened is None:
+            raise SecretUnreadableError
+        return Secret(secret=opened, previous_expires_at=row.previous_expires_at)
+
+    def signers(self, row: Any, *, at: datetime) -> tuple[str, ...]:
+        """Give the secret and, for a while after a rotation, the one before; none that broke."""
+        sealed = [row.secret]
+        if row.previous_secret is not None and at < row.previous_expires_at:
+            sealed.append(row.previous_secret)
+        return tuple(opened for each in sealed if (opened := self._opened(each)))
+
+    def _opened(self, sealed: str | None) -> str | None:
+        try:
+            return None if sealed is None else self._sealer.open(sealed)
+        except SealBrokenError:
+            logger.error("webhook.secret_unreadable")  # noqa: TRY400 - its trace tells nothing
+            return None

@@ -1,0 +1,28 @@
+"""When to try again, as a pure function: the ladder of Standard Webhooks, which takes a day."""
+
+from datetime import timedelta
+
+LADDER = (
+    timedelta(seconds=5),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    timedelta(hours=2),
+    timedelta(hours=5),
+    timedelta(hours=10),
+    timedelta(hours=10),
+)
+_SPREAD = 0.1
+
+
+def retry_delay(
+    step: int, *, jitter: float, retry_after: timedelta | None = None
+) -> timedelta | None:
+    """Wait this long after the attempt on `step`, counted from 0; None when the ladder ends.
+
+    `jitter` in [0, 1) adds up to a tenth, so that a receiver that comes back is not met by all at
+    once. A receiver that says when to come back is believed, up to the longest wait of the ladder.
+    """
+    if step >= len(LADDER):
+        return None
+    wait = LADDER[step] * (1 + _SPREAD * jitter)
+    return max(wait, min(retry_after or timedelta(), max(LADDER)))

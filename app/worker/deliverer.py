@@ -1,0 +1,136 @@
+"""Tells receivers of events, again and again until they have heard, or a day has passed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ConfigDict
+
+from app.core.clock import Clock
+from app.core.doorbell import Doorbell
+from app.jobs.models import Job
+from app.jobs.schedule import Jitter
+from app.jobs.service import JobService
+from app.jobs.state import JobState
+from app.jobs.wire import JobWire, rfc3339
+from app.webhooks.events import state_of
+from app.webhooks.models import Attempt, Errand, Outcome
+from app.webhooks.queue import DeliveryQueue
+from app.webhooks.schedule import retry_delay
+from app.webhooks.sender import Answer, WebhookSender
+from app.webhooks.signing import NoSecretError, signed_headers
+from app.worker.loop import WorkLoop
+
+logger = structlog.get_logger(__name__)
+
+_GONE = 410
+
+
+class DelivererConfig(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    at_once: int = 128
+    timeout: timedelta = timedelta(seconds=15)
+    idle: timedelta = timedelta(milliseconds=500)
+    grace: timedelta = timedelta(seconds=3)
+
+
+class Deliverer:
+    """At least once: what was sent and not recorded is sent again, under the same `webhook-id`."""
+
+    def __init__(
+        self,
+        *,
+        queue: DeliveryQueue,
+        sender: WebhookSender,
+        jobs: JobService,
+        wire: JobWire,
+        config: DelivererConfig,
+        clock: Clock,
+        jitter: Jitter,
+        doorbell: Doorbell,
+    ) -> None:
+        self._queue = queue
+        self._sender = sender
+        self._jobs = jobs
+        self._wire = wire
+        self._clock = clock
+        self._jitter = jitter
+        self._doorbell = doorbell
+        self._under_way: dict[tuple[str, str], Errand] = {}
+        self.loop = WorkLoop(
+            "deliverer",
+            claim=self.claim,
+            handle=self.deliver,
+            places=config.at_once,
+            idle=config.idle,
+            grace=config.grace,
+            doorbell=doorbell,
+            clock=clock,
+        )
+
+    async def claim(self, limit: int) -> Sequence[tuple[Errand, Job | None]]:
+        errands = await self._queue.claim(limit=limit, under_way=self._under_way.values())
+        named = {errand.job_id for errand in errands if errand.job_id is not None}
+        jobs = await self._jobs.find_many(sorted(named))
+        self._under_way |= {(errand.id, errand.token): errand for errand in errands}
+        return [(errand, jobs.get(errand.job_id or "")) for errand in errands]
+
+    async def deliver(self, piece: tuple[Errand, Job | None]) -> None:
+        errand, job = piece
+        try:
+            answer = await self.attempt(errand, job)
+            if answer is not None:
+                await self._queue.record(self._outcome(errand, answer))
+        finally:
+            del self._under_way[errand.id, errand.token]
+            # There may be more for this receiver, which had no room for it until now.
+            self._doorbell.ring()
+
+    async def attempt(self, errand: Errand, job: Job | None) -> Answer | None:
+        """Send the message as it reads now; None if its job was erased, and the message with it."""
+        if errand.obstacle is not None:
+            return Answer(milliseconds=0, error=errand.obstacle)
+        if errand.job_id is not None and job is None:
+            return None
+        at = self._clock.now()
+        body = json.dumps(self._payload(errand, job, at=at), ensure_ascii=False)
+        try:
+            headers = signed_headers(errand.secrets, message_id=errand.id, body=body, at=at)
+        except NoSecretError:
+            return Answer(milliseconds=0, error="no_secret")
+        return await self._sender.post(errand.url, body=body, headers=headers)
+
+    def _payload(self, errand: Errand, job: Job | None, *, at: datetime) -> Mapping[str, Any]:
+        """Render the job with links signed now, as it was when it entered the event's state."""
+        data: dict[str, Any] = {"endpoint": errand.endpoint_id}
+        if job is not None:
+            state = state_of(errand.type)
+            shown = job if state is None else job.as_in(JobState(state))
+            data = self._wire.read(shown, at=at).model_dump(mode="json")
+            if job.user_id != errand.user_id:
+                data["user"] = job.user_id
+        return {"type": errand.type, "timestamp": rfc3339(errand.event_at), "data": data}
+
+    def _outcome(self, errand: Errand, answer: Answer) -> Outcome:
+        at = self._clock.now()
+        delivered = answer.error is None
+        gone = answer.status_code == _GONE and errand.endpoint_id is not None
+        delay = None
+        if not (delivered or gone or errand.obstacle):
+            delay = retry_delay(errand.step, jitter=self._jitter(), retry_after=answer.retry_after)
+        return Outcome(
+            errand=errand,
+            attempt=Attempt(
+                at=at,
+                milliseconds=answer.milliseconds,
+                status_code=answer.status_code,
+                error=answer.error,
+                body=answer.body,
+            ),
+            delivered=delivered,
+            due_at=None if delay is None else at + delay,
+            gone=gone,
+        )

@@ -20,6 +20,8 @@ _AFTER_A_FAILURE = timedelta(seconds=1)
 class WorkLoop(Generic[Piece]):
     """`claim` gives at most as many pieces as asked for; `handle` does one and leaves none half.
 
+    It is asked when `least` places are free, and after it gave less than there was room for not
+    again for a `pause`: where pieces are many and small, one claim then serves many of them.
     A piece that is cancelled by shutdown gets to write what it knows before it goes.
     """
 
@@ -30,6 +32,8 @@ class WorkLoop(Generic[Piece]):
         claim: Callable[[int], Awaitable[Sequence[Piece]]],
         handle: Callable[[Piece], Awaitable[None]],
         places: int,
+        least: int = 1,
+        pause: timedelta = timedelta(),
         idle: timedelta,
         grace: timedelta,
         doorbell: Doorbell,
@@ -39,6 +43,9 @@ class WorkLoop(Generic[Piece]):
         self._claim = claim
         self._handle = handle
         self._places = places
+        self._least = least
+        self._pause = pause
+        self._starved = False
         self._idle = idle
         self._grace = grace
         self._doorbell = doorbell
@@ -57,16 +64,17 @@ class WorkLoop(Generic[Piece]):
         """Repeat until `stop`, then let what is under way finish within the grace time."""
         async with asyncio.TaskGroup() as group:
             while not stop.is_set():
-                started = await self._fill_places(group)
+                room = self._places - len(self._busy)
+                self._starved = room < self._least
+                started = 0 if self._starved else await self._start(group, room)
                 if not started:
                     await self._doorbell.wait(at_most=self._idle)
+                elif started < room and self._pause:
+                    await self._doorbell.wait(at_most=self._pause)
             if self._busy:
                 await self._let_finish()
 
-    async def _fill_places(self, group: asyncio.TaskGroup) -> int:
-        room = self._places - len(self._busy)
-        if not room:
-            return 0
+    async def _start(self, group: asyncio.TaskGroup, room: int) -> int:
         try:
             pieces = await self._claim(room)
         except Exception:
@@ -80,10 +88,10 @@ class WorkLoop(Generic[Piece]):
         return len(pieces)
 
     def _leave(self, task: asyncio.Task[None]) -> None:
-        # A place is free: what waits in the database need not wait for the next idle round.
-        was_full = len(self._busy) == self._places
         self._busy.discard(task)
-        if was_full:
+        if self._starved and self._places - len(self._busy) >= self._least:
+            # What waits in the database need not wait for the next idle round.
+            self._starved = False
             self._doorbell.ring()
 
     async def _handle_logged(self, piece: Piece) -> None:

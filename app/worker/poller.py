@@ -1,5 +1,6 @@
 """Follows jobs that RunComfy has, to their end, and carries out the cancels of their owners."""
 
+import asyncio
 from datetime import timedelta
 
 import structlog
@@ -15,6 +16,7 @@ from app.upstream.client import UpstreamClient
 from app.upstream.errors import UpstreamError
 from app.worker.look import Look
 from app.worker.loop import WorkLoop
+from app.worker.together import Together
 
 logger = structlog.get_logger(__name__)
 
@@ -27,7 +29,10 @@ _LOST_LOOK = timedelta(seconds=20)
 class PollerConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    polls_at_once: int = 64
+    polls_at_once: int = 128
+    claimed_at_once: int = 1024
+    pause: timedelta = timedelta(milliseconds=250)
+    together: timedelta = timedelta(milliseconds=200)
     timeout: timedelta = timedelta(seconds=10)
     idle: timedelta = timedelta(milliseconds=500)
     grace: timedelta = timedelta(seconds=3)
@@ -56,11 +61,15 @@ class Poller:
         )
         self._clock = clock
         self._under_way: set[str] = set()
+        self._connections = asyncio.Semaphore(config.polls_at_once)
+        self._together = Together(at_most=config.together)
         self.loop = WorkLoop(
             "poller",
             claim=self.claim,
             handle=self.poll,
-            places=config.polls_at_once,
+            places=config.claimed_at_once,
+            least=config.claimed_at_once // 2,
+            pause=config.pause,
             idle=config.idle,
             grace=config.grace,
             doorbell=doorbell,
@@ -75,7 +84,8 @@ class Poller:
     async def poll(self, lease: Lease) -> None:
         self._under_way.add(lease.job_id)
         try:
-            change = await self._look.at(lease)
+            async with self._connections:
+                change = await self._look.at(lease)
         except UpstreamError as exc:
             change = self._without_answer(lease, exc)
             logger.info(
@@ -83,8 +93,13 @@ class Poller:
             )
         finally:
             self._under_way.discard(lease.job_id)
-        if (change := self._in_time(lease, change)) is not None:
-            await self._queue.record(change)
+        if not self._under_way:
+            self._together.go()
+        if (change := self._in_time(lease, change)) is None:
+            return
+        if self._under_way and lease.cancel_requested_at is None:  # somebody waits for a cancel
+            await self._together.wait()
+        await self._queue.record(change)
 
     def _in_time(self, lease: Lease, change: Change | None) -> Change | None:
         """End what has not ended in its time, after this last look, and what was watched enough."""

@@ -56,6 +56,49 @@ async def test_200_due_jobs_are_claimed_with_a_handful_of_statements(
     assert len(bench.database.statements) / JOBS <= 0.05
 
 
+async def test_the_loop_itself_polls_many_with_few_statements(
+    gateway: Gateway, bench: Workbench
+) -> None:
+    await asyncio.gather(*(gateway.submit("sandbox:stuck-in-queue") for _ in range(JOBS)))
+    while await bench.dispatcher.loop.run_once():
+        pass
+    gateway.wait(20)
+    await bench.poller.loop.run_once()  # which writes the places in upstream's queue
+    requests = (await gateway.sandbox.http.get("/sandbox/requests")).json()["calls"]
+    before = sum(calls["status"] for calls in requests.values())
+    bench.database.statements.clear()
+    stop = asyncio.Event()
+    running = asyncio.ensure_future(bench.poller.loop.run(stop))
+    for round_ in range(1, 4):
+        gateway.wait(20)
+        while True:
+            requests = (await gateway.sandbox.http.get("/sandbox/requests")).json()["calls"]
+            polls = sum(calls["status"] for calls in requests.values()) - before
+            if polls >= round_ * JOBS:
+                break
+    stop.set()
+    gateway.wait(20)
+    await running
+    assert polls == 3 * JOBS
+    statements = [each for each in bench.database.statements if not each.startswith("BEGIN")]
+    assert len(statements) / polls <= 0.05
+
+
+async def test_what_is_learned_at_once_is_written_at_once(
+    gateway: Gateway, bench: Workbench
+) -> None:
+    await asyncio.gather(*(gateway.submit("sandbox:queue=0 sandbox:stuck") for _ in range(JOBS)))
+    while await bench.dispatcher.loop.run_once():
+        pass
+    gateway.wait(20)
+    await bench.queue.claim_polls(limit=0)
+    bench.database.statements.clear()
+    assert await bench.poller.loop.run_once() == JOBS
+    assert len([each for each in bench.database.statements if "UPDATE jobs" in each]) <= 8
+    listed = await gateway.http.get("/v1/jobs", params={"status": "in_queue"})
+    assert listed.json()["data"] == []
+
+
 async def test_at_rest_each_round_is_one_look(gateway: Gateway, bench: Workbench) -> None:
     await gateway.submit("sandbox:stuck-in-queue")
     await bench.dispatcher.loop.run_once()

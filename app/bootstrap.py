@@ -54,6 +54,7 @@ from app.quotas.repository import EntryKind
 from app.quotas.service import QuotaService
 from app.sandbox import SandboxConfig, running_sandbox
 from app.settings import Settings
+from app.storage.archive import Archive, ArchiveConfig
 from app.storage.discards import Sweeper
 from app.storage.files import FilesConfig, FileService
 from app.storage.links import FileLinks
@@ -66,6 +67,7 @@ from app.webhooks.queue import DeliveryQueue, DeliveryQueueConfig
 from app.webhooks.safe import Safe
 from app.webhooks.sender import WebhookSender
 from app.webhooks.service import WebhookService
+from app.worker.archiver import Archiver, ArchiverConfig
 from app.worker.catalogue import CatalogueKeeper
 from app.worker.deliverer import Deliverer, DelivererConfig
 from app.worker.dispatcher import Dispatcher, DispatcherConfig
@@ -83,6 +85,7 @@ class Workers:
     poller: Poller
     pruner: Pruner
     deliverer: Deliverer
+    archiver: Archiver | None
     doorbells: tuple[Doorbell, ...]
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -93,6 +96,8 @@ class Workers:
             group.create_task(self.catalogue.run(stop))
             group.create_task(self.pruner.run(stop))
             group.create_task(self.deliverer.loop.run(stop))
+            if self.archiver is not None:
+                group.create_task(self.archiver.loop.run(stop))
             await stop.wait()
             for doorbell in self.doorbells:
                 doorbell.ring()
@@ -153,14 +158,17 @@ async def open_parts(
             keepalive=timedelta(seconds=30),
         )
         files = trusted(
-            timeout=timedelta(seconds=30), connections=100, keepalive=timedelta(seconds=15)
+            timeout=timedelta(seconds=30), connections=500, keepalive=timedelta(seconds=15)
+        )
+        copies = trusted(
+            timeout=timedelta(seconds=30), connections=8, keepalive=timedelta(seconds=15)
         )
         inspector_config = InspectorConfig(mode=settings.inspect_media)
         outside = guarded(
             deadline=inspector_config.deadline,
             reach=Reach(private=settings.allow_private_networks),
         )
-        for client in (submits, reads, files, outside):
+        for client in (submits, reads, files, copies, outside):
             stack.push_async_callback(client.aclose)
         upstream = UpstreamClient(
             base_url=upstream_url,
@@ -185,6 +193,7 @@ async def open_parts(
                 unknown_life=timedelta(hours=settings.submit_unknown_hours),
                 unknown_ends=_UNKNOWN_ENDS[settings.submit_unknown_policy],
                 schedule=schedule,
+                archives=settings.archives,
             ),
             clock=clock,
             jitter=jitter,
@@ -200,6 +209,27 @@ async def open_parts(
             config=FilesConfig(life=file_life),
             clock=clock,
         )
+        archive = Archive(
+            database=database,
+            storage=storage,
+            config=ArchiveConfig(
+                lease=lease, risk_after=timedelta(hours=settings.output_risk_hours)
+            ),
+            clock=clock,
+        )
+        archived = Doorbell(clock=clock)
+        archiver = None
+        if settings.archives and storage is not None:
+            archiver = Archiver(
+                archive=archive,
+                storage=storage,
+                outputs=OutputClient(
+                    client=copies, hosts=settings.output_hosts, upstream=upstream_url
+                ),
+                config=ArchiverConfig(lease=lease),
+                clock=clock,
+                doorbell=archived,
+            )
         file_links = FileLinks(public_url=public_url, signer=Signer(keys, purpose="file links"))
         inputs = JobInputs(
             files=kept_files,
@@ -278,6 +308,7 @@ async def open_parts(
                 ),
                 clock=clock,
                 closing=closing,
+                archive=archive,
                 files=kept_files,
                 file_links=file_links,
                 jobs=jobs,
@@ -342,6 +373,7 @@ async def open_parts(
                     doorbell=polled,
                 ),
                 pruner=Pruner(chores=(sweeper.prune,), doorbell=pruned, clock=clock),
+                archiver=archiver,
                 deliverer=Deliverer(
                     queue=deliveries,
                     sender=WebhookSender(client=receivers, clock=clock),
@@ -352,7 +384,7 @@ async def open_parts(
                     jitter=jitter,
                     doorbell=announced,
                 ),
-                doorbells=(submitted, polled, announced, pruned),
+                doorbells=(submitted, polled, announced, pruned, archived),
             ),
         )
 

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.conditions import caller_has
 from app.api.deps import header_of
 from app.core.errors import ProblemError
-from app.core.media_types import SUFFIXES, suffix_of
+from app.core.media_types import SUFFIXES, UNKNOWN, suffix_of
 
 Read = Callable[[int, int], AsyncIterator[bytes]]
 """Gives the bytes from one offset to before another."""
@@ -44,7 +44,7 @@ def safe_headers(media_type: str, *, name: str) -> dict[str, str]:
     known = media_type in SUFFIXES
     disposition = "inline" if known else "attachment"
     return {
-        "Content-Type": media_type if known else "application/octet-stream",
+        "Content-Type": media_type if known else UNKNOWN,
         "Content-Disposition": f'{disposition}; filename="{name}{suffix_of(media_type)}"',
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox; default-src 'none'",

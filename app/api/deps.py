@@ -37,6 +37,7 @@ from app.jobs.service import JobService
 from app.jobs.wire import JobWire
 from app.quotas.prices import PricesService
 from app.quotas.service import QuotaService
+from app.storage.archive import Archive
 from app.storage.files import FileService
 from app.storage.links import FileLinks
 from app.upstream.outputs import OutputClient
@@ -65,6 +66,7 @@ class Services:
     catalogue: Catalogue
     clients: ClientTokens
     clock: Clock
+    archive: Archive
     files: FileService
     file_links: FileLinks
     closing: asyncio.Event

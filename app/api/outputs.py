@@ -1,17 +1,18 @@
 """/v1/jobs/{id}/outputs/{n}: the files a job made, streamed without RunComfy's address."""
 
+import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from pathlib import PurePosixPath
-from urllib.parse import urlsplit
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
 
 import httpx
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.conditions import caller_has
-from app.api.content import RangeNotSatisfiableError
-from app.api.deps import Gateway, caller
+from app.api.content import RangeNotSatisfiableError, Streamed, safe_headers, stored_content
+from app.api.deps import Gateway, Services, caller
 from app.api.links import Expires, Grant, InvalidSignatureError, Signature, holder_of_link
 from app.api.problems import problem_responses
 from app.auth.errors import MissingScopeError, UnauthenticatedError
@@ -21,26 +22,15 @@ from app.jobs.errors import JobNotFoundError
 from app.jobs.links import LinkClaim
 from app.jobs.models import Job
 from app.jobs.wire import output_urls
+from app.storage.archive import Archive, OutputRecord
+from app.storage.errors import StorageUnavailableError
 from app.upstream.errors import RefusedError, TryLaterError
+from app.upstream.outputs import body_of, known_type
 
 router = APIRouter(prefix="/v1/jobs", tags=["outputs"])
 
-_TYPES = {
-    ".mp4": "video/mp4",
-    ".webm": "video/webm",
-    ".mov": "video/quicktime",
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".webp": "image/webp",
-    ".gif": "image/gif",
-    ".mp3": "audio/mpeg",
-    ".wav": "audio/wav",
-    ".ogg": "audio/ogg",
-    ".m4a": "audio/mp4",
-    ".flac": "audio/flac",
-}
 _PASSED_ON = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _GONE = frozenset({403, 404, 410})
 _PASSED_STATUSES = frozenset({200, 206, 304})
 _WHOLE, _OUTSIDE = 200, 416
@@ -88,6 +78,7 @@ _authenticate = caller(Scope.JOBS_READ)
             OutputGoneError,
             RangeNotSatisfiableError,
             OutputUnavailableError,
+            StorageUnavailableError,
             DatabaseUnavailableError,
         ),
     },
@@ -107,11 +98,41 @@ async def download_output(
     urls = output_urls(job)
     if not 0 <= n < len(urls):
         raise OutputNotFoundError(f"The job {job_id} has {len(urls)} outputs, counted from 0.")
+    with suppress(StorageUnavailableError):  # upstream may still have it
+        if copy := await gateway.archive.find(job_id, n):
+            return _copied(gateway, request, copy)
+    try:
+        return await _relayed(gateway, request, job_id=job_id, n=n, url=urls[n])
+    except (OutputGoneError, OutputUnavailableError):
+        # The copy may have been finished while upstream was asked.
+        if copy := await gateway.archive.find(job_id, n):
+            return _copied(gateway, request, copy)
+        raise
+
+
+def _copied(gateway: Services, request: Request, copy: OutputRecord) -> Response:
+    assert copy.size is not None
+    assert copy.sha256 is not None
+    assert copy.media_type is not None
+    return stored_content(
+        request,
+        partial(gateway.archive.read, copy),
+        size=copy.size,
+        sha256=copy.sha256,
+        media_type=copy.media_type,
+        name=f"{copy.job_id}-{copy.n}",
+    )
+
+
+async def _relayed(
+    gateway: Services, request: Request, *, job_id: str, n: int, url: str
+) -> Response:
+    """Answer with upstream's own file, as it comes."""
     # Left open until the last byte is on its way; closed here if it comes to no stream.
     async with AsyncExitStack() as stack:
         try:
             remote = await stack.enter_async_context(
-                gateway.outputs.open(request.method, urls[n], headers=request.headers)
+                gateway.outputs.open(request.method, url, headers=request.headers)
             )
         except (RefusedError, TryLaterError) as exc:
             raise OutputUnavailableError(exc.message, headers={"Retry-After": "5"}) from exc
@@ -119,19 +140,18 @@ async def download_output(
             raise OutputGoneError("RunComfy no longer has this output; run the job again.")
         if remote.status_code == _OUTSIDE:
             # Not passed on: an object store's own words name its buckets.
-            size = remote.headers.get("Content-Range", "bytes */*")
-            raise RangeNotSatisfiableError(size)
+            raise RangeNotSatisfiableError(remote.headers.get("Content-Range", "bytes */*"))
         if remote.status_code not in _PASSED_STATUSES:
             raise OutputUnavailableError(
                 f"The output's host answered {remote.status_code}.", headers={"Retry-After": "5"}
             )
-        headers = _headers(remote, job_id=job_id, n=n, url=urls[n])
+        headers = _headers(remote, job_id=job_id, n=n, url=url)
         if remote.status_code == _WHOLE and caller_has(request, remote.headers.get("ETag")):
             # Not every file server looks at If-None-Match itself.
             return Response(status_code=304, headers=_unsized(headers))
-        keep_open = stack.pop_all()
-    return StreamingResponse(
-        _stream(remote, keep_open),
+        relay = _Relay(remote, stack.pop_all(), archive=gateway.archive, job_id=job_id, n=n)
+    return Streamed(
+        relay,
         status_code=remote.status_code,
         headers=headers,
         media_type=headers["Content-Type"],
@@ -164,10 +184,56 @@ async def _permitted(
     return await gateway.jobs.get_signed(job_id)
 
 
-async def _stream(remote: httpx.Response, keep_open: AsyncExitStack) -> AsyncIterator[bytes]:
-    async with keep_open:
-        async for chunk in remote.aiter_raw():
-            yield chunk
+class _Relay:
+    """Upstream's bytes as they come; where they break off the copy goes on, if there is one yet."""
+
+    def __init__(
+        self,
+        remote: httpx.Response,
+        keep_open: AsyncExitStack,
+        *,
+        archive: Archive,
+        job_id: str,
+        n: int,
+    ) -> None:
+        self._remote = remote
+        self._keep_open = keep_open
+        self._archive = archive
+        self._job_id = job_id
+        self._n = n
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        sent = 0
+        try:
+            async for chunk in body_of(self._remote):
+                sent += len(chunk)
+                yield chunk
+        except TryLaterError:
+            copy = await self._archive.find(self._job_id, self._n)
+            span = _span(self._remote)
+            if copy is None or span is None or copy.size != span.total:
+                raise
+            async for chunk in self._archive.read(copy, span.start + sent, span.stop):
+                yield chunk
+
+    async def aclose(self) -> None:
+        await self._keep_open.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    start: int
+    stop: int
+    total: int
+
+
+def _span(remote: httpx.Response) -> _Span | None:
+    """Tell which bytes of the file an answer carries."""
+    if remote.status_code == _WHOLE:
+        length = remote.headers.get("Content-Length", "")
+        return _Span(0, int(length), int(length)) if length.isdecimal() else None
+    found = _CONTENT_RANGE.fullmatch(remote.headers.get("Content-Range", ""))
+    return found and _Span(int(found[1]), int(found[2]) + 1, int(found[3]))
 
 
 def _unsized(headers: dict[str, str]) -> dict[str, str]:
@@ -175,20 +241,8 @@ def _unsized(headers: dict[str, str]) -> dict[str, str]:
 
 
 def _headers(remote: httpx.Response, *, job_id: str, n: int, url: str) -> dict[str, str]:
-    """Let nothing from upstream run on our origin: known types only, sandboxed, never sniffed."""
-    suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
-    media_type = remote.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media_type not in _TYPES.values():
-        media_type = _TYPES.get(suffix, "application/octet-stream")
-    known = media_type in _TYPES.values()
-    suffix = next((end for end, kind in _TYPES.items() if kind == media_type), ".bin")
-    disposition = "inline" if known else "attachment"
+    media_type = known_type(remote.headers.get("Content-Type", ""), url=url)
     return {
         **{name: remote.headers[name] for name in _PASSED_ON if name in remote.headers},
-        "Content-Type": media_type,
-        "Content-Disposition": f'{disposition}; filename="{job_id}-{n}{suffix}"',
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "private",
+        **safe_headers(media_type, name=f"{job_id}-{n}"),
     }

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 HEAD_BYTES = 64
 """As many bytes as `sniff` looks at."""
 
+UNKNOWN = "application/octet-stream"
+
 # The types that a browser may show from our origin, sandboxed; none of them can carry script.
 SUFFIXES: Mapping[str, str] = {
     "video/mp4": ".mp4",

@@ -1,6 +1,6 @@
 """A job as its owner sees it, as a worker holds it, and a change that a worker asks for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -14,6 +14,15 @@ from app.storage.files import FileUse
 CostState = Literal["held", "settled", "released"]
 LateCharge = Literal["charged", "free"]
 Output = dict[str, str | list[str]]
+
+OUTPUT_KEYS = ("video", "videos", "image", "images", "audio", "audios")
+
+
+def addresses(output: Output) -> Iterator[str]:
+    """Give the addresses in an output, in the order that numbers them."""
+    for key in OUTPUT_KEYS:
+        value = output.get(key, [])
+        yield from [value] if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

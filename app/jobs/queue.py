@@ -21,7 +21,7 @@ from app.jobs.durations import Kind
 from app.jobs.forecast import Forecast, phase_of
 from app.jobs.line import choose
 from app.jobs.line_repository import LineRepository
-from app.jobs.models import Attempt, Change, Lease, Watch
+from app.jobs.models import Attempt, Change, Lease, Watch, addresses
 from app.jobs.outcomes import observed
 from app.jobs.queue_repository import QueueRepository, any_job, waiting
 from app.jobs.schedule import Jitter, Pace, PollPlan, ScheduleConfig, watch_delay
@@ -30,6 +30,7 @@ from app.jobs.sweeps import Moves, SweepConfig, Sweeps
 from app.jobs.switches import DISPATCH_PAUSED
 from app.quotas import ledger
 from app.quotas.repository import EntryKind
+from app.storage import archive
 
 logger = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ class QueueConfig(SweepConfig):
     max_in_flight: int = 100
     polls_per_second: int = 50
     schedule: ScheduleConfig = ScheduleConfig()
+    archives: bool = False
 
 
 class JobQueue:
@@ -183,6 +185,7 @@ class JobQueue:
 
         async def work(tx: AsyncConnection) -> None:
             await QueueRepository(tx).free_leases(at=self._clock.now())
+            await archive.free_leases(tx, at=self._clock.now())
 
         await self._database.transact(work)
 
@@ -272,6 +275,7 @@ class JobQueue:
                 if change.cost_state is not None
             }
             await ledger.end_all(tx, endings, at=self._clock.now())
+            await self._enqueue_copies(tx, moved)
             await DurationRepository(tx).observe(
                 itertools.chain.from_iterable(map(observed, moved)), at=self._clock.now()
             )
@@ -285,6 +289,15 @@ class JobQueue:
         for change in changes:
             _log_change(change, counted=change.lease.job_id in seqs)
         return [change.lease.job_id in seqs for change in changes]
+
+    async def _enqueue_copies(self, tx: AsyncConnection, moved: Sequence[Change]) -> None:
+        if self._config.archives:
+            outputs = {
+                change.lease.job_id: len(list(addresses(change.output)))
+                for change in moved
+                if change.output is not None
+            }
+            await archive.enqueue(tx, outputs, at=self._clock.now())
 
     def _grant(self, wanted: int, *, arrival_us: int, at: datetime) -> tuple[int, int]:
         rate = self._config.polls_per_second

@@ -10,12 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from app.core.signatures import Signer
 from app.jobs.forecast import Durations, eta
-from app.jobs.models import Job, Output
+from app.jobs.models import OUTPUT_KEYS, Job, Output, addresses
 from app.jobs.state import Status
 from app.quotas.numbers import shown_usd
 
 _SIGNED_FOR = timedelta(hours=24)
-_OUTPUT_KEYS = ("video", "videos", "image", "images", "audio", "audios")
 
 
 def rfc3339(at: datetime) -> str:
@@ -180,18 +179,12 @@ class JobWire:
 
 def output_urls(job: Job) -> list[str]:
     """Give upstream's own addresses in the order that numbers them."""
-    return [] if job.output is None else list(_addresses(job.output))
-
-
-def _addresses(output: Output) -> Iterator[str]:
-    for key in _OUTPUT_KEYS:
-        value = output.get(key, [])
-        yield from [value] if isinstance(value, str) else value
+    return [] if job.output is None else list(addresses(job.output))
 
 
 def _rewritten(output: Output, urls: Iterator[str]) -> Output:
     rewritten: Output = {}
-    for key in _OUTPUT_KEYS:
+    for key in OUTPUT_KEYS:
         value = output.get(key)
         if isinstance(value, str):
             rewritten[key] = next(urls)

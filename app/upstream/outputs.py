@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 import httpx
 
+from app.core.media_types import SUFFIXES, UNKNOWN
 from app.upstream.errors import RefusedError, TryLaterError
 
 _ASKED = ("Range", "If-Range", "If-None-Match", "If-Modified-Since")
@@ -54,6 +56,24 @@ class OutputClient:
         return (scheme, port) == ("https", 443) and any(
             fnmatchcase(host, pattern) for pattern in self._hosts
         )
+
+
+def known_type(declared: str, *, url: str) -> str:
+    """Give the media type that an answer declares, if it is one of ours, else the name's."""
+    media_type = declared.partition(";")[0].strip().lower()
+    if media_type in SUFFIXES:
+        return media_type
+    suffix = PurePosixPath(urlsplit(url).path).suffix.lower().replace(".jpeg", ".jpg")
+    return next((kind for kind, end in SUFFIXES.items() if end == suffix), UNKNOWN)
+
+
+async def body_of(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Give the bytes as they are on the wire, or raise TryLaterError where they break off."""
+    try:
+        async for chunk in response.aiter_raw():
+            yield chunk
+    except httpx.HTTPError as exc:
+        raise TryLaterError(f"The output broke off ({type(exc).__name__}).") from exc
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

@@ -1,0 +1,81 @@
+"""/v1/admin/outputs: which outputs were copied, and which may be forgotten before they are."""
+
+from typing import Annotated, Literal
+
+from fastapi import Depends, Query
+from pydantic import BaseModel, Field
+
+from app.api.admin.paging import Page, listed, page_query
+from app.api.admin.routing import admin_router
+from app.api.admin.wire import LIST_PROBLEMS, Time
+from app.api.deps import Gateway
+from app.core.ids import is_id
+from app.storage.archive import OutputRecord
+
+router = admin_router("/outputs")
+
+_LONGEST_NUMBER = 6
+
+
+class OutputRead(BaseModel):
+    job: str
+    n: int
+    state: Literal["waiting", "archived", "gone"] = Field(
+        description="`gone`: RunComfy had it no longer when it was to be copied."
+    )
+    at_risk: bool = Field(description="Not copied for so long that RunComfy may forget it.")
+    attempts: int
+    due_at: Time | None
+    reason: str | None = Field(description="Why the last attempt failed.")
+    size: int | None
+    sha256: str | None
+    media_type: str | None
+    duration_seconds: float | None
+    codec: str | None
+    created_at: Time
+    archived_at: Time | None
+
+
+class OutputList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[OutputRead]
+    next_cursor: str | None
+
+
+def _is_cursor(text: str) -> bool:
+    job_id, _, n = text.partition("/")
+    return is_id(job_id, prefix="job") and n.isascii() and n.isdigit() and len(n) < _LONGEST_NUMBER
+
+
+_Page = Annotated[Page, Depends(page_query("at_risk", is_cursor=_is_cursor))]
+
+
+@router.get("", summary="List outputs and their copies, newest jobs first", responses=LIST_PROBLEMS)
+async def list_outputs(
+    gateway: Gateway, page: _Page, at_risk: Annotated[bool | None, Query()] = None
+) -> OutputList:
+    job_id, _, n = (page.cursor or "").partition("/")
+    outputs = await gateway.archive.page(
+        at_risk=at_risk, before=(job_id, int(n)) if n else None, limit=page.limit + 1
+    )
+    return OutputList(**listed(outputs, page, id_of=lambda output: output.id, read=_read))
+
+
+def _read(output: OutputRecord) -> OutputRead:
+    duration = output.duration
+    return OutputRead(
+        job=output.job_id,
+        n=output.n,
+        state=output.state,
+        at_risk=output.at_risk,
+        attempts=output.attempts,
+        due_at=output.due_at,
+        reason=output.reason,
+        size=output.size,
+        sha256=output.sha256,
+        media_type=output.media_type,
+        duration_seconds=None if duration is None else duration.total_seconds(),
+        codec=output.codec,
+        created_at=output.created_at,
+        archived_at=output.archived_at,
+    )

@@ -1,0 +1,167 @@
+"""Copies outputs of completed jobs to the storage, before RunComfy forgets them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import structlog
+from pydantic import BaseModel, ConfigDict
+
+from app.core.clock import Clock
+from app.core.doorbell import Doorbell
+from app.core.media_types import sniff
+from app.jobs.models import addresses
+from app.storage import mp4
+from app.storage.archive import Archive, Copy, CopyLease
+from app.storage.errors import ObjectGoneError, StorageUnavailableError
+from app.storage.store import Storage
+from app.upstream.errors import RefusedError, TryLaterError
+from app.upstream.outputs import OutputClient, body_of, known_type
+from app.worker.loop import WorkLoop
+
+logger = structlog.get_logger(__name__)
+
+_GONE = frozenset({403, 404, 410})
+_OK = 200
+_FILMS = frozenset({"video/mp4", "video/quicktime", "audio/mp4"})
+
+
+class ArchiverConfig(BaseModel):
+    """An output is given up when its host denies having it at so many attempts, or after days.
+
+    The attempts take about ten minutes: what was just made may not be there yet.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    lease: timedelta = timedelta(seconds=30)
+    copies_at_once: int = 4
+    first_wait: timedelta = timedelta(seconds=5)
+    longest_wait: timedelta = timedelta(minutes=10)
+    attempts_when_gone: int = 8
+    patience: timedelta = timedelta(days=7)
+    longest_copy: timedelta = timedelta(hours=1)
+    idle: timedelta = timedelta(seconds=2)
+    grace: timedelta = timedelta(seconds=3)
+
+
+class _GoneError(Exception):
+    """The output's host says that it does not have it."""
+
+
+class Archiver:
+    """Nothing is visible before it is whole: its row says so after the object is stored."""
+
+    def __init__(
+        self,
+        *,
+        archive: Archive,
+        storage: Storage,
+        outputs: OutputClient,
+        config: ArchiverConfig,
+        clock: Clock,
+        doorbell: Doorbell,
+    ) -> None:
+        self._archive = archive
+        self._storage = storage
+        self._outputs = outputs
+        self._config = config
+        self._clock = clock
+        self.loop = WorkLoop(
+            "archiver",
+            claim=self._archive.claim,
+            handle=self.copy,
+            places=config.copies_at_once,
+            idle=config.idle,
+            grace=config.grace,
+            doorbell=doorbell,
+            clock=clock,
+        )
+
+    async def copy(self, lease: CopyLease) -> None:
+        """Make the copy while the lease is kept alive; stop at once when that is lost."""
+        async with asyncio.TaskGroup() as group:
+            copying = group.create_task(self._attempt(lease))
+            keeping = group.create_task(self._keep(lease, copying))
+            await asyncio.wait({copying})
+            keeping.cancel()
+
+    async def _attempt(self, lease: CopyLease) -> None:
+        try:
+            async with asyncio.timeout(self._config.longest_copy.total_seconds()):
+                copy = await self._made(lease)
+        except _GoneError as exc:
+            await self._not_there(lease, str(exc))
+        except (RefusedError, TryLaterError) as exc:
+            await self._later(lease, exc.message)
+        except (StorageUnavailableError, ObjectGoneError):
+            await self._later(lease, "The storage does not answer.")
+        except TimeoutError:
+            await self._later(lease, "The copy took too long.")
+        else:
+            if await self._archive.finish(lease, copy):
+                logger.info("output.archived", job_id=lease.job_id, n=lease.n, size=copy.size)
+            # Else another archiver has the lease, or the job was deleted, and its objects with it:
+            # what was written too late the pruner deletes.
+
+    async def _made(self, lease: CopyLease) -> Copy:
+        url = list(addresses(lease.output))[lease.n]
+        async with self._outputs.open("GET", url, headers={}) as remote:
+            if remote.status_code in _GONE:
+                raise _GoneError(f"The output's host answered {remote.status_code}.")
+            if remote.status_code != _OK:
+                raise TryLaterError(f"The output's host answered {remote.status_code}.")
+            declared = known_type(remote.headers.get("Content-Type", ""), url=url)
+            stored = await self._storage.put(lease.key, _not_empty(body_of(remote)))
+        media_type = sniff(stored.head) or declared
+        film = mp4.Film()
+        if media_type in _FILMS:
+            film = await mp4.look(self._reader(lease.key), size=stored.size)
+        return Copy(
+            size=stored.size,
+            sha256=stored.sha256,
+            media_type=media_type,
+            duration=film.duration,
+            codec=film.codec,
+        )
+
+    def _reader(self, key: str) -> mp4.Reader:
+        async def read(start: int, stop: int) -> bytes:
+            if start >= stop:
+                return b""
+            return await self._storage.read_piece(key, start=start, stop=stop)
+
+        return read
+
+    async def _keep(self, lease: CopyLease, copying: asyncio.Task[None]) -> None:
+        while True:
+            await self._clock.sleep(self._config.lease / 3)
+            if not await self._archive.renew(lease):
+                logger.warning("output.lease_lost", job_id=lease.job_id, n=lease.n)
+                copying.cancel()
+                return
+
+    async def _not_there(self, lease: CopyLease, reason: str) -> None:
+        if lease.attempts < self._config.attempts_when_gone:
+            await self._later(lease, reason)
+        elif await self._archive.give_up(lease, reason=reason):
+            logger.error("output.lost", job_id=lease.job_id, n=lease.n)
+
+    async def _later(self, lease: CopyLease, reason: str) -> None:
+        if self._clock.now() - lease.created_at > self._config.patience:
+            if await self._archive.give_up(lease, reason=reason):
+                logger.error("output.lost", job_id=lease.job_id, n=lease.n)
+            return
+        doubled = self._config.first_wait * 2 ** min(lease.attempts - 1, 20)
+        wait = min(doubled, self._config.longest_wait)
+        logger.info("output.postponed", job_id=lease.job_id, n=lease.n, reason=reason)
+        await self._archive.postpone(lease, reason=reason, wait=wait)
+
+
+async def _not_empty(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    is_empty = True
+    async for chunk in body:
+        is_empty = is_empty and not chunk
+        yield chunk
+    if is_empty:
+        raise TryLaterError("The output is empty.")

@@ -1,0 +1,245 @@
+"""Outputs are copied, and come from the copy once it is there."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.core.clock import ManualClock
+from app.upstream.errors import TryLaterError
+from tests.support.answers import problem
+from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
+from tests.support.rows import change
+from tests.support.storages import files_below, point_at, running_s3
+from tests.support.wire_server import Line, answer, answers, wire_server
+
+FILM = b"\0\0\0\x18ftypisom\0\0\2\0isommp41" + bytes(range(256)) * 4000
+
+
+@pytest.fixture
+async def kept(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
+) -> AsyncIterator[Gateway]:
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, storage_url=f"file://{tmp_path}/kept"
+    ) as gateway:
+        yield gateway
+
+
+async def copy(gateway: Gateway) -> int:
+    assert gateway.workers.archiver is not None
+    return await gateway.workers.archiver.loop.run_once()
+
+
+async def finished(gateway: Gateway, words: str = "sandbox:output=image") -> dict[str, Any]:
+    job = await gateway.follow(await gateway.submit(f"sandbox:instant {words}"))
+    assert job["status"] == "completed"
+    return job
+
+
+def path_of(job: dict[str, Any], n: int = 0) -> str:
+    return f"/v1/jobs/{job['id']}/outputs/{n}"
+
+
+async def rows(gateway: Gateway, query: str = "") -> list[dict[str, Any]]:
+    answered = await gateway.admin.get(f"/v1/admin/outputs{query}")
+    assert answered.status_code == 200, answered.text
+    data: list[dict[str, Any]] = answered.json()["data"]
+    return data
+
+
+async def test_a_copy_is_byte_identical_after_upstream_forgot(
+    kept: Gateway, tmp_path: Path
+) -> None:
+    job = await finished(kept, "sandbox:output=images sandbox:output-gone=60")
+    before = [(await kept.http.get(path_of(job, n))).content for n in (0, 1)]
+    assert [row["state"] for row in await rows(kept)] == ["waiting", "waiting"]
+    assert await copy(kept) == 2
+    assert await copy(kept) == 0
+    kept.wait(3600)
+    for n, whole in enumerate(before):
+        after = await kept.http.get(path_of(job, n))
+        assert (after.status_code, after.content) == (200, whole)
+        assert after.headers["Content-Type"] == "image/png"
+        assert after.headers["Content-Disposition"] == f'inline; filename="{job["id"]}-{n}.png"'
+        part = await kept.http.get(path_of(job, n), headers={"Range": "bytes=5-"})
+        assert (part.status_code, part.content) == (206, whole[5:])
+    read = await kept.read(job)
+    anybody = httpx.AsyncClient(transport=httpx.ASGITransport(app=kept.app), base_url=PUBLIC_URL)
+    assert (await anybody.get(read["urls"]["outputs"][0])).content == before[0]
+    second, first = await rows(kept)
+    assert first == first | {
+        "job": job["id"],
+        "n": 0,
+        "state": "archived",
+        "at_risk": False,
+        "attempts": 1,
+        "reason": None,
+        "size": len(before[0]),
+        "sha256": hashlib.sha256(before[0]).hexdigest(),
+        "media_type": "image/png",
+        "duration_seconds": None,
+        "codec": None,
+    }
+    assert second["n"] == 1
+    page = (await kept.admin.get("/v1/admin/outputs?limit=1")).json()
+    rest = (await kept.admin.get(f"/v1/admin/outputs?cursor={page['next_cursor']}")).json()
+    assert [row["n"] for row in page["data"] + rest["data"]] == [1, 0]
+    assert (await kept.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+    assert files_below(tmp_path / "kept") == []
+    assert problem(await kept.http.get(path_of(job)))["code"] == "job_not_found"
+
+
+async def test_a_film_tells_its_length_and_codec(kept: Gateway) -> None:
+    job = await finished(kept, "")
+    assert await copy(kept) == 1
+    (row,) = await rows(kept)
+    assert (row["media_type"], row["codec"]) == ("video/mp4", "avc1")
+    assert row["duration_seconds"] == pytest.approx(2, abs=0.2)
+    assert (await kept.http.head(path_of(job))).headers["Content-Length"] == str(row["size"])
+
+
+async def test_what_fails_is_tried_again_later_and_shown_at_risk(
+    kept: Gateway, database_url: str, tmp_path: Path
+) -> None:
+    job = await finished(kept)
+
+    async with wire_server(answers(answer(503))) as host:
+        _point(database_url, job, f"{kept.sandbox.url}/nothing")
+        for _ in range(3):
+            assert await copy(kept) == 1
+            assert await copy(kept) == 0
+            kept.wait(700)
+        assert files_below(tmp_path / "kept") == []
+        (row,) = await rows(kept)
+        assert (row["state"], row["attempts"]) == ("waiting", 3)
+        assert row["reason"] == "The output's host answered 404."
+        _point(database_url, job, f"{host.url}/0.mp4")
+        assert await copy(kept) == 1
+        assert host.received == []  # it is on no trusted host
+        assert (await rows(kept))[0]["reason"].startswith("The output is on a host")
+    assert await rows(kept, "?at_risk=true") == []
+    kept.wait(6 * 3600)
+    assert [row["job"] for row in await rows(kept, "?at_risk=true")] == [job["id"]]
+    assert await rows(kept, "?at_risk=false") == []
+    _point(database_url, job, f"{kept.sandbox.url}/nothing")
+    for _ in range(4):
+        assert await copy(kept) == 1
+        kept.wait(700)
+    assert (await rows(kept))[0]["state"] == "gone"
+    assert await copy(kept) == 0
+    assert problem(await kept.http.get(path_of(job)))["code"] == "output_gone"
+
+
+async def test_an_upstream_that_breaks_off_is_asked_again_and_readers_go_on_with_the_copy(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
+) -> None:
+    half, reading, copied = answer(raw=FILM)[: len(FILM) // 2], asyncio.Event(), asyncio.Event()
+
+    async def breaks_off(line: Line) -> None:
+        await line.request()
+        await line.send(half)
+        line.hang_up()
+
+    async def breaks_off_later(line: Line) -> None:
+        await line.request()
+        await line.send(half)
+        reading.set()
+        await copied.wait()
+        line.hang_up()
+
+    async with running(database_url, sandbox=sandbox, clock=clock) as plain:
+        job = await finished(plain)
+    lying = answers(answer(raw=FILM, Content_Type="text/html; charset=utf-8"))
+
+    async def redirects(line: Line) -> None:
+        await line.request()
+        await line.send(answer(302, Location="http://169.254.169.254/", Connection="close"))
+        line.hang_up()
+
+    async with (
+        wire_server(breaks_off, redirects, breaks_off, breaks_off_later, lying) as host,
+        running(
+            database_url,
+            sandbox=Sandbox(url=host.url, http=sandbox.http),
+            clock=clock,
+            storage_url=f"file://{tmp_path}/kept",
+        ) as gateway,
+    ):
+        _point(database_url, job, f"{host.url}/0.html")
+        change(
+            database_url,
+            "INSERT INTO outputs (job_id, n, storage_key, state, attempts, due_at, created_at)"
+            " SELECT id, 0, :key, 'waiting', 0, finished_at, finished_at FROM jobs",
+            key="outputs/" + "0" * 32,
+        )
+        for reason in ("The output broke off (", "The output's host answered 302."):
+            assert await copy(gateway) == 1
+            assert files_below(tmp_path / "kept") == []
+            assert (await rows(gateway))[0]["reason"].startswith(reason)
+            gateway.wait(60)
+        with pytest.raises(TryLaterError, match="broke off"):
+            await gateway.http.get(path_of(job))
+        download = asyncio.ensure_future(gateway.http.get(path_of(job)))
+        await reading.wait()
+        assert await copy(gateway) == 1
+        copied.set()
+        assert (await download).content == FILM
+        again = await gateway.http.get(path_of(job))
+        assert (again.content, again.headers["Content-Type"]) == (FILM, "video/mp4")
+        assert {request.headers.get("authorization") for request in host.received} == {None}
+
+
+async def test_a_dead_archivers_work_is_taken_over_after_its_lease(
+    kept: Gateway,
+) -> None:
+    await finished(kept)
+    services = kept.app.state.services
+    (lease,) = await services.archive.claim(4)
+    assert await services.archive.claim(4) == []
+    kept.wait(20)
+    assert await services.archive.renew(lease)
+    kept.wait(20)
+    assert await services.archive.claim(4) == []
+    kept.wait(11)
+    (second,) = await services.archive.claim(4)
+    assert second.key == lease.key
+    assert not await services.archive.renew(lease)
+    late = timedelta(seconds=1)
+    assert not await services.archive.postpone(lease, reason="late", wait=late)
+    assert await services.archive.postpone(second, reason="mine", wait=late)
+
+
+async def test_copies_go_to_s3_too(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_s3() as s3:
+        url = point_at(s3, monkeypatch)
+        async with running(database_url, sandbox=sandbox, clock=clock, storage_url=url) as gateway:
+            job = await finished(gateway, "sandbox:output=image sandbox:output-gone=9")
+            before = (await gateway.http.get(path_of(job))).content
+            assert await copy(gateway) == 1
+            gateway.wait(60)
+            assert (await gateway.http.get(path_of(job))).content == before
+            await gateway.http.delete(f"/v1/jobs/{job['id']}")
+    assert before
+
+
+async def test_without_a_chosen_storage_nothing_is_copied(gateway: Gateway) -> None:
+    await finished(gateway)
+    assert gateway.workers.archiver is None
+    assert await rows(gateway) == []
+
+
+def _point(database_url: str, job: dict[str, Any], url: str) -> None:
+    change(
+        database_url,
+        "UPDATE jobs SET output = :output WHERE id = :id",
+        id=job["id"],
+        output=f'{{"image": "{url}"}}',
+    )

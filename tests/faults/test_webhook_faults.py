@@ -1,0 +1,168 @@
+"""Deliveries when processes die, rivals claim, and transactions roll back."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.clock import ManualClock
+from app.db.engine import open_database
+from app.events.log import JobEvent
+from app.jobs.announce import announce
+from tests.support.gateway import Gateway, Sandbox, running
+from tests.support.receiver import Receiver, receiving, status
+from tests.support.rows import change, stored
+
+ENDPOINTS = "/v1/webhook-endpoints"
+NETWORKS = ["127.0.0.0/8"]
+
+
+@pytest.fixture
+async def gateway(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> AsyncIterator[Gateway]:
+    """Open a gateway whose operator lets webhooks reach this machine."""
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, webhook_networks=NETWORKS
+    ) as running_one:
+        yield running_one
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as one:
+        yield one
+
+
+async def endpoint_at(gateway: Gateway, receiver: Receiver) -> dict[str, Any]:
+    made: dict[str, Any] = (await gateway.http.post(ENDPOINTS, json={"url": receiver.url})).json()
+    return made
+
+
+async def listed(gateway: Gateway, endpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = await gateway.http.get(f"{ENDPOINTS}/{endpoint['id']}/deliveries?limit=100")
+    found: list[dict[str, Any]] = answer.json()["data"]
+    return found
+
+
+async def test_who_dies_between_claim_and_outcome_is_followed_by_another(
+    gateway: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock, receiver: Receiver
+) -> None:
+    endpoint = await endpoint_at(gateway, receiver)
+    job = await gateway.follow(await gateway.submit("sandbox:instant"))
+    deliverer = gateway.workers.deliverer
+    [(errand, seen)] = await deliverer.claim(10)
+    answer = await deliverer.attempt(errand, seen)
+    assert answer is not None
+    assert len(receiver.messages) == 1
+
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, webhook_networks=NETWORKS
+    ) as second:
+        assert await second.deliver() == 0
+        second.wait(31)
+        assert await second.deliver() == 1
+        first, again = receiver.messages
+        assert (first.id, first.payload) == (again.id, again.payload)
+        assert again.payload["data"]["id"] == job["id"]
+
+        outcome = deliverer._outcome(errand, answer)  # noqa: SLF001 - the dead one wakes
+        assert await deliverer._queue.record(outcome) is False  # noqa: SLF001
+        (delivery,) = await listed(gateway, endpoint)
+        assert (delivery["state"], delivery["attempts_made"]) == ("delivered", 1)
+
+
+async def test_a_process_that_starts_alone_sends_at_once_what_a_dead_one_held(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    await endpoint_at(gateway, receiver)
+    await gateway.follow(await gateway.submit("sandbox:instant"))
+    assert len(await gateway.workers.deliverer.claim(10)) == 1
+    assert await gateway.deliver() == 0
+    await gateway.app.state.parts.free_leases()
+    assert await gateway.deliver() == 1
+
+
+async def test_rivals_send_each_message_once(
+    gateway: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock, receiver: Receiver
+) -> None:
+    endpoint = await endpoint_at(gateway, receiver)
+    for _ in range(40):
+        await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
+    async with AsyncExitStack() as stack:
+        rivals = [gateway] + [
+            await stack.enter_async_context(
+                running(database_url, sandbox=sandbox, clock=clock, webhook_networks=NETWORKS)
+            )
+            for _ in range(2)
+        ]
+        for _ in range(3):
+            await asyncio.gather(*(rival.deliver() for rival in rivals for _ in range(2)))
+    counted = Counter(message.id for message in receiver.messages)
+    assert len(counted) == 40
+    assert set(counted.values()) == {1}
+    assert {each["state"] for each in await listed(gateway, endpoint)} == {"delivered"}
+
+
+async def test_what_is_rolled_back_is_never_told(
+    gateway: Gateway, database_url: str, receiver: Receiver
+) -> None:
+    endpoint = await endpoint_at(gateway, receiver)
+    job = await gateway.submit()
+    event = JobEvent(job_id=job["id"], seq=2, type="completed", at=gateway.clock.now())
+    database = open_database(database_url)
+
+    async def work(tx: AsyncConnection) -> None:
+        assert await announce(tx, [event]) is True
+        raise LookupError("something after it fails")
+
+    with pytest.raises(LookupError):
+        await database.transact(work)
+    await database.close()
+    assert await gateway.deliver() == 0
+    assert await listed(gateway, endpoint) == []
+
+
+async def test_without_its_secret_nothing_is_sent_and_rotation_mends_it(
+    gateway: Gateway, database_url: str, receiver: Receiver
+) -> None:
+    endpoint = await endpoint_at(gateway, receiver)
+    await gateway.http.get("/v1/webhook-secret")
+    for table in ("webhook_endpoints", "webhook_secrets"):
+        change(database_url, f"UPDATE {table} SET secret = 'sealed by a key that is gone'")
+    url = f"{ENDPOINTS}/{endpoint['id']}"
+    await gateway.http.post(f"{url}/test")
+    assert await gateway.deliver() == 1
+    assert receiver.messages == []
+    (delivery,) = await listed(gateway, endpoint)
+    assert delivery["attempts"][0]["error"] == "no_secret"
+    unreadable = await gateway.http.get("/v1/webhook-secret")
+    assert (unreadable.status_code, unreadable.json()["code"]) == (409, "secret_unreadable")
+    assert (await gateway.http.post("/v1/webhook-secret/rotate")).status_code == 200
+    assert (await gateway.http.get("/v1/webhook-secret")).status_code == 200
+
+    rotated = (await gateway.http.post(f"{url}/rotate")).json()
+    gateway.wait(6)
+    assert await gateway.deliver() == 1
+    assert receiver.last.is_signed_with(rotated["secret"])
+
+
+async def test_what_is_over_can_be_pruned_and_what_is_not_cannot(
+    gateway: Gateway, database_url: str, receiver: Receiver
+) -> None:
+    receiver.answers(status(200, b"the-receivers-words"), status(500))
+    endpoint = await endpoint_at(gateway, receiver)
+    for _ in range(2):
+        await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
+        assert await gateway.deliver() == 1
+    deliveries = gateway.app.state.parts.deliveries
+    later = gateway.clock.now() + timedelta(days=1)
+    assert await deliveries.prune(before=gateway.clock.now(), limit=10) == 0
+    assert await deliveries.prune(before=later, limit=10) == 1
+    assert [each["state"] for each in await listed(gateway, endpoint)] == ["pending"]
+    assert "the-receivers-words" not in stored(database_url).partition("SQLite format")[0]

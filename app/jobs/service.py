@@ -18,7 +18,7 @@ from app.catalogue.service import Catalogue
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.elsewhere import elsewhere
-from app.core.errors import DatabaseUnavailableError
+from app.core.errors import DatabaseUnavailableError, ProblemError
 from app.core.ids import is_id, new_id
 from app.db.engine import Database
 from app.events.log import JobEvent
@@ -150,6 +150,17 @@ class JobService:
         flaws = await self._inputs.flaws(checked, user_id=principal.user_id)
         return model, replace(checked, errors=[*checked.errors, *flaws])
 
+    async def _look_at_files(self, checked: Checked, *, principal: Principal) -> None:
+        """Raise InvalidInputError for files that RunComfy would refuse."""
+        if self._media.goes_out_for(checked.media):
+            # Whoever has no submit left has no errands run for them either.
+            await self._quotas.check_rate(
+                principal.policy, user_id=principal.user_id, key_id=principal.key_id
+            )
+        checked = await self._inspected(checked, principal=principal)
+        if checked.errors:
+            raise InvalidInputError(checked.errors)
+
     async def _inspected(self, checked: Checked, *, principal: Principal) -> Checked:
         """Look at the files themselves too; the time that takes is that of their hosts."""
         wrong = {error.pointer for error in checked.errors}
@@ -180,17 +191,17 @@ class JobService:
             raise InvalidInputError(checked.errors)
         if request.webhook_url is not None:
             self._webhook_addresses.check(request.webhook_url, field="webhook_url")
-        checked = await self._inspected(checked, principal=principal)
-        if checked.errors:
-            if idempotency_key is not None and (
-                made := await self.find_replay(
-                    user_id=principal.user_id,
-                    idempotency_key=idempotency_key,
-                    fingerprint=fingerprint,
-                )
-            ):
-                return made  # by a twin of this request, who found the file sound
-            raise InvalidInputError(checked.errors)
+        try:
+            await self._look_at_files(checked, principal=principal)
+        except ProblemError:
+            made = idempotency_key and await self.find_replay(
+                user_id=principal.user_id,
+                idempotency_key=idempotency_key,
+                fingerprint=fingerprint,
+            )
+            if made:  # meanwhile, by a twin of this request whose files were fine
+                return made
+            raise
         price_usd = await self._price(model, checked)
         at = self._clock.now()
         start_within = request.start_within

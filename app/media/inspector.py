@@ -42,8 +42,8 @@ class InspectorConfig(BaseModel):
     mode: InspectMode = "require"
     deadline: timedelta = timedelta(seconds=5)
     patience: timedelta = timedelta(seconds=10)
-    at_once: int = 128
-    at_once_each: int = 8
+    at_once: int = 256
+    at_once_each: int = 32
     fresh: timedelta = timedelta(minutes=2)
     kept: timedelta = timedelta(minutes=30)
     most_kept: int = 10_000
@@ -91,6 +91,13 @@ class MediaInspector:
         found = await asyncio.gather(*(self._judge(check, user_id=user_id) for check in checks))
         return [error for errors in found for error in errors]
 
+    def goes_out_for(self, checks: Sequence[MediaCheck]) -> bool:
+        """Tell whether somebody else's server would be asked about one of these."""
+        return self._config.mode != "off" and any(
+            _is_remote(check) and not self._fresh(_digest(check), Wanted.by(check))
+            for check in checks
+        )
+
     async def aclose(self) -> None:
         looks = list(self._looks.values())
         for look in looks:
@@ -116,12 +123,12 @@ class MediaInspector:
         wanted = Wanted.by(check)
         if check.value[:5].lower() == "data:":
             return await _facts_of(DataUri(check.value), wanted)
-        if check.value[:4].lower() != "http":
+        if not _is_remote(check):
             upload = None
             if self._uploads:
                 upload = await self._uploads.find(check.value, user_id=user_id)
             return await _facts_of(upload, wanted) if upload else None
-        digest = hashlib.sha256(check.value.encode()).digest()
+        digest = _digest(check)
         fresh = self._fresh(digest, wanted)
         if fresh and not flaws(check, fresh, lenient=lenient):
             return fresh
@@ -178,6 +185,14 @@ class MediaInspector:
             len(self._seen) > self._config.most_kept or next(iter(self._seen.values())).at < oldest
         ):
             self._seen.popitem(last=False)
+
+
+def _is_remote(check: MediaCheck) -> bool:
+    return check.value[:4].lower() == "http"
+
+
+def _digest(check: MediaCheck) -> bytes:
+    return hashlib.sha256(check.value.encode()).digest()
 
 
 async def _facts_of(source: Source, wanted: Wanted) -> Facts:

@@ -1,6 +1,7 @@
 """The one way to an address that a client named: judged, resolved once, and then held to that."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
@@ -18,6 +19,8 @@ from app.net.reach import PUBLIC, Reach, default_port
 from app.net.resolver import Resolver, SystemResolver
 
 _LAST_PORT = 65535
+# What is on its way when enough has been read was sent for nothing.
+_SMALL_BUFFER = (socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
 _CRUMB = 64  # bytes
 _MOST_CRUMBS = 1000
 _MOST_TRIES = 4  # of a name's addresses
@@ -166,8 +169,18 @@ class _Pinned(httpcore.AsyncNetworkBackend):
         *others, last = self._addresses[:_MOST_TRIES]
         for address in others:
             with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return await self._plain.connect_tcp(str(address), port, timeout=_LONGEST_TRY)
-        return await self._plain.connect_tcp(str(last), port)
+                return await self._connect(address, port, _LONGEST_TRY)
+        return await self._connect(last, port, None)
+
+    async def _connect(
+        self,
+        address: IPAddress,
+        port: int,
+        timeout: float | None,  # noqa: ASYNC109 - httpcore's own
+    ) -> httpcore.AsyncNetworkStream:
+        return await self._plain.connect_tcp(
+            str(address), port, timeout=timeout, socket_options=[_SMALL_BUFFER]
+        )
 
 
 class _Body(httpx.AsyncByteStream):

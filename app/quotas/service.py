@@ -1,6 +1,6 @@
 """How a caller's limits stand, and the rate of calls that cost nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
 from app.db.engine import Database
-from app.quotas.account import Standing, excesses, stand
+from app.quotas.account import Account, Standing, excesses, stand
 from app.quotas.allowances import find_taken, standings_of
 from app.quotas.errors import QuotaExceededError
 from app.quotas.ledger import key_account, user_account
@@ -117,21 +117,12 @@ class QuotaService:
     async def count_submit(self, policy: Policy, *, user_id: str, key_id: str) -> None:
         """Take one of the submits per minute, or raise QuotaExceededError and take none."""
         at = self._clock.now()
-        rated = [
-            (subject, account, {LimitName.SUBMITS_PER_MINUTE: rate})
-            for subject, account, limits, _ in _subjects(policy, user_id=user_id, key_id=key_id)
-            if (rate := limits.get(LimitName.SUBMITS_PER_MINUTE)) is not None
-        ]
+        rated = _rated(policy, user_id=user_id, key_id=key_id)
 
         async def work(tx: AsyncConnection) -> None:
             quotas = QuotaRepository(tx)
             accounts = await quotas.lock_accounts(account for _, account, _ in rated)
-            for subject, account, limits in rated:
-                for excess in excesses(
-                    accounts[account], limits, {}, pending=0, zone=policy.zone, at=at
-                ):
-                    if excess.standing.mode == "enforce":
-                        raise QuotaExceededError(excess, subject=subject, at=at)
+            _require_rate(rated, accounts, zone=policy.zone, at=at)
             await quotas.save_accounts(
                 [
                     accounts[account].submitted(per_minute=int(rate.limit), at=at)
@@ -142,6 +133,40 @@ class QuotaService:
 
         if rated:
             await self._database.transact(work)
+
+    async def check_rate(self, policy: Policy, *, user_id: str, key_id: str) -> None:
+        """Raise QuotaExceededError if no submit is left for now; takes none."""
+        at = self._clock.now()
+        rated = _rated(policy, user_id=user_id, key_id=key_id)
+
+        async def work(connection: AsyncConnection) -> None:
+            accounts = await QuotaRepository(connection).find_accounts(
+                account for _, account, _ in rated
+            )
+            _require_rate(rated, accounts, zone=policy.zone, at=at)
+
+        if rated:
+            await self._database.read(work)
+
+
+_Rated = Sequence[tuple[str, str, Limits]]
+
+
+def _rated(policy: Policy, *, user_id: str, key_id: str) -> _Rated:
+    return [
+        (subject, account, {LimitName.SUBMITS_PER_MINUTE: rate})
+        for subject, account, limits, _ in _subjects(policy, user_id=user_id, key_id=key_id)
+        if (rate := limits.get(LimitName.SUBMITS_PER_MINUTE)) is not None
+    ]
+
+
+def _require_rate(
+    rated: _Rated, accounts: Mapping[str, Account], *, zone: ZoneInfo, at: datetime
+) -> None:
+    for subject, account, limits in rated:
+        for excess in excesses(accounts[account], limits, {}, pending=0, zone=zone, at=at):
+            if excess.standing.mode == "enforce":
+                raise QuotaExceededError(excess, subject=subject, at=at)
 
 
 def _subjects(

@@ -262,6 +262,22 @@ async def test_replays_are_found_before_any_file_is_looked_at(looking: Gateway) 
     assert await code_of(looking, f"{pictures.url}/a.png") == "media_unreachable"
 
 
+async def test_who_has_no_submit_left_has_no_errands_run(looking: Gateway) -> None:
+    plan = {"name": "slow", "limits": {"submits_per_minute": {"limit": 1, "mode": "enforce"}}}
+    assert (await looking.admin.post("/v1/admin/plans", json=plan)).status_code == 201
+    changed = await looking.admin.patch("/v1/admin/users/alice", json={"plan": "slow"})
+    assert changed.status_code == 200, changed.text
+    async with shelf({"/a.png": png(800, 600), "/b.png": png(800, 600)}) as pictures:
+        await looking.submit(first_frame_image_url=f"{pictures.url}/a.png")
+        body = looking.body(first_frame_image_url=f"{pictures.url}/b.png")
+        for path, sent in (("/v1/jobs", body), (f"/v1/models/{SEEDANCE}", body["input"])):
+            refused = await looking.http.post(path, json=sent)
+            assert refused.status_code == 429
+        assert pictures.connections == 1
+        looking.wait(61)
+        assert (await looking.http.post("/v1/jobs", json=body)).status_code == 202
+
+
 async def test_waiting_for_a_file_is_no_part_of_the_gateways_own_time(looking: Gateway) -> None:
     async def slow(line: Line) -> None:
         await line.request()

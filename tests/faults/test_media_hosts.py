@@ -98,7 +98,7 @@ async def test_floods_are_turned_off_early(flood: Flood, expected: list[str]) ->
         assert found in (expected, ["media_unreachable"])
         assert server.connections < 3
     # What lies in the buffers of both ends was sent, too.
-    assert flood.sent < 16 * 2**20
+    assert flood.sent < 12 * 2**20
 
 
 async def test_a_refusal_for_30_mb_loads_next_to_nothing() -> None:

@@ -3,6 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CLIENTS := .venv-clients
+NODE := examples/typescript/node_modules
 WORKERS ?= 2
 
 # The first of these that is new enough; `make PYTHON=/path/to/python3 ...` overrides it.
@@ -13,7 +15,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tools check format openapi migration requirements vendor
+.PHONY: help demo test clients generators tools check format openapi migration requirements vendor
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' Makefile
@@ -21,10 +23,18 @@ help: ## Show this list
 demo: $(READY) ## Make a video on this machine: gateway and sandbox, no account, no money
 	@$(BIN)/gateway demo
 
-test: check tools ## What CI runs: check, then every test on SQLite and on Postgres
+test: check generators ## What CI runs: check, then every test on SQLite and on Postgres
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-tools: ## Install the programs that tests start, where this is Debian and we are root
+clients: generators ## Generate clients from the OpenAPI document: TypeScript in examples/, Python in build/
+	@cd examples/typescript && npm run --silent types && npm run --silent build
+	@PATH="$(abspath $(BIN)):$$PATH" $(CLIENTS)/bin/openapi-python-client generate --path openapi/openapi.json --meta none \
+		--output-path build/gateway_client --overwrite >/dev/null
+	@echo "examples/typescript/gateway.ts and build/gateway_client are up to date."
+
+generators: tools $(CLIENTS)/.ready $(NODE)/.ready
+
+tools: # what tests start and pip cannot install
 	@$(TOOLS)
 
 check: $(READY) ## The static part: style, layers, dependencies, types
@@ -54,10 +64,21 @@ requirements: ## Compile requirements/*.txt anew; with u=--upgrade to the newest
 	@uv=$$(mktemp -d) && trap 'rm -rf "$$uv"' EXIT && \
 	$(PYTHON) -m venv "$$uv" && "$$uv/bin/pip" install -qq uv && \
 	"$$uv/bin/uv" $(COMPILE) --extra postgres --extra otel -o requirements/prod.txt && \
-	"$$uv/bin/uv" $(COMPILE) --all-extras --group dev -o requirements/dev.txt
+	"$$uv/bin/uv" $(COMPILE) --all-extras --group dev -o requirements/dev.txt && \
+	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group clients -o requirements/clients.txt
 
-COMPILE = pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+COMPILE_OPTIONS = pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate $(u)
+COMPILE = $(COMPILE_OPTIONS) pyproject.toml
+
+$(CLIENTS)/.ready: requirements/clients.txt $(READY)
+	@$(BIN)/python -m venv --clear $(CLIENTS)
+	@$(CLIENTS)/bin/pip install -qq --no-compile --require-hashes -r requirements/clients.txt
+	@touch $@
+
+$(NODE)/.ready: examples/typescript/package-lock.json | tools
+	@cd examples/typescript && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
 
 $(READY): requirements/dev.txt pyproject.toml
 	@$(BIN)/pip --version >/dev/null 2>&1 || { $(USABLE_PYTHON) && \
@@ -84,7 +105,7 @@ endef
 
 # Each as program:package. Where they cannot be installed, the test that needs one says so.
 define TOOLS
-missing=; for tool in curl:curl chromium:chromium; do \
+missing=; for tool in curl:curl chromium:chromium node:nodejs npm:npm; do \
 	command -v "$${tool%:*}" >/dev/null || missing="$$missing $${tool#*:}"; \
 done; \
 if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -92,7 +113,7 @@ if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; t
 	apt-get -qq update && \
 	DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; \
 elif [ -n "$$missing" ]; then \
-	echo "Some tests will fail without these packages; install them:$$missing"; \
+	echo "Some tests start programs that are not here; install the packages$$missing."; exit 1; \
 fi
 endef
 

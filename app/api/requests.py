@@ -221,7 +221,10 @@ async def get_request_result(
 async def cancel_request(gateway: Gateway, caller: Writer, request_id: str) -> RequestCancelRead:
     outcome: Literal["cancelled", "not_cancellable", "cancellation_requested"]
     try:
-        answer, job = await gateway.jobs.cancel(request_id, user_id=caller.user_id)
+        # RunComfy's clients know no job that is just being sent, so they wait until it was.
+        answer, job = await gateway.jobs.cancel(
+            request_id, user_id=caller.user_id, awaits_submit=True
+        )
         outcome = "cancellation_requested" if answer == "cancel_requested" else "cancelled"
     except NotCancellableError:
         job = await gateway.jobs.get(request_id, user_id=caller.user_id)

@@ -277,12 +277,14 @@ class JobService:
         await self._forecast.refresh()
         return await self._database.read(work)
 
-    async def cancel(self, job_id: str, *, user_id: str) -> tuple[CancelOutcome, Job]:
+    async def cancel(
+        self, job_id: str, *, user_id: str, awaits_submit: bool = False
+    ) -> tuple[CancelOutcome, Job]:
         """Cancel here what was not sent, else let a worker ask upstream and wait for its answer.
 
         Raises NotCancellableError when it is too late. `cancel_requested` means that no answer came
-        within 10 s, or before this process had to end, or that the job is just being sent: the
-        intent is kept and followed up.
+        within 10 s, or before this process had to end, or that the job is just being sent, unless
+        the caller waits for that too: the intent is kept and followed up.
         """
         await self.get(job_id, user_id=user_id)
         await self._intend_cancel(job_id, user_id=user_id)
@@ -291,7 +293,9 @@ class JobService:
         while True:
             job = await self.get(job_id, user_id=user_id)
             outcome = _cancel_outcome(job)
-            if outcome != "cancel_requested" or job.state not in FOLLOWED:
+            if outcome != "cancel_requested":
+                return outcome, job
+            if not (awaits_submit or job.state in FOLLOWED):
                 return outcome, job
             if self._closing.is_set() or self._clock.monotonic() >= patience_ends:
                 return outcome, job

@@ -48,7 +48,7 @@ def links(request_id: str, *calls: str) -> dict[str, str]:
 async def test_a_request_lives_as_at_runcomfy_and_is_a_job(gateway: Gateway) -> None:
     price = {"model": SEEDANCE, "base_price_usd": "0.15", "price_unit": "second"}
     await gateway.admin.put("/v1/admin/prices", json={"prices": [price]})
-    answer = await post(gateway, "sandbox:queue=2 sandbox:slow=3")
+    answer = await post(gateway, "sandbox:queue=60 sandbox:slow=30")
     assert answer.status_code == 200
     assert answer.headers["X-Request-Id"]
     assert "gateway;dur=" in answer.headers["Server-Timing"]
@@ -58,8 +58,9 @@ async def test_a_request_lives_as_at_runcomfy_and_is_a_job(gateway: Gateway) -> 
     assert (job["status"], job["model"], job["metadata"]) == ("pending", SEEDANCE, {})
 
     status = await ask(gateway, id_, "status")
-    status.pop("queue_position", None)
-    assert status == {"request_id": id_, "status": "in_queue", **links(id_, "status", "result")}
+    waiting = {"request_id": id_, "status": "in_queue", "queue_position": job["pending_position"]}
+    assert job["pending_position"] is not None
+    assert status == waiting | links(id_, "status", "result")
     at = "2026-11-22T10:00:00.000Z"
     running = {"request_id": id_, "status": "in_queue", "created_at": at}
     assert await ask(gateway, id_, "result?include_cost=true") == running

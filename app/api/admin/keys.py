@@ -13,7 +13,7 @@ from app.api.admin.wire import (
     BODY_PROBLEMS,
     LIST_PROBLEMS,
     AdminBody,
-    LimitRead,
+    LimitRuleRead,
     LimitsBody,
     Time,
     body_of,
@@ -81,7 +81,7 @@ class KeyRead(BaseModel):
     name: str
     scopes: list[str]
     models: list[str] | None
-    limits: dict[str, LimitRead]
+    limits: dict[str, LimitRuleRead]
     plan: str | None
     created_at: Time
     expires_at: Time | None

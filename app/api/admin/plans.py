@@ -12,7 +12,7 @@ from app.api.admin.wire import (
     BODY_PROBLEMS,
     LIST_PROBLEMS,
     AdminBody,
-    LimitRead,
+    LimitRuleRead,
     LimitsBody,
     Time,
     body_of,
@@ -51,7 +51,7 @@ class PlanRead(BaseModel):
     timezone: str
     default: bool
     models: list[str] | None
-    limits: dict[str, LimitRead]
+    limits: dict[str, LimitRuleRead]
     created_at: Time
 
 

@@ -12,7 +12,7 @@ from app.api.admin.wire import (
     BODY_PROBLEMS,
     LIST_PROBLEMS,
     AdminBody,
-    LimitRead,
+    LimitRuleRead,
     LimitsBody,
     Time,
     body_of,
@@ -48,7 +48,7 @@ class UserRead(BaseModel):
     id: str
     name: str | None
     plan: str | None
-    limits: dict[str, LimitRead]
+    limits: dict[str, LimitRuleRead]
     disabled: bool
     created_at: Time
 

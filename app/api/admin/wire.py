@@ -40,7 +40,7 @@ class AdminBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class LimitRead(BaseModel):
+class LimitRuleRead(BaseModel):
     limit: int | float | str
     mode: Literal["enforce", "shadow"]
 

@@ -86,8 +86,8 @@ class Deliverer:
                 await self._queue.record(self._outcome(errand, answer))
         finally:
             del self._under_way[errand.id, errand.token]
-            # There may be more for this receiver, which had no room for it until now.
-            self._doorbell.ring()
+            if self._queue.has_room_again(errand.lane, self._under_way.values()):
+                self._doorbell.ring()
 
     async def attempt(self, errand: Errand, job: Job | None) -> Answer | None:
         """Send the message as it reads now; None if its job was erased, and the message with it."""

@@ -306,7 +306,7 @@ async def test_a_slow_receiver_holds_up_nobody_else(gateway: Gateway, receiver: 
     bob = await gateway.client_of("bob")
     async with receiving(held(answering)) as slow:
         blocked = await make(bob, slow.url)
-        for _ in range(40):
+        for _ in range(60):
             await bob.post(f"{ENDPOINTS}/{blocked['id']}/test")
         endpoint = await make(gateway.http, receiver.url)
         await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
@@ -314,12 +314,12 @@ async def test_a_slow_receiver_holds_up_nobody_else(gateway: Gateway, receiver: 
         working = asyncio.ensure_future(gateway.workers.deliverer.loop.run(stop))
         try:
             async with asyncio.timeout(10):
-                while not receiver.messages or len(slow.messages) < 16:
+                while not receiver.messages or len(slow.messages) < 32:
                     await SystemClock().sleep(_LOOK)
-            assert len(slow.messages) == 16
+            assert len(slow.messages) == 32
             answering.set()
             async with asyncio.timeout(10):
-                while len(slow.messages) < 40:
+                while len(slow.messages) < 60:
                     await SystemClock().sleep(_LOOK)
         finally:
             stop.set()

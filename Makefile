@@ -16,9 +16,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test clients generators tools check format openapi migration requirements vendor
+.PHONY: bench-simulation bench-poller
 
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-18s%s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## Make a video on this machine: gateway and sandbox, no account, no money
 	@$(BIN)/gateway demo
@@ -47,6 +48,12 @@ check: $(READY) ## The static part: style, layers, dependencies, types
 format: $(READY) ## Put the code into shape, and mend what ruff can mend
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
+
+bench-simulation: $(READY) ## A day with a million jobs: the learned poll schedule beside others
+	@$(BIN)/python bench/simulation.py
+
+bench-poller: $(READY) ## What a poll costs with 10,000 and 100,000 jobs in flight
+	@$(BIN)/python bench/poller.py
 
 openapi: $(READY) ## Write openapi/openapi.json anew
 	@$(BIN)/gateway openapi > openapi/openapi.json

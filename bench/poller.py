@@ -1,0 +1,254 @@
+"""The real poller and its queue against an upstream that costs nothing: what one poll costs.
+
+    .venv/bin/python bench/poller.py [--database postgresql://...] [--in-flight 10000 100000]
+
+Each size runs in a process of its own; the stub of RunComfy is another. Without --database it is an
+SQLite file that is thrown away; a Postgres database must be migrated, and its jobs are deleted.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+from sqlalchemy import Engine, create_engine, delete, event, insert
+
+from app.core.clock import SystemClock
+from app.core.doorbell import Doorbell
+from app.core.logging import configure_logging
+from app.db.engine import open_database
+from app.db.migrate import synchronous, upgrade
+from app.db.models import ApiKeyRow, JobRow, UserRow
+from app.jobs.forecast import Forecast
+from app.jobs.queue import JobQueue, QueueConfig
+from app.jobs.schedule import ScheduleConfig
+from app.net.clients import trusted
+from app.upstream.client import UpstreamClient
+from app.upstream.wire import RemoteStatus
+from app.worker.poller import Poller, PollerConfig
+
+MODEL = "bytedance/seedance-1-0/pro/image-to-video"
+ENDING = 0.005
+"""The share of polls that find a job at its end."""
+
+
+class Stub(asyncio.Protocol):
+    """Answers every GET: a job is in progress, or at its end, as the dice fall."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        *requests, self._buffer = (self._buffer + data).split(b"\r\n\r\n")
+        for request in requests:
+            status = "completed" if random.random() < ENDING else "in_progress"
+            body: dict[str, Any] = {"request_id": "r", "status": status}
+            if b"/result" in request[:300]:
+                body = {
+                    "request_id": "r",
+                    "status": "succeeded",
+                    "output": {"video": "https://x/v"},
+                }
+            content = json.dumps(body).encode()
+            self._transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n%s" % (len(content), content)
+            )
+
+
+async def serve_stub() -> None:
+    server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+class Counted(UpstreamClient):
+    polls = 0
+
+    async def status(self, request_id: str, *, timeout: timedelta) -> RemoteStatus:  # noqa: ASYNC109
+        self.polls += 1
+        return await super().status(request_id, timeout=timeout)
+
+
+def fill(url: str, jobs: int) -> None:
+    """Write jobs in progress, all due within some seconds."""
+    engine = create_engine(synchronous(url))
+    at = datetime.now(UTC)  # noqa: TID251 - what the poller's own clock says
+    with engine.begin() as connection:
+        connection.execute(delete(JobRow))
+        connection.execute(delete(ApiKeyRow))
+        connection.execute(delete(UserRow))
+        connection.execute(insert(UserRow).values(id="bench", disabled=False, created_at=at))
+        key = {"id": "key_1", "user_id": "bench", "name": "", "secret_hash": "", "scopes": []}
+        connection.execute(insert(ApiKeyRow).values(**key, created_at=at))
+        for start in range(0, jobs, 5000):
+            connection.execute(
+                insert(JobRow), [_row(n, at) for n in range(start, min(jobs, start + 5000))]
+            )
+    engine.dispose()
+
+
+def _row(number: int, at: datetime) -> dict[str, Any]:
+    since = at - timedelta(seconds=random.uniform(0, 120))
+    return {
+        "id": f"job_{number:026}",
+        "user_id": "bench",
+        "key_id": "key_1",
+        "model": MODEL,
+        "input_class": "5s 480p",
+        "schema_hash": "",
+        "input": {"prompt": "x" * 200, "first_frame_image_url": "https://example.com/a.png"},
+        "metadata": {},
+        "priority": 1,
+        "cost_state": "held",
+        "state": "in_progress",
+        "event_seq": 3,
+        "attempts": 1,
+        "upstream_request_id": f"request-{number}",
+        "due_at": at + timedelta(seconds=random.uniform(-5, 10)),
+        "lease_token": "another",
+        "lease_expires_at": at,
+        "created_at": since,
+        "submitted_at": since,
+        "started_at": since,
+    }
+
+
+async def bare(client: httpx.AsyncClient, upstream: str, seconds: float) -> float:
+    """Give the CPU of one GET by the poller's own HTTP client, and nothing else."""
+    ends, calls = time.perf_counter() + seconds, 0
+    headers = {"Authorization": "Bearer bench"}
+
+    async def get() -> None:
+        nonlocal calls
+        while time.perf_counter() < ends:
+            answer = await client.get(f"{upstream}/v1/requests/r/status", headers=headers)
+            answer.json()
+            calls += 1
+
+    before = time.process_time()
+    await asyncio.gather(*(get() for _ in range(128)))
+    return (time.process_time() - before) / calls
+
+
+async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[str, float]:
+    clock, schedule, config = SystemClock(), ScheduleConfig(), PollerConfig()
+    database = open_database(url)
+    reads = trusted(
+        timeout=config.timeout, connections=config.polls_at_once, keepalive=timedelta(seconds=30)
+    )
+    client = Counted(base_url=upstream, token=SecretStr("bench"), submits=reads, reads=reads)
+    bell = Doorbell(clock=clock)
+    queue = JobQueue(
+        database=database,
+        deliverer=bell,
+        config=QueueConfig(polls_per_second=100_000, max_in_flight=jobs, schedule=schedule),
+        forecast=Forecast(database=database, clock=clock, config=schedule),
+        clock=clock,
+        jitter=random.random,
+    )
+    poller = Poller(queue=queue, upstream=client, config=config, clock=clock, doorbell=bell)
+    statements = 0
+
+    def count(*_: Any) -> None:
+        nonlocal statements
+        statements += 1
+
+    per_get = await bare(reads, upstream, seconds / 4)
+    event.listen(Engine, "before_cursor_execute", count)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(poller.loop.run(stop))
+        await clock.sleep(timedelta(seconds=2))  # every path is warm by then
+        polls, asked = client.polls, statements
+        cpu, began = time.process_time(), time.perf_counter()
+        await clock.sleep(timedelta(seconds=seconds))
+        polls, asked = client.polls - polls, statements - asked
+        cpu, passed = time.process_time() - cpu, time.perf_counter() - began
+        stop.set()
+        bell.ring()
+    await reads.aclose()
+    await database.close()
+    return {
+        "in_flight": jobs,
+        "polls": polls / passed,
+        "cpu_us": cpu / polls * 1e6,
+        "get_us": per_get * 1e6,
+        "statements": asked / polls,
+        "cores": cpu / passed,
+        "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def one(arguments: argparse.Namespace) -> None:
+    found = asyncio.run(
+        measure(arguments.database, arguments.one, arguments.upstream, arguments.seconds)
+    )
+    print(json.dumps(found))
+
+
+def all_sizes(arguments: argparse.Namespace) -> None:
+    itself = [sys.executable, __file__]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen([*itself, "--stub"], stdout=subprocess.PIPE, text=True) as stub,
+    ):
+        assert stub.stdout is not None
+        upstream = f"http://127.0.0.1:{int(stub.stdout.readline())}"
+        print(
+            "| in flight | polls/s | CPU us per poll | / bare GET | statements per poll | RSS MB |"
+        )
+        print("|---|---|---|---|---|---|", flush=True)
+        try:
+            for jobs in arguments.in_flight:
+                url = arguments.database or f"sqlite:///{Path(folder) / f'{jobs}.db'}"
+                upgrade(url)
+                fill(url, jobs)
+                call = [*itself, f"--one={jobs}", f"--database={url}", f"--upstream={upstream}"]
+                done = subprocess.run(
+                    [*call, f"--seconds={arguments.seconds}"], stdout=subprocess.PIPE, check=True
+                )
+                found = json.loads(done.stdout)
+                print(
+                    "| {in_flight} | {polls:.0f} | {cpu_us:.0f} | {ratio:.2f} | {statements:.4f} |"
+                    " {rss_mb:.0f} |".format(ratio=found["cpu_us"] / found["get_us"], **found),
+                    flush=True,
+                )
+        finally:
+            stub.terminate()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--database", default="")
+    parser.add_argument("--in-flight", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--upstream", help=argparse.SUPPRESS)
+    parser.add_argument("--stub", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    configure_logging(format="console", level="warning")
+    if arguments.stub:
+        asyncio.run(serve_stub())
+    elif arguments.one is not None:
+        one(arguments)
+    else:
+        all_sizes(arguments)
+
+
+if __name__ == "__main__":
+    main()

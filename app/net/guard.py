@@ -65,10 +65,13 @@ async def opened(
 ) -> AsyncIterator[httpx.Response]:
     """Send `request`; each of at most so many redirects is judged as the first address was.
 
-    Raises TooManyRedirects beyond them, and RemoteProtocolError for one that leads to no URL.
+    Raises TooManyRedirects beyond them, and UnreachableError for one that leads to no URL.
     """
     for _ in range(redirects + 1):
-        response = await client.send(request, stream=True)
+        try:
+            response = await client.send(request, stream=True)
+        except (httpx.RemoteProtocolError, httpx.InvalidURL, UnicodeError) as exc:
+            raise UnreachableError from exc
         try:
             following = response.next_request
             if following is None:

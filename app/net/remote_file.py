@@ -144,8 +144,6 @@ class RemoteFile:
             )
         except httpx.TooManyRedirects as exc:
             raise RedirectedTooOftenError from exc
-        except httpx.RemoteProtocolError as exc:  # a redirect to what is no URL
-            raise UnreachableError from exc
         if response.status_code >= _BROKEN:
             raise UnreachableError
         if response.status_code not in (_OK, _PARTIAL, _NOT_MODIFIED, _OUTSIDE):

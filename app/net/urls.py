@@ -70,6 +70,6 @@ def _split(url: str) -> SplitResult | None:
 def _is_fetchable(url: str) -> bool:
     """Tell whether the client that would fetch it reads a URL there too."""
     try:
-        return bool(httpx.URL(url).raw_host)
-    except httpx.InvalidURL:
+        return bool(httpx.URL(url).host)  # decodes it, and an xn-- label may decode to nothing
+    except (httpx.InvalidURL, UnicodeError):
         return False

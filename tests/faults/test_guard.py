@@ -193,6 +193,8 @@ async def test_name_that_changes_its_address_is_looked_up_once() -> None:
         "http://\x00/",
         "http://[/",
         "http://127.0.0.1:99999/",
+        "http://xn--a:{port}/",
+        "http://\u00ff/",
         "https://①②⑦.⓪.⓪.①/",
     ],
 )

@@ -4,7 +4,10 @@
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.net.addresses import is_forbidden_always, is_public, literal_ip
 from app.net.urls import MAX_URL_CHARACTERS, url_flaw
@@ -250,6 +253,8 @@ TRICKS = [
     "https://-example.com/a.png",
     "https://example-.com/a.png",
     "https://exa$mple.com/a.png",
+    "https://xn--a.example/a.png",
+    "https://xn--a_.example/a.png",
     "https://exa,mple.com/a.png",
     "https://" + "a" * 64 + ".com/a.png",
     "https://" + "é" * 64 + ".com/a.png",
@@ -380,3 +385,13 @@ def test_url_of_the_longest_length_is_fine() -> None:
 
 def test_refusal_never_quotes_the_url() -> None:
     assert url_flaw("https://user:hunter2@example.com/") == "must carry no user name or password"
+
+
+PARTS = ["xn--", "a", "-", "_", ".", "。", "é", "ß", "ﬁ", "İ", "א", "1", "0x7f", "%41", "[", "]"]
+
+
+@given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=8).map("".join))
+def test_url_without_a_flaw_can_be_asked_for(host: str) -> None:
+    url = f"http://{host}/a.png"
+    if url_flaw(url, allow_private_networks=True) is None:
+        assert httpx.Request("GET", url).headers["Host"]

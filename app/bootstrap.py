@@ -37,6 +37,7 @@ from app.jobs.forecast import Forecast
 from app.jobs.inputs import JobInputs
 from app.jobs.links import JobLinks
 from app.jobs.operator import OperatorJobs
+from app.jobs.overview import JobOverview
 from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.schedule import Jitter, ScheduleConfig
 from app.jobs.service import JobService
@@ -323,6 +324,7 @@ async def open_parts(
                 outputs=OutputClient(
                     client=files, hosts=settings.output_hosts, upstream=upstream_url
                 ),
+                overview=JobOverview(database=database, clock=clock),
                 operator_jobs=OperatorJobs(
                     database=database,
                     clock=clock,

@@ -33,6 +33,7 @@ from app.core.errors import DatabaseUnavailableError, ProblemError
 from app.jobs.errors import JobNotFoundError
 from app.jobs.links import JobLinks
 from app.jobs.operator import OperatorJobs
+from app.jobs.overview import JobOverview
 from app.jobs.service import JobService
 from app.jobs.wire import JobWire
 from app.quotas.prices import PricesService
@@ -76,6 +77,7 @@ class Services:
     operators: OperatorGate
     outputs: OutputClient
     operator_jobs: OperatorJobs
+    overview: JobOverview
     quotas: QuotaService
     ping_database: Callable[[], Awaitable[None]]
     plans: PlanDirectory

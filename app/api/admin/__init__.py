@@ -1,9 +1,19 @@
 """/v1/admin: what operators do, with a token of their own."""
 
-from app.api.admin import audit, deliveries, dispatch, jobs, keys, outputs, plans, prices, users
+from app.api.admin import (
+    audit,
+    deliveries,
+    dispatch,
+    jobs,
+    keys,
+    outputs,
+    overview,
+    plans,
+    prices,
+    users,
+)
 from app.api.admin.routing import rest_of
 
-_rooms = [
-    room.router for room in (plans, users, keys, jobs, outputs, prices, audit, deliveries, dispatch)
-]
-routers = [*_rooms, rest_of(_rooms)]
+_rooms = (plans, users, keys, jobs, outputs, prices, audit, deliveries, dispatch, overview)
+_routers = [room.router for room in _rooms]
+routers = [*_routers, rest_of(_routers)]

@@ -55,6 +55,7 @@ class JobRow(Base):
         Index(None, "user_id", "id"),
         CheckConstraint("cost_state IN ('held', 'settled', 'released')", name="cost_state_known"),
         Index(None, "state", "due_at"),
+        Index(None, "created_at"),
         Index(None, "state", "user_id", "priority", "id"),
     )
 

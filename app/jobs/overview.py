@@ -1,0 +1,91 @@
+"""How all jobs fare: where they are now, and what became of those of the last hours."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.clock import Clock
+from app.db.engine import Database
+from app.db.models import JobRow
+from app.jobs.state import TERMINAL, JobState, Status
+
+_HOUR = timedelta(hours=1)
+_ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hour:
+    """The jobs accepted in the hour from `since` on, and how many of them ended in which way."""
+
+    since: datetime
+    accepted: int
+    completed: int
+    failed: int
+    cancelled: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """`unfinished` has every status that is not final; `hours` has the oldest first."""
+
+    at: datetime
+    unfinished: Mapping[Status, int]
+    hours: Sequence[Hour]
+
+
+class JobOverview:
+    def __init__(self, *, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def read(self, *, hours: int) -> Overview:
+        at = self._clock.now()
+        this_hour = at.replace(minute=0, second=0, microsecond=0)
+        starts = [this_hour - n * _HOUR for n in reversed(range(hours))]
+
+        async def work(connection: AsyncConnection) -> Overview:
+            return Overview(
+                at=at,
+                unfinished=await _count_unfinished(connection),
+                hours=await _count_hours(connection, starts),
+            )
+
+        return await self._database.read(work)
+
+
+async def _count_unfinished(connection: AsyncConnection) -> Mapping[Status, int]:
+    unfinished = [state for state in JobState if state not in TERMINAL]
+    counts: dict[Status, int] = {state.status: 0 for state in unfinished}
+    found = await connection.execute(
+        select(JobRow.state, func.count())
+        .where(JobRow.state.in_(unfinished))
+        .group_by(JobRow.state)
+    )
+    for state, count in found:
+        counts[JobState(state).status] += count
+    return counts
+
+
+async def _count_hours(connection: AsyncConnection, starts: Sequence[datetime]) -> Sequence[Hour]:
+    """Count in one pass over the span, since no function on times is the same everywhere."""
+    counts = [
+        func.count().filter(and_(accepted, *end))
+        for start in starts
+        for accepted in [and_(JobRow.created_at >= start, JobRow.created_at < start + _HOUR)]
+        for end in ([], *([JobRow.state == state] for state in _ENDS))
+    ]
+    row = (await connection.execute(select(*counts).where(JobRow.created_at >= starts[0]))).one()
+    numbers = iter(row)
+    return [
+        Hour(
+            since=start,
+            accepted=next(numbers),
+            completed=next(numbers),
+            failed=next(numbers),
+            cancelled=next(numbers),
+        )
+        for start in starts
+    ]

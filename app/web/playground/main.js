@@ -1,17 +1,22 @@
 // The playground: sign in, choose a model, fill in its form, watch the job, see the video.
 
 import { Api, Session } from "../shared/api.js";
-import { LimitBar, SignIn, ThemeSwitch, html, render, useEffect, useState } from "../shared/view.js";
+import { LimitBar, ProblemNote, SignIn, TopBar, html, render, useEffect, useRef, useState } from "../shared/view.js";
+import { ModelForm } from "./form.js";
+import { History } from "./history.js";
+import { JobCard } from "./job.js";
+import { ModelPicker } from "./models.js";
 
 const session = new Session("playground-token");
+const FIRST_MODEL = "bytedance/seedance-1-0/pro/image-to-video";
 
 function App() {
   const [signedIn, setSignedIn] = useState(Boolean(session.token));
-  const api = new Api(session, { onSignedOut: () => leave() });
   const leave = () => {
     session.signOut();
     setSignedIn(false);
   };
+  const api = useRef(new Api(session, { onSignedOut: leave })).current;
   if (signedIn) return html`<${Playground} api=${api} onLeave=${leave} />`;
   const check = async (token) => {
     session.signIn(token);
@@ -23,15 +28,59 @@ function App() {
 
 function Playground({ api, onLeave }) {
   const [me, setMe] = useState(null);
+  const [models, setModels] = useState([]);
+  const [model, setModel] = useState(null);
+  const [start, setStart] = useState({}); // what the form begins with
+  const [job, setJob] = useState(null);
+  const [problem, setProblem] = useState(null);
+  const [rounds, setRounds] = useState(0); // jobs that came or ended: limits and history moved
+
+  const choose = async (modelId, input = {}) => {
+    try {
+      setModel(await api.get(`/v1/models/${modelId}`));
+      setStart(input);
+      setProblem(null);
+    } catch (error) {
+      setProblem(error);
+    }
+  };
   useEffect(() => {
-    api.get("/v1/me").then(setMe);
+    api.get("/v1/models?limit=500").then(({ models: found }) => {
+      setModels(found);
+      const first = found.find((each) => each.model_id === FIRST_MODEL) || found[0];
+      if (first) choose(first.model_id);
+    }, setProblem);
   }, []);
-  return html`<header class="navbar"><div class="container-xl">
-      <span class="navbar-brand">Playground</span>
-      <div class="ms-auto"><${ThemeSwitch} />
-      <button class="btn btn-sm" onClick=${onLeave}>Sign out</button></div>
-    </div></header>
-    <main class="container-xl">${me?.limits.map((limit) => html`<${LimitBar} limit=${limit} />`)}</main>`;
+  useEffect(() => {
+    api.get("/v1/me").then(setMe, setProblem);
+  }, [rounds]);
+
+  const again = (earlier) => {
+    choose(earlier.model, earlier.input);
+    scrollTo({ top: 0, behavior: "smooth" });
+  };
+  const moved = () => setRounds((n) => n + 1);
+  return html`
+    <${TopBar} title="Playground" who=${me && `${me.user}${me.plan ? ` · ${me.plan}` : ""}`} onLeave=${onLeave} />
+    <main class="container-xl py-4">
+      <h1 class="visually-hidden">Playground</h1>
+      <${ProblemNote} problem=${problem} />
+      <div class="row g-4">
+        <div class="col-lg-5">
+          <${ModelPicker} models=${models} model=${model} onChoose=${choose} />
+          ${model && html`<${ModelForm} key=${model.schema_hash + JSON.stringify(start)} api=${api} model=${model} start=${start}
+            onSubmitted=${(submitted) => { setJob(submitted); moved(); }} />`}
+        </div>
+        <div class="col-lg-7">
+          <${JobCard} key=${job?.id} api=${api} job=${job} onEnded=${moved} onAgain=${again} />
+          ${me && me.limits.length > 0 && html`<section class="card mt-4"><div class="card-body">
+            <h2 class="card-title">Your limits</h2>
+            ${me.limits.map((limit) => html`<${LimitBar} key=${limit.name} limit=${limit} />`)}
+          </div></section>`}
+        </div>
+      </div>
+      <${History} api=${api} rounds=${rounds} onOpen=${setJob} onAgain=${again} />
+    </main>`;
 }
 
 render(html`<${App} />`, document.getElementById("app"));

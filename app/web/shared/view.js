@@ -1,8 +1,8 @@
 // What both pages show alike: states, instants, money, limits, problems.
 
-import { html, useEffect, useRef, useState } from "../vendor/preact-htm.js";
+import { html, useState } from "../vendor/preact-htm.js";
 
-export { html, render, useCallback, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm.js";
+export { html, render, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm.js";
 
 const COLOURS = {
   pending: "secondary",
@@ -57,19 +57,10 @@ export function LimitBar({ limit }) {
     </div>
     <div class="gauge" role="meter" aria-label=${name} aria-valuemin="0" aria-valuemax=${most}
       aria-valuenow=${Number(limit.used) + Number(limit.held)}>
-      <${Filled} percent=${share(limit.used)} kind="used" />
-      <${Filled} percent=${share(limit.held)} kind="held" />
+      <div class="gauge-used" style=${{ width: `${share(limit.used)}%` }}></div>
+      <div class="gauge-held" style=${{ width: `${share(limit.held)}%` }}></div>
     </div>
   </div>`;
-}
-
-// The policy forbids style attributes in markup, so a width is set on the element itself.
-function Filled({ percent, kind }) {
-  const bar = useRef(null);
-  useEffect(() => {
-    bar.current.style.width = `${percent}%`;
-  }, [percent]);
-  return html`<div ref=${bar} class="gauge-${kind}"></div>`;
 }
 
 /** A problem in the gateway's words, with the request's id for whoever is asked. */
@@ -102,6 +93,20 @@ export function ThemeSwitch() {
     setTheme(other);
   };
   return html`<button type="button" class="btn btn-sm btn-ghost-secondary" onClick=${change}>${other}</button>`;
+}
+
+export function TopBar({ title, who, onLeave, children }) {
+  return html`<header class="navbar navbar-expand-md d-print-none">
+    <div class="container-xl">
+      <span class="navbar-brand"><img src="/assets/shared/icon.svg" width="24" height="24" alt="" class="me-2" />${title}</span>
+      ${children}
+      <div class="ms-auto d-flex align-items-center gap-2">
+        <span class="small d-none d-sm-inline">${who}</span>
+        <${ThemeSwitch} />
+        <button type="button" class="btn btn-sm" onClick=${onLeave}>Sign out</button>
+      </div>
+    </div>
+  </header>`;
 }
 
 /** Asks for the credential that opens a page; `check` throws a Problem for a wrong one. */

@@ -1,0 +1,121 @@
+// One input for each kind of field that a model's schema may ask for.
+
+import { html, useState } from "../shared/view.js";
+import { MediaField, MediaList, mediaKind } from "./media.js";
+
+const FEW = 12;
+
+/** What a form holds before anything is typed: defaults of choices, numbers and switches alone. */
+export function initial(schema, start) {
+  const values = {};
+  for (const [name, field] of Object.entries(schema.properties || {})) {
+    const isFree = field.type === "string" && !field.enum;
+    if (name in start) values[name] = start[name];
+    else if (!isFree && field.type !== "array" && field.default !== undefined) values[name] = field.default;
+  }
+  return values;
+}
+
+/** What is sent: fields that were left empty are left out. */
+export function filled(values) {
+  const kept = Object.entries(values).filter(
+    ([, value]) => value !== undefined && value !== null && value !== "" && !(Array.isArray(value) && !value.length),
+  );
+  return Object.fromEntries(kept);
+}
+
+export function Field({ api, name, field, required, value, errors, onChange, onBusy }) {
+  const id = `field-${name}`;
+  const label = field.title || name.replaceAll("_", " ");
+  const grouped = isGroup(name, field);
+  const shown = html`
+    <${Control} api=${api} id=${id} name=${name} field=${field} value=${value} label=${label}
+      invalid=${errors.length > 0} onChange=${onChange} onBusy=${onBusy} />
+    ${field.description && html`<div class="form-hint">${field.description}</div>`}
+    <div id=${`${id}-errors`}>
+      ${errors.map((error) => html`<div class="field-error" key=${error.code + error.detail}>${error.detail}</div>`)}
+    </div>`;
+  const title = html`${label}${required && html`<span class="required" aria-hidden="true"> *</span>`}`;
+  return grouped
+    ? html`<fieldset class="mb-3" aria-describedby=${`${id}-errors`}><legend class="form-label">${title}</legend>${shown}</fieldset>`
+    : html`<div class="mb-3"><label class="form-label" for=${id}>${title}</label>${shown}</div>`;
+}
+
+const isGroup = (name, field) => Boolean(mediaKind(name, field)) || (field.enum && field.enum.length <= FEW);
+
+function Control(props) {
+  const { name, field } = props;
+  const media = mediaKind(name, field);
+  if (media) return html`<${field.type === "array" ? MediaList : MediaField} ...${props} kind=${media} />`;
+  if (field.enum) return html`<${field.enum.length <= FEW ? Segments : Select} ...${props} />`;
+  switch (field.type) {
+    case "boolean":
+      return html`<${Switch} ...${props} />`;
+    case "integer":
+    case "number":
+    case "float":
+      return html`<${field.minimum !== undefined && field.maximum !== undefined ? Slider : Number_} ...${props} />`;
+    case "array":
+      return html`<${Lines} ...${props} />`;
+    default:
+      return html`<${Text} ...${props} />`;
+  }
+}
+
+function Segments({ id, field, value, onChange }) {
+  return html`<div class="form-selectgroup">
+    ${field.enum.map((choice) => html`<label class="form-selectgroup-item" key=${String(choice)}>
+      <input type="radio" name=${id} class="form-selectgroup-input" checked=${value === choice} onChange=${() => onChange(choice)} />
+      <span class="form-selectgroup-label">${String(choice)}</span>
+    </label>`)}
+  </div>`;
+}
+
+function Select({ id, field, value, invalid, onChange }) {
+  const pick = (event) => onChange(field.enum[event.target.selectedIndex - 1]);
+  return html`<select id=${id} class="form-select" onChange=${pick} aria-invalid=${invalid} aria-describedby=${`${id}-errors`}>
+    <option selected=${value === undefined}>not set</option>
+    ${field.enum.map((choice) => html`<option key=${String(choice)} selected=${value === choice}>${String(choice)}</option>`)}
+  </select>`;
+}
+
+function Switch({ id, value, onChange }) {
+  return html`<span class="form-switch d-block">
+    <input id=${id} type="checkbox" role="switch" class="form-check-input" checked=${Boolean(value)} onChange=${(event) => onChange(event.target.checked)} />
+  </span>`;
+}
+
+function Slider({ id, field, value, onChange }) {
+  const step = field.type === "integer" ? 1 : (field.maximum - field.minimum) / 100;
+  return html`<div class="d-flex align-items-center gap-3">
+    <input id=${id} type="range" class="form-range" min=${field.minimum} max=${field.maximum} step=${step}
+      value=${value ?? field.minimum} onInput=${(event) => onChange(Number(event.target.value))} />
+    <output for=${id} class="slider-value">${value ?? "not set"}</output>
+  </div>`;
+}
+
+function Number_({ id, field, value, invalid, onChange }) {
+  const change = (event) => onChange(event.target.value === "" ? undefined : Number(event.target.value));
+  return html`<input id=${id} type="number" class="form-control" step=${field.type === "integer" ? 1 : "any"}
+    min=${field.minimum} max=${field.maximum} value=${value ?? ""} onInput=${change} aria-invalid=${invalid} aria-describedby=${`${id}-errors`} />`;
+}
+
+function Text({ id, name, field, value, invalid, onChange }) {
+  const common = {
+    id, class: "form-control", value: value ?? "", maxlength: field.maxLength, "aria-invalid": invalid,
+    "aria-describedby": `${id}-errors`, onInput: (event) => onChange(event.target.value),
+  };
+  return /prompt|text|lyric|script|caption/.test(name)
+    ? html`<textarea rows="3" ...${common}></textarea>`
+    : html`<input type="text" ...${common} />`;
+}
+
+function Lines({ id, value, onChange }) {
+  const [text, setText] = useState((value || []).join("\n"));
+  const change = (event) => {
+    setText(event.target.value);
+    onChange(event.target.value.split("\n").filter(Boolean));
+  };
+  return html`<textarea id=${id} rows="3" class="form-control" value=${text} onInput=${change} placeholder="one per line"
+    aria-describedby=${`${id}-errors`}></textarea>`;
+}

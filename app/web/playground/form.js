@@ -1,0 +1,96 @@
+// A form made from a model's schema; the gateway checks it while it is filled in.
+
+import { ProblemNote, duration, html, money, useEffect, useRef, useState } from "../shared/view.js";
+import { Field, filled, initial } from "./fields.js";
+
+const PAUSE_MS = 700; // checks count as submits, so they wait until typing pauses
+
+export function ModelForm({ api, model, start, onSubmitted }) {
+  const schema = model.input_schema;
+  const required = schema.required || [];
+  const [values, setValues] = useState(() => initial(schema, start));
+  const [touched, setTouched] = useState(() => new Set(Object.keys(start)));
+  const [check, setCheck] = useState(null);
+  const [problem, setProblem] = useState(null);
+  const [busy, setBusy] = useState(0);
+  const [tried, setTried] = useState(false);
+  const attempt = useRef(null); // the key under which a submit may be repeated
+
+  const body = { model: model.model_id, input: filled(values) };
+  const asked = JSON.stringify(body);
+  useEffect(() => {
+    const stop = new AbortController();
+    const timer = setTimeout(async () => {
+      try {
+        setCheck(await api.post("/v1/jobs/validate", body, { signal: stop.signal }));
+        setProblem(null);
+      } catch (error) {
+        if (error.name !== "AbortError") setProblem(error);
+      }
+    }, PAUSE_MS);
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
+  }, [asked]);
+
+  const change = (name) => (value) => {
+    setValues((earlier) => ({ ...earlier, [name]: value }));
+    setTouched((earlier) => new Set(earlier).add(name));
+  };
+  const submit = async (event) => {
+    event.preventDefault();
+    setTried(true);
+    if (attempt.current?.asked !== asked) attempt.current = { asked, key: newKey() };
+    setBusy((n) => n + 1);
+    try {
+      const job = await api.post("/v1/jobs", body, { headers: { "Idempotency-Key": attempt.current.key } });
+      attempt.current = null;
+      setProblem(null);
+      onSubmitted(job);
+    } catch (error) {
+      if (error.status && error.status < 500) attempt.current = null;
+      setProblem(error);
+      if (error.errors.length) setCheck({ ...check, valid: false, errors: error.errors });
+    } finally {
+      setBusy((n) => n - 1);
+    }
+  };
+
+  const errors = check?.errors || [];
+  const errorsOf = (name) =>
+    tried || touched.has(name)
+      ? errors.filter(({ pointer }) => pointer === `/input/${name}` || pointer.startsWith(`/input/${name}/`))
+      : [];
+  const names = Object.keys(schema.properties || {});
+  const elsewhere = tried && problem && !names.some((name) => errorsOf(name).length);
+  return html`<form class="card" onSubmit=${submit} novalidate aria-label=${model.display_name}>
+    <div class="card-body">
+      ${sorted(names, required).map((name) => html`<${Field} key=${name} api=${api} name=${name} field=${schema.properties[name]}
+        required=${required.includes(name)} value=${values[name]} errors=${errorsOf(name)} onChange=${change(name)}
+        onBusy=${(more) => setBusy((n) => n + more)} />`)}
+      ${(elsewhere || problem?.status === 429 || problem?.status === 0) && html`<${ProblemNote} problem=${problem} />`}
+    </div>
+    <div class="card-footer d-flex align-items-center">
+      <div class="flex-fill small" aria-live="polite"><${Cost} check=${check} /></div>
+      <button class="btn btn-primary" disabled=${busy > 0}>${busy > 0 ? "One moment" : "Make it"}</button>
+    </div>
+  </form>`;
+}
+
+function Cost({ check }) {
+  if (!check) return null;
+  const { amount_usd: amount, output_seconds: seconds } = check.cost;
+  const full = check.limits.filter((limit) => limit.mode === "enforce" && Number(limit.remaining) <= 0 && limit.name !== "concurrent_jobs");
+  return html`<strong>${money(amount)}</strong>${seconds ? html` for ${duration(seconds)}` : null}
+    ${full.map((limit) => html`<div class="text-danger" key=${limit.name}>${limit.name.replaceAll("_", " ")} is used up</div>`)}`;
+}
+
+/** Required fields first, each group in the schema's own order. */
+const sorted = (names, required) => [
+  ...names.filter((name) => required.includes(name)),
+  ...names.filter((name) => !required.includes(name)),
+];
+
+// crypto.randomUUID exists on https and loopback alone.
+const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");

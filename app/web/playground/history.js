@@ -1,0 +1,53 @@
+// What the caller made before, newest first.
+
+import { Instant, ProblemNote, Status, html, useEffect, useState } from "../shared/view.js";
+import { Outputs } from "./job.js";
+
+const PAGE = 12;
+
+export function History({ api, rounds, onOpen, onAgain }) {
+  const [jobs, setJobs] = useState([]);
+  const [cursor, setCursor] = useState(null);
+  const [problem, setProblem] = useState(null);
+  const load = async (from) => {
+    try {
+      const page = await api.get(`/v1/jobs?limit=${PAGE}${from ? `&cursor=${encodeURIComponent(from)}` : ""}`);
+      setJobs((earlier) => (from ? [...earlier, ...page.data] : page.data));
+      setCursor(page.next_cursor);
+      setProblem(null);
+    } catch (error) {
+      setProblem(error);
+    }
+  };
+  useEffect(() => {
+    load(null);
+  }, [rounds]);
+  if (!jobs.length && !problem) return null;
+  return html`<section class="mt-5" aria-label="History">
+    <h2 class="mb-3">History</h2>
+    <${ProblemNote} problem=${problem} />
+    <div class="row row-cards">
+      ${jobs.map((job) => html`<div class="col-6 col-md-4 col-xl-3" key=${job.id}><${Tile} job=${job} onOpen=${onOpen} onAgain=${onAgain} /></div>`)}
+    </div>
+    ${cursor && html`<button class="btn mt-4" onClick=${() => load(cursor)}>Show more</button>`}
+  </section>`;
+}
+
+function Tile({ job, onOpen, onAgain }) {
+  const open = () => {
+    onOpen(job);
+    scrollTo({ top: 0, behavior: "smooth" });
+  };
+  return html`<article class="card h-100">
+    <button type="button" class="thumbnail" onClick=${open} aria-label=${`Open ${job.input.prompt || job.id}`}>
+      ${job.output ? html`<${Outputs} job=${job} quiet />` : html`<${Status} status=${job.status} />`}
+    </button>
+    <div class="card-body p-2 small">
+      <div class="text-truncate">${job.input.prompt || job.model}</div>
+      <div class="d-flex justify-content-between align-items-center">
+        <${Instant} at=${job.created_at} />
+        <button class="btn btn-sm" onClick=${() => onAgain(job)}>Again</button>
+      </div>
+    </div>
+  </article>`;
+}

@@ -1,0 +1,118 @@
+// One job: how far it is, then what came of it.
+
+import { Copy, Instant, ProblemNote, Status, duration, html, isFinal, money, useEffect, useState } from "../shared/view.js";
+
+const RETRY_MS = 2000;
+
+export function JobCard({ api, job: given, onEnded, onAgain }) {
+  const [job, setJob] = useState(given);
+  const [problem, setProblem] = useState(null);
+  useEffect(() => {
+    if (!given || isFinal(given)) return undefined;
+    const stop = new AbortController();
+    follow(api, given.id, { signal: stop.signal, onChange: setJob }).then((ended) => ended && onEnded());
+    return () => stop.abort();
+  }, []);
+  if (!job) {
+    return html`<section class="card stage"><div class="empty">
+      <p class="empty-title">Nothing made yet</p>
+      <p class="empty-subtitle">Fill in the form; what you make appears here, and stays in the list below.</p>
+    </div></section>`;
+  }
+  const cancel = async () => {
+    try {
+      const { job: now } = await api.post(`/v1/jobs/${job.id}/cancel`);
+      setJob(now);
+      setProblem(null);
+      onEnded();
+    } catch (error) {
+      setProblem(error);
+    }
+  };
+  return html`<section class="card stage" aria-label="Job">
+    <div class="card-header">
+      <${Status} status=${job.status} />
+      <span class="ms-3 small flex-fill text-truncate">${job.model}</span>
+      <span class="small">${money(job.cost.amount_usd)} ${job.cost.state === "none" ? "" : job.cost.state}</span>
+    </div>
+    ${job.output ? html`<${Outputs} job=${job} />` : html`<${Progress} job=${job} />`}
+    <div class="card-body">
+      <${ProblemNote} problem=${problem} />
+      ${job.error && html`<div class="alert alert-danger" role="alert">${job.error.message}<div class="small">${job.error.code}</div></div>`}
+      ${job.input.prompt && html`<p class="mb-3 prompt">${job.input.prompt}</p>`}
+      <div class="d-flex flex-wrap gap-2">
+        ${!isFinal(job) && html`<button class="btn" onClick=${cancel}>Cancel</button>`}
+        ${job.urls.outputs.map((url, n) => html`<a class="btn" href=${url} download key=${n}>Download${job.urls.outputs.length > 1 ? ` ${n + 1}` : ""}</a>`)}
+        <button class="btn" onClick=${() => onAgain(job)}>Run again with changes</button>
+        <${Copy} text=${asCurl(job)} label="Copy as curl" />
+      </div>
+      <div class="small mt-3 job-id">${job.id} · <${Instant} at=${job.created_at} /></div>
+    </div>
+  </section>`;
+}
+
+function Progress({ job }) {
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  if (isFinal(job)) return null;
+  const place = job.queue_position ?? job.pending_position;
+  return html`<div class="card-body text-center py-5" aria-live="polite">
+    <div class="display-6">${duration((now - new Date(job.created_at)) / 1000)}</div>
+    <div class="mt-2">
+      ${place !== null && place !== undefined && html`<span class="me-3">place ${place} in the ${job.status === "pending" ? "waiting line" : "queue"}</span>`}
+      ${job.eta_seconds !== null && html`<span>about ${duration(job.eta_seconds)} to go</span>`}
+    </div>
+    <div class="progress progress-sm mt-4"><div class="progress-bar progress-bar-indeterminate"></div></div>
+  </div>`;
+}
+
+export function Outputs({ job, quiet = false }) {
+  return html`${job.urls.outputs.map((url, n) => html`<${Output} key=${url} url=${url} kind=${kindOf(job, n)} quiet=${quiet} label=${job.input.prompt || job.model} />`)}`;
+}
+
+function Output({ url, kind, quiet, label }) {
+  if (kind === "image") return html`<img class="output" src=${url} alt=${label} loading="lazy" />`;
+  if (kind === "audio") return html`<audio class="w-100 p-3" src=${url} controls preload="metadata" aria-label=${label}></audio>`;
+  return quiet
+    ? html`<video class="output" src=${`${url}#t=0.1`} muted playsinline preload="metadata" aria-label=${label}></video>`
+    : html`<video class="output" src=${url} controls loop muted autoplay playsinline aria-label=${label}></video>`;
+}
+
+/** Tells what the n-th output is, by the key it stands under. */
+function kindOf(job, n) {
+  const kinds = Object.entries(job.output).flatMap(([key, urls]) => [urls].flat().map(() => key.replace(/s$/, "")));
+  return kinds[n] || "video";
+}
+
+/** Follows a job to its end; a stream that breaks is taken up where it broke. Gives false if aborted. */
+async function follow(api, id, { signal, onChange }) {
+  let lastEventId;
+  for (;;) {
+    try {
+      for await (const { id: seen, data } of api.events(`/v1/jobs/${id}/events`, { lastEventId, signal })) {
+        lastEventId = seen;
+        onChange(data);
+        if (isFinal(data)) return true;
+      }
+    } catch (error) {
+      if (error.name === "AbortError" || error.status === 401 || error.status === 404) return false;
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    if (signal.aborted) return false;
+    try {
+      const job = await api.get(`/v1/jobs/${id}`, { signal });
+      onChange(job);
+      if (isFinal(job)) return true;
+    } catch {
+      // The gateway is away for a moment; the next round asks again.
+    }
+  }
+}
+
+function asCurl(job) {
+  const body = JSON.stringify({ model: job.model, input: job.input }, null, 2).replaceAll("'", "'\\''");
+  return `curl ${location.origin}/v1/jobs -H "Authorization: Bearer $GATEWAY_KEY" -H 'Content-Type: application/json' -d '${body}'\n`;
+}

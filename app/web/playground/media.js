@@ -1,0 +1,124 @@
+// Fields for images, videos and sounds: drop, paste, choose or name by URL; looked at before upload.
+
+import { html, useEffect, useRef, useState } from "../shared/view.js";
+
+const MB = 1_000_000;
+
+/** Tells "image", "video" or "audio" for a field that holds such a file, else nothing. */
+export function mediaKind(name, field) {
+  const told = /^(image|video|audio)_uris?$/.exec(field.format || "");
+  if (told) return told[1];
+  if (field.enum || !["string", "array"].includes(field.type)) return null;
+  if (field.validations?.some((rule) => /pixels|width\/height/.test(rule.validation_rule))) return "image";
+  const named = /(image|img|photo|frame|mask|video|clip|audio)s?(_(start|end|first|last|head|tail|ref|reference))?(_ur[li]s?)?$/.exec(name);
+  if (!named) return null;
+  return { video: "video", clip: "video", audio: "audio" }[named[1]] || "image";
+}
+
+export function MediaField({ api, id, field, kind, value, label, onChange, onBusy }) {
+  const [preview, setPreview] = useState(null); // an object URL of what was uploaded here
+  const [state, setState] = useState({});
+  const picker = useRef(null);
+  useEffect(() => () => preview && URL.revokeObjectURL(preview), [preview]);
+
+  const take = async (file) => {
+    if (!file) return;
+    const local = URL.createObjectURL(file);
+    setPreview(local);
+    const flaw = await flawOf(file, local, kind, field.validations || []);
+    if (flaw) return setState({ error: flaw });
+    setState({ busy: true });
+    onBusy(1);
+    try {
+      const kept = await api.post("/v1/files", file, { headers: { "Content-Type": file.type || "application/octet-stream" } });
+      onChange(kept.id);
+      setState({});
+    } catch (error) {
+      setState({ error: error.message });
+    } finally {
+      onBusy(-1);
+    }
+  };
+  const typed = (text) => {
+    setPreview(null);
+    setState({});
+    onChange(text.trim() || undefined);
+  };
+  const drop = (event) => {
+    event.preventDefault();
+    setState({});
+    take(event.dataTransfer.files[0]);
+  };
+  const paste = (event) => {
+    const [file] = event.clipboardData.files;
+    if (!file) return;
+    event.preventDefault();
+    take(file);
+  };
+  const hover = (event) => {
+    event.preventDefault();
+    setState({ hover: true });
+  };
+  const source = preview || (/^(https?|data):/.test(value || "") ? value : null);
+  return html`<div class="media-field ${state.hover ? "hover" : ""}" onDrop=${drop} onDragOver=${hover}
+    onDragLeave=${() => setState({})} onPaste=${paste}>
+    ${source && html`<${Preview} kind=${kind} source=${source} label=${label} />`}
+    <div class="d-flex gap-2">
+      <input id=${id} type="text" inputmode="url" class="form-control" aria-label=${`${label}: URL`} aria-describedby=${`${id}-errors`}
+        placeholder=${`URL of the ${kind}, or drop or paste one here`} value=${value ?? ""} onInput=${(event) => typed(event.target.value)} />
+      <button type="button" class="btn" disabled=${state.busy} onClick=${() => picker.current.click()}>
+        ${state.busy ? "Uploading" : "Upload"}
+      </button>
+      <input ref=${picker} type="file" accept=${`${kind}/*`} hidden aria-label=${`${label}: file`}
+        onChange=${(event) => take(event.target.files[0])} />
+    </div>
+    ${state.error && html`<div class="field-error" role="alert">${state.error}</div>`}
+  </div>`;
+}
+
+export function MediaList({ value, field, label, onChange, ...rest }) {
+  const items = value || [];
+  const most = field.maxItems ?? 10;
+  const put = (index, item) => {
+    const next = items.slice();
+    if (item) next[index] = item;
+    else next.splice(index, 1);
+    onChange(next);
+  };
+  return html`${[...items, ...(items.length < most ? [""] : [])].map((item, index) => html`<${MediaField} key=${index} ...${rest}
+    id=${index ? `${rest.id}-${index}` : rest.id} field=${field} label=${`${label} ${index + 1}`} value=${item}
+    onChange=${(changed) => put(index, changed)} />`)}`;
+}
+
+function Preview({ kind, source, label }) {
+  if (kind === "image") return html`<img class="media-preview" src=${source} alt=${label} />`;
+  if (kind === "video") return html`<video class="media-preview" src=${source} muted controls aria-label=${label}></video>`;
+  return html`<audio class="w-100 mb-2" src=${source} controls aria-label=${label}></audio>`;
+}
+
+/** Gives the schema's own message for the first rule that a file breaks; edges are fine. */
+async function flawOf(file, local, kind, rules) {
+  if (file.type && !file.type.startsWith(`${kind}/`)) return `This is ${file.type}, and the field wants ${articled(kind)}.`;
+  const size = kind === "image" ? await sizeOf(local) : null;
+  const facts = { file_size_mb: file.size / MB };
+  if (size) Object.assign(facts, { width_pixels: size.width, height_pixels: size.height, "width/height": size.width / size.height });
+  for (const { validation_rule: rule, validation_value: bound, validation_error: message } of rules) {
+    const fact = facts[rule.slice(0, -1)];
+    if (fact === undefined) continue;
+    if (rule.endsWith("<") ? fact > bound : fact < bound) return message;
+  }
+  return null;
+}
+
+const articled = (kind) => (kind === "image" || kind === "audio" ? `an ${kind}` : `a ${kind}`);
+
+async function sizeOf(local) {
+  const image = new Image();
+  image.src = local;
+  try {
+    await image.decode();
+  } catch {
+    return null; // a format that this browser does not know; the gateway will look
+  }
+  return { width: image.naturalWidth, height: image.naturalHeight };
+}

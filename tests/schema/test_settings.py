@@ -45,6 +45,7 @@ def run(*arguments: str, folder: Path, **environment: str) -> subprocess.Complet
             {"GATEWAY_OIDC_ISSUER": "http://id.example", "GATEWAY_OIDC_AUDIENCE": "a"},
             "GATEWAY_OIDC_ISSUER: keys that come by http",
         ),
+        ({"GATEWAY_MODELS": "acme/*,acme/[x]"}, "GATEWAY_MODELS: 'acme/[x]' is no model id"),
         ({"GATEWAY_CORS_ORIGINS": "*"}, "GATEWAY_CORS_ORIGINS: '*' would open it to every page"),
     ],
 )

@@ -20,11 +20,13 @@ from app.auth.clients.service import ClientTokens
 from app.auth.directory.keys import KeyDirectory
 from app.auth.directory.plans import PlanDirectory
 from app.auth.directory.users import UserDirectory
+from app.auth.models import Holder
 from app.auth.oidc.keys import IssuerKeys
 from app.auth.oidc.service import OidcSignIn
 from app.auth.oidc.verifier import OidcVerifier
 from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
+from app.auth.standing import Standing
 from app.catalogue.outside import MAX_MODELS
 from app.catalogue.service import Catalogue
 from app.catalogue.store import CatalogueStore
@@ -33,6 +35,10 @@ from app.core.doorbell import Doorbell
 from app.core.sealing import Sealer
 from app.core.signatures import Signer
 from app.db.engine import Database, open_database
+from app.db.notices import Notices
+from app.events.hub import Hub
+from app.events.log import CHANNEL
+from app.jobs.feed import JobFeed
 from app.jobs.forecast import Forecast
 from app.jobs.inputs import JobInputs
 from app.jobs.links import JobLinks
@@ -108,6 +114,7 @@ class Workers:
 class Parts:
     """What a process is made of: `services` for the edge, the rest for the background."""
 
+    hub: Hub[Holder]
     services: Services
     issuer_keys: IssuerKeys | None
     queue: JobQueue
@@ -288,7 +295,20 @@ async def open_parts(
             signer=Signer(keys, purpose="output links"),
             durations=forecast.durations,
         )
+        hub = Hub(
+            database=database,
+            clock=clock,
+            closing=closing,
+            notices=(
+                None
+                if settings.is_sqlite
+                else Notices(settings.database_url, channel=CHANNEL, clock=clock)
+            ),
+            lost=Standing(database=database, clock=clock).lost,
+            most_per_user=settings.max_streams_per_user,
+        )
         yield Parts(
+            hub=hub,
             issuer_keys=issuer_keys,
             services=Services(
                 audit=AuditTrail(database=database),
@@ -310,6 +330,8 @@ async def open_parts(
                 clock=clock,
                 closing=closing,
                 archive=archive,
+                feed=JobFeed(database=database),
+                hub=hub,
                 files=kept_files,
                 file_links=file_links,
                 jobs=jobs,

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from app.api import (
     admin,
     client_tokens,
+    events,
     files,
     health,
     jobs,
@@ -55,6 +56,7 @@ def create_app(
             if alone:
                 await parts.free_leases()
             async with asyncio.TaskGroup() as group:
+                group.create_task(parts.hub.run())
                 if background:
                     group.create_task(parts.workers.run(stop))
                     if parts.issuer_keys is not None:
@@ -77,7 +79,7 @@ def create_app(
     routers = [
         room.router
         for room in (
-            *(jobs, outputs, files, models, requests, webhooks),
+            *(jobs, events, outputs, files, models, requests, webhooks),
             *(me, client_tokens, health, pages),
         )
     ] + admin.routers

@@ -157,6 +157,7 @@ class Settings(BaseSettings):
     archive_outputs: bool | None = None
     output_risk_hours: Annotated[float, Field(gt=0, le=8760)] = 6
     file_days: Annotated[float, Field(gt=0, le=3650)] = 7
+    max_streams_per_user: Annotated[int, Field(ge=1)] = 50
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * 2**20
     oidc_issuer: Annotated[str, AfterValidator(_issuer)] | None = None
     oidc_audience: str | None = None

@@ -23,14 +23,16 @@ from app.auth.errors import (
     UserDisabledError,
     WrongOriginError,
 )
-from app.auth.models import CameFrom, Principal, Scope
+from app.auth.models import CameFrom, Holder, Principal, Scope
 from app.auth.oidc.errors import IdentityProviderUnavailableError, UnknownPlanClaimError
 from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
 from app.catalogue.service import Catalogue
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError, ProblemError
+from app.events.hub import Hub
 from app.jobs.errors import JobNotFoundError
+from app.jobs.feed import JobFeed
 from app.jobs.links import JobLinks
 from app.jobs.operator import OperatorJobs
 from app.jobs.overview import JobOverview
@@ -71,6 +73,8 @@ class Services:
     files: FileService
     file_links: FileLinks
     closing: asyncio.Event
+    feed: JobFeed
+    hub: Hub[Holder]
     jobs: JobService
     keys: KeyDirectory
     links: JobLinks

@@ -1,5 +1,6 @@
 """/v1/jobs: submit, check, list, read and cancel."""
 
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -8,9 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.body import parse
 from app.api.conditions import caller_has
-from app.api.deps import CALLER_PROBLEMS, Gateway, IdempotencyKey, JsonBody, Reader, Writer
+from app.api.deps import (
+    CALLER_PROBLEMS,
+    Gateway,
+    IdempotencyKey,
+    JsonBody,
+    Reader,
+    Services,
+    Writer,
+)
 from app.api.limits import LimitRead, read_limits
 from app.api.listing import Filter, decode_cursor, encode_cursor
+from app.api.prefer import PreferredWait, say_applied, wait_for
 from app.api.problems import (
     FieldErrorRead,
     InvalidParameterError,
@@ -20,12 +30,14 @@ from app.api.problems import (
 )
 from app.api.submitting import accept
 from app.auth.errors import ModelNotAllowedError
+from app.auth.models import Principal
 from app.catalogue.errors import UnknownModelError
 from app.core.errors import (
     FieldError,
     InvalidRequestError,
     MalformedBodyError,
 )
+from app.events.hub import TooManyStreamsError
 from app.jobs.errors import (
     IdempotencyConflictError,
     InvalidInputError,
@@ -37,6 +49,7 @@ from app.jobs.fingerprint import fingerprint
 from app.jobs.line import Priority
 from app.jobs.models import Job
 from app.jobs.service import CancelOutcome, JobRequest
+from app.jobs.state import TERMINAL
 from app.jobs.wire import JobCostRead, JobRead
 from app.media.errors import MediaBusyError
 from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
@@ -136,29 +149,50 @@ _JOB_BODY = {
     status_code=202,
     summary="Submit a job",
     description="202 means that the job is durable. With an Idempotency-Key that already made a"
-    " job from the same body the answer is 200, that job, and `Idempotency-Replayed: true`.",
+    " job from the same body the answer is 200, that job, and `Idempotency-Replayed: true`. With"
+    " `Prefer: wait=N` the answer comes when the job is final, and is 200 then.",
     openapi_extra=_JOB_BODY,
     responses={
-        200: {"model": JobRead, "description": "The job that this key made earlier."},
+        200: {"model": JobRead, "description": "The final job, or the one that this key made."},
         **_BODY_PROBLEMS,
-        **problem_responses(IdempotencyConflictError, QuotaExceededError, ModelNotAllowedError),
+        **problem_responses(
+            IdempotencyConflictError,
+            QuotaExceededError,
+            TooManyStreamsError,
+            ModelNotAllowedError,
+        ),
     },
 )
 async def submit_job(
-    gateway: Gateway, caller: Writer, key: IdempotencyKey, body: JsonBody, response: Response
+    gateway: Gateway,
+    caller: Writer,
+    key: IdempotencyKey,
+    body: JsonBody,
+    wait: PreferredWait,
+    request: Request,
+    response: Response,
 ) -> JobRead:
-    accepted = await accept(
-        gateway,
-        caller,
-        lambda: _request(parse(JobCreate, body)),
-        idempotency_key=key,
-        fingerprint=fingerprint("POST /v1/jobs", body),
-    )
+    with gateway.hub.place(caller.user_id) if wait else nullcontext():
+        accepted = await accept(
+            gateway,
+            caller,
+            lambda: _request(parse(JobCreate, body)),
+            idempotency_key=key,
+            fingerprint=fingerprint("POST /v1/jobs", body),
+        )
+        job = accepted.job
+        if wait is not None:
+            job = await wait_for(
+                gateway, request, job, principal=caller, until=_is_final, at_most=wait
+            )
+            say_applied(response, wait)
+    if wait is not None and _is_final(job):
+        response.status_code = 200
     response.headers["Location"] = f"/v1/jobs/{accepted.job.id}"
     if accepted.replayed:
         response.status_code = 200
         response.headers["Idempotency-Replayed"] = "true"
-    return _read(gateway, accepted.job)
+    return _read(gateway, job)
 
 
 @router.post(
@@ -225,17 +259,29 @@ async def list_jobs(
     "/{job_id}",
     response_model=JobRead,
     summary="Read a job",
-    description="With `If-None-Match` the answer is 304 until something changed.",
-    responses={304: {"description": "Not changed."}, **problem_responses(JobNotFoundError)},
+    description="With `If-None-Match` the answer is 304 until something changed. With"
+    " `Prefer: wait=N` it comes at the next change of state, and at once if the tag is an old one"
+    " or the job is final.",
+    responses={
+        304: {"description": "Not changed."},
+        **problem_responses(JobNotFoundError, TooManyStreamsError),
+    },
 )
 async def get_job(
-    gateway: Gateway, caller: Reader, job_id: str, request: Request, response: Response
+    gateway: Gateway,
+    caller: Reader,
+    job_id: str,
+    wait: PreferredWait,
+    request: Request,
+    response: Response,
 ) -> Any:
     job = await gateway.jobs.get(job_id, user_id=caller.user_id)
-    etag = gateway.wire.etag(job, at=gateway.clock.now())
-    if caller_has(request, etag):
-        return Response(status_code=304, headers={"ETag": etag})
-    response.headers["ETag"] = etag
+    if wait is not None:
+        job = await _changed(gateway, caller, request, job, at_most=wait)
+        say_applied(response, wait)
+    response.headers["ETag"] = gateway.wire.etag(job, at=gateway.clock.now())
+    if caller_has(request, response.headers["ETag"]):
+        return Response(status_code=304, headers=response.headers)
     return _read(gateway, job)
 
 
@@ -267,6 +313,29 @@ async def cancel_job(
 )
 async def erase_job(gateway: Gateway, caller: Writer, job_id: str) -> None:
     await gateway.jobs.erase(job_id, user_id=caller.user_id)
+
+
+async def _changed(
+    gateway: Services, caller: Principal, request: Request, job: Job, *, at_most: timedelta
+) -> Job:
+    """Wait until the job is not as the caller knows it: by its tag, else as it is now."""
+    etag = gateway.wire.etag(job, at=gateway.clock.now())
+    knows_an_older = "If-None-Match" in request.headers and not caller_has(request, etag)
+    if knows_an_older or _is_final(job):
+        return job
+    with gateway.hub.place(caller.user_id):
+        return await wait_for(
+            gateway,
+            request,
+            job,
+            principal=caller,
+            until=lambda later: later.state.status != job.state.status,
+            at_most=at_most,
+        )
+
+
+def _is_final(job: Job) -> bool:
+    return job.state in TERMINAL
 
 
 def _request(create: JobCreate) -> JobRequest:

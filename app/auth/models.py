@@ -35,6 +35,16 @@ class CameFrom:
     is_same_origin: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What a principal's access hangs on, for as long as it stays; see `standing.py`."""
+
+    user_id: str
+    key_id: str
+    secret_hash: str | None = field(repr=False)
+    token_id: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """Who a request comes from and what it may do; `models` None means all.
@@ -52,6 +62,12 @@ class Principal:
     policy: Policy
     job_id: str | None = None
     secret_hash: str | None = field(default=None, repr=False)
+
+    @property
+    def holder(self) -> Holder:
+        allowance = self.policy.allowance
+        token_id = None if allowance is None else allowance.token_id
+        return Holder(self.user_id, self.key_id, self.secret_hash, token_id)
 
 
 def checked_user_id(user_id: str) -> str:

@@ -1,7 +1,7 @@
 """The statements on users and their keys."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -92,6 +92,15 @@ class AuthRepository:
         )
         row = found.one_or_none()
         return None if row is None else (_key(row), _terms(row))
+
+    async def find_keys(self, key_ids: Collection[str]) -> Mapping[str, ApiKey]:
+        """Find the keys whose owners are not disabled; each says whose it is."""
+        found = await self._tx.execute(
+            select(*_KEY, UserRow.id.label("user_id"))
+            .join(UserRow, UserRow.id == ApiKeyRow.user_id)
+            .where(ApiKeyRow.id.in_(key_ids), UserRow.disabled.is_(False))
+        )
+        return {row.key_id: _key(row) for row in found}
 
     async def find_client(self, token_id: str) -> FoundClient | None:
         found = await self._tx.execute(

@@ -46,6 +46,7 @@ class JobCostRead(BaseModel):
 
 class JobUrlsRead(BaseModel):
     self: str
+    events: str
     cancel: str
     outputs: list[str]
 
@@ -79,6 +80,9 @@ class JobRead(BaseModel):
                 "metadata": {"order": "4711"},
                 "urls": {
                     "self": "https://gateway.example/v1/jobs/job_01m823xe2bewaaqepnk4s10yx9",
+                    "events": (
+                        "https://gateway.example/v1/jobs/job_01m823xe2bewaaqepnk4s10yx9/events"
+                    ),
                     "cancel": (
                         "https://gateway.example/v1/jobs/job_01m823xe2bewaaqepnk4s10yx9/cancel"
                     ),
@@ -150,6 +154,7 @@ class JobWire:
             metadata=job.metadata,
             urls=JobUrlsRead(
                 self=f"{self._jobs_url}/{job.id}",
+                events=f"{self._jobs_url}/{job.id}/events",
                 cancel=f"{self._jobs_url}/{job.id}/cancel",
                 outputs=outputs,
             ),

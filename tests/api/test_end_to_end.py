@@ -29,6 +29,7 @@ async def test_a_picture_becomes_a_video(gateway: Gateway) -> None:
         "metadata": {"order": "4711"},
         "urls": {
             "self": f"{PUBLIC_URL}/v1/jobs/{job['id']}",
+            "events": f"{PUBLIC_URL}/v1/jobs/{job['id']}/events",
             "cancel": f"{PUBLIC_URL}/v1/jobs/{job['id']}/cancel",
             "outputs": [],
         },

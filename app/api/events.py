@@ -1,0 +1,215 @@
+"""/v1/jobs/{id}/events and /v1/events: what happens to jobs, as server-sent events."""
+
+import random
+import re
+from contextlib import ExitStack
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+
+from app.api.deps import CALLER_PROBLEMS, Gateway, Reader, Services, header_of
+from app.api.links import InvalidSignatureError, job_reader
+from app.api.problems import InvalidParameterError, problem_responses
+from app.api.streaming import EventStream, Look
+from app.auth.errors import UnauthenticatedError
+from app.auth.models import Principal, Scope
+from app.events.cursor import Cursor
+from app.events.hub import TooManyStreamsError
+from app.events.tail import Whose
+from app.jobs.errors import JobNotFoundError
+from app.jobs.feed import Moment
+from app.jobs.state import TERMINAL
+from app.jobs.wire import JobRead
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["events"],
+    responses=problem_responses(*CALLER_PROBLEMS, TooManyStreamsError),
+)
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_HEARTBEAT = b": heartbeat\n\n"
+_STREAM: dict[str, Any] = {
+    "description": "Events until the stream ends.",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": 'id: 4\nevent: job.in_progress\ndata: {"id":"job_01m82...", ...}\n\n',
+        }
+    },
+}
+
+JobReader = Annotated[Principal, Depends(job_reader("events"))]
+LastEventId = Annotated[
+    str | None,
+    Header(alias="Last-Event-ID", description="Go on behind the event that had this `id`."),
+]
+
+
+class CallersJobRead(JobRead):
+    """A job beside those of others: of the caller itself, or of a user that it acts for."""
+
+    user: str
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    status_code=200,
+    summary="Follow a job",
+    description="Server-sent events: `event: job.<status>`, `data` is the job in one line, `id` its"
+    " event number. Begins with the job as it is, or behind `Last-Event-ID` with all that"
+    " happened since (`0`: from the beginning), and ends after the final state; nothing left to"
+    " tell is 204, on which an EventSource stops. A comment every 15 s says that the line is up.",
+    response_class=EventStream,
+    # A key, or a signature in the link.
+    openapi_extra={"security": [{"HTTPBearer": []}, {}]},
+    responses={
+        200: _STREAM,
+        204: {"description": "The job is final, and its last event was `Last-Event-ID`."},
+        **problem_responses(JobNotFoundError, UnauthenticatedError, InvalidSignatureError),
+    },
+)
+async def follow_job(
+    gateway: Gateway,
+    caller: JobReader,
+    job_id: str,
+    request: Request,
+    _last_event_id: LastEventId = None,
+) -> Response:
+    await gateway.jobs.get(job_id, user_id=caller.user_id)
+    look = _JobLook(gateway, job_id, after=_number(header_of(request, "Last-Event-ID")))
+    with ExitStack() as stack:
+        stack.enter_context(gateway.hub.place(caller.user_id))
+        watch = stack.enter_context(gateway.hub.watch(job_id, holder=caller.holder))
+        watch.knows = look.knows
+        first = await look()
+        if first.is_last and not first.events:
+            return Response(status_code=204)
+        return EventStream(
+            first,
+            look=look,
+            heartbeat=lambda: _HEARTBEAT,
+            watch=watch,
+            leave=stack.pop_all(),
+            clock=gateway.clock,
+            jitter=random.random,
+        )
+
+
+@router.get(
+    "/events",
+    status_code=200,
+    summary="Follow all your jobs",
+    description="The same events for all jobs of the caller, `data` naming the `user` of each; a"
+    " key with `act_as` that sends no X-Gateway-User follows its users' jobs too. Begins with what"
+    " happens from now on, or behind `Last-Event-ID`; every event comes, and comes once. The `id`"
+    " is opaque; heartbeats have one too.",
+    response_class=EventStream,
+    responses={200: _STREAM, **problem_responses(InvalidParameterError)},
+)
+async def follow_all_jobs(
+    gateway: Gateway, caller: Reader, request: Request, _last_event_id: LastEventId = None
+) -> Response:
+    whose = _whose(caller)
+    after = _cursor(header_of(request, "Last-Event-ID"))
+    with ExitStack() as stack:
+        stack.enter_context(gateway.hub.place(caller.user_id))
+        watch = stack.enter_context(gateway.hub.watch(whose, holder=caller.holder))
+        look = _CallerLook(gateway, whose, after=await gateway.feed.start(after))
+        watch.knows = look.knows
+        watch.tell()
+        return EventStream(
+            Look([]),
+            look=look,
+            heartbeat=look.heartbeat,
+            watch=watch,
+            leave=stack.pop_all(),
+            clock=gateway.clock,
+            jitter=random.random,
+        )
+
+
+class _JobLook:
+    """Finds what happened to a job since the last look."""
+
+    __slots__ = ("_after", "_gateway", "_job_id")
+
+    def __init__(self, gateway: Services, job_id: str, *, after: int | None) -> None:
+        self._gateway = gateway
+        self._job_id = job_id
+        self._after = after
+
+    async def __call__(self) -> Look:
+        try:
+            news = await self._gateway.feed.of_job(self._job_id, after=self._after)
+        except JobNotFoundError:
+            return Look([], is_last=True)  # erased meanwhile
+        self._after = news.job.event_seq
+        events = [b"id: %d\n%b" % (each.seq, _body(self._gateway, each)) for each in news.moments]
+        return Look(events, is_last=news.job.state in TERMINAL)
+
+    def knows(self, entry: Any) -> bool:
+        return self._after is not None and entry.seq <= self._after
+
+
+class _CallerLook:
+    """Finds what happened to a caller's jobs since the last look, page by page."""
+
+    __slots__ = ("_after", "_gateway", "_whose")
+
+    def __init__(self, gateway: Services, whose: Whose, *, after: Cursor) -> None:
+        self._gateway = gateway
+        self._whose = whose
+        self._after = after
+
+    async def __call__(self) -> Look:
+        news = await self._gateway.feed.of_caller(self._whose, after=self._after)
+        self._after = news.end
+        events = [
+            b"id: %b\n%b" % (str(cursor).encode(), _body(self._gateway, moment, with_user=True))
+            for cursor, moment in news.moments
+        ]
+        return Look(events, has_more=news.is_full)
+
+    def knows(self, entry: Any) -> bool:
+        return self._after.has(entry.xid, entry.number)
+
+    def heartbeat(self) -> bytes:
+        return b": heartbeat\nid: %b\n\n" % str(self._after).encode()
+
+
+def _body(gateway: Services, moment: Moment, *, with_user: bool = False) -> bytes:
+    """Render an event but for its id, once for all who are told of it."""
+    if moment.rendered is None:
+        job = moment.job
+        read = gateway.wire.read(job, at=gateway.clock.now())
+        if with_user:
+            read = CallersJobRead.model_construct(**dict(read), user=job.user_id)
+        text = f"event: job.{job.state.status}\ndata: {read.model_dump_json()}\n\n"
+        moment.rendered = text.encode()
+    return moment.rendered
+
+
+def _whose(caller: Principal) -> Whose:
+    is_owner = Scope.ACT_AS in caller.scopes and "/" not in caller.user_id
+    return Whose(caller.user_id, with_theirs=is_owner)
+
+
+def _number(last_event_id: str | None) -> int | None:
+    """Read an event number; what is none is passed over, as the job as it is loses nobody news."""
+    if last_event_id is None or not _NUMBER.fullmatch(last_event_id):
+        return None
+    return int(last_event_id)
+
+
+def _cursor(last_event_id: str | None) -> Cursor | None:
+    if not last_event_id:
+        return None
+    cursor = Cursor.parse(last_event_id)
+    if cursor is None:
+        raise InvalidParameterError(
+            "Last-Event-ID",
+            "That Last-Event-ID is none that this stream gave; without one it begins with what"
+            " happens from now on.",
+        )
+    return cursor

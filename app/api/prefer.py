@@ -1,0 +1,110 @@
+"""`Prefer: wait=N` (RFC 7240): answer late rather than with old news."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import Depends, Header, Request, Response
+
+from app.api.deps import Services, header_of
+from app.auth.errors import UnauthenticatedError
+from app.auth.models import Principal
+from app.core.clock import Clock
+from app.core.elsewhere import elsewhere
+from app.core.errors import DatabaseUnavailableError
+from app.events.hub import Ending, Watch
+from app.jobs.models import Job
+
+LONGEST_WAIT_S = 60
+
+_PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
+_SECONDS = re.compile(r"[0-9]{1,9}")
+
+
+def preferred_wait(
+    request: Request,
+    _prefer: Annotated[
+        str | None,
+        Header(
+            alias="Prefer",
+            description="`wait=N`: answer when there is something new, or after N seconds, a minute"
+            " at most (RFC 7240); what was applied is in `Preference-Applied`.",
+        ),
+    ] = None,
+) -> timedelta | None:
+    """Give how long the caller would wait, a minute at most.
+
+    As the RFC asks, the first mention counts, and what is not understood is passed over.
+    """
+    for preference in _PREFERENCE.findall(header_of(request, "Prefer") or ""):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() == "wait":
+            seconds = value.strip().strip('"')
+            if not _SECONDS.fullmatch(seconds):
+                return None
+            return timedelta(seconds=min(int(seconds), LONGEST_WAIT_S))
+    return None
+
+
+PreferredWait = Annotated[timedelta | None, Depends(preferred_wait)]
+
+
+def say_applied(response: Response, wait: timedelta) -> None:
+    response.headers["Preference-Applied"] = f"wait={int(wait.total_seconds())}"
+
+
+async def wait_for(
+    gateway: Services,
+    request: Request,
+    job: Job,
+    *,
+    principal: Principal,
+    until: Callable[[Job], bool],
+    at_most: timedelta,
+) -> Job:
+    """Give the job once it is as wanted, or as it is when the time, or this process, is over.
+
+    A client that leaves ends its wait. Raises UnauthenticatedError if its key ends meanwhile.
+    """
+    if until(job):
+        return job
+    with elsewhere(gateway.clock), gateway.hub.watch(job.id, holder=principal.holder) as watch:
+        ends = (_end_in_time(watch, gateway.clock, at_most), _end_when_left(watch, request))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(end) for end in ends]
+            try:
+                job = await _look_until(gateway, watch, job, until)
+            finally:
+                for task in tasks:
+                    task.cancel()
+    if watch.ending is Ending.ACCESS and not until(job):
+        raise UnauthenticatedError("This credential ended while it waited.")
+    return job
+
+
+async def _look_until(
+    gateway: Services, watch: Watch, job: Job, until: Callable[[Job], bool]
+) -> Job:
+    while True:
+        watch.heed()
+        ending = watch.ending
+        try:
+            job = (await gateway.feed.of_job(job.id, after=None)).job
+        except DatabaseUnavailableError:
+            watch.look_again()
+        if until(job) or ending:
+            return job
+        await watch.wait()
+
+
+async def _end_in_time(watch: Watch, clock: Clock, at_most: timedelta) -> None:
+    await clock.sleep(at_most)
+    watch.end(Ending.TIME)
+
+
+async def _end_when_left(watch: Watch, request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    watch.end(Ending.LEFT)

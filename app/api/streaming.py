@@ -1,0 +1,115 @@
+"""Server-sent events on one connection: nothing is queued, what is new is read when it is sent.
+
+A reader that is slow, or does not read at all, so costs what any connection costs: the server stops
+us at its full buffer, and behind that there is only the knowledge that there is news.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.core.clock import Clock
+from app.core.errors import DatabaseUnavailableError
+from app.events.hub import Ending, Watch
+from app.jobs.schedule import Jitter
+
+_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
+_OPENING = b": the stream is open\n\n"
+_RECONNECTING = frozenset({Ending.CLOSING, Ending.AGE})
+_SOONEST_MS, _SPREAD_MS = 500, 4500  # so that a thousand clients do not come back at once
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What there is to send; `is_last` ends the stream behind it."""
+
+    events: Sequence[bytes]
+    is_last: bool = False
+    has_more: bool = False
+
+
+class EventStream(Response):
+    """Sends what `look` finds whenever `watch` wakes it; `leave` closes what is held meanwhile."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        first: Look,
+        *,
+        look: Callable[[], Awaitable[Look]],
+        heartbeat: Callable[[], bytes],
+        watch: Watch,
+        leave: ExitStack,
+        clock: Clock,
+        jitter: Jitter,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers(_HEADERS)
+        self._first = first
+        self._look = look
+        self._heartbeat = heartbeat
+        self._watch = watch
+        self._leave = leave
+        self._clock = clock
+        self._jitter = jitter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        listener = asyncio.ensure_future(_end_when_left(self._watch, receive))
+        try:
+            headers = self.raw_headers
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._send(send, _OPENING + b"".join(self._first.events))
+            if not self._first.is_last:
+                await self._follow(send)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            listener.cancel()
+            self._leave.close()
+
+    async def _follow(self, send: Send) -> None:
+        watch = self._watch
+        while True:
+            await watch.wait()
+            has_news, is_quiet = watch.heed()
+            if has_news and not await self._tell(send):
+                return
+            if watch.ending in _RECONNECTING:
+                retry = _SOONEST_MS + round(self._jitter() * _SPREAD_MS)
+                await self._send(send, b": reconnect, please\nretry: %d\n\n" % retry)
+            if watch.ending:
+                return
+            if is_quiet:
+                await self._send(send, self._heartbeat())
+
+    async def _tell(self, send: Send) -> bool:
+        """Send what is new; False when that was the last."""
+        try:
+            found = await self._look()
+        except DatabaseUnavailableError:
+            self._watch.look_again()
+            return True
+        if found.has_more:
+            self._watch.tell()
+        if found.events:
+            await self._send(send, b"".join(found.events))
+        return not found.is_last
+
+    async def _send(self, send: Send, text: bytes) -> None:
+        await send({"type": "http.response.body", "body": text, "more_body": True})
+        self._watch.sent = self._clock.monotonic()
+
+
+async def _end_when_left(watch: Watch, receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    watch.end(Ending.LEFT)

@@ -1,0 +1,277 @@
+"""Wakes who waits for news of jobs in this process, wherever the news was written.
+
+There is one reader of the log, whatever the number of those who wait: NOTIFY on Postgres and a
+commit on SQLite only ring its bell, and once a second it looks without. So a lost notice costs a
+second, and nobody is woken for what is not theirs or what they have read.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Generic, TypeVar
+
+import structlog
+
+from app.core.clock import Clock
+from app.core.doorbell import Doorbell
+from app.core.errors import DatabaseUnavailableError, ProblemError
+from app.db.engine import Database
+from app.db.notices import Notices
+from app.events.cursor import Cursor
+from app.events.tail import Entry, Page, Whose, end_of_log, read_on
+
+logger = structlog.get_logger(__name__)
+
+_LOOK_EVERY = timedelta(seconds=1)
+_BREATH_S = 0.01  # between two looks: what is rung for meanwhile is found by the next one
+_BEAT_S = 15.0
+_LIFE_S = 3600.0
+_PAGE = 1000
+
+Holder = TypeVar("Holder")
+"""What somebody's access hangs on, in the words of who checks it."""
+
+
+class Ending(Enum):
+    """Why a wait is over before there is news."""
+
+    LEFT = auto()  # the client is gone
+    TIME = auto()  # it has waited as long as it wanted
+    CLOSING = auto()  # this process ends
+    ACCESS = auto()  # what let it in is no longer good
+    AGE = auto()  # it has been open long enough: streams shall move to new replicas some time
+
+
+class TooManyStreamsError(ProblemError):
+    code = "too_many_streams"
+    title = "Too many open streams and waits"
+    status = 429
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"You have {most} streams and waits open, which is the most"
+            " (GATEWAY_MAX_STREAMS_PER_USER); close one, or follow all jobs by GET /v1/events.",
+            headers={"Retry-After": "1"},
+            limit=most,
+        )
+
+
+class Watch:
+    """One who waits. News are not kept here: there is some, or there is none."""
+
+    __slots__ = (
+        "_again",
+        "_has_news",
+        "_is_quiet",
+        "_waiting",
+        "ending",
+        "knows",
+        "opened",
+        "sent",
+    )
+
+    def __init__(self, *, opened: float) -> None:
+        self.knows: Callable[[Entry], bool] = _nothing
+        self.opened = self.sent = opened
+        self._has_news = False
+        self._is_quiet = False  # nothing was sent for long: a sign of life is due
+        self._again = False
+        self.ending: Ending | None = None
+        self._waiting: asyncio.Future[None] | None = None
+
+    def tell(self) -> None:
+        """Say that there may be news."""
+        self._has_news = True
+        self._wake()
+
+    def end(self, ending: Ending) -> None:
+        self.ending = self.ending or ending
+        self._wake()
+
+    def look_again(self) -> None:
+        """Ask to be told in a second: this time the database could not be read."""
+        self._again = True
+
+    def beat(self, *, quiet_since: float) -> None:
+        """Let a second pass."""
+        if self._again:
+            self._again = False
+            self.tell()
+        elif self.sent <= quiet_since:
+            self._is_quiet = True
+            self._wake()
+
+    def heed(self) -> tuple[bool, bool]:
+        """Take what was said: whether there may be news, and whether a sign of life is due."""
+        said = self._has_news, self._is_quiet
+        self._has_news = self._is_quiet = False
+        return said
+
+    async def wait(self) -> None:
+        """Return when there is news, the end has come, or a sign of life is due."""
+        if self._has_news or self._is_quiet or self.ending:
+            return
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+class Hub(Generic[Holder]):
+    """`lost` tells which of those who wait have lost their access meanwhile."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        closing: asyncio.Event,
+        notices: Notices | None,
+        lost: Callable[[Collection[Holder]], Awaitable[Collection[Holder]]],
+        most_per_user: int,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._closing = closing
+        self._notices = notices
+        self._lost = lost
+        self._most_per_user = most_per_user
+        self._places: Counter[str] = Counter()
+        self._watches: dict[str, set[Watch]] = {}
+        self._holders: dict[Watch, Holder] = {}
+        self._cursor: Cursor | None = None
+        self._bell = Doorbell(clock=clock)
+        database.on_news = self._bell.ring
+
+    @contextmanager
+    def place(self, user_id: str) -> Iterator[None]:
+        """Take one of the user's places in this process, or raise TooManyStreamsError."""
+        if self._places[user_id] >= self._most_per_user:
+            raise TooManyStreamsError(self._most_per_user)
+        self._places[user_id] += 1
+        try:
+            yield
+        finally:
+            self._places[user_id] -= 1
+            if not self._places[user_id]:
+                del self._places[user_id]
+
+    @contextmanager
+    def watch(self, whom: str | Whose, *, holder: Holder) -> Iterator[Watch]:
+        """Wait for news of a job, or of a user; to be opened before the first look."""
+        watch = Watch(opened=self._clock.monotonic())
+        key = whom if isinstance(whom, str) else _key(whom)
+        is_first = not self._watches
+        self._watches.setdefault(key, set()).add(watch)
+        self._holders[watch] = holder
+        if self._closing.is_set():
+            watch.end(Ending.CLOSING)
+        if is_first:
+            self._bell.ring()
+        try:
+            yield watch
+        finally:
+            del self._holders[watch]
+            self._watches[key].discard(watch)
+            if not self._watches[key]:
+                del self._watches[key]
+
+    async def run(self) -> None:
+        """Work until the process closes; then everybody who waits is told."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work()) for work in (self._follow, self._beat, self._check)]
+            if self._notices is not None:
+                tasks.append(group.create_task(self._notices.run(self._bell.ring)))
+            await self._closing.wait()
+            for watch in self._all():
+                watch.end(Ending.CLOSING)
+            for task in tasks:
+                task.cancel()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._bell.wait(at_most=_LOOK_EVERY)
+            try:
+                await self._look()
+            except DatabaseUnavailableError:
+                logger.warning("hub.database_away", waiting=len(self._watches))
+            except Exception:
+                logger.exception("hub.look_failed")
+            # The loop's own time: news that keep coming shall not make this a busy loop.
+            await _at_most(self._closing, _BREATH_S)
+
+    async def _look(self) -> None:
+        """Ring who waits for what is new; a log that nobody waits for is not read."""
+        cursor = self._cursor if self._watches else None
+        if cursor is None:
+            self._cursor = await self._database.read(end_of_log) if self._watches else None
+            for watch in self._all():
+                watch.tell()
+            return
+
+        page: Page = await self._database.read(
+            lambda connection: read_on(connection, cursor, limit=_PAGE)
+        )
+        for entry in page.entries:
+            for key in _keys(entry):
+                for watch in self._watches.get(key, ()):
+                    if not watch.knows(entry):
+                        watch.tell()
+        self._cursor = page.end
+        if page.is_full:
+            self._bell.ring()
+
+    async def _beat(self) -> None:
+        while True:
+            await self._clock.sleep(_LOOK_EVERY)
+            now = self._clock.monotonic()
+            for watch in self._all():
+                if now - watch.opened >= _LIFE_S:
+                    watch.end(Ending.AGE)
+                watch.beat(quiet_since=now - _BEAT_S)
+
+    async def _check(self) -> None:
+        while True:
+            await self._clock.sleep(_LOOK_EVERY)
+            try:
+                lost = await self._lost(set(self._holders.values())) if self._holders else ()
+            except DatabaseUnavailableError:
+                continue  # said by the look already
+            except Exception:
+                logger.exception("hub.check_failed")
+                continue
+            for watch, holder in self._holders.items() if lost else ():
+                if holder in lost:
+                    watch.end(Ending.ACCESS)
+
+    def _all(self) -> list[Watch]:
+        return list(self._holders)
+
+
+def _key(whose: Whose) -> str:
+    return f"{'owner' if whose.with_theirs else 'user'}:{whose.user_id}"
+
+
+def _keys(entry: Entry) -> tuple[str, str, str]:
+    owner = entry.user_id.partition("/")[0]
+    return entry.job_id, f"user:{entry.user_id}", f"owner:{owner}"
+
+
+def _nothing(_: Entry) -> bool:
+    return False
+
+
+async def _at_most(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,166 @@
+"""What became of jobs since somebody looked, read for many who wait in a few statements."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.natural_batch import NaturalBatch
+from app.db.engine import Database
+from app.events import log
+from app.events.cursor import Cursor
+from app.events.tail import Entry, Whose, end_of_log, read_on
+from app.jobs.errors import JobNotFoundError
+from app.jobs.models import Job
+from app.jobs.repository import JobRepository
+from app.jobs.state import TERMINAL, JobState
+
+_PAGE = 100
+# Clients see these as `pending`, which the job was before: no news to them.
+_SHOWN = frozenset(state.value for state in JobState) - {JobState.SUBMITTING.value}
+
+
+class Moment:
+    """A job as it was right after one of its events; all who wait for it share this object."""
+
+    __slots__ = ("job", "rendered", "seq")
+
+    def __init__(self, job: Job, seq: int) -> None:
+        self.job = job
+        self.seq = seq
+        self.rendered: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobNews:
+    """`moments` are what is new; `job` is how it is now."""
+
+    job: Job
+    moments: Sequence[Moment]
+
+
+@dataclass(frozen=True, slots=True)
+class CallerNews:
+    moments: Sequence[tuple[Cursor, Moment]]
+    end: Cursor
+    is_full: bool
+
+
+_Question = tuple[str, int | None]
+_CallersQuestion = tuple[Whose, Cursor]
+
+
+class JobFeed:
+    """Whether one may look is for the caller to know."""
+
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+        self._of_jobs = NaturalBatch(self._read_jobs)
+        self._of_callers = NaturalBatch(self._read_callers)
+
+    async def of_job(self, job_id: str, *, after: int | None) -> JobNews:
+        """Give what happened after an event; without one, or one yet to come, the job as it is.
+
+        Raises JobNotFoundError.
+        """
+        return await self._of_jobs((job_id, after))
+
+    async def of_caller(self, whose: Whose, *, after: Cursor) -> CallerNews:
+        return await self._of_callers((whose, after))
+
+    async def start(self, after: Cursor | None) -> Cursor:
+        """Give the end of the log, or a place before it that somebody has come to already."""
+        end = await self._database.read(end_of_log)
+        return end if after is None or after.is_after(end) else after
+
+    async def _read_jobs(self, questions: Sequence[_Question]) -> Sequence[JobNews | Exception]:
+        async def work(
+            connection: AsyncConnection,
+        ) -> tuple[Mapping[str, Job], Mapping[str, Sequence[log.JobEvent]]]:
+            jobs = await JobRepository(connection).find_many(sorted({q[0] for q in questions}))
+            since: dict[str, int] = {}
+            for job_id, after in questions:
+                if job_id in jobs and after is not None and after < jobs[job_id].event_seq:
+                    since[job_id] = min(after, since.get(job_id, after))
+            return jobs, await log.read_many(connection, since) if since else {}
+
+        jobs, events = await self._database.read(work)
+        moments = {
+            job_id: _moments(job, [(event.seq, event.type, event.at) for event in events[job_id]])
+            for job_id, job in jobs.items()
+            if job_id in events
+        }
+        now = {job_id: Moment(job, job.event_seq) for job_id, job in jobs.items()}
+        answers: list[JobNews | Exception] = []
+        for job_id, after in questions:
+            if job_id not in jobs:
+                answers.append(JobNotFoundError(job_id))
+            elif after is None or after > jobs[job_id].event_seq:
+                answers.append(JobNews(jobs[job_id], [now[job_id]]))
+            else:
+                fresh = [moment for moment in moments.get(job_id, ()) if moment.seq > after]
+                answers.append(JobNews(jobs[job_id], fresh))
+        return answers
+
+    async def _read_callers(self, questions: Sequence[_CallersQuestion]) -> Sequence[CallerNews]:
+        """Read once for all who ask the same, which is what several pages of one user do."""
+        asked = dict.fromkeys(questions)
+
+        async def work(connection: AsyncConnection) -> Sequence[CallerNews]:
+            return [await _callers_news(connection, *question) for question in asked]
+
+        answers = dict(zip(asked, await self._database.read(work), strict=True))
+        return [answers[question] for question in questions]
+
+
+async def _callers_news(connection: AsyncConnection, whose: Whose, after: Cursor) -> CallerNews:
+    page = await read_on(connection, after, whose=whose, limit=_PAGE)
+    by_job: dict[str, list[Entry]] = {}
+    for entry in page.entries:
+        by_job.setdefault(entry.job_id, []).append(entry)
+    jobs = await JobRepository(connection).find_many(sorted(by_job)) if by_job else {}
+    moments = {
+        (job_id, moment.seq): moment
+        for job_id, job in jobs.items()
+        for moment in _moments(job, [(entry.seq, entry.type, entry.at) for entry in by_job[job_id]])
+    }
+    shown = [
+        (entry.cursor, moments[entry.job_id, entry.seq])
+        for entry in page.entries
+        if (entry.job_id, entry.seq) in moments
+    ]
+    return CallerNews(shown, page.end, page.is_full)
+
+
+def _moments(job: Job, events: Sequence[tuple[int, str, datetime]]) -> Sequence[Moment]:
+    return [
+        Moment(_as_of(job, JobState(kind), at=at, is_last=seq == job.event_seq), seq)
+        for seq, kind, at in events
+        if kind in _SHOWN
+    ]
+
+
+def _as_of(job: Job, state: JobState, *, at: datetime, is_last: bool) -> Job:
+    """Give the job as it was when it came into a state, as far as that can be told."""
+    if is_last and state is job.state:
+        return job
+    is_final = state in TERMINAL
+    if is_final and state is job.state:
+        return job  # what followed was a note, which changed nothing of what is shown
+    return replace(
+        job,
+        state=state,
+        output=None,
+        error=None,
+        queue_position=None,
+        place=None,
+        cost_state=job.cost_state if is_final else "held",
+        submitted_at=_unless_later(job.submitted_at, at, never=state is JobState.PENDING),
+        started_at=_unless_later(job.started_at, at, never=state is not JobState.IN_PROGRESS),
+        finished_at=at if is_final else None,
+    )
+
+
+def _unless_later(instant: datetime | None, at: datetime, *, never: bool) -> datetime | None:
+    return None if never or instant is None or instant > at else instant

@@ -1,0 +1,255 @@
+"""Streams and waits over a real socket: what happens to jobs, told as it happens."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.core.clock import SystemClock
+from tests.support.answers import problem
+from tests.support.served import Served, body, served
+from tests.support.sse import Event, stream
+
+SLOW = "sandbox:queue=4 sandbox:slow=4"  # fifths of a second: the sandbox runs 20 times as fast
+STUCK = "sandbox:stuck-in-queue"
+WITHIN_S = 10
+
+
+@pytest.fixture
+async def gateway(database_url: str, tmp_path: Path) -> AsyncIterator[Served]:
+    async with served(database_url, tmp_path, max_streams_per_user=3) as one:
+        yield one
+
+
+def events_of(job: dict[str, Any]) -> str:
+    return f"/v1/jobs/{job['id']}/events"
+
+
+def rising(events: list[Event]) -> bool:
+    ids = [int(event.id) for event in events]
+    return ids == sorted(set(ids))
+
+
+async def stuck(gateway: Served) -> dict[str, Any]:
+    """Submit a job that stays in RunComfy's queue, and wait until it is there."""
+    job: dict[str, Any] = (await gateway.submit(STUCK)).json()
+    async with asyncio.timeout(WITHIN_S):
+        while job["status"] != "in_queue":
+            answer = await gateway.http.get(f"/v1/jobs/{job['id']}", headers={"Prefer": "wait=5"})
+            job = answer.json()
+    return job
+
+
+async def test_a_job_is_followed_to_its_end_and_from_any_event_on(gateway: Served) -> None:
+    job = (await gateway.submit(SLOW)).json()
+    assert job["urls"]["events"] == f"{gateway.url}{events_of(job)}"
+    async with (
+        stream(gateway.http, events_of(job)) as first,
+        stream(gateway.http, events_of(job), after="nonsense") as second,
+    ):
+        seen, twin = await asyncio.gather(first.rest(), second.rest())
+    assert first.comments[0] == "the stream is open"
+    assert first.answer.headers["cache-control"] == "no-store"
+    for events in (seen, twin):
+        assert rising(events)
+        assert events[-1].event == "job.completed"
+        assert all(event.event == f"job.{event.data['status']}" for event in events)
+    read = (await gateway.http.get(f"/v1/jobs/{job['id']}")).json()
+    assert seen[-1].data == read
+
+    async with stream(gateway.http, events_of(job), after="0") as again:
+        history = await again.rest()
+    assert rising(history)
+    assert [history[0].event, history[-1].event] == ["job.pending", "job.completed"]
+    assert history[0].data["submitted_at"] is None
+    assert all(event.data["output"] is None for event in history[:-1])
+    for place, event in enumerate(history[:-1]):
+        async with stream(gateway.http, events_of(job), after=event.id) as resumed:
+            assert await resumed.rest() == history[place + 1 :]
+    over = await gateway.http.get(events_of(job), headers={"Last-Event-ID": history[-1].id})
+    assert (over.status_code, over.content) == (204, b"")
+    for fresh in (None, "999999", "9" * 30, "-1", ""):
+        async with stream(gateway.http, events_of(job), after=fresh) as late:
+            assert [event.event for event in await late.rest()] == ["job.completed"]
+
+
+async def test_a_stream_is_its_owners_alone_and_only_read(gateway: Served) -> None:
+    job = (await gateway.submit(SLOW)).json()
+    async with gateway.client(await gateway.key_of("mallory")) as mallory:
+        body = problem(await mallory.get(events_of(job)))
+        assert (body["status"], body["code"]) == (404, "job_not_found")
+    async with gateway.client("nobody") as nobody:
+        for path in (events_of(job), "/v1/events"):
+            head = await gateway.http.head(path)
+            assert (head.status_code, head.headers["allow"]) == (405, "GET")
+            assert (await nobody.get(path)).status_code == 401
+    for path in (f"/v1/jobs/{'x' * 30}/events", "/v1/jobs/%00/events"):
+        assert (await gateway.http.get(path)).status_code == 404
+    bad = problem(await gateway.http.get("/v1/events", headers={"Last-Event-ID": "here"}))
+    assert (bad["status"], bad["parameter"]) == (422, "Last-Event-ID")
+
+
+async def test_all_jobs_of_a_caller_come_once_whatever_is_cut(gateway: Served) -> None:
+    async with stream(gateway.http, "/v1/events") as live:
+        jobs = [(await gateway.submit(SLOW)).json()["id"] for _ in range(3)]
+        seen: list[Event] = []
+        while sum(event.event == "job.completed" for event in seen) < 3:
+            event = await live.next()
+            assert event is not None
+            seen.append(event)
+    assert {event.data["user"] for event in seen} == {"alice"}
+    assert len({event.id for event in seen}) == len(seen)
+    by_job = {job: [e.event for e in seen if e.data["id"] == job] for job in jobs}
+    assert all(words[0] == "job.pending" for words in by_job.values())
+    assert all(words[-1] == "job.completed" for words in by_job.values())
+    cut = len(seen) // 2
+    async with stream(gateway.http, "/v1/events", after=seen[cut].id) as resumed:
+        rest = [await resumed.next() for _ in seen[cut + 1 :]]
+    assert [each.data["id"] for each in rest if each] == [e.data["id"] for e in seen[cut + 1 :]]
+    assert [each.event for each in rest if each] == [each.event for each in seen[cut + 1 :]]
+
+
+async def test_a_service_follows_its_users_and_they_see_their_own(gateway: Served) -> None:
+    async with gateway.admin() as admin:
+        await admin.post("/v1/admin/users", json={"id": "shop"})
+        keys = [
+            (await admin.post("/v1/admin/keys", json={"user": "shop", "scopes": scopes})).json()
+            for scopes in (["jobs:read", "jobs:write", "act_as"], ["jobs:read", "jobs:write"])
+        ]
+    u1, u2 = ({"X-Gateway-User": user} for user in ("u1", "u2"))
+    async with (
+        gateway.client(keys[0]["key"]) as shop,
+        gateway.client(keys[1]["key"]) as plain,
+        stream(shop, "/v1/events") as all_of_them,
+        stream(plain, "/v1/events") as own,
+    ):
+        shop.headers.update(u1)
+        async with stream(shop, "/v1/events") as of_u1:
+            for headers in (u2, u1):
+                await shop.post("/v1/jobs", json=body(STUCK), headers=headers)
+            await gateway.submit(STUCK)
+            await plain.post("/v1/jobs", json=body(STUCK))
+            first = [await all_of_them.next(), await of_u1.next(), await own.next()]
+        assert [each.data["user"] for each in first if each] == ["shop/u2", "shop/u1", "shop"]
+        users = {each.data["user"] for each in [await all_of_them.next() for _ in range(3)] if each}
+        assert users <= {"shop", "shop/u1", "shop/u2"}
+
+
+async def test_a_wait_ends_with_the_job_or_with_the_time(gateway: Served) -> None:
+    done = await gateway.submit(SLOW, Prefer='respond-async, wait="30"; x=1, wait=0')
+    assert done.status_code == 200
+    assert done.headers["preference-applied"] == "wait=30"
+    assert done.json()["status"] == "completed"
+    ours_ms = float(done.headers["server-timing"].removeprefix("gateway;dur="))
+    assert ours_ms < done.elapsed.total_seconds() * 500, "the wait is not the gateway's work"
+    for ignored in ("wait", "wait=x", "wait=-1", "wait=1.5", "return=minimal"):
+        answer = await gateway.submit(STUCK, Prefer=ignored)
+        assert (answer.status_code, "preference-applied" in answer.headers) == (202, False)
+    short = await gateway.submit(STUCK, Prefer="wait=1")
+    assert (short.status_code, short.headers["preference-applied"]) == (202, "wait=1")
+    keyed = {"Idempotency-Key": "order-1", "Prefer": "wait=999"}
+    request = body(SLOW)
+    twins = await asyncio.gather(
+        *(gateway.http.post("/v1/jobs", json=request, headers=keyed) for _ in range(2))
+    )
+    assert {twin.status_code for twin in twins} == {200}
+    assert {twin.headers["preference-applied"] for twin in twins} == {"wait=60"}
+    assert len({twin.json()["id"] for twin in twins}) == 1
+
+
+async def test_a_read_waits_for_the_next_change(gateway: Served) -> None:
+    job = (await gateway.submit(SLOW)).json()
+    path, statuses, tag = f"/v1/jobs/{job['id']}", [job["status"]], ""
+    async with asyncio.timeout(WITHIN_S):
+        while statuses[-1] != "completed":
+            headers = {"Prefer": "wait=20"} | ({"If-None-Match": tag} if tag else {})
+            answer = await gateway.http.get(path, headers=headers)
+            assert answer.status_code == 200
+            assert answer.headers["preference-applied"] == "wait=20"
+            tag = answer.headers["etag"]
+            statuses.append(answer.json()["status"])
+    assert statuses[0] == "pending"
+    final = await gateway.http.get(path, headers={"Prefer": "wait=20", "If-None-Match": tag})
+    assert (final.status_code, final.headers["preference-applied"]) == (304, "wait=20")
+    idle = await stuck(gateway)
+    path = f"/v1/jobs/{idle['id']}"
+    tag = (await gateway.http.get(path)).headers["etag"]
+    same = await gateway.http.get(path, headers={"Prefer": "wait=1", "If-None-Match": tag})
+    assert (same.status_code, same.headers["etag"], same.content) == (304, tag, b"")
+    other = await gateway.http.get(path, headers={"Prefer": "wait=20", "If-None-Match": '"x"'})
+    assert other.status_code == 200
+
+
+async def test_places_are_capped_for_streams_and_waits_together_and_freed(gateway: Served) -> None:
+    job = await stuck(gateway)
+    path = f"/v1/jobs/{job['id']}"
+
+    async def wait_long() -> None:
+        """Wait for ever, once there is a place; the probes below take one too, for a moment."""
+        while (await gateway.http.get(path, headers={"Prefer": "wait=60"})).is_error:
+            pass
+
+    async with (
+        stream(gateway.http, events_of(job)),
+        stream(gateway.http, "/v1/events"),
+        asyncio.TaskGroup() as group,
+    ):
+        waiting = group.create_task(wait_long())
+        async with asyncio.timeout(WITHIN_S):
+            while not (await gateway.http.get(path, headers={"Prefer": "wait=0"})).is_error:
+                pass
+        for refused in ("/v1/events", events_of(job)):
+            told = problem(await gateway.http.get(refused))
+            assert (told["status"], told["code"], told["limit"]) == (429, "too_many_streams", 3)
+        assert problem(await gateway.submit(Prefer="wait=5"))["code"] == "too_many_streams"
+        assert (await gateway.submit(STUCK)).status_code == 202
+        waiting.cancel()
+        async with asyncio.timeout(WITHIN_S):
+            while (again := await gateway.http.get(path, headers={"Prefer": "wait=0"})).is_error:
+                assert again.status_code == 429
+        assert again.status_code == 200
+    async with stream(gateway.http, "/v1/events"), stream(gateway.http, "/v1/events"):
+        pass
+
+
+@pytest.mark.parametrize("how", ["revoke", "disable", "token"])
+async def test_a_stream_ends_with_the_access_it_was_opened_with(gateway: Served, how: str) -> None:
+    job = await stuck(gateway)
+    mint = {"user": "alice", "scopes": ["jobs:read", "tokens"]}
+    async with gateway.admin() as admin:
+        made = (await admin.post("/v1/admin/keys", json=mint)).json()
+        async with gateway.client(made["key"]) as http:
+            path = events_of(job)
+            if how == "token":
+                token = (await http.post("/v1/client-tokens", json={"job": job["id"]})).json()
+                path = token["urls"]["events"]
+            async with (
+                httpx.AsyncClient() as browser,
+                stream(browser if how == "token" else http, path) as live,
+            ):
+                assert (await live.next() or Event("", "", {})).event == "job.in_queue"
+                match how:
+                    case "revoke":
+                        await admin.delete(f"/v1/admin/keys/{made['id']}")
+                    case "disable":
+                        await admin.patch("/v1/admin/users/alice", json={"disabled": True})
+                    case _:
+                        await http.delete(f"/v1/client-tokens/{token['id']}")
+                began = SystemClock().monotonic()
+                assert await live.rest() == []
+                assert SystemClock().monotonic() - began < WITHIN_S
+                assert live.retry is None
+
+
+async def test_a_stream_sees_what_operators_and_cancels_do(gateway: Served) -> None:
+    job = await stuck(gateway)
+    async with gateway.admin() as admin, stream(gateway.http, events_of(job)) as live:
+        assert await live.next() is not None
+        await admin.post(f"/v1/admin/jobs/{job['id']}/fail")
+        (end,) = await live.rest()
+    assert (end.event, end.data["error"]["code"]) == ("job.failed", "ended_by_operator")
+    assert (await gateway.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+    assert (await gateway.http.get(events_of(job))).status_code == 404

@@ -33,7 +33,8 @@ Purpose = Literal["files", "outputs"]
 
 _PART_BYTES = 5 * 2**20  # the least that S3 takes as a part
 _PARTS_AT_ONCE = 2
-_PIECE_BYTES = 2**20
+# Of each slow reader as much is in memory; a disk is read in smaller pieces than S3 is asked for.
+_PIECE_ON_DISK, _PIECE_OF_S3 = 2**18, 2**20
 _KEY = re.compile(r"(files|outputs)/[0-9a-f]{32}")
 _RETRIES = 3
 _PATIENCE = timedelta(seconds=30)
@@ -58,6 +59,7 @@ class Storage:
     def __init__(self, store: LocalStore | S3Store, *, folder: Path | None) -> None:
         self._store = store
         self._folder = folder
+        self._piece = _PIECE_OF_S3 if folder is None else _PIECE_ON_DISK
 
     async def put(self, key: str, source: AsyncIterator[bytes]) -> Stored:
         """Write all of `source`, or nothing if it raises; a key that is there is overwritten."""
@@ -94,7 +96,7 @@ class Storage:
         neither a connection nor more memory than its piece.
         """
         while start < stop:
-            piece = await self.read_piece(key, start=start, stop=min(start + _PIECE_BYTES, stop))
+            piece = await self.read_piece(key, start=start, stop=min(start + self._piece, stop))
             start += len(piece)
             yield piece
 

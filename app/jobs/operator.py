@@ -17,6 +17,8 @@ from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.invariants import Violation, violations
+from app.jobs.lane import Lane, Reason
+from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.models import Job, JobFilter
 from app.jobs.operator_repository import Manual, OperatorRepository, Underside
 from app.jobs.queue_repository import QueueRepository
@@ -38,6 +40,13 @@ class JobDetail:
     underside: Underside
     ledger: Sequence[Entry]
     events: Sequence[JobEvent]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    switched_off: bool
+    submits: Lane
+    polls: Lane
 
 
 class OperatorJobs:
@@ -129,9 +138,16 @@ class OperatorJobs:
         self._dispatcher.ring()
         return outcome
 
-    async def is_paused(self) -> bool:
-        async def work(connection: AsyncConnection) -> bool:
-            return await OperatorRepository(connection).is_on(DISPATCH_PAUSED)
+    async def traffic(self) -> Traffic:
+        """Tell whether jobs are sent and followed, and if not, why."""
+
+        async def work(connection: AsyncConnection) -> Traffic:
+            lanes = LaneRepository(connection)
+            return Traffic(
+                switched_off=await OperatorRepository(connection).is_on(DISPATCH_PAUSED),
+                submits=await lanes.find(DISPATCH),
+                polls=await lanes.find(POLLS),
+            )
 
         return await self._database.read(work)
 
@@ -140,13 +156,18 @@ class OperatorJobs:
         return await self._database.read(violations)
 
     async def pause(self, *, paused: bool, actor: str) -> None:
-        """Stop or go on sending; jobs are accepted and followed all the same."""
+        """Stop or go on sending; jobs are accepted and followed all the same.
+
+        Going on opens what upstream's refusals or failures closed, and ends no Retry-After.
+        """
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> None:
             operators = OperatorRepository(tx)
             before = await operators.is_on(DISPATCH_PAUSED)
             await operators.switch(DISPATCH_PAUSED, is_on=paused)
+            if not paused:
+                await _reopen(tx, at=at)
             await audit.append(
                 tx,
                 at=at,
@@ -226,6 +247,15 @@ class OperatorJobs:
         outcome = await self._database.transact(work)
         self._deliverer.ring()
         return outcome
+
+
+async def _reopen(tx: AsyncConnection, *, at: datetime) -> None:
+    lanes = LaneRepository(tx)
+    for name in (DISPATCH, POLLS):
+        lane = await lanes.lock(name)
+        if lane.closed_until is not None and lane.reason is not Reason.RETRY_AFTER:
+            await lanes.save(name, Lane(arrival_us=lane.arrival_us))
+    await OperatorRepository(tx).send_refused_again(at=at)
 
 
 def _recorded(underside: Underside) -> dict[str, Any]:

@@ -121,6 +121,14 @@ class OperatorRepository:
         )
         return moved.scalar_one_or_none()
 
+    async def send_refused_again(self, *, at: datetime) -> None:
+        """Let jobs that the account was refused with be due now."""
+        await self._tx.execute(
+            update(JobRow)
+            .where(JobRow.state == JobState.PENDING, JobRow.refusals > 0, JobRow.due_at > at)
+            .values(due_at=at)
+        )
+
     async def is_on(self, switch: str) -> bool:
         found = await self._tx.execute(select(SwitchRow.is_on).where(SwitchRow.name == switch))
         return bool(found.scalar_one_or_none())

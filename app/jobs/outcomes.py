@@ -48,7 +48,9 @@ def accepted(
     )
 
 
-def not_accepted(lease: Lease, *, reason: str, due_at: datetime, at: datetime) -> Change:
+def not_accepted(
+    lease: Lease, *, reason: str, due_at: datetime, at: datetime, refusals: int | None = None
+) -> Change:
     """Upstream surely does not have the job; it may be sent again from `due_at` on."""
     return _change(
         lease,
@@ -57,6 +59,7 @@ def not_accepted(lease: Lease, *, reason: str, due_at: datetime, at: datetime) -
         due_at=due_at,
         lease_token=None,
         lease_expires_at=None,
+        refusals=lease.refusals if refusals is None else refusals,
         note={"reason": reason},
     )
 

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.core import gcra
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.ids import new_id
@@ -19,6 +18,9 @@ from app.jobs.announce import announce
 from app.jobs.duration_repository import DurationRepository
 from app.jobs.durations import Kind
 from app.jobs.forecast import Forecast, phase_of
+from app.jobs.gate import Gate
+from app.jobs.lane import admit
+from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.line import choose
 from app.jobs.line_repository import LineRepository
 from app.jobs.models import Attempt, Change, Lease, Watch, addresses
@@ -68,6 +70,8 @@ class JobQueue:
         self._pace = Pace(config=config.schedule, polls_per_second=config.polls_per_second)
         self._sweeps = Sweeps(config)
         self._deliverer = deliverer
+        self.submits = Gate(DISPATCH, database=database, clock=clock, refusals=1)
+        self.polls = Gate(POLLS, database=database, clock=clock, refusals=3)
         self.name = new_id("worker")
         self._was_busy = False
         self.record = NaturalBatch(self._apply)
@@ -79,12 +83,20 @@ class JobQueue:
         covered_until = self._clock.monotonic() + self._config.lease.total_seconds()
 
         async def peek(connection: AsyncConnection) -> bool:
-            return await any_job(connection, waiting(at), *self._sweeps.overdue(at=at))
+            overdue = self._sweeps.overdue(at=at)
+            if await self.submits.is_closed(connection, at=at):
+                return await any_job(connection, *overdue)
+            return await any_job(connection, waiting(at), *overdue)
 
         async def work(tx: AsyncConnection) -> _Round:
-            await QueueRepository(tx).take_dispatch_turn()
+            lane = await LaneRepository(tx).lock(DISPATCH)
+            self.submits.saw(lane)
             moves = await self._sweeps.run(tx, at=at)
-            started = await self._start(tx, at=at, covered_until=covered_until, limit=limit)
+            granted, _ = admit(lane, limit, at=at, rate=None)
+            started = await self._start(tx, at=at, covered_until=covered_until, limit=granted)
+            if started and lane.changed_at is not None:
+                _, lane = admit(lane, len(started), at=at, rate=None)
+                await LaneRepository(tx).save(DISPATCH, lane)
             seqs = {attempt.lease.job_id: seq for attempt, seq in started}
             await announce(
                 tx,
@@ -113,21 +125,27 @@ class JobQueue:
         at = self._clock.now()
 
         async def peek(connection: AsyncConnection) -> bool:
+            if await self.polls.is_closed(connection, at=at):
+                return False
             return await QueueRepository(connection).has_due_polls(poller=self.name, at=at)
 
         async def work(tx: AsyncConnection) -> Sequence[Lease]:
-            queue = QueueRepository(tx)
+            queue, lanes = QueueRepository(tx), LaneRepository(tx)
             await queue.call_off_late_starters(at=at)
-            arrival_us = await queue.lock_poll_budget()
-            granted, _ = self._grant(limit, arrival_us=arrival_us, at=at)
+            lane = await lanes.lock(POLLS)
+            self.polls.saw(lane)
+            rate = self._config.polls_per_second
+            granted, _ = admit(lane, limit, at=at, rate=rate)
+            if not granted:
+                return []
             due = await queue.due_polls(
                 poller=self.name, at=at, expires_at=at + self._config.lease, limit=2 * granted
             )
             leases = self._most_urgent(due, granted, at=at)
             if leases:
                 await queue.reschedule({lease: self.next_poll(lease, at=at) for lease in leases})
-                _, arrival_us = self._grant(len(leases), arrival_us=arrival_us, at=at)
-                await queue.save_poll_budget(arrival_us)
+                _, lane = admit(lane, len(leases), at=at, rate=rate)
+                await lanes.save(POLLS, lane)
             return leases
 
         await self._forecast.refresh()
@@ -194,7 +212,7 @@ class JobQueue:
     ) -> Sequence[tuple[Attempt, int]]:
         """Fill the free places from the line of waiting jobs, unless operators paused it."""
         queue, line = QueueRepository(tx), LineRepository(tx)
-        if await queue.is_on(DISPATCH_PAUSED):
+        if not limit or await queue.is_on(DISPATCH_PAUSED):
             return []
         unknown_since = at - self._config.job_timeout
         users, keys = await line.count_in_flight(unknown_since=unknown_since)
@@ -298,16 +316,6 @@ class JobQueue:
                 if change.output is not None
             }
             await archive.enqueue(tx, outputs, at=self._clock.now())
-
-    def _grant(self, wanted: int, *, arrival_us: int, at: datetime) -> tuple[int, int]:
-        rate = self._config.polls_per_second
-        return gcra.take(
-            wanted,
-            arrival_us=arrival_us,
-            now_us=round(at.timestamp() * 1_000_000),
-            interval_us=-(-1_000_000 // rate),  # rounded up: never more than the rate
-            burst=rate,
-        )
 
 
 @dataclass(frozen=True, slots=True)

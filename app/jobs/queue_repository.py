@@ -21,18 +21,15 @@ from sqlalchemy import (
     update,
     values,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models import BudgetRow, JobRow, SwitchRow
+from app.db.models import JobRow, SwitchRow
 from app.db.models.base import UtcDateTime
 from app.db.statements import typed_rows
+from app.jobs.lane_repository import DISPATCH, LaneRepository
 from app.jobs.line_repository import startable
 from app.jobs.models import Attempt, Change, Lease
 from app.jobs.state import FOLLOWED, WATCHED, JobState
-
-_DISPATCH = "dispatch"
-_POLLS = "polls"
 
 _LEASED = (
     JobRow.id,
@@ -92,7 +89,7 @@ class QueueRepository:
 
     async def take_dispatch_turn(self) -> None:
         """Wait until no other dispatcher is between counting free places and filling them."""
-        await self._lock_budget(_DISPATCH)
+        await LaneRepository(self._tx).lock(DISPATCH)
 
     async def start_submits(
         self,
@@ -140,15 +137,6 @@ class QueueRepository:
     async def is_on(self, switch: str) -> bool:
         found = await self._tx.execute(select(SwitchRow.is_on).where(SwitchRow.name == switch))
         return bool(found.scalar_one_or_none())
-
-    async def lock_poll_budget(self) -> int:
-        """Give the theoretical arrival time of the polls' shared rate, locked until commit."""
-        return await self._lock_budget(_POLLS)
-
-    async def save_poll_budget(self, arrival_us: int) -> None:
-        await self._tx.execute(
-            update(BudgetRow).where(BudgetRow.name == _POLLS).values(arrival_us=arrival_us)
-        )
 
     async def due_polls(
         self, *, poller: str, at: datetime, expires_at: datetime, limit: int
@@ -287,17 +275,6 @@ class QueueRepository:
         await self._tx.execute(
             update(JobRow).where(JobRow.lease_expires_at > at).values(lease_expires_at=at)
         )
-
-    async def _lock_budget(self, name: str) -> int:
-        locked = select(BudgetRow.arrival_us).where(BudgetRow.name == name).with_for_update()
-        arrival_us = (await self._tx.execute(locked)).scalar_one_or_none()
-        if arrival_us is None:
-            dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
-            await self._tx.execute(
-                dialect.insert(BudgetRow).values(name=name, arrival_us=0).on_conflict_do_nothing()
-            )
-            arrival_us = (await self._tx.execute(locked)).scalar_one()
-        return arrival_us
 
 
 def waiting(at: datetime) -> ColumnElement[bool]:

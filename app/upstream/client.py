@@ -186,12 +186,12 @@ async def _exchange(
             try:
                 response = await client.send(request, stream=True)
             except _NEVER_CONNECTED as exc:
-                raise unsent(clean(f"RunComfy cannot be reached: {exc}")) from exc
+                raise unsent(clean(f"RunComfy cannot be reached: {exc}"), outage=True) from exc
             return await _read(response)
     except UpstreamError:
         raise
     except Exception as exc:  # the answer is lost, whatever broke
-        raise lost(f"RunComfy's answer was lost ({type(exc).__name__}).") from exc
+        raise lost(f"RunComfy's answer was lost ({type(exc).__name__}).", outage=True) from exc
 
 
 async def _read(response: httpx.Response) -> Answer:

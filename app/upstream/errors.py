@@ -8,14 +8,19 @@ UpstreamError
 """
 
 from datetime import timedelta
+from http import HTTPStatus
 from typing import ClassVar
 
-_ACCOUNT_STATUSES = frozenset({401, 402})
+_ACCOUNT_STATUSES = frozenset({401, 402, 403})
+_ANOTHERS = "403001"  # a request of another account: that one alone is refused
 _ACCOUNT_CODES = frozenset({"400002", "400004"})
 
 
 class UpstreamError(Exception):
-    """`message` is one clean line, free of the token, of addresses and of the input."""
+    """`message` is one clean line, free of the token, of addresses and of the input.
+
+    An `outage` speaks of RunComfy as a whole, or the way there, rather than of this call.
+    """
 
     retryable: ClassVar[bool]
 
@@ -26,12 +31,14 @@ class UpstreamError(Exception):
         status: int | None = None,
         error_code: str | None = None,
         retry_after: timedelta | None = None,
+        outage: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.error_code = error_code
         self.retry_after = retry_after
+        self.outage = outage
 
 
 class NotSentError(UpstreamError):
@@ -48,7 +55,17 @@ class RefusedError(UpstreamError):
     @property
     def account_problem(self) -> bool:
         """Whether the token or the balance is at fault, so that every other submit fails too."""
-        return self.status in _ACCOUNT_STATUSES or self.error_code in _ACCOUNT_CODES
+        is_refused = self.status in _ACCOUNT_STATUSES and self.error_code != _ANOTHERS
+        return is_refused or self.error_code in _ACCOUNT_CODES
+
+    @property
+    def no_balance(self) -> bool:
+        return self.status == HTTPStatus.PAYMENT_REQUIRED or self.error_code == "400002"
+
+    @property
+    def could_be_the_call(self) -> bool:
+        """Whether it is a plain 403, which an account gets as well as a single call."""
+        return self.status == HTTPStatus.FORBIDDEN and self.error_code not in _ACCOUNT_CODES
 
     @property
     def record_unknown(self) -> bool:

@@ -100,4 +100,5 @@ def _as(kind: Callable[..., UpstreamError], answer: Answer, hidden: Iterable[str
         status=answer.status,
         error_code=code and clean(code, hidden=secrets),
         retry_after=answer.retry_after,
+        outage=kind is not RefusedError and answer.meaning not in _UNDECIDED,
     )

@@ -35,6 +35,8 @@ logger = structlog.get_logger(__name__)
 
 _DATABASE_AWAY = timedelta(seconds=1)
 _LAST_WRITE = timedelta(seconds=1)
+_REFUSALS = 2  # then it is the job, since the account served others in between
+_AFTER_A_REFUSAL = timedelta(seconds=61)  # others may probe first
 
 
 class DispatcherConfig(BaseModel):
@@ -87,15 +89,16 @@ class Dispatcher:
 
     async def dispatch(self, attempt: Attempt) -> None:
         outcome: Coroutine[Any, Any, object]
+        began_at = self._clock.now()
         try:
             request_id = await self.send(attempt)
         except UpstreamError as exc:
-            outcome = self._record(self._what_it_means(attempt.lease, exc))
+            outcome = self._without_id(attempt.lease, exc, began_at=began_at)
         except asyncio.CancelledError:
             await _last_try(self._record(self._interrupted(attempt.lease)))
             raise
         else:
-            outcome = self.follow(attempt.lease, request_id)
+            outcome = self._with_id(attempt.lease, request_id, began_at=began_at)
         await _see_through(outcome)
 
     async def send(self, attempt: Attempt) -> str:
@@ -118,6 +121,15 @@ class Dispatcher:
             raise NotSentError("the gateway stopped before it was sent") from exc
         except (DatabaseUnavailableError, StorageUnavailableError) as exc:
             raise NotSentError("the input's files cannot be read now") from exc
+
+    async def _with_id(self, lease: Lease, request_id: str, *, began_at: datetime) -> None:
+        await self.follow(lease, request_id)
+        await self._queue.submits.heard(None, began_at=began_at)
+
+    async def _without_id(self, lease: Lease, error: UpstreamError, *, began_at: datetime) -> None:
+        change = self._what_it_means(lease, error)
+        await self._queue.submits.heard(error, began_at=began_at)
+        await self._record(change)
 
     async def follow(self, lease: Lease, request_id: str) -> None:
         """Record the request id, also when this attempt was given up meanwhile."""
@@ -170,6 +182,17 @@ class Dispatcher:
                 backoff = retry_delay(lease.attempts, jitter=self._jitter())
                 wait = max(backoff, error.retry_after or timedelta())
                 return outcomes.not_accepted(lease, reason=error.message, due_at=at + wait, at=at)
+            case RefusedError() if error.account_problem and not (
+                error.could_be_the_call and lease.refusals >= _REFUSALS
+            ):
+                # Whose refusal closed the lane counts; a probe only finds that nothing is better.
+                return outcomes.not_accepted(
+                    lease,
+                    reason=error.message,
+                    due_at=at + _AFTER_A_REFUSAL,
+                    refusals=max(1, lease.refusals + (not self._queue.submits.troubled)),
+                    at=at,
+                )
             case RefusedError():
                 return outcomes.failed(lease, code="refused_upstream", message=error.message, at=at)
             case OutcomeUnknownError():

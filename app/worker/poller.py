@@ -83,16 +83,19 @@ class Poller:
 
     async def poll(self, lease: Lease) -> None:
         self._under_way.add(lease.job_id)
+        began_at, error = self._clock.now(), None
         try:
             async with self._connections:
                 change = await self._look.at(lease)
         except UpstreamError as exc:
+            error = exc
             change = self._without_answer(lease, exc)
             logger.info(
                 "job.poll_failed", job_id=lease.job_id, reason=exc.message, status=exc.status
             )
         finally:
             self._under_way.discard(lease.job_id)
+        await self._queue.polls.heard(error, began_at=began_at)
         if not self._under_way:
             self._together.go()
         if (change := self._in_time(lease, change)) is None:

@@ -178,8 +178,10 @@ async def test_pausing_keeps_accepting_and_following(gateway: Gateway) -> None:
     sent = await submit(gateway, words="sandbox:instant")
     await gateway.dispatch()
     paused = await gateway.admin.put("/v1/admin/dispatch", json={"paused": True})
-    assert (paused.status_code, paused.json()) == (200, {"paused": True})
-    assert (await gateway.admin.get("/v1/admin/dispatch")).json() == {"paused": True}
+    polling = {"paused": False, "reason": None, "since": None, "until": None}
+    closed = {"paused": True, "reason": "operator", "since": None, "until": None}
+    assert (paused.status_code, paused.json()) == (200, closed | {"polling": polling})
+    assert (await gateway.admin.get("/v1/admin/dispatch")).json() == closed | {"polling": polling}
     job = await submit(gateway)
     assert await gateway.dispatch() == 0
     assert (await gateway.follow(sent))["status"] == "completed"
@@ -189,7 +191,8 @@ async def test_pausing_keeps_accepting_and_following(gateway: Gateway) -> None:
     assert answer.json()["outcome"] == "cancelled_locally"
 
     await gateway.admin.put("/v1/admin/dispatch", json={"paused": False})
-    assert (await gateway.admin.get("/v1/admin/dispatch")).json() == {"paused": False}
+    now = await gateway.admin.get("/v1/admin/dispatch")
+    assert now.json() == polling | {"polling": polling}
     await gateway.dispatch()
     assert await in_flight(gateway) == [job["id"]]
     entries = (await gateway.admin.get("/v1/admin/audit")).json()["data"]
@@ -203,7 +206,7 @@ async def test_what_does_not_say_whether_to_pause_is_refused(gateway: Gateway) -
     for body in ({}, {"paused": "maybe"}, {"paused": True, "for": 5}, []):
         answer = await gateway.admin.put("/v1/admin/dispatch", json=body)
         assert answer.status_code in {400, 422}, answer.text
-    assert (await gateway.admin.get("/v1/admin/dispatch")).json() == {"paused": False}
+    assert (await gateway.admin.get("/v1/admin/dispatch")).json()["paused"] is False
 
 
 async def test_a_job_that_waits_too_long_is_cancelled_for_free(gateway: Gateway) -> None:

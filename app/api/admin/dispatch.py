@@ -1,6 +1,6 @@
 """/v1/admin/dispatch, /invariants and /usage: the whole gateway at a glance."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from fastapi import Query, Request
@@ -8,11 +8,12 @@ from pydantic import BaseModel
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, AdminBody, body_of
+from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, AdminBody, Time, body_of
 from app.api.body import parse
 from app.api.deps import Gateway, JsonBody
 from app.api.me import UsageRead, groupings, span, usage_answer
 from app.api.problems import InvalidParameterError, problem_responses
+from app.jobs.lane import Lane
 from app.quotas.usage import Grouping
 
 router = admin_router("")
@@ -22,6 +23,22 @@ _UTC = ZoneInfo("UTC")
 
 class Dispatch(AdminBody):
     paused: bool
+
+
+class LaneRead(BaseModel):
+    """`reason` is null while all is well; `until` is when it is tried again."""
+
+    paused: bool
+    reason: (
+        Literal["operator", "retry_after", "upstream_unavailable", "token_refused", "no_balance"]
+        | None
+    )
+    since: Time | None
+    until: Time | None
+
+
+class DispatchRead(LaneRead):
+    polling: LaneRead
 
 
 class ViolationRead(BaseModel):
@@ -35,21 +52,40 @@ class InvariantsRead(BaseModel):
 
 
 @router.get("/dispatch", summary="Is sending paused?")
-async def read_dispatch(gateway: Gateway) -> Dispatch:
-    return Dispatch(paused=await gateway.operator_jobs.is_paused())
+async def read_dispatch(gateway: Gateway) -> DispatchRead:
+    return await _traffic(gateway)
 
 
 @router.put(
     "/dispatch",
     summary="Stop sending, or go on",
-    description="Jobs are accepted and followed all the same.",
+    description="Jobs are accepted and followed all the same. Going on also opens what was closed"
+    " because RunComfy refused the token, had no balance, or did not answer.",
     openapi_extra=body_of(Dispatch),
     responses=problem_responses(*BODY_PROBLEMS),
 )
-async def switch_dispatch(gateway: Gateway, actor: Operator, body: JsonBody) -> Dispatch:
+async def switch_dispatch(gateway: Gateway, actor: Operator, body: JsonBody) -> DispatchRead:
     wanted = parse(Dispatch, body)
     await gateway.operator_jobs.pause(paused=wanted.paused, actor=actor)
-    return wanted
+    return await _traffic(gateway)
+
+
+async def _traffic(gateway: Gateway) -> DispatchRead:
+    traffic = await gateway.operator_jobs.traffic()
+    submits: dict[str, Any] = {"paused": True, "reason": "operator", "since": None, "until": None}
+    if not traffic.switched_off:
+        submits = _lane(traffic.submits)
+    return DispatchRead(**submits, polling=LaneRead(**_lane(traffic.polls)))
+
+
+def _lane(lane: Lane) -> dict[str, Any]:
+    closed = lane.reason is not None
+    return {
+        "paused": closed,
+        "reason": lane.reason,
+        "since": lane.changed_at if closed else None,
+        "until": lane.closed_until,
+    }
 
 
 @router.get(

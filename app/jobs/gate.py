@@ -1,0 +1,110 @@
+"""What this process hears from upstream, and what all replicas must know of it."""
+
+from datetime import datetime
+from functools import partial
+from typing import Protocol
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.clock import Clock
+from app.core.errors import DatabaseUnavailableError
+from app.db.engine import Database
+from app.jobs.lane import Lane, Reason, opened, refused, told_to_wait, tripped
+from app.jobs.lane_repository import LaneRepository
+from app.upstream.errors import RefusedError, UpstreamError
+
+logger = structlog.get_logger(__name__)
+
+_FAILURES = 5  # in a row, before this process believes that upstream is away
+
+
+class Change(Protocol):
+    def __call__(self, lane: Lane, *, at: datetime) -> Lane: ...
+
+
+class Gate:
+    """Closes and opens one lane. At rest it costs nothing: only what is not well is written down.
+
+    So many `refusals` of the account in a row close it: a submit that is refused goes back in line,
+    but one poll may be refused for reasons of its own.
+    """
+
+    def __init__(self, name: str, *, database: Database, clock: Clock, refusals: int) -> None:
+        self._name = name
+        self._database = database
+        self._clock = clock
+        self._most_refusals = refusals
+        self._failures = 0
+        self._refusals = 0
+        self.troubled = False
+        """Whether the lane was closed, or on probation, when a claim saw it last."""
+
+    def saw(self, lane: Lane) -> None:
+        self.troubled = lane.closed_until is not None
+
+    async def is_closed(self, connection: AsyncConnection, *, at: datetime) -> bool:
+        """Ask again where there was trouble; else whoever claims will see."""
+        if not self.troubled:
+            return False
+        lane = await LaneRepository(connection).find(self._name)
+        self.saw(lane)
+        return lane.is_closed(at)
+
+    async def heard(self, error: UpstreamError | None, *, began_at: datetime) -> None:
+        """Take note of an answer, or of none, to a call that `began_at`."""
+        change = self._change(error)
+        if change is None:
+            return
+        try:
+            await self._write(change, began_at=began_at)
+        except DatabaseUnavailableError:
+            logger.warning("upstream.gate_waits_for_database", lane=self._name)
+
+    def _change(self, error: UpstreamError | None) -> Change | None:
+        if error is None or (isinstance(error, RefusedError) and not error.account_problem):
+            self._failures = self._refusals = 0
+            return opened if self.troubled else None
+        if isinstance(error, RefusedError):
+            self._refusals += 1
+            is_enough = self.troubled or self._refusals >= self._most_refusals
+            return partial(refused, reason=_reason(error)) if is_enough else None
+        if error.retry_after:
+            return partial(told_to_wait, wait=error.retry_after)
+        self._failures += error.outage
+        is_enough = error.outage and (self.troubled or self._failures >= _FAILURES)
+        return tripped if is_enough else None
+
+    async def _write(self, change: Change, *, began_at: datetime) -> None:
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> tuple[Lane, Lane]:
+            lanes = LaneRepository(tx)
+            before = await lanes.lock(self._name)
+            if before.changed_at is not None and began_at <= before.changed_at:
+                return before, before  # older than what is known
+            after = change(before, at=at)
+            if after != before:
+                await lanes.save(self._name, after)
+            return before, after
+
+        before, after = await self._database.transact(work)
+        self.saw(after)
+        if after is before:
+            return
+        self._failures = 0
+        _tell(self._name, after)
+
+
+def _reason(error: RefusedError) -> Reason:
+    return Reason.BALANCE if error.no_balance else Reason.TOKEN
+
+
+def _tell(name: str, lane: Lane) -> None:
+    if lane.reason is None:
+        logger.warning("upstream.lane_opened", lane=name)
+        return
+    # Somebody must renew the token or pay: nothing here will mend that.
+    alarm = logger.error if lane.reason in {Reason.TOKEN, Reason.BALANCE} else logger.warning
+    until = None if lane.closed_until is None else lane.closed_until.isoformat()
+    alarm("upstream.lane_closed", lane=name, reason=lane.reason.value, until=until)

@@ -1,0 +1,102 @@
+"""A lane to upstream that all replicas share: when it is closed, tried again, and how it opens.
+
+Pure functions: the repository reads a lane under its row lock, these decide, it writes it back.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from app.core import gcra
+
+
+class Reason(StrEnum):
+    RETRY_AFTER = "retry_after"  # upstream said when to come back
+    UNAVAILABLE = "upstream_unavailable"
+    TOKEN = "token_refused"  # noqa: S105 - the word for it
+    BALANCE = "no_balance"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """`changed_at` is when it closed or opened last: what began before that is no news of it."""
+
+    arrival_us: int = 0
+    reason: Reason | None = None
+    closed_until: datetime | None = None
+    trips: int = 0
+    changed_at: datetime | None = None
+
+    def is_closed(self, at: datetime) -> bool:
+        return self.closed_until is not None and at < self.closed_until
+
+
+_ACCOUNT = frozenset({Reason.TOKEN, Reason.BALANCE})
+_LONGEST_PAUSE_S = 60
+_ACCOUNT_PAUSE = timedelta(seconds=60)
+_PROBE = timedelta(seconds=30)
+_RAMP = timedelta(seconds=16)
+_CALM = timedelta(minutes=5)
+
+
+def admit(lane: Lane, wanted: int, *, at: datetime, rate: int | None) -> tuple[int, Lane]:
+    """Tell how many may go now, of at most `rate` each second, and the lane after them.
+
+    One probes a lane whose pause is over, and nobody follows before it is heard of, or has had its
+    time. A lane that opened is filled gradually: twice as fast every two seconds.
+    """
+    if lane.is_closed(at):
+        return 0, lane
+    if lane.closed_until is not None:
+        if lane.reason is not Reason.RETRY_AFTER:
+            return min(wanted, 1), replace(lane, closed_until=at + _PROBE)
+        lane = opened(lane, at=at)
+    pace = _pace(lane, at=at, rate=rate)
+    if pace is None:
+        return wanted, lane
+    granted, arrival_us = gcra.take(
+        wanted,
+        arrival_us=lane.arrival_us,
+        now_us=round(at.timestamp() * 1_000_000),
+        interval_us=-(-1_000_000 // pace),  # rounded up: never more than the rate
+        burst=pace,
+    )
+    return granted, replace(lane, arrival_us=arrival_us)
+
+
+def opened(lane: Lane, *, at: datetime) -> Lane:
+    return replace(lane, reason=None, closed_until=None, changed_at=at)
+
+
+def tripped(lane: Lane, *, at: datetime) -> Lane:
+    """Pause after failures, for twice as long each time in a row."""
+    is_again = lane.changed_at is not None and at - lane.changed_at < _CALM
+    trips = lane.trips + 1 if is_again else 1
+    return replace(
+        lane,
+        reason=lane.reason if lane.reason in _ACCOUNT else Reason.UNAVAILABLE,
+        closed_until=at + timedelta(seconds=min(2**trips, _LONGEST_PAUSE_S)),
+        trips=min(trips, _LONGEST_PAUSE_S),
+        changed_at=at,
+    )
+
+
+def refused(lane: Lane, *, reason: Reason, at: datetime) -> Lane:
+    """Pause because the account is refused, and every other call would be."""
+    return replace(lane, reason=reason, closed_until=at + _ACCOUNT_PAUSE, changed_at=at)
+
+
+def told_to_wait(lane: Lane, *, wait: timedelta, at: datetime) -> Lane:
+    until = at + wait
+    if lane.closed_until is not None and lane.closed_until >= until:
+        return lane
+    return replace(
+        lane, reason=lane.reason or Reason.RETRY_AFTER, closed_until=until, changed_at=at
+    )
+
+
+def _pace(lane: Lane, *, at: datetime, rate: int | None) -> int | None:
+    if lane.changed_at is None or not timedelta() <= at - lane.changed_at < _RAMP:
+        return rate
+    ramp: int = 2 ** (1 + int((at - lane.changed_at).total_seconds() // 2))
+    return ramp if rate is None else min(ramp, rate)

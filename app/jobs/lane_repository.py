@@ -1,0 +1,68 @@
+"""The statements on lanes, whose rows are also how replicas take turns."""
+
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models import BudgetRow
+from app.jobs.lane import Lane, Reason
+
+DISPATCH = "dispatch"
+POLLS = "polls"
+
+_LANE = (
+    BudgetRow.arrival_us,
+    BudgetRow.reason,
+    BudgetRow.closed_until,
+    BudgetRow.trips,
+    BudgetRow.changed_at,
+)
+
+
+class LaneRepository:
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def find(self, name: str) -> Lane:
+        """Read a lane; one that nobody used yet is open."""
+        row = (await self._tx.execute(select(*_LANE).where(BudgetRow.name == name))).one_or_none()
+        return Lane() if row is None else _lane(row)
+
+    async def lock(self, name: str) -> Lane:
+        """Read a lane under its row lock, which is held until the end of the transaction."""
+        locked = select(*_LANE).where(BudgetRow.name == name).with_for_update()
+        row = (await self._tx.execute(locked)).one_or_none()
+        if row is None:
+            dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
+            await self._tx.execute(
+                dialect.insert(BudgetRow)
+                .values(name=name, arrival_us=0, trips=0)
+                .on_conflict_do_nothing()
+            )
+            row = (await self._tx.execute(locked)).one()
+        return _lane(row)
+
+    async def save(self, name: str, lane: Lane) -> None:
+        await self._tx.execute(
+            update(BudgetRow)
+            .where(BudgetRow.name == name)
+            .values(
+                arrival_us=lane.arrival_us,
+                reason=lane.reason,
+                closed_until=lane.closed_until,
+                trips=lane.trips,
+                changed_at=lane.changed_at,
+            )
+        )
+
+
+def _lane(row: Any) -> Lane:
+    return Lane(
+        arrival_us=row.arrival_us,
+        reason=None if row.reason is None else Reason(row.reason),
+        closed_until=row.closed_until,
+        trips=row.trips,
+        changed_at=row.changed_at,
+    )

@@ -1,0 +1,178 @@
+"""While RunComfy is away or refuses us nobody storms it, no job fails, and then all goes on."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.clock import ManualClock
+from tests.support.gateway import Gateway, Sandbox, running, sandboxed
+from tests.support.invariants import assert_invariants, read_jobs
+from tests.support.wire_server import refused_port
+
+
+async def traffic(gateway: Gateway) -> dict[str, Any]:
+    read: dict[str, Any] = (await gateway.admin.get("/v1/admin/dispatch")).json()
+    return read
+
+
+async def many(gateway: Gateway, number: int, words: str = "") -> list[dict[str, Any]]:
+    return list(await asyncio.gather(*(gateway.submit(words) for _ in range(number))))
+
+
+async def statuses(gateway: Gateway, jobs: list[dict[str, Any]]) -> set[str]:
+    return {(await gateway.read(job))["status"] for job in jobs}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("400002", "no_balance"),
+        ("402", "no_balance"),
+        ("400004", "token_refused"),
+        ("401", "token_refused"),
+        ("403", "token_refused"),
+    ],
+)
+async def test_an_account_that_is_refused_pauses_dispatch_and_fails_no_job(
+    gateway: Gateway, sandbox: Sandbox, database_url: str, fault: str, reason: str
+) -> None:
+    first = await gateway.submit(f"sandbox:instant sandbox:submit-{fault}=2")
+    await gateway.dispatch()
+    others = await many(gateway, 3, "sandbox:instant")
+    assert await gateway.dispatch() == 0
+    now = await traffic(gateway)
+    assert (now["paused"], now["reason"], now["polling"]["paused"]) == (True, reason, False)
+    assert await statuses(gateway, [first, *others]) == {"pending"}
+
+    gateway.wait(60)
+    assert await gateway.dispatch() == 1, "one job probes"
+    assert (await traffic(gateway))["paused"] is False
+    for _ in range(5):
+        gateway.wait(30)
+        await gateway.dispatch()
+        gateway.wait(60)
+        await gateway.dispatch()
+        await gateway.poll()
+    assert await statuses(gateway, [first, *others]) == {"completed"}
+    assert len(await sandbox.submits(first)) == 3
+    await assert_invariants(database_url)
+
+
+async def test_operators_resume_what_was_refused_at_once(
+    gateway: Gateway, sandbox: Sandbox
+) -> None:
+    job = await gateway.submit("sandbox:instant sandbox:submit-402=1")
+    await gateway.dispatch()
+    assert await gateway.dispatch() == 0
+    await gateway.admin.put("/v1/admin/dispatch", json={"paused": False})
+    assert (await traffic(gateway))["reason"] is None
+    assert await gateway.dispatch() == 1
+    assert (await gateway.read(job))["status"] == "in_queue"
+    assert len(await sandbox.submits(job)) == 2
+
+
+async def test_a_job_that_alone_is_forbidden_fails_in_the_end(gateway: Gateway) -> None:
+    job = await gateway.submit("sandbox:submit-403=1000")
+    for _ in range(12):
+        await gateway.submit("sandbox:instant")
+        await gateway.dispatch()
+        gateway.wait(20)
+    assert (await gateway.read(job))["error"]["code"] == "refused_upstream"
+    assert (await traffic(gateway))["reason"] is None
+
+
+async def test_a_token_refused_on_polls_pauses_them_and_ends_no_job(gateway: Gateway) -> None:
+    job = await gateway.submit("sandbox:instant sandbox:poll-401=4")
+    await gateway.dispatch()
+    for _ in range(10):
+        gateway.wait(2)
+        await gateway.poll()
+    now = await traffic(gateway)
+    assert (now["paused"], now["polling"]["reason"]) == (False, "token_refused")
+    gateway.wait(60)
+    assert await gateway.poll() == 1
+    assert (await traffic(gateway))["polling"]["paused"] is True
+    gateway.wait(60)
+    assert await gateway.poll() == 1
+    assert (await gateway.read(job))["status"] == "completed"
+    assert (await traffic(gateway))["polling"]["paused"] is False
+
+
+async def test_a_retry_after_holds_for_all_replicas_and_both_lanes_alone(
+    gateway: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    async with running(database_url, sandbox=sandbox, clock=clock) as rival:
+        early = await gateway.submit("sandbox:stuck")
+        await gateway.dispatch()
+        await gateway.submit("sandbox:submit-429=1 sandbox:retry-after=100")
+        await gateway.dispatch()
+        await many(gateway, 5)
+        for _ in range(99):
+            clock.advance(timedelta(seconds=1))
+            assert await gateway.dispatch() == await rival.dispatch() == 0
+        assert (await traffic(gateway))["reason"] == "retry_after"
+        assert (await gateway.admin.post(f"/v1/admin/jobs/{early['id']}/poll")).status_code == 200
+        assert await gateway.poll() == 1, "polls were not asked to wait"
+        clock.advance(timedelta(seconds=1))
+        sent = [await gateway.dispatch(), await rival.dispatch()]
+        assert sent == [2, 0], "gradually"
+        for _ in range(4):
+            clock.advance(timedelta(seconds=1))
+            sent += [await rival.dispatch()]
+        assert sum(sent) == 6
+
+
+async def test_an_upstream_that_is_away_is_probed_and_then_filled_gradually(
+    database_url: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    """Jobs are accepted all the time, and each is sent once in the end."""
+    tried = []
+    with refused_port() as nobody:
+        down = Sandbox(url=nobody, http=None)  # type: ignore[arg-type]
+        async with running(database_url, sandbox=down, clock=clock) as gateway:
+            jobs = await many(gateway, 40, "sandbox:instant")
+            for _ in range(300):
+                tried.append(await gateway.dispatch())
+                clock.advance(timedelta(seconds=1))
+            assert sum(tried[:2]) <= 40
+            assert sum(tried[5:]) <= 12
+            assert max(tried[5:]) == 1
+            assert (await traffic(gateway))["reason"] == "upstream_unavailable"
+            jobs += await many(gateway, 20, "sandbox:instant")
+            assert await statuses(gateway, jobs) == {"pending"}
+    async with (
+        sandboxed(tmp_path / "sandbox", clock=clock) as up,
+        running(database_url, sandbox=up, clock=clock) as gateway,
+    ):
+        sent = []
+        for _ in range(100):
+            sent.append(await gateway.dispatch())
+            await gateway.poll()
+            clock.advance(timedelta(seconds=1))
+        began = next(n for n, number in enumerate(sent) if number)
+        assert sent[began] == 1
+        assert all(number <= 2 ** (2 + n // 2) for n, number in enumerate(sent[began:]))
+        assert sum(sent) == 60
+        assert await statuses(gateway, jobs) == {"completed"}
+        for job in jobs:
+            assert len(await up.submits(job)) == 1
+    await assert_invariants(database_url)
+
+
+async def test_polls_of_an_upstream_that_fails_wait_and_end_nothing(
+    gateway: Gateway, database_url: str
+) -> None:
+    jobs = await many(gateway, 8, "sandbox:instant sandbox:poll-502=1")
+    await gateway.dispatch()
+    polls = []
+    for _ in range(240):
+        gateway.wait(1)
+        polls.append(await gateway.poll())
+    assert 16 <= sum(polls) <= 24
+    assert await statuses(gateway, jobs) == {"completed"}
+    rows = await read_jobs(database_url)
+    assert {row.lost_polls for row, _ in rows.values()} == {0}
+    await assert_invariants(database_url)

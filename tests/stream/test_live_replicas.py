@@ -1,0 +1,112 @@
+"""Streams on several processes: news from another replica, lost notices, and an orderly end."""
+
+import asyncio
+import resource
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from app.auth.service import AuthService
+from app.core.clock import SystemClock
+from app.db.engine import open_database
+from app.server import running_gateway
+from tests.support.databases import PostgresDatabases
+from tests.support.processes import Server, gateway_process, sandbox_process
+from tests.support.served import Served, body, served, settings_of
+from tests.support.sse import stream
+
+STREAMS = 1000
+EXITS_WITHIN_S = 10
+STUCK = "sandbox:stuck-in-queue"
+
+
+@pytest.fixture
+def shared_database(postgres_url: str, worker_id: str) -> Iterator[str]:
+    with PostgresDatabases(postgres_url, prefix=f"{worker_id}_live").fresh() as url:
+        yield url
+
+
+@pytest.fixture
+async def gateway(shared_database: str, tmp_path: Path) -> AsyncIterator[Served]:
+    async with served(shared_database, tmp_path) as one:
+        yield one
+
+
+async def test_news_of_another_replica_come_even_when_its_notices_do_not(
+    gateway: Served, shared_database: str
+) -> None:
+    settings = settings_of(shared_database, upstream_url="http://127.0.0.1:9")
+    async with (
+        running_gateway(settings) as url,
+        httpx.AsyncClient(base_url=url, headers=gateway.http.headers) as other,
+        stream(other, "/v1/events") as live,
+    ):
+        job = (await gateway.submit(STUCK)).json()
+        first = await live.next()
+        assert first is not None
+        assert (first.event, first.data["id"]) == ("job.pending", job["id"])
+        async with stream(other, f"/v1/jobs/{job['id']}/events") as following:
+            answer = await gateway.http.post(f"/v1/jobs/{job['id']}/cancel")
+            assert answer.is_success
+            assert (await following.rest())[-1].event == "job.cancelled"
+        with psycopg.connect(shared_database, autocommit=True) as connection:
+            cut = connection.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+            ).fetchone()
+            assert cut == (2,)
+        later = (await gateway.submit(STUCK)).json()
+        async with asyncio.timeout(5):
+            while (event := await live.next()) and event.data["id"] != later["id"]:
+                pass
+        assert event is not None
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    more = {"GATEWAY_MAX_STREAMS_PER_USER": str(STREAMS + 10)}
+    async with (
+        sandbox_process(tmp_path / "sandbox", speed=10) as sandbox,
+        gateway_process(tmp_path / "gateway", upstream_url=sandbox.url, **more) as gateway,
+    ):
+        await asyncio.gather(sandbox.ready(), gateway.ready())
+        yield gateway
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_stop_ends_a_thousand_streams_and_waits_and_asks_them_back(server: Server) -> None:
+    database = open_database(f"sqlite:///{server.folder / 'gateway.db'}")
+    auth = AuthService(database=database, clock=SystemClock())
+    key = str(await auth.create_key(user_id="alice", name="test"))
+    await database.close()
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as http:
+        job = (await http.post("/v1/jobs", json=body(STUCK))).json()
+        while (await http.get(f"/v1/jobs/{job['id']}")).json()["status"] != "in_queue":
+            await SystemClock().sleep(timedelta(milliseconds=50))
+        request = f"GET /v1/jobs/{job['id']}/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer"
+        lines = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(STREAMS)]
+        for _, writer in lines:
+            writer.write(f"{request} {key}\r\n\r\n".encode())
+        for reader, _ in lines:
+            await reader.readuntil(b"event: job.in_queue")
+        wait = {"Prefer": "wait=60"}
+        waiting = asyncio.ensure_future(http.get(f"/v1/jobs/{job['id']}", headers=wait))
+        while not waiting.done() and (await http.get("/healthz")).is_error:
+            pass
+        assert await server.stop() < EXITS_WITHIN_S
+        answer = await waiting
+        assert (answer.status_code, answer.json()["status"]) == (200, "in_queue")
+        rest = [await reader.read() for reader, _ in lines]
+        for _, writer in lines:
+            writer.close()
+    assert all(b": reconnect, please\nretry: " in text for text in rest)
+    assert all(text.endswith(b"0\r\n\r\n") for text in rest)
+    moments = {text.split(b"retry: ")[1].split(b"\n")[0] for text in rest}
+    assert len(moments) > STREAMS / 10

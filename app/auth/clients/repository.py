@@ -89,18 +89,17 @@ class ClientRepository:
         )
         return gone.scalar_one_or_none() is not None
 
-    async def prune(self, *, expired_before: datetime, limit: int) -> int:
+    async def find_expired(self, *, before: datetime, limit: int) -> Sequence[str]:
         some = (
             select(ClientTokenRow.id)
-            .where(ClientTokenRow.expires_at <= expired_before)
+            .where(ClientTokenRow.expires_at <= before)
             .order_by(ClientTokenRow.expires_at)
             .limit(limit)
         )
-        # Named first: Postgres may run a subquery with a limit more than once.
-        ids = list((await self._tx.execute(some)).scalars())
-        if ids:
-            await self._tx.execute(delete(ClientTokenRow).where(ClientTokenRow.id.in_(ids)))
-        return len(ids)
+        return list((await self._tx.execute(some)).scalars())
+
+    async def delete_all(self, token_ids: Sequence[str]) -> None:
+        await self._tx.execute(delete(ClientTokenRow).where(ClientTokenRow.id.in_(token_ids)))
 
 
 CLIENT = (

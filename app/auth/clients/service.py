@@ -96,13 +96,17 @@ class ClientTokens:
 
     async def prune(self, *, limit: int = 1000) -> int:
         """Delete up to `limit` tokens that expired a while ago, and tell how many."""
+        before = self._clock.now() - _KEPT_AFTER
 
-        async def work(tx: AsyncConnection) -> int:
-            return await ClientRepository(tx).prune(
-                expired_before=self._clock.now() - _KEPT_AFTER, limit=limit
-            )
+        async def look(connection: AsyncConnection) -> Sequence[str]:
+            return await ClientRepository(connection).find_expired(before=before, limit=limit)
 
-        return await self._database.transact(work)
+        async def work(tx: AsyncConnection) -> None:
+            await ClientRepository(tx).delete_all(expired)
+
+        if expired := await self._database.read(look):
+            await self._database.transact(work)
+        return len(expired)
 
     def _check(self, asked: ClientRequest, principal: Principal) -> None:
         faults = [*_scope_faults(asked.scopes), *self._model_faults(asked.models or ())]

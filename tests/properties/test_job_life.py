@@ -24,7 +24,7 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from app.core.clock import ManualClock
 from app.db.migrate import synchronous
-from app.db.models import JobEventRow, JobRow
+from app.db.models import JobEventRow, JobRow, LedgerRow
 from app.jobs.models import Attempt
 from app.jobs.state import MOVES, TERMINAL, JobState, states_of
 from app.upstream.errors import UpstreamError
@@ -221,7 +221,8 @@ class JobLife(RuleBasedStateMachine):
             assert (job["status"] in FINAL) == (job["finished_at"] is not None)
             assert (job["status"] == "completed") == (job["output"] is not None)
             assert (job["status"] == "failed") == (job["error"] is not None)
-            if known.final is not None:
+            assert not job["late"] or job["status"] == "completed"
+            if known.final is not None and not (job["late"] and not known.final["late"]):
                 assert _lasting(job) == known.final
             elif job["status"] in FINAL:
                 known.final = _lasting(job)
@@ -234,7 +235,14 @@ class JobLife(RuleBasedStateMachine):
                     JobEventRow.job_id, JobEventRow.seq
                 )
             ).all()
-            jobs = connection.execute(sa.select(JobRow.id, JobRow.state, JobRow.event_seq)).all()
+            jobs = connection.execute(
+                sa.select(JobRow.id, JobRow.state, JobRow.event_seq, JobRow.late)
+            ).all()
+            charged = connection.execute(
+                sa.select(LedgerRow.job_id, sa.func.count())
+                .where(LedgerRow.kind != "hold")
+                .group_by(LedgerRow.job_id)
+            ).all()
         lives: dict[str, list[tuple[int, str]]] = defaultdict(list)
         for row in rows:
             lives[row.job_id].append((row.seq, row.type))
@@ -246,7 +254,10 @@ class JobLife(RuleBasedStateMachine):
             assert states[0] is JobState.PENDING
             assert states[-1] == job.state
             assert all(after in MOVES[before] for before, after in itertools.pairwise(states))
-            assert sum(state in TERMINAL for state in states) == (job.state in TERMINAL)
+            ends = sum(state in TERMINAL for state in states)
+            assert ends == (job.state in TERMINAL) + (job.late is not None)
+            entries = dict(map(tuple, charged)).get(job.id, 0)
+            assert entries == (job.state in TERMINAL) + (job.late == "charged")
 
     @invariant()
     def money_is_spent_once(self) -> None:

@@ -246,6 +246,12 @@ async def open_parts(
             clock=clock,
         )
         catalogue, store = await open_catalogue(settings, database=database, clock=clock)
+        clients = ClientTokens(
+            database=database,
+            clock=clock,
+            known_models=catalogue.input_fields,
+            origins={*settings.cors_origins, origin_of(public_url)},
+        )
         media = MediaInspector(
             remote=RemoteFiles(outside),
             uploads=UploadedFiles(kept_files),
@@ -321,12 +327,7 @@ async def open_parts(
                     else _sign_in(settings, issuer_keys, database=database, clock=clock),
                 ),
                 catalogue=catalogue,
-                clients=ClientTokens(
-                    database=database,
-                    clock=clock,
-                    known_models=catalogue.input_fields,
-                    origins={*settings.cors_origins, origin_of(public_url)},
-                ),
+                clients=clients,
                 clock=clock,
                 closing=closing,
                 archive=archive,
@@ -396,7 +397,7 @@ async def open_parts(
                     clock=clock,
                     doorbell=polled,
                 ),
-                pruner=Pruner(chores=(sweeper.prune,), doorbell=pruned, clock=clock),
+                pruner=Pruner(chores=(sweeper.prune, clients.prune), doorbell=pruned, clock=clock),
                 archiver=archiver,
                 deliverer=Deliverer(
                     queue=deliveries,

@@ -40,6 +40,7 @@ from app.events.hub import Hub
 from app.events.log import CHANNEL
 from app.jobs.feed import JobFeed
 from app.jobs.forecast import Forecast
+from app.jobs.health import HealthService
 from app.jobs.inputs import JobInputs
 from app.jobs.links import JobLinks
 from app.jobs.operator import OperatorJobs
@@ -78,6 +79,7 @@ from app.worker.archiver import Archiver, ArchiverConfig
 from app.worker.catalogue import CatalogueKeeper
 from app.worker.deliverer import Deliverer, DelivererConfig
 from app.worker.dispatcher import Dispatcher, DispatcherConfig
+from app.worker.heart import Heart
 from app.worker.poller import Poller, PollerConfig
 from app.worker.pruner import Pruner
 
@@ -92,6 +94,7 @@ class Workers:
     poller: Poller
     pruner: Pruner
     deliverer: Deliverer
+    heart: Heart
     archiver: Archiver | None
     doorbells: tuple[Doorbell, ...]
 
@@ -103,6 +106,7 @@ class Workers:
             group.create_task(self.catalogue.run(stop))
             group.create_task(self.pruner.run(stop))
             group.create_task(self.deliverer.loop.run(stop))
+            group.create_task(self.heart.run(stop))
             if self.archiver is not None:
                 group.create_task(self.archiver.loop.run(stop))
             await stop.wait()
@@ -134,7 +138,7 @@ _UNKNOWN_ENDS: Mapping[str, Literal[EntryKind.SETTLE, EntryKind.RELEASE]] = {
 
 
 @asynccontextmanager
-async def open_parts(
+async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bottom
     settings: Settings,
     *,
     clock: Clock,
@@ -188,7 +192,7 @@ async def open_parts(
         schedule = ScheduleConfig()
         forecast = Forecast(database=database, clock=clock, config=schedule)
         keys = _secret_keys(settings)
-        submitted, polled, announced, pruned = (Doorbell(clock=clock) for _ in range(4))
+        submitted, polled, announced, pruned, beaten = (Doorbell(clock=clock) for _ in range(5))
         queue = JobQueue(
             database=database,
             forecast=forecast,
@@ -301,6 +305,23 @@ async def open_parts(
             signer=Signer(keys, purpose="output links"),
             durations=forecast.durations,
         )
+        health = HealthService(database=database, clock=clock)
+        dispatcher = Dispatcher(
+            queue=queue,
+            upstream=upstream,
+            inputs=inputs,
+            config=dispatcher_config,
+            clock=clock,
+            jitter=jitter,
+            doorbell=submitted,
+        )
+        poller = Poller(
+            queue=queue,
+            upstream=upstream,
+            config=poller_config,
+            clock=clock,
+            doorbell=polled,
+        )
         hub = Hub(
             database=database,
             clock=clock,
@@ -332,6 +353,7 @@ async def open_parts(
                 closing=closing,
                 archive=archive,
                 feed=JobFeed(database=database),
+                health=health,
                 hub=hub,
                 files=kept_files,
                 file_links=file_links,
@@ -357,7 +379,6 @@ async def open_parts(
                     deliverer=announced,
                 ),
                 quotas=quotas,
-                ping_database=database.ping,
                 plans=PlanDirectory(
                     database=database, clock=clock, known_models=catalogue.input_fields
                 ),
@@ -381,21 +402,14 @@ async def open_parts(
                     refresh=timedelta(seconds=settings.catalogue_refresh_seconds) or None,
                     clock=clock,
                 ),
-                dispatcher=Dispatcher(
-                    queue=queue,
-                    upstream=upstream,
-                    inputs=inputs,
-                    config=dispatcher_config,
+                dispatcher=dispatcher,
+                poller=poller,
+                heart=Heart(
+                    health=health,
+                    worker=queue.name,
+                    loops=(dispatcher.loop, poller.loop),
+                    doorbell=beaten,
                     clock=clock,
-                    jitter=jitter,
-                    doorbell=submitted,
-                ),
-                poller=Poller(
-                    queue=queue,
-                    upstream=upstream,
-                    config=poller_config,
-                    clock=clock,
-                    doorbell=polled,
                 ),
                 pruner=Pruner(chores=(sweeper.prune, clients.prune), doorbell=pruned, clock=clock),
                 archiver=archiver,
@@ -409,7 +423,7 @@ async def open_parts(
                     jitter=jitter,
                     doorbell=announced,
                 ),
-                doorbells=(submitted, polled, announced, pruned, archived),
+                doorbells=(submitted, polled, announced, pruned, beaten, archived),
             ),
         )
 

@@ -33,6 +33,7 @@ from app.core.errors import DatabaseUnavailableError, ProblemError
 from app.events.hub import Hub
 from app.jobs.errors import JobNotFoundError
 from app.jobs.feed import JobFeed
+from app.jobs.health import HealthService
 from app.jobs.links import JobLinks
 from app.jobs.operator import OperatorJobs
 from app.jobs.overview import JobOverview
@@ -74,6 +75,7 @@ class Services:
     file_links: FileLinks
     closing: asyncio.Event
     feed: JobFeed
+    health: HealthService
     hub: Hub[Holder]
     jobs: JobService
     keys: KeyDirectory
@@ -83,7 +85,6 @@ class Services:
     operator_jobs: OperatorJobs
     overview: JobOverview
     quotas: QuotaService
-    ping_database: Callable[[], Awaitable[None]]
     plans: PlanDirectory
     prices: PricesService
     users: UserDirectory

@@ -1,12 +1,40 @@
 """Whether the process lives, and whether it can serve."""
 
+from typing import Any, Literal
+
 from fastapi import APIRouter
+from pydantic import BaseModel
 
 from app.api.deps import Gateway
 from app.api.problems import problem_responses
-from app.core.errors import DatabaseUnavailableError
+from app.core.errors import DatabaseUnavailableError, ProblemError
+from app.jobs.health import ALIVE_FOR
 
 router = APIRouter(tags=["health"])
+
+
+class NotReadyError(ProblemError):
+    code = "not_ready"
+    title = "The gateway cannot serve now"
+    status = 503
+
+    def __init__(self, detail: str, **checks: Any) -> None:
+        super().__init__(detail, headers={"Retry-After": "2"}, **checks)
+
+
+class UpstreamRead(BaseModel):
+    """`open`, or why nothing goes that way now; neither makes the gateway unready."""
+
+    submits: str
+    polls: str
+
+
+class ReadyRead(BaseModel):
+    status: Literal["ok"]
+    database: Literal["ok"]
+    migrations: Literal["ok"]
+    workers: Literal["ok"]
+    upstream: UpstreamRead
 
 
 @router.get("/healthz", summary="Is the process alive?")
@@ -17,9 +45,28 @@ async def healthz() -> dict[str, str]:
 @router.get(
     "/readyz",
     summary="Can it serve?",
-    description="Asks the database; RunComfy being away does not make the gateway unready.",
-    responses=problem_responses(DatabaseUnavailableError),
+    description="Asks the database, whether its schema is this release's, and whether any process"
+    " works on its jobs. RunComfy being away is told and does not make the gateway unready; being"
+    " told to stop does.",
+    responses=problem_responses(DatabaseUnavailableError, NotReadyError),
 )
-async def readyz(gateway: Gateway) -> dict[str, str]:
-    await gateway.ping_database()
-    return {"status": "ok"}
+async def readyz(gateway: Gateway) -> ReadyRead:
+    if gateway.closing.is_set():
+        raise NotReadyError("This process was told to stop; send requests to another one.")
+    health = await gateway.health.read()
+    upstream = UpstreamRead(submits=health.submits, polls=health.polls)
+    if not health.is_schema_current:
+        raise NotReadyError(
+            "The database's schema is not this release's; run `gateway db upgrade`.",
+            failed="migrations",
+            upstream=upstream.model_dump(),
+        )
+    if not health.has_workers:
+        seconds = int(ALIVE_FOR.total_seconds())
+        raise NotReadyError(
+            f"No process has looked for work in {seconds} s; is a `gateway worker` or another"
+            " `gateway serve` running?",
+            failed="workers",
+            upstream=upstream.model_dump(),
+        )
+    return ReadyRead(status="ok", database="ok", migrations="ok", workers="ok", upstream=upstream)

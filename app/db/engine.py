@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, event, make_url, select
+from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import (
     ArgumentError,
@@ -71,14 +71,6 @@ class Database:
             raise _translated(exc) from exc
         except PoolTimeoutError as exc:
             raise DatabaseUnavailableError from exc
-
-    async def ping(self) -> None:
-        """Return if the database answers, or raise DatabaseUnavailableError."""
-
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(select(1))
-
-        await self.read(work)
 
     async def close(self) -> None:
         await self._writer.dispose()

@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, create_engine, inspect, select
+from sqlalchemy import URL, create_engine, inspect, make_url, select
 from sqlalchemy.exc import OperationalError
 
 from app.core import bundled
@@ -43,6 +43,11 @@ def require_current(url: str) -> None:
             f"The database's schema is at {schema.revision or 'nothing'}, this release needs"
             f" {needs}; run `gateway db upgrade` first."
         )
+
+
+def newest_revision() -> str | None:
+    """Name the schema that this release was made for."""
+    return _scripts(make_url("sqlite://")).get_current_head()
 
 
 def configuration(url: URL) -> Config:

@@ -51,10 +51,12 @@ class WorkLoop(Generic[Piece]):
         self._doorbell = doorbell
         self._clock = clock
         self._busy: set[asyncio.Task[None]] = set()
+        self.looked_at = clock.monotonic()
 
     async def run_once(self) -> int:
         """Claim once, handle all of it, and tell how many pieces there were."""
         pieces = await self._claim(self._places)
+        self.looked_at = self._clock.monotonic()
         async with asyncio.TaskGroup() as group:
             for piece in pieces:
                 group.create_task(self._handle_logged(piece))
@@ -66,6 +68,8 @@ class WorkLoop(Generic[Piece]):
             while not stop.is_set():
                 room = self._places - len(self._busy)
                 self._starved = room < self._least
+                if self._starved:
+                    self.looked_at = self._clock.monotonic()  # busy, and that is well
                 started = 0 if self._starved else await self._start(group, room)
                 if not started:
                     await self._doorbell.wait(at_most=self._idle)
@@ -81,6 +85,7 @@ class WorkLoop(Generic[Piece]):
             logger.exception("worker.claim_failed", worker=self._name)
             await self._doorbell.wait(at_most=_AFTER_A_FAILURE)
             return 0
+        self.looked_at = self._clock.monotonic()
         for piece in pieces:
             task = group.create_task(self._handle_logged(piece))
             self._busy.add(task)

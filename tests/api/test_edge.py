@@ -147,12 +147,6 @@ async def test_links_are_made_from_our_own_address_alone(gateway: Gateway) -> No
     assert "evil" not in answer.text
 
 
-async def test_health_needs_no_key(gateway: Gateway) -> None:
-    for path in ("/healthz", "/readyz"):
-        answer = await send_raw(gateway.app, "GET", path)
-        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
-
-
 async def test_a_database_that_is_away_is_said_to_be_away(
     databases: Databases, gateway: Gateway, clock: ManualClock
 ) -> None:

@@ -143,6 +143,7 @@ async def running(
     async with app.router.lifespan_context(app):
         parts = app.state.parts
         auth = parts.services.auth
+        await parts.workers.heart.run_once()  # its workers stand by
         key = await auth.create_key(user_id="alice", name="test")
         async with _client(app, key=str(key)) as http:
             yield Gateway(

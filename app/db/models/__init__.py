@@ -8,6 +8,7 @@ from app.db.models.catalogue import CatalogueModelRow, CatalogueRow
 from app.db.models.client_token import ClientTokenRow
 from app.db.models.duration import DurationRow
 from app.db.models.file import DiscardRow, FileRow, JobFileRow, OutputRow
+from app.db.models.heartbeat import HeartbeatRow
 from app.db.models.job import IdempotencyKeyRow, JobEventRow, JobRow
 from app.db.models.plan import PlanRow
 from app.db.models.quota import AccountRow, LedgerRow, PriceRow
@@ -32,6 +33,7 @@ __all__ = [
     "DiscardRow",
     "DurationRow",
     "FileRow",
+    "HeartbeatRow",
     "IdempotencyKeyRow",
     "JobEventRow",
     "JobFileRow",

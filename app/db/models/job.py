@@ -68,6 +68,7 @@ class JobRow(Base):
     input: Mapped[dict[str, Any]]
     meta: Mapped[dict[str, str]] = mapped_column("metadata")
     webhook_url: Mapped[str | None]
+    traceparent: Mapped[str | None]  # of the request that made it, where traces are kept
     output_milliseconds: Mapped[int | None]
     input_class: Mapped[str | None]
     priority: Mapped[int]

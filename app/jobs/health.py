@@ -1,0 +1,95 @@
+"""Whether the gateway can do its work: its database, its schema, its workers, and upstream."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+
+from sqlalchemy import Text, column, delete, func, select, table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.clock import Clock
+from app.core.errors import DatabaseUnavailableError
+from app.db import migrate
+from app.db.engine import Database
+from app.db.models import HeartbeatRow, SchemaReleaseRow, SwitchRow
+from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
+from app.jobs.switches import DISPATCH_PAUSED
+
+BEAT_EVERY = timedelta(seconds=5)
+ALIVE_FOR = timedelta(seconds=30)
+_FORGOTTEN = timedelta(hours=1)
+_PATIENCE_S = 3
+_OPEN = "open"
+_VERSION = table("alembic_version", column("version_num", Text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """`submits` and `polls` say `open`, or why nothing goes that way to upstream now."""
+
+    is_schema_current: bool
+    has_workers: bool
+    submits: str
+    polls: str
+
+
+class HealthService:
+    def __init__(self, *, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def beat(self, worker: str) -> None:
+        """Note that this process looks for work."""
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> None:
+            dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
+            await tx.execute(
+                dialect.insert(HeartbeatRow)
+                .values(worker=worker, beat_at=at)
+                .on_conflict_do_update(index_elements=["worker"], set_={"beat_at": at})
+            )
+            await tx.execute(delete(HeartbeatRow).where(HeartbeatRow.beat_at < at - _FORGOTTEN))
+
+        await self._database.transact(work)
+
+    async def read(self) -> Health:
+        """Tell how things are; raises DatabaseUnavailableError if that takes seconds to learn."""
+        at = self._clock.now()
+
+        async def work(connection: AsyncConnection) -> Health:
+            switched_off = select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED)
+            beat_at = await connection.scalar(select(func.max(HeartbeatRow.beat_at)))
+            is_paused = bool(await connection.scalar(switched_off))
+            return Health(
+                is_schema_current=await _is_current(connection),
+                has_workers=beat_at is not None and at - beat_at < ALIVE_FOR,
+                submits="operator" if is_paused else await _lane(connection, DISPATCH, at=at),
+                polls=await _lane(connection, POLLS, at=at),
+            )
+
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                return await self._database.read(work)
+        except TimeoutError as exc:
+            raise DatabaseUnavailableError from exc
+
+
+async def _lane(connection: AsyncConnection, name: str, *, at: datetime) -> str:
+    lane = await LaneRepository(connection).find(name)
+    return lane.reason.value if lane.reason is not None and lane.is_closed(at) else _OPEN
+
+
+async def _is_current(connection: AsyncConnection) -> bool:
+    """Whether this release runs on the schema as it is now, migrated meanwhile or not."""
+    revisions = {await connection.scalar(select(_VERSION.c.version_num))}
+    revisions.update((await connection.execute(select(SchemaReleaseRow.revision))).scalars())
+    return _needed_revision() in revisions
+
+
+@cache
+def _needed_revision() -> str | None:
+    """Read the newest migration that came with this code."""
+    return migrate.newest_revision()

@@ -1,0 +1,56 @@
+"""Says every few seconds that the workers of this process look for work, as long as they do."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Protocol
+
+import structlog
+
+from app.core.clock import Clock
+from app.core.doorbell import Doorbell
+from app.jobs.health import ALIVE_FOR, BEAT_EVERY, HealthService
+
+logger = structlog.get_logger(__name__)
+
+
+class Looker(Protocol):
+    """`looked_at` is when it last asked for work and was answered, on the monotonic clock."""
+
+    looked_at: float
+
+
+class Heart:
+    """A process whose loops hang beats no more, though it may still answer."""
+
+    def __init__(
+        self,
+        *,
+        health: HealthService,
+        worker: str,
+        loops: Sequence[Looker],
+        doorbell: Doorbell,
+        clock: Clock,
+    ) -> None:
+        self._health = health
+        self._worker = worker
+        self._loops = loops
+        self._doorbell = doorbell
+        self._clock = clock
+
+    async def run_once(self) -> bool:
+        """Beat if all is well; tells whether it is."""
+        oldest = min(loop.looked_at for loop in self._loops)
+        if timedelta(seconds=self._clock.monotonic() - oldest) >= ALIVE_FOR:
+            logger.error("worker.hangs", worker=self._worker)
+            return False
+        await self._health.beat(self._worker)
+        return True
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                await self.run_once()
+            except Exception:
+                logger.exception("worker.beat_failed")
+            await self._doorbell.wait(at_most=BEAT_EVERY)

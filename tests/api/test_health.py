@@ -1,0 +1,104 @@
+"""What load balancers and operators are told: alive, ready, or why not."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.engine import open_database
+from app.db.migrate import newest_revision
+from app.db.models import HeartbeatRow, SchemaReleaseRow
+from tests.support.answers import problem
+from tests.support.asgi import send_raw
+from tests.support.gateway import Gateway
+
+READY = {
+    "status": "ok",
+    "database": "ok",
+    "migrations": "ok",
+    "workers": "ok",
+    "upstream": {"submits": "open", "polls": "open"},
+}
+
+
+async def test_health_needs_no_key(gateway: Gateway) -> None:
+    for path, body in (("/healthz", {"status": "ok"}), ("/readyz", READY)):
+        answer = await send_raw(gateway.app, "GET", path)
+        assert (answer.status_code, answer.json()) == (200, body)
+
+
+async def test_it_is_ready_while_some_process_looks_for_work(gateway: Gateway) -> None:
+    gateway.wait(29)
+    assert (await gateway.http.get("/readyz")).status_code == 200
+    gateway.wait(1)
+    answer = await gateway.http.get("/readyz")
+    assert problem(answer) == {
+        "status": 503,
+        "code": "not_ready",
+        "detail": "No process has looked for work in 30 s; is a `gateway worker` or another"
+        " `gateway serve` running?",
+        "failed": "workers",
+        "upstream": {"submits": "open", "polls": "open"},
+    }
+    assert answer.headers["Retry-After"] == "2"
+
+    assert not await gateway.workers.heart.run_once()  # its loops have not looked either
+    await gateway.dispatch()
+    assert not await gateway.workers.heart.run_once()  # one of them hangs
+    await gateway.poll()
+    assert await gateway.workers.heart.run_once()
+    assert (await gateway.http.get("/readyz")).json() == READY
+
+
+async def test_hearts_that_stopped_are_forgotten(gateway: Gateway, database_url: str) -> None:
+    database = open_database(database_url)
+    health = gateway.app.state.services.health
+    await health.beat("worker_old")
+    gateway.wait(3601)
+    await health.beat("worker_new")
+
+    async def workers(connection: AsyncConnection) -> Sequence[str]:
+        return (await connection.execute(select(HeartbeatRow.worker))).scalars().all()
+
+    assert await database.read(workers) == ["worker_new"]
+    await database.close()
+
+
+async def test_upstream_trouble_is_told_and_does_not_unready(gateway: Gateway) -> None:
+    assert (await gateway.admin.put("/v1/admin/dispatch", json={"paused": True})).is_success
+    told = (await gateway.http.get("/readyz")).json()
+    assert told == READY | {"upstream": {"submits": "operator", "polls": "open"}}
+    await gateway.admin.put("/v1/admin/dispatch", json={"paused": False})
+
+    await gateway.submit("sandbox:submit-401")
+    await gateway.dispatch()
+    answer = await gateway.http.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["upstream"] == {"submits": "token_refused", "polls": "open"}
+
+
+async def test_a_schema_of_another_release_is_not_ready(
+    gateway: Gateway, database_url: str
+) -> None:
+    database = open_database(database_url)
+
+    async def migrate(tx: AsyncConnection) -> None:
+        await tx.execute(text("UPDATE alembic_version SET version_num = 'of_another'"))
+        await tx.execute(delete(SchemaReleaseRow))
+
+    async def expand(tx: AsyncConnection) -> None:
+        await tx.execute(insert(SchemaReleaseRow).values(revision=newest_revision()))
+
+    await database.transact(migrate)
+    refused = problem(await gateway.http.get("/readyz"))
+    assert (refused["status"], refused["failed"]) == (503, "migrations")
+    await database.transact(expand)
+    assert (await gateway.http.get("/readyz")).status_code == 200
+    await database.close()
+
+
+async def test_a_process_told_to_stop_is_drained(gateway: Gateway) -> None:
+    gateway.app.state.services.closing.set()
+    refused = problem(await gateway.http.get("/readyz"))
+    assert (refused["status"], refused["code"]) == (503, "not_ready")
+    assert (await gateway.http.get("/healthz")).status_code == 200

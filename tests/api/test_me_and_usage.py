@@ -82,6 +82,41 @@ async def test_a_caller_reads_who_it_is(gateway: Gateway) -> None:
     }
 
 
+async def test_an_operator_reads_how_a_users_limits_stand(gateway: Gateway) -> None:
+    limits = {
+        "jobs_per_day": {"limit": 9},
+        "spend_usd_per_day": {"limit": "0.25", "mode": "shadow"},
+    }
+    await gateway.admin.post("/v1/admin/plans", json={"name": "free", "limits": limits})
+    patch = {"plan": "free", "limits": {"jobs_per_day": {"limit": 5}}}
+    await gateway.admin.patch("/v1/admin/users/alice", json=patch)
+    await three_jobs(gateway)
+    mine = (await gateway.http.get("/v1/me")).json()["limits"]
+    answer = await gateway.admin.get("/v1/admin/users/alice/limits")
+    assert answer.json() == {"user": "alice", "timezone": "UTC", "limits": mine}
+    shown = {limit.pop("name"): limit for limit in mine}
+    common = {"subject": "user", "resets_at": "2026-11-23T00:00:00.000Z"}
+    assert shown["jobs_per_day"] == common | {
+        "limit": 5,
+        "used": 1,
+        "held": 1,
+        "remaining": 3,
+        "mode": "enforce",
+    }
+    assert shown["spend_usd_per_day"]["mode"] == "shadow"
+
+    key = {"user": "alice", "scopes": ["jobs:write", "act_as"], "plan": "free"}
+    service = (await gateway.admin.post("/v1/admin/keys", json=key)).json()["key"]
+    acting = {"X-Gateway-User": "u1"}
+    await gateway.client_with(service).post("/v1/jobs", json=gateway.body(), headers=acting)
+    of_service = (await gateway.admin.get("/v1/admin/users/alice/u1/limits")).json()
+    used = [(limit["name"], limit["held"], limit["limit"]) for limit in of_service["limits"]]
+    assert used == [("jobs_per_day", 1, 9), ("spend_usd_per_day", "0.50", "0.25")]
+    for nobody in ("bob", "alice/u2"):
+        refused = await gateway.admin.get(f"/v1/admin/users/{nobody}/limits")
+        assert problem(refused)["code"] == "user_not_found"
+
+
 async def test_without_a_plan_nothing_is_limited_and_no_header_sent(gateway: Gateway) -> None:
     answer = await gateway.http.get("/v1/me")
     assert (answer.json()["plan"], answer.json()["limits"]) == (None, [])

@@ -19,6 +19,7 @@ from app.api.admin.wire import (
 )
 from app.api.body import parse
 from app.api.deps import Gateway, JsonBody
+from app.api.limits import LimitRead, read_limits
 from app.api.problems import problem_responses
 from app.auth.directory.checks import could_be_user_id
 from app.auth.directory.errors import (
@@ -59,6 +60,12 @@ class UserList(BaseModel):
     next_cursor: str | None
 
 
+class UserLimitsRead(BaseModel):
+    user: str
+    timezone: str = Field(description="The zone of the user's days and months.")
+    limits: list[LimitRead]
+
+
 _Page = Annotated[Page, Depends(page_query("plan", is_cursor=could_be_user_id))]
 
 
@@ -85,6 +92,19 @@ async def list_users(
 ) -> UserList:
     users = await gateway.users.page(plan=plan, after=page.cursor, limit=page.limit + 1)
     return UserList(**listed(users, page, id_of=lambda user: user.id, read=_read))
+
+
+# Before what takes ids with their slash; a service's user named `limits` is read in the list.
+@router.get(
+    "/{user_id:path}/limits",
+    summary="How do a user's limits stand?",
+    description="By plan and overrides; a key may have tighter ones of its own.",
+    responses=problem_responses(UserNotFoundError),
+)
+async def read_user_limits(gateway: Gateway, user_id: str) -> UserLimitsRead:
+    policy = await gateway.users.policy(user_id)
+    standings = await gateway.quotas.standings(policy, user_id=user_id, key_id="")
+    return UserLimitsRead(user=user_id, timezone=policy.zone.key, limits=read_limits(standings))
 
 
 @router.get(

@@ -11,9 +11,11 @@ from app.auth.directory.checks import Faults, check_plan, could_be_user_id
 from app.auth.directory.errors import UserExistsError, UserHasLiveJobsError, UserNotFoundError
 from app.auth.directory.models import User, UserChanges, recorded_user
 from app.auth.directory.repository import DirectoryRepository, Erased
+from app.auth.repository import AuthRepository
 from app.core.clock import Clock
 from app.db.engine import Database
 from app.quotas.limits import changed
+from app.quotas.policy import Policy
 
 
 class UserDirectory:
@@ -36,6 +38,17 @@ class UserDirectory:
     async def get(self, user_id: str) -> User:
         async def work(connection: AsyncConnection) -> User:
             return await _find(DirectoryRepository(connection), user_id)
+
+        return await self._database.read(work)
+
+    async def policy(self, user_id: str) -> Policy:
+        """Give the limits that a user meets by plan and overrides, those of keys aside."""
+
+        async def work(connection: AsyncConnection) -> Policy:
+            user = await _find(DirectoryRepository(connection), user_id)
+            terms = await AuthRepository(connection).find_terms(user.id)
+            assert terms is not None
+            return Policy(zone=terms.zone, user=terms.limits, key={})
 
         return await self._database.read(work)
 

@@ -1,9 +1,31 @@
 // The operators' console: who uses what, what is stuck, what it costs.
 
 import { Api, Session } from "../shared/api.js";
-import { SignIn, ThemeSwitch, html, render, useState } from "../shared/view.js";
+import { SignIn, ThemeSwitch, html, render, useEffect, useRef, useState } from "../shared/view.js";
+import { AuditLog } from "./audit.js";
+import { Deliveries } from "./deliveries.js";
+import { Jobs } from "./jobs.js";
+import { Keys } from "./keys.js";
+import { Overview } from "./overview.js";
+import { Plans } from "./plans.js";
+import { Prices } from "./prices.js";
+import { to, useRoute } from "./route.js";
+import { Usage } from "./usage.js";
+import { Users } from "./users.js";
 
 const session = new Session("console-token");
+
+const VIEWS = [
+  ["overview", "Overview", Overview],
+  ["jobs", "Jobs", Jobs],
+  ["users", "Users", Users],
+  ["plans", "Plans", Plans],
+  ["keys", "Keys", Keys],
+  ["usage", "Usage", Usage],
+  ["prices", "Prices", Prices],
+  ["deliveries", "Webhooks", Deliveries],
+  ["audit", "Audit log", AuditLog],
+];
 
 function App() {
   const [signedIn, setSignedIn] = useState(Boolean(session.token));
@@ -11,23 +33,42 @@ function App() {
     session.signOut();
     setSignedIn(false);
   };
-  const api = new Api(session, { onSignedOut: leave });
+  const api = useRef(new Api(session, { onSignedOut: leave })).current;
   if (signedIn) return html`<${Console} api=${api} onLeave=${leave} />`;
   const check = async (token) => {
     session.signIn(token);
-    await api.get("/v1/admin/dispatch");
+    try {
+      await api.get("/v1/admin/dispatch");
+    } catch (problem) {
+      session.signOut();
+      throw problem;
+    }
   };
   return html`<${SignIn} title="Console" label="Admin token" check=${check}
     hint="One of GATEWAY_ADMIN_TOKEN. It stays in this tab and is forgotten with it."
     onDone=${() => setSignedIn(true)} />`;
 }
 
-function Console({ onLeave }) {
-  return html`<header class="navbar"><div class="container-xl">
-    <span class="navbar-brand">Console</span>
-    <div class="ms-auto"><${ThemeSwitch} />
-    <button class="btn btn-sm" onClick=${onLeave}>Sign out</button></div>
-  </div></header>`;
+function Console({ api, onLeave }) {
+  const { path, query } = useRoute();
+  const [name, title, Shown] = VIEWS.find(([each]) => each === path) || VIEWS[0];
+  const strip = useRef(null);
+  useEffect(() => {
+    document.title = `${title} · RunComfy gateway`;
+    strip.current.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [title]);
+  return html`<div class="console">
+    <header class="console-top">
+      <img src="/assets/shared/icon.svg" width="24" height="24" alt="" />
+      <span class="fw-bold flex-fill">Console</span>
+      <${ThemeSwitch} />
+      <button class="btn btn-sm" onClick=${onLeave}>Sign out</button>
+    </header>
+    <nav class="console-nav" aria-label="Views" ref=${strip}>
+      ${VIEWS.map(([each, word]) => html`<a key=${each} href=${to(each)} aria-current=${each === name ? "page" : undefined}>${word}</a>`)}
+    </nav>
+    <main class="console-main" key=${name}><${Shown} api=${api} query=${query} /></main>
+  </div>`;
 }
 
 render(html`<${App} />`, document.getElementById("app"));

@@ -1,0 +1,69 @@
+// Webhook deliveries: what was sent where, how each attempt went, and sending again.
+
+import { Instant, ProblemNote, html, useState } from "../shared/view.js";
+import { useAct, usePages } from "./load.js";
+import { Dialog, Facts, PagedTable, View } from "./parts.js";
+import { queryOf, replace, to } from "./route.js";
+
+const COLUMNS = [["State", "tight"], ["Event", "tight"], ["User", "long"], ["To", "long"], ["Job", "tight"], ["Attempts", "num"], ["Next", "tight"], ["Created", "tight"], ["", "acts"]];
+const COLOURS = { pending: "azure", delivered: "green", failed: "red" };
+
+export function Deliveries({ api, query }) {
+  const pages = usePages(api, `/v1/admin/deliveries?${queryOf({ limit: 100, state: query.state, user: query.user })}`);
+  const [shown, setShown] = useState(null);
+  const change = (name) => (event) => replace("deliveries", { ...query, [name]: event.target.value.trim() });
+  const tools = html`
+    <select class="form-select form-select-sm w-auto" aria-label="State" onChange=${change("state")}>
+      <option value="">all states</option>
+      ${Object.keys(COLOURS).map((state) => html`<option key=${state} value=${state} selected=${state === query.state}>${state}</option>`)}
+    </select>
+    <input class="form-control form-control-sm w-auto" placeholder="all users" aria-label="User" autocomplete="off" value=${query.user ?? ""} onChange=${change("user")} />
+    <button class="btn btn-sm" onClick=${() => pages.reload()}>Refresh</button>`;
+  return html`<${View} title="Webhook deliveries" tools=${tools}>
+    <${PagedTable} label="Webhook deliveries" pages=${pages} columns=${COLUMNS} empty="No delivery." row=${(each) => [
+      html`<${State} state=${each.state} />`,
+      each.type,
+      each.user,
+      each.host || "–",
+      each.job ? html`<a class="mono" href=${to("jobs", { job: each.job })} aria-label=${`Job ${each.job}`}>…${each.job.slice(-8)}</a>` : "test",
+      each.attempts_made,
+      html`<${Instant} at=${each.next_attempt_at} />`,
+      html`<${Instant} at=${each.created_at} />`,
+      html`<button class="btn btn-sm" aria-label=${`Details of ${each.id}`} onClick=${() => setShown(each)}>Details</button>`,
+    ]} />
+    ${shown && html`<${DeliveryDrawer} api=${api} delivery=${shown} onClose=${() => setShown(null)} onChanged=${() => pages.reload({ quiet: true })} />`}
+  </${View}>`;
+}
+
+const State = ({ state }) => html`<span class="status status-${COLOURS[state]}"><span class="status-dot"></span>${state}</span>`;
+
+function DeliveryDrawer({ api, delivery: given, onClose, onChanged }) {
+  const [delivery, setDelivery] = useState(given);
+  const [sent, setSent] = useState(false);
+  const [again, busy, problem] = useAct(async () => {
+    setDelivery(await api.post(`/v1/admin/deliveries/${given.id}/redeliver`));
+    setSent(true);
+    onChanged();
+  });
+  const footer = html`<button class="btn btn-sm btn-primary" disabled=${busy} onClick=${() => again()}>Send again</button>`;
+  return html`<${Dialog} drawer title="Webhook delivery" onClose=${onClose} footer=${footer} head=${html`<${State} state=${delivery.state} />`}>
+    <${ProblemNote} problem=${problem} />
+    ${sent && html`<div class="alert alert-success" role="status">It is sent again now, signed anew, with the job as it is.</div>`}
+    <${Facts} facts=${[
+      ["Message", html`<span class="mono">${delivery.id}</span>`],
+      ["Event", delivery.type],
+      ["User", delivery.user],
+      ["To", delivery.host],
+      ["Endpoint", delivery.endpoint || "named by the job"],
+      ["Job", delivery.job && html`<a class="mono" href=${to("jobs", { job: delivery.job })}>${delivery.job}</a>`],
+      ["Next attempt", delivery.next_attempt_at && html`<${Instant} at=${delivery.next_attempt_at} />`],
+    ]} />
+    <h3>Attempts: ${delivery.attempts_made}</h3>
+    ${delivery.attempts.length > 0 && html`<table class="table table-dense" aria-label="Attempts">
+      <thead><tr><th scope="col">At</th><th scope="col">Outcome</th><th scope="col" class="num">Took</th><th scope="col">Answer</th></tr></thead>
+      <tbody>${delivery.attempts.map((attempt) => html`<tr key=${attempt.at}>
+        <td class="tight"><${Instant} at=${attempt.at} /></td><td class=${attempt.error ? "bad" : ""}>${[attempt.status_code, attempt.error].filter(Boolean).join(" ")}</td>
+        <td class="num">${attempt.duration_ms} ms</td><td class="long">${attempt.body || "–"}</td>
+      </tr>`)}</tbody></table>`}
+  </${Dialog}>`;
+}

@@ -1,0 +1,87 @@
+// One job from below: what happened to it, what it cost, and what can be done if it is stuck.
+
+import { Copy, Instant, ProblemNote, Status, html, isFinal, money, useState } from "../shared/view.js";
+import { ActDialog, actsOn } from "./acts.js";
+import { useRead } from "./load.js";
+import { Dialog, Facts, Json } from "./parts.js";
+import { to } from "./route.js";
+
+const REFRESH_MS = 2000;
+
+export function JobDrawer({ api, id, onClose, onChanged }) {
+  const [every, setEvery] = useState(REFRESH_MS);
+  const [asked, setAsked] = useState(null); // the act that waits for an answer
+  const [done, setDone] = useState(null);
+  const read = useRead(api, `/v1/admin/jobs/${encodeURIComponent(id)}`, { every });
+  const job = read.data;
+  if (job && isFinal(job) && every) setEvery(undefined);
+  const acted = ({ hold, job: after }, act) => {
+    read.set(after);
+    setDone(`${act.done} ${HOLDS[hold] || `The hold: ${hold}.`}`);
+    onChanged();
+  };
+  const acts = job ? actsOn(job) : [];
+  const footer = acts.length > 0 && acts.map((act) => html`<button key=${act.name} type="button" class="btn btn-sm ${act.danger ? "btn-outline-danger" : ""}" onClick=${() => setAsked(act)}>${act.verb}</button>`);
+  return html`<${Dialog} drawer title="Job" onClose=${onClose} footer=${footer} head=${job && html`<${Status} status=${job.status} />`}>
+    <${ProblemNote} problem=${read.problem} />
+    ${done && html`<div class="alert alert-success" role="status">${done}</div>`}
+    ${job && html`<${Detail} job=${job} />`}
+    ${asked && html`<${ActDialog} api=${api} job=${job} act=${asked} onDone=${acted} onClose=${() => setAsked(null)} />`}
+  </${Dialog}>`;
+}
+
+const HOLDS = {
+  held: "The hold stays until the job ends.",
+  settled: "The hold is charged.",
+  released: "The hold is freed.",
+};
+
+function Detail({ job }) {
+  return html`
+    <div class="d-flex gap-2 align-items-center mb-3"><span class="mono flex-fill">${job.id}</span><${Copy} text=${job.id} label="Copy id" /></div>
+    ${job.error && html`<div class="alert alert-danger">${job.error.message}<div class="small">${job.error.code}</div></div>`}
+    <${Facts} facts=${[
+      ["User", html`<a href=${to("users", { user: job.user })}>${job.user}</a>`],
+      ["Model", job.model],
+      ["Cost", html`${money(job.cost.amount_usd)}${job.cost.output_seconds !== null ? ` for ${job.cost.output_seconds} s` : ""}, ${job.cost.state}`],
+      ["Created", html`<${Instant} at=${job.created_at} />`],
+      ["Submitted", job.submitted_at && html`<${Instant} at=${job.submitted_at} />`],
+      ["Started", job.started_at && html`<${Instant} at=${job.started_at} />`],
+      ["Finished", job.finished_at && html`<${Instant} at=${job.finished_at} />${job.late ? " (late)" : ""}`],
+      ["Attempts", job.attempts],
+      ["RunComfy's request", job.upstream_request_id && html`<span class="mono">${job.upstream_request_id}</span>`],
+      ["Looked at next", job.due_at && html`<${Instant} at=${job.due_at} />`],
+      ["Leased until", job.lease_expires_at && html`<${Instant} at=${job.lease_expires_at} />`],
+      ["Place in queue", job.queue_position ?? job.pending_position],
+    ]} />
+    ${job.urls.outputs.length > 0 && html`<h3>Output</h3><${Outputs} job=${job} />`}
+    <h3>Events</h3>
+    <ol class="timeline-rows" aria-label="Events">
+      ${job.events.map((event) => html`<li key=${event.seq}>
+        <span>${event.seq}</span><${Instant} at=${event.at} /><strong class="fw-medium">${event.type.replaceAll("_", " ")}</strong>
+        ${event.data && html`<span class="wide mono">${JSON.stringify(event.data)}</span>`}
+      </li>`)}
+    </ol>
+    <h3>Ledger</h3>
+    ${job.ledger.length > 0
+      ? html`<table class="table table-dense" aria-label="Ledger">
+          <thead><tr><th scope="col">Entry</th><th scope="col">At</th><th scope="col" class="num">Amount</th><th scope="col" class="num">Output</th></tr></thead>
+          <tbody>${job.ledger.map((entry) => html`<tr key=${entry.kind + entry.at}>
+            <td>${entry.kind.replaceAll("_", " ")}</td><td><${Instant} at=${entry.at} /></td>
+            <td class="num">${money(entry.amount_usd)}</td><td class="num">${entry.output_seconds === null ? "–" : `${entry.output_seconds} s`}</td>
+          </tr>`)}</tbody></table>`
+      : html`<p>No entry.</p>`}
+    <h3>Input</h3><${Json} value=${job.input} />
+    ${Object.keys(job.metadata).length > 0 && html`<h3>Metadata</h3><${Json} value=${job.metadata} />`}
+    <p class="small mt-3 mb-0">Schema <span class="mono">${job.schema_hash}</span></p>`;
+}
+
+function Outputs({ job }) {
+  const kinds = Object.entries(job.output || {}).flatMap(([key, urls]) => [urls].flat().map(() => key));
+  return job.urls.outputs.map((url, n) => html`<div class="mb-2" key=${n}>
+    ${kinds[n]?.startsWith("image") && html`<img class="output" src=${url} alt=${`Output ${n + 1}`} />`}
+    ${kinds[n]?.startsWith("audio") && html`<audio class="w-100" src=${url} controls preload="none" aria-label=${`Output ${n + 1}`}></audio>`}
+    ${(!kinds[n] || kinds[n].startsWith("video")) && html`<video src=${url} controls playsinline preload="metadata" aria-label=${`Output ${n + 1}`}></video>`}
+    <a class="btn btn-sm mt-1" href=${url} download>Download</a>
+  </div>`);
+}

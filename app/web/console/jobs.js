@@ -1,0 +1,122 @@
+// All users' jobs: filters, and a list that stays quick however long it is.
+
+import { Instant, Status, duration, html, money, useEffect, useRef, useState } from "../shared/view.js";
+import { JobDrawer } from "./job.js";
+import { usePages, useRead, useSeen } from "./load.js";
+import { ListEnd, View } from "./parts.js";
+import { queryOf, replace, to } from "./route.js";
+
+const PAGE = 100;
+const REFRESH_MS = 5000;
+const ROW = 36; // px, as the stylesheet has it
+const MARGIN = 20; // rows drawn beyond what is seen
+const STATUSES = ["pending", "in_queue", "in_progress", "submit_unknown", "completed", "failed", "cancelled"];
+
+export function Jobs({ api, query }) {
+  const { job, ...filters } = query;
+  const asked = queryOf({
+    limit: PAGE,
+    status: filters.status,
+    model: filters.model,
+    user: filters.user,
+    created_after: instant(filters.after),
+    created_before: instant(filters.before),
+  });
+  const pages = usePages(api, `/v1/admin/jobs?${asked}`);
+  useEffect(() => {
+    const look = () => !document.hidden && scrollY < ROW && pages.rows.length <= PAGE && !job && pages.reload({ quiet: true });
+    const timer = setInterval(look, REFRESH_MS);
+    return () => clearInterval(timer);
+  }, [pages.rows, job]);
+  const change = (name, value) => replace("jobs", { ...filters, [name]: value });
+  const tools = html`
+    ${Object.keys(filters).length > 0 && html`<a class="btn btn-sm" href=${to("jobs")}>Clear filters</a>`}
+    <button class="btn btn-sm" onClick=${() => pages.reload()}>Refresh</button>`;
+  return html`<${View} title="Jobs" tools=${tools}>
+    <${Filters} api=${api} filters=${filters} onChange=${change} />
+    <${JobTable} pages=${pages} filters=${filters} />
+    ${job && html`<${JobDrawer} key=${job} api=${api} id=${job} onClose=${() => replace("jobs", filters)} onChanged=${() => pages.reload({ quiet: true })} />`}
+  </${View}>`;
+}
+
+/** What a date field holds is the reader's own time; the gateway is asked for the instant. */
+function instant(text) {
+  const date = text ? new Date(text) : null;
+  return date && !Number.isNaN(date.getTime()) ? date.toISOString() : undefined;
+}
+
+function Filters({ api, filters, onChange }) {
+  const used = useRead(api, "/v1/admin/usage?group_by=model");
+  const typed = (name) => (event) => onChange(name, event.target.value.trim());
+  return html`<div class="filters" role="search" aria-label="Filter jobs">
+    <div><label for="filter-status">Status</label>
+      <select id="filter-status" class="form-select form-select-sm" onChange=${typed("status")}>
+        <option value="">all</option>
+        ${STATUSES.map((status) => html`<option key=${status} value=${status} selected=${status === filters.status}>${status.replaceAll("_", " ")}</option>`)}
+      </select></div>
+    <div><label for="filter-user">User</label>
+      <input id="filter-user" class="form-control form-control-sm" autocomplete="off" placeholder="all" value=${filters.user ?? ""} onChange=${typed("user")} /></div>
+    <div><label for="filter-model">Model</label>
+      <input id="filter-model" class="form-control form-control-sm" autocomplete="off" placeholder="all" list="used-models" value=${filters.model ?? ""} onChange=${typed("model")} />
+      <datalist id="used-models">${(used.data?.data || []).map(({ model }) => html`<option key=${model} value=${model}></option>`)}</datalist></div>
+    <div><label for="filter-after">Created after</label>
+      <input id="filter-after" type="datetime-local" class="form-control form-control-sm" value=${filters.after ?? ""} onChange=${typed("after")} /></div>
+    <div><label for="filter-before">Created before</label>
+      <input id="filter-before" type="datetime-local" class="form-control form-control-sm" value=${filters.before ?? ""} onChange=${typed("before")} /></div>
+  </div>`;
+}
+
+/** Draws the rows in view alone: the others are as much room above and below. */
+function JobTable({ pages, filters }) {
+  const { rows } = pages;
+  const body = useRef(null);
+  const [[first, last], setSpan] = useState([0, PAGE]);
+  useEffect(() => {
+    const measure = () => {
+      if (!body.current) return;
+      const above = -body.current.getBoundingClientRect().top;
+      const start = Math.max(0, Math.floor(above / ROW) - MARGIN);
+      const end = Math.ceil((above + innerHeight) / ROW) + MARGIN;
+      setSpan((now) => (now[0] === start && now[1] === end ? now : [start, end]));
+    };
+    measure();
+    addEventListener("scroll", measure, { passive: true });
+    addEventListener("resize", measure);
+    return () => {
+      removeEventListener("scroll", measure);
+      removeEventListener("resize", measure);
+    };
+  }, [rows.length]);
+  const end = useSeen(pages.more, [rows.length, pages.cursor]);
+  const from = Math.min(first, Math.max(0, rows.length - 1));
+  const shown = rows.slice(from, last);
+  const gap = (count) => count > 0 && html`<tr class="gap" aria-hidden="true" style=${{ height: `${count * ROW}px` }}><td colspan="7"></td></tr>`;
+  return html`<div class="card">
+    ${rows.length > 0 && html`<table class="table table-dense jobs-table" aria-label="Jobs" aria-rowcount=${pages.cursor ? -1 : rows.length + 1}>
+      <thead><tr>
+        <th scope="col" class="c-status">Status</th><th scope="col" class="c-id">Job</th><th scope="col">User</th><th scope="col" class="c-model">Model</th>
+        <th scope="col" class="c-num">Cost</th><th scope="col" class="c-num">Took</th><th scope="col" class="c-when">Created</th>
+      </tr></thead>
+      <tbody ref=${body}>
+        ${gap(from)}
+        ${shown.map((job, n) => html`<${Row} key=${job.id} job=${job} index=${from + n + 2} filters=${filters} />`)}
+        ${gap(rows.length - from - shown.length)}
+      </tbody>
+    </table>`}
+    <${ListEnd} pages=${pages} end=${end} empty="No job matches." />
+  </div>`;
+}
+
+function Row({ job, index, filters }) {
+  const address = to("jobs", { ...filters, job: job.id });
+  const open = (event) => !event.target.closest("a") && !String(getSelection()) && (location.hash = address);
+  return html`<tr class="row-link" aria-rowindex=${index} onClick=${open}>
+    <td class="c-status"><a class="text-reset text-decoration-none" href=${address} aria-label=${`${job.id}, ${job.status.replaceAll("_", " ")}`}><${Status} status=${job.status} /></a></td>
+    <td class="c-id mono" title=${job.id}>…${job.id.slice(-10)}</td>
+    <td title=${job.user}>${job.user}</td>
+    <td class="c-model" title=${job.model}>${job.model}</td>
+    <td class="c-num">${job.cost.amount_usd === null ? "–" : money(job.cost.amount_usd)}</td>
+    <td class="c-num">${job.finished_at ? duration((new Date(job.finished_at) - new Date(job.created_at)) / 1000) : "–"}</td>
+    <td class="c-when"><${Instant} at=${job.created_at} /></td>
+  </tr>`;
+}

@@ -1,0 +1,70 @@
+// Limits as operators write them: a number and a mode for each name, empty for none.
+
+import { html } from "../shared/view.js";
+import { Errors } from "./parts.js";
+
+const NAMES = [
+  ["submits_per_minute", "Submits per minute"],
+  ["jobs_per_day", "Jobs per day"],
+  ["jobs_per_month", "Jobs per month"],
+  ["output_seconds_per_day", "Output seconds per day"],
+  ["output_seconds_per_month", "Output seconds per month"],
+  ["spend_usd_per_day", "Spend per day, $"],
+  ["spend_usd_per_month", "Spend per month, $"],
+  ["concurrent_jobs", "Concurrent jobs"],
+  ["pending_jobs", "Waiting jobs"],
+];
+
+const WORDS = Object.fromEntries(NAMES);
+
+/** Edits `{name: {limit, mode}}`, whose numbers are text until they are sent. */
+export function LimitsEditor({ legend, hint, value, onChange, errorsAt }) {
+  const set = (name, part) => {
+    const next = { ...value, [name]: { mode: "enforce", limit: "", ...value[name], ...part } };
+    if (String(next[name].limit).trim() === "") delete next[name];
+    onChange(next);
+  };
+  return html`<fieldset class="mb-3">
+    <legend class="form-label mb-1">${legend}</legend>
+    ${hint && html`<div class="form-hint mb-2">${hint}</div>`}
+    <table class="limits-table w-100">
+      <thead class="visually-hidden"><tr><th scope="col">Limit</th><th scope="col">Amount</th><th scope="col">Mode</th></tr></thead>
+      <tbody>${NAMES.map(([name, words]) => {
+        const errors = errorsAt(`/limits/${name}`);
+        const id = `limit-${name}`;
+        return html`<tr key=${name}>
+          <th scope="row" class="fw-normal"><label for=${id}>${words}</label></th>
+          <td><input id=${id} class="form-control form-control-sm" inputmode="decimal" autocomplete="off" placeholder="none" value=${value[name]?.limit ?? ""}
+              aria-invalid=${errors.length > 0} aria-describedby=${errors.length ? `${id}-errors` : undefined} onInput=${(event) => set(name, { limit: event.target.value })} />
+            <${Errors} id=${`${id}-errors`} errors=${errors} /></td>
+          <td><select class="form-select form-select-sm" aria-label=${`${words}: mode`} disabled=${!value[name]} onChange=${(event) => set(name, { mode: event.target.value })}>
+            ${["enforce", "shadow"].map((mode) => html`<option key=${mode} value=${mode} selected=${(value[name]?.mode || "enforce") === mode}>${mode}</option>`)}
+          </select></td>
+        </tr>`;
+      })}</tbody>
+    </table>
+    <div class="form-hint mt-1">Enforced limits refuse; shadow limits let everything through and show what they would have refused.</div>
+  </fieldset>`;
+}
+
+/** What to send: the limits as numbers, and null for those that were taken away. */
+export function limitsBody(value, before = {}) {
+  const removed = Object.keys(before).filter((name) => !(name in value));
+  return {
+    ...Object.fromEntries(removed.map((name) => [name, null])),
+    ...Object.fromEntries(Object.entries(value).map(([name, { limit, mode }]) => [name, { limit: written(name, limit), mode }])),
+  };
+}
+
+/** Money stays text, so that no cent is lost; what is no number is sent as it is, to be refused in words. */
+function written(name, limit) {
+  const text = String(limit).trim();
+  return name.includes("usd") || Number.isNaN(Number(text)) ? text : Number(text);
+}
+
+/** Limits in a line, for tables. */
+export function LimitsLine({ limits }) {
+  const entries = Object.entries(limits);
+  if (!entries.length) return html`<span>–</span>`;
+  return entries.map(([name, { limit, mode }]) => html`<div key=${name}>${WORDS[name] || name}: ${limit}${mode === "shadow" ? " (shadow)" : ""}</div>`);
+}

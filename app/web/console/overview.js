@@ -1,0 +1,168 @@
+// What an operator looks at first: how jobs fare, what it costs, what needs a hand.
+
+import { Instant, ProblemNote, Status, html, money, useEffect, useState } from "../shared/view.js";
+import { useAct, useRead } from "./load.js";
+import { Card, Confirm, View } from "./parts.js";
+import { Bars } from "./plot.js";
+import { to } from "./route.js";
+
+const REFRESH_MS = 10_000;
+const HOURS = 24;
+const UNFINISHED = ["pending", "in_queue", "in_progress", "submit_unknown"];
+const ENDS = [
+  ["completed", "green"],
+  ["failed", "red"],
+  ["cancelled", "secondary"],
+  ["not final yet", "azure"],
+];
+
+const REASONS = {
+  operator: "An operator paused it.",
+  retry_after: "RunComfy asked to wait.",
+  upstream_unavailable: "RunComfy does not answer, or fails.",
+  token_refused: "RunComfy refuses the token.",
+  no_balance: "RunComfy says that the balance is used up.",
+};
+
+export function Overview({ api }) {
+  const overview = useRead(api, `/v1/admin/overview?hours=${HOURS}`, { every: REFRESH_MS });
+  const usage = useRead(api, "/v1/admin/usage?group_by=day", { every: 6 * REFRESH_MS });
+  const risky = useRead(api, "/v1/admin/outputs?at_risk=true&limit=20", { every: 6 * REFRESH_MS });
+  return html`<${View} title="Overview" tools=${overview.data && html`<span class="small">as of <${Instant} at=${overview.data.at} /></span>`}>
+    <${ProblemNote} problem=${overview.problem || usage.problem || risky.problem} />
+    <${Tiles} overview=${overview.data} usage=${usage.data} />
+    <div class="panels">
+      <div class="stack">
+        <${Card} title=${`Jobs accepted in the last ${HOURS} hours, by how they ended`}><${Hours} overview=${overview.data} /></${Card}>
+        <${Card} title="Spend this month, by day (UTC)"><${Days} usage=${usage.data} /></${Card}>
+      </div>
+      <div class="stack">
+        <${Traffic} api=${api} />
+        <${AtRisk} outputs=${risky.data} />
+        <${Invariants} api=${api} />
+      </div>
+    </div>
+  </${View}>`;
+}
+
+function Tiles({ overview, usage }) {
+  const ended = overview && overview.hours.reduce((sum, hour) => sum + hour.completed + hour.failed, 0);
+  const failed = overview && overview.hours.reduce((sum, hour) => sum + hour.failed, 0);
+  const today = new Date().toISOString().slice(0, 10);
+  const days = usage ? usage.data : [];
+  const spent = (rows) => rows.reduce((sum, row) => sum + Number(row.spend_usd), 0);
+  const held = days.reduce((sum, row) => sum + Number(row.spend_usd_held), 0);
+  return html`<div class="tiles">
+    ${UNFINISHED.map((status) => {
+      const count = overview?.unfinished[status] ?? 0;
+      const stuck = status === "submit_unknown" && count > 0;
+      return html`<a key=${status} class="card tile ${stuck ? "tile-warn" : ""}" href=${to("jobs", { status })}>
+        <div class="tile-name"><${Status} status=${status} /></div>
+        <div class="tile-value">${overview ? count.toLocaleString() : "…"}</div>
+        <div class="tile-note">${stuck ? "need a decision" : "now"}</div>
+      </a>`;
+    })}
+    <a class="card tile" href=${to("jobs", { status: "failed" })}>
+      <div class="tile-name">Failure rate</div>
+      <div class="tile-value">${ended ? `${((100 * failed) / ended).toFixed(1)} %` : "–"}</div>
+      <div class="tile-note">${ended ? `${failed.toLocaleString()} of ${ended.toLocaleString()} ended` : `none ended in ${HOURS} h`}</div>
+    </a>
+    <a class="card tile" href=${to("usage")}>
+      <div class="tile-name">Spend today</div>
+      <div class="tile-value">${usage ? dollars(spent(days.filter((row) => row.day === today))) : "…"}</div>
+      <div class="tile-note">${usage ? `${dollars(spent(days))} this month, ${dollars(held)} held` : ""}</div>
+    </a>
+  </div>`;
+}
+
+const dollars = (amount) => money(amount.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 }));
+
+function Hours({ overview }) {
+  if (!overview) return html`<div class="plot" style=${{ height: "220px" }}></div>`;
+  const of = (hour, name) => hour[name] ?? hour.accepted - hour.completed - hour.failed - hour.cancelled;
+  const series = ENDS.map(([label, colour]) => ({ label, colour, values: overview.hours.map((hour) => of(hour, label)) }));
+  const labels = overview.hours.map(({ since }) => new Date(since).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+  const sums = series.map(({ label, values }) => `${values.reduce((sum, n) => sum + n, 0)} ${label}`);
+  return html`<${Bars} labels=${labels} series=${series} summary=${`Jobs by hour: ${sums.join(", ")}`} />`;
+}
+
+function Days({ usage }) {
+  if (!usage) return html`<div class="plot" style=${{ height: "180px" }}></div>`;
+  const rows = everyDay(usage.data);
+  const series = [
+    { label: "charged", colour: "primary", values: rows.map((row) => Number(row.spend_usd)) },
+    { label: "held", colour: "orange", values: rows.map((row) => Number(row.spend_usd_held)) },
+  ];
+  const sum = series[0].values.reduce((total, amount) => total + amount, 0);
+  return html`<${Bars} labels=${rows.map((row) => row.day.slice(8))} series=${series} height=${180} format=${(value) => `$${Number(value.toFixed(2))}`}
+    summary=${`Spend by day of the month, ${dollars(sum)} in all`} />`;
+}
+
+/** The days of the month so far, those on which nothing was used too. */
+function everyDay(rows) {
+  const today = new Date().toISOString().slice(0, 10);
+  const known = new Map(rows.map((row) => [row.day, row]));
+  return Array.from({ length: Number(today.slice(8)) }, (_, n) => {
+    const day = `${today.slice(0, 8)}${String(n + 1).padStart(2, "0")}`;
+    return known.get(day) || { day, spend_usd: "0", spend_usd_held: "0" };
+  });
+}
+
+/** Whether jobs are sent and followed; if not, why, and the switch. */
+function Traffic({ api }) {
+  const dispatch = useRead(api, "/v1/admin/dispatch", { every: REFRESH_MS });
+  const [asking, setAsking] = useState(false);
+  const state = dispatch.data;
+  const put = async () => dispatch.set(await api.put("/v1/admin/dispatch", { paused: !state.paused }));
+  const tools = state && html`<button class="btn btn-sm ${state.paused ? "btn-primary" : ""}" onClick=${() => setAsking(true)}>
+    ${state.paused ? "Resume sending" : "Pause sending"}
+  </button>`;
+  return html`<${Card} title="Traffic to RunComfy" tools=${tools}>
+    <${ProblemNote} problem=${dispatch.problem} />
+    ${state && html`<${Lane} name="Sending" lane=${state} /><${Lane} name="Following" lane=${state.polling} />`}
+    ${asking && html`<${Confirm} title=${state.paused ? "Resume sending?" : "Pause sending?"} verb=${state.paused ? "Resume sending" : "Pause sending"}
+      act=${put} onClose=${() => setAsking(false)}>
+      <p>${state.paused
+        ? "Waiting jobs are sent again, and what closed by itself is tried at once. A wait that RunComfy asked for still holds."
+        : "No job is sent until it is resumed. Jobs are accepted and wait; those already sent are followed to their end."}</p>
+    </${Confirm}>`}
+  </${Card}>`;
+}
+
+function Lane({ name, lane }) {
+  return html`<div class="d-flex gap-2 mb-1">
+    <span class="status status-${lane.paused ? "orange" : "green"} flex-shrink-0"><span class="status-dot"></span>${name}: ${lane.paused ? "paused" : "on"}</span>
+    ${lane.paused && html`<span class="small">${REASONS[lane.reason] || lane.reason}
+      ${lane.since && html` Since <${Instant} at=${lane.since} />.`}
+      ${lane.until && html` Tried again <${Instant} at=${lane.until} />.`}</span>`}
+  </div>`;
+}
+
+function AtRisk({ outputs }) {
+  const rows = outputs ? outputs.data : [];
+  return html`<${Card} title="Outputs at risk" flush=${rows.length > 0}>
+    ${rows.length > 0
+      ? html`<div class="list-group list-group-flush">${rows.map((output) => html`<a class="list-group-item list-group-item-action py-2" key=${`${output.job}/${output.n}`}
+          href=${to("jobs", { job: output.job })}>
+          <div class="mono">${output.job}/${output.n}</div>
+          <div class="small">${output.attempts} attempts${output.reason ? `, ${output.reason}` : ""}, made <${Instant} at=${output.created_at} /></div>
+        </a>`)}</div>`
+      : html`<span>${outputs ? "None: every output is copied, or still well within RunComfy's keeping." : "…"}</span>`}
+    ${outputs?.next_cursor && html`<div class="p-2 small text-center">and more</div>`}
+  </${Card}>`;
+}
+
+function Invariants({ api }) {
+  const [found, setFound] = useState(null);
+  const [check, busy, problem] = useAct(async () => setFound(await api.get("/v1/admin/invariants")));
+  useEffect(() => {
+    check();
+  }, []);
+  return html`<${Card} title="Invariants" tools=${html`<button class="btn btn-sm" onClick=${() => check()} disabled=${busy}>${busy ? "Checking" : "Check again"}</button>`}>
+    <${ProblemNote} problem=${problem} />
+    ${found?.ok && html`<span class="status status-green"><span class="status-dot"></span>everything adds up</span>
+      <div class="small mt-1">Ledger against accounts, holds against jobs, events against states.</div>`}
+    ${found && !found.ok && html`<div role="alert" class="bad">${found.violations.length} do not hold</div>
+      <ul class="small mb-0">${found.violations.slice(0, 20).map((each) => html`<li key=${each.rule + each.subject}>${each.rule}: <span class="mono">${each.subject}</span></li>`)}</ul>`}
+  </${Card}>`;
+}

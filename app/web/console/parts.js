@@ -1,0 +1,168 @@
+// What the console's views are built of: dialogs, tables that load as they are scrolled, fields.
+
+import { ProblemNote, html, useEffect, useRef, useState } from "../shared/view.js";
+import { useAct, useSeen } from "./load.js";
+
+/** A dialog while it is rendered; `drawer` puts it at the side. Escape closes it. */
+export function Dialog({ title, onClose, drawer = false, wide = false, head, footer, children }) {
+  const ref = useRef(null);
+  useEffect(() => {
+    ref.current.showModal();
+  }, []);
+  const outside = (event) => event.target === ref.current && drawer && ref.current.close();
+  return html`<dialog ref=${ref} class="sheet ${drawer ? "sheet-side" : ""} ${wide ? "sheet-wide" : ""}" aria-label=${title}
+    onClose=${(event) => event.target === ref.current && onClose()} onClick=${outside}>
+    <div class="sheet-inner">
+      <header class="sheet-head">
+        <h2 class="h3 m-0 flex-fill text-truncate">${title}</h2>
+        ${head}
+        <button type="button" class="btn btn-sm" onClick=${() => ref.current.close()}>Close</button>
+      </header>
+      <div class="sheet-body" tabindex="-1">${children}</div>
+      ${footer && html`<footer class="sheet-foot">${footer}</footer>`}
+    </div>
+  </dialog>`;
+}
+
+/** Asks before something is done; the question says what it does. `children` may hold fields. */
+export function Confirm({ title, verb, danger = false, act, onClose, children }) {
+  const [run, busy, problem] = useAct(act);
+  const submit = async (event) => {
+    event.preventDefault();
+    if (await run(new FormData(event.target))) onClose();
+  };
+  return html`<${Dialog} title=${title} onClose=${onClose}>
+    <form onSubmit=${submit}>
+      ${children}
+      <${ProblemNote} problem=${problem} />
+      <div class="d-flex justify-content-end gap-2 mt-3">
+        <button type="button" class="btn" onClick=${(event) => event.target.closest("dialog").close()}>Keep as it is</button>
+        <button class="btn ${danger ? "btn-danger" : "btn-primary"}" disabled=${busy}>${verb}</button>
+      </div>
+    </form>
+  </${Dialog}>`;
+}
+
+/** A form in a dialog, whose refusals appear beside the fields that they name. */
+export function FormDialog({ title, verb = "Save", act, onClose, wide, children }) {
+  const [run, busy, problem] = useAct(act);
+  const submit = async (event) => {
+    event.preventDefault();
+    if (await run()) onClose();
+  };
+  return html`<${Dialog} title=${title} onClose=${onClose} wide=${wide}>
+    <form onSubmit=${submit} novalidate>
+      <${ProblemNote} problem=${problem} />
+      ${children((pointer) => errorsAt(problem, pointer))}
+      <div class="d-flex justify-content-end gap-2 mt-3">
+        <button type="button" class="btn" onClick=${(event) => event.target.closest("dialog").close()}>Cancel</button>
+        <button class="btn btn-primary" disabled=${busy}>${verb}</button>
+      </div>
+    </form>
+  </${Dialog}>`;
+}
+
+export const errorsAt = (problem, pointer) =>
+  (problem?.errors || []).filter((error) => error.pointer === pointer || error.pointer?.startsWith(`${pointer}/`));
+
+/** A labelled field; `children` is given the attributes that tie it to its label and errors. */
+export function Field({ id, label, hint, errors = [], children }) {
+  const described = [hint && `${id}-hint`, errors.length && `${id}-errors`].filter(Boolean).join(" ");
+  return html`<div class="mb-3">
+    <label class="form-label" for=${id}>${label}</label>
+    ${children({ id, "aria-invalid": errors.length > 0, "aria-describedby": described || undefined })}
+    ${hint && html`<div id=${`${id}-hint`} class="form-hint">${hint}</div>`}
+    <${Errors} id=${`${id}-errors`} errors=${errors} />
+  </div>`;
+}
+
+export const Errors = ({ id, errors }) =>
+  errors.length > 0 &&
+  html`<div id=${id}>${errors.map((error) => html`<div class="field-error" key=${error.pointer + error.code}>${error.detail}</div>`)}</div>`;
+
+export function TextField({ id, label, hint, errors, value, onChange, ...more }) {
+  return html`<${Field} id=${id} label=${label} hint=${hint} errors=${errors}>
+    ${(ties) => html`<input class="form-control" autocomplete="off" ...${ties} ...${more} value=${value ?? ""}
+      onInput=${(event) => onChange(event.target.value)} />`}
+  </${Field}>`;
+}
+
+export function SelectField({ id, label, hint, errors, value, choices, onChange }) {
+  return html`<${Field} id=${id} label=${label} hint=${hint} errors=${errors}>
+    ${(ties) => html`<select class="form-select" ...${ties} value=${value ?? ""} onChange=${(event) => onChange(event.target.value)}>
+      ${choices.map(([key, word]) => html`<option key=${key} value=${key} selected=${key === (value ?? "")}>${word}</option>`)}
+    </select>`}
+  </${Field}>`;
+}
+
+export function CheckField({ id, label, hint, checked, onChange }) {
+  return html`<label class="form-check mb-3" for=${id}>
+    <input id=${id} type="checkbox" class="form-check-input" checked=${checked} onChange=${(event) => onChange(event.target.checked)} />
+    <span class="form-check-label">${label}</span>
+    ${hint && html`<span class="form-check-description">${hint}</span>`}
+  </label>`;
+}
+
+/** A list of words, one a line; empty stands for `null`, which means all. */
+export function LinesField({ value, onChange, ...field }) {
+  const [text, setText] = useState((value || []).join("\n"));
+  const change = (event) => {
+    setText(event.target.value);
+    const lines = event.target.value.split("\n").map((line) => line.trim()).filter(Boolean);
+    onChange(lines.length ? lines : null);
+  };
+  return html`<${Field} ...${field}>
+    ${(ties) => html`<textarea class="form-control" rows="2" ...${ties} value=${text} onInput=${change}></textarea>`}
+  </${Field}>`;
+}
+
+/** A view: its name, what can be done there, and its content. */
+export function View({ title, tools, children }) {
+  return html`<div class="view-head">
+      <h1 class="h2 m-0">${title}</h1>
+      <div class="view-tools">${tools}</div>
+    </div>
+    ${children}`;
+}
+
+export function Card({ title, tools, flush = false, children }) {
+  return html`<section class="card" aria-label=${title}>
+    <div class="card-header"><h2 class="card-title">${title}</h2>${tools && html`<div class="card-actions">${tools}</div>`}</div>
+    ${flush ? children : html`<div class="card-body">${children}</div>`}
+  </section>`;
+}
+
+/** Facts as pairs; those without a value are left out. */
+export function Facts({ facts }) {
+  return html`<dl class="facts">
+    ${facts.filter(([, value]) => value !== null && value !== undefined && value !== "").map(
+      ([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`,
+    )}
+  </dl>`;
+}
+
+/** A table of a list that is read page by page; `row` gives cells. */
+export function PagedTable({ label, pages, columns, row, keyOf = (each) => each.id, empty }) {
+  const end = useSeen(pages.more, [pages.rows.length, pages.cursor]);
+  const table = html`<div class="table-responsive"><table class="table card-table table-dense" aria-label=${label}>
+    <thead><tr>${columns.map(([name, kind]) => html`<th scope="col" class=${kind} key=${name}>${name}</th>`)}</tr></thead>
+    <tbody>${pages.rows.map((each) => html`<tr key=${keyOf(each)}>
+      ${row(each).map((cell, n) => html`<td class=${columns[n][1]} key=${n}>${cell}</td>`)}
+    </tr>`)}</tbody>
+  </table></div>`;
+  return html`<div class="card">
+    ${pages.rows.length > 0 && table}
+    <${ListEnd} pages=${pages} end=${end} empty=${empty} />
+  </div>`;
+}
+
+export function ListEnd({ pages, end, empty }) {
+  return html`<div ref=${end} class="list-end" aria-live="polite">
+    ${pages.problem && html`<${ProblemNote} problem=${pages.problem} /><button class="btn btn-sm" onClick=${pages.retry}>Try again</button>`}
+    ${pages.busy && "Loading…"}
+    ${!pages.busy && !pages.problem && !pages.rows.length && html`<div class="py-4">${empty}</div>`}
+    ${!pages.busy && !pages.problem && pages.cursor && html`<button class="btn btn-sm" onClick=${pages.more}>Show more</button>`}
+  </div>`;
+}
+
+export const Json = ({ value }) => html`<pre class="json" tabindex="0">${JSON.stringify(value, null, 2)}</pre>`;

@@ -1,0 +1,93 @@
+// Plots by Chart.js, which is only loaded by views that have one, in the colours of the theme.
+
+import { html, useEffect, useRef, useState } from "../shared/view.js";
+
+let loading;
+
+async function library() {
+  loading ||= import("../vendor/chart.umd.min.js");
+  await loading;
+  return globalThis.Chart;
+}
+
+function useTheme() {
+  const root = document.documentElement;
+  const [theme, setTheme] = useState(root.dataset.bsTheme);
+  useEffect(() => {
+    const watcher = new MutationObserver(() => setTheme(root.dataset.bsTheme));
+    watcher.observe(root, { attributeFilter: ["data-bs-theme"] });
+    return () => watcher.disconnect();
+  }, []);
+  return theme;
+}
+
+const colour = (name) => getComputedStyle(document.body).getPropertyValue(`--tblr-${name}`).trim();
+
+/**
+ * Bars of one or several series (`{label, values, colour}`), stacked. `summary` says in words what
+ * it shows; `format` writes a value out; `flat` lays the bars down.
+ */
+export function Bars({ labels, series, summary, format = String, flat = false, height = 220 }) {
+  const canvas = useRef(null);
+  const chart = useRef(null);
+  const theme = useTheme();
+  const shown = JSON.stringify([labels, series, flat, theme]);
+  useEffect(() => {
+    let gone = false;
+    library().then((Chart) => {
+      if (gone) return;
+      const config = configOf({ labels, series, format, flat });
+      if (chart.current && chart.current.options.indexAxis === config.options.indexAxis) {
+        chart.current.data = config.data;
+        chart.current.options = config.options;
+        chart.current.update("none");
+      } else {
+        chart.current?.destroy();
+        chart.current = new Chart(canvas.current, config);
+      }
+    });
+    return () => {
+      gone = true;
+    };
+  }, [shown]);
+  useEffect(() => () => chart.current?.destroy(), []);
+  return html`<div class="plot" style=${{ height: `${height}px` }}>
+    <canvas ref=${canvas} role="img" aria-label=${summary}></canvas>
+  </div>`;
+}
+
+function configOf({ labels, series, format, flat }) {
+  const grid = { color: colour("border-color-translucent") || colour("border-color") };
+  const ticks = { color: colour("secondary-color") || colour("body-color"), maxRotation: 0, font: { size: 11 } };
+  const amounts = { stacked: true, beginAtZero: true, grid, border: { display: false }, ticks: { ...ticks, maxTicksLimit: 5, callback: (value) => format(value) } };
+  const names = { stacked: true, grid: { display: false }, ticks: { ...ticks, autoSkip: !flat, autoSkipPadding: 12 } };
+  const axis = flat ? "x" : "y";
+  return {
+    type: "bar",
+    data: {
+      labels,
+      datasets: series.map((each) => ({
+        label: each.label,
+        data: each.values,
+        backgroundColor: colour(each.colour),
+        maxBarThickness: flat ? 18 : 28,
+        borderRadius: 2,
+      })),
+    },
+    options: {
+      indexAxis: flat ? "y" : "x",
+      animation: false,
+      maintainAspectRatio: false,
+      scales: flat ? { x: amounts, y: names } : { x: names, y: amounts },
+      interaction: { mode: "index", intersect: false, axis: flat ? "y" : "x" },
+      plugins: {
+        legend: {
+          display: series.length > 1,
+          align: "end",
+          labels: { color: ticks.color, boxWidth: 10, boxHeight: 10, font: { size: 11 } },
+        },
+        tooltip: { callbacks: { label: (item) => ` ${item.dataset.label}: ${format(item.parsed[axis])}` } },
+      },
+    },
+  };
+}

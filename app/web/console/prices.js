@@ -1,0 +1,70 @@
+// The operators' table of prices, edited as a whole.
+
+import { ProblemNote, html, useEffect, useState } from "../shared/view.js";
+import { useAct, useRead } from "./load.js";
+import { Errors, View, errorsAt } from "./parts.js";
+
+const NEW = { model: "", base_price_usd: "", price_unit: "second", when: "" };
+
+export function Prices({ api }) {
+  const read = useRead(api, "/v1/admin/prices");
+  const [lines, setLines] = useState(null);
+  const [saved, setSaved] = useState(false);
+  const take = ({ prices }) => setLines(prices.map((price, n) => ({ ...price, id: n, when: written(price.when) })));
+  useEffect(() => {
+    if (read.data) take(read.data);
+  }, [read.data]);
+  const [save, busy, problem] = useAct(async () => {
+    const prices = lines.map(({ id, when, ...line }) => ({ ...line, model: line.model.trim(), base_price_usd: line.base_price_usd.trim(), when: parsed(when) }));
+    take(await api.put("/v1/admin/prices", { prices }));
+    setSaved(true);
+  });
+  const change = (at, part) => {
+    setSaved(false);
+    setLines(lines.map((line, n) => (n === at ? { ...line, ...part } : line)));
+  };
+  const add = () => setLines([...lines, { ...NEW, id: Math.max(-1, ...lines.map(({ id }) => id)) + 1 }]);
+  const submit = (event) => {
+    event.preventDefault();
+    save();
+  };
+  return html`<${View} title="Prices">
+    <p>What stands here goes before RunComfy's catalogue. Jobs accepted before a change keep their price. Where several lines fit, the one with most conditions wins.</p>
+    <${ProblemNote} problem=${read.problem || problem} />
+    ${lines && html`<form class="card" onSubmit=${submit} novalidate>
+      ${lines.length > 0 && html`<div class="table-responsive"><table class="table card-table table-dense" aria-label="Prices">
+        <thead><tr><th scope="col">Model</th><th scope="col">Price, $</th><th scope="col">Per</th><th scope="col">Only when</th><th scope="col"><span class="visually-hidden">Remove</span></th></tr></thead>
+        <tbody>${lines.map((line, n) => html`<${Line} key=${line.id} line=${line} n=${n} errors=${errorsAt(problem, `/prices/${n}`)}
+          onChange=${(part) => change(n, part)} onRemove=${() => { setSaved(false); setLines(lines.filter((_, each) => each !== n)); }} />`)}</tbody>
+      </table></div>`}
+      ${!lines.length && html`<div class="card-body">No line: all prices are RunComfy's own.</div>`}
+      <div class="card-footer d-flex gap-2 align-items-center py-2">
+        <button type="button" class="btn btn-sm" onClick=${add}>Add a line</button>
+        <span class="ms-auto small" role="status">${saved && "Saved."}</span>
+        <button class="btn btn-sm btn-primary" disabled=${busy}>Save prices</button>
+      </div>
+    </form>`}
+  </${View}>`;
+}
+
+function Line({ line, n, errors, onChange, onRemove }) {
+  const input = (name, label, more = {}) => html`<input class="form-control form-control-sm" autocomplete="off" aria-label=${`Line ${n + 1}: ${label}`} ...${more}
+    aria-invalid=${errors.some(({ pointer }) => pointer.endsWith(`/${name}`))} aria-describedby=${errors.length ? `price-${n}-errors` : undefined}
+    value=${line[name]} onInput=${(event) => onChange({ [name]: event.target.value })} />`;
+  return html`<tr>
+    <td class="long">${input("model", "model")}<${Errors} id=${`price-${n}-errors`} errors=${errors} /></td>
+    <td>${input("base_price_usd", "price", { inputmode: "decimal", size: 8 })}</td>
+    <td><select class="form-select form-select-sm" aria-label=${`Line ${n + 1}: unit`} onChange=${(event) => onChange({ price_unit: event.target.value })}>
+      ${["second", "output"].map((unit) => html`<option key=${unit} value=${unit} selected=${unit === line.price_unit}>${unit}</option>`)}
+    </select></td>
+    <td class="long">${input("when", "condition", { placeholder: "resolution=1080p, audio=true" })}</td>
+    <td class="acts"><button type="button" class="btn btn-sm" aria-label=${`Remove line ${n + 1}`} onClick=${onRemove}>Remove</button></td>
+  </tr>`;
+}
+
+const written = (when) => Object.entries(when).map(([name, value]) => `${name}=${value}`).join(", ");
+
+function parsed(text) {
+  const pairs = text.split(",").map((pair) => pair.trim()).filter(Boolean);
+  return Object.fromEntries(pairs.map((pair) => [pair.split("=")[0].trim(), pair.split("=").slice(1).join("=").trim()]));
+}

@@ -1,0 +1,35 @@
+// Where the console is: a path and a query behind the `#`, so that a view can be shared and left.
+
+import { useEffect, useState } from "../shared/view.js";
+
+function read() {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+  return { path: path || "overview", query: Object.fromEntries(new URLSearchParams(query || "")) };
+}
+
+export function useRoute() {
+  const [route, setRoute] = useState(read);
+  useEffect(() => {
+    const changed = () => setRoute(read());
+    addEventListener("hashchange", changed);
+    return () => removeEventListener("hashchange", changed);
+  }, []);
+  return route;
+}
+
+/** The address of a view; parameters without a value are left out. */
+export function to(path, query = {}) {
+  const text = queryOf(query);
+  return `#/${path}${text && `?${text}`}`;
+}
+
+export function queryOf(parameters) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  return new URLSearchParams(given).toString();
+}
+
+/** Changes what is shown in place: going back leaves the view, not the last keystroke. */
+export function replace(path, query) {
+  history.replaceState(null, "", to(path, query));
+  dispatchEvent(new HashChangeEvent("hashchange"));
+}

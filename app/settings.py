@@ -36,6 +36,7 @@ RUNCOMFY_URL = "https://model-api.runcomfy.net"
 SANDBOX = "sandbox"
 _SHORTEST_SECRET = 32
 _MODEL_PATTERN = re.compile(r"[\w.*/-]{1,256}", re.ASCII)
+_HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _PLACEHOLDERS = frozenset({"changeme", "change-me", "secret", "token", "your-token", "xxx"})
 
 
@@ -47,6 +48,14 @@ def _split(value: object) -> object:
 
 def _absolute_url(value: str) -> str:
     TypeAdapter(HttpUrl).validate_python(value)
+    return value.rstrip("/")
+
+
+def _public_base(value: str) -> str:
+    """Check what paths are put behind."""
+    parts = urlsplit(_absolute_url(value))
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must be like https://gateway.example: no user, query or fragment")
     return value.rstrip("/")
 
 
@@ -89,10 +98,25 @@ def _real_token(value: SecretStr) -> SecretStr:
     return value
 
 
+def _some(value: object) -> object:
+    """Refuse a list of nothing, which would read as if nobody had set it."""
+    if isinstance(value, str) and not _split(value):
+        raise ValueError("names no key")
+    return value
+
+
 def _long_enough(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     if any(len(secret.get_secret_value().encode()) < _SHORTEST_SECRET for secret in value):
         raise ValueError(f"each key must be at least {_SHORTEST_SECRET} bytes long")
     return value
+
+
+def _host_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
+    patterns = tuple(pattern.lower() for pattern in value)
+    for pattern in patterns:
+        if not _HOST_PATTERN.fullmatch(pattern):
+            raise ValueError(f"{pattern[:80]!r} is no host name, nor one with *. before it")
+    return patterns
 
 
 def _admin_tokens(value: object) -> object:
@@ -128,12 +152,14 @@ class Settings(BaseSettings):
     upstream_url: Annotated[str, AfterValidator(_upstream_url)] = RUNCOMFY_URL
     database_url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///gateway.db"
     admin_token: Annotated[tuple[AdminToken, ...], NoDecode, BeforeValidator(_admin_tokens)] = ()
-    secret_key: Annotated[tuple[SecretStr, ...], *CommaSeparated, AfterValidator(_long_enough)] = ()
-    public_url: Annotated[str, AfterValidator(_absolute_url)] | None = None
+    secret_key: Annotated[
+        tuple[SecretStr, ...], *CommaSeparated, BeforeValidator(_some), AfterValidator(_long_enough)
+    ] = ()
+    public_url: Annotated[str, AfterValidator(_public_base)] | None = None
     cors_origins: Annotated[
         tuple[Annotated[str, AfterValidator(checked_origin)], ...], *CommaSeparated
     ] = ()
-    max_in_flight: Annotated[int, Field(ge=1)] = 100
+    max_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     polls_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
     lease_seconds: Annotated[float, Field(ge=3, le=3600)] = 30
     job_timeout_seconds: Annotated[float, Field(ge=1, le=2_592_000)] = 3600
@@ -147,7 +173,7 @@ class Settings(BaseSettings):
     inspect_media: InspectMode = "require"
     allow_private_networks: bool = False
     webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], *CommaSeparated] = ()
-    output_hosts: Annotated[tuple[str, ...], *CommaSeparated] = (
+    output_hosts: Annotated[tuple[str, ...], *CommaSeparated, AfterValidator(_host_patterns)] = (
         "*.runcomfy.net",
         "*.runcomfy.com",
     )
@@ -157,8 +183,8 @@ class Settings(BaseSettings):
     archive_outputs: bool | None = None
     output_risk_hours: Annotated[float, Field(gt=0, le=8760)] = 6
     file_days: Annotated[float, Field(gt=0, le=3650)] = 7
-    max_streams_per_user: Annotated[int, Field(ge=1)] = 50
-    max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * 2**20
+    max_streams_per_user: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    max_body_bytes: Annotated[int, Field(ge=1024, le=2**31)] = 64 * 2**20
     oidc_issuer: Annotated[str, AfterValidator(_issuer)] | None = None
     oidc_audience: str | None = None
     oidc_user_claim: str = "sub"

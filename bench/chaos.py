@@ -1,0 +1,42 @@
+"""Three replicas, a worker, Postgres and the sandbox, killed at random while clients submit.
+
+    python -m bench.chaos --minutes 5 --jobs 2000 [--seed 7] [--keep DIR]
+
+The exit code is 1 when a job was lost, sent twice or its end untold, when the ledger drifted, when
+something leaked into a log, or when a client was answered as the gateway never should.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.support.chaos import rampage, reckon, world
+
+SETTLES_WITHIN_S = 300
+
+
+async def main(arguments: argparse.Namespace, folder: Path) -> int:
+    async with world(folder, seed=arguments.seed) as at:
+        await rampage(at, seconds=60 * arguments.minutes, jobs=arguments.jobs)
+        tally = await reckon(at, within=SETTLES_WITHIN_S)
+    print(f"seed {arguments.seed}\n\n| | |\n|---|--:|\n| jobs | {len(at.accepted)} |")
+    for name, times in sorted((tally.ended + tally.seen).items()):
+        print(f"| {name} | {times} |")
+    for name in ("lost", "doubled", "drift", "unheard", "leaked", "strange"):
+        print(f"| **{name}** | {len(getattr(tally, name))} |")
+    for name, found in tally.faults.items():
+        print(f"\n{name}:", *found[:20], sep="\n  ")
+    return 1 if tally.faults else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=4711)
+    parser.add_argument("--keep", type=Path, help="where logs stay; else they are removed")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        sys.exit(asyncio.run(main(given, given.keep or Path(name))))

@@ -112,7 +112,7 @@ class JobCreate(BaseModel):
     priority: Literal["high", "normal", "low"] = Field(
         default="normal", description="Which of your own waiting jobs starts first."
     )
-    start_within_seconds: Annotated[int, Field(ge=1, le=30 * 86_400)] | None = Field(
+    start_within_seconds: Annotated[int, Field(strict=True, ge=1, le=30 * 86_400)] | None = Field(
         default=None, description="Cancel the job if it is not in progress by then."
     )
 

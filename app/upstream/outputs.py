@@ -1,5 +1,6 @@
 """Fetches the files that RunComfy made, from hosts that the operator trusts and no others."""
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
@@ -12,6 +13,7 @@ from app.core.media_types import SUFFIXES, UNKNOWN
 from app.upstream.errors import RefusedError, TryLaterError
 
 _ASKED = ("Range", "If-Range", "If-None-Match", "If-Modified-Since")
+_ONE_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-[0-9]{1,18})", re.IGNORECASE)
 
 
 class OutputClient:
@@ -34,10 +36,10 @@ class OutputClient:
         if not self._is_trusted(url):
             raise RefusedError("The output is on a host that GATEWAY_OUTPUT_HOSTS does not name.")
         asked = {name: headers[name] for name in _ASKED if name in headers}
-        if "," in asked.get("Range", ""):
-            # Several ranges come back as multipart, under a media type of upstream's choice; a
-            # server may always send the whole instead.
-            del asked["Range"]
+        if not _is_one_range(asked.get("Range", "")):
+            # Several ranges come back as multipart, under a media type of upstream's choice, and
+            # some servers answer 400 to what is none; the whole may always be sent instead.
+            asked.pop("Range", None)
         request = self._client.build_request(method, url, headers=asked)
         try:
             response = await self._client.send(request, stream=True)
@@ -74,6 +76,11 @@ async def body_of(response: httpx.Response) -> AsyncIterator[bytes]:
             yield chunk
     except httpx.HTTPError as exc:
         raise TryLaterError(f"The output broke off ({type(exc).__name__}).") from exc
+
+
+def _is_one_range(asked: str) -> bool:
+    found = _ONE_RANGE.fullmatch(asked.strip())
+    return found is not None and not (found[2] and int(found[1]) > int(found[2]))
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

@@ -69,6 +69,14 @@ async def test_a_copy_is_byte_identical_after_upstream_forgot(
         assert after.headers["Content-Disposition"] == f'inline; filename="{job["id"]}-{n}.png"'
         part = await kept.http.get(path_of(job, n), headers={"Range": "bytes=5-"})
         assert (part.status_code, part.content) == (206, whole[5:])
+        for span, expected in (
+            ("0-" + "9" * 40, 206),
+            ("-" + "9" * 40, 206),
+            ("9" * 40 + "-", 416),
+        ):
+            far = await kept.http.get(path_of(job, n), headers={"Range": f"bytes={span}"})
+            assert far.status_code == expected, span
+            assert expected == 416 or far.content == whole
     read = await kept.read(job)
     anybody = httpx.AsyncClient(transport=httpx.ASGITransport(app=kept.app), base_url=PUBLIC_URL)
     assert (await anybody.get(read["urls"]["outputs"][0])).content == before[0]

@@ -299,6 +299,8 @@ async def test_the_submit_says_what_cannot_be_a_priority_or_a_deadline(gateway: 
         ({"start_within_seconds": 0}, "/start_within_seconds"),
         ({"start_within_seconds": 2_592_001}, "/start_within_seconds"),
         ({"start_within_seconds": 1.5}, "/start_within_seconds"),
+        ({"start_within_seconds": "60"}, "/start_within_seconds"),
+        ({"start_within_seconds": True}, "/start_within_seconds"),
     ):
         answer = await gateway.http.post("/v1/jobs", json=gateway.body() | fields)
         assert answer.status_code == 422

@@ -61,7 +61,7 @@ class KeyCreate(KeyPatch):
 
 
 class KeyRotate(AdminBody):
-    overlap_seconds: Annotated[int, Field(ge=0, le=_LONGEST_OVERLAP_S)] = Field(
+    overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=_LONGEST_OVERLAP_S)] = Field(
         default=86_400, description="How long the present secret is good for; 0 ends it at once."
     )
 

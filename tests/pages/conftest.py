@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from app.server import running_gateway
 from app.settings import explicit_settings
@@ -14,6 +14,7 @@ from tests.support.gateway import ADMIN_TOKEN
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
+    expect.set_options(timeout=20_000)  # a busy machine is not a fault of the pages
     async with running_browser() as running_one:
         yield running_one
 

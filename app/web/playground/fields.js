@@ -37,8 +37,8 @@ export function Field({ api, name, field, required, value, errors, onChange, onB
     </div>`;
   const title = html`${label}${required && html`<span class="required" aria-hidden="true"> *</span>`}`;
   return grouped
-    ? html`<fieldset class="mb-3" aria-describedby=${`${id}-errors`}><legend class="form-label">${title}</legend>${shown}</fieldset>`
-    : html`<div class="mb-3"><label class="form-label" for=${id}>${title}</label>${shown}</div>`;
+    ? html`<fieldset class="mb-3" data-field aria-describedby=${`${id}-errors`}><legend class="form-label">${title}</legend>${shown}</fieldset>`
+    : html`<div class="mb-3" data-field><label class="form-label" for=${id}>${title}</label>${shown}</div>`;
 }
 
 const isGroup = (name, field) => Boolean(mediaKind(name, field)) || (field.enum && field.enum.length <= FEW);

@@ -15,6 +15,12 @@ export function ModelForm({ api, model, start, onSubmitted }) {
   const [busy, setBusy] = useState(0);
   const [tried, setTried] = useState(false);
   const attempt = useRef(null); // the key under which a submit may be repeated
+  const form = useRef(null);
+  const [refusals, setRefusals] = useState(0);
+  useEffect(() => {
+    const faults = [...(form.current?.querySelectorAll("[data-field]") || [])].filter((each) => each.querySelector(".field-error"));
+    faults[0]?.querySelector("input, select, textarea")?.focus();
+  }, [refusals]);
 
   const body = { model: model.model_id, input: filled(values) };
   const asked = JSON.stringify(body);
@@ -51,7 +57,8 @@ export function ModelForm({ api, model, start, onSubmitted }) {
     } catch (error) {
       if (error.status && error.status < 500) attempt.current = null;
       setProblem(error);
-      if (error.errors.length) setCheck({ ...check, valid: false, errors: error.errors });
+      if (error.errors.length) setCheck({ limits: [], cost: null, ...check, valid: false, errors: error.errors });
+      setRefusals((n) => n + 1);
     } finally {
       setBusy((n) => n - 1);
     }
@@ -64,7 +71,7 @@ export function ModelForm({ api, model, start, onSubmitted }) {
       : [];
   const names = Object.keys(schema.properties || {});
   const elsewhere = tried && problem && !names.some((name) => errorsOf(name).length);
-  return html`<form class="card" onSubmit=${submit} novalidate aria-label=${model.display_name}>
+  return html`<form class="card" ref=${form} onSubmit=${submit} novalidate aria-label=${model.display_name}>
     <div class="card-body">
       ${sorted(names, required).map((name) => html`<${Field} key=${name} api=${api} name=${name} field=${schema.properties[name]}
         required=${required.includes(name)} value=${values[name]} errors=${errorsOf(name)} onChange=${change(name)}
@@ -79,7 +86,7 @@ export function ModelForm({ api, model, start, onSubmitted }) {
 }
 
 function Cost({ check }) {
-  if (!check) return null;
+  if (!check?.cost) return null;
   const { amount_usd: amount, output_seconds: seconds } = check.cost;
   const full = check.limits.filter((limit) => limit.mode === "enforce" && Number(limit.remaining) <= 0 && limit.name !== "concurrent_jobs");
   return html`<strong>${money(amount)}</strong>${seconds ? html` for ${duration(seconds)}` : null}

@@ -1,11 +1,11 @@
 // What the caller made before, newest first.
 
-import { Instant, ProblemNote, Status, html, useEffect, useState } from "../shared/view.js";
+import { Instant, ProblemNote, Status, html, isFinal, useEffect, useState } from "../shared/view.js";
 import { Outputs } from "./job.js";
 
 const PAGE = 12;
 
-export function History({ api, rounds, onOpen, onAgain }) {
+export function History({ api, rounds, latest, onOpen, onAgain }) {
   const [jobs, setJobs] = useState([]);
   const [cursor, setCursor] = useState(null);
   const [problem, setProblem] = useState(null);
@@ -27,7 +27,7 @@ export function History({ api, rounds, onOpen, onAgain }) {
     <h2 class="mb-3">History</h2>
     <${ProblemNote} problem=${problem} />
     <div class="row row-cards">
-      ${jobs.map((job) => html`<div class="col-6 col-md-4 col-xl-3" key=${job.id}><${Tile} job=${job} onOpen=${onOpen} onAgain=${onAgain} /></div>`)}
+      ${jobs.map((job) => html`<div class="col-6 col-md-4 col-xl-3" key=${job.id}><${Tile} job=${job.id === latest?.id && !isFinal(job) ? latest : job} onOpen=${onOpen} onAgain=${onAgain} /></div>`)}
     </div>
     ${cursor && html`<button class="btn mt-4" onClick=${() => load(cursor)}>Show more</button>`}
   </section>`;
@@ -38,15 +38,16 @@ function Tile({ job, onOpen, onAgain }) {
     onOpen(job);
     scrollTo({ top: 0, behavior: "smooth" });
   };
+  const name = job.input.prompt || job.id;
   return html`<article class="card h-100">
-    <button type="button" class="thumbnail" onClick=${open} aria-label=${`Open ${job.input.prompt || job.id}`}>
+    <button type="button" class="thumbnail" onClick=${open} aria-label=${`Open ${name}`}>
       ${job.output ? html`<${Outputs} job=${job} quiet />` : html`<${Status} status=${job.status} />`}
     </button>
     <div class="card-body p-2 small">
       <div class="text-truncate">${job.input.prompt || job.model}</div>
       <div class="d-flex justify-content-between align-items-center">
         <${Instant} at=${job.created_at} />
-        <button class="btn btn-sm" onClick=${() => onAgain(job)}>Again</button>
+        <button class="btn btn-sm" onClick=${() => onAgain(job)} aria-label=${`Again with ${name}`}>Again</button>
       </div>
     </div>
   </article>`;

@@ -4,9 +4,13 @@ import { Copy, Instant, ProblemNote, Status, duration, html, isFinal, money, use
 
 const RETRY_MS = 2000;
 
-export function JobCard({ api, job: given, onEnded, onAgain }) {
-  const [job, setJob] = useState(given);
+export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
+  const [job, setShown] = useState(given);
   const [problem, setProblem] = useState(null);
+  const setJob = (now) => {
+    setShown(now);
+    onChange(now);
+  };
   useEffect(() => {
     if (!given || isFinal(given)) return undefined;
     const stop = new AbortController();

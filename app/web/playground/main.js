@@ -32,6 +32,7 @@ function Playground({ api, onLeave }) {
   const [model, setModel] = useState(null);
   const [start, setStart] = useState({}); // what the form begins with
   const [job, setJob] = useState(null);
+  const [latest, setLatest] = useState(null); // the job in view, as it is by now
   const [problem, setProblem] = useState(null);
   const [rounds, setRounds] = useState(0); // jobs that came or ended: limits and history moved
 
@@ -65,21 +66,21 @@ function Playground({ api, onLeave }) {
     <main class="container-xl py-4">
       <h1 class="visually-hidden">Playground</h1>
       <${ProblemNote} problem=${problem} />
-      <div class="row g-4">
+      <div class="row row-cards">
         <div class="col-lg-5">
           <${ModelPicker} models=${models} model=${model} onChoose=${choose} />
           ${model && html`<${ModelForm} key=${model.schema_hash + JSON.stringify(start)} api=${api} model=${model} start=${start}
             onSubmitted=${(submitted) => { setJob(submitted); moved(); }} />`}
         </div>
         <div class="col-lg-7">
-          <${JobCard} key=${job?.id} api=${api} job=${job} onEnded=${moved} onAgain=${again} />
+          <${JobCard} key=${job?.id} api=${api} job=${job} onChange=${setLatest} onEnded=${moved} onAgain=${again} />
           ${me && me.limits.length > 0 && html`<section class="card mt-4"><div class="card-body">
             <h2 class="card-title">Your limits</h2>
             ${me.limits.map((limit) => html`<${LimitBar} key=${limit.name} limit=${limit} />`)}
           </div></section>`}
         </div>
       </div>
-      <${History} api=${api} rounds=${rounds} onOpen=${setJob} onAgain=${again} />
+      <${History} api=${api} rounds=${rounds} latest=${latest} onOpen=${setJob} onAgain=${again} />
     </main>`;
 }
 

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "../shared/view.js";
 
-const MB = 1_000_000;
+const MB = 2 ** 20; // as the gateway counts them
 
 /** Tells "image", "video" or "audio" for a field that holds such a file, else nothing. */
 export function mediaKind(name, field) {
@@ -24,9 +24,12 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
   const take = async (file) => {
     if (!file) return;
     const local = URL.createObjectURL(file);
-    setPreview(local);
     const flaw = await flawOf(file, local, kind, field.validations || []);
-    if (flaw) return setState({ error: flaw });
+    if (flaw) {
+      URL.revokeObjectURL(local);
+      return setState({ error: flaw });
+    }
+    setPreview(local);
     setState({ busy: true });
     onBusy(1);
     try {
@@ -38,6 +41,10 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
     } finally {
       onBusy(-1);
     }
+  };
+  const chosen = (event) => {
+    take(event.target.files[0]);
+    event.target.value = ""; // so that the same file may be chosen again
   };
   const typed = (text) => {
     setPreview(null);
@@ -70,7 +77,7 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
         ${state.busy ? "Uploading" : "Upload"}
       </button>
       <input ref=${picker} type="file" accept=${`${kind}/*`} hidden aria-label=${`${label}: file`}
-        onChange=${(event) => take(event.target.files[0])} />
+        onChange=${chosen} />
     </div>
     ${state.error && html`<div class="field-error" role="alert">${state.error}</div>`}
   </div>`;
@@ -105,7 +112,8 @@ async function flawOf(file, local, kind, rules) {
   for (const { validation_rule: rule, validation_value: bound, validation_error: message } of rules) {
     const fact = facts[rule.slice(0, -1)];
     if (fact === undefined) continue;
-    if (rule.endsWith("<") ? fact > bound : fact < bound) return message;
+    const most = rule.endsWith("<");
+    if (most ? fact > bound : fact < bound) return message || `${rule.slice(0, -1).replaceAll("_", " ")} must be ${most ? "at most" : "at least"} ${bound}.`;
   }
   return null;
 }

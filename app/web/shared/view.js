@@ -109,6 +109,9 @@ export function TopBar({ title, who, onLeave, children }) {
   </header>`;
 }
 
+// `autofocus` alone does nothing for what is drawn after the page was loaded.
+const focused = (input) => input && !input.value && input.focus();
+
 /** Asks for the credential that opens a page; `check` throws a Problem for a wrong one. */
 export function SignIn({ title, label, hint, check, onDone }) {
   const [token, setToken] = useState("");
@@ -128,7 +131,7 @@ export function SignIn({ title, label, hint, check, onDone }) {
         <h1 class="h2 mb-3">${title}</h1>
         <${ProblemNote} problem=${problem} />
         <label class="form-label" for="token">${label}</label>
-        <input id="token" class="form-control" type="password" autocomplete="off" required
+        <input id="token" class="form-control" type="password" autocomplete="off" required autofocus ref=${focused}
           value=${token} onInput=${(event) => setToken(event.target.value)} />
         <div class="form-hint mt-2">${hint}</div>
         <button class="btn btn-primary w-100 mt-4">Sign in</button>

@@ -1,0 +1,272 @@
+"""The playground as people use it: a real browser, a running gateway, the sandbox's films."""
+
+import io
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from playwright.async_api import Browser, Page, expect
+
+from tests.support.browser import DESKTOP, PHONE, Complaints, serious_faults
+from tests.support.gateway import ADMIN_TOKEN
+
+PROMPT = "the camera drifts slowly over the hills"
+TOO_SMALL = "The uploaded image width and height must not be less than 300 pixels."
+PLAYS = "video => !video.paused && video.currentTime > 0.2"
+
+OVERHANGS = """[...document.querySelectorAll("body *")]
+    .filter(each => document.documentElement.scrollWidth > innerWidth
+        && each.getBoundingClientRect().right > innerWidth)
+    .map(each => each.outerHTML.slice(0, 120))"""
+
+
+def picture(width: int, height: int) -> dict[str, Any]:
+    """Make a file for the browser to choose; other sizes have other colours."""
+    content = io.BytesIO()
+    Image.new("RGB", (width, height), (width % 256, height % 256, 90)).save(content, "JPEG")
+    return {"name": "frame.jpg", "mimeType": "image/jpeg", "buffer": content.getvalue()}
+
+
+class Directory:
+    """What operators prepare before somebody opens the page."""
+
+    def __init__(self, site: str) -> None:
+        self.site = site
+        self.http = httpx.AsyncClient(
+            base_url=site, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        )
+
+    async def key(self, user: str, *, limits: dict[str, int] | None = None) -> str:
+        limits = limits or {}
+        body = {"id": user, "limits": {name: {"limit": most} for name, most in limits.items()}}
+        made = await self.http.post("/v1/admin/users", json=body)
+        assert made.status_code == 201, made.text
+        scopes = ["jobs:read", "jobs:write", "files", "tokens"]
+        made = await self.http.post(
+            "/v1/admin/keys", json={"user": user, "name": "page", "scopes": scopes}
+        )
+        key: str = made.json()["key"]
+        return key
+
+
+@pytest.fixture
+async def directory(site: str) -> AsyncIterator[Directory]:
+    made = Directory(site)
+    yield made
+    await made.http.aclose()
+
+
+@asynccontextmanager
+async def visiting(
+    browser: Browser, site: str, *, allow: str = "", **look: Any
+) -> AsyncIterator[Page]:
+    """Open the playground; a complaint that `allow` does not describe fails the test."""
+    context = await browser.new_context(**({"viewport": DESKTOP} | look))
+    try:
+        page = await context.new_page()
+        complaints = Complaints()
+        complaints.listen(page)
+        await page.goto(f"{site}/")
+        yield page
+        assert [said for said in complaints.heard if not (allow and re.search(allow, said))] == []
+    finally:
+        await context.close()
+
+
+async def sign_in(page: Page, credential: str) -> None:
+    await page.get_by_label("Key or client token").fill(credential)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("form", name="Seedance")).to_be_visible()
+
+
+async def upload(page: Page, width: int, height: int) -> None:
+    await page.get_by_label("Start Image: file").set_input_files(picture(width, height))
+
+
+async def fill_in(page: Page, prompt: str) -> None:
+    await upload(page, 640, 360)
+    await page.get_by_label("Prompt").fill(prompt)
+    await page.get_by_role("radio", name="2", exact=True).check(force=True)
+    await expect(page.get_by_label("Start Image: URL")).to_have_value(re.compile("^file_"))
+
+
+async def test_a_newcomer_makes_a_video_and_then_another(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("ada", limits={"jobs_per_day": 10, "spend_usd_per_day": 20})
+    async with visiting(browser, site, allow="422") as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(f"{request.method} {request.url}"))
+        await sign_in(page, key)
+        form = page.get_by_role("form")
+
+        # A picture that breaks a rule of the schema is not even sent.
+        await upload(page, 120, 120)
+        await expect(form.get_by_text(TOO_SMALL)).to_be_visible()
+        assert not [call for call in asked if call.endswith("/v1/files")]
+
+        # What is missing is told at its field, and where it is told is where one is.
+        await form.get_by_role("button", name="Make it").click()
+        await expect(page.locator("#field-prompt-errors")).to_contain_text("`prompt` is missing")
+        await expect(page.get_by_label("Prompt")).to_be_focused()
+        assert await serious_faults(page) == []
+
+        await fill_in(page, PROMPT)
+        await expect(form.get_by_text(TOO_SMALL)).to_be_hidden()
+        await expect(form.get_by_text("$0.20")).to_be_visible()
+        await form.get_by_role("button", name="Make it").click()
+        job = page.get_by_role("region", name="Job")
+        await expect(job.get_by_text(re.compile("in queue|in progress"))).to_be_visible()
+        video = job.locator("video")
+        await expect(video).to_be_visible()
+        await page.wait_for_function(f"() => [...document.querySelectorAll('video')].some({PLAYS})")
+        await expect(job.get_by_text("completed")).to_be_visible()
+        # It was told as it happened, not asked for again and again.
+        assert len([call for call in asked if re.search(r"GET .*/v1/jobs/job_\w+$", call)]) <= 1
+        async with page.expect_download() as download:
+            await job.get_by_role("link", name="Download").click()
+        assert (await download.value).suggested_filename.endswith(".mp4")
+        await expect(page.get_by_text("9 of 10 left")).to_be_visible()
+
+        # The history has it with a picture, and offers it as a beginning.
+        history = page.get_by_role("region", name="History")
+        tile = history.get_by_role("button", name=f"Open {PROMPT}")
+        await expect(tile.locator("video")).to_be_visible()
+        await page.get_by_label("Prompt").fill("something else")
+        await history.get_by_role("button", name=f"Again with {PROMPT}").click()
+        await expect(page.get_by_label("Prompt")).to_have_value(PROMPT)
+        await expect(page.get_by_role("radio", name="2", exact=True)).to_be_checked()
+
+        # Nothing of the credential is in an address or outlives the tab.
+        assert not [call for call in asked if key in call]
+        kept = await page.evaluate("JSON.stringify(localStorage) + document.cookie")
+        assert "rcg_" not in kept
+        await page.get_by_role("button", name="Sign out").click()
+        assert await page.evaluate("sessionStorage.length") == 0
+
+
+async def test_a_waiting_job_is_cancelled_and_a_used_up_limit_is_told(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("bob", limits={"jobs_per_day": 1})
+    async with visiting(browser, site, allow="429") as page:
+        await sign_in(page, key)
+        await fill_in(page, f"{PROMPT} sandbox:queue=0 sandbox:slow=600")
+        await page.get_by_role("button", name="Make it").click()
+        job = page.get_by_role("region", name="Job")
+        await expect(job.get_by_text("in progress")).to_be_visible()
+        await expect(job.get_by_text(re.compile(r"^\d+ s$"))).to_be_visible()
+
+        await page.get_by_label("Prompt").fill("one more")
+        await page.get_by_role("button", name="Make it").click()
+        form = page.get_by_role("form")
+        await expect(form.get_by_role("alert")).to_contain_text("jobs_per_day")
+        assert await serious_faults(page) == []
+
+    other = await directory.key("cem")
+    async with visiting(browser, site) as page:
+        await sign_in(page, other)
+        await fill_in(page, f"{PROMPT} sandbox:stuck-in-queue")
+        await page.get_by_role("button", name="Make it").click()
+        job = page.get_by_role("region", name="Job")
+        await expect(job.get_by_text("in queue", exact=True)).to_be_visible()
+        await job.get_by_role("button", name="Cancel").click()
+        await expect(job.get_by_text("cancelled", exact=True)).to_be_visible()
+        await expect(job.get_by_role("button", name="Cancel")).to_be_hidden()
+
+
+async def test_a_failure_and_a_client_token_that_ends_are_told(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("eva")
+    bearer = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=site, headers=bearer) as http:
+        scopes = ["jobs:read", "jobs:write", "files"]
+        minted = (
+            await http.post("/v1/client-tokens", json={"scopes": scopes, "max_jobs": 1})
+        ).json()
+        async with visiting(browser, site, allow="401|429") as page:
+            await sign_in(page, minted["token"])
+            await fill_in(page, f"{PROMPT} sandbox:fail")
+            await page.get_by_role("button", name="Make it").click()
+            job = page.get_by_role("region", name="Job")
+            await expect(job.get_by_text("failed", exact=True)).to_be_visible()
+            await expect(job.get_by_role("alert")).to_be_visible()
+            assert await serious_faults(page) == []
+            gone = await http.delete(f"/v1/client-tokens/{minted['id']}")
+            assert gone.status_code == 204
+            await page.get_by_label("Prompt").fill("after the end")
+            await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+async def test_the_keyboard_alone_finds_a_model_and_makes_a_picture(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("kim")
+    async with visiting(browser, site) as page:
+        press = page.keyboard.press
+        await expect(page.get_by_label("Key or client token")).to_be_focused()
+        await page.keyboard.type(key)
+        await press("Enter")
+        chooser = page.get_by_role("button", name=re.compile("Seedance"))
+        await expect(chooser).to_be_visible()
+        await tab_to(page, chooser)
+        await press("Enter")
+        await expect(page.get_by_label("Search models")).to_be_focused()
+        await page.keyboard.type("flux image")
+        models = page.get_by_role("group", name="Models").get_by_role("button")
+        await expect(models.first).to_contain_text(re.compile("flux", re.IGNORECASE))
+        await page.keyboard.type(" nothing like it")
+        await expect(page.get_by_text("No model matches")).to_be_visible()
+        for _ in " nothing like it":
+            await press("Backspace")
+        wanted = models.filter(has_text="blackforestlabs/flux-3/image ·")
+        await tab_to(page, wanted)
+        await press("Enter")
+        prompt = page.get_by_label("Prompt")
+        await expect(page.get_by_role("radio", name="landscape_4_3")).to_be_checked()
+        await tab_to(page, prompt)
+        await page.keyboard.type("a red fox sandbox:instant")
+        make = page.get_by_role("button", name="Make it")
+        await tab_to(page, make)
+        await press("Enter")
+        job = page.get_by_role("region", name="Job")
+        await expect(job.get_by_role("img", name="a red fox sandbox:instant")).to_be_visible()
+
+
+async def tab_to(page: Page, target: Any, *, most: int = 40) -> None:
+    for _ in range(most):
+        if await target.evaluate("element => element === document.activeElement"):
+            return
+        await page.keyboard.press("Tab")
+    raise AssertionError(f"{target} is not reached by Tab")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_it_is_usable_for_everybody_by_day_and_night_near_and_far(
+    site: str, directory: Directory, browser: Browser, scheme: str
+) -> None:
+    key = await directory.key("zoe", limits={"jobs_per_day": 3, "spend_usd_per_month": 5})
+    for viewport in (DESKTOP, PHONE):
+        async with visiting(
+            browser, site, viewport=viewport, color_scheme=scheme, reduced_motion="reduce"
+        ) as page:
+            assert await serious_faults(page) == []
+            await sign_in(page, key)
+            await fill_in(page, f"{PROMPT} sandbox:instant")
+            await page.get_by_role("button", name="Make it").click()
+            await expect(page.get_by_role("region", name="Job").locator("video")).to_be_visible()
+            await expect(page.get_by_role("region", name="History")).to_be_visible()
+            assert await serious_faults(page) == []
+            await (
+                page.get_by_role("button", name=re.compile("Change"))
+                .or_(page.get_by_role("button", name=re.compile("Seedance")))
+                .first.click()
+            )
+            await expect(page.get_by_role("dialog")).to_be_visible()
+            assert await serious_faults(page) == []
+            assert await page.evaluate(OVERHANGS) == []

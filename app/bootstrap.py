@@ -32,6 +32,7 @@ from app.catalogue.service import Catalogue
 from app.catalogue.store import CatalogueStore
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
+from app.core.errors import DatabaseUnavailableError
 from app.core.sealing import Sealer
 from app.core.signatures import Signer
 from app.db.engine import Database, open_database
@@ -440,7 +441,8 @@ async def open_catalogue(
         source=settings.upstream_name,
         refresh=timedelta(seconds=settings.catalogue_refresh_seconds),
     )
-    await store.load()
+    with suppress(DatabaseUnavailableError):  # looked for again every few seconds
+        await store.load()
     return catalogue, store
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -65,6 +66,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "databases" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("database")
         engines = ["sqlite", "postgres"] if chosen == "both" else [chosen]
+        if chosen == "both" and metafunc.definition.get_closest_marker("either_database"):
+            engines = [engines[crc32(metafunc.definition.nodeid.encode()) % 2]]
         metafunc.parametrize("databases", engines, indirect=True)
 
 

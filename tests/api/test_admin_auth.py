@@ -9,6 +9,8 @@ from app.core.clock import ManualClock
 from app.settings import explicit_settings
 from tests.support.gateway import ADMIN_TOKEN, Gateway, Sandbox, running
 
+pytestmark = pytest.mark.either_database
+
 PATHS = [
     ("GET", "/v1/admin/plans"),
     ("POST", "/v1/admin/plans"),

@@ -21,6 +21,8 @@ from tests.support.credentials import ALL_SCOPES, client_with_key, minted
 from tests.support.gateway import ADMIN_TOKEN, PUBLIC_URL, SEEDANCE, Gateway, Sandbox, running
 from tests.support.issuer import AUDIENCE, running_issuer
 
+pytestmark = pytest.mark.either_database
+
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\x2c\0\0\1\x2c\x08\2\0\0\0"
 NOBODY, ANYBODY, OPERATORS = "nobody", "anybody", "operators"
 

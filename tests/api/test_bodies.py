@@ -4,11 +4,14 @@ import json
 from collections.abc import AsyncIterator
 
 import httpx
+import pytest
 
 from app.core.clock import ManualClock
 from tests.support.answers import problem
 from tests.support.asgi import in_chunks
 from tests.support.gateway import Gateway, Sandbox, running
+
+pytestmark = pytest.mark.either_database
 
 
 async def post(gateway: Gateway, content: bytes | AsyncIterator[bytes]) -> httpx.Response:

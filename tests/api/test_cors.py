@@ -11,6 +11,8 @@ from app.net.origins import checked_origin
 from tests.support.credentials import client_with_key, client_with_token
 from tests.support.gateway import Gateway, Sandbox, running
 
+pytestmark = pytest.mark.either_database
+
 APP, EVIL = "https://app.example", "https://evil.example"
 LOCAL = "http://localhost:3000"
 

@@ -1,8 +1,10 @@
 """Around every call: paths, methods, ids, and the two failures that are ours."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 from fastapi import FastAPI
 
 from app.api.deps import Services
@@ -15,6 +17,8 @@ from tests.support.answers import problem
 from tests.support.asgi import send_raw
 from tests.support.databases import Databases
 from tests.support.gateway import PUBLIC_URL, TOKEN, Gateway
+
+pytestmark = pytest.mark.either_database
 
 
 async def test_what_is_not_there_is_not_found_and_never_redirected(gateway: Gateway) -> None:
@@ -148,7 +152,7 @@ async def test_links_are_made_from_our_own_address_alone(gateway: Gateway) -> No
 
 
 async def test_a_database_that_is_away_is_said_to_be_away(
-    databases: Databases, gateway: Gateway, clock: ManualClock
+    databases: Databases, gateway: Gateway, clock: ManualClock, tmp_path: Path
 ) -> None:
     with databases.fresh() as url:
         pass  # and it is gone
@@ -158,6 +162,7 @@ async def test_a_database_that_is_away_is_said_to_be_away(
             upstream_url=gateway.sandbox.url,
             database_url=url,
             secret_key="0123456789abcdef" * 4,
+            storage_url=f"file://{tmp_path}/files",  # beside the database it would bring it back
             inspect_media="off",
         ),
         public_url=PUBLIC_URL,

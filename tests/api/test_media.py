@@ -13,6 +13,8 @@ from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.pictures import data_uri, jpeg, png, shelf, tiff
 from tests.support.wire_server import Line, answer, refused_port, wire_server
 
+pytestmark = pytest.mark.either_database
+
 POINTER = "/input/first_frame_image_url"
 WIDE = "The uploaded image width and height must not exceed 6000 pixels."
 SMALL = "The uploaded image width and height must not be less than 300 pixels."

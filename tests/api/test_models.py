@@ -3,8 +3,11 @@
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.support.gateway import PUBLIC_URL, SEEDANCE, Gateway
+
+pytestmark = pytest.mark.either_database
 
 
 async def models(gateway: Gateway, **params: Any) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from tests.support.answers import problem
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.issuer import AUDIENCE, Issuer, private_key, public_jwk, running_issuer
 
+pytestmark = pytest.mark.either_database
+
 
 @pytest.fixture
 async def issuer() -> AsyncIterator[Issuer]:

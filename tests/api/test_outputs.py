@@ -10,6 +10,8 @@ from tests.support.answers import problem
 from tests.support.gateway import PUBLIC_URL, Gateway
 from tests.support.rows import change
 
+pytestmark = pytest.mark.either_database
+
 DAY = 24 * 3600
 
 

@@ -4,8 +4,11 @@ import asyncio
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.support.gateway import PUBLIC_URL, SEEDANCE, Gateway
+
+pytestmark = pytest.mark.either_database
 
 
 async def post(gateway: Gateway, words: str = "", **headers: str) -> httpx.Response:

@@ -3,8 +3,12 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.support.answers import faults
 from tests.support.gateway import Gateway
+
+pytestmark = pytest.mark.either_database
 
 UNPRICED = {"amount_usd": None, "state": "none"}
 

@@ -8,6 +8,8 @@ import pytest
 from tests.support.gateway import Gateway, Sandbox
 from tests.support.invariants import event_types, read_jobs
 
+pytestmark = pytest.mark.either_database
+
 
 async def ask(gateway: Gateway, job: dict[str, Any]) -> tuple[int, str]:
     """Cancel while a poller is at work; time goes by until there is an answer."""

@@ -31,6 +31,8 @@ from app.settings import explicit_settings
 from tests.support.databases import Databases
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, TOKEN
 
+pytestmark = pytest.mark.either_database
+
 DOCUMENT = json.loads(Path("openapi/openapi.json").read_text())
 # With `default` in it the document would allow any status, and nothing would be checked.
 for operations in DOCUMENT["paths"].values():

@@ -5,11 +5,14 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.asgi import send_raw
 from tests.support.gateway import SEEDANCE, Gateway
+
+pytestmark = pytest.mark.either_database
 
 GOOD: dict[str, Any] = {
     "model": SEEDANCE,

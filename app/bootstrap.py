@@ -33,12 +33,14 @@ from app.catalogue.store import CatalogueStore
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
+from app.core.metrics import Metrics
 from app.core.sealing import Sealer
 from app.core.signatures import Signer
 from app.db.engine import Database, open_database
 from app.db.notices import Notices
 from app.events.hub import Hub
 from app.events.log import CHANNEL
+from app.jobs.census import Census
 from app.jobs.feed import JobFeed
 from app.jobs.forecast import Forecast
 from app.jobs.health import HealthService
@@ -69,7 +71,7 @@ from app.storage.files import FilesConfig, FileService
 from app.storage.links import FileLinks
 from app.storage.store import Storage, open_folder, open_storage
 from app.upstream.catalogue import CatalogueReader
-from app.upstream.client import UpstreamClient
+from app.upstream.measured import MeasuredUpstream
 from app.upstream.outputs import OutputClient
 from app.webhooks.addresses import WebhookAddresses
 from app.webhooks.queue import DeliveryQueue, DeliveryQueueConfig
@@ -96,6 +98,7 @@ class Workers:
     pruner: Pruner
     deliverer: Deliverer
     heart: Heart
+
     archiver: Archiver | None
     doorbells: tuple[Doorbell, ...]
 
@@ -143,6 +146,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
     settings: Settings,
     *,
     clock: Clock,
+    metrics: Metrics,
     public_url: str,
     closing: asyncio.Event,
     jitter: Jitter = random.random,
@@ -183,7 +187,9 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
         )
         for client in (submits, reads, files, copies, outside):
             stack.push_async_callback(client.aclose)
-        upstream = UpstreamClient(
+        upstream = MeasuredUpstream(
+            metrics=metrics,
+            clock=clock,
             base_url=upstream_url,
             token=token,
             submits=submits,
@@ -197,6 +203,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
         queue = JobQueue(
             database=database,
             forecast=forecast,
+            metrics=metrics,
             config=QueueConfig(
                 lease=lease,
                 max_in_flight=settings.max_in_flight,
@@ -240,6 +247,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
                     client=copies, hosts=settings.output_hosts, upstream=upstream_url
                 ),
                 config=ArchiverConfig(lease=lease),
+                metrics=metrics,
                 clock=clock,
                 doorbell=archived,
             )
@@ -272,6 +280,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
             database=database,
             safe=safe,
             config=DeliveryQueueConfig(lease=max(lease, deliverer_config.timeout * 2)),
+            metrics=metrics,
             clock=clock,
         )
         receivers = guarded(deadline=deliverer_config.timeout, reach=reach)
@@ -320,6 +329,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
             queue=queue,
             upstream=upstream,
             config=poller_config,
+            metrics=metrics,
             clock=clock,
             doorbell=polled,
         )
@@ -350,6 +360,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
                 ),
                 catalogue=catalogue,
                 clients=clients,
+                census=Census(database=database, archive=archive, metrics=metrics, clock=clock),
                 clock=clock,
                 closing=closing,
                 archive=archive,
@@ -366,6 +377,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
                     public_url=public_url,
                     signer=Signer(keys, purpose="job links"),
                 ),
+                metrics_token=settings.metrics_token,
                 operators=OperatorGate(settings.admin_token, clock=clock),
                 outputs=OutputClient(
                     client=files, hosts=settings.output_hosts, upstream=upstream_url
@@ -401,6 +413,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
                     store=store,
                     reader=CatalogueReader(upstream, most=MAX_MODELS),
                     refresh=timedelta(seconds=settings.catalogue_refresh_seconds) or None,
+                    metrics=metrics,
                     clock=clock,
                 ),
                 dispatcher=dispatcher,

@@ -21,11 +21,13 @@ from app.api import (
     requests,
     webhooks,
 )
+from app.api import metrics as exposition
 from app.api.cors import Cors
 from app.api.middleware import Edge
 from app.api.openapi import DescribedApp
-from app.bootstrap import open_parts
+from app.bootstrap import Parts, open_parts
 from app.core.clock import Clock, SystemClock
+from app.core.metrics import Metrics
 from app.settings import Settings
 
 
@@ -46,16 +48,20 @@ def create_app(
     every stream and wait ends by it (`services.closing`); at the lifespan's end it is set anyway.
     """
     clock = clock or SystemClock()
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stop = closing or asyncio.Event()
-        async with open_parts(settings, clock=clock, public_url=public_url, closing=stop) as parts:
+        async with open_parts(
+            settings, clock=clock, metrics=metrics, public_url=public_url, closing=stop
+        ) as parts:
             app.state.parts = parts
             app.state.services = parts.services
             if alone:
                 await parts.free_leases()
             async with asyncio.TaskGroup() as group:
+                watching = group.create_task(metrics.watch_loop(clock=clock))
                 group.create_task(parts.hub.run())
                 if background:
                     group.create_task(parts.workers.run(stop))
@@ -63,6 +69,7 @@ def create_app(
                         group.create_task(parts.issuer_keys.run(stop))
                 yield
                 stop.set()
+                watching.cancel()
 
     app = DescribedApp(
         title="runcomfy-gateway",
@@ -80,10 +87,10 @@ def create_app(
         room.router
         for room in (
             *(jobs, events, outputs, files, models, requests, webhooks),
-            *(me, client_tokens, health, pages),
+            *(me, client_tokens, health, exposition, pages),
         )
     ] + admin.routers
-    problems.install(app, routers=routers)
+    problems.install(app, routers=routers, metrics=metrics)
     for router in routers:
         app.include_router(router)
     pages.mount(app)
@@ -92,5 +99,24 @@ def create_app(
         clock=clock,
         max_body_bytes=settings.max_body_bytes,
         cors=Cors(settings.cors_origins),
+        metrics=metrics,
+    )
+    return app
+
+
+def create_probe(settings: Settings, parts: Parts, *, metrics: Metrics, clock: Clock) -> FastAPI:
+    """Make what a worker without an API shows of itself: health and metrics."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.services = parts.services
+    routers = [health.router, exposition.router]
+    problems.install(app, routers=routers, metrics=metrics)
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(
+        Edge,
+        clock=clock,
+        max_body_bytes=settings.max_body_bytes,
+        cors=Cors(()),
+        metrics=metrics,
     )
     return app

@@ -7,17 +7,19 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from app.bootstrap import open_parts
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
+from app.core.metrics import Metrics
 from app.db import migrate
-from app.main import create_app
+from app.main import create_app, create_probe
 from app.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -45,20 +47,31 @@ async def serve(
         raise ConfigurationError("The gateway could not start; the log says why.")
 
 
-async def work(settings: Settings) -> None:
-    """Do the background part alone, until SIGTERM or SIGINT."""
-    stop = _stop_signal()
-    with sole_worker(settings):
+async def work(settings: Settings, *, host: str, port: int | None) -> None:
+    """Do the background part alone, until SIGTERM or SIGINT; with a port, show health and metrics.
+
+    Raises ConfigurationError when it cannot start.
+    """
+    stop, clock, metrics = _stop_signal(), SystemClock(), Metrics()
+    with ExitStack() as stack:
+        stack.enter_context(sole_worker(settings))
+        listener = None if port is None else stack.enter_context(_listening(host, port))
         prepare_database(settings)
         # No link is made here, so any address will do where none is set.
         public_url = settings.public_url or "http://127.0.0.1"
         async with open_parts(
-            settings, clock=SystemClock(), public_url=public_url, closing=stop
+            settings, clock=clock, metrics=metrics, public_url=public_url, closing=stop
         ) as parts:
             if settings.is_sqlite:
                 await parts.free_leases()
             logger.info("worker.ready", name=parts.queue.name)
-            await parts.workers.run(stop)
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(metrics.watch_loop(clock=clock))
+                if listener is not None:
+                    probe = create_probe(settings, parts, metrics=metrics, clock=clock)
+                    group.create_task(_serve_until(stop, _uvicorn(probe), listener))
+                await parts.workers.run(stop)
+                watching.cancel()
 
 
 @asynccontextmanager
@@ -186,6 +199,10 @@ def _server(
         closing=closing,
     )
     logger.info("gateway.starting", url=public_url)
+    return _uvicorn(app)
+
+
+def _uvicorn(app: FastAPI) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,

@@ -191,6 +191,7 @@ class Settings(BaseSettings):
     oidc_plan_claim: str | None = None
     log_format: LogFormat = "json"
     log_level: LogLevel = "info"
+    metrics_token: Annotated[SecretStr, AfterValidator(_real_token)] | None = None
     sandbox_speed: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0
 
     @model_validator(mode="after")

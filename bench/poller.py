@@ -26,6 +26,7 @@ from sqlalchemy import Engine, create_engine, delete, event, insert
 from app.core.clock import SystemClock
 from app.core.doorbell import Doorbell
 from app.core.logging import configure_logging
+from app.core.metrics import Metrics
 from app.db.engine import open_database
 from app.db.migrate import synchronous, upgrade
 from app.db.models import ApiKeyRow, JobRow, UserRow
@@ -150,16 +151,19 @@ async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[st
         timeout=config.timeout, connections=config.polls_at_once, keepalive=timedelta(seconds=30)
     )
     client = Counted(base_url=upstream, token=SecretStr("bench"), submits=reads, reads=reads)
-    bell = Doorbell(clock=clock)
+    bell, metrics = Doorbell(clock=clock), Metrics()
     queue = JobQueue(
         database=database,
         deliverer=bell,
         config=QueueConfig(polls_per_second=100_000, max_in_flight=jobs, schedule=schedule),
         forecast=Forecast(database=database, clock=clock, config=schedule),
+        metrics=metrics,
         clock=clock,
         jitter=random.random,
     )
-    poller = Poller(queue=queue, upstream=client, config=config, clock=clock, doorbell=bell)
+    poller = Poller(
+        queue=queue, upstream=client, config=config, metrics=metrics, clock=clock, doorbell=bell
+    )
     statements = 0
 
     def count(*_: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPBearer
+from pydantic import SecretStr
 
 from app.api.body import json_body
 from app.api.problems import InvalidParameterError
@@ -31,6 +32,7 @@ from app.catalogue.service import Catalogue
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError, ProblemError
 from app.events.hub import Hub
+from app.jobs.census import Census
 from app.jobs.errors import JobNotFoundError
 from app.jobs.feed import JobFeed
 from app.jobs.health import HealthService
@@ -73,6 +75,7 @@ class Services:
     archive: Archive
     files: FileService
     file_links: FileLinks
+    census: Census
     closing: asyncio.Event
     feed: JobFeed
     health: HealthService
@@ -80,6 +83,7 @@ class Services:
     jobs: JobService
     keys: KeyDirectory
     links: JobLinks
+    metrics_token: SecretStr | None
     operators: OperatorGate
     outputs: OutputClient
     operator_jobs: OperatorJobs

@@ -13,15 +13,22 @@ from app.api.limits import limit_headers
 from app.api.problems import InternalError, PayloadTooLargeError, render
 from app.core.clock import Clock
 from app.core.elsewhere import tallied
+from app.core.metrics import Metrics
 
 logger = structlog.get_logger(__name__)
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_NO_ROUTE = "none"
 
 
 class Edge:
     """Pure ASGI: the framework's own middleware classes cost each request a task and a queue."""
 
-    def __init__(self, app: ASGIApp, *, clock: Clock, max_body_bytes: int, cors: Cors) -> None:
+    def __init__(
+        self, app: ASGIApp, *, clock: Clock, max_body_bytes: int, cors: Cors, metrics: Metrics
+    ) -> None:
         self._app = app
+        self._metrics = metrics
         self._cors = cors
         self._clock = clock
         self._max_body_bytes = max_body_bytes
@@ -38,6 +45,7 @@ class Edge:
             nonlocal has_begun
             if message["type"] == "http.response.start":
                 has_begun = True
+                self._count(scope, message["status"], self._clock.monotonic() - began)
                 headers = MutableHeaders(scope=message)
                 spent_ms = (self._clock.monotonic() - began - waited.seconds) * 1000
                 headers["X-Request-Id"] = request_id
@@ -58,6 +66,13 @@ class Edge:
                     raise
                 answer = render(InternalError(), Request(scope))
                 await answer(scope, receive, send_marked)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count by the route's template: what clients send would make a label each."""
+        route = getattr(scope.get("route"), "path", "") or _NO_ROUTE
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.requests.labels(method, route, status).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
 
 
 def _bounded(receive: Receive, headers: Headers, *, most: int) -> Callable[[], Awaitable[Message]]:

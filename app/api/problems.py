@@ -14,6 +14,7 @@ from starlette.routing import Match
 from app.api import runcomfy
 from app.api.context import request_id_of
 from app.core.errors import InvalidRequestError, NotFoundError, ProblemError
+from app.core.metrics import Metrics
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -97,8 +98,9 @@ def problem_responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, A
     }
 
 
-def install(app: FastAPI, *, routers: Sequence[APIRouter]) -> None:
+def install(app: FastAPI, *, routers: Sequence[APIRouter], metrics: Metrics) -> None:
     """Render every error of the app; `routers` tell which methods a path takes."""
+    app.state.metrics = metrics
     app.state.routers = routers
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -130,6 +132,9 @@ def render(problem: ProblemError, request: Request) -> JSONResponse:
 
 async def _on_problem(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, ProblemError)
+    if exc.status == HTTPStatus.TOO_MANY_REQUESTS:
+        metrics: Metrics = request.app.state.metrics
+        metrics.refusals.labels(exc.code, exc.extra.get("limit", "")).inc()
     return render(exc, request)
 
 

@@ -61,9 +61,14 @@ def serve(
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    host: Annotated[str, typer.Option(help="The address of health and metrics.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(help="Their port; without one there is neither.")
+    ] = None,
+) -> None:
     """Do the background work alone."""
-    _run(server.work(_settings()))
+    _run(server.work(_settings(), host=host, port=port))
 
 
 @database.command("upgrade")

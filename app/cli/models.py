@@ -10,6 +10,7 @@ from app.catalogue.store import SyncReport
 from app.cli.running import run, settings
 from app.core.clock import SystemClock
 from app.core.errors import ConfigurationError
+from app.core.metrics import Metrics
 from app.settings import Settings
 from app.upstream.errors import UpstreamError
 
@@ -36,7 +37,7 @@ def sync() -> None:
 async def _sync(loaded: Settings) -> SyncReport:
     no_links, closing = "http://127.0.0.1", asyncio.Event()
     async with open_parts(
-        loaded, clock=SystemClock(), public_url=no_links, closing=closing
+        loaded, clock=SystemClock(), metrics=Metrics(), public_url=no_links, closing=closing
     ) as parts:
         try:
             return await parts.workers.catalogue.sync()

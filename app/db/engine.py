@@ -1,7 +1,7 @@
 """Engines for SQLite and Postgres that keep what they promise, and the one way to use them."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, event, make_url
@@ -17,6 +17,7 @@ from sqlalchemy.exc import (
     TimeoutError as PoolTimeoutError,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from app.core.errors import ConfigurationError, DatabaseUnavailableError
 
@@ -71,6 +72,17 @@ class Database:
             raise _translated(exc) from exc
         except PoolTimeoutError as exc:
             raise DatabaseUnavailableError from exc
+
+    def pools(self) -> Mapping[str, Mapping[str, int]]:
+        """Tell of each pool how many connections it may have, and how many are in use."""
+        pools = {"writer": self._writer.pool}
+        if self._reader is not self._writer:
+            pools["reader"] = self._reader.pool
+        return {
+            name: {"in_use": pool.checkedout(), "size": pool.size()}
+            for name, pool in pools.items()
+            if isinstance(pool, QueuePool)
+        }
 
     async def close(self) -> None:
         await self._writer.dispose()

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.ids import new_id
+from app.core.metrics import Metrics
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.events.log import JobEvent
@@ -58,12 +59,14 @@ class JobQueue:
         database: Database,
         config: QueueConfig,
         forecast: Forecast,
+        metrics: Metrics,
         clock: Clock,
         jitter: Jitter,
         deliverer: Doorbell,
     ) -> None:
         self._database = database
         self._config = config
+        self._metrics = metrics
         self._clock = clock
         self._jitter = jitter
         self._forecast = forecast
@@ -112,9 +115,7 @@ class JobQueue:
         done = await self._database.transact(work)
         if any(seqs for state, seqs in done.moves.items() if state is not JobState.SUBMITTING):
             self._deliverer.ring()
-        for state, seqs in done.moves.items():
-            for job_id in seqs:
-                logger.info("job.advanced", job_id=job_id, state=state.value)
+        self._tell_of_round(done, at=at)
         return done.attempts
 
     async def claim_polls(self, *, limit: int) -> Sequence[Lease]:
@@ -196,7 +197,9 @@ class JobQueue:
                 await announce(tx, [event])
             return seq is not None
 
-        return await self._database.transact(work)
+        is_news = await self._database.transact(work)
+        self._metrics.late_requests.inc(is_news)
+        return is_news
 
     async def free_leases(self) -> None:
         """End every lease at start; only where no other process can hold one."""
@@ -305,8 +308,33 @@ class JobQueue:
         if to_deliver:
             self._deliverer.ring()
         for change in changes:
-            _log_change(change, counted=change.lease.job_id in seqs)
+            self._tell(change, counted=change.lease.job_id in seqs)
         return [change.lease.job_id in seqs for change in changes]
+
+    def _tell_of_round(self, done: "_Round", *, at: datetime) -> None:
+        for state, seqs in done.moves.items():
+            self._metrics.moves.labels(state.value).inc(len(seqs))
+            for job_id in seqs:
+                logger.info("job.advanced", job_id=job_id, state=state.value)
+        for attempt in done.attempts:
+            if attempt.lease.attempts == 1:
+                waited = at - attempt.lease.created_at
+                self._metrics.dispatch_delay.observe(waited.total_seconds())
+
+    def _tell(self, change: Change, *, counted: bool) -> None:
+        job_id, state = change.lease.job_id, change.state.value
+        if not counted:
+            self._metrics.lease_losses.labels("job").inc()
+            logger.warning("job.lease_lost", job_id=job_id, state=state)
+        elif change.state is not change.lease.state:
+            self._metrics.moves.labels(state).inc()
+            logger.info(
+                "job.advanced",
+                job_id=job_id,
+                state=state,
+                attempts=change.lease.attempts,
+                upstream_request_id=change.upstream_request_id,
+            )
 
     async def _enqueue_copies(self, tx: AsyncConnection, moved: Sequence[Change]) -> None:
         if self._config.archives:
@@ -322,17 +350,3 @@ class JobQueue:
 class _Round:
     attempts: Sequence[Attempt]
     moves: Moves
-
-
-def _log_change(change: Change, *, counted: bool) -> None:
-    job_id, state = change.lease.job_id, change.state.value
-    if not counted:
-        logger.warning("job.lease_lost", job_id=job_id, state=state)
-    elif change.state is not change.lease.state:
-        logger.info(
-            "job.advanced",
-            job_id=job_id,
-            state=state,
-            attempts=change.lease.attempts,
-            upstream_request_id=change.upstream_request_id,
-        )

@@ -7,7 +7,8 @@ calls that may be repeated.
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -56,6 +57,7 @@ class RemoteResult:
     output: RemoteOutput | None
     error: RemoteError | None
     cost_usd: Decimal | None
+    finished_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,17 @@ def parse_result(body: Any, *, hidden: Collection[str] = ()) -> RemoteResult:
         output=output if state is RemoteState.SUCCEEDED else None,
         error=_error(error, hidden=hidden) if state is RemoteState.FAILED else None,
         cost_usd=_money(body.get("cost")),
+        finished_at=_instant(body.get("finished_at")),
     )
+
+
+def _instant(value: Any) -> datetime | None:
+    """Read a time if it is one and says its zone; nothing hangs on it but a measurement."""
+    try:
+        read = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return read if read.tzinfo is not None else None
 
 
 def parse_cancel(body: Any) -> CancelOutcome:

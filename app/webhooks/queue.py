@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.audit import log as audit
 from app.core.clock import Clock
 from app.core.ids import new_id
+from app.core.metrics import Metrics
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.webhooks.delivery_repository import DeliveryRepository, Waiting
@@ -36,8 +37,15 @@ class DeliveryQueueConfig(BaseModel):
 
 class DeliveryQueue:
     def __init__(
-        self, *, database: Database, safe: Safe, config: DeliveryQueueConfig, clock: Clock
+        self,
+        *,
+        database: Database,
+        safe: Safe,
+        config: DeliveryQueueConfig,
+        metrics: Metrics,
+        clock: Clock,
     ) -> None:
+        self._metrics = metrics
         self._database = database
         self._safe = safe
         self._config = config
@@ -161,10 +169,31 @@ class DeliveryQueue:
 
         counted, disabled = await self._database.transact(work)
         for outcome in outcomes:
-            _log(outcome, counted=outcome.errand.id in counted)
+            self._tell(outcome, counted=outcome.errand.id in counted)
         for endpoint_id, reason in disabled:
             logger.warning("webhook.endpoint_disabled", endpoint_id=endpoint_id, reason=reason)
         return [outcome.errand.id in counted for outcome in outcomes]
+
+    def _tell(self, outcome: Outcome, *, counted: bool) -> None:
+        errand, attempt = outcome.errand, outcome.attempt
+        if not counted:
+            self._metrics.lease_losses.labels("webhook").inc()
+            logger.warning("webhook.lease_lost", delivery_id=errand.id)
+            return
+        self._metrics.webhooks.labels(_word(outcome)).inc()
+        logger.info(
+            "webhook.attempted",
+            delivery_id=errand.id,
+            endpoint_id=errand.endpoint_id,
+            job_id=errand.job_id,
+            event_type=errand.type,
+            delivered=outcome.delivered,
+            attempts=errand.attempts_made + 1,
+            status=attempt.status_code,
+            reason=attempt.error,
+            duration_ms=attempt.milliseconds,
+            is_last=outcome.due_at is None,
+        )
 
     async def _judge(
         self, tx: AsyncConnection, outcomes: Sequence[Outcome], *, at: datetime
@@ -209,21 +238,7 @@ def _endpoints(outcomes: Any) -> set[str]:
     return {each.errand.endpoint_id for each in outcomes} - {None}
 
 
-def _log(outcome: Outcome, *, counted: bool) -> None:
-    errand, attempt = outcome.errand, outcome.attempt
-    if not counted:
-        logger.warning("webhook.lease_lost", delivery_id=errand.id)
-        return
-    logger.info(
-        "webhook.attempted",
-        delivery_id=errand.id,
-        endpoint_id=errand.endpoint_id,
-        job_id=errand.job_id,
-        event_type=errand.type,
-        delivered=outcome.delivered,
-        attempts=errand.attempts_made + 1,
-        status=attempt.status_code,
-        reason=attempt.error,
-        duration_ms=attempt.milliseconds,
-        is_last=outcome.due_at is None,
-    )
+def _word(outcome: Outcome) -> str:
+    if outcome.delivered:
+        return "delivered"
+    return "failed" if outcome.due_at is None else "retried"

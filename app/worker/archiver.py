@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.media_types import sniff
+from app.core.metrics import Metrics
 from app.jobs.models import addresses
 from app.storage import mp4
 from app.storage.archive import Archive, Copy, CopyLease
@@ -59,6 +60,7 @@ class Archiver:
         storage: Storage,
         outputs: OutputClient,
         config: ArchiverConfig,
+        metrics: Metrics,
         clock: Clock,
         doorbell: Doorbell,
     ) -> None:
@@ -66,6 +68,7 @@ class Archiver:
         self._storage = storage
         self._outputs = outputs
         self._config = config
+        self._metrics = metrics
         self._clock = clock
         self.loop = WorkLoop(
             "archiver",
@@ -100,6 +103,7 @@ class Archiver:
             await self._later(lease, "The copy took too long.")
         else:
             if await self._archive.finish(lease, copy):
+                self._metrics.copies.labels("archived").inc()
                 logger.info("output.archived", job_id=lease.job_id, n=lease.n, size=copy.size)
             # Else another archiver has the lease, or the job was deleted, and its objects with it:
             # what was written too late the pruner deletes.
@@ -137,6 +141,7 @@ class Archiver:
         while True:
             await self._clock.sleep(self._config.lease / 3)
             if not await self._archive.renew(lease):
+                self._metrics.lease_losses.labels("output").inc()
                 logger.warning("output.lease_lost", job_id=lease.job_id, n=lease.n)
                 copying.cancel()
                 return
@@ -145,15 +150,18 @@ class Archiver:
         if lease.attempts < self._config.attempts_when_gone:
             await self._later(lease, reason)
         elif await self._archive.give_up(lease, reason=reason):
+            self._metrics.copies.labels("lost").inc()
             logger.error("output.lost", job_id=lease.job_id, n=lease.n)
 
     async def _later(self, lease: CopyLease, reason: str) -> None:
         if self._clock.now() - lease.created_at > self._config.patience:
             if await self._archive.give_up(lease, reason=reason):
+                self._metrics.copies.labels("lost").inc()
                 logger.error("output.lost", job_id=lease.job_id, n=lease.n)
             return
         doubled = self._config.first_wait * 2 ** min(lease.attempts - 1, 20)
         wait = min(doubled, self._config.longest_wait)
+        self._metrics.copies.labels("postponed").inc()
         logger.info("output.postponed", job_id=lease.job_id, n=lease.n, reason=reason)
         await self._archive.postpone(lease, reason=reason, wait=wait)
 

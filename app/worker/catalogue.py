@@ -7,6 +7,7 @@ import structlog
 
 from app.catalogue.store import CatalogueStore, SyncReport
 from app.core.clock import Clock
+from app.core.metrics import Metrics
 from app.upstream.catalogue import CatalogueReader
 from app.upstream.errors import UpstreamError
 
@@ -26,11 +27,13 @@ class CatalogueKeeper:
         store: CatalogueStore,
         reader: CatalogueReader,
         refresh: timedelta | None,
+        metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._store = store
         self._reader = reader
         self._refresh = refresh
+        self._metrics = metrics
         self._clock = clock
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -72,6 +75,9 @@ class CatalogueKeeper:
                 entries = await self._reader.read()
         except (UpstreamError, TimeoutError) as exc:
             reason = exc.message if isinstance(exc, UpstreamError) else "It takes too long."
+            self._metrics.catalogue_syncs.labels("failed").inc()
             logger.warning("catalogue.sync_failed", reason=reason)
         else:
-            await self._store.apply(entries)
+            report = await self._store.apply(entries)
+            self._metrics.catalogue_syncs.labels("ok").inc()
+            self._metrics.catalogue_breaks.inc(len(report.breaks))

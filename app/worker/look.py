@@ -5,6 +5,7 @@ from datetime import timedelta
 import structlog
 
 from app.core.clock import Clock
+from app.core.metrics import Metrics
 from app.jobs import outcomes
 from app.jobs.models import Change, Lease
 from app.jobs.queue import JobQueue
@@ -29,12 +30,14 @@ class Look:
         upstream: UpstreamClient,
         timeout: timedelta,
         charge_late: bool,
+        metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._queue = queue
         self._upstream = upstream
         self._timeout = timeout
         self._charge_late = charge_late
+        self._metrics = metrics
         self._clock = clock
 
     async def at(self, lease: Lease) -> Change | None:
@@ -55,6 +58,8 @@ class Look:
 
     def _ended(self, lease: Lease, result: RemoteResult) -> Change | None:
         at = self._clock.now()
+        if result.finished_at is not None and lease.finished_at is None:
+            self._metrics.detected(at - result.finished_at)
         match result.state:
             case RemoteState.SUCCEEDED:
                 assert result.output is not None

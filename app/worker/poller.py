@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
+from app.core.metrics import Metrics
 from app.jobs import outcomes
 from app.jobs.models import Change, Lease
 from app.jobs.queue import JobQueue
@@ -48,6 +49,7 @@ class Poller:
         queue: JobQueue,
         upstream: UpstreamClient,
         config: PollerConfig,
+        metrics: Metrics,
         clock: Clock,
         doorbell: Doorbell,
     ) -> None:
@@ -57,8 +59,10 @@ class Poller:
             upstream=upstream,
             timeout=config.timeout,
             charge_late=config.charge_late,
+            metrics=metrics,
             clock=clock,
         )
+        self._metrics = metrics
         self._clock = clock
         self._under_way: set[str] = set()
         self._connections = asyncio.Semaphore(config.polls_at_once)
@@ -95,6 +99,7 @@ class Poller:
             )
         finally:
             self._under_way.discard(lease.job_id)
+        self._metrics.polls.labels(_found(lease, change, error)).inc()
         await self._queue.polls.heard(error, began_at=began_at)
         if not self._under_way:
             self._together.go()
@@ -132,3 +137,11 @@ class Poller:
             return None
         due_at = self._queue.before_time_out(lease, at + error.retry_after, at=at)
         return outcomes.postponed(lease, due_at=due_at, at=at)
+
+
+def _found(lease: Lease, change: Change | None, error: UpstreamError | None) -> str:
+    if error is not None:
+        return "failed"
+    if change is None or change.state is lease.state:
+        return "unchanged"
+    return "ended" if change.state in TERMINAL else "advanced"

@@ -83,6 +83,7 @@ RULES: dict[str, Rule] = {
     "POST /v1/webhook-secret/rotate": Rule("webhooks"),
     "GET /healthz": Rule(NOBODY),
     "GET /readyz": Rule(NOBODY),
+    "GET /metrics": Rule(NOBODY),
     "GET /": Rule(NOBODY),
     "GET /console": Rule(NOBODY),
 }

@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Identifier
 
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
+from app.core.metrics import Metrics
 from app.db.engine import open_database
 from app.jobs.forecast import Forecast
 from app.jobs.queue import JobQueue, QueueConfig
@@ -32,6 +33,7 @@ async def queues(database_url: str, clock: ManualClock) -> AsyncIterator[list[Jo
             database=each,
             config=config,
             forecast=Forecast(database=each, clock=clock, config=config.schedule),
+            metrics=Metrics(),
             clock=clock,
             jitter=lambda: 0.5,
             deliverer=Doorbell(clock=clock),

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
+from app.core.metrics import Metrics
 from app.jobs.forecast import Forecast
 from app.jobs.inputs import JobInputs
 from app.jobs.queue import JobQueue, QueueConfig
@@ -35,11 +36,12 @@ async def workbench(
     database_url: str, *, upstream_url: str, clock: ManualClock, grace: float = 5, **config: Any
 ) -> AsyncIterator[Workbench]:
     """Open the background part of a gateway; `config` is the queue's."""
-    database = SwitchedDatabase(database_url)
+    database, metrics = SwitchedDatabase(database_url), Metrics()
     queue = JobQueue(
         database=database,
         config=QueueConfig(**config),
         forecast=Forecast(database=database, clock=clock, config=ScheduleConfig()),
+        metrics=metrics,
         clock=clock,
         jitter=lambda: 0.5,
         deliverer=Doorbell(clock=clock),
@@ -63,6 +65,7 @@ async def workbench(
                     queue=queue,
                     upstream=client,
                     config=PollerConfig(),
+                    metrics=metrics,
                     clock=clock,
                     doorbell=Doorbell(clock=clock),
                 ),

@@ -1,0 +1,27 @@
+"""/metrics, for Prometheus."""
+
+import hmac
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import SecretStr
+
+from app.api.deps import Gateway, header_of
+from app.auth.errors import UnauthenticatedError
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/metrics")
+async def metrics(request: Request, gateway: Gateway) -> Response:
+    if gateway.metrics_token is not None:
+        _check(gateway.metrics_token, header_of(request, "Authorization"))
+    return Response(await gateway.census.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _check(token: SecretStr, authorization: str | None) -> None:
+    scheme, _, given = (authorization or "").partition(" ")
+    right = token.get_secret_value().encode()
+    is_right = hmac.compare_digest(right, given.strip().encode("utf-8", "surrogatepass"))
+    if not (is_right and scheme.lower() == "bearer"):
+        raise UnauthenticatedError("Send GATEWAY_METRICS_TOKEN as `Authorization: Bearer ...`.")

@@ -1,0 +1,119 @@
+"""What only the database can tell of jobs, holds and deliveries, asked when metrics are read."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.clock import Clock
+from app.core.metrics import Metrics
+from app.db.engine import Database
+from app.db.models import HeartbeatRow, JobRow, WebhookDeliveryRow
+from app.jobs.health import ALIVE_FOR
+from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
+from app.jobs.operator_repository import OperatorRepository
+from app.jobs.state import TERMINAL, JobState
+from app.jobs.switches import DISPATCH_PAUSED
+from app.storage.archive import Archive
+
+logger = structlog.get_logger(__name__)
+
+_FRESH_S = 5.0
+_PATIENCE_S = 3.0
+_OVERDUE = timedelta(minutes=1)
+_MICRO = 1_000_000
+_UNFINISHED = tuple(state for state in JobState if state not in TERMINAL)
+_LANES = {"submits": DISPATCH, "polls": POLLS}
+
+
+class Census:
+    """However many read metrics, the database is asked once in five seconds."""
+
+    def __init__(
+        self, *, database: Database, archive: Archive, metrics: Metrics, clock: Clock
+    ) -> None:
+        self._database = database
+        self._archive = archive
+        self._metrics = metrics
+        self._clock = clock
+        self._taken_at: float | None = None
+        self._lock = asyncio.Lock()
+
+    async def render(self) -> bytes:
+        """Give all metrics as text; a database that is away is told in them, and no failure."""
+        async with self._lock:
+            now = self._clock.monotonic()
+            if self._taken_at is None or now - self._taken_at >= _FRESH_S:
+                await self._take()
+                self._taken_at = now
+        for name, pool in self._database.pools().items():
+            for state, count in pool.items():
+                self._metrics.connections.labels(name, state).set(count)
+        return self._metrics.render()
+
+    async def _take(self) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                self._metrics.outputs_at_risk.set(await self._archive.count_at_risk())
+                await self._database.read(self._read)
+        except Exception as exc:  # noqa: BLE001 - what is known without it is still worth telling
+            logger.warning("metrics.database_away", reason=type(exc).__name__)
+            self._metrics.forget_database()
+        else:
+            self._metrics.is_database_up.set(1)
+
+    async def _read(self, connection: AsyncConnection) -> None:
+        metrics, at = self._metrics, self._clock.now()
+        states = await _states(connection)
+        metrics.set_state(
+            metrics.jobs, {state.value: _of(states, state, "jobs") for state in _UNFINISHED}
+        )
+        metrics.held_jobs.set(sum(row.held for row in states.values()))
+        metrics.held_usd.set(sum(int(row.micro_usd or 0) for row in states.values()) / _MICRO)
+        pending = states.get(JobState.PENDING)
+        metrics.oldest_pending.set(0 if pending is None else _seconds(pending.oldest, at))
+        due = func.count().filter(WebhookDeliveryRow.due_at <= at - _OVERDUE)
+        waiting = await connection.execute(
+            select(func.count().label("waiting"), due.label("overdue")).where(
+                WebhookDeliveryRow.due_at.is_not(None)
+            )
+        )
+        row = waiting.one()
+        metrics.waiting_webhooks.set(row.waiting)
+        metrics.overdue_webhooks.set(row.overdue)
+        metrics.is_paused.set(await OperatorRepository(connection).is_on(DISPATCH_PAUSED))
+        lanes = LaneRepository(connection)
+        metrics.set_state(
+            metrics.is_lane_open,
+            {name: not (await lanes.find(lane)).is_closed(at) for name, lane in _LANES.items()},
+        )
+        alive = select(func.count()).where(HeartbeatRow.beat_at > at - ALIVE_FOR)
+        metrics.live_workers.set((await connection.execute(alive)).scalar_one())
+
+
+async def _states(connection: AsyncConnection) -> Mapping[JobState, Any]:
+    is_held = JobRow.cost_state == "held"
+    found = await connection.execute(
+        select(
+            JobRow.state,
+            func.count().label("jobs"),
+            func.count().filter(is_held).label("held"),
+            func.sum(JobRow.price_micro_usd).filter(is_held).label("micro_usd"),
+            func.min(JobRow.created_at).label("oldest"),
+        )
+        .where(JobRow.state.in_(_UNFINISHED))
+        .group_by(JobRow.state)
+    )
+    return {JobState(row.state): row for row in found}
+
+
+def _of(states: Mapping[JobState, Any], state: JobState, what: str) -> int:
+    return getattr(states[state], what) if state in states else 0
+
+
+def _seconds(since: datetime, at: datetime) -> float:
+    return max(0.0, (at - since).total_seconds())

@@ -1,0 +1,149 @@
+"""What Prometheus reads: what happened, under labels that nothing a client sends can add to."""
+
+import math
+import re
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from app.core.clock import ManualClock
+from app.core.metrics import Metrics
+from app.jobs.census import Census
+from tests.support.answers import problem
+from tests.support.asgi import send_raw
+from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
+from tests.support.switched_database import SwitchedDatabase
+
+TOKEN = "scraper-" + "5" * 32
+
+
+async def scrape(gateway: Gateway) -> dict[str, float]:
+    """Give each sample as it is written, without what only tells when it was made."""
+    answer = await send_raw(gateway.app, "GET", "/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    return read(answer.text)
+
+
+def read(text: str) -> dict[str, float]:
+    return {
+        _shown(sample): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if not sample.name.endswith(("_created", "_bucket"))
+    }
+
+
+def _shown(sample: Sample) -> str:
+    return f"{sample.name}{{{','.join(f'{k}={v}' for k, v in sorted(sample.labels.items()))}}}"
+
+
+async def test_a_job_leaves_its_traces_in_numbers(gateway: Gateway) -> None:
+    first = await gateway.follow(await gateway.submit("sandbox:queue=2 sandbox:slow=3"))
+    assert first["status"] == "completed"
+    await gateway.submit()
+    gateway.wait(9)
+    seen = await scrape(gateway)
+    polls = {name: value for name, value in seen.items() if name.startswith("gateway_polls_total")}
+    calls = {name: value for name, value in seen.items() if "upstream_call_seconds_count" in name}
+    assert seen["gateway_http_requests_total{code=202,method=POST,route=/v1/jobs}"] == 2
+    assert seen["gateway_http_request_seconds_count{route=/v1/jobs}"] == 2
+    assert seen["gateway_job_moves_total{state=completed}"] == 1
+    assert seen["gateway_job_moves_total{state=submitting}"] == 1
+    assert seen["gateway_dispatch_delay_seconds_count{}"] == 1
+    assert seen["gateway_detection_delay_seconds_count{}"] == 1
+    assert 0 <= seen["gateway_detection_delay_seconds_sum{}"] <= 3
+    assert polls["gateway_polls_total{outcome=ended}"] == 1
+    assert polls["gateway_polls_total{outcome=advanced}"] == 1
+    assert (
+        sum(polls.values())
+        == calls["gateway_upstream_call_seconds_count{operation=status,outcome=ok}"]
+    )
+    assert calls["gateway_upstream_call_seconds_count{operation=submit,outcome=ok}"] == 1
+    assert calls["gateway_upstream_call_seconds_count{operation=result,outcome=ok}"] == 1
+    assert seen["gateway_jobs{state=pending}"] == seen["gateway_held_jobs{}"] == 1
+    assert seen["gateway_jobs{state=in_progress}"] == 0
+    assert seen["gateway_oldest_pending_seconds{}"] == 9
+    assert seen["gateway_outputs_at_risk{}"] == 0
+    assert seen["gateway_database_up{}"] == seen["gateway_live_workers{}"] == 1
+    assert seen["gateway_upstream_lane_open{lane=submits}"] == 1
+    assert seen["gateway_database_connections{pool=writer,state=size}"] >= 1
+
+
+async def test_refusals_and_trouble_upstream_are_counted(gateway: Gateway) -> None:
+    await gateway.admin.patch(
+        "/v1/admin/users/alice", json={"limits": {"jobs_per_day": {"limit": 1}}}
+    )
+    await gateway.submit("sandbox:submit-401")
+    refused = await gateway.http.post("/v1/jobs", json=gateway.body())
+    shaped = await gateway.http.post(f"/v1/models/{SEEDANCE}", json=gateway.body()["input"])
+    assert (refused.status_code, shaped.status_code) == (429, 429)
+    await gateway.dispatch()
+    await gateway.admin.put("/v1/admin/dispatch", json={"paused": True})
+    seen = await scrape(gateway)
+    assert seen["gateway_refusals_total{code=quota_exceeded,limit=jobs_per_day}"] == 2
+    assert seen["gateway_upstream_call_seconds_count{operation=submit,outcome=refused}"] == 1
+    assert seen["gateway_upstream_lane_open{lane=submits}"] == 0
+    assert seen["gateway_upstream_lane_open{lane=polls}"] == 1
+    assert seen["gateway_dispatch_paused{}"] == 1
+
+
+async def test_what_clients_send_makes_no_labels(gateway: Gateway) -> None:
+    job = await gateway.submit("a prompt to keep to oneself")
+    for path in (
+        "/nope",
+        "/v1/jobs/" + "x" * 50,
+        f"/v1/jobs/{job['id']}",
+        f"/v1/models/{SEEDANCE}",
+    ):
+        for method in ("GET", "BREW", "M" * 500):
+            await send_raw(gateway.app, method, path)
+    answer = await send_raw(gateway.app, "GET", "/metrics")
+    routes = set(re.findall(r'route="([^"]*)"', answer.text))
+    assert routes >= {"none", "/v1/jobs", "/v1/jobs/{job_id}"}
+    assert set(re.findall(r'method="([^"]*)"', answer.text)) == {"GET", "POST", "other"}
+    told = (job["id"], "alice", "keep to oneself", "BREW", "xxx", "nope", "seedance", "rcg_")
+    assert not [word for word in told if word in answer.text]
+
+
+async def test_the_database_is_asked_once_in_five_seconds_and_may_be_away(
+    gateway: Gateway, database_url: str
+) -> None:
+    database = SwitchedDatabase(database_url)
+    census = Census(
+        database=database,
+        archive=gateway.app.state.services.archive,
+        metrics=Metrics(),
+        clock=gateway.clock,
+    )
+    for seconds, seen in ((0, 0), (4, 0), (1, 1)):
+        gateway.wait(seconds)
+        assert read((await census.render()).decode())["gateway_jobs{state=pending}"] == seen
+        if not seconds:
+            await gateway.submit()
+
+    database.away = True
+    gateway.wait(5)
+    away = read((await census.render()).decode())
+    assert away["gateway_database_up{}"] == 0
+    assert "gateway_jobs{state=pending}" not in away
+    assert math.isnan(away["gateway_held_jobs{}"])
+    assert away["gateway_database_connections{pool=writer,state=in_use}"] == 0
+    database.away = False
+    gateway.wait(5)
+    assert read((await census.render()).decode())["gateway_database_up{}"] == 1
+    await database.close()
+
+
+async def test_a_token_closes_metrics_to_others(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    async with running(database_url, sandbox=sandbox, clock=clock, metrics_token=TOKEN) as gateway:
+        for sent in (None, TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer", "Bearer \xff"):
+            headers = [] if sent is None else [(b"authorization", sent.encode("latin-1"))]
+            refused = await send_raw(gateway.app, "GET", "/metrics", headers=headers)
+            assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert problem(await gateway.http.get("/metrics"))["code"] == "unauthenticated"
+        answer = await gateway.client_with(TOKEN).get("/metrics")
+        assert answer.status_code == 200
+        assert TOKEN not in answer.text

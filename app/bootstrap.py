@@ -49,6 +49,7 @@ from app.jobs.links import JobLinks
 from app.jobs.operator import OperatorJobs
 from app.jobs.overview import JobOverview
 from app.jobs.queue import JobQueue, QueueConfig
+from app.jobs.retention import Retention
 from app.jobs.schedule import Jitter, ScheduleConfig
 from app.jobs.service import JobService
 from app.jobs.wire import JobWire
@@ -96,6 +97,7 @@ class Workers:
     dispatcher: Dispatcher
     poller: Poller
     pruner: Pruner
+    retention: Retention
     deliverer: Deliverer
     heart: Heart
 
@@ -199,7 +201,9 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
         schedule = ScheduleConfig()
         forecast = Forecast(database=database, clock=clock, config=schedule)
         keys = _secret_keys(settings)
-        submitted, polled, announced, pruned, beaten = (Doorbell(clock=clock) for _ in range(5))
+        submitted, polled, announced, pruned, archived, beaten = (
+            Doorbell(clock=clock) for _ in range(6)
+        )
         queue = JobQueue(
             database=database,
             forecast=forecast,
@@ -237,7 +241,6 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
             ),
             clock=clock,
         )
-        archived = Doorbell(clock=clock)
         archiver = None
         if settings.archives and storage is not None:
             archiver = Archiver(
@@ -281,6 +284,13 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
             safe=safe,
             config=DeliveryQueueConfig(lease=max(lease, deliverer_config.timeout * 2)),
             metrics=metrics,
+            clock=clock,
+        )
+        retention = Retention(
+            database=database,
+            sweeper=sweeper,
+            deliveries=deliveries,
+            life=timedelta(days=settings.retention_days),
             clock=clock,
         )
         receivers = guarded(deadline=deliverer_config.timeout, reach=reach)
@@ -425,7 +435,18 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
                     doorbell=beaten,
                     clock=clock,
                 ),
-                pruner=Pruner(chores=(sweeper.prune, clients.prune), doorbell=pruned, clock=clock),
+                pruner=Pruner(
+                    chores=(
+                        sweeper.prune,
+                        clients.prune,
+                        retention.prune_jobs,
+                        retention.prune_deliveries,
+                        retention.prune_keys,
+                    ),
+                    doorbell=pruned,
+                    clock=clock,
+                ),
+                retention=retention,
                 archiver=archiver,
                 deliverer=Deliverer(
                     queue=deliveries,

@@ -182,6 +182,7 @@ class Settings(BaseSettings):
     storage_url: Annotated[str, AfterValidator(_storage_url)] | None = None
     archive_outputs: bool | None = None
     output_risk_hours: Annotated[float, Field(gt=0, le=8760)] = 6
+    retention_days: Annotated[float, Field(gt=0, le=36_500)] = 90
     file_days: Annotated[float, Field(gt=0, le=3650)] = 7
     max_streams_per_user: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     max_body_bytes: Annotated[int, Field(ge=1024, le=2**31)] = 64 * 2**20

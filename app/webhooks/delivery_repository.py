@@ -225,6 +225,15 @@ class DeliveryRepository:
             .values(lease_token=None, due_at=at)
         )
 
+    async def has_ended(self, *, before: datetime) -> bool:
+        """Tell whether there is anything for `prune`."""
+        found = await self._tx.execute(
+            select(WebhookDeliveryRow.id)
+            .where(WebhookDeliveryRow.created_at < before, WebhookDeliveryRow.due_at.is_(None))
+            .limit(1)
+        )
+        return found.first() is not None
+
     async def prune(self, *, before: datetime, limit: int) -> int:
         """Delete deliveries that ended and were made before then, at most `limit`."""
         old = (

@@ -97,9 +97,14 @@ class DeliveryQueue:
     async def prune(self, *, before: datetime, limit: int) -> int:
         """Erase deliveries made before then, but for those that are not over; tells how many."""
 
+        async def look(connection: AsyncConnection) -> bool:
+            return await DeliveryRepository(connection).has_ended(before=before)
+
         async def work(tx: AsyncConnection) -> int:
             return await DeliveryRepository(tx).prune(before=before, limit=limit)
 
+        if not await self._database.read(look):
+            return 0
         return await self._database.transact(work)
 
     def _with_room(

@@ -1,0 +1,125 @@
+"""Forgets what has ended long ago, some at a time; the ledger and the audit log stay."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, bindparam, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.clock import Clock
+from app.db.engine import Database
+from app.db.models import IdempotencyKeyRow, JobRow, OutputRow, WebhookDeliveryRow
+from app.storage import discards
+from app.storage.discards import Sweeper
+from app.storage.errors import StorageUnavailableError
+from app.webhooks.queue import DeliveryQueue
+
+# Another replica's clock may be behind, and take a key that is over for one that is not.
+_KEPT_AFTER = timedelta(hours=1)
+
+_KEYS = IdempotencyKeyRow.metadata.tables[IdempotencyKeyRow.__tablename__]
+_DELETE_KEY = delete(_KEYS).where(
+    _KEYS.c.user_id == bindparam("of"), _KEYS.c.key == bindparam("named")
+)
+
+
+class Retention:
+    """Each method looks first and writes only what it found: an idle gateway writes nothing."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        sweeper: Sweeper,
+        deliveries: DeliveryQueue,
+        life: timedelta,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._sweeper = sweeper
+        self._deliveries = deliveries
+        self._life = life
+        self._clock = clock
+
+    async def prune_jobs(self, *, limit: int = 100) -> int:
+        """Delete jobs that ended so long ago, with their events, deliveries and objects."""
+        at = self._clock.now()
+        old = over(before=at - self._life, at=at)
+
+        async def look(connection: AsyncConnection) -> bool:
+            found = await connection.execute(select(JobRow.id).where(old).limit(1))
+            return found.first() is not None
+
+        async def work(tx: AsyncConnection) -> tuple[int, Sequence[str]]:
+            # Locked first and judged again by the deletion, since a look sees no later commit.
+            locked = await tx.execute(
+                select(JobRow.id)
+                .where(old)
+                .order_by(JobRow.finished_at)
+                .limit(limit)
+                .with_for_update(skip_locked=True)
+            )
+            still = await tx.execute(
+                select(JobRow.id).where(JobRow.id.in_(list(locked.scalars())), old)
+            )
+            jobs = list(still.scalars())
+            outputs = await discards.output_keys(tx, jobs)
+            await tx.execute(delete(JobRow).where(JobRow.id.in_(jobs)))
+            return len(jobs), await discards.discard_jobs(tx, jobs, outputs=outputs, at=at)
+
+        if not await self._database.read(look):
+            return 0
+        pruned, keys = await self._database.transact(work)
+        with suppress(StorageUnavailableError):  # what is noted as discarded is deleted later
+            await self._sweeper.delete(keys)
+        return pruned
+
+    async def prune_deliveries(self, *, limit: int = 500) -> int:
+        """Delete what was told so long ago, also of jobs that are still here."""
+        return await self._deliveries.prune(before=self._clock.now() - self._life, limit=limit)
+
+    async def prune_keys(self, *, limit: int = 500) -> int:
+        """Delete idempotency keys that have expired, whatever became of their jobs."""
+        expired = IdempotencyKeyRow.expires_at <= self._clock.now() - _KEPT_AFTER
+        key = (IdempotencyKeyRow.user_id, IdempotencyKeyRow.key)
+
+        async def look(connection: AsyncConnection) -> bool:
+            found = await connection.execute(select(*key).where(expired).limit(1))
+            return found.first() is not None
+
+        async def work(tx: AsyncConnection) -> int:
+            locked = await tx.execute(
+                select(*key)
+                .where(expired)
+                .order_by(IdempotencyKeyRow.expires_at)
+                .limit(limit)
+                .with_for_update(skip_locked=True)
+            )
+            found = [{"of": user_id, "named": name} for user_id, name in locked]
+            if found:
+                await tx.execute(_DELETE_KEY, found)
+            return len(found)
+
+        if not await self._database.read(look):
+            return 0
+        return await self._database.transact(work)
+
+
+def over(*, before: datetime, at: datetime) -> ColumnElement[bool]:
+    """Hold for jobs of that age of which nobody has anything left to do, or to repeat."""
+    to_tell = select(WebhookDeliveryRow.id).where(
+        WebhookDeliveryRow.job_id == JobRow.id, WebhookDeliveryRow.due_at.is_not(None)
+    )
+    to_copy = select(OutputRow.n).where(OutputRow.job_id == JobRow.id, OutputRow.state == "waiting")
+    # A key goes with its job, and while it is good it keeps a repeated request from a second one.
+    to_repeat = select(IdempotencyKeyRow.key).where(
+        IdempotencyKeyRow.job_id == JobRow.id, IdempotencyKeyRow.expires_at > at
+    )
+    return and_(
+        JobRow.finished_at <= before,  # which final jobs have, and no others
+        JobRow.watch_until.is_(None),
+        ~to_tell.exists(),
+        ~to_copy.exists(),
+        ~to_repeat.exists(),
+    )

@@ -90,7 +90,7 @@ function JobTable({ pages, filters }) {
   const end = useSeen(pages.more, [rows.length, pages.cursor]);
   const from = Math.min(first, Math.max(0, rows.length - 1));
   const shown = rows.slice(from, last);
-  const gap = (count) => count > 0 && html`<tr class="gap" aria-hidden="true" style=${{ height: `${count * ROW}px` }}><td colspan="7"></td></tr>`;
+  const gap = (count) => count > 0 && html`<tr class="gap" aria-hidden="true" style=${{ height: `${count * ROW}px` }}><td colspan="3"></td></tr>`;
   return html`<div class="card">
     ${rows.length > 0 && html`<table class="table table-dense jobs-table" aria-label="Jobs" aria-rowcount=${pages.cursor ? -1 : rows.length + 1}>
       <thead><tr>

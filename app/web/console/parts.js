@@ -35,6 +35,7 @@ export function Confirm({ title, verb, danger = false, act, onClose, children })
     <form onSubmit=${submit}>
       ${children}
       <${ProblemNote} problem=${problem} />
+      <${Errors} errors=${problem?.errors || []} />
       <div class="d-flex justify-content-end gap-2 mt-3">
         <button type="button" class="btn" onClick=${(event) => event.target.closest("dialog").close()}>Keep as it is</button>
         <button class="btn ${danger ? "btn-danger" : "btn-primary"}" disabled=${busy}>${verb}</button>
@@ -52,7 +53,9 @@ export function FormDialog({ title, verb = "Save", act, onClose, wide, children 
   };
   return html`<${Dialog} title=${title} onClose=${onClose} wide=${wide}>
     <form onSubmit=${submit} novalidate>
-      <${ProblemNote} problem=${problem} />
+      ${problem?.errors.length > 0
+        ? html`<div class="alert alert-danger" role="alert">Not saved: what is marked below needs another look.</div>`
+        : html`<${ProblemNote} problem=${problem} />`}
       ${children((pointer) => errorsAt(problem, pointer))}
       <div class="d-flex justify-content-end gap-2 mt-3">
         <button type="button" class="btn" onClick=${(event) => event.target.closest("dialog").close()}>Cancel</button>
@@ -144,7 +147,7 @@ export function Facts({ facts }) {
 /** A table of a list that is read page by page; `row` gives cells. */
 export function PagedTable({ label, pages, columns, row, keyOf = (each) => each.id, empty }) {
   const end = useSeen(pages.more, [pages.rows.length, pages.cursor]);
-  const table = html`<div class="table-responsive"><table class="table card-table table-dense" aria-label=${label}>
+  const table = html`<div class="table-responsive" tabindex="0" role="group" aria-label=${label}><table class="table card-table table-dense" aria-label=${label}>
     <thead><tr>${columns.map(([name, kind]) => html`<th scope="col" class=${kind} key=${name}>${name}</th>`)}</tr></thead>
     <tbody>${pages.rows.map((each) => html`<tr key=${keyOf(each)}>
       ${row(each).map((cell, n) => html`<td class=${columns[n][1]} key=${n}>${cell}</td>`)}

@@ -21,7 +21,18 @@ function useTheme() {
   return theme;
 }
 
-const colour = (name) => getComputedStyle(document.body).getPropertyValue(`--tblr-${name}`).trim();
+/** A colour of the theme as a canvas understands it: some are made of others by the stylesheet. */
+function colour(name) {
+  const probe = document.createElement("span");
+  probe.style.color = `var(--tblr-${name})`;
+  document.body.append(probe);
+  const pen = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
+  pen.fillStyle = getComputedStyle(probe).color;
+  probe.remove();
+  pen.fillRect(0, 0, 1, 1);
+  const [red, green, blue, alpha] = pen.getImageData(0, 0, 1, 1).data;
+  return `rgba(${red}, ${green}, ${blue}, ${alpha / 255})`;
+}
 
 /**
  * Bars of one or several series (`{label, values, colour}`), stacked. `summary` says in words what
@@ -57,8 +68,8 @@ export function Bars({ labels, series, summary, format = String, flat = false, h
 }
 
 function configOf({ labels, series, format, flat }) {
-  const grid = { color: colour("border-color-translucent") || colour("border-color") };
-  const ticks = { color: colour("secondary-color") || colour("body-color"), maxRotation: 0, font: { size: 11 } };
+  const grid = { color: colour("border-color") };
+  const ticks = { color: colour("body-color"), maxRotation: 0, font: { size: 11 } };
   const amounts = { stacked: true, beginAtZero: true, grid, border: { display: false }, ticks: { ...ticks, maxTicksLimit: 5, callback: (value) => format(value) } };
   const names = { stacked: true, grid: { display: false }, ticks: { ...ticks, autoSkip: !flat, autoSkipPadding: 12 } };
   const axis = flat ? "x" : "y";

@@ -32,7 +32,7 @@ export function Prices({ api }) {
     <p>What stands here goes before RunComfy's catalogue. Jobs accepted before a change keep their price. Where several lines fit, the one with most conditions wins.</p>
     <${ProblemNote} problem=${read.problem || problem} />
     ${lines && html`<form class="card" onSubmit=${submit} novalidate>
-      ${lines.length > 0 && html`<div class="table-responsive"><table class="table card-table table-dense" aria-label="Prices">
+      ${lines.length > 0 && html`<div class="table-responsive" tabindex="0" role="group" aria-label="Prices"><table class="table card-table table-dense" aria-label="Prices">
         <thead><tr><th scope="col">Model</th><th scope="col">Price, $</th><th scope="col">Per</th><th scope="col">Only when</th><th scope="col"><span class="visually-hidden">Remove</span></th></tr></thead>
         <tbody>${lines.map((line, n) => html`<${Line} key=${line.id} line=${line} n=${n} errors=${errorsAt(problem, `/prices/${n}`)}
           onChange=${(part) => change(n, part)} onRemove=${() => { setSaved(false); setLines(lines.filter((_, each) => each !== n)); }} />`)}</tbody>

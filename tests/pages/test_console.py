@@ -1,0 +1,271 @@
+"""The console as operators use it: a real browser, a gateway at work, nothing but clicks."""
+
+import csv
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.async_api import Browser, Page, ViewportSize, expect
+
+from app.server import running_gateway
+from app.settings import explicit_settings
+from tests.support.browser import DESKTOP, PHONE, Complaints, serious_faults
+from tests.support.gateway import ADMIN_TOKEN, SEEDANCE
+
+VIEWS = ["overview", "jobs", "users", "plans", "keys", "usage", "prices", "deliveries", "audit"]
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[str]:
+    """Serve to whoever names pictures that are names alone."""
+    settings = explicit_settings(
+        upstream_url="sandbox",
+        database_url=f"sqlite:///{tmp_path}/gateway.db",
+        admin_token=f"ops:{ADMIN_TOKEN}",
+        sandbox_speed=4,
+        allow_private_networks=True,
+        inspect_media="off",
+    )
+    async with running_gateway(settings) as url:
+        yield url
+
+
+@asynccontextmanager
+async def signed_in(
+    browser: Browser, site: str, *, viewport: dict[str, int] = DESKTOP
+) -> AsyncIterator[Page]:
+    """Open the console; at the end nothing may have been said against it."""
+    complaints = Complaints()
+    size = ViewportSize(width=viewport["width"], height=viewport["height"])
+    page = await browser.new_page(viewport=size)
+    complaints.listen(page)
+    await page.goto(f"{site}/console")
+    await page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    yield page
+    # A browser reports refused calls by itself; the page shows them in words.
+    assert [said for said in complaints.heard if "status of 422" not in said] == []
+    await page.close()
+
+
+def operator(site: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=site, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+
+
+async def key_of(site: str, user: str) -> str:
+    async with operator(site) as http:
+        await http.post("/v1/admin/users", json={"id": user})
+        made = await http.post("/v1/admin/keys", json={"user": user, "name": "test"})
+        key: str = made.json()["key"]
+        return key
+
+
+async def submit(site: str, key: str, words: str, **more: Any) -> str:
+    picture = "https://example.com/a.png"
+    given = {"prompt": f"a boat {words}", "first_frame_image_url": picture, "duration": 5}
+    async with httpx.AsyncClient(base_url=site) as http:
+        answer = await http.post(
+            "/v1/jobs",
+            json={"model": SEEDANCE, "input": given, **more},
+            headers={"Authorization": f"Bearer {key}"},
+        )
+        assert answer.status_code == 202, answer.text
+        job: str = answer.json()["id"]
+        return job
+
+
+async def view(page: Page, name: str) -> None:
+    await page.get_by_role("navigation").get_by_role("link", name=name).click()
+    await expect(page.locator("main h1")).to_be_visible()
+
+
+async def make_plan(page: Page) -> None:
+    """Make the plan `free`, after a mistake that is told at its field."""
+    await view(page, "Plans")
+    await page.get_by_role("button", name="New plan").click()
+    form = page.get_by_role("dialog")
+    await form.get_by_label("Name").fill("free")
+    await form.get_by_label("Jobs per day", exact=True).fill("many")
+    await form.get_by_role("button", name="Make plan").click()
+    wrong = form.get_by_label("Jobs per day", exact=True)
+    await expect(wrong).to_have_attribute("aria-invalid", "true")
+    await expect(form.locator("#limit-jobs_per_day-errors")).to_contain_text("whole number")
+    await wrong.fill("10")
+    await form.get_by_label("Spend per day, $", exact=True).fill("0.10")
+    await form.get_by_label("Spend per day, $: mode").select_option("shadow")
+    await form.get_by_role("button", name="Make plan").click()
+    plans = page.get_by_role("table", name="Plans")
+    await expect(plans).to_contain_text("Spend per day, $: 0.10 (shadow)")
+
+
+async def test_a_plan_a_user_and_a_key_are_made_and_the_secret_is_shown_once(
+    site: str, browser: Browser
+) -> None:
+    async with signed_in(browser, site) as page:
+        await make_plan(page)
+        form = page.get_by_role("dialog")
+        await view(page, "Users")
+        await page.get_by_role("button", name="New user").click()
+        await form.get_by_label("Id").fill("bob@example.com")
+        await form.get_by_label("Plan").select_option("free")
+        await form.get_by_role("button", name="Make user").click()
+        await page.get_by_role("link", name="bob@example.com").click()
+        await expect(form.get_by_role("meter", name="jobs per day")).to_be_visible()
+        await form.get_by_role("button", name="New key").click()
+        making = page.get_by_role("dialog", name="New key", exact=True)
+        await making.get_by_label("Name").fill("ci")
+        await making.get_by_role("button", name="Make key").click()
+        shown = page.get_by_label("Secret of the key")
+        await expect(shown).to_have_value(re.compile("rcg_"))
+        secret = await shown.input_value()
+        async with operator(site) as http:
+            line = {"model": SEEDANCE, "base_price_usd": "0.05", "price_unit": "second"}
+            await http.put("/v1/admin/prices", json={"prices": [line]})
+        await submit(site, secret, "sandbox:slow=60")
+        await page.keyboard.press("Escape")
+        await expect(shown).to_have_count(0)
+        kept = "[JSON.stringify(localStorage), location.href, document.body.innerHTML].join()"
+        assert secret not in str(await page.evaluate(kept))
+        assert ADMIN_TOKEN not in str(await page.evaluate(kept))
+        # What the job holds shows by itself, and what the shadow limit would have refused.
+        await expect(page.get_by_text("1 held")).to_be_visible(timeout=10_000)
+        await expect(page.get_by_text("over what it would have let through")).to_be_visible()
+        assert await serious_faults(page) == []
+        await page.get_by_role("link", name="Manage keys").click()
+        await page.get_by_role("button", name="Rotate ci").click()
+        await page.get_by_role("button", name="Make new secret").click()
+        await expect(shown).to_have_value(re.compile("rcg_"))
+        assert await shown.input_value() != secret
+        await page.keyboard.press("Escape")
+        await page.get_by_role("button", name="Revoke ci").click()
+        await page.get_by_role("button", name="Revoke key").click()
+        await expect(page.get_by_role("table", name="Keys")).to_contain_text("revoked")
+        await view(page, "Audit log")
+        for action in ("plan.created", "user.created", "key.created"):
+            await expect(page.get_by_role("cell", name=action)).to_be_visible()
+
+
+async def test_stuck_work_is_found_judged_and_ended(site: str, browser: Browser) -> None:
+    key = await key_of(site, "alice")
+    job = await submit(site, key, "sandbox:lost-answer")
+    async with signed_in(browser, site) as page:
+        tile = page.get_by_role("link", name=re.compile("submit unknown"))
+        await expect(tile).to_contain_text("need a decision", timeout=15_000)
+        await tile.click()
+        await page.get_by_role("link", name=re.compile(job)).click()
+        drawer = page.get_by_role("dialog", name="Job", exact=True)
+        await expect(drawer.get_by_role("list", name="Events")).to_contain_text("submit unknown")
+        await expect(drawer.get_by_role("table", name="Ledger")).to_contain_text("hold")
+        acts = await drawer.locator("footer button").all_inner_texts()
+        assert acts == ["Adopt", "Resubmit", "Settle", "Release", "Fail"]
+        assert await serious_faults(page) == []
+
+        await drawer.get_by_role("button", name="Adopt").click()
+        asked = page.get_by_role("dialog", name="Adopt this job?")
+        await asked.get_by_label("RunComfy's request id").fill("no such thing")
+        await asked.get_by_role("button", name="Adopt").click()
+        await expect(asked.get_by_text("/request_id")).to_be_visible()
+        await asked.get_by_role("button", name="Keep as it is").click()
+        await drawer.get_by_role("button", name="Settle").click()
+        asked = page.get_by_role("dialog", name="Settle this job?")
+        await expect(asked).to_contain_text("is charged to its user")
+        await asked.get_by_role("button", name="Settle").click()
+        await expect(drawer.get_by_role("status")).to_contain_text("The hold is charged.")
+        await expect(drawer.get_by_role("table", name="Ledger")).to_contain_text("settle")
+        await expect(drawer.locator("footer button")).to_have_count(0)
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_text("No job matches.")).to_be_visible()
+
+        await view(page, "Overview")
+        await page.get_by_role("button", name="Pause sending").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Pause sending").click()
+        await expect(page.get_by_text("An operator paused it.")).to_be_visible()
+        await page.get_by_role("button", name="Resume sending").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Resume sending").click()
+        await expect(page.get_by_text("Sending: on")).to_be_visible()
+        await expect(page.get_by_text("everything adds up")).to_be_visible()
+
+
+async def test_usage_comes_as_plots_and_file_and_webhooks_go_again(
+    site: str, browser: Browser, tmp_path: Path
+) -> None:
+    key = await key_of(site, "alice")
+    await submit(site, key, "sandbox:instant", webhook_url="http://127.0.0.1:9/closed")
+    async with signed_in(browser, site) as page:
+        await view(page, "Prices")
+        await page.get_by_role("button", name="Add a line").click()
+        await page.get_by_label("Line 1: model").fill(SEEDANCE)
+        await page.get_by_label("Line 1: price").fill("cheap")
+        await page.get_by_role("button", name="Save prices").click()
+        await expect(page.locator("#price-0-errors")).to_contain_text("base_price_usd")
+        await page.get_by_label("Line 1: price").fill("0.05")
+        await page.get_by_role("button", name="Save prices").click()
+        await expect(page.get_by_text("Saved.")).to_be_visible()
+
+        await view(page, "Usage")
+        await expect(page.get_by_role("img", name=re.compile("spend usd by user"))).to_be_visible()
+        await page.get_by_label("By", exact=True).select_option("model")
+        await expect(page.get_by_role("table", name="Usage")).to_contain_text(SEEDANCE)
+        async with page.expect_download() as started:
+            await page.get_by_role("button", name="Download CSV").click()
+        download = await started.value
+        assert download.suggested_filename == "usage-by-model.csv"
+        await download.save_as(tmp_path / "usage.csv")
+        (row,) = csv.DictReader((tmp_path / "usage.csv").read_text("utf-8").splitlines())
+        assert (row["model"], row["jobs"]) == (SEEDANCE, "1")
+
+        await view(page, "Webhooks")
+        details = page.get_by_role("button", name=re.compile("Details of msg_"))
+        for _ in range(20):
+            await page.get_by_role("button", name="Refresh").click()
+            if await details.count():
+                break
+            await page.wait_for_timeout(250)
+        await details.click()
+        drawer = page.get_by_role("dialog", name="Webhook delivery")
+        await drawer.get_by_role("button", name="Send again").click()
+        await expect(drawer.get_by_role("status")).to_contain_text("sent again")
+
+
+@pytest.mark.parametrize(("theme", "viewport"), [("light", PHONE), ("dark", DESKTOP)])
+async def test_every_view_is_usable_by_everybody(
+    site: str, browser: Browser, theme: str, viewport: dict[str, int]
+) -> None:
+    await submit(site, await key_of(site, "alice"), "sandbox:instant")
+    async with operator(site) as http:
+        limits = {"jobs_per_day": {"limit": 1}}
+        await http.post("/v1/admin/plans", json={"name": "free", "limits": limits})
+    async with signed_in(browser, site, viewport=viewport) as page:
+        await page.evaluate(f"localStorage.setItem('theme', '{theme}')")
+        await page.reload()
+        for name in VIEWS:
+            await page.goto(f"{site}/console#/{name}")
+            await expect(page.locator(f'nav a[href="#/{name}"][aria-current]')).to_be_visible()
+            await page.wait_for_load_state("networkidle")
+            assert await serious_faults(page) == [], name
+            wider = "document.documentElement.scrollWidth - innerWidth"
+            assert await page.evaluate(wider) <= 0, name
+
+
+async def test_a_long_list_is_drawn_as_far_as_it_is_seen(site: str, browser: Browser) -> None:
+    key = await key_of(site, "alice")
+    async with operator(site) as http:
+        await http.put("/v1/admin/dispatch", json={"paused": True})
+    for n in range(130):
+        await submit(site, key, f"take {n}")
+    async with signed_in(browser, site) as page:
+        await view(page, "Jobs")
+        table = page.get_by_role("table", name="Jobs")
+        await expect(table).to_have_attribute("aria-rowcount", "-1")
+        await page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        await expect(table).to_have_attribute("aria-rowcount", "131")
+        await page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        await expect(table.locator('tr[aria-rowindex="131"]')).to_be_visible()
+        assert await table.locator("tbody tr").count() < 100
+        await page.get_by_label("Status").select_option("failed")
+        await expect(page.get_by_text("No job matches.")).to_be_visible()

@@ -13,7 +13,11 @@ from datetime import timedelta
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from starlette.requests import Request
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from app.api.context import name_request
+from app.api.problems import ForeignError, render
 from app.bootstrap import open_parts
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
@@ -206,7 +210,7 @@ def _uvicorn(app: FastAPI) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=_Protocol,
             loop="none",
             lifespan="on",
             log_config=None,
@@ -216,3 +220,23 @@ def _uvicorn(app: FastAPI) -> uvicorn.Server:
             timeout_graceful_shutdown=_DRAIN_S,
         )
     )
+
+
+class _Protocol(HttpToolsProtocol):
+    """Refuses what is no HTTP, or a method nobody knows, like everything else that is refused."""
+
+    def send_400_response(self, msg: str) -> None:
+        scope = {"type": "http", "path": "", "headers": []}
+        request_id = name_request(scope)
+        problem = ForeignError("That is no HTTP request; look at its method, target and headers.")
+        answer = render(problem, Request(scope))
+        headers = (
+            *answer.raw_headers,
+            (b"x-request-id", request_id.encode()),
+            (b"server-timing", b"gateway;dur=0.0"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"connection", b"close"),
+        )
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        self.transport.write(STATUS_LINE[answer.status_code] + lines + b"\r\n" + answer.body)
+        self.transport.close()

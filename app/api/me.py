@@ -104,7 +104,7 @@ def usage_answer(
 ) -> UsageRead | Response:
     """Give the sums as JSON, or as CSV to who prefers that."""
     read = UsageRead(timezone=zone.key, data=[_row(usage) for usage in rows])
-    if "text/csv" not in request.headers.get("accept", ""):
+    if not _wants_csv(request.headers.get("accept", "")):
         return read
     columns = [group.value for group in groups]
     columns += [name for name in UsageRow.model_fields if name not in set(Grouping)]
@@ -118,6 +118,19 @@ def usage_answer(
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="usage.csv"'},
     )
+
+
+def _wants_csv(accept: str) -> bool:
+    """Tell whether a file is asked for, and JSON not rather (RFC 9110, 12.5.1)."""
+    quality = {"text/csv": 0.0, "application/json": 0.0}
+    for part in accept.lower().split(","):
+        kind, *parameters = (word.strip() for word in part.split(";"))
+        weights = [word[2:] for word in parameters if word.startswith("q=")]
+        try:
+            quality[kind] = float(weights[0]) if weights else 1.0
+        except ValueError:
+            quality[kind] = 0.0
+    return 0 < quality["text/csv"] >= quality["application/json"]
 
 
 def groupings(text: str, *, known: Sequence[Grouping]) -> Sequence[Grouping]:

@@ -32,11 +32,13 @@ _COMPRESSED_FROM = 1024
 router = APIRouter(include_in_schema=False)
 
 
+@router.head("/")
 @router.get("/")
 async def playground() -> FileResponse:
     return _page("playground")
 
 
+@router.head("/console")
 @router.get("/console")
 async def console() -> FileResponse:
     return _page("console")

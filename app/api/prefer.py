@@ -20,7 +20,7 @@ from app.jobs.models import Job
 LONGEST_WAIT_S = 60
 
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
-_SECONDS = re.compile(r"[0-9]{1,9}")
+_SECONDS = re.compile(r"[0-9]{1,100}")
 
 
 def preferred_wait(

@@ -82,10 +82,14 @@ RULES: dict[str, Rule] = {
     "GET /v1/webhook-secret": Rule("webhooks"),
     "POST /v1/webhook-secret/rotate": Rule("webhooks"),
     "GET /healthz": Rule(NOBODY),
+    "HEAD /healthz": Rule(NOBODY),
     "GET /readyz": Rule(NOBODY),
     "GET /metrics": Rule(NOBODY),
+    "HEAD /readyz": Rule(NOBODY),
     "GET /": Rule(NOBODY),
+    "HEAD /": Rule(NOBODY),
     "GET /console": Rule(NOBODY),
+    "HEAD /console": Rule(NOBODY),
 }
 AT_OPERATORS = ("none", "key default", "token of one job", "identity provider", "operator")
 """One of each sort of credentials is enough where none but an operator's is good."""

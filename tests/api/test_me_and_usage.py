@@ -191,6 +191,15 @@ async def test_a_file_has_the_same_rows(gateway: Gateway) -> None:
         "model": SEEDANCE,
         **{name: str(value) for name, value in SUMS.items()},
     }
+    for accept, kind in (
+        ("TEXT/CSV", "text/csv"),
+        ("application/json;q=0.4, text/csv;q=0.5", "text/csv"),
+        ("application/json, text/csv;q=0.5", "application/json"),
+        ("text/csv;q=0", "application/json"),
+        ("text/csv;q=x, */*", "application/json"),
+    ):
+        preferred = await gateway.http.get("/v1/usage", headers={"Accept": accept})
+        assert preferred.headers["Content-Type"].startswith(kind), accept
     empty = await gateway.http.get("/v1/usage?to=2026-11-02", headers=CSV)
     assert empty.text.splitlines() == [",".join(["day", *SUMS])]
 

@@ -150,7 +150,7 @@ async def test_a_wait_ends_with_the_job_or_with_the_time(gateway: Served) -> Non
         assert (answer.status_code, "preference-applied" in answer.headers) == (202, False)
     short = await gateway.submit(STUCK, Prefer="wait=1")
     assert (short.status_code, short.headers["preference-applied"]) == (202, "wait=1")
-    keyed = {"Idempotency-Key": "order-1", "Prefer": "wait=999"}
+    keyed = {"Idempotency-Key": "order-1", "Prefer": "wait=99999999999"}
     request = body(SLOW)
     twins = await asyncio.gather(
         *(gateway.http.post("/v1/jobs", json=request, headers=keyed) for _ in range(2))
@@ -253,3 +253,14 @@ async def test_a_stream_sees_what_operators_and_cancels_do(gateway: Served) -> N
     assert (end.event, end.data["error"]["code"]) == ("job.failed", "ended_by_operator")
     assert (await gateway.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
     assert (await gateway.http.get(events_of(job))).status_code == 404
+
+
+async def test_what_is_no_http_is_refused_like_everything_else(gateway: Served) -> None:
+    unheard_of = await gateway.http.request("FOO", "/v1/jobs")
+    body = unheard_of.json()
+    assert (unheard_of.status_code, body["status"], body["code"]) == (400, 400, "bad_request")
+    assert body["request_id"] == unheard_of.headers["x-request-id"]
+    assert unheard_of.headers["server-timing"].startswith("gateway;dur=")
+    for path in ("/", "/console", "/healthz"):
+        head = await gateway.http.head(path)
+        assert (head.status_code, head.content) == (200, b""), path

@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test clients generators tools check format openapi migration requirements vendor
-.PHONY: bench-simulation bench-poller chaos
+.PHONY: bench-simulation bench-poller screenshots chaos
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-18s%s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ bench-poller: $(READY) ## What a poll costs with 10,000 and 100,000 jobs in flig
 
 chaos: $(READY) ## Kill, freeze and restart everything under load: make chaos minutes=5 jobs=2000
 	@$(BIN)/python -m bench.chaos --minutes $(or $(minutes),3) --jobs $(or $(jobs),1000)
+
+screenshots: $(READY) tools ## Take the README's pictures of the pages anew, from the demo's data
+	@PYTHONPATH=. $(BIN)/python docs/screenshots.py
 
 openapi: $(READY) ## Write openapi/openapi.json anew
 	@$(BIN)/gateway openapi > openapi/openapi.json

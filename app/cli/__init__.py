@@ -106,10 +106,15 @@ def sandbox(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Where to save the video.")] = Path("demo.mp4"),
+    *,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave one running to look around in, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Turn a picture into a video with a gateway and a sandbox that are gone afterwards."""
-    configure_logging(format="console", level="warning")
-    _run(demonstration.run(output))
+    # The faults of a made-up day are meant to be.
+    configure_logging(format="console", level="error" if keep else "warning")
+    _run(demonstration.keep() if keep else demonstration.run(output))
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Pictures drawn from nothing: the sample for demos, and a first frame for who gave none."""
 
+import io
 import math
 import random
 import textwrap
@@ -45,6 +46,15 @@ def title_card(text: str, size: tuple[int, int]) -> Image.Image:
 
 def save_sunset(path: Path) -> None:
     sunset().save(path, "JPEG", quality=88)
+
+
+def scene(turn: int) -> bytes:
+    """Give the sunset as a JPEG, its hues turned by so many 256ths of the circle."""
+    hue, saturation, value = sunset().convert("HSV").split()
+    turned = hue.point([(level + turn) % 256 for level in range(256)])
+    content = io.BytesIO()
+    Image.merge("HSV", (turned, saturation, value)).convert("RGB").save(content, "JPEG")
+    return content.getvalue()
 
 
 def _gradient(size: tuple[int, int], colours: list[Colour]) -> Image.Image:

@@ -1,0 +1,174 @@
+"""A day that never was: real services and a real sandbox, with a clock that is turned by hand.
+
+Every row of it came about as rows do, so states, ledger and events agree; only time was quick.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+from anyio import to_thread
+from fastapi import FastAPI
+
+from app.bootstrap import Workers
+from app.core.clock import ManualClock, SystemClock
+from app.core.errors import ConfigurationError
+from app.demo.people import GUEST, LOST, PEOPLE, PLANS, STUCK, WAITING, Person, Wish
+from app.main import create_app
+from app.settings import Settings
+
+_DAY = timedelta(hours=24)
+_SITTINGS = 20
+_STEP = timedelta(seconds=6)
+_STEPS = 6
+_MOMENT = timedelta(milliseconds=5)
+_SCOPES = ("jobs:read", "jobs:write", "files", "webhooks", "tokens")
+
+
+async def live_through_a_day(settings: Settings, *, operator: str, until: datetime) -> str:
+    """Fill a migrated database with the day before `until`; gives the guest's key."""
+    clock = ManualClock(until - _DAY)
+    app = create_app(settings, public_url="http://127.0.0.1", clock=clock, background=False)
+    async with app.router.lifespan_context(app), AsyncExitStack() as stack:
+        workers: Workers = app.state.parts.workers
+        await workers.catalogue.sync()
+        admin = await stack.enter_async_context(_client(app, operator))
+        desks = await _settle_in(app, admin, stack)
+        day = _Day(admin=admin, desks=desks, workers=workers, clock=clock, until=until)
+        await day.live()
+        return desks[GUEST].key
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """Where a person works: a client, and pictures to start from."""
+
+    person: Person
+    key: str
+    http: httpx.AsyncClient
+    pictures: Sequence[str]
+
+    async def submit(self, wish: Wish) -> dict[str, Any] | None:
+        """Give the job, or nothing where a limit was in the way."""
+        given = dict(wish.input)
+        if wish.picture is not None:
+            given[wish.picture_field] = self.pictures[wish.picture % len(self.pictures)]
+        answer = await self.http.post("/v1/jobs", json={"model": wish.model, "input": given})
+        return None if answer.status_code == httpx.codes.TOO_MANY_REQUESTS else _answer(answer)
+
+
+async def _settle_in(
+    app: FastAPI, admin: httpx.AsyncClient, stack: AsyncExitStack
+) -> Mapping[str, _Desk]:
+    for plan in PLANS:
+        _answer(await admin.post("/v1/admin/plans", json=plan))
+    drawn = await to_thread.run_sync(_draw_pictures)
+    desks = {}
+    for person in PEOPLE:
+        user = {"id": person.id, "name": person.name, "plan": person.plan}
+        _answer(await admin.post("/v1/admin/users", json=user))
+        asked = {"user": person.id, "name": person.key, "scopes": _SCOPES}
+        key = _answer(await admin.post("/v1/admin/keys", json=asked))["key"]
+        http = await stack.enter_async_context(_client(app, key))
+        pictures = [_answer(await http.post("/v1/files", content=drawn[n]))["id"] for n in drawn]
+        desks[person.id] = _Desk(person, key, http, pictures)
+    return desks
+
+
+class _Day:
+    def __init__(
+        self,
+        *,
+        admin: httpx.AsyncClient,
+        desks: Mapping[str, _Desk],
+        workers: Workers,
+        clock: ManualClock,
+        until: datetime,
+    ) -> None:
+        self._admin = admin
+        self._desks = list(desks.values())
+        self._workers = workers
+        self._clock = clock
+        self._until = until
+        self._draw = random.Random(20)  # noqa: S311 - days hide no secrets
+
+    async def live(self) -> None:
+        started = self._clock.now()
+        for sitting in range(_SITTINGS):
+            share = (sitting + 0.1 + 0.6 * self._draw.random()) / _SITTINGS
+            await self._sit(started + share * (_DAY - timedelta(minutes=10)), sitting)
+        await self._end()
+        # The gateway that follows lives in the present, and time must not step back for it.
+        self._clock.advance(max(timedelta(), self._until - self._clock.now()))
+
+    async def _sit(self, at: datetime, sitting: int) -> None:
+        self._clock.advance(max(timedelta(), at - self._clock.now()))
+        busy = 2 + round(4 * (1 - abs(sitting - _SITTINGS * 0.6) / _SITTINGS))
+        jobs = [await self._ask() for _ in range(self._draw.randint(busy // 2, busy))]
+        if sitting % 7 == 4 and jobs[0] is not None:  # noqa: PLR2004 - somebody changes their mind
+            await self._cancel(*jobs[0])
+        await self._steps(_STEPS)
+        if sitting == _SITTINGS // 3:
+            desk = self._desks[1]
+            lost = await desk.submit(LOST)
+            await self._steps(3)
+            assert lost is not None
+            await self._admin.post(f"/v1/admin/jobs/{lost['id']}/settle")
+
+    async def _ask(self) -> tuple[_Desk, dict[str, Any]] | None:
+        weights = [desk.person.share for desk in self._desks]
+        [desk] = self._draw.choices(self._desks, weights)
+        self._clock.advance(timedelta(seconds=self._draw.uniform(0.2, 4)))
+        job = await desk.submit(self._draw.choice(desk.person.wishes))
+        return None if job is None else (desk, job)
+
+    async def _cancel(self, desk: _Desk, job: Mapping[str, Any]) -> None:
+        await self._steps(1)
+        # A worker carries it out, and here a worker works only when it is told to.
+        asked = asyncio.ensure_future(desk.http.post(f"/v1/jobs/{job['id']}/cancel"))
+        while not asked.done():
+            await self._workers.poller.loop.run_once()
+            self._clock.advance(timedelta(milliseconds=100))
+            await SystemClock().sleep(_MOMENT)
+        await asked
+
+    async def _steps(self, count: int) -> None:
+        for _ in range(count):
+            await self._workers.dispatcher.loop.run_once()
+            self._clock.advance(_STEP)
+            await self._workers.poller.loop.run_once()
+
+    async def _end(self) -> None:
+        """Leave what an operator would want to look at."""
+        for desk, wish in zip(self._desks, (STUCK, LOST, WAITING), strict=False):
+            await desk.submit(wish)
+        await self._steps(_STEPS)
+
+
+@asynccontextmanager
+async def _client(app: FastAPI, credential: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app),
+        base_url="http://127.0.0.1",
+        headers={"Authorization": f"Bearer {credential}"},
+    ) as client:
+        yield client
+
+
+def _draw_pictures() -> dict[int, bytes]:
+    # It needs the extra, which may be missing until here.
+    from app.sandbox.painting import scene  # noqa: PLC0415
+
+    return {n: scene(turn) for n, turn in enumerate((0, 96, 150))}
+
+
+def _answer(response: httpx.Response) -> dict[str, Any]:
+    if response.is_error:
+        raise ConfigurationError(f"The demo's gateway answered {response.text}")
+    answer: dict[str, Any] = response.json()
+    return answer

@@ -1,0 +1,63 @@
+"""`gateway demo --keep`: a gateway to look around in, with a day behind it, until Ctrl-C."""
+
+import asyncio
+import secrets
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from app.core.clock import SystemClock
+from app.demo.past import live_through_a_day
+from app.sandbox import require_extra
+from app.server import prepare_database, running_gateway, until_stopped
+from app.settings import Settings, explicit_settings
+
+
+async def keep() -> None:
+    """Stand until SIGINT or SIGTERM; the folder of it all goes with the command."""
+    require_extra()
+    with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
+        stopping = asyncio.ensure_future(until_stopped())
+        standing = asyncio.ensure_future(_stand(Path(folder)))
+        await asyncio.wait({stopping, standing}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if standing.done():
+            standing.result()  # it ends by itself only when something is wrong
+        standing.cancel()
+        with suppress(asyncio.CancelledError):
+            await standing
+
+
+async def _stand(folder: Path) -> None:
+    admin_token = secrets.token_urlsafe(32)
+    _say("Living through a day of made-up work; a few seconds ...")
+    past = _settings(folder, admin_token=admin_token, sandbox_speed=0.4)
+    prepare_database(past)
+    key = await live_through_a_day(past, operator=admin_token, until=SystemClock().now())
+    present = _settings(folder, admin_token=admin_token, sandbox_speed=1.0)
+    async with running_gateway(present) as url:
+        _say(f"""
+  Playground  {url}/
+  Key         {key}
+
+  Console     {url}/console
+  Token       {admin_token}
+
+Its RunComfy is a sandbox: nothing is sent, nothing is paid. Ctrl-C stops it and leaves nothing.""")
+        await asyncio.get_running_loop().create_future()
+
+
+def _settings(folder: Path, *, admin_token: str, sandbox_speed: float) -> Settings:
+    return explicit_settings(
+        upstream_url="sandbox",
+        database_url=f"sqlite:///{folder}/gateway.db",
+        admin_token=f"demo:{admin_token}",
+        sandbox_speed=sandbox_speed,
+        allow_private_networks=True,
+    )
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -36,6 +36,7 @@ from app.core.errors import DatabaseUnavailableError
 from app.core.metrics import Metrics
 from app.core.sealing import Sealer
 from app.core.signatures import Signer
+from app.core.tracing import Tracing
 from app.db.engine import Database, open_database
 from app.db.notices import Notices
 from app.events.hub import Hub
@@ -149,6 +150,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
     *,
     clock: Clock,
     metrics: Metrics,
+    tracing: Tracing,
     public_url: str,
     closing: asyncio.Event,
     jitter: Jitter = random.random,
@@ -295,6 +297,8 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
         )
         receivers = guarded(deadline=deliverer_config.timeout, reach=reach)
         stack.push_async_callback(receivers.aclose)
+        # What users name is not watched: it would be told where the trace goes.
+        tracing.watch(clients=(submits, reads), engines=database.engines)
         quotas = QuotaService(database=database, clock=clock)
         prices = PricesService(
             database=database,
@@ -315,6 +319,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
             webhook_addresses=addresses,
             prices=prices,
             quotas=quotas,
+            tracing=tracing,
             allow_private_networks=settings.allow_private_networks,
             inputs=inputs,
             sweeper=sweeper,
@@ -331,6 +336,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
             upstream=upstream,
             inputs=inputs,
             config=dispatcher_config,
+            tracing=tracing,
             clock=clock,
             jitter=jitter,
             doorbell=submitted,
@@ -340,6 +346,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
             upstream=upstream,
             config=poller_config,
             metrics=metrics,
+            tracing=tracing,
             clock=clock,
             doorbell=polled,
         )
@@ -454,6 +461,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
                     jobs=jobs,
                     wire=wire,
                     config=deliverer_config,
+                    tracing=tracing,
                     clock=clock,
                     jitter=jitter,
                     doorbell=announced,

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from app.api import (
     admin,
@@ -28,7 +29,10 @@ from app.api.openapi import DescribedApp
 from app.bootstrap import Parts, open_parts
 from app.core.clock import Clock, SystemClock
 from app.core.metrics import Metrics
+from app.core.tracing import Tracing
 from app.settings import Settings
+
+_UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 def create_app(
@@ -39,6 +43,7 @@ def create_app(
     background: bool = True,
     alone: bool = False,
     closing: asyncio.Event | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """Make the gateway; nothing is opened before its lifespan begins.
 
@@ -48,13 +53,18 @@ def create_app(
     every stream and wait ends by it (`services.closing`); at the lifespan's end it is set anyway.
     """
     clock = clock or SystemClock()
-    metrics = Metrics()
+    metrics, tracing = Metrics(), tracing or Tracing()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stop = closing or asyncio.Event()
         async with open_parts(
-            settings, clock=clock, metrics=metrics, public_url=public_url, closing=stop
+            settings,
+            clock=clock,
+            metrics=metrics,
+            tracing=tracing,
+            public_url=public_url,
+            closing=stop,
         ) as parts:
             app.state.parts = parts
             app.state.services = parts.services
@@ -80,6 +90,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=_telemetry(tracing),
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
     )
@@ -102,6 +113,22 @@ def create_app(
         metrics=metrics,
     )
     return app
+
+
+def _telemetry(tracing: Tracing) -> TelemetryConfig:
+    """Let the framework make a span of each request, and nothing else: errors quote what was sent.
+
+    It would also send by itself what its own variable asks for, past all that keeps secrets here.
+    """
+    return {
+        "auto_configure": False,
+        "tracing": tracing.provider is not None,
+        "tracer_provider": tracing.provider,
+        "metrics": False,
+        "logs": False,
+        "operation_spans": False,
+        "exclude": lambda scope: scope.get("path") in _UNTRACED,
+    }
 
 
 def create_probe(settings: Settings, parts: Parts, *, metrics: Metrics, clock: Clock) -> FastAPI:

@@ -22,6 +22,7 @@ from app.bootstrap import open_parts
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
 from app.core.metrics import Metrics
+from app.core.tracing import Tracing
 from app.db import migrate
 from app.main import create_app, create_probe
 from app.settings import Settings
@@ -40,11 +41,11 @@ async def serve(
 
     `announce` is told the address that clients use, once it is taken.
     """
-    with sole_worker(settings), _listening(host, port) as listener:
+    with sole_worker(settings), _listening(host, port) as listener, _tracing() as tracing:
         prepare_database(settings)
         public_url = _public_url(settings, listener)
         closing = _stop_signal()
-        server = _server(settings, public_url=public_url, closing=closing)
+        server = _server(settings, public_url=public_url, closing=closing, tracing=tracing)
         announce(public_url)
         await _serve_until(closing, server, listener)
     if not server.started:
@@ -64,7 +65,12 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
         # No link is made here, so any address will do where none is set.
         public_url = settings.public_url or "http://127.0.0.1"
         async with open_parts(
-            settings, clock=clock, metrics=metrics, public_url=public_url, closing=stop
+            settings,
+            clock=clock,
+            metrics=metrics,
+            tracing=stack.enter_context(_tracing()),
+            public_url=public_url,
+            closing=stop,
         ) as parts:
             if settings.is_sqlite:
                 await parts.free_leases()
@@ -157,6 +163,29 @@ def sole_worker(settings: Settings) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def _tracing() -> Iterator[Tracing]:
+    """Keep traces where OTEL_* says where to; the SDK takes half a second to import."""
+    wanted = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    is_off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if not wanted or is_off or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
+        yield Tracing()
+        return
+    try:
+        from app.telemetry import from_environment  # noqa: PLC0415 - an extra, and heavy
+    except ImportError:
+        logger.warning("tracing.extra_missing", install="runcomfy-gateway[otel]")
+        yield Tracing()
+        return
+    tracing = from_environment()
+    try:
+        yield tracing
+    finally:
+        tracing.close()
+
+
 def _stop_signal() -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -193,7 +222,12 @@ def _public_url(settings: Settings, listener: socket.socket) -> str:
 
 
 def _server(
-    settings: Settings, *, public_url: str, closing: asyncio.Event, clock: Clock | None = None
+    settings: Settings,
+    *,
+    public_url: str,
+    closing: asyncio.Event,
+    clock: Clock | None = None,
+    tracing: Tracing | None = None,
 ) -> uvicorn.Server:
     app = create_app(
         settings,
@@ -201,6 +235,7 @@ def _server(
         clock=clock,
         alone=settings.is_sqlite,
         closing=closing,
+        tracing=tracing,
     )
     logger.info("gateway.starting", url=public_url)
     return _uvicorn(app)

@@ -27,6 +27,7 @@ from app.core.clock import SystemClock
 from app.core.doorbell import Doorbell
 from app.core.logging import configure_logging
 from app.core.metrics import Metrics
+from app.core.tracing import Tracing
 from app.db.engine import open_database
 from app.db.migrate import synchronous, upgrade
 from app.db.models import ApiKeyRow, JobRow, UserRow
@@ -162,7 +163,13 @@ async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[st
         jitter=random.random,
     )
     poller = Poller(
-        queue=queue, upstream=client, config=config, metrics=metrics, clock=clock, doorbell=bell
+        queue=queue,
+        upstream=client,
+        config=config,
+        metrics=metrics,
+        tracing=Tracing(),
+        clock=clock,
+        doorbell=bell,
     )
     statements = 0
 

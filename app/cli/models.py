@@ -11,6 +11,7 @@ from app.cli.running import run, settings
 from app.core.clock import SystemClock
 from app.core.errors import ConfigurationError
 from app.core.metrics import Metrics
+from app.core.tracing import Tracing
 from app.settings import Settings
 from app.upstream.errors import UpstreamError
 
@@ -37,7 +38,12 @@ def sync() -> None:
 async def _sync(loaded: Settings) -> SyncReport:
     no_links, closing = "http://127.0.0.1", asyncio.Event()
     async with open_parts(
-        loaded, clock=SystemClock(), metrics=Metrics(), public_url=no_links, closing=closing
+        loaded,
+        clock=SystemClock(),
+        metrics=Metrics(),
+        tracing=Tracing(),
+        public_url=no_links,
+        closing=closing,
     ) as parts:
         try:
             return await parts.workers.catalogue.sync()

@@ -1,11 +1,11 @@
 """Engines for SQLite and Postgres that keep what they promise, and the one way to use them."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, event, make_url
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -83,6 +83,11 @@ class Database:
             for name, pool in pools.items()
             if isinstance(pool, QueuePool)
         }
+
+    @property
+    def engines(self) -> Sequence[Engine]:
+        """Give what statements pass through, each once."""
+        return [each.sync_engine for each in {self._writer: None, self._reader: None}]
 
     async def close(self) -> None:
         await self._writer.dispose()

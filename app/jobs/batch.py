@@ -275,6 +275,7 @@ def _row(request: NewJob) -> dict[str, Any]:
         "input": request.input,
         "metadata": request.metadata,
         "webhook_url": request.webhook_url,
+        "traceparent": request.traceparent,
         "output_milliseconds": (
             None if seconds is None else to_units(Measure.MILLISECONDS, seconds)
         ),
@@ -315,4 +316,5 @@ def _as_job(request: NewJob) -> Job:
         submitted_at=None,
         started_at=None,
         finished_at=None,
+        traceparent=request.traceparent,
     )

@@ -56,6 +56,7 @@ class Job:
     started_at: datetime | None
     finished_at: datetime | None
     late: LateCharge | None = None
+    traceparent: str | None = None
     place: Place | None = None
 
     def as_in(self, state: JobState) -> "Job":
@@ -107,6 +108,7 @@ class NewJob:
     created_at: datetime
     idempotency_key: str | None
     fingerprint: str
+    traceparent: str | None = None
     files: Sequence[FileUse] = ()
 
 
@@ -137,6 +139,7 @@ class Lease:
     lost_polls: int = 0
     lost_since: datetime | None = None
     refusals: int = 0
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

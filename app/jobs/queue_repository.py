@@ -49,6 +49,7 @@ _LEASED = (
     JobRow.lost_polls,
     JobRow.lost_since,
     JobRow.refusals,
+    JobRow.traceparent,
 )
 
 _APPOINTMENTS = (column("id", Text), column("due_at", UtcDateTime))
@@ -325,6 +326,7 @@ def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
         lost_polls=row.lost_polls,
         lost_since=row.lost_since,
         refusals=row.refusals,
+        traceparent=row.traceparent,
     )
 
 

@@ -148,6 +148,7 @@ _JOBS: Select[Any] = select(
     JobRow.started_at,
     JobRow.finished_at,
     JobRow.late,
+    JobRow.traceparent,
 )
 
 
@@ -176,6 +177,7 @@ def job_from_row(row: Row[Any]) -> Job:
         started_at=row.started_at,
         finished_at=row.finished_at,
         late=row.late,
+        traceparent=row.traceparent,
     )
 
 

@@ -20,6 +20,7 @@ from app.core.doorbell import Doorbell
 from app.core.elsewhere import elsewhere
 from app.core.errors import DatabaseUnavailableError, ProblemError
 from app.core.ids import is_id, new_id
+from app.core.tracing import Tracing
 from app.db.engine import Database
 from app.events.log import JobEvent
 from app.jobs.announce import announce
@@ -94,12 +95,14 @@ class JobService:
         webhook_addresses: WebhookAddresses,
         prices: PricesService,
         quotas: QuotaService,
+        tracing: Tracing,
         allow_private_networks: bool,
         inputs: JobInputs,
         sweeper: Sweeper,
         file_life: timedelta,
     ) -> None:
         self._database = database
+        self._tracing = tracing
         self._catalogue = catalogue
         self._clock = clock
         self._closing = closing
@@ -223,6 +226,7 @@ class JobService:
             created_at=at,
             idempotency_key=idempotency_key,
             fingerprint=fingerprint,
+            traceparent=self._tracing.current(),
         )
         ledger.check_known(claim_of(new))
         await self._forecast.refresh()

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
+from app.core.tracing import Tracing
 from app.jobs.models import Job
 from app.jobs.schedule import Jitter
 from app.jobs.service import JobService
@@ -48,6 +49,7 @@ class Deliverer:
         jobs: JobService,
         wire: JobWire,
         config: DelivererConfig,
+        tracing: Tracing,
         clock: Clock,
         jitter: Jitter,
         doorbell: Doorbell,
@@ -56,6 +58,7 @@ class Deliverer:
         self._sender = sender
         self._jobs = jobs
         self._wire = wire
+        self._tracing = tracing
         self._clock = clock
         self._jitter = jitter
         self._doorbell = doorbell
@@ -80,6 +83,11 @@ class Deliverer:
 
     async def deliver(self, piece: tuple[Errand, Job | None]) -> None:
         errand, job = piece
+        traceparent = None if job is None else job.traceparent
+        with self._tracing.stage("webhook", of=traceparent, job_id=errand.job_id):
+            await self._deliver(errand, job)
+
+    async def _deliver(self, errand: Errand, job: Job | None) -> None:
         try:
             answer = await self.attempt(errand, job)
             if answer is not None:

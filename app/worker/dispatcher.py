@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
+from app.core.tracing import Tracing
 from app.jobs import outcomes
 from app.jobs.inputs import JobInputs
 from app.jobs.models import Attempt, Change, Lease
@@ -63,6 +64,7 @@ class Dispatcher:
         upstream: UpstreamClient,
         inputs: JobInputs,
         config: DispatcherConfig,
+        tracing: Tracing,
         clock: Clock,
         jitter: Jitter,
         doorbell: Doorbell,
@@ -71,6 +73,7 @@ class Dispatcher:
         self._upstream = upstream
         self._inputs = inputs
         self._config = config
+        self._tracing = tracing
         self._clock = clock
         self._jitter = jitter
         self.loop = WorkLoop(
@@ -88,6 +91,11 @@ class Dispatcher:
         return list(await self._queue.claim_submits(limit=limit))
 
     async def dispatch(self, attempt: Attempt) -> None:
+        lease = attempt.lease
+        with self._tracing.stage("dispatch", of=lease.traceparent, job_id=lease.job_id):
+            await self._dispatch(attempt)
+
+    async def _dispatch(self, attempt: Attempt) -> None:
         outcome: Coroutine[Any, Any, object]
         began_at = self._clock.now()
         try:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.metrics import Metrics
+from app.core.tracing import Tracing
 from app.jobs import outcomes
 from app.jobs.models import Change, Lease
 from app.jobs.queue import JobQueue
@@ -50,6 +51,7 @@ class Poller:
         upstream: UpstreamClient,
         config: PollerConfig,
         metrics: Metrics,
+        tracing: Tracing,
         clock: Clock,
         doorbell: Doorbell,
     ) -> None:
@@ -63,6 +65,7 @@ class Poller:
             clock=clock,
         )
         self._metrics = metrics
+        self._tracing = tracing
         self._clock = clock
         self._under_way: set[str] = set()
         self._connections = asyncio.Semaphore(config.polls_at_once)
@@ -86,6 +89,10 @@ class Poller:
         return [lease for lease in leases if lease.job_id not in self._under_way]
 
     async def poll(self, lease: Lease) -> None:
+        with self._tracing.stage("poll", of=lease.traceparent, job_id=lease.job_id):
+            await self._poll(lease)
+
+    async def _poll(self, lease: Lease) -> None:
         self._under_way.add(lease.job_id)
         began_at, error = self._clock.now(), None
         try:

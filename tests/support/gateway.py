@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from app.auth.service import AuthService
 from app.bootstrap import Workers
 from app.core.clock import ManualClock
+from app.core.tracing import Tracing
 from app.main import create_app
 from app.sandbox import SandboxConfig, running_sandbox
 from app.settings import explicit_settings
@@ -124,7 +125,12 @@ _TAKES = itertools.count(1)
 
 @asynccontextmanager
 async def running(
-    database_url: str, *, sandbox: Sandbox, clock: ManualClock, **settings: Any
+    database_url: str,
+    *,
+    sandbox: Sandbox,
+    clock: ManualClock,
+    tracing: Tracing | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """Open a gateway on a migrated database; it works only when the test tells it to."""
     app = create_app(
@@ -139,6 +145,7 @@ async def running(
         public_url=settings.get("public_url", PUBLIC_URL),
         clock=clock,
         background=False,
+        tracing=tracing,
     )
     async with app.router.lifespan_context(app):
         parts = app.state.parts

@@ -9,6 +9,7 @@ from typing import Any
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
 from app.core.metrics import Metrics
+from app.core.tracing import Tracing
 from app.jobs.forecast import Forecast
 from app.jobs.inputs import JobInputs
 from app.jobs.queue import JobQueue, QueueConfig
@@ -57,6 +58,7 @@ async def workbench(
                     upstream=client,
                     inputs=_no_files(database, clock=clock),
                     config=DispatcherConfig(grace=timedelta(seconds=grace)),
+                    tracing=Tracing(),
                     clock=clock,
                     jitter=lambda: 0.5,
                     doorbell=bell,
@@ -66,6 +68,7 @@ async def workbench(
                     upstream=client,
                     config=PollerConfig(),
                     metrics=metrics,
+                    tracing=Tracing(),
                     clock=clock,
                     doorbell=Doorbell(clock=clock),
                 ),

@@ -105,14 +105,15 @@ class Workers:
     archiver: Archiver | None
     doorbells: tuple[Doorbell, ...]
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, *, delivers: bool = True) -> None:
         """Work until `stop`, then finish what is being written."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.dispatcher.loop.run(stop))
             group.create_task(self.poller.loop.run(stop))
             group.create_task(self.catalogue.run(stop))
             group.create_task(self.pruner.run(stop))
-            group.create_task(self.deliverer.loop.run(stop))
+            if delivers:
+                group.create_task(self.deliverer.loop.run(stop))
             group.create_task(self.heart.run(stop))
             if self.archiver is not None:
                 group.create_task(self.archiver.loop.run(stop))

@@ -62,7 +62,9 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
         stack.enter_context(sole_worker(settings))
         listener = None if port is None else stack.enter_context(_listening(host, port))
         prepare_database(settings)
-        # No link is made here, so any address will do where none is set.
+        # A message has links in it: who knows no address leaves it to those that serve. Nothing
+        # else that is done here makes one, so any address will do.
+        delivers = settings.public_url is not None
         public_url = settings.public_url or "http://127.0.0.1"
         async with open_parts(
             settings,
@@ -74,13 +76,13 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
         ) as parts:
             if settings.is_sqlite:
                 await parts.free_leases()
-            logger.info("worker.ready", name=parts.queue.name)
+            logger.info("worker.ready", name=parts.queue.name, delivers=delivers)
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(metrics.watch_loop(clock=clock))
                 if listener is not None:
                     probe = create_probe(settings, parts, metrics=metrics, clock=clock)
                     group.create_task(_serve_until(stop, _uvicorn(probe), listener))
-                await parts.workers.run(stop)
+                await parts.workers.run(stop, delivers=delivers)
                 watching.cancel()
 
 

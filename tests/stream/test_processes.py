@@ -24,9 +24,10 @@ from tests.support.processes import (
     sandbox_process,
     worker_process,
 )
+from tests.support.receiver import receiving
 
 SETTLED = {"completed", "failed", "cancelled", "submit_unknown"}
-SETTLED_WITHIN_S = 40
+SETTLED_WITHIN_S = 90
 EXITS_WITHIN_S = 10
 _LOOK = timedelta(milliseconds=50)
 
@@ -39,7 +40,8 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def gateway(tmp_path: Path, sandbox: Server) -> AsyncIterator[Server]:
-    async with gateway_process(tmp_path / "gateway", upstream_url=sandbox.url) as server:
+    opened = {"GATEWAY_WEBHOOK_NETWORKS": "127.0.0.0/8"}
+    async with gateway_process(tmp_path / "gateway", upstream_url=sandbox.url, **opened) as server:
         yield server
 
 
@@ -61,12 +63,12 @@ def database_of(gateway: Server) -> str:
     return f"sqlite:///{gateway.folder / 'gateway.db'}"
 
 
-async def submit(http: httpx.AsyncClient, prompt: str) -> dict[str, Any] | None:
+async def submit(http: httpx.AsyncClient, prompt: str, **more: str) -> dict[str, Any] | None:
     """Submit once; None when the gateway died before it answered."""
     picture = "https://example.com/a.png"
     body = {"prompt": prompt, "first_frame_image_url": picture, "duration": 2}
     try:
-        answer = await http.post("/v1/jobs", json={"model": SEEDANCE, "input": body})
+        answer = await http.post("/v1/jobs", json={"model": SEEDANCE, "input": body, **more})
     except httpx.TransportError:
         return None
     assert answer.status_code == 202, answer.text
@@ -181,3 +183,21 @@ async def test_a_stop_records_what_is_being_sent_and_another_process_goes_on(
     rows = await read_jobs(database_of(gateway))
     assert rows[silent["id"]][0].state == "submit_unknown"
     assert set((await posts(sandbox)).values()) == {1}
+
+
+@pytest.mark.timeout(400)
+async def test_a_worker_that_knows_no_address_leaves_messages_to_those_that_serve(
+    gateway: Server, http: httpx.AsyncClient
+) -> None:
+    async with receiving() as receiver:
+        job = await submit(http, "sandbox:queue=5", webhook_url=receiver.url)
+        assert job is not None
+        await gateway.stop()
+        async with worker_process(gateway), asyncio.timeout(SETTLED_WITHIN_S):
+            while (await read_jobs(database_of(gateway)))[job["id"]][0].state != "completed":
+                await SystemClock().sleep(_LOOK)
+        await gateway.start()
+        async with asyncio.timeout(SETTLED_WITHIN_S):
+            while not receiver.messages:
+                await SystemClock().sleep(_LOOK)
+        assert receiver.last.payload["data"]["urls"]["self"].startswith(gateway.url)

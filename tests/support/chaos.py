@@ -401,6 +401,13 @@ async def _unheard(at: World, ended: dict[str, str], *, within: float) -> list[s
         heard = {message.payload["data"]["id"] for message in at.receiver.messages}
         missing = [job for job in at.hooked if ended.get(job) in ENDS and job not in heard]
         if not missing or _CLOCK.monotonic() > give_up_at:
+            at.tally.strange += [
+                f"a message leads to {link}"
+                for message in at.receiver.messages
+                if not (link := message.payload["data"]["urls"]["self"]).startswith(
+                    tuple(replica.url for replica in at.replicas)
+                )
+            ]
             return missing
         await _CLOCK.sleep(timedelta(seconds=0.5))
 

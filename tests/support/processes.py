@@ -17,7 +17,7 @@ from app.core.clock import SystemClock
 from tests.support.gateway import TOKEN
 
 COMMAND = Path(sys.executable).with_name("gateway")
-START_WITHIN_S = 120
+START_WITHIN_S = 300
 STOP_WITHIN_S = 30
 _LOOK = timedelta(milliseconds=20)
 

@@ -26,6 +26,8 @@ Result = TypeVar("Result")
 _TRIES = 4
 _NEWS = "news"
 _RIVALS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+# A process that is frozen in a transaction keeps its locks, and for a lane's lock all others wait.
+_FROZEN_FOR = "15s"
 # A server that is cut off, and so cannot even hang up, is noticed in seconds and not in hours.
 PATIENCE = {
     "connect_timeout": 5,
@@ -119,6 +121,7 @@ def open_database(url: str) -> Database:
         pool_pre_ping=True,
         connect_args=PATIENCE if parsed.get_driver_name() == "psycopg" else {},
     )
+    _set_up_postgres(engine)
     return Database(writer=engine, reader=engine)
 
 
@@ -178,6 +181,16 @@ def _set_up_sqlite(engine: AsyncEngine, *, begin: str, query_only: bool) -> None
     @event.listens_for(engine.sync_engine, "begin")
     def start(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+
+
+def _set_up_postgres(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, _record: object) -> None:
+        connection.autocommit = True  # else the first rollback would take it back
+        cursor = connection.cursor()
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN_FOR}'")
+        cursor.close()
+        connection.autocommit = False
 
 
 def _is_lost_race(exc: DBAPIError) -> bool:

@@ -2,10 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.core.clock import ManualClock
+from app.core.clock import ManualClock, SystemClock
+from app.core.errors import DatabaseUnavailableError
+from app.db.engine import open_database
 from tests.support.gateway import Gateway, Sandbox
 from tests.support.invariants import event_types
 from tests.support.workbench import Workbench, workbench
@@ -156,3 +161,24 @@ async def test_a_stop_without_a_database_still_ends(gateway: Gateway, bench: Wor
     gateway.wait(31)
     await gateway.dispatch()
     assert (await gateway.read(job))["status"] == "submit_unknown"
+
+
+async def test_a_process_frozen_in_a_transaction_loses_its_locks(database_url: str) -> None:
+    if database_url.startswith("sqlite"):
+        return  # one process has it all to itself
+
+    async def work(tx: AsyncConnection) -> None:
+        name = "idle_in_transaction_session_timeout"
+        assert (await tx.execute(text(f"SHOW {name}"))).scalar_one() == "15s"
+        await tx.execute(text(f"SET LOCAL {name} = '20ms'"))
+        await SystemClock().sleep(timedelta(seconds=0.5))
+        await tx.execute(text("SELECT 1"))
+
+    database = open_database(database_url)
+    try:
+        with pytest.raises(DatabaseUnavailableError):
+            await database.transact(work)
+        answer = await database.read(lambda connection: connection.execute(text("SELECT 1")))
+        assert answer.scalar_one() == 1
+    finally:
+        await database.close()

@@ -1,5 +1,6 @@
 """The console as operators use it: a real browser, a gateway at work, nothing but clicks."""
 
+import asyncio
 import csv
 import re
 from collections.abc import AsyncIterator
@@ -53,30 +54,32 @@ async def signed_in(
     await page.close()
 
 
-def operator(site: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=site, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+def client(site: str, token: str = ADMIN_TOKEN) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=site, headers={"Authorization": f"Bearer {token}"}, timeout=60
+    )
 
 
 async def key_of(site: str, user: str) -> str:
-    async with operator(site) as http:
+    async with client(site) as http:
         await http.post("/v1/admin/users", json={"id": user})
         made = await http.post("/v1/admin/keys", json={"user": user, "name": "test"})
         key: str = made.json()["key"]
         return key
 
 
-async def submit(site: str, key: str, words: str, **more: Any) -> str:
+async def submit(http: httpx.AsyncClient, words: str, **more: Any) -> str:
     picture = "https://example.com/a.png"
     given = {"prompt": f"a boat {words}", "first_frame_image_url": picture, "duration": 5}
-    async with httpx.AsyncClient(base_url=site) as http:
-        answer = await http.post(
-            "/v1/jobs",
-            json={"model": SEEDANCE, "input": given, **more},
-            headers={"Authorization": f"Bearer {key}"},
-        )
-        assert answer.status_code == 202, answer.text
-        job: str = answer.json()["id"]
-        return job
+    answer = await http.post("/v1/jobs", json={"model": SEEDANCE, "input": given, **more})
+    assert answer.status_code == 202, answer.text
+    job: str = answer.json()["id"]
+    return job
+
+
+async def submit_once(site: str, key: str, words: str, **more: Any) -> str:
+    async with client(site, key) as http:
+        return await submit(http, words, **more)
 
 
 async def view(page: Page, name: str) -> None:
@@ -123,10 +126,10 @@ async def test_a_plan_a_user_and_a_key_are_made_and_the_secret_is_shown_once(
         shown = page.get_by_label("Secret of the key")
         await expect(shown).to_have_value(re.compile("rcg_"))
         secret = await shown.input_value()
-        async with operator(site) as http:
+        async with client(site) as http:
             line = {"model": SEEDANCE, "base_price_usd": "0.05", "price_unit": "second"}
             await http.put("/v1/admin/prices", json={"prices": [line]})
-        await submit(site, secret, "sandbox:slow=60")
+        await submit_once(site, secret, "sandbox:slow=60")
         await page.keyboard.press("Escape")
         await expect(shown).to_have_count(0)
         kept = "[JSON.stringify(localStorage), location.href, document.body.innerHTML].join()"
@@ -152,7 +155,7 @@ async def test_a_plan_a_user_and_a_key_are_made_and_the_secret_is_shown_once(
 
 async def test_stuck_work_is_found_judged_and_ended(site: str, browser: Browser) -> None:
     key = await key_of(site, "alice")
-    job = await submit(site, key, "sandbox:lost-answer")
+    job = await submit_once(site, key, "sandbox:lost-answer")
     async with signed_in(browser, site) as page:
         tile = page.get_by_role("link", name=re.compile("submit unknown"))
         await expect(tile).to_contain_text("need a decision", timeout=15_000)
@@ -195,7 +198,7 @@ async def test_usage_comes_as_plots_and_file_and_webhooks_go_again(
     site: str, browser: Browser, tmp_path: Path
 ) -> None:
     key = await key_of(site, "alice")
-    await submit(site, key, "sandbox:instant", webhook_url="http://127.0.0.1:9/closed")
+    await submit_once(site, key, "sandbox:instant", webhook_url="http://127.0.0.1:9/closed")
     async with signed_in(browser, site) as page:
         await view(page, "Prices")
         await page.get_by_role("button", name="Add a line").click()
@@ -236,8 +239,8 @@ async def test_usage_comes_as_plots_and_file_and_webhooks_go_again(
 async def test_every_view_is_usable_by_everybody(
     site: str, browser: Browser, theme: str, viewport: dict[str, int]
 ) -> None:
-    await submit(site, await key_of(site, "alice"), "sandbox:instant")
-    async with operator(site) as http:
+    await submit_once(site, await key_of(site, "alice"), "sandbox:instant")
+    async with client(site) as http:
         limits = {"jobs_per_day": {"limit": 1}}
         await http.post("/v1/admin/plans", json={"name": "free", "limits": limits})
     async with signed_in(browser, site, viewport=viewport) as page:
@@ -254,10 +257,10 @@ async def test_every_view_is_usable_by_everybody(
 
 async def test_a_long_list_is_drawn_as_far_as_it_is_seen(site: str, browser: Browser) -> None:
     key = await key_of(site, "alice")
-    async with operator(site) as http:
+    async with client(site) as http:
         await http.put("/v1/admin/dispatch", json={"paused": True})
-    for n in range(130):
-        await submit(site, key, f"take {n}")
+    async with client(site, key) as http:
+        await asyncio.gather(*(submit(http, f"take {n}") for n in range(130)))
     async with signed_in(browser, site) as page:
         await view(page, "Jobs")
         table = page.get_by_role("table", name="Jobs")

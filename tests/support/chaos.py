@@ -26,7 +26,7 @@ from tests.support.processes import (
 )
 from tests.support.receiver import Receiver, receiving
 
-LEASE_S = 5
+LEASE_S = 10
 REPLICAS = 3
 USERS = ("alice", "bob")
 MARKER = "planted-prompt-5d1c"

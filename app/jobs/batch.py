@@ -61,8 +61,7 @@ class AcceptBatch:
             if claim not in holders:
                 return None
             jobs = await JobRepository(connection).find_many([holders[claim].job_id])
-            _check_same(holders[claim], fingerprint)
-            return Accepted(jobs[holders[claim].job_id], replayed=True)
+            return _replayed(holders[claim], fingerprint, jobs=jobs)
 
         return await self._database.read(work)
 
@@ -235,16 +234,22 @@ def _answer(
 ) -> Accepted | Exception:
     if holder is None:
         return refused.get(request.id) or Accepted(_as_job(request), replayed=False)
+    if refusal := refused.get(holder.job_id):
+        is_same = holder.fingerprint == request.fingerprint
+        return refusal if is_same else IdempotencyConflictError(holder.job_id)
     try:
-        _check_same(holder, request.fingerprint)
+        return _replayed(holder, request.fingerprint, jobs=jobs)
     except IdempotencyConflictError as exc:
         return exc
-    return refused.get(holder.job_id) or Accepted(jobs[holder.job_id], replayed=True)
 
 
-def _check_same(holder: _Holder, fingerprint: str) -> None:
+def _replayed(holder: _Holder, fingerprint: str, *, jobs: Mapping[str, Job]) -> Accepted:
+    """Give the key's job again; a key outlives a job that was erased, lest a retry pays twice."""
     if holder.fingerprint != fingerprint:
         raise IdempotencyConflictError(holder.job_id)
+    if holder.job_id not in jobs:
+        raise IdempotencyConflictError(holder.job_id, is_erased=True)
+    return Accepted(jobs[holder.job_id], replayed=True)
 
 
 def claim_of(request: NewJob) -> ledger.Claim:

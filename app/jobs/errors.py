@@ -30,12 +30,18 @@ class IdempotencyConflictError(ProblemError):
     title = "The idempotency key belongs to another request"
     status = 409
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__(
-            "This Idempotency-Key already made a job from another body within the last 24 hours;"
-            " send the same body again to see that job, or use a new key for a new job.",
-            job=job_id,
-        )
+    def __init__(self, job_id: str, *, is_erased: bool = False) -> None:
+        super().__init__(_ERASED if is_erased else _ANOTHER_BODY, job=job_id)
+
+
+_ANOTHER_BODY = (
+    "This Idempotency-Key already made a job from another body within the last 24 hours;"
+    " send the same body again to see that job, or use a new key for a new job."
+)
+_ERASED = (
+    "The job that this Idempotency-Key made within the last 24 hours was erased;"
+    " use a new key for a new job."
+)
 
 
 class NotCancellableError(ProblemError):

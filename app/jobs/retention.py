@@ -112,7 +112,7 @@ def over(*, before: datetime, at: datetime) -> ColumnElement[bool]:
         WebhookDeliveryRow.job_id == JobRow.id, WebhookDeliveryRow.due_at.is_not(None)
     )
     to_copy = select(OutputRow.n).where(OutputRow.job_id == JobRow.id, OutputRow.state == "waiting")
-    # A key goes with its job, and while it is good it keeps a repeated request from a second one.
+    # While a key is good, a repeated request is answered with its job.
     to_repeat = select(IdempotencyKeyRow.key).where(
         IdempotencyKeyRow.job_id == JobRow.id, IdempotencyKeyRow.expires_at > at
     )

@@ -142,3 +142,17 @@ async def test_rivals_with_different_bodies_make_one_job(gateway: Gateway) -> No
     answers = await asyncio.gather(*(post(gateway, gateway.body()) for _ in range(20)))
     assert sorted(answer.status_code for answer in answers) == [202] + [409] * 19
     assert len((await gateway.http.get("/v1/jobs")).json()["data"]) == 1
+
+
+async def test_the_key_of_an_erased_job_makes_no_second_one(gateway: Gateway) -> None:
+    body = gateway.body("sandbox:instant")
+    job = (await post(gateway, body)).json()
+    await gateway.follow(job)
+    assert (await gateway.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+
+    for answer in (await post(gateway, body), await post(gateway, gateway.body())):
+        told = problem(answer)
+        assert (told["status"], told["code"]) == (409, "idempotency_conflict")
+        assert told["job"] == job["id"]
+    gateway.wait(24 * 3600)
+    assert (await post(gateway, body)).status_code == 202

@@ -148,9 +148,7 @@ class IdempotencyKeyRow(Base):
 
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
-    # Checked at commit, since keys are claimed before their jobs are written.
-    job_id: Mapped[str] = mapped_column(
-        ForeignKey("jobs.id", ondelete="CASCADE", deferrable=True, initially="DEFERRED"), index=True
-    )
+    # No foreign key: the claim outlives a job that its owner erased.
+    job_id: Mapped[str] = mapped_column(index=True)
     fingerprint: Mapped[str]
     expires_at: Mapped[datetime] = mapped_column(index=True)

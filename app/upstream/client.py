@@ -4,6 +4,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -76,12 +77,21 @@ class UpstreamClient:
     async def submit(self, model_id: str, body: Mapping[str, Any], *, timeout: timedelta) -> str:
         """Send a job and give its request id.
 
-        Raises NotSentError, TryLaterError, RefusedError or OutcomeUnknownError, and no other.
+        Raises NotSentError, TryLaterError, RefusedError or OutcomeUnknownError, and no other. One
+        that is cancelled before it had a connection raises NotSentError.
         """
-        request = self._submission(model_id, body, timeout=timeout)
-        answer = await _exchange(
+        passage = _Passage()
+        request = self._submission(model_id, body, timeout=timeout, passage=passage)
+        exchange = _exchange(
             self._submits, request, timeout=timeout, unsent=NotSentError, lost=OutcomeUnknownError
         )
+        try:
+            answer = await exchange
+        except asyncio.CancelledError as exc:
+            if passage.has_begun:
+                raise
+            passage.is_withdrawn = True
+            raise NotSentError("The gateway stopped before it was sent.") from exc
         return accepted_request_id(
             answer,
             retry_statuses=self._submit_retry_statuses,
@@ -107,7 +117,7 @@ class UpstreamClient:
         return parse_page(await self._ask("GET", ("models",), timeout=timeout, **params))
 
     def _submission(
-        self, model_id: str, body: Mapping[str, Any], *, timeout: timedelta
+        self, model_id: str, body: Mapping[str, Any], *, timeout: timedelta, passage: "_Passage"
     ) -> httpx.Request:
         try:
             content = json.dumps(dict(body), allow_nan=False).encode()
@@ -119,7 +129,7 @@ class UpstreamClient:
             ("models", *model_id.split("/")),
             timeout=timeout,
             headers={"Content-Type": "application/json", "Content-Length": str(len(content))},
-            content=_once(content),
+            content=_once(content, passage),
         )
 
     async def _ask(
@@ -214,8 +224,22 @@ async def _read(response: httpx.Response) -> Answer:
     )
 
 
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    """Give a body piece by piece: large ones block nothing, and no layer could send it twice."""
+@dataclass(slots=True)
+class _Passage:
+    """How far a body is on its way: it has begun, or it was withdrawn and may not begin."""
+
+    has_begun: bool = False
+    is_withdrawn: bool = False
+
+
+async def _once(content: bytes, passage: _Passage) -> AsyncIterator[bytes]:
+    """Give a body piece by piece: large ones block nothing, and no layer could send it twice.
+
+    Without a whole body there is no request, so one that was not asked for its body was not sent.
+    """
+    if passage.is_withdrawn:  # a writer of the connection's own may be there, and not know
+        raise httpx.WriteError("withdrawn")
+    passage.has_begun = True
     for start in range(0, len(content), _PIECE):
         yield content[start : start + _PIECE]
 

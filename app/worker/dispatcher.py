@@ -216,6 +216,10 @@ class Dispatcher:
 async def _see_through(write: Coroutine[Any, Any, object]) -> None:
     """Finish a write though the worker is told to stop, unless the database is away by then."""
     writing = asyncio.ensure_future(write)
+    worker = asyncio.current_task()
+    if worker is not None and worker.cancelling():  # it was told already, before this was known
+        await _last_try(writing)
+        return
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:

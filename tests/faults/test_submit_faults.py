@@ -1,6 +1,8 @@
 """Every way in which RunComfy may answer a submit, and what becomes of the job and the money."""
 
+import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from app.core.clock import ManualClock
 from app.sandbox.scenarios import FAULTS
 from tests.support.gateway import Gateway, Sandbox, running, sandboxed
 from tests.support.invariants import assert_invariants, event_types
-from tests.support.wire_server import refused_port
+from tests.support.wire_server import full_backlog, refused_port
 
 ACCOUNT = {"400002", "400004", "401", "402", "403"}  # these pause dispatch instead
 REFUSED = {"400001", "403001", "404", "404001", "422"}
@@ -134,4 +136,29 @@ async def test_jobs_wait_for_an_upstream_that_is_down(
         assert done["status"] == "completed"
         assert len(await up.submits(job)) == 1
     assert (await event_types(database_url, job)).count("submitting") == 4
+    await assert_invariants(database_url)
+
+
+async def test_a_worker_that_is_told_to_go_takes_back_what_it_did_not_send(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    """A connection that never comes is no submit: the next process sends the job."""
+    with full_backlog() as url:
+        silent = replace(sandbox, url=url)
+        async with running(database_url, sandbox=silent, clock=clock) as gateway:
+            job = await gateway.submit("sandbox:instant")
+            [attempt] = await gateway.workers.dispatcher.claim(32)
+            sending = asyncio.create_task(gateway.workers.dispatcher.dispatch(attempt))
+            done, _ = await asyncio.wait({sending}, timeout=0.05)
+            assert not done
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            assert (await gateway.read(job))["status"] == "pending"
+    async with running(database_url, sandbox=sandbox, clock=clock) as gateway:
+        gateway.wait(30)
+        assert await gateway.dispatch() == 1
+    assert len(await sandbox.submits(job)) == 1
+    assert await event_types(database_url, job) == [
+        *("pending", "submitting", "pending", "submitting", "in_queue")
+    ]
     await assert_invariants(database_url)

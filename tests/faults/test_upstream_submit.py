@@ -406,3 +406,36 @@ async def test_an_input_that_is_no_json_is_refused_unsent(value: Any) -> None:
         with pytest.raises(RefusedError):
             await client.submit(MODEL, {"a": value}, timeout=LONG)
         assert server.connections == 0
+
+
+async def test_a_cancelled_submit_is_unsent_or_unknown_whenever_it_was_cancelled() -> None:
+    """After any number of turns of the loop: what is told to be unsent never arrives whole."""
+    told: list[type[BaseException]] = []
+    async with wire_server(answers(ACCEPTED)) as server, upstream(server.url) as client:
+        for turns in range(1, 200):
+            before = len(server.received)
+            submit = asyncio.create_task(client.submit(MODEL, BODY, timeout=LONG))
+            for _ in range(turns):
+                await asyncio.sleep(0)  # noqa: TID251 - a turn, no time
+            submit.cancel()
+            (outcome,) = await asyncio.gather(submit, return_exceptions=True)
+            if isinstance(outcome, str):
+                break
+            for _ in range(20):  # for what may still be on its way
+                await asyncio.sleep(0)  # noqa: TID251
+            told.append(type(outcome))
+            if isinstance(outcome, NotSentError):
+                assert len(server.received) == before, turns
+    assert told[0] is NotSentError
+    assert set(told) == {NotSentError, asyncio.CancelledError}
+
+
+async def test_a_submit_that_is_cancelled_while_it_connects_is_surely_not_sent() -> None:
+    with full_backlog() as url:
+        async with upstream(url) as client:
+            submit = asyncio.create_task(client.submit(MODEL, BODY, timeout=LONG))
+            done, _ = await asyncio.wait({submit}, timeout=0.05)
+            assert not done
+            submit.cancel()
+            (outcome,) = await asyncio.gather(submit, return_exceptions=True)
+            assert type(outcome) is NotSentError

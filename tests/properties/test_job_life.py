@@ -34,6 +34,7 @@ from tests.support.gateway import Gateway, Sandbox, running, sandboxed
 Answer = TypeVar("Answer")
 
 DAY = 24 * 60 * 60
+TIMEOUT = 60  # shorter than the slowest job, so that some succeed after it
 FINAL = {state.status for state in TERMINAL}
 ENDLESS = {"sandbox:stuck", "sandbox:stuck-in-queue", "sandbox:expired=5"}
 WORDS = [
@@ -46,6 +47,8 @@ WORDS = [
     *("sandbox:result-404001=1", "sandbox:poll-404001=2"),
     *("sandbox:queue=9 sandbox:cancel-ignored", "sandbox:queue=9 sandbox:cancel-lag=5"),
     *("sandbox:queue=9 sandbox:lost-cancel", "sandbox:queue=9 sandbox:cancel-outcome=none"),
+    *("sandbox:queue=9 sandbox:cancel-undone=5", "sandbox:queue=2 sandbox:slow=90"),
+    *("sandbox:queue=40 sandbox:cancel-undone=9", "sandbox:queue=70 sandbox:slow=2"),
     *("sandbox:status-word=canceled", "sandbox:letters", "sandbox:queued-word sandbox:no-position"),
 ]
 
@@ -105,7 +108,12 @@ class JobLife(RuleBasedStateMachine):
         self.gateway = await self._start()
 
     async def _start(self) -> Gateway:
-        started = running(self.database_url, sandbox=self.sandbox, clock=self.clock)
+        started = running(
+            self.database_url,
+            sandbox=self.sandbox,
+            clock=self.clock,
+            job_timeout_seconds=TIMEOUT,
+        )
         return await self.stack.enter_async_context(started)
 
     def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:

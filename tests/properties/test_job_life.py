@@ -281,6 +281,8 @@ class JobLife(RuleBasedStateMachine):
                 self.what_is_listed_is_what_was_accepted()
                 self.the_log_tells_a_life_that_the_table_allows()
                 self.money_is_spent_once()
+                adds_up = self.run(self.gateway.admin.get("/v1/admin/invariants"))
+                assert adds_up.json()["ok"], adds_up.text
                 for job in self.model.jobs.values():
                     endless = ENDLESS & set(job.prompt.split())
                     assert job.status in {*FINAL, "submit_unknown"} or endless, job

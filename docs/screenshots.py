@@ -21,7 +21,7 @@ from tests.support.browser import DESKTOP, PHONE, running_browser
 IMAGES = Path(__file__).parent / "images"
 GATEWAY = Path(sys.executable).with_name("gateway")
 LOOKS = (("desktop", "light", DESKTOP), ("desktop", "dark", DESKTOP), ("phone", "light", PHONE))
-COLOURS = 128
+COLOURS = 256
 
 
 async def main() -> None:
@@ -30,7 +30,9 @@ async def main() -> None:
     async with demo() as told, running_browser() as browser:
         for device, scheme, viewport in LOOKS:
             for name, draw in (("playground", playground), ("console", console)):
-                context = await browser.new_context(viewport=viewport, color_scheme=scheme)
+                context = await browser.new_context(
+                    viewport=viewport, color_scheme=scheme, reduced_motion="reduce"
+                )
                 page = await context.new_page()
                 await draw(page, told)
                 await save(page, f"{name}-{device}-{scheme}")
@@ -54,14 +56,20 @@ async def demo() -> AsyncIterator[Mapping[str, str]]:
 async def playground(page: Page, told: Mapping[str, str]) -> None:
     await sign_in(page, told["Playground"], told["Key"])
     await page.get_by_role("region", name="History").locator("video").first.wait_for()
+    await page.get_by_role("button", name=re.compile("Again with golden hour")).first.click()
+    await page.locator(".media-preview").wait_for()
     await page.get_by_role("button", name=re.compile("Open golden hour")).first.click()
-    await page.get_by_role("button", name="Run again with changes").click()
-    await playing(page)
-    await page.evaluate("scrollTo(0, 0)")
+    if page.viewport_size == DESKTOP:
+        await page.evaluate("scrollTo(0, 0)")
+    await page.wait_for_function(
+        "() => [...document.querySelectorAll('.stage video')].some(v => v.currentTime > 0.5)"
+    )
 
 
 async def console(page: Page, told: Mapping[str, str]) -> None:
     await sign_in(page, told["Console"], told["Token"])
+    await expect(page.get_by_text("everything adds up")).to_be_attached()
+    await expect(page.get_by_text(re.compile("^as of"))).to_be_attached()
     await page.wait_for_load_state("networkidle")
 
 
@@ -72,19 +80,12 @@ async def sign_in(page: Page, url: str, credential: str) -> None:
     await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
 
 
-async def playing(page: Page) -> None:
-    """Wait until all videos in view have a picture."""
-    await page.wait_for_function(
-        "() => [...document.querySelectorAll('.stage video')].some(v => v.currentTime > 0.5)"
-    )
-
-
 async def save(page: Page, name: str) -> None:
     shot = await page.screenshot(animations="disabled")
 
     def reduce() -> None:
         picture = Image.open(io.BytesIO(shot)).convert("RGB")
-        few = picture.quantize(COLOURS, dither=Image.Dither.NONE)
+        few = picture.quantize(COLOURS, method=Image.Quantize.FASTOCTREE)
         few.save(IMAGES / f"{name}.png", optimize=True)
 
     await to_thread.run_sync(reduce)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import name_request
@@ -60,6 +60,10 @@ class Edge:
                 bounded = _bounded(receive, Headers(scope=scope), most=self._max_body_bytes)
                 app = self._cors.preflight(scope) or self._app
                 await app(scope, bounded, send_marked)
+            except (
+                ClientDisconnect
+            ):  # it left in the middle of its body: nobody waits for an answer
+                logger.info("request.abandoned", path=scope["path"], method=scope["method"])
             except Exception:
                 logger.exception("request.failed", path=scope["path"], method=scope["method"])
                 if has_begun:

@@ -1,6 +1,7 @@
 """`gateway demo --keep`: a gateway to look around in, with a day behind it, until Ctrl-C."""
 
 import asyncio
+import logging
 import secrets
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from app.settings import Settings, explicit_settings
 async def keep() -> None:
     """Stand until SIGINT or SIGTERM; the folder of it all goes with the command."""
     require_extra()
+    # Films that a browser still fetches are cut off at the end, which is no news here.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
         stopping = asyncio.ensure_future(until_stopped())
         standing = asyncio.ensure_future(_stand(Path(folder)))

@@ -1,11 +1,13 @@
 """Around every call: paths, methods, ids, and the two failures that are ours."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from structlog.testing import capture_logs
 
 from app.api.deps import Services
 from app.auth.models import Principal
@@ -222,3 +224,32 @@ async def test_a_bug_is_ours_and_tells_nothing(gateway: Gateway) -> None:
 def stumble(app: FastAPI) -> None:
     services: Services = app.state.services
     services.auth.__class__ = Forgetful
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_nobodys_fault(
+    gateway: Gateway,
+) -> None:
+    part = {"type": "http.request", "body": b'{"model"', "more_body": True}
+    coming = iter([part, {"type": "http.disconnect"}])
+    answered: list[Any] = []
+
+    async def receive() -> Any:
+        return next(coming)
+
+    async def send(message: Any) -> None:
+        answered.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/jobs",
+        "query_string": b"",
+        "headers": [
+            (b"authorization", gateway.http.headers["Authorization"].encode()),
+            (b"content-type", b"application/json"),
+        ],
+    }
+    with capture_logs() as logs:
+        await gateway.app(scope, receive, send)
+    assert [line["event"] for line in logs] == ["request.abandoned"]
+    assert answered == []

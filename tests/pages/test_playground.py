@@ -140,6 +140,7 @@ async def test_a_newcomer_makes_a_video_and_then_another(
         await history.get_by_role("button", name=f"Again with {PROMPT}").click()
         await expect(page.get_by_label("Prompt")).to_have_value(PROMPT)
         await expect(page.get_by_role("radio", name="2", exact=True)).to_be_checked()
+        await expect(form.get_by_role("img", name="Start Image")).to_be_visible()
 
         # Nothing of the credential is in an address or outlives the tab.
         assert not [call for call in asked if key in call]

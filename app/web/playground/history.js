@@ -34,13 +34,9 @@ export function History({ api, rounds, latest, onOpen, onAgain }) {
 }
 
 function Tile({ job, onOpen, onAgain }) {
-  const open = () => {
-    onOpen(job);
-    scrollTo({ top: 0, behavior: "smooth" });
-  };
   const name = job.input.prompt || job.id;
   return html`<article class="card h-100">
-    <button type="button" class="thumbnail" onClick=${open} aria-label=${`Open ${name}`}>
+    <button type="button" class="thumbnail" onClick=${() => onOpen(job)} aria-label=${`Open ${name}`}>
       ${job.output ? html`<${Outputs} job=${job} quiet />` : html`<${Status} status=${job.status} />`}
     </button>
     <div class="card-body p-2 small">

@@ -48,7 +48,7 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
         ${!isFinal(job) && html`<button class="btn" onClick=${cancel}>Cancel</button>`}
         ${job.urls.outputs.map((url, n) => html`<a class="btn" href=${url} download key=${n}>Download${job.urls.outputs.length > 1 ? ` ${n + 1}` : ""}</a>`)}
         <button class="btn" onClick=${() => onAgain(job)}>Run again with changes</button>
-        <${Copy} text=${asCurl(job)} label="Copy as curl" />
+        <${Copy} text=${asCurl(job)} label="Copy as curl" size="" />
       </div>
       <div class="small mt-3 job-id">${job.id} · <${Instant} at=${job.created_at} /></div>
     </div>

@@ -58,7 +58,12 @@ function Playground({ api, onLeave }) {
 
   const again = (earlier) => {
     choose(earlier.model, earlier.input);
-    scrollTo({ top: 0, behavior: "smooth" });
+    scrollTo(0, 0);
+  };
+  const show = (shown) => {
+    setJob(shown);
+    // On a phone it is far below the form.
+    requestAnimationFrame(() => document.getElementById("stage").scrollIntoView({ block: "nearest" }));
   };
   const moved = () => setRounds((n) => n + 1);
   return html`
@@ -70,17 +75,17 @@ function Playground({ api, onLeave }) {
         <div class="col-lg-5">
           <${ModelPicker} models=${models} model=${model} onChoose=${choose} />
           ${model && html`<${ModelForm} key=${model.schema_hash + JSON.stringify(start)} api=${api} model=${model} start=${start}
-            onSubmitted=${(submitted) => { setJob(submitted); moved(); }} />`}
+            onSubmitted=${(submitted) => { show(submitted); moved(); }} />`}
         </div>
         <div class="col-lg-7">
-          <${JobCard} key=${job?.id} api=${api} job=${job} onChange=${setLatest} onEnded=${moved} onAgain=${again} />
+          <div id="stage"><${JobCard} key=${job?.id} api=${api} job=${job} onChange=${setLatest} onEnded=${moved} onAgain=${again} /></div>
           ${me && me.limits.length > 0 && html`<section class="card mt-4"><div class="card-body">
             <h2 class="card-title">Your limits</h2>
             ${me.limits.map((limit) => html`<${LimitBar} key=${limit.name} limit=${limit} />`)}
           </div></section>`}
         </div>
       </div>
-      <${History} api=${api} rounds=${rounds} latest=${latest} onOpen=${setJob} onAgain=${again} />
+      <${History} api=${api} rounds=${rounds} latest=${latest} onOpen=${show} onAgain=${again} />
     </main>`;
 }
 

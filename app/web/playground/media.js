@@ -21,6 +21,12 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
   const picker = useRef(null);
   useEffect(() => () => preview && URL.revokeObjectURL(preview), [preview]);
 
+  useEffect(() => {
+    if (preview || !/^file_/.test(value || "")) return;
+    const show = (file) => setPreview(file.urls.content);
+    api.get(`/v1/files/${value}`).then(show, () => {}); // one that is gone has no picture
+  }, [value]);
+
   const take = async (file) => {
     if (!file) return;
     const local = URL.createObjectURL(file);

@@ -73,14 +73,14 @@ export function ProblemNote({ problem }) {
   </div>`;
 }
 
-export function Copy({ text, label = "Copy" }) {
+export function Copy({ text, label = "Copy", size = "btn-sm" }) {
   const [done, setDone] = useState(false);
   const copy = async () => {
     await navigator.clipboard.writeText(text);
     setDone(true);
     setTimeout(() => setDone(false), 1500);
   };
-  return html`<button type="button" class="btn btn-sm" onClick=${copy}>${done ? "Copied" : label}</button>`;
+  return html`<button type="button" class="btn ${size}" onClick=${copy}>${done ? "Copied" : label}</button>`;
 }
 
 /** Dark or light, as the system has it until somebody chooses. */

@@ -5,7 +5,7 @@ import os
 import random
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,7 +32,7 @@ from app.catalogue.service import Catalogue
 from app.catalogue.store import CatalogueStore
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
-from app.core.errors import DatabaseUnavailableError
+from app.core.errors import ConfigurationError, DatabaseUnavailableError
 from app.core.metrics import Metrics
 from app.core.sealing import Sealer
 from app.core.signatures import Signer
@@ -41,6 +41,7 @@ from app.db.engine import Database, open_database
 from app.db.notices import Notices
 from app.events.hub import Hub
 from app.events.log import CHANNEL
+from app.jobs.accounts import Roster, count_unfinished
 from app.jobs.census import Census
 from app.jobs.feed import JobFeed
 from app.jobs.forecast import Forecast
@@ -72,6 +73,7 @@ from app.storage.discards import Sweeper
 from app.storage.files import FilesConfig, FileService
 from app.storage.links import FileLinks
 from app.storage.store import Storage, open_folder, open_storage
+from app.upstream.accounts import DEFAULT, Account, AccountClients
 from app.upstream.catalogue import CatalogueReader
 from app.upstream.measured import MeasuredUpstream
 from app.upstream.outputs import OutputClient
@@ -89,7 +91,7 @@ from app.worker.poller import Poller, PollerConfig
 from app.worker.pruner import Pruner
 
 # The sandbox takes any token; one of its own keeps a real one out of its database.
-_SANDBOX_TOKEN = SecretStr("sandbox-token")
+_SANDBOX_ACCOUNT = Account(DEFAULT, SecretStr("sandbox-token"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +162,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
     async with AsyncExitStack() as stack:
         database = open_database(settings.database_url)
         stack.push_async_callback(database.close)
-        upstream_url, token = await _upstream(settings, clock=clock, stack=stack)
+        upstream_url, pool = await _upstream(settings, clock=clock, stack=stack)
         lease = timedelta(seconds=settings.lease_seconds)
         dispatcher_config = DispatcherConfig(lease=lease)
         poller_config = PollerConfig(
@@ -192,14 +194,23 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
         )
         for client in (submits, reads, files, copies, outside):
             stack.push_async_callback(client.aclose)
-        upstream = MeasuredUpstream(
-            metrics=metrics,
-            clock=clock,
-            base_url=upstream_url,
-            token=token,
-            submits=submits,
-            reads=reads,
-            submit_retry_statuses=frozenset(settings.submit_retry_statuses),
+        upstream = AccountClients(
+            {
+                account.name: MeasuredUpstream(
+                    metrics=metrics,
+                    clock=clock,
+                    base_url=upstream_url,
+                    token=account.token,
+                    submits=submits,
+                    reads=reads,
+                    submit_retry_statuses=frozenset(settings.submit_retry_statuses),
+                )
+                for account in pool
+            }
+        )
+        roster = Roster(
+            names=tuple(account.name for account in pool),
+            takers=tuple(account.name for account in pool if not account.drains),
         )
         schedule = ScheduleConfig()
         forecast = Forecast(database=database, clock=clock, config=schedule)
@@ -225,6 +236,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
             clock=clock,
             jitter=jitter,
             deliverer=announced,
+            roster=roster,
         )
         storage = _storage(settings)
         sweeper = Sweeper(database=database, storage=storage, clock=clock)
@@ -408,6 +420,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
                     poller=polled,
                     late_watch=timedelta(seconds=settings.late_watch_seconds),
                     deliverer=announced,
+                    roster=roster,
                 ),
                 quotas=quotas,
                 plans=PlanDirectory(
@@ -429,7 +442,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
             workers=Workers(
                 catalogue=CatalogueKeeper(
                     store=store,
-                    reader=CatalogueReader(upstream, most=MAX_MODELS),
+                    reader=CatalogueReader(upstream.all, most=MAX_MODELS),
                     refresh=timedelta(seconds=settings.catalogue_refresh_seconds) or None,
                     metrics=metrics,
                     clock=clock,
@@ -472,6 +485,28 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
         )
 
 
+async def require_accounts(settings: Settings) -> None:
+    """Raise ConfigurationError if jobs are under way with accounts whose tokens are not here."""
+    named = {DEFAULT} if settings.is_sandboxed else {one.name for one in settings.api_token}
+    database = open_database(settings.database_url)
+    try:
+        needed = await database.read(count_unfinished)
+    finally:
+        await database.close()
+    missing = sorted(set(needed) - named)
+    if missing:
+        kept = ", ".join(f"{name}=<its token>;drain" for name in missing)
+        raise ConfigurationError(
+            "RUNCOMFY_API_TOKEN does not name "
+            + " and ".join(f"{name!r}, whose account has {_jobs(needed[name])}" for name in missing)
+            + f" under way: add {kept} to it until they are over."
+        )
+
+
+def _jobs(number: int) -> str:
+    return "1 job" if number == 1 else f"{number} jobs"
+
+
 async def open_catalogue(
     settings: Settings, *, database: Database, clock: Clock
 ) -> tuple[Catalogue, CatalogueStore]:
@@ -491,16 +526,15 @@ async def open_catalogue(
 
 async def _upstream(
     settings: Settings, *, clock: Clock, stack: AsyncExitStack
-) -> tuple[str, SecretStr]:
+) -> tuple[str, Sequence[Account]]:
     if not settings.is_sandboxed:
-        assert settings.api_token is not None
         return settings.upstream_url, settings.api_token
     database = settings.sqlite_path
     assert database is not None
     config = SandboxConfig(
         directory=database.with_name(f"{database.name}.sandbox"), speed=settings.sandbox_speed
     )
-    return await stack.enter_async_context(running_sandbox(config, clock=clock)), _SANDBOX_TOKEN
+    return await stack.enter_async_context(running_sandbox(config, clock=clock)), [_SANDBOX_ACCOUNT]
 
 
 def _storage(settings: Settings) -> Storage | None:

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.api.context import name_request
 from app.api.problems import ForeignError, render
-from app.bootstrap import open_parts
+from app.bootstrap import open_parts, require_accounts
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
 from app.core.metrics import Metrics
@@ -43,6 +43,7 @@ async def serve(
     """
     with sole_worker(settings), _listening(host, port) as listener, _tracing() as tracing:
         prepare_database(settings)
+        await require_accounts(settings)
         public_url = _public_url(settings, listener)
         closing = _stop_signal()
         server = _server(settings, public_url=public_url, closing=closing, tracing=tracing)
@@ -62,6 +63,7 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
         stack.enter_context(sole_worker(settings))
         listener = None if port is None else stack.enter_context(_listening(host, port))
         prepare_database(settings)
+        await require_accounts(settings)
         # A message has links in it: who knows no address leaves it to those that serve. Nothing
         # else that is done here makes one, so any address will do.
         delivers = settings.public_url is not None
@@ -93,6 +95,7 @@ async def running_gateway(
     """Serve on loopback inside this event loop, without touching signals; gives the address."""
     with sole_worker(settings), _listening("127.0.0.1", port) as listener:
         prepare_database(settings)
+        await require_accounts(settings)
         public_url = _public_url(settings, listener)
         closing = asyncio.Event()
         server = _server(settings, public_url=public_url, closing=closing, clock=clock)

@@ -31,13 +31,13 @@ from app.db.engine import parse_url
 from app.media.inspector import InspectMode
 from app.net.addresses import literal_ip
 from app.net.origins import checked_origin
+from app.upstream.accounts import PLACEHOLDERS, Account, parse_accounts
 
 RUNCOMFY_URL = "https://model-api.runcomfy.net"
 SANDBOX = "sandbox"
 _SHORTEST_SECRET = 32
 _MODEL_PATTERN = re.compile(r"[\w.*/-]{1,256}", re.ASCII)
 _HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
-_PLACEHOLDERS = frozenset({"changeme", "change-me", "secret", "token", "your-token", "xxx"})
 
 
 def _split(value: object) -> object:
@@ -91,11 +91,15 @@ def _storage_url(value: str) -> str:
 
 def _real_token(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
-    if text.lower() in _PLACEHOLDERS:
+    if text.lower() in PLACEHOLDERS:
         raise ValueError("is a placeholder, not a token")
     if "," in text or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("must be one token of visible ASCII characters, without commas")
     return value
+
+
+def _accounts(value: object) -> object:
+    return parse_accounts(value.strip()) if isinstance(value, str) else value
 
 
 def _some(value: object) -> object:
@@ -146,8 +150,8 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    api_token: Annotated[SecretStr, AfterValidator(_real_token)] | None = Field(
-        default=None, validation_alias="RUNCOMFY_API_TOKEN"
+    api_token: Annotated[tuple[Account, ...], NoDecode, BeforeValidator(_accounts)] = Field(
+        default=(), validation_alias="RUNCOMFY_API_TOKEN"
     )
     upstream_url: Annotated[str, AfterValidator(_upstream_url)] = RUNCOMFY_URL
     database_url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///gateway.db"
@@ -256,7 +260,7 @@ class Settings(BaseSettings):
 
     def require_upstream(self) -> None:
         """Raise ConfigurationError unless jobs can be sent somewhere and links be signed."""
-        if self.api_token is None and not self.is_sandboxed:
+        if not self.api_token and not self.is_sandboxed:
             raise ConfigurationError(
                 "RUNCOMFY_API_TOKEN is not set: put the token of your RunComfy account there"
                 " (runcomfy.com, Profile, API Tokens),"

@@ -19,6 +19,7 @@ from app.net.clients import trusted
 from app.sandbox import SandboxConfig, running_sandbox
 from app.server import prepare_database, running_gateway
 from app.settings import Settings, explicit_settings
+from app.upstream.accounts import DEFAULT, Account
 
 _MODEL = "bytedance/seedance-1-0/pro/image-to-video"
 _PROMPT = "golden hour over the hills, the camera drifts slowly forward"
@@ -33,7 +34,7 @@ async def run(output: Path) -> None:
         sandbox = SandboxConfig(directory=Path(folder, "sandbox"))
         async with running_sandbox(sandbox, port=0) as sandbox_url:
             settings = explicit_settings(
-                api_token=SecretStr("sandbox-token"),
+                api_token=(Account(DEFAULT, SecretStr("sandbox-token")),),
                 upstream_url=sandbox_url,
                 database_url=f"sqlite:///{folder}/gateway.db",
                 # The picture comes from the sandbox, which is on this machine.

@@ -1,5 +1,7 @@
 """The statements on lanes, whose rows are also how replicas take turns."""
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from sqlalchemy import select, update
@@ -29,6 +31,24 @@ class LaneRepository:
         """Read a lane; one that nobody used yet is open."""
         row = (await self._tx.execute(select(*_LANE).where(BudgetRow.name == name))).one_or_none()
         return Lane() if row is None else _lane(row)
+
+    async def find_touched(self, names: Sequence[str]) -> AbstractSet[str]:
+        """Tell which of these lanes were ever closed."""
+        found = await self._tx.execute(
+            select(BudgetRow.name).where(
+                BudgetRow.name.in_(names), BudgetRow.changed_at.is_not(None)
+            )
+        )
+        return set(found.scalars())
+
+    async def find_closed(self) -> Sequence[str]:
+        """Name all lanes that are closed or on probation, in the order to lock them in."""
+        found = await self._tx.execute(
+            select(BudgetRow.name)
+            .where(BudgetRow.closed_until.is_not(None))
+            .order_by(BudgetRow.name)
+        )
+        return found.scalars().all()
 
     async def lock(self, name: str) -> Lane:
         """Read a lane under its row lock, which is held until the end of the transaction."""

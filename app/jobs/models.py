@@ -10,6 +10,7 @@ from app.jobs.line import Place, Priority
 from app.jobs.state import TERMINAL, JobState
 from app.quotas.policy import Policy
 from app.storage.files import FileUse
+from app.upstream.accounts import DEFAULT
 
 CostState = Literal["held", "settled", "released"]
 LateCharge = Literal["charged", "free"]
@@ -132,6 +133,7 @@ class Lease:
     created_at: datetime
     submitted_at: datetime | None
     started_at: datetime | None
+    account: str = DEFAULT
     input_class: str = ""
     finished_at: datetime | None = None
     watch_until: datetime | None = None

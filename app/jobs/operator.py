@@ -14,6 +14,7 @@ from app.core.ids import is_id
 from app.db.engine import Database
 from app.events import log
 from app.events.log import JobEvent
+from app.jobs.accounts import Roster, count_unfinished
 from app.jobs.announce import announce
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.invariants import Violation, violations
@@ -43,10 +44,22 @@ class JobDetail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccountTraffic:
+    """An account, the jobs that its token is needed for, and its own lanes."""
+
+    name: str
+    drains: bool
+    unfinished: int
+    submits: Lane
+    polls: Lane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
     switched_off: bool
     submits: Lane
     polls: Lane
+    accounts: Sequence[AccountTraffic]
 
 
 class OperatorJobs:
@@ -61,6 +74,7 @@ class OperatorJobs:
         poller: Doorbell,
         late_watch: timedelta,
         deliverer: Doorbell,
+        roster: Roster,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -68,6 +82,7 @@ class OperatorJobs:
         self._poller = poller
         self._late_watch = late_watch
         self._deliverer = deliverer
+        self._roster = roster
 
     async def page(
         self, *, user_id: str | None, matching: JobFilter, before: str | None, limit: int
@@ -143,10 +158,21 @@ class OperatorJobs:
 
         async def work(connection: AsyncConnection) -> Traffic:
             lanes = LaneRepository(connection)
+            unfinished = await count_unfinished(connection)
             return Traffic(
                 switched_off=await OperatorRepository(connection).is_on(DISPATCH_PAUSED),
                 submits=await lanes.find(DISPATCH),
                 polls=await lanes.find(POLLS),
+                accounts=[
+                    AccountTraffic(
+                        name=name,
+                        drains=name not in self._roster.takers,
+                        unfinished=unfinished[name],
+                        submits=await lanes.find(self._roster.lane_of(DISPATCH, name)),
+                        polls=await lanes.find(self._roster.lane_of(POLLS, name)),
+                    )
+                    for name in self._roster.names
+                ],
             )
 
         return await self._database.read(work)
@@ -251,7 +277,7 @@ class OperatorJobs:
 
 async def _reopen(tx: AsyncConnection, *, at: datetime) -> None:
     lanes = LaneRepository(tx)
-    for name in (DISPATCH, POLLS):
+    for name in await lanes.find_closed():
         lane = await lanes.lock(name)
         if lane.closed_until is not None and lane.reason is not Reason.RETRY_AFTER:
             await lanes.save(name, Lane(arrival_us=lane.arrival_us))

@@ -23,6 +23,7 @@ class Underside:
     state: JobState
     cost_state: CostState
     attempts: int
+    account: str | None
     upstream_request_id: str | None
     due_at: datetime | None
     lease_expires_at: datetime | None
@@ -54,6 +55,7 @@ class OperatorRepository:
                 JobRow.state,
                 JobRow.cost_state,
                 JobRow.attempts,
+                JobRow.account,
                 JobRow.upstream_request_id,
                 JobRow.due_at,
                 JobRow.lease_expires_at,
@@ -65,6 +67,7 @@ class OperatorRepository:
                 state=JobState(row.state),
                 cost_state=row.cost_state,
                 attempts=row.attempts,
+                account=row.account,
                 upstream_request_id=row.upstream_request_id,
                 due_at=row.due_at,
                 lease_expires_at=row.lease_expires_at,

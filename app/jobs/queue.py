@@ -1,6 +1,7 @@
 """The leased queue that workers draw from: each method is one transaction, many jobs at a time."""
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,11 +16,12 @@ from app.core.metrics import Metrics
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.events.log import JobEvent
+from app.jobs import accounts
+from app.jobs.accounts import Gates, Roster
 from app.jobs.announce import announce
 from app.jobs.duration_repository import DurationRepository
 from app.jobs.durations import Kind
 from app.jobs.forecast import Forecast, phase_of
-from app.jobs.gate import Gate
 from app.jobs.lane import admit
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.line import choose
@@ -42,6 +44,8 @@ _ENDINGS: Mapping[str, EntryKind] = {
     "released": EntryKind.RELEASE,
 }
 
+_ONE = Roster()
+
 
 class QueueConfig(SweepConfig):
     max_in_flight: int = 100
@@ -63,6 +67,7 @@ class JobQueue:
         clock: Clock,
         jitter: Jitter,
         deliverer: Doorbell,
+        roster: Roster = _ONE,
     ) -> None:
         self._database = database
         self._config = config
@@ -73,8 +78,9 @@ class JobQueue:
         self._pace = Pace(config=config.schedule, polls_per_second=config.polls_per_second)
         self._sweeps = Sweeps(config)
         self._deliverer = deliverer
-        self.submits = Gate(DISPATCH, database=database, clock=clock, refusals=1)
-        self.polls = Gate(POLLS, database=database, clock=clock, refusals=3)
+        self.roster = roster
+        self.submits = Gates(DISPATCH, roster=roster, database=database, clock=clock, refusals=1)
+        self.polls = Gates(POLLS, roster=roster, database=database, clock=clock, refusals=3)
         self.name = new_id("worker")
         self._was_busy = False
         self.record = NaturalBatch(self._apply)
@@ -87,13 +93,13 @@ class JobQueue:
 
         async def peek(connection: AsyncConnection) -> bool:
             overdue = self._sweeps.overdue(at=at)
-            if await self.submits.is_closed(connection, at=at):
+            if await self.submits.whole.is_closed(connection, at=at):
                 return await any_job(connection, *overdue)
             return await any_job(connection, waiting(at), *overdue)
 
         async def work(tx: AsyncConnection) -> _Round:
             lane = await LaneRepository(tx).lock(DISPATCH)
-            self.submits.saw(lane)
+            self.submits.whole.saw(lane)
             moves = await self._sweeps.run(tx, at=at)
             granted, _ = admit(lane, limit, at=at, rate=None)
             started = await self._start(tx, at=at, covered_until=covered_until, limit=granted)
@@ -126,27 +132,36 @@ class JobQueue:
         at = self._clock.now()
 
         async def peek(connection: AsyncConnection) -> bool:
-            if await self.polls.is_closed(connection, at=at):
+            if await self.polls.whole.is_closed(connection, at=at):
                 return False
-            return await QueueRepository(connection).has_due_polls(poller=self.name, at=at)
+            return await QueueRepository(connection).has_due_polls(
+                poller=self.name, at=at, accounts=self.roster.names
+            )
 
         async def work(tx: AsyncConnection) -> Sequence[Lease]:
             queue, lanes = QueueRepository(tx), LaneRepository(tx)
             await queue.call_off_late_starters(at=at)
             lane = await lanes.lock(POLLS)
-            self.polls.saw(lane)
+            self.polls.whole.saw(lane)
             rate = self._config.polls_per_second
             granted, _ = admit(lane, limit, at=at, rate=rate)
             if not granted:
                 return []
+            own = await self.polls.lanes(tx) if self.polls.several else {}
+            free = accounts.places(own, self.roster.names, granted, at=at)
             due = await queue.due_polls(
-                poller=self.name, at=at, expires_at=at + self._config.lease, limit=2 * granted
+                poller=self.name,
+                accounts=[account for account, most in free.items() if most],
+                at=at,
+                expires_at=at + self._config.lease,
+                limit=2 * granted,
             )
-            leases = self._most_urgent(due, granted, at=at)
+            leases = _within(self._most_urgent(due, granted, at=at), free)
             if leases:
                 await queue.reschedule({lease: self.next_poll(lease, at=at) for lease in leases})
                 _, lane = admit(lane, len(leases), at=at, rate=rate)
                 await lanes.save(POLLS, lane)
+                await self.polls.take(tx, own, Counter(lease.account for lease in leases), at)
             return leases
 
         await self._forecast.refresh()
@@ -183,7 +198,11 @@ class JobQueue:
 
         async def work(tx: AsyncConnection) -> bool:
             seq = await QueueRepository(tx).note_request(
-                lease.job_id, request_id, watch_until=at + self._config.late_watch, at=at
+                lease.job_id,
+                request_id,
+                account=lease.account,
+                watch_until=at + self._config.late_watch,
+                at=at,
             )
             if seq is not None:
                 data = {"upstream_request_id": request_id}
@@ -219,20 +238,31 @@ class JobQueue:
             return []
         unknown_since = at - self._config.job_timeout
         users, keys = await line.count_in_flight(unknown_since=unknown_since)
-        free = min(limit, self._config.max_in_flight - users.total())
+        own = await self.submits.lanes(tx) if self.submits.several else {}
+        places = accounts.places(own, self.roster.takers, limit, at=at)
+        free = min(limit, self._config.max_in_flight - users.total(), sum(places.values()))
         if free <= 0:
             return []
-        waiting, load = await line.first_in_line(users=users, keys=keys, at=at, most=free)
-        chosen = choose(waiting, load=load, free=free)
+        waiting, limits = await line.first_in_line(users=users, keys=keys, at=at, most=free)
+        chosen = choose(waiting, load=limits, free=free)
         if not chosen:
             return []
-        return await queue.start_submits(
-            [job.job_id for job in chosen],
-            token=new_id("attempt"),
-            at=at,
-            expires_at=at + self._config.lease,
-            covered_until=covered_until,
+        load = await accounts.count_in_flight(tx) if len(places) > 1 else {}
+        shares = accounts.share([job.job_id for job in chosen], load=load, free=places)
+        token, started = new_id("attempt"), list[tuple[Attempt, int]]()
+        for account, job_ids in shares.items():
+            started += await queue.start_submits(
+                job_ids,
+                account=account,
+                token=token,
+                at=at,
+                expires_at=at + self._config.lease,
+                covered_until=covered_until,
+            )
+        await self.submits.take(
+            tx, own, Counter(attempt.lease.account for attempt, _ in started), at
         )
+        return started
 
     def next_poll(self, lease: Lease, *, at: datetime, state: JobState | None = None) -> datetime:
         """Make the next appointment of a job, which is in `state` from now on if that is given.
@@ -350,3 +380,14 @@ class JobQueue:
 class _Round:
     attempts: Sequence[Attempt]
     moves: Moves
+
+
+def _within(leases: Sequence[Lease], free: Mapping[str, int]) -> Sequence[Lease]:
+    """Keep of each account's jobs as many as may be polled now."""
+    seen = Counter[str]()
+    kept = []
+    for lease in leases:
+        seen[lease.account] += 1
+        if seen[lease.account] <= free[lease.account]:
+            kept.append(lease)
+    return kept

@@ -26,16 +26,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.models import JobRow, SwitchRow
 from app.db.models.base import UtcDateTime
 from app.db.statements import typed_rows
+from app.jobs.accounts import ACCOUNT
 from app.jobs.lane_repository import DISPATCH, LaneRepository
 from app.jobs.line_repository import startable
 from app.jobs.models import Attempt, Change, Lease
 from app.jobs.state import FOLLOWED, WATCHED, JobState
+from app.upstream.accounts import DEFAULT
 
 _LEASED = (
     JobRow.id,
     JobRow.state,
     JobRow.model,
     JobRow.attempts,
+    JobRow.account,
     JobRow.upstream_request_id,
     JobRow.queue_position,
     JobRow.cancel_requested_at,
@@ -85,8 +88,9 @@ class QueueRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
 
-    async def has_due_polls(self, *, poller: str, at: datetime) -> bool:
-        return await any_job(self._tx, _pollable(poller, at), _late_starter(at))
+    async def has_due_polls(self, *, poller: str, at: datetime, accounts: Sequence[str]) -> bool:
+        ours = and_(_pollable(poller, at), ACCOUNT.in_(accounts))
+        return await any_job(self._tx, ours, _late_starter(at))
 
     async def take_dispatch_turn(self) -> None:
         """Wait until no other dispatcher is between counting free places and filling them."""
@@ -96,6 +100,7 @@ class QueueRepository:
         self,
         job_ids: Sequence[str],
         *,
+        account: str,
         token: str,
         at: datetime,
         expires_at: datetime,
@@ -107,6 +112,7 @@ class QueueRepository:
             .where(JobRow.id.in_(job_ids), startable(JobRow, at))
             .values(
                 state=JobState.SUBMITTING,
+                account=account,
                 attempts=JobRow.attempts + 1,
                 event_seq=JobRow.event_seq + 1,
                 due_at=None,
@@ -140,15 +146,24 @@ class QueueRepository:
         return bool(found.scalar_one_or_none())
 
     async def due_polls(
-        self, *, poller: str, at: datetime, expires_at: datetime, limit: int
+        self,
+        *,
+        poller: str,
+        accounts: Sequence[str],
+        at: datetime,
+        expires_at: datetime,
+        limit: int,
     ) -> Sequence[tuple[Lease, datetime]]:
-        """Lock the jobs that are due and free for `poller`; each with when it was due first."""
+        """Lock the jobs that are due and free for `poller`; each with when it was due first.
+
+        Those of other accounts are for who knows their tokens.
+        """
         # State by state, since only so an index gives the first of many without sorting them all.
         first = union_all(
             *(
                 select(
                     select(JobRow.id)
-                    .where(JobRow.state == state, _free_and_due(poller, at))
+                    .where(JobRow.state == state, _free_and_due(poller, at), ACCOUNT.in_(accounts))
                     .order_by(JobRow.due_at)
                     .limit(limit)
                     .subquery()
@@ -240,7 +255,13 @@ class QueueRepository:
         return {row.id: row.event_seq for row in moved}
 
     async def note_request(
-        self, job_id: str, request_id: str, *, watch_until: datetime, at: datetime
+        self,
+        job_id: str,
+        request_id: str,
+        *,
+        account: str,
+        watch_until: datetime,
+        at: datetime,
     ) -> int | None:
         """Take an event number for a request id that came late, unless the job has this very one.
 
@@ -248,6 +269,7 @@ class QueueRepository:
         """
         orphan = and_(JobRow.state.in_(WATCHED), JobRow.upstream_request_id.is_(None))
         new = {
+            "account": account,
             "upstream_request_id": request_id,
             "submitted_at": at,
             "watch_until": watch_until,
@@ -313,6 +335,7 @@ def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
         state=JobState(row.state),
         model=row.model,
         attempts=row.attempts,
+        account=row.account or DEFAULT,
         upstream_request_id=row.upstream_request_id,
         queue_position=row.queue_position,
         cancel_requested_at=row.cancel_requested_at,

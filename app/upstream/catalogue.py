@@ -1,18 +1,21 @@
 """RunComfy's catalogue, page by page: all of it, or an error."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from app.upstream.client import UpstreamClient
-from app.upstream.errors import TryLaterError
+from app.upstream.errors import RefusedError, TryLaterError
 
 _PAGE = 100
 _TIMEOUT = timedelta(seconds=30)
 
 
 class CatalogueReader:
-    def __init__(self, client: UpstreamClient, *, most: int) -> None:
-        self._client = client
+    """The catalogue is the same for every account, so any that is not refused will do."""
+
+    def __init__(self, clients: Sequence[UpstreamClient], *, most: int) -> None:
+        self._clients = clients
         self._most = most
 
     async def read(self) -> list[Any]:
@@ -20,9 +23,19 @@ class CatalogueReader:
 
         A part must not look like the whole: what is missing would count as withdrawn.
         """
+        *others, last = self._clients
+        for client in others:
+            try:
+                return await self._read(client)
+            except RefusedError as exc:
+                if not exc.account_problem:
+                    raise
+        return await self._read(last)
+
+    async def _read(self, client: UpstreamClient) -> list[Any]:
         entries: list[Any] = []
         while True:
-            page = await self._client.models(offset=len(entries), limit=_PAGE, timeout=_TIMEOUT)
+            page = await client.models(offset=len(entries), limit=_PAGE, timeout=_TIMEOUT)
             entries += page.entries
             if max(page.total, len(entries)) > self._most:
                 raise TryLaterError(f"RunComfy's catalogue has more than {self._most} models.")

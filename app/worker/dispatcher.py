@@ -22,7 +22,7 @@ from app.jobs.queue import JobQueue
 from app.jobs.schedule import Jitter, retry_delay
 from app.jobs.state import JobState
 from app.storage.errors import StorageUnavailableError
-from app.upstream.client import UpstreamClient
+from app.upstream.accounts import AccountClients
 from app.upstream.errors import (
     NotSentError,
     OutcomeUnknownError,
@@ -61,7 +61,7 @@ class Dispatcher:
         self,
         *,
         queue: JobQueue,
-        upstream: UpstreamClient,
+        upstream: AccountClients,
         inputs: JobInputs,
         config: DispatcherConfig,
         tracing: Tracing,
@@ -117,7 +117,8 @@ class Dispatcher:
             if self._clock.monotonic() + timeout.total_seconds() > attempt.covered_until:
                 # Another worker may declare this attempt lost while the answer is on its way.
                 raise NotSentError("the lease no longer covers a whole request")
-            return await self._upstream.submit(attempt.lease.model, given, timeout=timeout)
+            upstream = self._upstream.of(attempt.lease.account)
+            return await upstream.submit(attempt.lease.model, given, timeout=timeout)
 
     async def _prepare(self, attempt: Attempt, stack: AsyncExitStack) -> dict[str, Any]:
         """Put the input's files into RunComfy's words; what goes wrong here was surely not sent."""
@@ -132,11 +133,11 @@ class Dispatcher:
 
     async def _with_id(self, lease: Lease, request_id: str, *, began_at: datetime) -> None:
         await self.follow(lease, request_id)
-        await self._queue.submits.heard(None, began_at=began_at)
+        await self._queue.submits.heard(lease.account, None, began_at=began_at)
 
     async def _without_id(self, lease: Lease, error: UpstreamError, *, began_at: datetime) -> None:
         change = self._what_it_means(lease, error)
-        await self._queue.submits.heard(error, began_at=began_at)
+        await self._queue.submits.heard(lease.account, error, began_at=began_at)
         await self._record(change)
 
     async def follow(self, lease: Lease, request_id: str) -> None:
@@ -188,7 +189,8 @@ class Dispatcher:
         match error:
             case NotSentError() | TryLaterError():
                 backoff = retry_delay(lease.attempts, jitter=self._jitter())
-                wait = max(backoff, error.retry_after or timedelta())
+                asked = None if self._queue.submits.several else error.retry_after
+                wait = max(backoff, asked or timedelta())  # of one account: others may go on
                 return outcomes.not_accepted(lease, reason=error.message, due_at=at + wait, at=at)
             case RefusedError() if error.account_problem and not (
                 error.could_be_the_call and lease.refusals >= _REFUSALS
@@ -197,8 +199,10 @@ class Dispatcher:
                 return outcomes.not_accepted(
                     lease,
                     reason=error.message,
-                    due_at=at + _AFTER_A_REFUSAL,
-                    refusals=max(1, lease.refusals + (not self._queue.submits.troubled)),
+                    due_at=at + self._after_a_refusal(lease, error),
+                    refusals=max(
+                        1, lease.refusals + (not self._queue.submits.troubled(lease.account))
+                    ),
                     at=at,
                 )
             case RefusedError():
@@ -207,6 +211,13 @@ class Dispatcher:
                 return outcomes.outcome_unknown(lease, reason=error.message, at=at)
             case _:
                 raise AssertionError(f"an unsorted {type(error).__name__}") from error
+
+    def _after_a_refusal(self, lease: Lease, error: RefusedError) -> timedelta:
+        """Try the other accounts at once, unless the job itself may be at fault."""
+        others = len(self._queue.roster.takers) - 1
+        if lease.refusals < others and not error.could_be_the_call:
+            return timedelta()
+        return _AFTER_A_REFUSAL
 
     def _interrupted(self, lease: Lease) -> Change:
         reason = "the gateway stopped before the answer came"

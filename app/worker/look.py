@@ -10,7 +10,7 @@ from app.jobs import outcomes
 from app.jobs.models import Change, Lease
 from app.jobs.queue import JobQueue
 from app.jobs.state import JobState
-from app.upstream.client import UpstreamClient
+from app.upstream.accounts import AccountClients
 from app.upstream.errors import UpstreamError
 from app.upstream.wire import CancelOutcome, RemoteResult, RemoteState, RemoteStatus
 
@@ -27,7 +27,7 @@ class Look:
         self,
         *,
         queue: JobQueue,
-        upstream: UpstreamClient,
+        upstream: AccountClients,
         timeout: timedelta,
         charge_late: bool,
         metrics: Metrics,
@@ -103,7 +103,9 @@ class Look:
         """Send the cancel; a failure of it, however often, must not keep the job from its end."""
         assert lease.upstream_request_id is not None
         try:
-            return await self._upstream.cancel(lease.upstream_request_id, timeout=self._timeout)
+            return await self._upstream.of(lease.account).cancel(
+                lease.upstream_request_id, timeout=self._timeout
+            )
         except UpstreamError as exc:
             logger.info(
                 "job.cancel_failed", job_id=lease.job_id, reason=exc.message, status=exc.status
@@ -126,8 +128,12 @@ class Look:
 
     async def _status(self, lease: Lease) -> RemoteStatus:
         assert lease.upstream_request_id is not None
-        return await self._upstream.status(lease.upstream_request_id, timeout=self._timeout)
+        return await self._upstream.of(lease.account).status(
+            lease.upstream_request_id, timeout=self._timeout
+        )
 
     async def _result(self, lease: Lease) -> RemoteResult:
         assert lease.upstream_request_id is not None
-        return await self._upstream.result(lease.upstream_request_id, timeout=self._timeout)
+        return await self._upstream.of(lease.account).result(
+            lease.upstream_request_id, timeout=self._timeout
+        )

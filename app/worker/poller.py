@@ -14,7 +14,7 @@ from app.jobs import outcomes
 from app.jobs.models import Change, Lease
 from app.jobs.queue import JobQueue
 from app.jobs.state import TERMINAL
-from app.upstream.client import UpstreamClient
+from app.upstream.accounts import AccountClients
 from app.upstream.errors import UpstreamError
 from app.worker.look import Look
 from app.worker.loop import WorkLoop
@@ -48,7 +48,7 @@ class Poller:
         self,
         *,
         queue: JobQueue,
-        upstream: UpstreamClient,
+        upstream: AccountClients,
         config: PollerConfig,
         metrics: Metrics,
         tracing: Tracing,
@@ -107,7 +107,7 @@ class Poller:
         finally:
             self._under_way.discard(lease.job_id)
         self._metrics.polls.labels(_found(lease, change, error)).inc()
-        await self._queue.polls.heard(error, began_at=began_at)
+        await self._queue.polls.heard(lease.account, error, began_at=began_at)
         if not self._under_way:
             self._together.go()
         if (change := self._in_time(lease, change)) is None:

@@ -180,8 +180,10 @@ async def test_pausing_keeps_accepting_and_following(gateway: Gateway) -> None:
     paused = await gateway.admin.put("/v1/admin/dispatch", json={"paused": True})
     polling = {"paused": False, "reason": None, "since": None, "until": None}
     closed = {"paused": True, "reason": "operator", "since": None, "until": None}
-    assert (paused.status_code, paused.json()) == (200, closed | {"polling": polling})
-    assert (await gateway.admin.get("/v1/admin/dispatch")).json() == closed | {"polling": polling}
+    account = polling | {"name": "default", "drains": False, "unfinished": 1, "polling": polling}
+    open_lanes = {"polling": polling, "accounts": [account]}
+    assert (paused.status_code, paused.json()) == (200, closed | open_lanes)
+    assert (await gateway.admin.get("/v1/admin/dispatch")).json() == closed | open_lanes
     job = await submit(gateway)
     assert await gateway.dispatch() == 0
     assert (await gateway.follow(sent))["status"] == "completed"
@@ -192,7 +194,8 @@ async def test_pausing_keeps_accepting_and_following(gateway: Gateway) -> None:
 
     await gateway.admin.put("/v1/admin/dispatch", json={"paused": False})
     now = await gateway.admin.get("/v1/admin/dispatch")
-    assert now.json() == polling | {"polling": polling}
+    now_idle = {"polling": polling, "accounts": [account | {"unfinished": 0}]}
+    assert now.json() == polling | now_idle
     await gateway.dispatch()
     assert await in_flight(gateway) == [job["id"]]
     entries = (await gateway.admin.get("/v1/admin/audit")).json()["data"]

@@ -135,12 +135,16 @@ async def running(
     """Open a gateway on a migrated database; it works only when the test tells it to."""
     app = create_app(
         explicit_settings(
-            api_token=TOKEN,
             upstream_url=sandbox.url,
             database_url=database_url,
             secret_key="0123456789abcdef" * 4,
             # Pictures of tests are names alone, except where it is files that are tested.
-            **{"admin_token": f"ops:{ADMIN_TOKEN}", "inspect_media": "off", **settings},
+            **{
+                "api_token": TOKEN,
+                "admin_token": f"ops:{ADMIN_TOKEN}",
+                "inspect_media": "off",
+                **settings,
+            },
         ),
         public_url=settings.get("public_url", PUBLIC_URL),
         clock=clock,

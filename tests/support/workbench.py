@@ -16,6 +16,7 @@ from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.schedule import ScheduleConfig
 from app.storage.discards import Sweeper
 from app.storage.files import FilesConfig, FileService
+from app.upstream.accounts import AccountClients
 from app.worker.dispatcher import Dispatcher, DispatcherConfig
 from app.worker.poller import Poller, PollerConfig
 from tests.support.gateway import TOKEN
@@ -50,12 +51,13 @@ async def workbench(
     bell = Doorbell(clock=clock)
     try:
         async with upstream(upstream_url, connections=32, token=TOKEN) as client:
+            accounts = AccountClients.of_one(client)
             yield Workbench(
                 database=database,
                 queue=queue,
                 dispatcher=Dispatcher(
                     queue=queue,
-                    upstream=client,
+                    upstream=accounts,
                     inputs=_no_files(database, clock=clock),
                     config=DispatcherConfig(grace=timedelta(seconds=grace)),
                     tracing=Tracing(),
@@ -65,7 +67,7 @@ async def workbench(
                 ),
                 poller=Poller(
                     queue=queue,
-                    upstream=client,
+                    upstream=accounts,
                     config=PollerConfig(),
                     metrics=metrics,
                     tracing=Tracing(),

@@ -37,8 +37,18 @@ class LaneRead(BaseModel):
     until: Time | None
 
 
+class AccountRead(LaneRead):
+    """A RunComfy account; `unfinished` jobs still need its token."""
+
+    name: str
+    drains: bool
+    unfinished: int
+    polling: LaneRead
+
+
 class DispatchRead(LaneRead):
     polling: LaneRead
+    accounts: list[AccountRead]
 
 
 class ViolationRead(BaseModel):
@@ -75,7 +85,20 @@ async def _traffic(gateway: Gateway) -> DispatchRead:
     submits: dict[str, Any] = {"paused": True, "reason": "operator", "since": None, "until": None}
     if not traffic.switched_off:
         submits = _lane(traffic.submits)
-    return DispatchRead(**submits, polling=LaneRead(**_lane(traffic.polls)))
+    return DispatchRead(
+        **submits,
+        polling=LaneRead(**_lane(traffic.polls)),
+        accounts=[
+            AccountRead(
+                name=account.name,
+                drains=account.drains,
+                unfinished=account.unfinished,
+                **_lane(account.submits),
+                polling=LaneRead(**_lane(account.polls)),
+            )
+            for account in traffic.accounts
+        ],
+    )
 
 
 def _lane(lane: Lane) -> dict[str, Any]:

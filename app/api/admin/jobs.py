@@ -32,6 +32,9 @@ class AdminJobRead(JobRead):
     user: str
     schema_hash: str = Field(description="The model's schema that the input was accepted under.")
     upstream_request_id: str | None
+    account: str | None = Field(
+        description="The RunComfy account that it was sent with last, by its name in the settings."
+    )
     attempts: int
     due_at: Time | None
     lease_expires_at: Time | None
@@ -177,6 +180,7 @@ def _fields(gateway: Gateway, job: Job, underside: Underside) -> dict[str, Any]:
         "user": job.user_id,
         "schema_hash": job.schema_hash,
         "upstream_request_id": underside.upstream_request_id,
+        "account": underside.account,
         "attempts": underside.attempts,
         "due_at": underside.due_at,
         "lease_expires_at": underside.lease_expires_at,

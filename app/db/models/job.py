@@ -94,6 +94,7 @@ class JobRow(Base):
     state: Mapped[str]
     event_seq: Mapped[int]
     attempts: Mapped[int]
+    account: Mapped[str | None]  # of RunComfy, from the attempt on; null: `default`
     upstream_request_id: Mapped[str | None] = mapped_column(index=True)
     queue_position: Mapped[int | None]
     output: Mapped[dict[str, Any] | None]

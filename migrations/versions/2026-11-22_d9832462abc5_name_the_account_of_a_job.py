@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "d9832462abc5"
-down_revision = "02b4efb39b06"
+down_revision = "bfb52e02e868"
 branch_labels = None
 depends_on = None
 

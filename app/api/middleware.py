@@ -20,6 +20,13 @@ logger = structlog.get_logger(__name__)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NO_ROUTE = "none"
 
+# Pages and media have a policy of their own; what else we answer is nothing to be shown or run.
+_UNLESS_SAID = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
 
 class Edge:
     """Pure ASGI: the framework's own middleware classes cost each request a task and a queue."""
@@ -50,7 +57,8 @@ class Edge:
                 spent_ms = (self._clock.monotonic() - began - waited.seconds) * 1000
                 headers["X-Request-Id"] = request_id
                 headers["Server-Timing"] = f"gateway;dur={spent_ms:.1f}"
-                headers.setdefault("X-Content-Type-Options", "nosniff")
+                for name, value in _UNLESS_SAID.items():
+                    headers.setdefault(name, value)
                 headers.update(await limit_headers(Request(scope)))
                 self._cors.mark(headers, scope)
             await send(message)
@@ -60,9 +68,7 @@ class Edge:
                 bounded = _bounded(receive, Headers(scope=scope), most=self._max_body_bytes)
                 app = self._cors.preflight(scope) or self._app
                 await app(scope, bounded, send_marked)
-            except (
-                ClientDisconnect
-            ):  # it left in the middle of its body: nobody waits for an answer
+            except ClientDisconnect:  # in the middle of its body: nobody waits for an answer
                 logger.info("request.abandoned", path=scope["path"], method=scope["method"])
             except Exception:
                 logger.exception("request.failed", path=scope["path"], method=scope["method"])

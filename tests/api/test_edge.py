@@ -93,6 +93,9 @@ async def test_every_answer_names_its_request_and_its_time(gateway: Gateway) -> 
         assert answer.headers["X-Request-Id"].startswith("req_")
         assert answer.headers["Server-Timing"] == "gateway;dur=0.0"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy == "default-src 'none'; frame-ancestors 'none'"
 
 
 async def test_a_request_id_is_kept_if_it_can_stand_in_a_log(gateway: Gateway) -> None:

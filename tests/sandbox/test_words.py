@@ -201,6 +201,7 @@ async def test_cancels(sandbox: Sandbox, words: str, told: dict[str, str], statu
         ("sandbox:cancel-ignored", "succeeded"),
         ("sandbox:cancel-lag=1", "cancelled"),
         ("sandbox:cancel-lag=2000", "succeeded"),
+        ("sandbox:cancel-undone=1", "succeeded"),
     ],
 )
 async def test_a_granted_cancel_may_come_late_or_never(

@@ -31,7 +31,7 @@ def run(*arguments: str, folder: Path, **environment: str) -> subprocess.Complet
     [
         ({}, "RUNCOMFY_API_TOKEN is not set"),
         ({}, "GATEWAY_UPSTREAM_URL=sandbox to work without an account"),
-        ({"RUNCOMFY_API_TOKEN": "changeme"}, "RUNCOMFY_API_TOKEN: is a placeholder"),
+        ({"RUNCOMFY_API_TOKEN": "changeme"}, "RUNCOMFY_API_TOKEN: it is a placeholder"),
         ({"GATEWAY_MAX_IN_FLIGHT": "0"}, "GATEWAY_MAX_IN_FLIGHT: "),
         ({"GATEWAY_LEASE_SECONDS": "soon"}, "GATEWAY_LEASE_SECONDS: "),
         ({"GATEWAY_DATABASE_URL": "mysql://x"}, "GATEWAY_DATABASE_URL asks for 'mysql'"),

@@ -95,8 +95,8 @@ async def test_an_unknown_field_is_refused_with_the_one_that_was_meant(gateway: 
 
 
 async def test_fields_of_later_releases_are_refused_not_ignored(gateway: Gateway) -> None:
-    later = {"webhook_url": "https://example.com"}
-    assert await refused(gateway, gateway.body() | later) == [("/webhook_url", "unknown_field")]
+    later = {"deadline": "2026-11-23T00:00:00Z"}
+    assert await refused(gateway, gateway.body() | later) == [("/deadline", "unknown_field")]
 
 
 async def test_an_unknown_model_is_refused_with_the_one_that_was_meant(gateway: Gateway) -> None:

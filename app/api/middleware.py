@@ -27,6 +27,8 @@ _UNLESS_SAID = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 
+_READS = frozenset({"GET", "HEAD"})
+
 
 class Edge:
     """Pure ASGI: the framework's own middleware classes cost each request a task and a queue."""
@@ -65,9 +67,11 @@ class Edge:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id), tallied() as waited:
             try:
-                bounded = _bounded(receive, Headers(scope=scope), most=self._max_body_bytes)
+                # No body of a read is looked at; files only listen for the client to go.
+                if scope["method"] not in _READS:
+                    receive = _bounded(receive, Headers(scope=scope), most=self._max_body_bytes)
                 app = self._cors.preflight(scope) or self._app
-                await app(scope, bounded, send_marked)
+                await app(scope, receive, send_marked)
             except ClientDisconnect:  # in the middle of its body: nobody waits for an answer
                 logger.info("request.abandoned", path=scope["path"], method=scope["method"])
             except Exception:

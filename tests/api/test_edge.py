@@ -66,8 +66,8 @@ async def test_a_method_that_a_path_does_not_take_is_told_all_that_it_does(
         "/v1/jobs/x": "DELETE, GET",
         "/v1/jobs/x/cancel": "POST",
         "/v1/jobs/x/outputs/0": "GET, HEAD",
-        "/healthz": "GET",
-        "/readyz": "GET",
+        "/healthz": "GET, HEAD",
+        "/readyz": "GET, HEAD",
         "/openapi.json": "GET, HEAD",
     }
     for path, methods in allowed.items():

@@ -19,7 +19,7 @@ PICTURE = "https://example.com/a.png?sig=private-signature"
 # An end of every kind, and upstream's own words on the token.
 WORDS = [
     *("sandbox:instant", "sandbox:instant sandbox:fail", "sandbox:lost-answer"),
-    *("sandbox:submit-400004", "sandbox:submit-html", "sandbox:poll-401=1 sandbox:instant"),
+    *("sandbox:submit-422", "sandbox:submit-html", "sandbox:poll-504=1 sandbox:instant"),
 ]
 SETTLED_WITHIN_S = 60
 _LOOK = timedelta(milliseconds=100)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import anyio
 import httpx
 from fastapi import FastAPI
 
@@ -32,9 +33,13 @@ async def send_raw(
         "server": ("127.0.0.1", 8000),
     }
     sent: list[dict[str, Any]] = []
+    unread = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+        if unread:
+            return unread.pop()
+        await anyio.sleep_forever()
+        raise AssertionError("the client never leaves")
 
     async def send(message: Any) -> None:
         sent.append(message)

@@ -1,6 +1,6 @@
 """/v1/jobs: submit, check, list, read and cancel."""
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -29,7 +29,7 @@ from app.api.problems import (
     problem_responses,
 )
 from app.api.submitting import accept
-from app.auth.errors import ModelNotAllowedError
+from app.auth.errors import ModelNotAllowedError, UnauthenticatedError
 from app.auth.models import Principal
 from app.catalogue.errors import UnknownModelError
 from app.core.errors import (
@@ -182,9 +182,11 @@ async def submit_job(
         )
         job = accepted.job
         if wait is not None:
-            job = await wait_for(
-                gateway, request, job, principal=caller, until=_is_final, at_most=wait
-            )
+            # Who may no longer wait is told of what it was let to do: it may send it twice else.
+            with suppress(UnauthenticatedError):
+                job = await wait_for(
+                    gateway, request, job, principal=caller, until=_is_final, at_most=wait
+                )
             say_applied(response, wait)
     if wait is not None and _is_final(job):
         response.status_code = 200

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from app.auth.errors import InvalidUserIdError
@@ -37,12 +38,16 @@ class CameFrom:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What a principal's access hangs on, for as long as it stays; see `standing.py`."""
+    """What a principal's access hangs on, for as long as it stays; see `standing.py`.
+
+    `ends_at` is when what was sent ends by itself, where no row of ours says so.
+    """
 
     user_id: str
     key_id: str
     secret_hash: str | None = field(repr=False)
     token_id: str | None
+    ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +56,7 @@ class Principal:
 
     `key_id` is the key that was sent, or that made the client token. With a `job_id` only that job
     may be read. `secret_hash` tells which secret of a rotated key was sent; it makes no more of
-    them.
+    them. `ends_at` is the end of a token that is not ours.
     """
 
     user_id: str
@@ -62,12 +67,13 @@ class Principal:
     policy: Policy
     job_id: str | None = None
     secret_hash: str | None = field(default=None, repr=False)
+    ends_at: datetime | None = None
 
     @property
     def holder(self) -> Holder:
         allowance = self.policy.allowance
         token_id = None if allowance is None else allowance.token_id
-        return Holder(self.user_id, self.key_id, self.secret_hash, token_id)
+        return Holder(self.user_id, self.key_id, self.secret_hash, token_id, self.ends_at)
 
 
 def checked_user_id(user_id: str) -> str:

@@ -114,7 +114,7 @@ class AuthService:
         )
 
     async def _user_of_issuer(self, oidc: OidcSignIn, token: str) -> Principal:
-        key, terms = await oidc.sign_in(token)
+        key, terms, ends_at = await oidc.sign_in(token)
         await self._note_use(key)
         return Principal(
             user_id=terms.user_id,
@@ -123,6 +123,7 @@ class AuthService:
             plan=terms.plan,
             models=_both(terms.models, key.models),
             policy=Policy(zone=terms.zone, user=terms.limits, key=key.limits),
+            ends_at=ends_at,
         )
 
     async def _client(self, token: ClientToken, came_from: CameFrom) -> Principal:

@@ -21,7 +21,7 @@ class Standing:
         self._clock = clock
 
     async def lost(self, holders: Collection[Holder]) -> Collection[Holder]:
-        """Give those whose key, client token or user has ended, or may no longer read jobs."""
+        """Give those whose key, token or user has ended, or may no longer read jobs."""
         at = self._clock.now()
 
         async def work(connection: AsyncConnection) -> Collection[Holder]:
@@ -31,7 +31,8 @@ class Standing:
             return {
                 each
                 for each in holders
-                if each.user_id not in users
+                if (each.ends_at is not None and each.ends_at <= at)
+                or each.user_id not in users
                 or (each.token_id is not None and each.token_id not in tokens)
                 or not _opens(keys.get(each.key_id), each, tokens.get(each.token_id), at=at)
             }

@@ -10,6 +10,7 @@ import pytest
 
 from app.core.clock import SystemClock
 from tests.support.answers import problem
+from tests.support.issuer import AUDIENCE, running_issuer
 from tests.support.served import Served, body, served
 from tests.support.sse import Event, stream
 
@@ -34,11 +35,15 @@ def rising(events: list[Event]) -> bool:
 
 
 async def stuck(gateway: Served) -> dict[str, Any]:
+    return await stuck_job_of(gateway.http)
+
+
+async def stuck_job_of(http: httpx.AsyncClient) -> dict[str, Any]:
     """Submit a job that stays in RunComfy's queue, and wait until it is there."""
-    job: dict[str, Any] = (await gateway.submit(STUCK)).json()
+    job: dict[str, Any] = (await http.post("/v1/jobs", json=body(STUCK))).json()
     async with asyncio.timeout(WITHIN_S):
         while job["status"] != "in_queue":
-            answer = await gateway.http.get(f"/v1/jobs/{job['id']}", headers={"Prefer": "wait=5"})
+            answer = await http.get(f"/v1/jobs/{job['id']}", headers={"Prefer": "wait=5"})
             job = answer.json()
     return job
 
@@ -242,6 +247,44 @@ async def test_a_stream_ends_with_the_access_it_was_opened_with(gateway: Served,
                 assert await live.rest() == []
                 assert SystemClock().monotonic() - began < WITHIN_S
                 assert live.retry is None
+
+
+@pytest.mark.either_database
+async def test_a_stream_and_a_wait_end_with_the_token_of_an_issuer(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with running_issuer() as issuer:
+        oidc = {"oidc_issuer": issuer.url, "oidc_audience": AUDIENCE}
+        async with served(database_url, tmp_path, **oidc) as gateway:
+            long = issuer.sign(SystemClock().now())
+            async with gateway.client(long) as same_user:
+                job = await stuck_job_of(same_user)
+                now = SystemClock().now()
+                short = issuer.sign(now, claims={"exp": now.timestamp() + 2})
+                http = gateway.client(short)
+                waits = [
+                    asyncio.ensure_future(
+                        http.request(method, path, json=sent, headers={"Prefer": "wait=30"})
+                    )
+                    for method, path, sent in (
+                        ("POST", "/v1/jobs", body(STUCK)),
+                        ("GET", f"/v1/jobs/{job['id']}", None),
+                    )
+                ]
+                async with (
+                    stream(http, events_of(job)) as live,
+                    stream(http, "/v1/events") as all_of_them,
+                    stream(same_user, events_of(job)) as stays,
+                ):
+                    assert {event.data["id"] for event in await live.rest()} == {job["id"]}
+                    await all_of_them.rest()
+                    assert live.retry is None
+                    await same_user.post(f"/v1/jobs/{job['id']}/cancel")
+                    assert (await stays.rest())[-1].event == "job.cancelled"
+                submitted, read = await asyncio.gather(*waits)
+                assert (submitted.status_code, submitted.json()["object"]) == (202, "job")
+                assert problem(read)["code"] == "unauthenticated"
+                await http.aclose()
 
 
 async def test_a_stream_sees_what_operators_and_cancels_do(gateway: Served) -> None:

@@ -66,6 +66,31 @@ async def test_news_of_another_replica_come_even_when_its_notices_do_not(
         assert event is not None
 
 
+async def test_a_stream_ends_with_a_token_or_a_key_that_another_replica_ends(
+    gateway: Served, shared_database: str
+) -> None:
+    settings = settings_of(shared_database, upstream_url="http://127.0.0.1:9")
+    mint = {"user": "alice", "scopes": ["jobs:read", "tokens"]}
+    job = (await gateway.submit(STUCK)).json()
+    async with running_gateway(settings) as url, gateway.admin() as admin:
+        key = (await admin.post("/v1/admin/keys", json=mint)).json()
+        async with gateway.client(key["key"]) as http, httpx.AsyncClient(base_url=url) as browser:
+            tokens = [
+                (await http.post("/v1/client-tokens", json={"job": job["id"]})).json()
+                for _ in range(2)
+            ]
+            links = [token["urls"]["events"].removeprefix(gateway.url) for token in tokens]
+            async with stream(browser, links[0]) as first, stream(browser, links[1]) as second:
+                for live in (first, second):
+                    assert await live.next() is not None
+                await http.delete(f"/v1/client-tokens/{tokens[0]['id']}")
+                await first.rest()
+                assert not (await browser.get(links[0])).is_success
+                await admin.delete(f"/v1/admin/keys/{key['id']}")
+                await second.rest()
+                assert not (await browser.get(links[1])).is_success
+
+
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -31,8 +31,8 @@ class OidcSignIn:
         self._verifier = verifier
         self._follows_plan = follows_plan
 
-    async def sign_in(self, token: str) -> tuple[ApiKey, UserTerms]:
-        """Give the key that stands for the token's user, and the user's terms.
+    async def sign_in(self, token: str) -> tuple[ApiKey, UserTerms, datetime]:
+        """Give the key that stands for the token's user, the user's terms, and the token's end.
 
         The user is made on first sight; where a claim names the plan, it goes on doing so. Raises
         UnauthenticatedError, UserDisabledError, UnknownPlanClaimError or
@@ -66,7 +66,7 @@ class OidcSignIn:
             raise UserDisabledError(user_id)
         if not found[0].is_valid(at=at):
             raise UnauthenticatedError("An operator has ended the sign-ins of this user.")
-        return found
+        return *found, identity.ends_at
 
 
 def _plan(claimed: object) -> str | None:

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeGuard
 
 from jwt.api_jws import PyJWS
@@ -19,6 +19,7 @@ _LONGEST = 16 * 1024
 _LONGEST_CLAIM = 1024
 _TYPES = frozenset({"jwt", "at+jwt"})
 _SKEW = timedelta(seconds=60)
+_FAR = datetime(9999, 1, 1, tzinfo=UTC).timestamp()  # a date can say no more
 
 # What it verifies it verifies by the key that is given, never by one that the token brings.
 _JWS = PyJWS(algorithms=sorted(ALGORITHMS), options={"enforce_minimum_key_length": True})
@@ -36,10 +37,14 @@ class OidcConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """`plan` is what the claim says, whatever it is; None where there is none."""
+    """`plan` is what the claim says, whatever it is; None where there is none.
+
+    `ends_at` is how long who came with the token may stay.
+    """
 
     user_id: str
     plan: object
+    ends_at: datetime
 
 
 class OidcVerifier:
@@ -53,7 +58,7 @@ class OidcVerifier:
         if len(token) > _LONGEST:
             raise UnauthenticatedError(f"The token is longer than {_LONGEST} characters.")
         claims = await self._signed_claims(token)
-        self._check_times(claims)
+        ends_at = self._check_times(claims)
         if claims.get("iss") != self._config.issuer:
             raise UnauthenticatedError("The token is of another issuer than this gateway trusts.")
         audience = claims.get("aud")
@@ -69,7 +74,9 @@ class OidcVerifier:
             raise UnauthenticatedError("The token does not say whose it is.") from exc
         plan_claim = self._config.plan_claim
         return Identity(
-            user_id=user_id, plan=None if plan_claim is None else claims.get(plan_claim)
+            user_id=user_id,
+            plan=None if plan_claim is None else claims.get(plan_claim),
+            ends_at=ends_at,
         )
 
     async def _signed_claims(self, token: str) -> Mapping[str, Any]:
@@ -90,7 +97,8 @@ class OidcVerifier:
                 return claims
         raise UnauthenticatedError("The token is not signed by a key of its issuer.")
 
-    def _check_times(self, claims: Mapping[str, Any]) -> None:
+    def _check_times(self, claims: Mapping[str, Any]) -> datetime:
+        """Give when the token ends."""
         now, skew = self._clock.now().timestamp(), _SKEW.total_seconds()
         expires = claims.get("exp")
         if not _is_time(expires) or now >= expires + skew:
@@ -99,6 +107,9 @@ class OidcVerifier:
             begins = claims.get(name, now)
             if not _is_time(begins) or begins > now + skew:
                 raise UnauthenticatedError("The token is not valid yet.")
+        # The skew is for letting in, not for staying; who comes within it may stay to its end.
+        ends = expires if now < expires else expires + skew
+        return datetime.fromtimestamp(min(ends, _FAR), UTC)
 
 
 def _is_plain(header: Mapping[str, Any]) -> bool:

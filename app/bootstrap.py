@@ -290,7 +290,7 @@ async def open_parts(  # noqa: PLR0915 - one list of parts, read from top to bot
             clock=clock,
         )
         stack.push_async_callback(media.aclose)
-        safe = Safe(Sealer(keys, purpose="webhook secrets"))
+        safe = Safe(webhook_sealer(settings))
         reach = Reach(private=settings.allow_private_networks, networks=settings.webhook_networks)
         addresses = WebhookAddresses(reach)
         deliverer_config = DelivererConfig()
@@ -505,6 +505,11 @@ async def require_accounts(settings: Settings) -> None:
 
 def _jobs(number: int) -> str:
     return "1 job" if number == 1 else f"{number} jobs"
+
+
+def webhook_sealer(settings: Settings) -> Sealer:
+    """Give what webhook secrets are stored under."""
+    return Sealer(_secret_keys(settings), purpose="webhook secrets")
 
 
 async def open_catalogue(

@@ -276,6 +276,10 @@ class Settings(BaseSettings):
                 "GATEWAY_ARCHIVE_OUTPUTS is on, and there is no storage to copy to:"
                 " set GATEWAY_STORAGE_URL to file:///folder or s3://bucket/prefix."
             )
+        self.require_secret_key()
+
+    def require_secret_key(self) -> None:
+        """Raise ConfigurationError if replicas could have a key each."""
         if not self.is_sqlite and not self.secret_key:
             raise ConfigurationError(
                 "GATEWAY_SECRET_KEY is not set, and replicas on Postgres must share one:"

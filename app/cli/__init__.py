@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from app.cli import directory
 from app.cli.models import models
 from app.cli.running import run as _run
 from app.cli.running import settings as _settings
+from app.cli.webhooks import webhooks
 from app.core.errors import ConfigurationError, ProblemError
 from app.core.logging import configure_logging
 from app.db import migrate
@@ -33,6 +35,7 @@ app.add_typer(directory.plans, name="plans")
 app.add_typer(directory.users, name="users")
 app.add_typer(directory.keys, name="keys")
 app.add_typer(models, name="models")
+app.add_typer(webhooks, name="webhooks")
 
 
 def main() -> None:
@@ -43,6 +46,21 @@ def main() -> None:
         sys.exit(_complain(str(exc)))
     except ProblemError as exc:
         sys.exit(_complain(" ".join([error.detail for error in exc.errors] or [exc.detail])))
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - a flag's callback
+    if wanted:
+        typer.echo(metadata.version("runcomfy-gateway"))
+        raise typer.Exit
+
+
+@app.callback()
+def _gateway(
+    version: Annotated[  # noqa: FBT002 - a flag
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None: ...
 
 
 @app.command()

@@ -20,7 +20,8 @@ class Sealer:
     """Seals with the first secret and opens with all, which is how a secret is rotated."""
 
     def __init__(self, secrets: Sequence[SecretBytes], *, purpose: str) -> None:
-        self._keys = MultiFernet([Fernet(_key(secret, purpose)) for secret in secrets])
+        keys = [Fernet(_key(secret, purpose)) for secret in secrets]
+        self._first, self._keys = keys[0], MultiFernet(keys)
 
     def seal(self, text: str) -> str:
         return self._keys.encrypt(text.encode()).decode()
@@ -31,6 +32,14 @@ class Sealer:
             return self._keys.decrypt(sealed).decode()
         except InvalidToken:
             raise SealBrokenError("sealed with a key that is no longer there") from None
+
+    def renew(self, sealed: str) -> str:
+        """Give it sealed with the first secret: the same if it is so; raises SealBrokenError."""
+        try:
+            self._first.decrypt(sealed)
+        except InvalidToken:
+            return self.seal(self.open(sealed))
+        return sealed
 
 
 def _key(secret: SecretBytes, purpose: str) -> bytes:

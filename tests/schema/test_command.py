@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from app.cli import main
 from app.db import migrate
 from app.settings import Settings
 from tests.support.processes import Server, run
+from tests.support.rows import change
 
 KEY = re.compile(r"rcg_[0-9a-z]{26}_[0-9A-Za-z_-]{43}\n")
 SECRET = "0123456789abcdef" * 2
@@ -139,6 +141,27 @@ def test_postgres_is_migrated_by_command_and_refused_before(
         assert done.stderr.splitlines()[-1] == "The database's schema is up to date."
     migrate.require_current(empty_database_url)
     assert KEY.fullmatch(command("keys", "create", "--user", "x", settings=settings).stdout)
+
+
+def test_webhook_secrets_that_open_with_no_key_are_named(
+    command: Command, database_url: str
+) -> None:
+    settings = {"GATEWAY_DATABASE_URL": database_url, "GATEWAY_SECRET_KEY": SECRET}
+    assert command("keys", "create", "--user", "bob", settings=settings).code == 0
+    done = command("webhooks", "reseal", settings=settings)
+    assert (done.code, done.stdout) == (0, "")
+    assert done.stderr == "0 sealed anew, 0 were so before.\n"
+    row = "VALUES ('bob', 'x', NULL, NULL, CURRENT_TIMESTAMP)"
+    change(database_url, f"INSERT INTO webhook_secrets {row}")
+    done = command("webhooks", "reseal", settings=settings)
+    assert done.code == 2
+    assert "1 open with none of the keys in GATEWAY_SECRET_KEY (bob)" in done.stderr
+
+
+def test_the_version_is_that_of_the_package(command: Command) -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    done = command("--version")
+    assert (done.code, done.stdout, done.stderr) == (0, f"{project['version']}\n", "")
 
 
 def test_the_document_is_printed_without_any_setting(command: Command, tmp_path: Path) -> None:

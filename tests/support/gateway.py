@@ -137,9 +137,9 @@ async def running(
         explicit_settings(
             upstream_url=sandbox.url,
             database_url=database_url,
-            secret_key="0123456789abcdef" * 4,
             # Pictures of tests are names alone, except where it is files that are tested.
             **{
+                "secret_key": "0123456789abcdef" * 4,
                 "api_token": TOKEN,
                 "admin_token": f"ops:{ADMIN_TOKEN}",
                 "inspect_media": "off",

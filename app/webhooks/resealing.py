@@ -1,0 +1,79 @@
+"""Brings stored webhook secrets under the first key, so that the keys behind it may go."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.sealing import SealBrokenError, Sealer
+from app.db.engine import Database
+from app.db.models import WebhookEndpointRow, WebhookSecretRow
+
+_PAGE = 200  # SQLite has one writer, and clients come first
+_PLACES = (
+    (WebhookEndpointRow, WebhookEndpointRow.id),
+    (WebhookSecretRow, WebhookSecretRow.user_id),
+)
+
+
+@dataclass(slots=True)
+class Resealed:
+    """How many secrets were sealed anew, were so before, and whose open with no key at all."""
+
+    renewed: int = 0
+    current: int = 0
+    broken: tuple[str, ...] = ()
+
+
+async def reseal(database: Database, sealer: Sealer) -> Resealed:
+    """Seal every secret with the first key; what opens with none stays as it is."""
+    done = Resealed()
+    for place in _PLACES:
+        after: str | None = ""
+        while after is not None:
+            after = await _next_page(database, sealer, done, place=place, after=after)
+    return done
+
+
+async def _next_page(
+    database: Database, sealer: Sealer, done: Resealed, *, place: Any, after: str
+) -> str | None:
+    """Do the rows behind `after` in one transaction; gives the last, None once there are none."""
+    table, key = place
+
+    async def work(tx: AsyncConnection) -> tuple[Resealed, str | None]:
+        page = select(key, table.secret, table.previous_secret).where(key > after)
+        # Locked: a rotation in between would move the old secret to where nobody looks any more.
+        rows = (await tx.execute(page.order_by(key).limit(_PAGE).with_for_update())).all()
+        found = Resealed()
+        for row in rows:
+            if renewed := _renewed(row, sealer, found):
+                await tx.execute(update(table).where(key == row[0]).values(renewed))
+        return found, rows[-1][0] if rows else None
+
+    # Added up outside: a transaction may run twice.
+    found, last = await database.transact(work)
+    done.renewed += found.renewed
+    done.current += found.current
+    done.broken += found.broken
+    return last
+
+
+def _renewed(row: Row[Any], sealer: Sealer, found: Resealed) -> dict[str, str]:
+    changed = {}
+    for column in ("secret", "previous_secret"):
+        sealed = getattr(row, column)
+        if sealed is None:
+            continue
+        try:
+            renewed = sealer.renew(sealed)
+        except SealBrokenError:
+            found.broken += (row[0],)
+            continue
+        if renewed == sealed:
+            found.current += 1
+        else:
+            found.renewed += 1
+            changed[column] = renewed
+    return changed

@@ -9,6 +9,7 @@ import httpx
 
 from app.core.clock import SystemClock
 from tests.support.gateway import SEEDANCE, TOKEN
+from tests.support.issuer import AUDIENCE, Issuer, running_issuer
 from tests.support.processes import gateway_process, run, sandbox_process
 
 SECRET = "the-key-that-signs-links-0123456789abcdef"
@@ -27,22 +28,24 @@ _LOOK = timedelta(milliseconds=100)
 
 async def test_no_secret_is_where_it_should_not_be(tmp_path: Path) -> None:
     async with (
+        running_issuer() as issuer,
         sandbox_process(tmp_path / "sandbox", speed=10) as sandbox,
-        gateway_process(tmp_path / "gateway", upstream_url=sandbox.url) as gateway,
+        gateway_process(
+            tmp_path / "gateway",
+            upstream_url=sandbox.url,
+            GATEWAY_SECRET_KEY=SECRET,
+            GATEWAY_ADMIN_TOKEN=ADMIN_TOKEN,
+            GATEWAY_LOG_FORMAT="console",
+            GATEWAY_LOG_LEVEL="debug",
+            GATEWAY_OIDC_ISSUER=issuer.url,
+            GATEWAY_OIDC_AUDIENCE=AUDIENCE,
+        ) as gateway,
     ):
         await asyncio.gather(sandbox.ready(), gateway.ready())
-        await gateway.stop()
-        gateway.environment |= {
-            "GATEWAY_SECRET_KEY": SECRET,
-            "GATEWAY_ADMIN_TOKEN": ADMIN_TOKEN,
-            "GATEWAY_LOG_FORMAT": "console",
-            "GATEWAY_LOG_LEVEL": "debug",
-        }
-        await gateway.start()
-        await gateway.ready()
         _, key, _ = await run(gateway, "keys", "create", "--user", "alice")
         key = key.strip()
         told, signatures = await _use(gateway.url, key)
+        borrowed = await _lend(gateway.url, issuer)
         # Now, while what was written last is in the WAL.
         stored = b"".join(
             path.read_bytes() for path in gateway.folder.glob("gateway.db*") if path.is_file()
@@ -62,13 +65,53 @@ async def test_no_secret_is_where_it_should_not_be(tmp_path: Path) -> None:
     for hidden in (key[-43:], sandbox.url):
         assert hidden not in told
     assert key[-43:].encode() not in stored
+    for secret in borrowed:
+        assert secret not in log
+        assert secret.encode() not in stored
+    for shape in ("rct_", "rcg_", "signature=", "eyJ"):
+        assert shape not in log, "there is one that this test does not know"
+
+
+async def _lend(url: str, issuer: Issuer) -> set[str]:
+    """Use what browsers get, client tokens, links and tokens of an issuer; gives their secrets."""
+    jwt = issuer.sign(SystemClock().now())
+    mint = {"user": "bob", "scopes": ["jobs:read", "jobs:write", "tokens"]}
+    async with (
+        _client(url, ADMIN_TOKEN) as admin,
+        _client(url, jwt) as user,
+        httpx.AsyncClient(timeout=30) as browser,
+    ):
+        await admin.post("/v1/admin/users", json={"id": "bob"})
+        made = (await admin.post("/v1/admin/keys", json=mint)).raise_for_status().json()
+        async with _client(url, made["key"]) as http:
+            wide = (await http.post("/v1/client-tokens", json={"scopes": ["jobs:write"]})).json()
+            async with _client(url, wide["token"]) as app:
+                job = (await app.post("/v1/jobs", json=_body("sandbox:instant"))).json()
+            await _settled(http, job["id"])
+            one = (await http.post("/v1/client-tokens", json={"job": job["id"]})).json()
+            links = [one["urls"]["events"], *one["urls"]["outputs"]]
+            for link in (*links, *job["urls"]["outputs"]):
+                assert (await browser.get(link)).is_success
+                assert (await browser.get(f"{link}x")).is_client_error
+                assert (await browser.get(link.replace(job["id"], "job_%00"))).is_client_error
+                assert (await browser.post(link)).status_code == 405
+            async with _client(url, one["token"]) as app:
+                await app.get(f"/v1/jobs/{job['id']}")
+                await app.get("/v1/me", params={"token": one["token"], "jwt": jwt})
+            assert (await http.delete(f"/v1/client-tokens/{one['id']}")).is_success
+            assert {(await browser.get(link)).status_code for link in links} == {401}
+        assert (await user.post("/v1/jobs", json=_body(""))).status_code == 202
+        for bad in (f"{jwt}x", jwt.rpartition(".")[0] + ".", f"{wide['token']}x"):
+            async with _client(url, bad) as stranger:
+                assert (await stranger.get("/v1/jobs")).status_code == 401
+    signatures = {link.rpartition("=")[2] for link in links}
+    parts = {jwt, *jwt.split(".")}
+    return {wide["token"][-43:], one["token"][-43:], made["key"][-43:], *signatures, *parts}
 
 
 async def _use(url: str, key: str) -> tuple[str, list[str]]:
     """Do what clients do, well and badly; gives all that was told, and the links' signatures."""
-    async with httpx.AsyncClient(
-        base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30
-    ) as http:
+    async with _client(url, key) as http:
         submitted = [await http.post("/v1/jobs", json=_body(words)) for words in WORDS]
         jobs = [await _settled(http, answer.json()["id"]) for answer in submitted]
         assert {"completed", "failed", "submit_unknown"} <= {job["status"] for job in jobs}
@@ -99,6 +142,11 @@ async def _settled(http: httpx.AsyncClient, job_id: str) -> dict[str, Any]:
             if job["finished_at"] or job["status"] == "submit_unknown":
                 return job
             await SystemClock().sleep(_LOOK)
+
+
+def _client(url: str, token: str) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=30)
 
 
 def _body(words: str) -> dict[str, Any]:

@@ -323,7 +323,7 @@ async def test_a_slow_receiver_holds_up_nobody_else(gateway: Gateway, receiver: 
                     await SystemClock().sleep(_LOOK)
         finally:
             stop.set()
-            gateway.app.state.parts.workers.doorbells[-1].ring()
+            gateway.app.state.parts.workers.doorbells.announced.ring()
             await working
 
 

@@ -82,8 +82,8 @@ def test_importing_the_gateway_reads_no_environment(tmp_path: Path) -> None:
 
 
 def test_the_secret_beside_the_database_is_its_owners_alone(tmp_path: Path) -> None:
-    from_where = "from app.bootstrap import _key_beside; from pathlib import Path\n"
-    twice = "a, b = (_key_beside(Path('g.db')).get_secret_value() for _ in 'ab')\n"
+    from_where = "from app.bootstrap.keys import key_beside; from pathlib import Path\n"
+    twice = "a, b = (key_beside(Path('g.db')).get_secret_value() for _ in 'ab')\n"
     check = "assert a == b and len(a) == 64"
     subprocess.run(
         [sys.executable, "-c", from_where + twice + check],

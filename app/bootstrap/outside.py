@@ -1,0 +1,123 @@
+"""Whom this process speaks to over HTTP: each has connections of its own, closed at the end."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pydantic import SecretStr
+
+from app.auth.oidc.keys import IssuerKeys
+from app.bootstrap.base import Base
+from app.net.clients import trusted
+from app.net.guard import guarded
+from app.net.remote_file import RemoteFiles
+from app.sandbox import SandboxConfig, running_sandbox
+from app.upstream.accounts import DEFAULT, Account, AccountClients
+from app.upstream.measured import MeasuredUpstream
+from app.upstream.outputs import OutputClient
+from app.webhooks.sender import WebhookSender
+
+# The sandbox takes any token; one of its own keeps a real one out of its database.
+_SANDBOX_ACCOUNT = Account(DEFAULT, SecretStr("sandbox-token"))
+_OUTPUT_TIMEOUT = timedelta(seconds=30)
+_OUTPUT_KEEPALIVE = timedelta(seconds=15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """`outputs` are read on behalf of clients, `copies` of them for the archive."""
+
+    accounts: Sequence[Account]
+    upstream: AccountClients
+    outputs: OutputClient
+    copies: OutputClient
+    media: RemoteFiles
+    receivers: WebhookSender
+    issuer_keys: IssuerKeys | None
+
+
+@asynccontextmanager
+async def connected(base: Base) -> AsyncIterator[Outside]:
+    settings, configs = base.settings, base.configs
+    async with (
+        _runcomfy(base) as (url, accounts),
+        # Idle connections of submits are dropped early: one that upstream has just closed would
+        # make a submit look as if its answer had been lost.
+        aclosing(
+            trusted(
+                timeout=configs.dispatcher.submit_timeout,
+                connections=configs.dispatcher.submits_at_once,
+                keepalive=timedelta(seconds=3),
+            )
+        ) as submits,
+        aclosing(
+            trusted(
+                timeout=configs.poller.timeout,
+                connections=configs.poller.polls_at_once,
+                keepalive=timedelta(seconds=30),
+            )
+        ) as reads,
+        aclosing(
+            trusted(timeout=_OUTPUT_TIMEOUT, connections=500, keepalive=_OUTPUT_KEEPALIVE)
+        ) as outputs,
+        aclosing(
+            trusted(timeout=_OUTPUT_TIMEOUT, connections=8, keepalive=_OUTPUT_KEEPALIVE)
+        ) as copies,
+        aclosing(guarded(deadline=configs.inspector.deadline, reach=configs.media_reach)) as media,
+        aclosing(
+            guarded(deadline=configs.deliverer.timeout, reach=configs.webhook_reach)
+        ) as receivers,
+        _issuer_keys(base) as issuer_keys,
+    ):
+        # What users name is not watched: it would be told where the trace goes.
+        base.tracing.watch(clients=(submits, reads), engines=base.database.engines)
+        yield Outside(
+            accounts=accounts,
+            upstream=AccountClients(
+                {
+                    account.name: MeasuredUpstream(
+                        metrics=base.metrics,
+                        clock=base.clock,
+                        base_url=url,
+                        token=account.token,
+                        submits=submits,
+                        reads=reads,
+                        submit_retry_statuses=frozenset(settings.submit_retry_statuses),
+                    )
+                    for account in accounts
+                }
+            ),
+            outputs=OutputClient(client=outputs, hosts=settings.output_hosts, upstream=url),
+            copies=OutputClient(client=copies, hosts=settings.output_hosts, upstream=url),
+            media=RemoteFiles(media),
+            receivers=WebhookSender(client=receivers, clock=base.clock),
+            issuer_keys=issuer_keys,
+        )
+
+
+@asynccontextmanager
+async def _runcomfy(base: Base) -> AsyncIterator[tuple[str, Sequence[Account]]]:
+    """Give the upstream's address and our accounts there; the sandbox runs as long as this."""
+    settings = base.settings
+    if not settings.is_sandboxed:
+        yield settings.upstream_url, settings.api_token
+        return
+    database = settings.sqlite_path
+    assert database is not None
+    config = SandboxConfig(
+        directory=database.with_name(f"{database.name}.sandbox"), speed=settings.sandbox_speed
+    )
+    async with running_sandbox(config, clock=base.clock) as url:
+        yield url, [_SANDBOX_ACCOUNT]
+
+
+@asynccontextmanager
+async def _issuer_keys(base: Base) -> AsyncIterator[IssuerKeys | None]:
+    if base.settings.oidc is None:
+        yield None
+        return
+    async with aclosing(
+        trusted(timeout=timedelta(seconds=5), connections=2, keepalive=timedelta(seconds=3))
+    ) as client:
+        yield IssuerKeys(issuer=base.settings.oidc.issuer, client=client, clock=base.clock)

@@ -1,0 +1,77 @@
+"""All that a process is made of, opened in the order in which one part needs another."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from app.api.deps import Services
+from app.auth.models import Holder
+from app.auth.oidc.keys import IssuerKeys
+from app.bootstrap.base import opened_base
+from app.bootstrap.outside import connected
+from app.bootstrap.services import opened_services
+from app.bootstrap.stores import open_stores
+from app.bootstrap.workers import Workers, make_workers
+from app.core.clock import Clock
+from app.core.metrics import Metrics
+from app.core.tracing import Tracing
+from app.events.hub import Hub
+from app.jobs.queue import JobQueue
+from app.jobs.schedule import Jitter
+from app.settings import Settings
+from app.webhooks.queue import DeliveryQueue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a process is made of: `services` for the edge, the rest for the background."""
+
+    hub: Hub[Holder]
+    services: Services
+    issuer_keys: IssuerKeys | None
+    queue: JobQueue
+    deliveries: DeliveryQueue
+    workers: Workers
+
+    async def free_leases(self) -> None:
+        """End what a dead process held; only where no other process can hold anything."""
+        await self.queue.free_leases()
+        await self.deliveries.free_leases()
+
+
+@asynccontextmanager
+async def open_parts(
+    settings: Settings,
+    *,
+    clock: Clock,
+    metrics: Metrics,
+    tracing: Tracing,
+    public_url: str,
+    closing: asyncio.Event,
+    jitter: Jitter = random.random,
+) -> AsyncIterator[Parts]:
+    """Put everything together; the database must be migrated already."""
+    async with (
+        opened_base(
+            settings,
+            clock=clock,
+            jitter=jitter,
+            metrics=metrics,
+            tracing=tracing,
+            public_url=public_url,
+            closing=closing,
+        ) as base,
+        connected(base) as outside,
+    ):
+        stores = await open_stores(base, outside)
+        async with opened_services(base, outside, stores) as services:
+            yield Parts(
+                hub=services.hub,
+                services=services,
+                issuer_keys=outside.issuer_keys,
+                queue=stores.queue,
+                deliveries=stores.deliveries,
+                workers=make_workers(base, outside, stores, services),
+            )

@@ -1,0 +1,157 @@
+"""What the edge calls: see `Services`."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
+
+from app.api.deps import Services
+from app.audit.service import AuditTrail
+from app.auth.clients.service import ClientTokens
+from app.auth.directory.keys import KeyDirectory
+from app.auth.directory.plans import PlanDirectory
+from app.auth.directory.users import UserDirectory
+from app.auth.models import Holder
+from app.auth.oidc.keys import IssuerKeys
+from app.auth.oidc.service import OidcSignIn
+from app.auth.oidc.verifier import OidcVerifier
+from app.auth.operators import OperatorGate
+from app.auth.service import AuthService
+from app.auth.standing import Standing
+from app.bootstrap.base import Base
+from app.bootstrap.outside import Outside
+from app.bootstrap.stores import Stores
+from app.db.notices import Notices
+from app.events.hub import Hub
+from app.events.log import CHANNEL
+from app.jobs.census import Census
+from app.jobs.feed import JobFeed
+from app.jobs.health import HealthService
+from app.jobs.links import JobLinks
+from app.jobs.operator import OperatorJobs
+from app.jobs.overview import JobOverview
+from app.jobs.service import JobService
+from app.jobs.wire import JobWire
+from app.media.inspector import MediaInspector
+from app.media.uploads import UploadedFiles
+from app.net.origins import origin_of
+from app.quotas.prices import PricesService
+from app.quotas.service import QuotaService
+from app.webhooks.addresses import WebhookAddresses
+from app.webhooks.service import WebhookService
+
+
+@asynccontextmanager
+async def opened_services(base: Base, outside: Outside, stores: Stores) -> AsyncIterator[Services]:
+    settings, database, clock = base.settings, base.database, base.clock
+    doorbells = base.doorbells
+    known_models = stores.catalogue.input_fields
+    addresses = WebhookAddresses(base.configs.webhook_reach)
+    prices = PricesService(database=database, clock=clock, models=known_models)
+    quotas = QuotaService(database=database, clock=clock)
+    inspector = MediaInspector(
+        remote=outside.media,
+        uploads=UploadedFiles(stores.files),
+        config=base.configs.inspector,
+        clock=clock,
+    )
+    async with aclosing(inspector):
+        yield Services(
+            archive=stores.archive,
+            audit=AuditTrail(database=database),
+            auth=_auth(base, outside.issuer_keys),
+            catalogue=stores.catalogue,
+            census=Census(
+                database=database, archive=stores.archive, metrics=base.metrics, clock=clock
+            ),
+            clients=ClientTokens(
+                database=database,
+                clock=clock,
+                known_models=known_models,
+                origins={*settings.cors_origins, origin_of(base.public_url)},
+            ),
+            clock=clock,
+            closing=base.closing,
+            feed=JobFeed(database=database),
+            file_links=stores.file_links,
+            files=stores.files,
+            health=HealthService(database=database, clock=clock),
+            hub=_hub(base),
+            jobs=JobService(
+                database=database,
+                catalogue=stores.catalogue,
+                clock=clock,
+                closing=base.closing,
+                dispatcher=doorbells.submitted,
+                media=inspector,
+                forecast=stores.forecast,
+                poller=doorbells.polled,
+                deliverer=doorbells.announced,
+                webhook_addresses=addresses,
+                prices=prices,
+                quotas=quotas,
+                tracing=base.tracing,
+                allow_private_networks=settings.allow_private_networks,
+                inputs=stores.inputs,
+                sweeper=stores.sweeper,
+                file_life=base.configs.files.life,
+            ),
+            keys=KeyDirectory(database=database, clock=clock, known_models=known_models),
+            links=JobLinks(public_url=base.public_url, signer=base.signer("job links")),
+            metrics_token=settings.metrics_token,
+            operator_jobs=OperatorJobs(
+                database=database,
+                clock=clock,
+                dispatcher=doorbells.submitted,
+                poller=doorbells.polled,
+                late_watch=timedelta(seconds=settings.late_watch_seconds),
+                deliverer=doorbells.announced,
+                roster=stores.roster,
+            ),
+            operators=OperatorGate(settings.admin_token, clock=clock),
+            outputs=outside.outputs,
+            overview=JobOverview(database=database, clock=clock),
+            plans=PlanDirectory(database=database, clock=clock, known_models=known_models),
+            prices=prices,
+            quotas=quotas,
+            users=UserDirectory(database=database, clock=clock),
+            webhooks=WebhookService(
+                database=database,
+                safe=stores.safe,
+                addresses=addresses,
+                clock=clock,
+                deliverer=doorbells.announced,
+            ),
+            wire=JobWire(
+                public_url=base.public_url,
+                signer=base.signer("output links"),
+                durations=stores.forecast.durations,
+            ),
+        )
+
+
+def _auth(base: Base, issuer_keys: IssuerKeys | None) -> AuthService:
+    oidc = None
+    if base.settings.oidc is not None and issuer_keys is not None:
+        oidc = OidcSignIn(
+            database=base.database,
+            clock=base.clock,
+            verifier=OidcVerifier(base.settings.oidc, keys=issuer_keys, clock=base.clock),
+            follows_plan=base.settings.oidc.plan_claim is not None,
+        )
+    return AuthService(
+        database=base.database, clock=base.clock, own_origin=origin_of(base.public_url), oidc=oidc
+    )
+
+
+def _hub(base: Base) -> Hub[Holder]:
+    notices = None
+    if not base.settings.is_sqlite:
+        notices = Notices(base.settings.database_url, channel=CHANNEL, clock=base.clock)
+    return Hub(
+        database=base.database,
+        clock=base.clock,
+        closing=base.closing,
+        notices=notices,
+        lost=Standing(database=base.database, clock=base.clock).lost,
+        most_per_user=base.settings.max_streams_per_user,
+    )

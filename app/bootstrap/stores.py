@@ -1,0 +1,104 @@
+"""What the edge fills and the background empties: models, jobs, deliveries, files."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.bootstrap.base import Base
+from app.bootstrap.catalogue import open_catalogue
+from app.bootstrap.keys import webhook_sealer
+from app.bootstrap.outside import Outside
+from app.catalogue.service import Catalogue
+from app.catalogue.store import CatalogueStore
+from app.jobs.accounts import Roster
+from app.jobs.forecast import Forecast
+from app.jobs.inputs import JobInputs
+from app.jobs.queue import JobQueue
+from app.net.urls import is_reachable
+from app.settings import Settings
+from app.storage.archive import Archive
+from app.storage.discards import Sweeper
+from app.storage.files import FileService
+from app.storage.links import FileLinks
+from app.storage.store import Storage, open_folder, open_storage
+from app.webhooks.queue import DeliveryQueue
+from app.webhooks.safe import Safe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    catalogue: Catalogue
+    catalogue_store: CatalogueStore
+
+    roster: Roster
+    forecast: Forecast
+    queue: JobQueue
+
+    safe: Safe
+    deliveries: DeliveryQueue
+
+    storage: Storage | None
+    sweeper: Sweeper
+    files: FileService
+    file_links: FileLinks
+    archive: Archive
+    inputs: JobInputs
+
+
+async def open_stores(base: Base, outside: Outside) -> Stores:
+    database, clock, configs = base.database, base.clock, base.configs
+    catalogue, catalogue_store = await open_catalogue(base.settings, database=database, clock=clock)
+    roster = Roster(
+        names=tuple(account.name for account in outside.accounts),
+        takers=tuple(account.name for account in outside.accounts if not account.drains),
+    )
+    forecast = Forecast(database=database, clock=clock, config=configs.queue.schedule)
+    safe = Safe(webhook_sealer(base.settings))
+    storage = _storage(base.settings)
+    sweeper = Sweeper(database=database, storage=storage, clock=clock)
+    files = FileService(
+        database=database, storage=storage, sweeper=sweeper, config=configs.files, clock=clock
+    )
+    file_links = FileLinks(public_url=base.public_url, signer=base.signer("file links"))
+    return Stores(
+        catalogue=catalogue,
+        catalogue_store=catalogue_store,
+        roster=roster,
+        forecast=forecast,
+        queue=JobQueue(
+            database=database,
+            forecast=forecast,
+            metrics=base.metrics,
+            config=configs.queue,
+            clock=clock,
+            jitter=base.jitter,
+            deliverer=base.doorbells.announced,
+            roster=roster,
+        ),
+        safe=safe,
+        deliveries=DeliveryQueue(
+            database=database,
+            safe=safe,
+            config=configs.deliveries,
+            metrics=base.metrics,
+            clock=clock,
+        ),
+        storage=storage,
+        sweeper=sweeper,
+        files=files,
+        file_links=file_links,
+        archive=Archive(database=database, storage=storage, config=configs.archive, clock=clock),
+        inputs=JobInputs(
+            files=files,
+            links=file_links if is_reachable(base.public_url) else None,
+            link_life=timedelta(seconds=base.settings.job_timeout_seconds),
+            clock=clock,
+        ),
+    )
+
+
+def _storage(settings: Settings) -> Storage | None:
+    """Open what was chosen; without a choice a folder beside the SQLite file serves uploads."""
+    if settings.storage_url is not None:
+        return open_storage(settings.storage_url)
+    database = settings.sqlite_path
+    return None if database is None else open_folder(database.with_name(f"{database.name}.files"))

@@ -1,0 +1,135 @@
+"""What works in the background, each loop with the doorbell that wakes it."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.api.deps import Services
+from app.bootstrap.base import Base, Doorbells
+from app.bootstrap.outside import Outside
+from app.bootstrap.stores import Stores
+from app.catalogue.outside import MAX_MODELS
+from app.jobs.retention import Retention
+from app.upstream.catalogue import CatalogueReader
+from app.worker.archiver import Archiver
+from app.worker.catalogue import CatalogueKeeper
+from app.worker.deliverer import Deliverer
+from app.worker.dispatcher import Dispatcher
+from app.worker.heart import Heart
+from app.worker.poller import Poller
+from app.worker.pruner import Pruner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    catalogue: CatalogueKeeper
+    dispatcher: Dispatcher
+    poller: Poller
+    pruner: Pruner
+    retention: Retention
+    deliverer: Deliverer
+    heart: Heart
+    archiver: Archiver | None
+    doorbells: Doorbells
+
+    async def run(self, stop: asyncio.Event, *, delivers: bool = True) -> None:
+        """Work until `stop`, then finish what is being written."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.dispatcher.loop.run(stop))
+            group.create_task(self.poller.loop.run(stop))
+            group.create_task(self.catalogue.run(stop))
+            group.create_task(self.pruner.run(stop))
+            if delivers:
+                group.create_task(self.deliverer.loop.run(stop))
+            group.create_task(self.heart.run(stop))
+            if self.archiver is not None:
+                group.create_task(self.archiver.loop.run(stop))
+            await stop.wait()
+            self.doorbells.ring_all()
+
+
+def make_workers(base: Base, outside: Outside, stores: Stores, services: Services) -> Workers:
+    clock, configs, doorbells = base.clock, base.configs, base.doorbells
+    dispatcher = Dispatcher(
+        queue=stores.queue,
+        upstream=outside.upstream,
+        inputs=stores.inputs,
+        config=configs.dispatcher,
+        tracing=base.tracing,
+        clock=clock,
+        jitter=base.jitter,
+        doorbell=doorbells.submitted,
+    )
+    poller = Poller(
+        queue=stores.queue,
+        upstream=outside.upstream,
+        config=configs.poller,
+        metrics=base.metrics,
+        tracing=base.tracing,
+        clock=clock,
+        doorbell=doorbells.polled,
+    )
+    retention = Retention(
+        database=base.database,
+        sweeper=stores.sweeper,
+        deliveries=stores.deliveries,
+        life=timedelta(days=base.settings.retention_days),
+        clock=clock,
+    )
+    return Workers(
+        catalogue=CatalogueKeeper(
+            store=stores.catalogue_store,
+            reader=CatalogueReader(outside.upstream.all, most=MAX_MODELS),
+            refresh=timedelta(seconds=base.settings.catalogue_refresh_seconds) or None,
+            metrics=base.metrics,
+            clock=clock,
+        ),
+        dispatcher=dispatcher,
+        poller=poller,
+        pruner=Pruner(
+            chores=(
+                stores.sweeper.prune,
+                services.clients.prune,
+                retention.prune_jobs,
+                retention.prune_deliveries,
+                retention.prune_keys,
+            ),
+            doorbell=doorbells.pruned,
+            clock=clock,
+        ),
+        retention=retention,
+        deliverer=Deliverer(
+            queue=stores.deliveries,
+            sender=outside.receivers,
+            jobs=services.jobs,
+            wire=services.wire,
+            config=configs.deliverer,
+            tracing=base.tracing,
+            clock=clock,
+            jitter=base.jitter,
+            doorbell=doorbells.announced,
+        ),
+        heart=Heart(
+            health=services.health,
+            worker=stores.queue.name,
+            loops=(dispatcher.loop, poller.loop),
+            doorbell=doorbells.beaten,
+            clock=clock,
+        ),
+        archiver=_archiver(base, outside, stores),
+        doorbells=doorbells,
+    )
+
+
+def _archiver(base: Base, outside: Outside, stores: Stores) -> Archiver | None:
+    if not base.settings.archives or stores.storage is None:
+        return None
+    return Archiver(
+        archive=stores.archive,
+        storage=stores.storage,
+        outputs=outside.copies,
+        config=base.configs.archiver,
+        metrics=base.metrics,
+        clock=base.clock,
+        doorbell=base.doorbells.archived,
+    )

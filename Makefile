@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test clients generators tools check format openapi migration requirements vendor
-.PHONY: bench-simulation bench-poller screenshots chaos
+.PHONY: bench-simulation bench-poller screenshots chaos token-sequences
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-18s%s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ bench-poller: $(READY) ## What a poll costs with 10,000 and 100,000 jobs in flig
 
 chaos: $(READY) ## Kill, freeze and restart everything under load: make chaos minutes=5 jobs=2000
 	@$(BIN)/python -m bench.chaos --minutes $(or $(minutes),3) --jobs $(or $(jobs),1000)
+
+token-sequences: $(READY) ## 1,000 random sequences of client-token use over two replicas, on either database
+	@$(BIN)/pytest -q --durations=2 --hypothesis-profile=long --timeout=7200 tests/properties/test_client_token_bounds.py
 
 screenshots: $(READY) tools ## Take the README's pictures of the pages anew, from the demo's data
 	@PYTHONPATH=. $(BIN)/python docs/screenshots.py

@@ -33,6 +33,8 @@ settings.register_profile(
     max_examples=100,
     stateful_step_count=40,
 )
+# For a night, or for one file: `make token-sequences`.
+settings.register_profile("long", settings.get_profile("ci"), max_examples=10_000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

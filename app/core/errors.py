@@ -66,6 +66,20 @@ class NotFoundError(ProblemError):
     status = 404
 
 
+class UserGoneError(ProblemError):
+    """A user was deleted between the look at the credential and the work: it ended with them."""
+
+    code = "unauthenticated"
+    title = "A valid API key is needed"
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The user of this credential was deleted just now; nothing was kept.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+
 class DatabaseUnavailableError(ProblemError):
     code = "database_unavailable"
     title = "The database does not answer"

@@ -55,9 +55,15 @@ async def discard_users(tx: AsyncConnection, user_ids: Sequence[str], *, at: dat
         .where(JobRow.user_id.in_(user_ids))
     )
     files = await tx.execute(
-        delete(FileRow).where(FileRow.user_id.in_(user_ids)).returning(FileRow.storage_key)
+        delete(FileRow)
+        .where(FileRow.user_id.in_(user_ids))
+        .returning(FileRow.storage_key, FileRow.state)
     )
-    await discard(tx, [*outputs.scalars(), *files.scalars()], due_at=at)
+    rows = files.all()
+    arriving = {row.storage_key for row in rows if row.state == "uploading"}
+    kept = {row.storage_key for row in rows} - arriving
+    await discard(tx, [*outputs.scalars(), *kept], due_at=at)
+    await discard(tx, arriving, due_at=at + _LATE_WRITERS)
 
 
 async def discard_expired(tx: AsyncConnection, *, at: datetime, limit: int = _BATCH) -> int:

@@ -16,6 +16,7 @@ from sqlalchemy import and_, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
+from app.core.errors import UserGoneError
 from app.core.ids import is_id, new_id
 from app.core.media_types import HEAD_BYTES, kind_of, sniff
 from app.db.engine import Database
@@ -91,7 +92,8 @@ class FileService:
         """Keep what `source` gives; its first bytes decide what it is and how long it may be.
 
         Raises UnsupportedFileError before anything is stored, FileTooLargeError at the byte too
-        many, NoStorageError, or what `source` raises; nothing stays of what was begun.
+        many, NoStorageError, UserGoneError, or what `source` raises; nothing stays of what was
+        begun.
         """
         storage = self._required()
         head, rest = await _peek(source)
@@ -104,7 +106,7 @@ class FileService:
             stored = await storage.put(draft.key, self._bounded(rest, media_type))
             return await self._finish(draft, stored, media_type)
         except BaseException:
-            await self.drop([draft.id])
+            await self._give_up(draft)
             raise
 
     async def keep(self, data: bytes, *, declared: str, user_id: str, made_for: str) -> File:
@@ -114,7 +116,7 @@ class FileService:
             stored = await self._required().put(draft.key, _once(data))
             return await self._measure(draft, stored, sniff(stored.head) or declared)
         except BaseException:
-            await self.drop([draft.id])
+            await self._give_up(draft)
             raise
 
     async def drop(self, file_ids: Sequence[str]) -> None:
@@ -128,6 +130,21 @@ class FileService:
                 .returning(FileRow.storage_key)
             )
             keys = list(dropped.scalars())
+            await discards.discard(tx, keys, due_at=at)
+            return keys
+
+        await self._sweeper.delete(await self._database.transact(work))
+
+    async def _give_up(self, draft: "_Draft") -> None:
+        """Take back an upload, and its bytes also where its row was deleted with its user."""
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> Sequence[str]:
+            await tx.execute(
+                delete(FileRow).where(FileRow.id == draft.id, FileRow.state == "uploading")
+            )
+            left = await tx.execute(select(FileRow.id).where(FileRow.id == draft.id))
+            keys = [] if left.one_or_none() else [draft.key]
             await discards.discard(tx, keys, due_at=at)
             return keys
 
@@ -218,6 +235,11 @@ class FileService:
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> None:
+            owner = select(UserRow.id).where(UserRow.id == user_id)
+            if (
+                await tx.execute(owner.with_for_update(read=True, key_share=True))
+            ).one_or_none() is None:
+                raise UserGoneError
             await tx.execute(
                 insert(FileRow).values(
                     id=draft.id,
@@ -255,6 +277,9 @@ class FileService:
                 .returning(*_COLUMNS)
             )
             row = written.one_or_none()
+            owner = select(UserRow.id).where(UserRow.id == draft.user_id)
+            if row is None and (await tx.execute(owner)).one_or_none() is None:
+                raise UserGoneError
             return None if row is None else _file(row)
 
         file = await self._database.transact(work)

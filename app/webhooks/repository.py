@@ -8,19 +8,21 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.core.errors import UserGoneError
 from app.db.models import UserRow, WebhookEndpointRow, WebhookSecretRow
 from app.webhooks.models import Endpoint
+
+
+async def lock_user(tx: AsyncConnection, user_id: str) -> None:
+    """Let those who add to what a user has take turns, or raise UserGoneError."""
+    user = select(UserRow.id).where(UserRow.id == user_id).with_for_update(key_share=True)
+    if (await tx.execute(user)).one_or_none() is None:
+        raise UserGoneError
 
 
 class EndpointRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
-
-    async def lock_user(self, user_id: str) -> None:
-        """Let those who add to one user's endpoints take turns."""
-        await self._tx.execute(
-            select(UserRow.id).where(UserRow.id == user_id).with_for_update(key_share=True)
-        )
 
     async def count(self, user_id: str) -> int:
         found = await self._tx.execute(

@@ -23,7 +23,7 @@ from app.webhooks.errors import (
 from app.webhooks.events import TEST
 from app.webhooks.models import Delivery, Endpoint, Secret
 from app.webhooks.outbox import new_delivery
-from app.webhooks.repository import EndpointRepository, SecretRepository
+from app.webhooks.repository import EndpointRepository, SecretRepository, lock_user
 from app.webhooks.safe import Safe
 
 _MOST_ENDPOINTS = 20
@@ -72,7 +72,7 @@ class WebhookService:
 
         async def work(tx: AsyncConnection) -> None:
             endpoints = EndpointRepository(tx)
-            await endpoints.lock_user(user_id)
+            await lock_user(tx, user_id)
             if await endpoints.count(user_id) >= _MOST_ENDPOINTS:
                 raise TooManyEndpointsError(_MOST_ENDPOINTS)
             await endpoints.add(endpoint, sealed=sealed)
@@ -209,6 +209,7 @@ class WebhookService:
                     user_id, sealed=sealed, previous_expires_at=previous_expires_at
                 )
             else:
+                await lock_user(tx, user_id)
                 await secrets.ensure(user_id, sealed=sealed, at=self._clock.now())
 
         await self._database.transact(work)
@@ -251,6 +252,7 @@ class WebhookService:
     async def _ensured(self, tx: AsyncConnection, user_id: str) -> Secret:
         secrets = SecretRepository(tx)
         _, sealed = self._safe.make()
+        await lock_user(tx, user_id)
         await secrets.ensure(user_id, sealed=sealed, at=self._clock.now())
         return self._safe.show(await secrets.find(user_id))
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from app.core.clock import ManualClock
+from app.core.errors import UserGoneError
 from tests.support.answers import faults, problem
 from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
 from tests.support.storages import files_below
@@ -352,3 +354,34 @@ async def test_without_a_storage_uploads_are_told_so_and_data_uris_stay(
         assert job["input"]["first_frame_image_url"] == uri
         await gateway.dispatch()
         assert await sent_frame(gateway, job) == uri
+
+
+async def test_a_user_may_be_deleted_while_a_file_of_theirs_arrives(
+    inland: Gateway, tmp_path: Path
+) -> None:
+    """Before its row is written, and before its bytes are; nothing of it stays."""
+    for number, first in enumerate((8, len(PNG) - 1)):
+        user = f"doomed-{number}"
+        leaving = await inland.client_of(user)
+
+        async def body(user: str = user, first: int = first) -> AsyncIterator[bytes]:
+            yield PNG[:first]
+            erased = await inland.admin.delete(f"/v1/admin/users/{user}")
+            assert erased.status_code == 204
+            yield PNG[first:]
+
+        told = problem(await leaving.post("/v1/files", content=body()))
+        assert (told["status"], told["code"]) == (401, "unauthenticated")
+        assert "deleted just now" in told["detail"]
+        assert (await leaving.get("/v1/me")).status_code == 401
+        assert files_below(tmp_path / "kept") == []
+    services = inland.app.state.parts.services
+    with pytest.raises(UserGoneError):
+        await services.files.keep(PNG, declared="image/png", user_id=user, made_for="job_x")
+    for asking in (
+        services.webhooks.create(user_id=user, url="https://example.com/", events=[]),
+        services.webhooks.secret(user),
+        services.webhooks.rotate_secret(user, overlap=timedelta()),
+    ):
+        with pytest.raises(UserGoneError):
+            await asking

@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test clients generators tools check format openapi migration requirements vendor
-.PHONY: bench-simulation bench-poller screenshots chaos token-sequences
+.PHONY: bench-simulation bench-poller screenshots chaos token-sequences image-steps
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-18s%s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,11 @@ chaos: $(READY) ## Kill, freeze and restart everything under load: make chaos mi
 token-sequences: $(READY) ## 1,000 random sequences of client-token use over two replicas, on either database
 	@$(BIN)/pytest -q --durations=2 --hypothesis-profile=long --timeout=7200 tests/properties/test_client_token_bounds.py
 
+image-steps: $(READY) ## Install as the Dockerfile does, from the registry, in a scratch folder
+	@root=$$(mktemp -d) && trap 'rm -rf "$$root"' EXIT && \
+	$(BIN)/python deploy/image_steps.py "$$root" && cd "$$root" && \
+	opt/gateway/bin/gateway db upgrade
+
 screenshots: $(READY) tools ## Take the README's pictures of the pages anew, from the demo's data
 	@PYTHONPATH=. $(BIN)/python docs/screenshots.py
 
@@ -81,7 +86,8 @@ requirements: ## Compile requirements/*.txt anew; with u=--upgrade to the newest
 	$(PYTHON) -m venv "$$uv" && "$$uv/bin/pip" install -qq uv && \
 	"$$uv/bin/uv" $(COMPILE) --extra postgres --extra otel -o requirements/prod.txt && \
 	"$$uv/bin/uv" $(COMPILE) --all-extras --group dev -o requirements/dev.txt && \
-	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group clients -o requirements/clients.txt
+	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group clients -o requirements/clients.txt && \
+	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group build -o requirements/build.txt
 
 COMPILE_OPTIONS = pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate $(u)

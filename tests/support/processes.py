@@ -37,6 +37,7 @@ class Server:
     folder: Path
     health: str
     environment: dict[str, str] = field(default_factory=dict)
+    command: Path = COMMAND
     port: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | None = None
 
@@ -51,7 +52,7 @@ class Server:
         """Start the process, without waiting until it answers."""
         with (self.folder / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                COMMAND,
+                self.command,
                 *self.arguments,
                 f"--port={self.port}",
                 cwd=self.folder,

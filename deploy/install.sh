@@ -1,0 +1,44 @@
+#!/bin/sh
+# Installs the gateway of this clone into a new folder, as the image has it: the versions that
+# requirements/ names, each checked by its hash, and bytecode, since who runs it owns none of it.
+#
+#   deploy/install.sh FOLDER                 all of it
+#   deploy/install.sh FOLDER dependencies    the part that seldom changes, for an image's layers
+#   deploy/install.sh FOLDER gateway         the other part
+#
+# PYTHON names the interpreter (python3), BUILDER one that has what requirements/build.txt says.
+set -eu
+
+folder=${1:?"where to? for example: deploy/install.sh /opt/gateway/0.1.0"}
+part=${2:-all}
+python=${PYTHON:-python3}
+cd "$(dirname "$0")/.."
+
+pip() {
+	interpreter=$1
+	shift
+	"$interpreter" -m pip --disable-pip-version-check --quiet "$@"
+}
+
+case $part in all | dependencies)
+	[ ! -e "$folder" ] || { echo "$folder is there already: choose a new one" >&2; exit 1; }
+	"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	"$python" -m venv "$folder"
+	pip "$folder/bin/python" install --no-cache-dir --require-hashes -r requirements/prod.txt
+	;;
+esac
+
+case $part in all | gateway)
+	work=$(mktemp -d)
+	trap 'rm -rf "$work"' EXIT
+	if [ -z "${BUILDER:-}" ]; then
+		BUILDER=$work/builder/bin/python
+		"$folder/bin/python" -m venv "$work/builder"
+		pip "$BUILDER" install --no-cache-dir --require-hashes -r requirements/build.txt
+	fi
+	pip "$BUILDER" wheel --no-build-isolation --no-deps --wheel-dir "$work" .
+	pip "$folder/bin/python" install --no-deps --no-index --ignore-installed "$work"/*.whl
+	"$folder/bin/python" -m compileall -q "$folder/lib"
+	"$folder/bin/gateway" --version
+	;;
+esac

@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CLIENTS := .venv-clients
 NODE := examples/typescript/node_modules
-WORKERS ?= 2
+# Many tests wait for processes they start: two at a time for each processor.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * os.cpu_count())')
 
 # The first of these that is new enough; `make PYTHON=/path/to/python3 ...` overrides it.
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11, \

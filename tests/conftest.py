@@ -68,7 +68,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "databases" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("database")
         engines = ["sqlite", "postgres"] if chosen == "both" else [chosen]
-        if chosen == "both" and metafunc.definition.get_closest_marker("either_database"):
+        if metafunc.definition.get_closest_marker("sqlite_alone"):
+            engines = ["sqlite"]
+        elif chosen == "both" and metafunc.definition.get_closest_marker("either_database"):
             engines = [engines[crc32(metafunc.definition.nodeid.encode()) % 2]]
         metafunc.parametrize("databases", engines, indirect=True)
 

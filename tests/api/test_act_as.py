@@ -8,6 +8,8 @@ import pytest
 from tests.support.answers import problem
 from tests.support.gateway import Gateway
 
+pytestmark = pytest.mark.either_database
+
 
 async def shop(gateway: Gateway, owner: str = "shop", **fields: Any) -> httpx.AsyncClient:
     """Make a service's user, and the client of a key that may act for others."""

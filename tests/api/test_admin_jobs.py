@@ -10,6 +10,8 @@ from tests.support.answers import problem
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.invariants import assert_invariants
 
+pytestmark = pytest.mark.either_database
+
 NEVER = "job_" + "0" * 26
 
 

@@ -10,6 +10,8 @@ from app.auth.repository import AuthRepository
 from app.db.engine import open_database
 from tests.support.gateway import SEEDANCE, Gateway
 
+pytestmark = pytest.mark.either_database
+
 NEVER = "key_" + "0" * 26
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.gateway import SEEDANCE, Gateway
 
+pytestmark = pytest.mark.either_database
+
 PLAN = {
     "name": "free",
     "timezone": "Europe/Berlin",

@@ -9,6 +9,8 @@ from app.db.engine import open_database
 from app.quotas.prices import PricesService
 from tests.support.gateway import SEEDANCE, Gateway
 
+pytestmark = pytest.mark.either_database
+
 
 async def put(gateway: Gateway, *lines: Any) -> Any:
     return await gateway.admin.put("/v1/admin/prices", json={"prices": lines})

@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.gateway import Gateway
 
+pytestmark = pytest.mark.either_database
+
 
 async def made(gateway: Gateway, **user: Any) -> dict[str, Any]:
     answer = await gateway.admin.post("/v1/admin/users", json=user)

@@ -18,6 +18,8 @@ from tests.support.rows import change
 from tests.support.storages import files_below, point_at, running_s3
 from tests.support.wire_server import Line, answer, answers, wire_server
 
+pytestmark = pytest.mark.either_database
+
 FILM = b"\0\0\0\x18ftypisom\0\0\2\0isommp41" + bytes(range(256)) * 4000
 
 

@@ -16,6 +16,8 @@ from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.shelf import Shelf, entry, shelf
 from tests.support.wire_server import answer
 
+pytestmark = pytest.mark.either_database
+
 DREAM = "acme/dream/text-to-video"
 Opening = Callable[..., AbstractAsyncContextManager[Gateway]]
 

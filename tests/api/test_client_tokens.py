@@ -4,11 +4,14 @@ import asyncio
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.support.answers import faults, problem
 from tests.support.credentials import client_with_key, client_with_token, minted
 from tests.support.gateway import PUBLIC_URL, SEEDANCE, Gateway
 from tests.support.rows import change
+
+pytestmark = pytest.mark.either_database
 
 OTHER_MODEL = "wan-ai/wan-2.7/text-to-video"
 

@@ -7,6 +7,8 @@ from tests.support.answers import problem
 from tests.support.gateway import PUBLIC_URL, Gateway
 from tests.support.rows import change
 
+pytestmark = pytest.mark.either_database
+
 NO_KEY = "Send an API key of this gateway as `Authorization: Bearer rcg_...`."
 NOT_A_KEY = "That is not an API key of this gateway; send `Authorization: Bearer rcg_...`."
 UNKNOWN_KEY = "No such API key; check for a typing mistake."

@@ -16,6 +16,8 @@ from tests.support.answers import faults, problem
 from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
 from tests.support.storages import files_below
 
+pytestmark = pytest.mark.either_database
+
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\x90\0\0\1\x90\x08\2\0\0\0" + bytes(range(256)) * 40
 MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isommp41" + bytes(5000)
 DAY = 24 * 3600

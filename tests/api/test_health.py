@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 from sqlalchemy import delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -11,6 +12,8 @@ from app.db.models import HeartbeatRow, SchemaReleaseRow
 from tests.support.answers import problem
 from tests.support.asgi import send_raw
 from tests.support.gateway import Gateway
+
+pytestmark = pytest.mark.either_database
 
 READY = {
     "status": "ok",

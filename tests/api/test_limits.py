@@ -180,6 +180,7 @@ LIMITED = 10
 RIVALS = 500
 
 
+@pytest.mark.sqlite_alone  # on Postgres they come to three replicas: tests/stream/test_replicas.py
 @pytest.mark.parametrize(
     "name",
     [

@@ -3,9 +3,12 @@
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.support.answers import problem
 from tests.support.gateway import Gateway
+
+pytestmark = pytest.mark.either_database
 
 
 async def listed(gateway: Gateway, **params: Any) -> list[str]:

@@ -9,6 +9,8 @@ import pytest
 from tests.support.answers import problem
 from tests.support.gateway import SEEDANCE, Gateway
 
+pytestmark = pytest.mark.either_database
+
 CSV = {"Accept": "text/csv"}
 
 

@@ -3,6 +3,7 @@
 import math
 import re
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -13,6 +14,8 @@ from tests.support.answers import problem
 from tests.support.asgi import send_raw
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.switched_database import SwitchedDatabase
+
+pytestmark = pytest.mark.either_database
 
 TOKEN = "scraper-" + "5" * 32
 

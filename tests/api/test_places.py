@@ -10,6 +10,8 @@ from sqlalchemy.engine import Engine
 from tests.support.gateway import Gateway
 from tests.support.rows import look
 
+pytestmark = pytest.mark.either_database
+
 STUCK = "sandbox:queue=0 sandbox:stuck"
 
 

@@ -2,8 +2,12 @@
 
 from urllib.parse import quote
 
+import pytest
+
 from tests.support.answers import problem
 from tests.support.gateway import Gateway
+
+pytestmark = pytest.mark.either_database
 
 
 async def test_a_job_that_has_not_changed_is_not_sent_again(gateway: Gateway) -> None:

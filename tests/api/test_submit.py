@@ -3,8 +3,12 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.support.answers import faults, problem
 from tests.support.gateway import SEEDANCE, Gateway
+
+pytestmark = pytest.mark.either_database
 
 
 async def refused(gateway: Gateway, body: Any) -> list[tuple[str, str]]:

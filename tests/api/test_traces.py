@@ -12,6 +12,8 @@ from app.telemetry import Discreet, tracing
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.receiver import receiving
 
+pytestmark = pytest.mark.either_database
+
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 SECRET = "the-fox-that-nobody-may-see"

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.support.gateway import Gateway, Sandbox, running
 
@@ -55,6 +56,7 @@ async def test_jobs_beyond_the_limit_wait_and_all_run_in_the_end(gateway: Gatewa
     await all_is_well(gateway)
 
 
+@pytest.mark.sqlite_alone  # on Postgres they come to three replicas: tests/stream/test_replicas.py
 async def test_five_hundred_at_once_are_accepted_and_ten_are_sent(gateway: Gateway) -> None:
     await limit(gateway, concurrent_jobs=10)
     answers = await asyncio.gather(

@@ -20,6 +20,8 @@ from tests.support.invariants import assert_invariants, read_jobs
 from tests.support.processes import Server, run
 from tests.support.wire_server import Line, answer, wire_server
 
+pytestmark = pytest.mark.either_database
+
 POOL = "a=token-a1,b=token-b1"
 
 

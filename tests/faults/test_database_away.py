@@ -15,7 +15,7 @@ from tests.support.gateway import Gateway, Sandbox
 from tests.support.invariants import event_types
 from tests.support.workbench import Workbench, workbench
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from app.core.clock import ManualClock
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.invariants import assert_invariants, event_types, read_jobs
 
+pytestmark = pytest.mark.either_database
+
 TIMEOUT = 60
 
 

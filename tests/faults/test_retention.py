@@ -23,6 +23,8 @@ from tests.support.receiver import Receiver, receiving, status
 from tests.support.rows import look
 from tests.support.storages import files_below
 
+pytestmark = pytest.mark.either_database
+
 DAY = 24 * 3600
 KEPT = 20 * DAY
 PICTURE = "data:image/png;base64," + "iVBORw0KGgoAAAAN" * 400

@@ -6,11 +6,15 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from app.core.clock import ManualClock
 from app.sandbox.scenarios import FAULTS
 from tests.support.gateway import Gateway, Sandbox, running, sandboxed
 from tests.support.invariants import assert_invariants, event_types
 from tests.support.wire_server import full_backlog, refused_port
+
+pytestmark = pytest.mark.either_database
 
 ACCOUNT = {"400002", "400004", "401", "402", "403"}  # these pause dispatch instead
 REFUSED = {"400001", "403001", "404", "404001", "422"}

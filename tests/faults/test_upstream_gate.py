@@ -12,6 +12,8 @@ from tests.support.gateway import Gateway, Sandbox, running, sandboxed
 from tests.support.invariants import assert_invariants, read_jobs
 from tests.support.wire_server import refused_port
 
+pytestmark = pytest.mark.either_database
+
 
 async def traffic(gateway: Gateway) -> dict[str, Any]:
     read: dict[str, Any] = (await gateway.admin.get("/v1/admin/dispatch")).json()

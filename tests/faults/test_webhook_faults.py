@@ -18,6 +18,8 @@ from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.receiver import Receiver, receiving, status
 from tests.support.rows import change, stored
 
+pytestmark = pytest.mark.either_database
+
 ENDPOINTS = "/v1/webhook-endpoints"
 NETWORKS = ["127.0.0.0/8"]
 

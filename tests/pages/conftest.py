@@ -14,7 +14,7 @@ from tests.support.gateway import ADMIN_TOKEN
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    expect.set_options(timeout=20_000)  # a busy machine is not a fault of the pages
+    expect.set_options(timeout=60_000)  # a busy machine is not a fault of the pages
     async with running_browser() as running_one:
         yield running_one
 

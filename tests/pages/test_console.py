@@ -136,7 +136,7 @@ async def test_a_plan_a_user_and_a_key_are_made_and_the_secret_is_shown_once(
         assert secret not in str(await page.evaluate(kept))
         assert ADMIN_TOKEN not in str(await page.evaluate(kept))
         # What the job holds shows by itself, and what the shadow limit would have refused.
-        await expect(page.get_by_text("1 held")).to_be_visible(timeout=10_000)
+        await expect(page.get_by_text("1 held")).to_be_visible()
         await expect(page.get_by_text("over what it would have let through")).to_be_visible()
         assert await serious_faults(page) == []
         await page.get_by_role("link", name="Manage keys").click()
@@ -158,7 +158,7 @@ async def test_stuck_work_is_found_judged_and_ended(site: str, browser: Browser)
     job = await submit_once(site, key, "sandbox:lost-answer")
     async with signed_in(browser, site) as page:
         tile = page.get_by_role("link", name=re.compile("submit unknown"))
-        await expect(tile).to_contain_text("need a decision", timeout=15_000)
+        await expect(tile).to_contain_text("need a decision")
         await tile.click()
         await page.get_by_role("link", name=re.compile(job)).click()
         drawer = page.get_by_role("dialog", name="Job", exact=True)

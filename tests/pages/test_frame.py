@@ -18,7 +18,7 @@ PAGES = ["/", "/console"]
 
 @pytest.mark.parametrize("path", PAGES)
 async def test_a_page_may_load_from_its_own_origin_alone(site: str, path: str) -> None:
-    async with httpx.AsyncClient(base_url=site) as http:
+    async with httpx.AsyncClient(base_url=site, timeout=60) as http:
         page = await http.get(path)
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         policy = page.headers["content-security-policy"]

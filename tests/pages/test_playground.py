@@ -37,7 +37,7 @@ class Directory:
     def __init__(self, site: str) -> None:
         self.site = site
         self.http = httpx.AsyncClient(
-            base_url=site, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}
+            base_url=site, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, timeout=60
         )
 
     async def key(self, user: str, *, limits: dict[str, int] | None = None) -> str:
@@ -185,7 +185,7 @@ async def test_a_failure_and_a_client_token_that_ends_are_told(
 ) -> None:
     key = await directory.key("eva")
     bearer = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=site, headers=bearer) as http:
+    async with httpx.AsyncClient(base_url=site, headers=bearer, timeout=60) as http:
         scopes = ["jobs:read", "jobs:write", "files"]
         minted = (
             await http.post("/v1/client-tokens", json={"scopes": scopes, "max_jobs": 1})

@@ -392,14 +392,12 @@ def _lasting(job: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.timeout(600)
 def test_no_order_of_events_breaks_a_promise(databases: Databases) -> None:
-    profile = settings()
-    is_thorough = profile.max_examples >= 100
     run_machine(
         lambda: JobLife(databases),
         settings=settings(
             # Shrinking over a database takes minutes; a failure is short enough to be read.
             phases=[Phase.generate],
-            max_examples=40 if is_thorough else 8,
-            stateful_step_count=40 if is_thorough else 20,
+            max_examples=settings().max_examples // 10,
+            stateful_step_count=30,
         ),
     )

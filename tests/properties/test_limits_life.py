@@ -396,13 +396,12 @@ def _money(text: str | None) -> Decimal | None:
 
 @pytest.mark.timeout(600)
 def test_no_order_of_events_bends_a_limit(databases: Databases) -> None:
-    is_thorough = settings().max_examples >= 100
     run_machine(
         lambda: LimitsLife(databases),
         settings=settings(
             # Shrinking over a database takes minutes; a failure is short enough to be read.
             phases=[Phase.generate],
-            max_examples=15 if is_thorough else 5,
-            stateful_step_count=40 if is_thorough else 30,
+            max_examples=settings().max_examples // 20,
+            stateful_step_count=30,
         ),
     )

@@ -42,7 +42,13 @@ class Hiding:
 
 sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
 from app.cli import main
-main()
+
+for line in sys.argv[1:]:
+    sys.argv = ["gateway", *line.split()]
+    try:
+        main()
+    except SystemExit as ended:
+        assert ended.code == 2, ended.code
 """
 
 
@@ -98,11 +104,11 @@ def test_a_key_is_all_that_is_printed(command: Command) -> None:
     ("arguments", "settings", "told"),
     [
         (["serve"], {}, "RUNCOMFY_API_TOKEN is not set"),
-        (["worker"], {}, "GATEWAY_UPSTREAM_URL=sandbox"),
-        (["serve"], {"GATEWAY_MAX_IN_FLIGHT": "0"}, "GATEWAY_MAX_IN_FLIGHT: "),
+        (["worker"], {}, "GATEWAY_UPSTREAM_URL=sandbox to work without an account"),
         (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "mysql://x/y"}, "GATEWAY_DATABASE_URL asks"),
         (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "sqlite:////proc/x/y.db"}, "no database"),
         (["keys", "create", "--user", "a b"], {}, "A user id is 1 to 128 characters"),
+        (["keys", "create", "--user", "a/b"], {}, "A user id is 1 to 128 characters"),
         (["keys", "create", "--user", "oidc"], {}, "'oidc' is reserved"),
         (
             ["serve", "--host", "0.0.0.0", "--port", "0"],
@@ -120,6 +126,39 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
     sentence = done.stderr.splitlines()[-1]
     assert sentence.startswith("gateway: ")
     assert told in sentence
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"RUNCOMFY_API_TOKEN": "changeme"}, "RUNCOMFY_API_TOKEN: it is a placeholder"),
+        ({"GATEWAY_MAX_IN_FLIGHT": "0"}, "GATEWAY_MAX_IN_FLIGHT: "),
+        ({"GATEWAY_LEASE_SECONDS": "soon"}, "GATEWAY_LEASE_SECONDS: "),
+        ({"GATEWAY_DATABASE_URL": "mysql://x"}, "GATEWAY_DATABASE_URL asks for 'mysql'"),
+        ({"GATEWAY_DATABASE_URL": "sqlite://"}, "GATEWAY_DATABASE_URL names no file"),
+        ({"GATEWAY_SECRET_KEY": "short"}, "GATEWAY_SECRET_KEY: each key must be at least 32"),
+        ({"GATEWAY_SECRET_KEY": ","}, "GATEWAY_SECRET_KEY: names no key"),
+        ({"GATEWAY_PUBLIC_URL": "gateway.example"}, "GATEWAY_PUBLIC_URL: "),
+        ({"GATEWAY_PUBLIC_URL": "https://gateway.example?a=b"}, "GATEWAY_PUBLIC_URL: must be like"),
+        ({"GATEWAY_OUTPUT_HOSTS": "https://a.example"}, "'https://a.example' is no host name"),
+        ({"GATEWAY_SUBMIT_UNKNOWN_POLICY": "hope"}, "GATEWAY_SUBMIT_UNKNOWN_POLICY: "),
+        ({"GATEWAY_ADMIN_TOKEN": "short"}, "GATEWAY_ADMIN_TOKEN: "),
+        ({"GATEWAY_OIDC_ISSUER": "https://id.example"}, "GATEWAY_OIDC_AUDIENCE is not set"),
+        (
+            {"GATEWAY_OIDC_ISSUER": "http://id.example", "GATEWAY_OIDC_AUDIENCE": "a"},
+            "GATEWAY_OIDC_ISSUER: keys that come by http",
+        ),
+        ({"GATEWAY_MODELS": "acme/*,acme/[x]"}, "GATEWAY_MODELS: 'acme/[x]' is no model id"),
+        ({"GATEWAY_CORS_ORIGINS": "*"}, "GATEWAY_CORS_ORIGINS: '*' would open it to every page"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_with_a_sentence(
+    command: Command, settings: dict[str, str], told: str
+) -> None:
+    token = {"RUNCOMFY_API_TOKEN": "a-real-token"}
+    done = command("serve", "--port", "0", settings=token | settings)
+    assert (done.code, done.stdout) == (2, "")
+    assert told in done.stderr.splitlines()[-1]
 
 
 def test_postgres_is_migrated_by_command_and_refused_before(
@@ -172,18 +211,42 @@ def test_the_document_is_printed_without_any_setting(command: Command, tmp_path:
 
 
 def test_without_its_extra_the_sandbox_stops_with_the_install_command(tmp_path: Path) -> None:
-    for arguments in (["serve", "--port", "0"], ["sandbox"], ["demo"]):
-        done = subprocess.run(
-            [sys.executable, "-c", WITHOUT_EXTRA, *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(CHECKOUT), "GATEWAY_UPSTREAM_URL": "sandbox"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 2
-        assert "pip install 'runcomfy-gateway[sandbox]'" in done.stderr.splitlines()[-1]
-        assert "Traceback" not in done.stderr
+    done = python(
+        WITHOUT_EXTRA,
+        *("serve --port 0", "sandbox", "demo"),
+        folder=tmp_path,
+        GATEWAY_UPSTREAM_URL="sandbox",
+    )
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("gateway: ")]
+    assert len(told) == 3
+    assert all("pip install 'runcomfy-gateway[sandbox]'" in sentence for sentence in told)
+    assert "Traceback" not in done.stderr
+
+
+def test_importing_the_gateway_reads_no_environment(tmp_path: Path) -> None:
+    done = python(
+        "from app.cli import main; main()",
+        "openapi",
+        folder=tmp_path,
+        GATEWAY_MAX_IN_FLIGHT="no number",
+        GATEWAY_DATABASE_URL="none",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == DOCUMENT.read_text()
+
+
+def python(
+    code: str, *arguments: str, folder: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 async def test_the_key_beside_sqlite_is_for_its_owner_alone(tmp_path: Path) -> None:

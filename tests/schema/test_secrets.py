@@ -22,7 +22,7 @@ WORDS = [
     *("sandbox:instant", "sandbox:instant sandbox:fail", "sandbox:lost-answer"),
     *("sandbox:submit-422", "sandbox:submit-html", "sandbox:poll-504=1 sandbox:instant"),
 ]
-SETTLED_WITHIN_S = 60
+SETTLED_WITHIN_S = 150
 _LOOK = timedelta(milliseconds=100)
 
 

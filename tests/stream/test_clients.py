@@ -22,7 +22,7 @@ INPUT = {
     "first_frame_image_url": "https://example.com/a.png",
     "duration": 2,
 }
-PATIENCE_S = 20
+PATIENCE_S = 60
 SPEED = 40
 _PAUSE = timedelta(seconds=2 / SPEED)
 
@@ -148,7 +148,7 @@ def _told(answer: httpx.Response) -> dict[str, Any]:
 
 async def _is_a_film(address: str, served: Served) -> None:
     assert address.startswith(served.url)
-    async with httpx.AsyncClient() as anybody:
+    async with httpx.AsyncClient(timeout=60) as anybody:
         film = await anybody.get(address)
     assert (film.status_code, film.headers["Content-Type"]) == (200, "video/mp4")
     assert film.content[4:8] == b"ftyp"

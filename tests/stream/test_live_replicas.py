@@ -20,7 +20,7 @@ from tests.support.served import Served, body, served, settings_of
 from tests.support.sse import stream
 
 STREAMS = 1000
-EXITS_WITHIN_S = 10
+EXITS_WITHIN_S = 60  # alone on a machine it is a second; a busy one is no fault
 STUCK = "sandbox:stuck-in-queue"
 
 
@@ -42,7 +42,7 @@ async def test_news_of_another_replica_come_even_when_its_notices_do_not(
     settings = settings_of(shared_database, upstream_url="http://127.0.0.1:9")
     async with (
         running_gateway(settings) as url,
-        httpx.AsyncClient(base_url=url, headers=gateway.http.headers) as other,
+        httpx.AsyncClient(base_url=url, headers=gateway.http.headers, timeout=60) as other,
         stream(other, "/v1/events") as live,
     ):
         job = (await gateway.submit(STUCK)).json()
@@ -60,7 +60,7 @@ async def test_news_of_another_replica_come_even_when_its_notices_do_not(
             ).fetchone()
             assert cut == (2,)
         later = (await gateway.submit(STUCK)).json()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (event := await live.next()) and event.data["id"] != later["id"]:
                 pass
         assert event is not None

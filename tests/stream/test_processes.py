@@ -28,7 +28,8 @@ from tests.support.receiver import receiving
 
 SETTLED = {"completed", "failed", "cancelled", "submit_unknown"}
 SETTLED_WITHIN_S = 150
-EXITS_WITHIN_S = 10
+MOST_JOBS = 150
+EXITS_WITHIN_S = 60  # alone on a machine it is a second; a busy one is no fault
 _LOOK = timedelta(milliseconds=50)
 
 
@@ -55,7 +56,7 @@ async def http(gateway: Server, sandbox: Server) -> AsyncIterator[httpx.AsyncCli
     )
     await database.close()
     headers = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=60) as client:
         yield client
 
 
@@ -77,7 +78,7 @@ async def submit(http: httpx.AsyncClient, prompt: str, **more: str) -> dict[str,
 
 
 async def posts(sandbox: Server) -> Counter[str]:
-    async with httpx.AsyncClient(base_url=sandbox.url) as http:
+    async with httpx.AsyncClient(base_url=sandbox.url, timeout=60) as http:
         seen = (await http.get("/sandbox/requests")).json()["requests"]
     return Counter((each["input"] or {}).get("prompt") for each in seen)
 
@@ -96,6 +97,11 @@ async def settled(http: httpx.AsyncClient, jobs: list[dict[str, Any]]) -> list[d
             await SystemClock().sleep(_LOOK)
 
 
+async def more_than(accepted: list[dict[str, Any]], number: int) -> None:
+    while len(accepted) <= number:
+        await SystemClock().sleep(_LOOK)
+
+
 @pytest.mark.timeout(400)
 async def test_processes_killed_at_any_moment_lose_no_job_and_send_none_twice(
     gateway: Server, sandbox: Server, http: httpx.AsyncClient
@@ -111,7 +117,7 @@ async def test_processes_killed_at_any_moment_lose_no_job_and_send_none_twice(
                 await SystemClock().sleep(_LOOK)
             else:
                 accepted.append(job)
-                if len(accepted) > 150:
+                if len(accepted) > MOST_JOBS:
                     return
 
     stop = asyncio.Event()
@@ -119,6 +125,7 @@ async def test_processes_killed_at_any_moment_lose_no_job_and_send_none_twice(
         for _ in range(4):
             clients.create_task(client(stop))
         for victims in ([gateway], [sandbox, gateway]):
+            await more_than(accepted, min(len(accepted) + 5, MOST_JOBS))
             for victim in victims:
                 await SystemClock().sleep(timedelta(seconds=draw.uniform(0.1, 0.6)))
                 await victim.kill()

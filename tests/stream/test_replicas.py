@@ -70,7 +70,7 @@ async def replicas(
 @pytest.fixture
 async def operator(replicas: list[Server]) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(
-        base_url=replicas[0].url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        base_url=replicas[0].url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, timeout=60
     ) as http:
         yield http
 
@@ -93,7 +93,7 @@ async def rush(replicas: list[Server], key: str, *, prompt: str = "") -> list[di
     async with aiohttp.ClientSession(
         headers={"Authorization": f"Bearer {key}"},
         connector=aiohttp.TCPConnector(limit=RIVALS),
-        timeout=aiohttp.ClientTimeout(total=60),
+        timeout=aiohttp.ClientTimeout(total=200),
     ) as http:
 
         async def submit(n: int) -> dict[str, Any]:
@@ -108,14 +108,14 @@ async def rush(replicas: list[Server], key: str, *, prompt: str = "") -> list[di
 
 async def sent(sandbox: Server, prompt: str) -> int:
     """Count what upstream has; a stuck job never ends, so this is what is in flight there."""
-    async with httpx.AsyncClient(base_url=sandbox.url) as http:
+    async with httpx.AsyncClient(base_url=sandbox.url, timeout=60) as http:
         seen = (await http.get("/sandbox/requests")).json()["requests"]
     return sum(each["accepted"] and each["input"]["prompt"] == prompt for each in seen)
 
 
 async def sent_at_rest(sandbox: Server, prompt: str, *, expected: int) -> int:
     """Wait until upstream has as many as expected, and a little longer for one too many."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while await sent(sandbox, prompt) < expected:
             await SystemClock().sleep(_LOOK)
     await SystemClock().sleep(_LOOK * 15)

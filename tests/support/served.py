@@ -30,7 +30,7 @@ class Served:
 
     def client(self, token: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(
-            base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30
+            base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=60
         )
 
     def admin(self) -> httpx.AsyncClient:
@@ -77,6 +77,6 @@ async def served(database_url: str, folder: Path, **more: Any) -> AsyncIterator[
         running_sandbox(config) as upstream_url,
         running_gateway(settings_of(database_url, upstream_url=upstream_url, **more)) as url,
     ):
-        one = Served(url, httpx.AsyncClient(), database_url)
+        one = Served(url, httpx.AsyncClient(timeout=60), database_url)
         async with one.client(await one.key_of("alice")) as one.http:
             yield one

@@ -26,7 +26,7 @@ class Served:
     def client(self) -> httpx.AsyncClient:
         """Give a client that follows no redirect, as RunComfy's own do."""
         headers = {"Authorization": f"Bearer {self.key}"}
-        return httpx.AsyncClient(base_url=self.url, headers=headers, follow_redirects=False)
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60)
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ async def serving(folder: Path, *, speed: float, **settings: Any) -> AsyncIterat
 
 async def _key(url: str) -> str:
     headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
-    async with httpx.AsyncClient(base_url=url, headers=headers) as admin:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as admin:
         await admin.post("/v1/admin/users", json={"id": "alice"})
         key = {"user": "alice", "scopes": [*DEFAULT_SCOPES, Scope.TOKENS]}
         made = await admin.post("/v1/admin/keys", json=key)

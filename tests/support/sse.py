@@ -32,7 +32,7 @@ class Stream:
     async def next(self) -> Event | None:
         """Give the next event, or None at the end of the stream."""
         event, data = "", None
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             async for line in self._lines:
                 name, _, value = line.partition(": ")
                 match name:
@@ -63,7 +63,7 @@ async def stream(
     http: httpx.AsyncClient, path: str, *, after: str | None = None
 ) -> AsyncIterator[Stream]:
     headers = {} if after is None else {"Last-Event-ID": after}
-    async with http.stream("GET", path, headers=headers, timeout=30) as answer:
+    async with http.stream("GET", path, headers=headers, timeout=60) as answer:
         assert answer.status_code == 200, await answer.aread()
         assert answer.headers["content-type"] == "text/event-stream"
         yield Stream(answer)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
 
-WITHIN_S = 10
+WITHIN_S = 60
 LONG = timedelta(hours=1)
 
 

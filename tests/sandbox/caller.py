@@ -52,4 +52,6 @@ class Sandbox:
 
 
 def client(base: str, token: str = "any") -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=5)
+    return httpx.AsyncClient(
+        base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=60
+    )

@@ -2,7 +2,6 @@
 
 import re
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -42,73 +41,67 @@ def check(fault: str, answer: httpx.Response) -> None:
         assert ("detail" in answer.json()) == (fault == "422")
 
 
-async def meet(fault: str, call: Any, *arguments: Any) -> None:
-    """Make a call and assert that it meets the fault."""
+async def meet(fault: str, sandbox: Sandbox, call: str, *arguments: Any) -> None:
+    """Make a call and assert that it meets the fault; wait little for answers that never come."""
+    made = getattr(sandbox, call)
     if fault in LOST:
+        patience, sandbox.http.timeout = sandbox.http.timeout, httpx.Timeout(0.3)
         with pytest.raises(LOST[fault]):
-            await call(*arguments)
+            await made(*arguments)
+        sandbox.http.timeout = patience
     else:
-        check(fault, await call(*arguments))
-
-
-@pytest.fixture
-def hasty(sandbox: Sandbox) -> Iterator[Sandbox]:
-    """Wait little for answers that never come."""
-    patience = sandbox.http.timeout
-    sandbox.http.timeout = httpx.Timeout(0.2)
-    yield sandbox
-    sandbox.http.timeout = patience
+        check(fault, await made(*arguments))
 
 
 every_fault = pytest.mark.parametrize("fault", FAULTS)
 
 
 @every_fault
-async def test_a_submit_that_meets_a_fault_is_not_accepted(hasty: Sandbox, fault: str) -> None:
-    given = hasty.input(f"sandbox:submit-{fault}")
-    await meet(fault, hasty.post, given)
-    assert await hasty.seen(given) == [False]
-    assert (await hasty.post(given)).json()["request_id"]
-    assert await hasty.seen(given) == [False, True]
+async def test_a_submit_that_meets_a_fault_is_not_accepted(sandbox: Sandbox, fault: str) -> None:
+    given = sandbox.input(f"sandbox:submit-{fault}")
+    await meet(fault, sandbox, "post", given)
+    assert await sandbox.seen(given) == [False]
+    assert (await sandbox.post(given)).json()["request_id"]
+    assert await sandbox.seen(given) == [False, True]
 
 
 @every_fault
-async def test_a_lost_answer_is_an_accepted_submit(hasty: Sandbox, fault: str) -> None:
-    given = hasty.input(f"sandbox:lost-answer={fault}")
-    await meet(fault, hasty.post, given)
-    assert await hasty.seen(given) == [True]
+async def test_a_lost_answer_is_an_accepted_submit(sandbox: Sandbox, fault: str) -> None:
+    given = sandbox.input(f"sandbox:lost-answer={fault}")
+    await meet(fault, sandbox, "post", given)
+    assert await sandbox.seen(given) == [True]
 
 
 @every_fault
-async def test_polls_meet_a_fault_and_then_the_truth(hasty: Sandbox, fault: str) -> None:
-    request_id = await hasty.submit(f"sandbox:instant sandbox:poll-{fault}=2")
-    await meet(fault, hasty.status, request_id)
-    await meet(fault, hasty.result, request_id)
-    assert (await hasty.status(request_id)).json()["status"] == "completed"
+async def test_polls_meet_a_fault_and_then_the_truth(sandbox: Sandbox, fault: str) -> None:
+    request_id = await sandbox.submit(f"sandbox:instant sandbox:poll-{fault}=2")
+    await meet(fault, sandbox, "status", request_id)
+    await meet(fault, sandbox, "result", request_id)
+    assert (await sandbox.status(request_id)).json()["status"] == "completed"
 
 
 @every_fault
-async def test_only_results_meet_a_result_fault(hasty: Sandbox, fault: str) -> None:
-    request_id = await hasty.submit(f"sandbox:instant sandbox:result-{fault}=1")
-    assert (await hasty.status(request_id)).json()["status"] == "completed"
-    await meet(fault, hasty.result, request_id)
-    assert (await hasty.result(request_id)).json()["status"] == "succeeded"
+async def test_only_results_meet_a_result_fault(sandbox: Sandbox, fault: str) -> None:
+    request_id = await sandbox.submit(f"sandbox:instant sandbox:result-{fault}=1")
+    assert (await sandbox.status(request_id)).json()["status"] == "completed"
+    await meet(fault, sandbox, "result", request_id)
+    assert (await sandbox.result(request_id)).json()["status"] == "succeeded"
 
 
 @every_fault
-async def test_a_cancel_that_meets_a_fault_cancels_nothing(hasty: Sandbox, fault: str) -> None:
-    request_id = await hasty.submit(f"sandbox:cancel-{fault}")
-    await meet(fault, hasty.cancel, request_id)
-    assert (await hasty.status(request_id)).json()["status"] == "in_queue"
-    assert (await hasty.cancel(request_id)).json()["outcome"] == "cancelled"
+async def test_a_cancel_that_meets_a_fault_cancels_nothing(sandbox: Sandbox, fault: str) -> None:
+    request_id = await sandbox.submit(f"sandbox:cancel-{fault}")
+    await meet(fault, sandbox, "cancel", request_id)
+    assert (await sandbox.status(request_id)).json()["status"] == "in_queue"
+    assert (await sandbox.cancel(request_id)).json()["outcome"] == "cancelled"
 
 
 @every_fault
-async def test_a_lost_cancel_is_carried_out(hasty: Sandbox, fault: str) -> None:
-    request_id = await hasty.submit(f"sandbox:lost-cancel={fault}")
-    await meet(fault, hasty.cancel, request_id)
-    assert (await hasty.status(request_id)).json()["status"] == "cancelled"
-    assert (await hasty.cancel(request_id)).json()["outcome"] == "not_cancellable"
+async def test_a_lost_cancel_is_carried_out(sandbox: Sandbox, fault: str) -> None:
+    request_id = await sandbox.submit(f"sandbox:lost-cancel={fault}")
+    await meet(fault, sandbox, "cancel", request_id)
+    assert (await sandbox.status(request_id)).json()["status"] == "cancelled"
+    assert (await sandbox.cancel(request_id)).json()["outcome"] == "not_cancellable"
 
 
 async def test_without_a_number_three_polls_meet_the_fault(sandbox: Sandbox) -> None:

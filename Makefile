@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test clients generators tools check format openapi migration requirements vendor
-.PHONY: bench-simulation bench-poller screenshots chaos token-sequences image-steps
+.PHONY: bench-simulation bench-poller screenshots chaos token-sequences image-steps sbom
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-18s%s\n", $$1, $$2 }' Makefile
@@ -89,6 +89,13 @@ requirements: ## Compile requirements/*.txt anew; with u=--upgrade to the newest
 	"$$uv/bin/uv" $(COMPILE) --all-extras --group dev -o requirements/dev.txt && \
 	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group clients -o requirements/clients.txt && \
 	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group build -o requirements/build.txt
+
+sbom: ## Write build/sbom.json: what an image holds, by name, version and hash (CycloneDX)
+	@$(USABLE_PYTHON)
+	@tool=$$(mktemp -d) && trap 'rm -rf "$$tool"' EXIT && mkdir -p build && \
+	$(PYTHON) -m venv "$$tool" && "$$tool/bin/pip" install -qq cyclonedx-bom && \
+	"$$tool/bin/cyclonedx-py" requirements requirements/prod.txt --pyproject pyproject.toml \
+		--output-reproducible --validate -o build/sbom.json && echo "build/sbom.json is written."
 
 COMPILE_OPTIONS = pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate $(u)

@@ -36,6 +36,7 @@ from app.jobs.census import Census
 from app.jobs.errors import JobNotFoundError
 from app.jobs.feed import JobFeed
 from app.jobs.health import HealthService
+from app.jobs.intake import JobIntake
 from app.jobs.links import JobLinks
 from app.jobs.operator import OperatorJobs
 from app.jobs.overview import JobOverview
@@ -80,6 +81,7 @@ class Services:
     feed: JobFeed
     health: HealthService
     hub: Hub[Holder]
+    intake: JobIntake
     jobs: JobService
     keys: KeyDirectory
     links: JobLinks

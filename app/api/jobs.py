@@ -46,9 +46,10 @@ from app.jobs.errors import (
     NotCancellableError,
 )
 from app.jobs.fingerprint import fingerprint
+from app.jobs.intake import JobRequest
 from app.jobs.line import Priority
 from app.jobs.models import Job
-from app.jobs.service import CancelOutcome, JobRequest
+from app.jobs.service import CancelOutcome
 from app.jobs.state import TERMINAL
 from app.jobs.wire import JobCostRead, JobRead
 from app.media.errors import MediaBusyError
@@ -207,7 +208,7 @@ async def submit_job(
 async def validate_job(gateway: Gateway, caller: Writer, body: JsonBody) -> JobCheck:
     request = _request(parse(JobCreate, body))
     try:
-        preview = await gateway.jobs.preview(request, principal=caller)
+        preview = await gateway.intake.preview(request, principal=caller)
     except UnknownModelError as exc:
         return JobCheck(
             valid=False,

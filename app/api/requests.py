@@ -32,9 +32,9 @@ from app.jobs.errors import (
     NotCancellableError,
 )
 from app.jobs.fingerprint import fingerprint
+from app.jobs.intake import JobRequest
 from app.jobs.line import Priority
 from app.jobs.models import Job
-from app.jobs.service import JobRequest
 from app.jobs.state import Status
 from app.jobs.wire import Instant, JobRead
 from app.media.errors import MediaBusyError

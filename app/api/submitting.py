@@ -5,7 +5,7 @@ from collections.abc import Callable
 from app.api.deps import Services
 from app.auth.models import Principal
 from app.jobs.batch import Accepted
-from app.jobs.service import JobRequest
+from app.jobs.intake import JobRequest
 
 
 async def accept(
@@ -18,11 +18,11 @@ async def accept(
 ) -> Accepted:
     """Look the key up before `make` reads the request, so that a replay meets no rule anew."""
     if idempotency_key is not None:
-        replay = await gateway.jobs.find_replay(
+        replay = await gateway.intake.find_replay(
             user_id=principal.user_id, idempotency_key=idempotency_key, fingerprint=fingerprint
         )
         if replay is not None:
             return replay
-    return await gateway.jobs.submit(
+    return await gateway.intake.submit(
         make(), principal=principal, idempotency_key=idempotency_key, fingerprint=fingerprint
     )

@@ -26,6 +26,7 @@ from app.events.log import CHANNEL
 from app.jobs.census import Census
 from app.jobs.feed import JobFeed
 from app.jobs.health import HealthService
+from app.jobs.intake import JobIntake
 from app.jobs.links import JobLinks
 from app.jobs.operator import OperatorJobs
 from app.jobs.overview import JobOverview
@@ -76,24 +77,29 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
             files=stores.files,
             health=HealthService(database=database, clock=clock),
             hub=_hub(base),
-            jobs=JobService(
+            intake=JobIntake(
                 database=database,
                 catalogue=stores.catalogue,
                 clock=clock,
-                closing=base.closing,
                 dispatcher=doorbells.submitted,
                 media=inspector,
                 forecast=stores.forecast,
-                poller=doorbells.polled,
-                deliverer=doorbells.announced,
                 webhook_addresses=addresses,
                 prices=prices,
                 quotas=quotas,
                 tracing=base.tracing,
                 allow_private_networks=settings.allow_private_networks,
                 inputs=stores.inputs,
-                sweeper=stores.sweeper,
                 file_life=base.configs.files.life,
+            ),
+            jobs=JobService(
+                database=database,
+                clock=clock,
+                closing=base.closing,
+                forecast=stores.forecast,
+                poller=doorbells.polled,
+                deliverer=doorbells.announced,
+                sweeper=stores.sweeper,
             ),
             keys=KeyDirectory(database=database, clock=clock, known_models=known_models),
             links=JobLinks(public_url=base.public_url, signer=base.signer("job links")),

@@ -1,4 +1,4 @@
-"""Accept many requests for jobs in one transaction; the callers of JobService do not know."""
+"""Accept many requests for jobs in one transaction; the callers of JobIntake do not know."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, event
 from app.api.jobs import JobCreate
 from app.auth.errors import UnauthenticatedError
 from app.jobs.batch import Accepted
+from app.jobs.intake import JobRequest
 from app.jobs.line import Priority
-from app.jobs.service import JobRequest
 from tests.support.gateway import Gateway
 
 MOST_STATEMENTS = 8
@@ -97,7 +97,7 @@ async def test_who_was_deleted_meanwhile_is_turned_away_and_its_neighbours_are_n
             priority=Priority.NORMAL,
             start_within=None,
         )
-        return await services.jobs.submit(
+        return await services.intake.submit(
             request, principal=principal, idempotency_key=key, fingerprint=create.model
         )
 

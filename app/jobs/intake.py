@@ -1,0 +1,231 @@
+"""How a job comes in: checked, priced, its files looked at, and then accepted durably."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from app.auth.errors import ModelNotAllowedError
+from app.auth.models import Principal
+from app.catalogue.checker import MAX_ERRORS, Checked
+from app.catalogue.model import Model
+from app.catalogue.service import Catalogue
+from app.core.clock import Clock
+from app.core.doorbell import Doorbell
+from app.core.elsewhere import elsewhere
+from app.core.errors import DatabaseUnavailableError, ProblemError
+from app.core.ids import new_id
+from app.core.tracing import Tracing
+from app.db.engine import Database
+from app.jobs.batch import AcceptBatch, Accepted, claim_of
+from app.jobs.durations import input_class
+from app.jobs.errors import InvalidInputError
+from app.jobs.forecast import Forecast
+from app.jobs.inputs import JobInputs
+from app.jobs.line import Priority
+from app.jobs.models import NewJob
+from app.jobs.prices import prices_of
+from app.media.inspector import MediaInspector
+from app.quotas import ledger
+from app.quotas.account import Standing
+from app.quotas.prices import PricesService
+from app.quotas.pricing import price_of
+from app.quotas.service import QuotaService
+from app.webhooks.addresses import WebhookAddresses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    model: str
+    input: Mapping[str, Any]
+    metadata: dict[str, str]
+    priority: Priority
+    start_within: timedelta | None
+    webhook_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a submit would find; the standings come with whose limit it is, `user` or `key`."""
+
+    checked: Checked
+    price_usd: Decimal | None
+    standings: Sequence[tuple[str, Standing]]
+
+
+class JobIntake:
+    """`dispatcher` rings the loop of this process that sends jobs, if it has one."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        catalogue: Catalogue,
+        clock: Clock,
+        dispatcher: Doorbell,
+        media: MediaInspector,
+        forecast: Forecast,
+        webhook_addresses: WebhookAddresses,
+        prices: PricesService,
+        quotas: QuotaService,
+        tracing: Tracing,
+        allow_private_networks: bool,
+        inputs: JobInputs,
+        file_life: timedelta,
+    ) -> None:
+        self._tracing = tracing
+        self._catalogue = catalogue
+        self._clock = clock
+        self._dispatcher = dispatcher
+        self._media = media
+        self._forecast = forecast
+        self._webhook_addresses = webhook_addresses
+        self._prices = prices
+        self._quotas = quotas
+        self._allow_private_networks = allow_private_networks
+        self._inputs = inputs
+        self._batch = AcceptBatch(database=database, clock=clock, file_life=file_life)
+
+    async def preview(self, request: JobRequest, *, principal: Principal) -> Preview:
+        """Tell what a submit would find, and count as one; nothing is held, nothing is sent.
+
+        Raises UnknownModelError, ModelNotAllowedError, or QuotaExceededError for the rate alone.
+        """
+        await self._quotas.count_submit(
+            principal.policy, user_id=principal.user_id, key_id=principal.key_id
+        )
+        model, checked = await self._check_all(request, principal=principal)
+        checked = await self._inspected(checked, principal=principal)
+        return Preview(
+            checked=self._with_webhook(checked, request),
+            price_usd=await self._price(model, checked),
+            standings=await self._quotas.standings(
+                principal.policy, user_id=principal.user_id, key_id=principal.key_id
+            ),
+        )
+
+    async def find_replay(
+        self, *, user_id: str, idempotency_key: str, fingerprint: str
+    ) -> Accepted | None:
+        """Give the job that this key already made; another fingerprint is a conflict."""
+        return await self._batch.find_replay(
+            user_id=user_id, idempotency_key=idempotency_key, fingerprint=fingerprint
+        )
+
+    async def submit(
+        self,
+        request: JobRequest,
+        *,
+        principal: Principal,
+        idempotency_key: str | None,
+        fingerprint: str,
+    ) -> Accepted:
+        """Accept a job, or give the one that this key made meanwhile; it is durable on return."""
+        model, checked = await self._check_all(request, principal=principal)
+        if checked.errors:
+            raise InvalidInputError(checked.errors)
+        if request.webhook_url is not None:
+            self._webhook_addresses.check(request.webhook_url, field="webhook_url")
+        try:
+            await self._look_at_files(checked, principal=principal)
+        except ProblemError:
+            made = idempotency_key and await self.find_replay(
+                user_id=principal.user_id,
+                idempotency_key=idempotency_key,
+                fingerprint=fingerprint,
+            )
+            if made:  # meanwhile, by a twin of this request whose files were fine
+                return made
+            raise
+        price_usd = await self._price(model, checked)
+        at = self._clock.now()
+        start_within = request.start_within
+        new = NewJob(
+            id=new_id("job"),
+            user_id=principal.user_id,
+            key_id=principal.key_id,
+            model=model.model_id,
+            schema_hash=model.schema_hash,
+            input=checked.input,
+            metadata=request.metadata,
+            webhook_url=request.webhook_url,
+            output_seconds=checked.output_seconds,
+            input_class=input_class(checked.input, checked.output_seconds),
+            price_usd=price_usd,
+            policy=principal.policy,
+            priority=request.priority,
+            start_deadline_at=None if start_within is None else at + start_within,
+            created_at=at,
+            idempotency_key=idempotency_key,
+            fingerprint=fingerprint,
+            traceparent=self._tracing.current(),
+        )
+        ledger.check_known(claim_of(new))
+        await self._forecast.refresh()
+        accepted = await self._accept(new, checked)
+        with suppress(DatabaseUnavailableError):  # a place is no promise, but the job now is
+            accepted = replace(accepted, job=await self._batch.placed(accepted.job))
+        self._dispatcher.ring()
+        return accepted
+
+    async def _accept(self, new: NewJob, checked: Checked) -> Accepted:
+        """Store the input's data URIs first; what was stored for no new job is taken back."""
+        kept = await self._inputs.keep(checked, user_id=new.user_id, job_id=new.id)
+        accepted = None
+        try:
+            accepted = await self._batch.accept(replace(new, input=kept.input, files=kept.uses))
+        finally:
+            if accepted is None or accepted.replayed:
+                await self._inputs.drop(kept)
+        return accepted
+
+    def _check(self, request: JobRequest, *, principal: Principal) -> tuple[Model, Checked]:
+        model = self._catalogue.get(request.model)
+        if principal.models is not None and model.model_id not in principal.models:
+            raise ModelNotAllowedError(model.model_id)
+        return model, model.check(
+            request.input, allow_private_networks=self._allow_private_networks
+        )
+
+    async def _check_all(
+        self, request: JobRequest, *, principal: Principal
+    ) -> tuple[Model, Checked]:
+        """Check what the input says, then the files of the caller's that it names."""
+        model, checked = self._check(request, principal=principal)
+        flaws = await self._inputs.flaws(checked, user_id=principal.user_id)
+        return model, replace(checked, errors=[*checked.errors, *flaws])
+
+    async def _look_at_files(self, checked: Checked, *, principal: Principal) -> None:
+        """Raise InvalidInputError for files that RunComfy would refuse."""
+        if self._media.goes_out_for(checked.media):
+            # Whoever has no submit left has no errands run for them either.
+            await self._quotas.check_rate(
+                principal.policy, user_id=principal.user_id, key_id=principal.key_id
+            )
+        checked = await self._inspected(checked, principal=principal)
+        if checked.errors:
+            raise InvalidInputError(checked.errors)
+
+    async def _inspected(self, checked: Checked, *, principal: Principal) -> Checked:
+        """Look at the files themselves too; the time that takes is that of their hosts."""
+        wrong = {error.pointer for error in checked.errors}
+        sound = [check for check in checked.media if check.pointer not in wrong]
+        with elsewhere(self._clock):
+            flaws = await self._media.inspect(sound, user_id=principal.user_id)
+        return replace(checked, errors=[*checked.errors, *flaws][:MAX_ERRORS])
+
+    def _with_webhook(self, checked: Checked, request: JobRequest) -> Checked:
+        if request.webhook_url is None:
+            return checked
+        fault = self._webhook_addresses.fault(request.webhook_url, field="webhook_url")
+        return replace(checked, errors=[*checked.errors, fault]) if fault else checked
+
+    async def _price(self, model: Model, checked: Checked) -> Decimal | None:
+        return price_of(
+            prices_of(model, await self._prices.current()),
+            model=model.model_id,
+            input=checked.input,
+            output_seconds=checked.output_seconds,
+        )

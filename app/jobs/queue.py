@@ -1,10 +1,9 @@
 """The leased queue that workers draw from: each method is one transaction, many jobs at a time."""
 
-import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,30 +18,23 @@ from app.events.log import JobEvent
 from app.jobs import accounts
 from app.jobs.accounts import Gates, Roster
 from app.jobs.announce import announce
-from app.jobs.duration_repository import DurationRepository
-from app.jobs.durations import Kind
-from app.jobs.forecast import Forecast, phase_of
+from app.jobs.appointments import Appointments
+from app.jobs.change_repository import ChangeRepository
+from app.jobs.forecast import Forecast
 from app.jobs.lane import admit
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.line import choose
 from app.jobs.line_repository import LineRepository
-from app.jobs.models import Attempt, Change, Lease, Watch, addresses
-from app.jobs.outcomes import observed
+from app.jobs.models import Attempt, Lease
 from app.jobs.queue_repository import QueueRepository, any_job, waiting
-from app.jobs.schedule import Jitter, Pace, PollPlan, ScheduleConfig, watch_delay
+from app.jobs.recorder import Recorder
+from app.jobs.schedule import Jitter, Pace, ScheduleConfig
 from app.jobs.state import JobState
 from app.jobs.sweeps import Moves, SweepConfig, Sweeps
 from app.jobs.switches import DISPATCH_PAUSED
-from app.quotas import ledger
-from app.quotas.repository import EntryKind
 from app.storage import archive
 
 logger = structlog.get_logger(__name__)
-
-_ENDINGS: Mapping[str, EntryKind] = {
-    "settled": EntryKind.SETTLE,
-    "released": EntryKind.RELEASE,
-}
 
 _ONE = Roster()
 
@@ -73,17 +65,28 @@ class JobQueue:
         self._config = config
         self._metrics = metrics
         self._clock = clock
-        self._jitter = jitter
-        self._forecast = forecast
-        self._pace = Pace(config=config.schedule, polls_per_second=config.polls_per_second)
         self._sweeps = Sweeps(config)
         self._deliverer = deliverer
+        self.appointments = Appointments(
+            forecast=forecast,
+            pace=Pace(config=config.schedule, polls_per_second=config.polls_per_second),
+            job_timeout=config.job_timeout,
+            late_watch=config.late_watch,
+            jitter=jitter,
+        )
         self.roster = roster
         self.submits = Gates(DISPATCH, roster=roster, database=database, clock=clock, refusals=1)
         self.polls = Gates(POLLS, roster=roster, database=database, clock=clock, refusals=3)
         self.name = new_id("worker")
         self._was_busy = False
-        self.record = NaturalBatch(self._apply)
+        recorder = Recorder(
+            database=database,
+            archives=config.archives,
+            metrics=metrics,
+            clock=clock,
+            deliverer=deliverer,
+        )
+        self.record = NaturalBatch(recorder.write)
         """Write one change; tells whether it counted, which it does not once the lease is lost."""
 
     async def claim_submits(self, *, limit: int) -> Sequence[Attempt]:
@@ -156,38 +159,23 @@ class JobQueue:
                 expires_at=at + self._config.lease,
                 limit=2 * granted,
             )
-            leases = _within(self._most_urgent(due, granted, at=at), free)
+            leases = _within(self.appointments.most_urgent(due, granted, at=at), free)
             if leases:
-                await queue.reschedule({lease: self.next_poll(lease, at=at) for lease in leases})
+                await queue.reschedule(
+                    {lease: self.appointments.next_poll(lease, at=at) for lease in leases}
+                )
                 _, lane = admit(lane, len(leases), at=at, rate=rate)
                 await lanes.save(POLLS, lane)
                 await self.polls.take(tx, own, Counter(lease.account for lease in leases), at)
             return leases
 
-        await self._forecast.refresh()
-        self._pace.follow(self._forecast.followed)
+        await self.appointments.refresh()
         # Who found work last time will find some again, and need not ask.
         if not self._was_busy and not await self._database.read(peek):
             return []
         claimed = await self._database.transact(work)
         self._was_busy = bool(claimed)
         return claimed
-
-    def _most_urgent(
-        self, due: Sequence[tuple[Lease, datetime]], most: int, *, at: datetime
-    ) -> list[Lease]:
-        """Choose among the longest due, so that nobody is passed over for long."""
-        if len(due) <= most:
-            self._pace.learn([], short=False)
-            return [lease for lease, _ in due]
-        urgencies = []
-        for lease, due_at in due:
-            plan, elapsed = self._plan(lease, at=at)
-            overdue = (at - due_at).total_seconds()
-            urgencies.append(self._pace.urgency(plan, elapsed, overdue=overdue))
-        order = sorted(range(len(due)), key=lambda n: -urgencies[n])[:most]
-        self._pace.learn([urgencies[n] for n in order], short=True)
-        return [due[n][0] for n in order]
 
     async def note_late_request(self, lease: Lease, *, request_id: str) -> bool:
         """Keep a request id that came when the job had moved on: it may be billed, and is watched.
@@ -197,7 +185,7 @@ class JobQueue:
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> bool:
-            seq = await QueueRepository(tx).note_request(
+            seq = await ChangeRepository(tx).note_request(
                 lease.job_id,
                 request_id,
                 account=lease.account,
@@ -264,83 +252,6 @@ class JobQueue:
         )
         return started
 
-    def next_poll(self, lease: Lease, *, at: datetime, state: JobState | None = None) -> datetime:
-        """Make the next appointment of a job, which is in `state` from now on if that is given.
-
-        One is at the very instant that its time or its watch is over.
-        """
-        if lease.finished_at is not None and lease.watch_until is not None:
-            due_at = at + watch_delay(at - lease.finished_at)
-            return min(due_at, lease.watch_until) if at < lease.watch_until else due_at
-        plan, elapsed = self._plan(lease, at=at, state=state)
-        due_at = at + self._pace.delay(plan, elapsed, jitter=self._jitter())
-        return self.before_time_out(lease, due_at, at=at)
-
-    def before_time_out(self, lease: Lease, due_at: datetime, *, at: datetime) -> datetime:
-        times_out_at = self.times_out_at(lease)
-        return min(due_at, times_out_at) if at < times_out_at else due_at
-
-    def times_out_at(self, lease: Lease) -> datetime:
-        return (lease.submitted_at or lease.created_at) + self._config.job_timeout
-
-    def watch(self, *, at: datetime) -> Watch:
-        """Tell how to go on looking at a job that ends now without upstream's word."""
-        return Watch(until=at + self._config.late_watch, due_at=at + watch_delay(timedelta()))
-
-    def _plan(
-        self, lease: Lease, *, at: datetime, state: JobState | None = None
-    ) -> tuple[PollPlan, float]:
-        phase, elapsed = phase_of(
-            is_running=(state or lease.state) is JobState.IN_PROGRESS,
-            submitted_at=lease.submitted_at,
-            started_at=lease.started_at,
-            at=at,
-        )
-        kind = Kind.of(phase, lease.model, lease.input_class)
-        return self._forecast.durations.plan(kind), elapsed
-
-    async def _apply(self, changes: Sequence[Change]) -> Sequence[bool]:
-        async def work(tx: AsyncConnection) -> tuple[Mapping[str, int], bool]:
-            seqs = await QueueRepository(tx).apply(changes)
-            moved = [
-                change
-                for change in changes
-                if change.lease.job_id in seqs and change.state is not change.lease.state
-            ]
-            to_deliver = await announce(
-                tx,
-                [
-                    JobEvent(
-                        job_id=change.lease.job_id,
-                        seq=seqs[change.lease.job_id],
-                        type=change.state.value,
-                        at=change.at,
-                        data=change.note,
-                    )
-                    for change in moved
-                ],
-            )
-            endings = {
-                change.lease.job_id: _ENDINGS[change.cost_state]
-                for change in moved
-                if change.cost_state is not None
-            }
-            await ledger.end_all(tx, endings, at=self._clock.now())
-            await self._enqueue_copies(tx, moved)
-            await DurationRepository(tx).observe(
-                itertools.chain.from_iterable(map(observed, moved)), at=self._clock.now()
-            )
-            late = [change.lease.job_id for change in moved if change.late == "charged"]
-            await ledger.charge_late(tx, late, at=self._clock.now())
-            return seqs, to_deliver
-
-        seqs, to_deliver = await self._database.transact(work)
-        if to_deliver:
-            self._deliverer.ring()
-        for change in changes:
-            self._tell(change, counted=change.lease.job_id in seqs)
-        return [change.lease.job_id in seqs for change in changes]
-
     def _tell_of_round(self, done: "_Round", *, at: datetime) -> None:
         for state, seqs in done.moves.items():
             self._metrics.moves.labels(state.value).inc(len(seqs))
@@ -350,30 +261,6 @@ class JobQueue:
             if attempt.lease.attempts == 1:
                 waited = at - attempt.lease.created_at
                 self._metrics.dispatch_delay.observe(waited.total_seconds())
-
-    def _tell(self, change: Change, *, counted: bool) -> None:
-        job_id, state = change.lease.job_id, change.state.value
-        if not counted:
-            self._metrics.lease_losses.labels("job").inc()
-            logger.warning("job.lease_lost", job_id=job_id, state=state)
-        elif change.state is not change.lease.state:
-            self._metrics.moves.labels(state).inc()
-            logger.info(
-                "job.advanced",
-                job_id=job_id,
-                state=state,
-                attempts=change.lease.attempts,
-                upstream_request_id=change.upstream_request_id,
-            )
-
-    async def _enqueue_copies(self, tx: AsyncConnection, moved: Sequence[Change]) -> None:
-        if self._config.archives:
-            outputs = {
-                change.lease.job_id: len(list(addresses(change.output)))
-                for change in moved
-                if change.output is not None
-            }
-            await archive.enqueue(tx, outputs, at=self._clock.now())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The statements on jobs that clients cause; those of the workers are in `queue_repository`."""
+"""The statements on jobs that clients cause, beside `queue_repository` of the workers."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

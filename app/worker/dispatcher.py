@@ -180,7 +180,7 @@ class Dispatcher:
             request_id=request_id,
             poller=self._queue.name,
             expires_at=at + self._config.lease,
-            due_at=self._queue.next_poll(lease, at=at),
+            due_at=self._queue.appointments.next_poll(lease, at=at),
             at=at,
         )
 

@@ -7,8 +7,8 @@ import structlog
 from app.core.clock import Clock
 from app.core.metrics import Metrics
 from app.jobs import outcomes
+from app.jobs.appointments import Appointments
 from app.jobs.models import Change, Lease
-from app.jobs.queue import JobQueue
 from app.jobs.state import JobState
 from app.upstream.accounts import AccountClients
 from app.upstream.errors import UpstreamError
@@ -26,14 +26,14 @@ class Look:
     def __init__(
         self,
         *,
-        queue: JobQueue,
+        appointments: Appointments,
         upstream: AccountClients,
         timeout: timedelta,
         charge_late: bool,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
-        self._queue = queue
+        self._appointments = appointments
         self._upstream = upstream
         self._timeout = timeout
         self._charge_late = charge_late
@@ -83,7 +83,7 @@ class Look:
         if lease.finished_at is not None:
             return None
         at = self._clock.now()
-        return outcomes.cancelled(lease, watch=self._queue.watch(at=at), at=at)
+        return outcomes.cancelled(lease, watch=self._appointments.watch(at=at), at=at)
 
     async def _cancel(self, lease: Lease) -> Change | None:
         """Pass the owner's cancel on, then believe what upstream says of the job itself."""
@@ -93,7 +93,7 @@ class Look:
             return seen
         if outcome is CancelOutcome.NOT_CANCELLABLE:
             at = self._clock.now()
-            due_at = self._queue.next_poll(lease, at=at)
+            due_at = self._appointments.next_poll(lease, at=at)
             return outcomes.not_cancellable(lease, seen=seen, due_at=due_at, at=at)
         # Granted, asked for or unanswered, and the job still runs: it may yet succeed. The wish
         # stays, so the next poll passes it on again.
@@ -122,7 +122,7 @@ class Look:
             lease,
             state=state,
             queue_position=queue_position,
-            due_at=self._queue.next_poll(lease, at=at, state=state),
+            due_at=self._appointments.next_poll(lease, at=at, state=state),
             at=at,
         )
 

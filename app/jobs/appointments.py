@@ -1,0 +1,83 @@
+"""When each job that is followed is asked after next, and who goes first where not all can."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from app.jobs.durations import Kind
+from app.jobs.forecast import Forecast, phase_of
+from app.jobs.models import Lease, Watch
+from app.jobs.schedule import Jitter, Pace, PollPlan, watch_delay
+from app.jobs.state import JobState
+
+
+class Appointments:
+    def __init__(
+        self,
+        *,
+        forecast: Forecast,
+        pace: Pace,
+        job_timeout: timedelta,
+        late_watch: timedelta,
+        jitter: Jitter,
+    ) -> None:
+        self._forecast = forecast
+        self._pace = pace
+        self._job_timeout = job_timeout
+        self._late_watch = late_watch
+        self._jitter = jitter
+
+    async def refresh(self) -> None:
+        """Follow what is known by now: how long jobs take, and how many there are."""
+        await self._forecast.refresh()
+        self._pace.follow(self._forecast.followed)
+
+    def next_poll(self, lease: Lease, *, at: datetime, state: JobState | None = None) -> datetime:
+        """Make the next appointment of a job, which is in `state` from now on if that is given.
+
+        One is at the very instant that its time or its watch is over.
+        """
+        if lease.finished_at is not None and lease.watch_until is not None:
+            due_at = at + watch_delay(at - lease.finished_at)
+            return min(due_at, lease.watch_until) if at < lease.watch_until else due_at
+        plan, elapsed = self._plan(lease, at=at, state=state)
+        due_at = at + self._pace.delay(plan, elapsed, jitter=self._jitter())
+        return self.before_time_out(lease, due_at, at=at)
+
+    def before_time_out(self, lease: Lease, due_at: datetime, *, at: datetime) -> datetime:
+        times_out_at = self.times_out_at(lease)
+        return min(due_at, times_out_at) if at < times_out_at else due_at
+
+    def times_out_at(self, lease: Lease) -> datetime:
+        return (lease.submitted_at or lease.created_at) + self._job_timeout
+
+    def watch(self, *, at: datetime) -> Watch:
+        """Tell how to go on looking at a job that ends now without upstream's word."""
+        return Watch(until=at + self._late_watch, due_at=at + watch_delay(timedelta()))
+
+    def most_urgent(
+        self, due: Sequence[tuple[Lease, datetime]], most: int, *, at: datetime
+    ) -> list[Lease]:
+        """Choose among the longest due, so that nobody is passed over for long."""
+        if len(due) <= most:
+            self._pace.learn([], short=False)
+            return [lease for lease, _ in due]
+        urgencies = []
+        for lease, due_at in due:
+            plan, elapsed = self._plan(lease, at=at)
+            overdue = (at - due_at).total_seconds()
+            urgencies.append(self._pace.urgency(plan, elapsed, overdue=overdue))
+        order = sorted(range(len(due)), key=lambda n: -urgencies[n])[:most]
+        self._pace.learn([urgencies[n] for n in order], short=True)
+        return [due[n][0] for n in order]
+
+    def _plan(
+        self, lease: Lease, *, at: datetime, state: JobState | None = None
+    ) -> tuple[PollPlan, float]:
+        phase, elapsed = phase_of(
+            is_running=(state or lease.state) is JobState.IN_PROGRESS,
+            submitted_at=lease.submitted_at,
+            started_at=lease.started_at,
+            at=at,
+        )
+        kind = Kind.of(phase, lease.model, lease.input_class)
+        return self._forecast.durations.plan(kind), elapsed

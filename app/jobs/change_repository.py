@@ -1,0 +1,176 @@
+"""The statements by which workers write what became of jobs, many at a time."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Text,
+    and_,
+    case,
+    column,
+    func,
+    literal,
+    null,
+    update,
+    values,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models import JobRow
+from app.db.models.base import UtcDateTime
+from app.db.statements import typed_rows
+from app.jobs.models import Change
+from app.jobs.state import WATCHED
+
+_CHANGES = (
+    column("id", Text),
+    column("token", Text),
+    column("from_state", Text),
+    column("seen_cancel_at", UtcDateTime),
+    column("at", UtcDateTime),
+    column("state", Text),
+    column("due_at", UtcDateTime),
+    column("lease_token", Text),
+    column("lease_expires_at", UtcDateTime),
+    column("upstream_request_id", Text),
+    column("queue_position", BigInteger),
+    column("submitted_at", UtcDateTime),
+    column("started_at", UtcDateTime),
+    column("finished_at", UtcDateTime),
+    column("output", JSON(none_as_null=True)),
+    column("error", JSON(none_as_null=True)),
+    column("cancel_outcome", Text),
+    column("cost_state", Text),
+    column("late", Text),
+    column("refusals", BigInteger),
+    column("lost_polls", BigInteger),
+    column("lost_since", UtcDateTime),
+    column("watch_until", UtcDateTime),
+)
+
+
+class ChangeRepository:
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def apply(self, changes: Sequence[Change]) -> Mapping[str, int]:
+        """Write each change whose writer still holds the job; gives event numbers by job.
+
+        A job that is missing from the answer was moved by somebody else, and stays as it is.
+        """
+        new = (
+            values(*_CHANGES, name="new")
+            .data(typed_rows(_CHANGES, [_row(change) for change in changes]))
+            .cte("new")
+        )
+        is_news = new.c.state != new.c.from_state
+        moved = await self._tx.execute(
+            update(JobRow)
+            .where(
+                JobRow.id == new.c.id,
+                JobRow.lease_token == new.c.token,
+                JobRow.state == new.c.from_state,
+            )
+            .values(
+                state=new.c.state,
+                event_seq=JobRow.event_seq + case((is_news, 1), else_=0),
+                # A cancel that was asked for meanwhile must not wait for the next regular poll.
+                due_at=case(
+                    (new.c.due_at.is_(None), null()),
+                    (JobRow.cancel_requested_at.is_distinct_from(new.c.seen_cancel_at), new.c.at),
+                    else_=new.c.due_at,
+                ),
+                lease_token=new.c.lease_token,
+                lease_expires_at=new.c.lease_expires_at,
+                upstream_request_id=new.c.upstream_request_id,
+                queue_position=new.c.queue_position,
+                submitted_at=new.c.submitted_at,
+                started_at=new.c.started_at,
+                # What ended a watched job stays, until it has succeeded after all.
+                finished_at=case((is_news, new.c.finished_at), else_=JobRow.finished_at),
+                output=case((is_news, new.c.output), else_=JobRow.output),
+                error=case((is_news, new.c.error), else_=JobRow.error),
+                late=new.c.late,
+                refusals=new.c.refusals,
+                lost_polls=new.c.lost_polls,
+                lost_since=new.c.lost_since,
+                watch_until=new.c.watch_until,
+                cost_state=func.coalesce(new.c.cost_state, JobRow.cost_state),
+                cancel_outcome=func.coalesce(new.c.cancel_outcome, JobRow.cancel_outcome),
+                cancel_requested_at=case(
+                    (new.c.cancel_outcome.is_(None), JobRow.cancel_requested_at), else_=null()
+                ),
+            )
+            .returning(JobRow.id, JobRow.event_seq)
+        )
+        return {row.id: row.event_seq for row in moved}
+
+    async def note_request(
+        self,
+        job_id: str,
+        request_id: str,
+        *,
+        account: str,
+        watch_until: datetime,
+        at: datetime,
+    ) -> int | None:
+        """Take an event number for a request id that came late, unless the job has this very one.
+
+        A job that has ended without any is watched by it from now on.
+        """
+        orphan = and_(JobRow.state.in_(WATCHED), JobRow.upstream_request_id.is_(None))
+        new = {
+            "account": account,
+            "upstream_request_id": request_id,
+            "submitted_at": at,
+            "watch_until": watch_until,
+            "due_at": at,
+            "lease_expires_at": at,
+        }
+        taken = await self._tx.execute(
+            update(JobRow)
+            .where(JobRow.id == job_id, JobRow.upstream_request_id.is_distinct_from(request_id))
+            .values(
+                {
+                    name: case(
+                        (orphan, literal(value, JobRow.__table__.c[name].type)),
+                        else_=JobRow.__table__.c[name],
+                    )
+                    for name, value in new.items()
+                }
+                | {"event_seq": JobRow.event_seq + 1}
+            )
+            .returning(JobRow.event_seq)
+        )
+        return taken.scalar_one_or_none()
+
+
+def _row(change: Change) -> tuple[Any, ...]:
+    return (
+        change.lease.job_id,
+        change.lease.token,
+        change.lease.state.value,
+        change.lease.cancel_requested_at,
+        change.at,
+        change.state.value,
+        change.due_at,
+        change.lease_token,
+        change.lease_expires_at,
+        change.upstream_request_id,
+        change.queue_position,
+        change.submitted_at,
+        change.started_at,
+        change.finished_at,
+        change.output,
+        change.error,
+        change.cancel_outcome,
+        change.cost_state,
+        change.late,
+        change.refusals,
+        change.lost_polls,
+        change.lost_since,
+        change.watch_until,
+    )

@@ -1,0 +1,113 @@
+"""What became of jobs, written with all that follows from it: events, ledger, copies, durations."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.clock import Clock
+from app.core.doorbell import Doorbell
+from app.core.metrics import Metrics
+from app.db.engine import Database
+from app.events.log import JobEvent
+from app.jobs.announce import announce
+from app.jobs.change_repository import ChangeRepository
+from app.jobs.duration_repository import DurationRepository
+from app.jobs.models import Change, addresses
+from app.jobs.outcomes import observed
+from app.quotas import ledger
+from app.quotas.repository import EntryKind
+from app.storage import archive
+
+logger = structlog.get_logger(__name__)
+
+_ENDINGS: Mapping[str, EntryKind] = {
+    "settled": EntryKind.SETTLE,
+    "released": EntryKind.RELEASE,
+}
+
+
+class Recorder:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        archives: bool,
+        metrics: Metrics,
+        clock: Clock,
+        deliverer: Doorbell,
+    ) -> None:
+        self._database = database
+        self._archives = archives
+        self._metrics = metrics
+        self._clock = clock
+        self._deliverer = deliverer
+
+    async def write(self, changes: Sequence[Change]) -> Sequence[bool]:
+        """Tell of each change whether it counted, which it does not once the lease is lost."""
+
+        async def work(tx: AsyncConnection) -> tuple[Mapping[str, int], bool]:
+            seqs = await ChangeRepository(tx).apply(changes)
+            moved = [
+                change
+                for change in changes
+                if change.lease.job_id in seqs and change.state is not change.lease.state
+            ]
+            to_deliver = await announce(
+                tx,
+                [
+                    JobEvent(
+                        job_id=change.lease.job_id,
+                        seq=seqs[change.lease.job_id],
+                        type=change.state.value,
+                        at=change.at,
+                        data=change.note,
+                    )
+                    for change in moved
+                ],
+            )
+            endings = {
+                change.lease.job_id: _ENDINGS[change.cost_state]
+                for change in moved
+                if change.cost_state is not None
+            }
+            await ledger.end_all(tx, endings, at=self._clock.now())
+            await self._enqueue_copies(tx, moved)
+            await DurationRepository(tx).observe(
+                itertools.chain.from_iterable(map(observed, moved)), at=self._clock.now()
+            )
+            late = [change.lease.job_id for change in moved if change.late == "charged"]
+            await ledger.charge_late(tx, late, at=self._clock.now())
+            return seqs, to_deliver
+
+        seqs, to_deliver = await self._database.transact(work)
+        if to_deliver:
+            self._deliverer.ring()
+        for change in changes:
+            self._tell(change, counted=change.lease.job_id in seqs)
+        return [change.lease.job_id in seqs for change in changes]
+
+    def _tell(self, change: Change, *, counted: bool) -> None:
+        job_id, state = change.lease.job_id, change.state.value
+        if not counted:
+            self._metrics.lease_losses.labels("job").inc()
+            logger.warning("job.lease_lost", job_id=job_id, state=state)
+        elif change.state is not change.lease.state:
+            self._metrics.moves.labels(state).inc()
+            logger.info(
+                "job.advanced",
+                job_id=job_id,
+                state=state,
+                attempts=change.lease.attempts,
+                upstream_request_id=change.upstream_request_id,
+            )
+
+    async def _enqueue_copies(self, tx: AsyncConnection, moved: Sequence[Change]) -> None:
+        if self._archives:
+            outputs = {
+                change.lease.job_id: len(list(addresses(change.output)))
+                for change in moved
+                if change.output is not None
+            }
+            await archive.enqueue(tx, outputs, at=self._clock.now())

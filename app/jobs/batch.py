@@ -24,8 +24,8 @@ from app.jobs.repository import JobRepository
 from app.jobs.state import JobState
 from app.quotas import ledger
 from app.quotas.policy import Measure, to_units
-from app.storage import files
-from app.storage.files import FileUse
+from app.storage import uses
+from app.storage.uses import FileUse
 
 KEY_LIFE = timedelta(hours=24)
 
@@ -87,8 +87,8 @@ class AcceptBatch:
             fresh = [request for request in first if request.id not in refused]
             if fresh:
                 await tx.execute(insert(JobRow), [_row(request) for request in fresh])
-                if uses := {request.id: request.files for request in fresh if request.files}:
-                    await files.link(tx, uses, expires_at=at + self._file_life)
+                if named := _files_of(fresh):
+                    await uses.link(tx, named, expires_at=at + self._file_life)
                 await announce(tx, [_first_event(request) for request in fresh])
             if refused:
                 await _unbind_keys(tx, refused)
@@ -108,14 +108,18 @@ class AcceptBatch:
         self, tx: AsyncConnection, requests: Sequence[NewJob], *, at: datetime
     ) -> dict[str, ProblemError]:
         """Refuse requests whose files were deleted since they were checked; the rest is locked."""
-        uses = {request.id: request.files for request in requests if request.files}
-        usable = await files.lock_usable(tx, uses, at=at) if uses else set()
+        named = _files_of(requests)
+        usable = await uses.lock_usable(tx, named, at=at) if named else set()
         lost: dict[str, ProblemError] = {}
         for request in requests:
             gone = [use for use in request.files if (use.file_id, request.user_id) not in usable]
             if gone:
                 lost[request.id] = InvalidInputError([_gone(use) for use in gone])
         return lost
+
+
+def _files_of(requests: Sequence[NewJob]) -> Mapping[str, Sequence[FileUse]]:
+    return {request.id: request.files for request in requests if request.files}
 
 
 def _gone(use: FileUse) -> FieldError:

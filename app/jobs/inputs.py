@@ -23,8 +23,9 @@ from app.core.errors import FieldError
 from app.core.ids import is_id
 from app.core.media_types import kind_of
 from app.storage.errors import ObjectGoneError
-from app.storage.files import PREFIX, File, FileService, FileUse
+from app.storage.files import PREFIX, File, FileService
 from app.storage.links import FileLinks
+from app.storage.uses import FileUse
 from app.upstream.errors import RefusedError
 
 _INLINE_CHARACTERS = 1024

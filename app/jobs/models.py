@@ -9,7 +9,7 @@ from typing import Any, Literal
 from app.jobs.line import Place, Priority
 from app.jobs.state import TERMINAL, JobState
 from app.quotas.policy import Policy
-from app.storage.files import FileUse
+from app.storage.uses import FileUse
 from app.upstream.accounts import DEFAULT
 
 CostState = Literal["held", "settled", "released"]

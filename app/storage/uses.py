@@ -1,0 +1,61 @@
+"""Which files a job's input names: locked, and then linked, in the transaction that accepts it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models import FileRow, JobFileRow
+
+
+@dataclass(frozen=True, slots=True)
+class FileUse:
+    """A file in a job's input, and where in it."""
+
+    pointer: str
+    file_id: str
+
+
+async def lock_usable(
+    tx: AsyncConnection, file_ids: Mapping[str, Sequence[FileUse]], *, at: datetime
+) -> set[tuple[str, str]]:
+    """Give (file, user) of those that can still be used, locked against the pruner until commit.
+
+    By job: a file that is `uploading` counts for the job alone that it is made for.
+    """
+    wanted = sorted({use.file_id for uses in file_ids.values() for use in uses})
+    found = await tx.execute(
+        select(FileRow.id, FileRow.user_id)
+        .where(
+            FileRow.id.in_(wanted),
+            FileRow.expires_at > at,
+            or_(
+                FileRow.state == "ready",
+                and_(FileRow.made_for.in_(sorted(file_ids)), FileRow.size.is_not(None)),
+            ),
+        )
+        .order_by(FileRow.id)
+        .with_for_update(read=True, key_share=True)
+    )
+    return {(row.id, row.user_id) for row in found}
+
+
+async def link(
+    tx: AsyncConnection, uses: Mapping[str, Sequence[FileUse]], *, expires_at: datetime
+) -> None:
+    """Let jobs that were just written have their files; what was made for them is kept from now."""
+    await tx.execute(
+        update(FileRow)
+        .where(FileRow.made_for.in_(sorted(uses)), FileRow.state == "uploading")
+        .values(state="ready", expires_at=expires_at)
+    )
+    await tx.execute(
+        insert(JobFileRow),
+        [
+            {"job_id": job_id, "pointer": use.pointer, "file_id": use.file_id}
+            for job_id, some in uses.items()
+            for use in some
+        ],
+    )

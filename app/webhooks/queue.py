@@ -15,10 +15,11 @@ from app.core.ids import new_id
 from app.core.metrics import Metrics
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
-from app.webhooks.delivery_repository import DeliveryRepository, Waiting
+from app.webhooks.delivery_repository import DeliveryRepository
 from app.webhooks.models import Errand, Outcome
 from app.webhooks.outbox import owner_of
-from app.webhooks.repository import SecretRepository
+from app.webhooks.queue_repository import QueueRepository, Waiting
+from app.webhooks.repository import EndpointRepository, SecretRepository
 from app.webhooks.safe import Safe
 
 logger = structlog.get_logger(__name__)
@@ -64,10 +65,10 @@ class DeliveryQueue:
         }
 
         async def peek(connection: AsyncConnection) -> bool:
-            return await DeliveryRepository(connection).has_due(at=at, **full)
+            return await QueueRepository(connection).has_due(at=at, **full)
 
         async def work(tx: AsyncConnection) -> Sequence[Errand]:
-            deliveries = DeliveryRepository(tx)
+            deliveries = QueueRepository(tx)
             due = await deliveries.lock_due(at=at, limit=limit, **full)
             chosen = self._with_room(due, lanes=Counter(lanes), users=Counter(users))
             if not chosen:
@@ -90,7 +91,7 @@ class DeliveryQueue:
         """End every lease at start; only where no other process can hold one."""
 
         async def work(tx: AsyncConnection) -> None:
-            await DeliveryRepository(tx).free_leases(at=self._clock.now())
+            await QueueRepository(tx).free_leases(at=self._clock.now())
 
         await self._database.transact(work)
 
@@ -167,7 +168,7 @@ class DeliveryQueue:
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> tuple[set[str], Sequence[tuple[str, str]]]:
-            deliveries = DeliveryRepository(tx)
+            deliveries = QueueRepository(tx)
             counted = await deliveries.end(outcomes)
             told = [each for each in outcomes if each.errand.id in counted]
             return counted, await self._judge(tx, told, at=at)
@@ -204,7 +205,7 @@ class DeliveryQueue:
         self, tx: AsyncConnection, outcomes: Sequence[Outcome], *, at: datetime
     ) -> Sequence[tuple[str, str]]:
         """Note which endpoints work, and disable those that are gone, or failed for too long."""
-        deliveries = DeliveryRepository(tx)
+        endpoints = EndpointRepository(tx)
         well = _endpoints(each for each in outcomes if each.delivered)
         # Not reached for a reason of ours, an endpoint has not failed.
         tried = [each for each in outcomes if not each.delivered and not each.errand.obstacle]
@@ -212,11 +213,11 @@ class DeliveryQueue:
         gone = _endpoints(each for each in tried if each.gone)
         disabled: list[tuple[str, str]] = []
         if well:
-            await deliveries.note_success(well)
+            await endpoints.note_success(well)
         if badly:
-            await deliveries.note_failure(badly, at=at)
-            disabled += [(each, "gone") for each in await deliveries.disable(gone, reason="gone")]
-            failing = await deliveries.disable(
+            await endpoints.note_failure(badly, at=at)
+            disabled += [(each, "gone") for each in await endpoints.disable(gone, reason="gone")]
+            failing = await endpoints.disable(
                 badly, reason="failing", failing_before=at - self._config.failing_for
             )
             disabled += [(each, "failing") for each in failing]

@@ -1,10 +1,10 @@
 """The statements on endpoints and secrets."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -93,6 +93,43 @@ class EndpointRepository:
             .returning(WebhookEndpointRow.id)
         )
         return deleted.scalar_one_or_none() is not None
+
+    async def note_success(self, endpoint_ids: Collection[str]) -> None:
+        await self._tx.execute(
+            update(WebhookEndpointRow)
+            .where(
+                WebhookEndpointRow.id.in_(endpoint_ids),
+                WebhookEndpointRow.failing_since.is_not(None),
+            )
+            .values(failing_since=None)
+        )
+
+    async def note_failure(self, endpoint_ids: Collection[str], *, at: datetime) -> None:
+        await self._tx.execute(
+            update(WebhookEndpointRow)
+            .where(
+                WebhookEndpointRow.id.in_(endpoint_ids), WebhookEndpointRow.failing_since.is_(None)
+            )
+            .values(failing_since=at)
+        )
+
+    async def disable(
+        self, endpoint_ids: Collection[str], *, reason: str, failing_before: datetime | None = None
+    ) -> Sequence[str]:
+        """Disable endpoints, with `failing_before` those alone that fail since then; gives ids."""
+        conditions: list[ColumnElement[bool]] = [
+            WebhookEndpointRow.id.in_(endpoint_ids),
+            WebhookEndpointRow.disabled_reason.is_(None),
+        ]
+        if failing_before is not None:
+            conditions.append(WebhookEndpointRow.failing_since <= failing_before)
+        disabled = await self._tx.execute(
+            update(WebhookEndpointRow)
+            .where(*conditions)
+            .values(disabled_reason=reason)
+            .returning(WebhookEndpointRow.id)
+        )
+        return sorted(disabled.scalars())
 
 
 class SecretRepository:

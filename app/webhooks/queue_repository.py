@@ -1,0 +1,161 @@
+"""The statements by which deliverers claim deliveries and end them, many at a time."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Text, and_, column, insert, select, update, values
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models import (
+    JobRow,
+    UserRow,
+    WebhookAttemptRow,
+    WebhookDeliveryRow,
+    WebhookEndpointRow,
+)
+from app.db.models.base import UtcDateTime
+from app.db.statements import typed_rows
+from app.webhooks.delivery_repository import DELIVERIES
+from app.webhooks.models import Outcome
+
+_OUTCOMES = (
+    column("id", Text),
+    column("token", Text),
+    column("state", Text),
+    column("due_at", UtcDateTime),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A delivery that is due, and whom it could hold up."""
+
+    id: str
+    lane: str
+    user_id: str
+
+
+class QueueRepository:
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def has_due(
+        self, *, at: datetime, not_lanes: Collection[str], not_users: Collection[str]
+    ) -> bool:
+        due = select(WebhookDeliveryRow.id).where(_due(at, not_lanes, not_users)).limit(1)
+        return bool((await self._tx.execute(select(due.exists()))).scalar_one())
+
+    async def lock_due(
+        self,
+        *,
+        at: datetime,
+        not_lanes: Collection[str],
+        not_users: Collection[str],
+        limit: int,
+    ) -> Sequence[Waiting]:
+        """Lock what is due and does not go where there is no room, the longest due first."""
+        due = await self._tx.execute(
+            select(WebhookDeliveryRow.id, WebhookDeliveryRow.lane, WebhookDeliveryRow.user_id)
+            .where(_due(at, not_lanes, not_users))
+            .order_by(WebhookDeliveryRow.due_at, WebhookDeliveryRow.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        return [Waiting(*row) for row in due]
+
+    async def lease(self, ids: Sequence[str], *, token: str, until: datetime) -> None:
+        await self._tx.execute(
+            update(WebhookDeliveryRow)
+            .where(WebhookDeliveryRow.id.in_(ids))
+            .values(lease_token=token, due_at=until)
+        )
+
+    async def targets(self, ids: Sequence[str]) -> Sequence[Any]:
+        """Give deliveries with where they go, and with what signs for an endpoint."""
+        found = await self._tx.execute(
+            DELIVERIES.add_columns(
+                WebhookDeliveryRow.lane,
+                WebhookDeliveryRow.event_at,
+                WebhookDeliveryRow.step,
+                WebhookEndpointRow.disabled_reason,
+                WebhookEndpointRow.secret,
+                WebhookEndpointRow.previous_secret,
+                WebhookEndpointRow.previous_expires_at,
+                JobRow.user_id.label("job_user_id"),
+                UserRow.disabled,
+            )
+            .join(UserRow, UserRow.id == WebhookDeliveryRow.user_id)
+            .where(WebhookDeliveryRow.id.in_(ids))
+            .order_by(WebhookDeliveryRow.id)
+        )
+        return found.all()
+
+    async def end(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """Write outcomes whose writers still hold the lease, with their attempts; gives the ids."""
+        new = (
+            values(*_OUTCOMES, name="new")
+            .data(typed_rows(_OUTCOMES, [_row(outcome) for outcome in outcomes]))
+            .cte("new")
+        )
+        ended = await self._tx.execute(
+            update(WebhookDeliveryRow)
+            .where(WebhookDeliveryRow.id == new.c.id, WebhookDeliveryRow.lease_token == new.c.token)
+            .values(
+                state=new.c.state,
+                due_at=new.c.due_at,
+                lease_token=None,
+                attempts=WebhookDeliveryRow.attempts + 1,
+                step=WebhookDeliveryRow.step + 1,
+            )
+            .returning(WebhookDeliveryRow.id, WebhookDeliveryRow.attempts)
+        )
+        numbers = {row.id: row.attempts for row in ended}
+        if numbers:
+            await self._tx.execute(
+                insert(WebhookAttemptRow),
+                [
+                    _attempt_row(outcome, number=numbers[outcome.errand.id])
+                    for outcome in outcomes
+                    if outcome.errand.id in numbers
+                ],
+            )
+        return set(numbers)
+
+    async def free_leases(self, *, at: datetime) -> None:
+        await self._tx.execute(
+            update(WebhookDeliveryRow)
+            .where(WebhookDeliveryRow.lease_token.is_not(None))
+            .values(lease_token=None, due_at=at)
+        )
+
+
+def _due(
+    at: datetime, not_lanes: Collection[str], not_users: Collection[str]
+) -> ColumnElement[bool]:
+    conditions = [WebhookDeliveryRow.due_at <= at]
+    if not_lanes:
+        conditions.append(WebhookDeliveryRow.lane.not_in(not_lanes))
+    if not_users:
+        conditions.append(WebhookDeliveryRow.user_id.not_in(not_users))
+    return and_(*conditions)
+
+
+def _row(outcome: Outcome) -> tuple[Any, ...]:
+    retried = "failed" if outcome.due_at is None else "pending"
+    state = "delivered" if outcome.delivered else retried
+    return outcome.errand.id, outcome.errand.token, state, outcome.due_at
+
+
+def _attempt_row(outcome: Outcome, *, number: int) -> dict[str, Any]:
+    attempt = outcome.attempt
+    return {
+        "delivery_id": outcome.errand.id,
+        "number": number,
+        "at": attempt.at,
+        "milliseconds": attempt.milliseconds,
+        "status_code": attempt.status_code,
+        "error": attempt.error,
+        "body": attempt.body,
+    }

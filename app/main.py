@@ -20,6 +20,7 @@ from app.api import (
     pages,
     problems,
     requests,
+    webhook_secret,
     webhooks,
 )
 from app.api import metrics as exposition
@@ -97,7 +98,7 @@ def create_app(
     routers = [
         room.router
         for room in (
-            *(jobs, events, outputs, files, models, requests, webhooks),
+            *(jobs, events, outputs, files, models, requests, webhooks, webhook_secret),
             *(me, client_tokens, health, exposition, pages),
         )
     ] + admin.routers

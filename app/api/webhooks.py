@@ -1,31 +1,27 @@
-"""/v1/webhook-endpoints and /v1/webhook-secret: who is told of events, and how it went."""
+"""/v1/webhook-endpoints: who is told of events, and how it went."""
 
-from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.admin.paging import Page, listed, page_query
 from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, Time, body_of
-from app.api.body import json_body, parse
-from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody, caller
+from app.api.body import parse
+from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody
 from app.api.problems import problem_responses
+from app.api.webhook_secret import Receiver, Rotate, RotateBody, overlap_of
 from app.api.webhook_wire import DeliveryRead, read_delivery
-from app.auth.models import Principal, Scope
 from app.core.ids import is_id
 from app.webhooks.addresses import MAX_URL_CHARACTERS
 from app.webhooks.errors import (
     DeliveryNotFoundError,
     EndpointDisabledError,
     EndpointNotFoundError,
-    SecretOfServiceError,
-    SecretUnreadableError,
     TooManyEndpointsError,
 )
 from app.webhooks.events import DEFAULT_EVENTS, EventType
 from app.webhooks.models import Endpoint, Secret
-from app.webhooks.outbox import owner_of
 from app.webhooks.service import EndpointChanges
 
 router = APIRouter(
@@ -33,10 +29,6 @@ router = APIRouter(
     tags=["webhooks"],
     responses=problem_responses(*CALLER_PROBLEMS),
 )
-
-_LONGEST_OVERLAP_S = 7 * 86_400
-
-Receiver = Annotated[Principal, Depends(caller(Scope.WEBHOOKS))]
 
 
 def _each_once(events: list[EventType]) -> list[EventType]:
@@ -66,15 +58,6 @@ class EndpointPatch(BaseModel):
     url: Url = ""
     events: Events = []
     disabled: Annotated[bool, Field(strict=True)] = False
-
-
-class Rotate(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=_LONGEST_OVERLAP_S)] = Field(
-        default=86_400,
-        description="How long the present secret signs beside the new one; 0 ends it at once.",
-    )
 
 
 class EndpointRead(BaseModel):
@@ -109,20 +92,6 @@ class DeliveryList(BaseModel):
     next_cursor: str | None
 
 
-class SecretRead(BaseModel):
-    object: Literal["webhook_secret"] = "webhook_secret"
-    secret: str
-    previous_secret_expires_at: Time | None = Field(
-        description="Until when the secret before the last rotation signs too, or signed."
-    )
-
-
-async def _optional_body(request: Request) -> Any:
-    """Take no body at all for an empty one."""
-    return await json_body(request) if await request.body() else {}
-
-
-RotateBody = Annotated[Any, Depends(_optional_body)]
 _EndpointPage = Annotated[
     Page, Depends(page_query(is_cursor=lambda text: is_id(text, prefix="endpoint")))
 ]
@@ -213,7 +182,7 @@ async def rotate_webhook_endpoint(
     gateway: Gateway, caller: Receiver, endpoint_id: str, body: RotateBody
 ) -> EndpointSecretRead:
     endpoint, secret = await gateway.webhooks.rotate(
-        endpoint_id, overlap=_overlap(body), user_id=caller.user_id
+        endpoint_id, overlap=overlap_of(body), user_id=caller.user_id
     )
     return _read_secret(endpoint, secret)
 
@@ -261,49 +230,6 @@ async def redeliver(
             delivery_id, endpoint_id=endpoint_id, user_id=caller.user_id
         )
     )
-
-
-@router.get(
-    "/webhook-secret",
-    summary="Read what signs the webhooks that your jobs name",
-    description="It is made when it is first needed. A service that acts for its users reads its"
-    " own, which signs for their jobs.",
-    responses=problem_responses(SecretOfServiceError, SecretUnreadableError),
-)
-async def get_webhook_secret(gateway: Gateway, caller: Receiver, response: Response) -> SecretRead:
-    response.headers["Cache-Control"] = "no-store"
-    return _secret(await gateway.webhooks.secret(_signer(caller)))
-
-
-@router.post(
-    "/webhook-secret/rotate",
-    summary="Make what signs the webhooks of your jobs anew",
-    description="For `overlap_seconds` each message carries a signature by either secret.",
-    openapi_extra=body_of(Rotate, required=False),
-    responses=problem_responses(*BODY_PROBLEMS, SecretOfServiceError),
-)
-async def rotate_webhook_secret(
-    gateway: Gateway, caller: Receiver, body: RotateBody, response: Response
-) -> SecretRead:
-    response.headers["Cache-Control"] = "no-store"
-    return _secret(await gateway.webhooks.rotate_secret(_signer(caller), overlap=_overlap(body)))
-
-
-def _signer(caller: Principal) -> str:
-    """Name whose secret signs for the caller's jobs, if the caller may know it."""
-    signer = owner_of(caller.user_id)
-    # Only a service's own key can act for its users; theirs never have the scope.
-    if signer != caller.user_id and Scope.ACT_AS not in caller.scopes:
-        raise SecretOfServiceError
-    return signer
-
-
-def _overlap(body: Any) -> timedelta:
-    return timedelta(seconds=parse(Rotate, body).overlap_seconds)
-
-
-def _secret(secret: Secret) -> SecretRead:
-    return SecretRead(secret=secret.secret, previous_secret_expires_at=secret.previous_expires_at)
 
 
 def _read(endpoint: Endpoint) -> EndpointRead:

@@ -1,0 +1,94 @@
+"""/v1/webhook-secret: what signs the webhooks of a caller's jobs, and how a secret is rotated."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.admin.wire import BODY_PROBLEMS, Time, body_of
+from app.api.body import json_body, parse
+from app.api.deps import CALLER_PROBLEMS, Gateway, caller
+from app.api.problems import problem_responses
+from app.auth.models import Principal, Scope
+from app.webhooks.errors import SecretOfServiceError, SecretUnreadableError
+from app.webhooks.models import Secret
+from app.webhooks.outbox import owner_of
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["webhooks"],
+    responses=problem_responses(*CALLER_PROBLEMS),
+)
+
+_LONGEST_OVERLAP_S = 7 * 86_400
+
+Receiver = Annotated[Principal, Depends(caller(Scope.WEBHOOKS))]
+
+
+class Rotate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=_LONGEST_OVERLAP_S)] = Field(
+        default=86_400,
+        description="How long the present secret signs beside the new one; 0 ends it at once.",
+    )
+
+
+class SecretRead(BaseModel):
+    object: Literal["webhook_secret"] = "webhook_secret"
+    secret: str
+    previous_secret_expires_at: Time | None = Field(
+        description="Until when the secret before the last rotation signs too, or signed."
+    )
+
+
+async def _optional_body(request: Request) -> Any:
+    """Take no body at all for an empty one."""
+    return await json_body(request) if await request.body() else {}
+
+
+RotateBody = Annotated[Any, Depends(_optional_body)]
+
+
+@router.get(
+    "/webhook-secret",
+    summary="Read what signs the webhooks that your jobs name",
+    description="It is made when it is first needed. A service that acts for its users reads its"
+    " own, which signs for their jobs.",
+    responses=problem_responses(SecretOfServiceError, SecretUnreadableError),
+)
+async def get_webhook_secret(gateway: Gateway, caller: Receiver, response: Response) -> SecretRead:
+    response.headers["Cache-Control"] = "no-store"
+    return _secret(await gateway.webhooks.secret(_signer(caller)))
+
+
+@router.post(
+    "/webhook-secret/rotate",
+    summary="Make what signs the webhooks of your jobs anew",
+    description="For `overlap_seconds` each message carries a signature by either secret.",
+    openapi_extra=body_of(Rotate, required=False),
+    responses=problem_responses(*BODY_PROBLEMS, SecretOfServiceError),
+)
+async def rotate_webhook_secret(
+    gateway: Gateway, caller: Receiver, body: RotateBody, response: Response
+) -> SecretRead:
+    response.headers["Cache-Control"] = "no-store"
+    return _secret(await gateway.webhooks.rotate_secret(_signer(caller), overlap=overlap_of(body)))
+
+
+def _signer(caller: Principal) -> str:
+    """Name whose secret signs for the caller's jobs, if the caller may know it."""
+    signer = owner_of(caller.user_id)
+    # Only a service's own key can act for its users; theirs never have the scope.
+    if signer != caller.user_id and Scope.ACT_AS not in caller.scopes:
+        raise SecretOfServiceError
+    return signer
+
+
+def _secret(secret: Secret) -> SecretRead:
+    return SecretRead(secret=secret.secret, previous_secret_expires_at=secret.previous_expires_at)
+
+
+def overlap_of(body: Any) -> timedelta:
+    return timedelta(seconds=parse(Rotate, body).overlap_seconds)

@@ -1,0 +1,44 @@
+"""The `gateway` command as it parses what others write: documents, manifests, units."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from app.cli import app
+
+
+def parse(words: Sequence[str]) -> dict[str, Any]:
+    """Give the options of a whole command line without `gateway`; raises if it is none."""
+    command, rest, context = _found(words)
+    with command.make_context(context.info_name, rest, parent=context.parent) as parsed:
+        options: dict[str, Any] = parsed.params
+        return options
+
+
+def is_command(word: str) -> bool:
+    top: Any = typer.main.get_command(app)
+    return word in top.commands
+
+
+def check_mention(words: Sequence[str]) -> None:
+    """Raise unless these are a command, or the beginning of one, and options that it has."""
+    command, rest, _ = _found(words)
+    known = {option for each in command.params for option in each.opts} | {"--help"}
+    unknown = [word for word in rest if word.startswith("--") and word.split("=")[0] not in known]
+    if unknown:
+        raise ValueError(f"{command.name} has no {unknown}")
+
+
+def _found(words: Sequence[str]) -> tuple[Any, list[str], Any]:
+    command: Any = typer.main.get_command(app)
+    rest, context = list(words), command.context_class(command, info_name="gateway")
+    while rest and hasattr(command, "commands"):
+        if rest[0].startswith("--"):
+            break
+        name = rest[0]
+        if name not in command.commands:
+            raise ValueError(f"gateway {' '.join(words)}: there is no {name}")
+        command, rest = command.commands[name], rest[1:]
+        context = command.context_class(command, info_name=name, parent=context)
+    return command, rest, context

@@ -24,9 +24,14 @@ EXITS_WITHIN_S = 60  # alone on a machine it is a second; a busy one is no fault
 STUCK = "sandbox:stuck-in-queue"
 
 
+@pytest.fixture(scope="module")
+def live_databases(postgres_url: str, worker_id: str) -> PostgresDatabases:
+    return PostgresDatabases(postgres_url, prefix=f"{worker_id}_live")
+
+
 @pytest.fixture
-def shared_database(postgres_url: str, worker_id: str) -> Iterator[str]:
-    with PostgresDatabases(postgres_url, prefix=f"{worker_id}_live").fresh() as url:
+def shared_database(live_databases: PostgresDatabases) -> Iterator[str]:
+    with live_databases.fresh() as url:
         yield url
 
 

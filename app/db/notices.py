@@ -7,6 +7,7 @@ must do without, for a while or for ever.
 from collections.abc import Callable
 from datetime import timedelta
 
+import psycopg
 import structlog
 from sqlalchemy import NullPool
 from sqlalchemy.exc import SQLAlchemyError
@@ -44,7 +45,7 @@ class Notices:
                 began = self._clock.monotonic()
                 try:
                     await self._listen(engine, on_notice)
-                except (SQLAlchemyError, OSError) as exc:
+                except (SQLAlchemyError, psycopg.Error, OSError) as exc:
                     logger.warning("notices.lost", reason=type(exc).__name__)
                 except Exception:
                     logger.exception("notices.failed")

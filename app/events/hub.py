@@ -20,6 +20,7 @@ from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError, ProblemError
 from app.db.engine import Database
 from app.db.notices import Notices
+from app.db.outage import Outages
 from app.events.cursor import Cursor
 from app.events.tail import Entry, Page, Whose, end_of_log, read_on
 
@@ -149,6 +150,7 @@ class Hub(Generic[Holder]):
         self._holders: dict[Watch, Holder] = {}
         self._cursor: Cursor | None = None
         self._bell = Doorbell(clock=clock)
+        self._outages = Outages("hub")
         database.on_news = self._bell.ring
 
     @contextmanager
@@ -200,9 +202,10 @@ class Hub(Generic[Holder]):
         while True:
             await self._bell.wait(at_most=_LOOK_EVERY)
             try:
-                await self._look()
+                with self._outages.noted():
+                    await self._look()
             except DatabaseUnavailableError:
-                logger.warning("hub.database_away", waiting=len(self._watches))
+                pass  # looked for again in a second
             except Exception:
                 logger.exception("hub.look_failed")
             # The loop's own time: news that keep coming shall not make this a busy loop.

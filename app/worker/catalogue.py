@@ -7,7 +7,9 @@ import structlog
 
 from app.catalogue.store import CatalogueStore, SyncReport
 from app.core.clock import Clock
+from app.core.errors import DatabaseUnavailableError
 from app.core.metrics import Metrics
+from app.db.outage import Outages
 from app.upstream.catalogue import CatalogueReader
 from app.upstream.errors import UpstreamError
 
@@ -31,6 +33,7 @@ class CatalogueKeeper:
         clock: Clock,
     ) -> None:
         self._store = store
+        self._outages = Outages("catalogue")
         self._reader = reader
         self._refresh = refresh
         self._metrics = metrics
@@ -60,7 +63,10 @@ class CatalogueKeeper:
     async def _repeat(self) -> None:
         while True:
             try:
-                await self.run_once()
+                with self._outages.noted():
+                    await self.run_once()
+            except DatabaseUnavailableError:
+                pass
             except Exception:
                 logger.exception("worker.catalogue_failed")
             await self._clock.sleep(_LOOK)

@@ -9,6 +9,8 @@ import structlog
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
+from app.core.errors import DatabaseUnavailableError
+from app.db.outage import Outages
 from app.jobs.health import ALIVE_FOR, BEAT_EVERY, HealthService
 
 logger = structlog.get_logger(__name__)
@@ -33,6 +35,7 @@ class Heart:
         clock: Clock,
     ) -> None:
         self._health = health
+        self._outages = Outages("heart")
         self._worker = worker
         self._loops = loops
         self._doorbell = doorbell
@@ -50,7 +53,10 @@ class Heart:
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
-                await self.run_once()
+                with self._outages.noted():
+                    await self.run_once()
+            except DatabaseUnavailableError:
+                pass
             except Exception:
                 logger.exception("worker.beat_failed")
             await self._doorbell.wait(at_most=BEAT_EVERY)

@@ -9,6 +9,8 @@ import structlog
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
+from app.core.errors import DatabaseUnavailableError
+from app.db.outage import Outages
 
 logger = structlog.get_logger(__name__)
 
@@ -40,6 +42,7 @@ class WorkLoop(Generic[Piece]):
         clock: Clock,
     ) -> None:
         self._name = name
+        self._outages = Outages(name)
         self._claim = claim
         self._handle = handle
         self._places = places
@@ -80,7 +83,11 @@ class WorkLoop(Generic[Piece]):
 
     async def _start(self, group: asyncio.TaskGroup, room: int) -> int:
         try:
-            pieces = await self._claim(room)
+            with self._outages.noted():
+                pieces = await self._claim(room)
+        except DatabaseUnavailableError:
+            await self._doorbell.wait(at_most=_AFTER_A_FAILURE)
+            return 0
         except Exception:
             logger.exception("worker.claim_failed", worker=self._name)
             await self._doorbell.wait(at_most=_AFTER_A_FAILURE)
@@ -102,6 +109,9 @@ class WorkLoop(Generic[Piece]):
     async def _handle_logged(self, piece: Piece) -> None:
         try:
             await self._handle(piece)
+        except DatabaseUnavailableError:
+            # No bug, and the lease will run out: one line, without where it was met.
+            logger.warning("worker.piece_waits_for_database", worker=self._name)
         except Exception:
             logger.exception("worker.piece_failed", worker=self._name)
 

@@ -8,6 +8,8 @@ import structlog
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
+from app.core.errors import DatabaseUnavailableError
+from app.db.outage import Outages
 
 logger = structlog.get_logger(__name__)
 
@@ -22,6 +24,7 @@ class Pruner:
         self, *, chores: Sequence[Callable[[], Awaitable[int]]], doorbell: Doorbell, clock: Clock
     ) -> None:
         self._chores = chores
+        self._outages = Outages("pruner")
         self._doorbell = doorbell
         self._clock = clock
 
@@ -37,7 +40,10 @@ class Pruner:
 
     async def _do(self, chore: Callable[[], Awaitable[int]]) -> int:
         try:
-            return await chore()
+            with self._outages.noted():
+                return await chore()
+        except DatabaseUnavailableError:
+            return 0
         except Exception:
             logger.exception("pruner.failed")
             return 0

@@ -6,9 +6,10 @@ import ssl
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from cryptography import x509
@@ -120,3 +121,66 @@ def certified(*names: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         server.load_cert_chain(path)
     client = ssl.create_default_context(cadata=pem.decode())
     return server, client
+
+
+class Wire:
+    """A line to a server's socket that can be cut, with all that goes over it, and mended.
+
+    It works in a thread of its own, as who uses it may block the loop that it was made in.
+    """
+
+    def __init__(self, far: Path, loop: asyncio.AbstractEventLoop) -> None:
+        self._far = far
+        self._loop = loop
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._ends: set[asyncio.StreamWriter] = set()
+
+    def mend(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
+
+    def cut(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for end in list(self._ends):
+            end.transport.abort()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_unix_connection(self._far)
+        ends = {writer, far_writer}
+        self._ends |= ends
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_copy(reader, far_writer))
+            group.create_task(_copy(far_reader, writer))
+        self._ends -= ends
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while piece := await source.read(2**16):
+            sink.write(piece)
+            await sink.drain()
+    sink.close()
+
+
+@contextmanager
+def running_wire(far: Path) -> Iterator[Wire]:
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+    wire = Wire(far, loop)
+    wire.mend()
+    try:
+        yield wire
+    finally:
+        wire.cut()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

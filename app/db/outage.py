@@ -1,0 +1,32 @@
+"""A database that is away, told once when it goes and once when it is back, not at every try."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from app.core.errors import DatabaseUnavailableError
+
+logger = structlog.get_logger(__name__)
+
+
+class Outages:
+    """What one loop knows; `who` names it in the log."""
+
+    def __init__(self, who: str) -> None:
+        self._who = who
+        self._is_away = False
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Pass DatabaseUnavailableError on, and say so if it is news."""
+        try:
+            yield
+        except DatabaseUnavailableError:
+            if not self._is_away:
+                self._is_away = True
+                logger.warning("database.away", who=self._who)
+            raise
+        if self._is_away:
+            self._is_away = False
+            logger.info("database.back", who=self._who)

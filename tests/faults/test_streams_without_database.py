@@ -1,0 +1,102 @@
+"""A database that goes away while callers listen: nothing is lost of what they wait for."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy.engine import make_url
+
+from app.core.clock import SystemClock
+from app.main import create_app
+from tests.support.answers import problem
+from tests.support.databases import PostgresDatabases
+from tests.support.gateway import ADMIN_TOKEN
+from tests.support.network import Wire, running_wire
+from tests.support.served import Served, body, served, settings_of
+from tests.support.sse import Event, stream
+
+AWAY = timedelta(seconds=2.5)
+WITHIN_S = 20
+STUCK = "sandbox:stuck-in-queue"
+
+
+@pytest.fixture
+def shared_database(postgres_url: str, worker_id: str) -> Iterator[str]:
+    with PostgresDatabases(postgres_url, prefix=f"{worker_id}_away").fresh() as url:
+        yield url
+
+
+@pytest.fixture
+def wire(shared_database: str) -> Iterator[Wire]:
+    folder = make_url(shared_database).query["host"]
+    assert isinstance(folder, str)
+    with running_wire(Path(folder) / ".s.PGSQL.5432") as one:
+        yield one
+
+
+@pytest.fixture
+async def gateway(shared_database: str, wire: Wire, tmp_path: Path) -> AsyncIterator[Served]:
+    through = make_url(shared_database).set(host="127.0.0.1", port=wire.port, query={})
+    text = through.render_as_string(hide_password=False)
+    async with served(text, tmp_path) as one:
+        yield one
+
+
+def told(seen: list[Event | None], event: str) -> set[str]:
+    return {each.data["id"] for each in seen if each and each.event == event}
+
+
+async def test_streams_and_waits_outlast_the_database(
+    gateway: Served, wire: Wire, shared_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What happens meanwhile is done by a replica that has its database still."""
+    settings = settings_of(shared_database, upstream_url="http://127.0.0.1:9")
+    app = create_app(settings, public_url="http://127.0.0.1", background=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app),
+            base_url="http://127.0.0.1",
+            headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
+        ) as ops,
+    ):
+        jobs = [(await gateway.submit(STUCK)).json()["id"] for _ in range(3)]
+        seen: list[Event | None] = []
+        async with (
+            stream(gateway.http, f"/v1/jobs/{jobs[0]}/events", after="0") as of_one,
+            stream(gateway.http, "/v1/events") as of_all,
+        ):
+            wait = asyncio.ensure_future(
+                gateway.http.post("/v1/jobs", json=body(STUCK), headers={"Prefer": "wait=30"})
+            )
+            async with asyncio.timeout(WITHIN_S):
+                while len(told(seen, "job.in_queue") | set(jobs)) < 4:
+                    seen.append(await of_all.next())
+            (waited_for,) = told(seen, "job.in_queue") - set(jobs)
+
+            with caplog.at_level(logging.INFO):
+                wire.cut()
+                refused = problem(await gateway.http.get(f"/v1/jobs/{jobs[0]}"))
+                assert (refused["status"], refused["code"]) == (503, "database_unavailable")
+                for job in (*jobs, waited_for):
+                    assert (await ops.post(f"/v1/admin/jobs/{job}/fail")).is_success
+                await SystemClock().sleep(AWAY)
+                assert not wait.done()
+                wire.mend()
+                assert (await of_one.rest())[-1].event == "job.failed"
+                answer = await wait
+                assert (answer.status_code, answer.json()["status"]) == (200, "failed")
+                async with asyncio.timeout(WITHIN_S):
+                    while len(told(seen, "job.failed")) < 4:
+                        seen.append(await of_all.next())
+            assert {of_one.retry, of_all.retry} == {None}
+            moments = [event.id for event in seen if event]
+            assert len(moments) == len(set(moments))
+    ours = [record for record in caplog.records if record.name.startswith("app.")]
+    assert [record.getMessage() for record in ours if record.levelno >= logging.ERROR] == []
+    losses = [record.msg["who"] for record in ours if record.msg["event"] == "database.away"]
+    assert len(losses) == len(set(losses)) > 0

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from app.bootstrap.keys import secret_keys
 from app.cli import main
 from app.db import migrate
-from app.settings import Settings
+from app.settings import Settings, explicit_settings
 from tests.support.processes import Server, run
 from tests.support.rows import change
 
@@ -41,6 +42,7 @@ class Hiding:
         return getattr(self.finder, name)
 
 sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
+from app.bootstrap.keys import secret_keys
 from app.cli import main
 
 for line in sys.argv[1:]:
@@ -268,3 +270,10 @@ async def test_the_key_beside_sqlite_is_for_its_owner_alone(tmp_path: Path) -> N
     finally:
         await server.stop(signal.SIGINT)
     assert "Traceback" not in (server.folder / "log").read_text()
+
+
+def test_the_key_beside_sqlite_may_become_the_old_one_of_a_list(tmp_path: Path) -> None:
+    (beside,) = secret_keys(explicit_settings(database_url=f"sqlite:///{tmp_path}/gateway.db"))
+    written = (tmp_path / "gateway.db.secret").read_text()
+    _, second = secret_keys(explicit_settings(secret_key=f"{SECRET},{written}"))
+    assert second == beside

@@ -1,9 +1,13 @@
 """What a file is, by its first bytes: what a client or a server calls it counts for nothing."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
-HEAD_BYTES = 64
-"""As many bytes as `sniff` looks at."""
+Kind = Literal["image", "video", "audio"]
+
+HEAD_BYTES = 256
+"""As many bytes as are looked at; fewer will do where the file has no more."""
 
 UNKNOWN = "application/octet-stream"
 
@@ -28,40 +32,28 @@ SUFFIXES: Mapping[str, str] = {
     "audio/flac": ".flac",
 }
 
-_STARTS: tuple[tuple[bytes, str], ...] = (
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"II*\0", "image/tiff"),
-    (b"MM\0*", "image/tiff"),
-    (b"OggS", "audio/ogg"),
-    (b"fLaC", "audio/flac"),
-    (b"ID3", "audio/mpeg"),
-)
-_RIFF: Mapping[bytes, str] = {b"WEBP": "image/webp", b"WAVE": "audio/wav"}
-_HEIC = frozenset({b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"})
-_AVIF = frozenset({b"avif", b"avis"})
-_M4A = frozenset({b"M4A ", b"M4B "})
-_NO_BRAND = b"\0\0\0\0"
-_SMALLEST_FTYP, _LARGEST_FTYP = 16, 4096
-_BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """`kinds` has several members where the container can hold either.
+
+    One without a `media_type` is known, and is neither kept nor shown.
+    """
+
+    name: str
+    kinds: frozenset[Kind]
+    media_type: str | None = None
+
+
+def recognised(head: bytes) -> Format | None:
+    """Tell the format of a file that begins with `head`, or None if it is no media file."""
+    return _in_container(head) or _by_mark(head) or _by_header(head)
 
 
 def sniff(head: bytes) -> str | None:
     """Tell the media type of a file that begins with `head`, or None if it is none of ours."""
-    for start, media_type in _STARTS:
-        if head.startswith(start):
-            return media_type
-    if head[:4] == b"RIFF":
-        return _RIFF.get(head[8:12])
-    if head[4:8] == b"ftyp":
-        return _by_brand(head)
-    if head[:4] == b"\x1a\x45\xdf\xa3":  # EBML; its document type stands in the first bytes
-        return "video/webm" if b"webm" in head[:HEAD_BYTES] else "video/x-matroska"
-    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
-        return "image/bmp"
-    return "audio/mpeg" if _is_mpeg_audio(head) else None
+    found = recognised(head)
+    return None if found is None else found.media_type
 
 
 def suffix_of(media_type: str) -> str:
@@ -74,21 +66,110 @@ def kind_of(media_type: str) -> str:
     return media_type.partition("/")[0]
 
 
-def _by_brand(head: bytes) -> str | None:
+def _image(name: str, media_type: str | None = None) -> Format:
+    return Format(name, frozenset({"image"}), media_type)
+
+
+def _video(name: str, media_type: str | None = None) -> Format:
+    return Format(name, frozenset({"video"}), media_type)
+
+
+def _audio(name: str, media_type: str | None = None) -> Format:
+    return Format(name, frozenset({"audio"}), media_type)
+
+
+def _either(name: str, media_type: str) -> Format:
+    return Format(name, frozenset({"video", "audio"}), media_type)
+
+
+_MP4 = _either("MP4", "video/mp4")
+_WEBM, _MATROSKA = _either("WebM", "video/webm"), _either("Matroska", "video/x-matroska")
+_BMP, _MPEG, _MP3 = _image("BMP", "image/bmp"), _video("MPEG"), _audio("MP3", "audio/mpeg")
+_HEIC, _AVIF = _image("HEIC", "image/heic"), _image("AVIF", "image/avif")
+
+_MARKS: tuple[tuple[int, bytes, Format], ...] = (
+    (0, b"\xff\xd8\xff", _image("JPEG", "image/jpeg")),
+    (0, b"\x89PNG\r\n\x1a\n", _image("PNG", "image/png")),
+    (0, b"GIF87a", _image("GIF", "image/gif")),
+    (0, b"GIF89a", _image("GIF", "image/gif")),
+    (0, b"II*\0", _image("TIFF", "image/tiff")),
+    (0, b"MM\0*", _image("TIFF", "image/tiff")),
+    (0, b"II+\0", _image("TIFF")),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", _image("JPEG 2000")),
+    (0, b"FLV\x01", _video("Flash video")),
+    (0, b"\0\0\x01\xba", _MPEG),
+    (0, b"\0\0\x01\xb3", _MPEG),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Format("Windows Media", _MP4.kinds)),
+    *((4, box, _video("QuickTime")) for box in (b"moov", b"mdat", b"wide", b"free", b"skip")),
+    (0, b"OggS", _either("Ogg", "audio/ogg")),
+    (0, b"fLaC", _audio("FLAC", "audio/flac")),
+    (0, b"ID3", _MP3),
+    (0, b"#!AMR", _audio("AMR")),
+)
+_IN_RIFF: Mapping[bytes, Format] = {
+    b"WEBP": _image("WebP", "image/webp"),
+    b"WAVE": _audio("WAV", "audio/wav"),
+    b"AVI ": _video("AVI"),
+}
+_IN_FORM: Mapping[bytes, Format] = {b"AIFF": _audio("AIFF"), b"AIFC": _audio("AIFF")}
+_BRANDS: Mapping[bytes, Format] = {
+    **dict.fromkeys((b"avif", b"avis"), _AVIF),
+    **dict.fromkeys(
+        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), _HEIC
+    ),
+    **dict.fromkeys((b"M4A ", b"M4B "), _audio("M4A", "audio/mp4")),
+    b"qt  ": _video("QuickTime", "video/quicktime"),
+}
+_WHOLE_BRAND = 4
+_SMALLEST_FTYP, _LARGEST_FTYP = 16, 4096
+_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+_TS_PACKET = 188
+_TS_SYNC = b"G"
+_LAYER_3 = 1
+
+
+def _in_container(head: bytes) -> Format | None:
+    match head[:4]:
+        case b"RIFF":
+            return _IN_RIFF.get(head[8:12])
+        case b"FORM":
+            return _IN_FORM.get(head[8:12])
+        case b"\x1a\x45\xdf\xa3":  # EBML; its document type stands in the first bytes
+            return _WEBM if b"webm" in head[:64] else _MATROSKA
+        case _:
+            return _by_brand(head) if head[4:8] == b"ftyp" else None
+
+
+def _by_brand(head: bytes) -> Format | None:
     size, brand = int.from_bytes(head[:4], "big"), head[8:12]
-    if not _SMALLEST_FTYP <= size <= _LARGEST_FTYP or len(brand) < len(_NO_BRAND):
+    if not _SMALLEST_FTYP <= size <= _LARGEST_FTYP or len(brand) < _WHOLE_BRAND:
         return None
-    if brand in _AVIF:
-        return "image/avif"
-    if brand in _HEIC:
-        return "image/avif" if b"avif" in head[16:HEAD_BYTES] else "image/heic"
-    if brand in _M4A:
-        return "audio/mp4"
-    return "video/quicktime" if brand == b"qt  " else "video/mp4"
+    found = _BRANDS.get(brand, _MP4)
+    return _AVIF if found is _HEIC and b"avif" in head[16:HEAD_BYTES] else found
 
 
-def _is_mpeg_audio(head: bytes) -> bool:
-    """Look for a frame of layer III with a bit rate and a sampling rate that exist."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:  # noqa: PLR2004 - its header
-        return False
-    return head[2] >> 4 not in (0, 15) and head[2] >> 2 & 3 != 3 and head[1] >> 3 & 3 != 1  # noqa: PLR2004
+def _by_mark(head: bytes) -> Format | None:
+    return next((found for at, mark, found in _MARKS if head.startswith(mark, at)), None)
+
+
+def _by_header(head: bytes) -> Format | None:
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return _BMP
+    if head[:1] == _TS_SYNC == head[_TS_PACKET : _TS_PACKET + 1]:
+        return _MPEG
+    return _mpeg_audio(head)
+
+
+def _mpeg_audio(head: bytes) -> Format | None:
+    """Look for a frame header whose every field means something; its 11 sync bits are too few."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:  # noqa: PLR2004
+        return None
+    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
+    if layer == 0:
+        is_adts = head[1] & 0xF0 == 0xF0 and head[2] >> 2 & 15 < 13  # noqa: PLR2004
+        return _audio("AAC") if is_adts else None
+    sound = version != 1 and head[2] >> 4 not in (0, 15) and head[2] >> 2 & 3 != 3  # noqa: PLR2004
+    if not sound:
+        return None
+    # Text in UTF-16 can look like layer I; what is kept as a sound is the layer that people have.
+    return _MP3 if layer == _LAYER_3 else _audio("MP3")

@@ -7,7 +7,7 @@ from typing import Literal
 from app.catalogue.media import MediaCheck, MediaRule
 from app.catalogue.wording import label
 from app.core.errors import FieldError
-from app.media.kinds import Format
+from app.core.media_types import Format
 from app.media.probe import Dimensions
 
 MEGABYTE = 2**20

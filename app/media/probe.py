@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import imagesize  # type: ignore[import-untyped]  # it has no types
 
-from app.media.kinds import HEAD_BYTES, Format, recognised
+from app.core.media_types import HEAD_BYTES, Format, recognised
 
 _MOST_BYTES = 2**20
 _MOST_READS = 5000

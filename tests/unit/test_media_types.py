@@ -22,6 +22,7 @@ FTYP = b"\0\0\0\x20ftyp"
         (FTYP + b"heic\0\0\0\0mif1heic", "image/heic"),
         (FTYP + b"avif\0\0\0\0mif1miaf", "image/avif"),
         (FTYP + b"mif1\0\0\0\0mif1avif", "image/avif"),
+        (FTYP + b"hevx\0\0\0\0mif1hevx", "image/heic"),
         (FTYP + b"isom\0\0\2\0isomiso2avc1mp41", "video/mp4"),
         (FTYP + b"qt  \0\0\2\0qt  ", "video/quicktime"),
         (FTYP + b"M4A \0\0\0\0", "audio/mp4"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import ConfigurationError
+from app.core.media_types import HEAD_BYTES
 from app.storage.errors import ObjectGoneError, StorageUnavailableError
 from app.storage.store import Storage, new_key, open_storage
 from tests.support.storages import files_below, point_at, running_s3
@@ -39,7 +40,7 @@ async def test_what_was_put_is_read_by_ranges_until_it_is_deleted(storage: Stora
     key, data = new_key("outputs"), b"".join(n.to_bytes(4, "big") for n in range(2 * MIB))
     source = (data[at : at + 700_001] for at in range(0, len(data), 700_001))
     stored = await storage.put(key, chunks(b"", *source))
-    assert (stored.size, stored.head) == (len(data), data[:64])
+    assert (stored.size, stored.head) == (len(data), data[:HEAD_BYTES])
     assert stored.sha256 == hashlib.sha256(data).hexdigest()
     assert await storage.size(key) == len(data)
     assert b"".join([piece async for piece in storage.read(key, start=0, stop=len(data))]) == data

@@ -6,20 +6,16 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Text,
     and_,
-    column,
+    bindparam,
     or_,
     select,
     union_all,
     update,
-    values,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, SwitchRow
-from app.db.models.base import UtcDateTime
-from app.db.statements import typed_rows
 from app.jobs.accounts import ACCOUNT
 from app.jobs.lane_repository import DISPATCH, LaneRepository
 from app.jobs.line_repository import startable
@@ -49,7 +45,18 @@ _LEASED = (
     JobRow.traceparent,
 )
 
-_APPOINTMENTS = (column("id", Text), column("due_at", UtcDateTime))
+_JOBS = JobRow.metadata.tables[JobRow.__tablename__]
+# For each row again, and compiled once: a VALUES of many rows is compiled for every batch anew,
+# which costs more than to write it.
+_RESCHEDULE = (
+    update(_JOBS)
+    .where(_JOBS.c.id == bindparam("job_id"))
+    .values(
+        due_at=bindparam("next_due_at"),
+        lease_token=bindparam("token"),
+        lease_expires_at=bindparam("expires_at"),
+    )
+)
 
 
 class QueueRepository:
@@ -150,24 +157,17 @@ class QueueRepository:
 
     async def reschedule(self, leases: Mapping[Lease, datetime]) -> None:
         """Take the leases and set when each job is due again, whatever its poll will find."""
-        next_polls = (
-            values(*_APPOINTMENTS, name="next_polls")
-            .data(
-                typed_rows(
-                    _APPOINTMENTS, [(lease.job_id, due_at) for lease, due_at in leases.items()]
-                )
-            )
-            .cte("next_polls")
-        )
-        lease = next(iter(leases))
         await self._tx.execute(
-            update(JobRow)
-            .where(JobRow.id == next_polls.c.id)
-            .values(
-                due_at=next_polls.c.due_at,
-                lease_token=lease.token,
-                lease_expires_at=lease.expires_at,
-            )
+            _RESCHEDULE,
+            [
+                {
+                    "job_id": lease.job_id,
+                    "next_due_at": due_at,
+                    "token": lease.token,
+                    "expires_at": lease.expires_at,
+                }
+                for lease, due_at in leases.items()
+            ],
         )
 
     async def free_leases(self, *, at: datetime) -> None:

@@ -56,8 +56,8 @@ bench-simulation: $(READY) ## A day with a million jobs: the learned poll schedu
 bench-poller: $(READY) ## What a poll costs with 10,000 and 100,000 jobs in flight
 	@$(BIN)/python bench/poller.py
 
-chaos: $(READY) ## Kill, freeze and restart everything under load: make chaos minutes=5 jobs=2000
-	@$(BIN)/python -m bench.chaos --minutes $(or $(minutes),3) --jobs $(or $(jobs),1000)
+chaos: $(READY) ## Kill, freeze and restart everything under load: make chaos minutes=10 jobs=2000 [on=sqlite]
+	@$(BIN)/python -m bench.chaos --minutes $(or $(minutes),3) --jobs $(or $(jobs),1000) $(and $(on),--$(on))
 
 token-sequences: $(READY) ## 1,000 random sequences of client-token use over two replicas, on either database
 	@$(BIN)/pytest -q --durations=2 --hypothesis-profile=long --timeout=7200 tests/properties/test_client_token_bounds.py

@@ -1,6 +1,8 @@
 """Three replicas, a worker, Postgres and the sandbox, killed at random while clients submit.
 
-    python -m bench.chaos --minutes 5 --jobs 2000 [--seed 7] [--keep DIR]
+    python -m bench.chaos --minutes 5 --jobs 2000 [--sqlite] [--seed 7] [--keep DIR]
+
+With `--sqlite` one process serves and works, on a file of its own.
 
 The exit code is 1 when a job was lost, sent twice or its end untold, when the ledger drifted, when
 something leaked into a log, or when a client was answered as the gateway never should.
@@ -18,7 +20,7 @@ SETTLES_WITHIN_S = 900
 
 
 async def main(arguments: argparse.Namespace, folder: Path) -> int:
-    async with world(folder, seed=arguments.seed) as at:
+    async with world(folder, seed=arguments.seed, on_sqlite=arguments.sqlite) as at:
         await rampage(at, seconds=60 * arguments.minutes, jobs=arguments.jobs)
         tally = await reckon(at, within=SETTLES_WITHIN_S)
     print(f"seed {arguments.seed}\n\n| | |\n|---|--:|\n| jobs | {len(at.accepted)} |")
@@ -35,6 +37,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--sqlite", action="store_true")
     parser.add_argument("--seed", type=int, default=4711)
     parser.add_argument("--keep", type=Path, help="where logs stay; else they are removed")
     given = parser.parse_args()

@@ -73,12 +73,12 @@ class Tally:
 
 @dataclass
 class World:
-    """Three replicas that serve, a worker, their database, their upstream and a receiver."""
+    """What serves, its upstream and a receiver; on Postgres three replicas and a worker beside."""
 
-    postgres: PostgresServer
+    postgres: PostgresServer | None
     sandbox: Server
     replicas: list[Server]
-    worker: "Worker"
+    worker: "Worker | None"
     receiver: Receiver
     http: httpx.AsyncClient
     keys: dict[str, str]
@@ -109,16 +109,19 @@ class Worker:
 
 
 @asynccontextmanager
-async def world(folder: Path, *, seed: int) -> AsyncIterator[World]:
+async def world(folder: Path, *, seed: int, on_sqlite: bool = False) -> AsyncIterator[World]:
+    """Start everything; on SQLite one process serves and works."""
     async with AsyncExitStack() as stack:
-        # Here the database does crash, and what it has confirmed must be there afterwards.
-        postgres = stack.enter_context(restartable_postgres(synchronous_commit="on"))
-        await asyncio.to_thread(upgrade, postgres.url)
+        postgres = None
+        if not on_sqlite:
+            # Here the database does crash, and what it has confirmed must be there afterwards.
+            postgres = stack.enter_context(restartable_postgres(synchronous_commit="on"))
+            await asyncio.to_thread(upgrade, postgres.url)
         receiver = await stack.enter_async_context(receiving())
         enter = stack.enter_async_context
         sandbox = await enter(sandbox_process(folder / "sandbox", speed=10))
         settings = {
-            "GATEWAY_DATABASE_URL": postgres.url,
+            "GATEWAY_DATABASE_URL": postgres.url if postgres else "sqlite:///gateway.db",
             "GATEWAY_SECRET_KEY": "planted-secret-" + "k" * 32,
             "GATEWAY_ADMIN_TOKEN": f"ops:{ADMIN_TOKEN}",
             "GATEWAY_LEASE_SECONDS": str(LEASE_S),
@@ -129,10 +132,11 @@ async def world(folder: Path, *, seed: int) -> AsyncIterator[World]:
             await enter(
                 gateway_process(folder / f"replica-{n}", upstream_url=sandbox.url, **settings)
             )
-            for n in range(REPLICAS)
+            for n in range(REPLICAS if postgres else 1)
         ]
-        worker = Worker(replicas[0], stack)
-        await worker.start()
+        worker = Worker(replicas[0], stack) if postgres else None
+        if worker:
+            await worker.start()
         await asyncio.gather(sandbox.ready(), *(replica.ready() for replica in replicas))
         http = await enter(httpx.AsyncClient(timeout=_PATIENCE_S))
         keys = {}
@@ -276,11 +280,10 @@ async def _break_things(at: World, over: asyncio.Event) -> None:
         _kill_replica: 5,
         _stop_replica: 2,
         _freeze_replica: 2,
-        _kill_worker: 3,
         _kill_sandbox: 2,
-        _restart_database: 2,
-        _kill_all: 1,
     }
+    if at.postgres:
+        ways |= {_kill_worker: 3, _restart_database: 2, _kill_all: 1}
     # Each way is met once before any is met again at random.
     todo = at.draw.sample(list(ways), len(ways))
     while True:
@@ -316,6 +319,7 @@ async def _freeze_replica(at: World) -> None:
 
 
 async def _kill_worker(at: World) -> None:
+    assert at.worker is not None
     await at.worker.kill()
     await at.worker.start()
 
@@ -327,6 +331,7 @@ async def _kill_sandbox(at: World) -> None:
 
 
 async def _restart_database(at: World) -> None:
+    assert at.postgres is not None
     how = at.draw.choice([signal.SIGINT, signal.SIGQUIT])
     await asyncio.to_thread(at.postgres.stop, how)
     await _CLOCK.sleep(timedelta(seconds=at.draw.uniform(0, 4)))
@@ -334,6 +339,7 @@ async def _restart_database(at: World) -> None:
 
 
 async def _kill_all(at: World) -> None:
+    assert at.worker is not None
     victims = [*at.replicas, at.worker]
     await asyncio.gather(*(victim.kill() for victim in victims))
     await asyncio.gather(*(victim.start() for victim in victims))

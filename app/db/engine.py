@@ -117,7 +117,7 @@ def open_database(url: str) -> Database:
         parsed,
         pool_size=10,
         max_overflow=5,
-        pool_timeout=10,
+        pool_timeout=30,
         pool_pre_ping=True,
         connect_args=PATIENCE if parsed.get_driver_name() == "psycopg" else {},
     )

@@ -28,7 +28,7 @@ def test_several_may_migrate_at_once(empty_database_url: str) -> None:
     command_line = [sys.executable, "-c", "from app.cli import main; main()", "db", "upgrade"]
     environment = os.environ | {"GATEWAY_DATABASE_URL": empty_database_url}
     rivals = [subprocess.Popen(command_line, env=environment) for _ in range(3)]
-    assert [rival.wait(timeout=60) for rival in rivals] == [0, 0, 0]
+    assert [rival.wait(timeout=240) for rival in rivals] == [0, 0, 0]
     require_current(empty_database_url)
 
 

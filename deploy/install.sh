@@ -20,6 +20,12 @@ pip() {
 	"$interpreter" -m pip --disable-pip-version-check --quiet "$@"
 }
 
+case $part in all | dependencies | gateway) ;; *)
+	echo "$part is no part: dependencies or gateway, or neither for both" >&2
+	exit 1
+	;;
+esac
+
 case $part in all | dependencies)
 	[ ! -e "$folder" ] || { echo "$folder is there already: choose a new one" >&2; exit 1; }
 	"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'

@@ -15,6 +15,12 @@ from app.core.media_types import SUFFIXES, UNKNOWN, suffix_of
 Read = Callable[[int, int], AsyncIterator[bytes]]
 """Gives the bytes from one offset to before another."""
 
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file.", "content": {"*/*": {}}},
+    206: {"description": "The range that was asked for.", "content": {"*/*": {}}},
+    304: {"description": "Not changed."},
+}
+"""What a download can answer where all is well, for the OpenAPI document."""
 
 _LONGEST_NUMBER = 30
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from app.api.content import RangeNotSatisfiableError, stored_content
+from app.api.content import ANSWERS, RangeNotSatisfiableError, stored_content
 from app.api.deps import CALLER_PROBLEMS, Gateway, caller
 from app.api.links import InvalidSignatureError
 from app.api.problems import PayloadTooLargeError, problem_responses
@@ -114,9 +114,7 @@ async def get_file(gateway: Gateway, caller: _FileCaller, file_id: str) -> FileR
     response_class=StreamingResponse,
     openapi_extra={"security": [{"HTTPBearer": []}, {}]},
     responses={
-        200: {"description": "The file.", "content": {"*/*": {}}},
-        206: {"description": "The range that was asked for.", "content": {"*/*": {}}},
-        304: {"description": "Not changed."},
+        **ANSWERS,
         **problem_responses(
             InvalidSignatureError,
             UnknownFileError,

@@ -11,7 +11,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.conditions import caller_has
-from app.api.content import RangeNotSatisfiableError, Streamed, safe_headers, stored_content
+from app.api.content import (
+    ANSWERS,
+    RangeNotSatisfiableError,
+    Streamed,
+    safe_headers,
+    stored_content,
+)
 from app.api.deps import Gateway, Services, caller
 from app.api.links import Expires, Grant, InvalidSignatureError, Signature, holder_of_link
 from app.api.problems import problem_responses
@@ -66,9 +72,7 @@ _authenticate = caller(Scope.JOBS_READ)
     # A key, or a signature in the link.
     openapi_extra={"security": [{"HTTPBearer": []}, {}]},
     responses={
-        200: {"description": "The file.", "content": {"*/*": {}}},
-        206: {"description": "The range that was asked for.", "content": {"*/*": {}}},
-        304: {"description": "Not changed."},
+        **ANSWERS,
         **problem_responses(
             UnauthenticatedError,
             InvalidSignatureError,

@@ -70,14 +70,7 @@ class JobRepository:
                 JobRow.user_id == user_id,
                 JobRow.state == JobState.PENDING,
             )
-            .values(
-                state=JobState.CANCELLED,
-                finished_at=at,
-                due_at=None,
-                cost_state="released",
-                cancel_outcome=CANCELLED_LOCALLY,
-                event_seq=JobRow.event_seq + 1,
-            )
+            .values(cancelled_here(at))
             .returning(JobRow.event_seq)
         )
         return moved.scalar_one_or_none()
@@ -150,6 +143,18 @@ _JOBS: Select[Any] = select(
     JobRow.late,
     JobRow.traceparent,
 )
+
+
+def cancelled_here(at: datetime) -> Mapping[str, Any]:
+    """Give what is written of a job that is cancelled before it was sent."""
+    return {
+        "state": JobState.CANCELLED,
+        "finished_at": at,
+        "due_at": None,
+        "cost_state": "released",
+        "cancel_outcome": CANCELLED_LOCALLY,
+        "event_seq": JobRow.event_seq + 1,
+    }
 
 
 def job_from_row(row: Row[Any]) -> Job:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow
-from app.jobs.outcomes import CANCELLED_LOCALLY
+from app.jobs.repository import cancelled_here
 from app.jobs.state import FOLLOWED, JobState
 
 _AT_ONCE = 500
@@ -33,14 +33,7 @@ class SweepRepository:
         moved = await self._tx.execute(
             update(JobRow)
             .where(_called_off(at))
-            .values(
-                state=JobState.CANCELLED,
-                finished_at=at,
-                due_at=None,
-                cost_state="released",
-                cancel_outcome=CANCELLED_LOCALLY,
-                event_seq=JobRow.event_seq + 1,
-            )
+            .values(cancelled_here(at))
             .returning(JobRow.id, JobRow.event_seq)
         )
         return {row.id: row.event_seq for row in moved}

@@ -27,7 +27,6 @@ class Underside:
     upstream_request_id: str | None
     due_at: datetime | None
     lease_expires_at: datetime | None
-    reported_cost_usd: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,6 @@ class OperatorRepository:
                 JobRow.upstream_request_id,
                 JobRow.due_at,
                 JobRow.lease_expires_at,
-                JobRow.reported_cost_usd,
             ).where(JobRow.id.in_(job_ids))
         )
         return {
@@ -71,7 +69,6 @@ class OperatorRepository:
                 upstream_request_id=row.upstream_request_id,
                 due_at=row.due_at,
                 lease_expires_at=row.lease_expires_at,
-                reported_cost_usd=row.reported_cost_usd,
             )
             for row in found
         }

@@ -46,10 +46,6 @@ WATCHED = frozenset({_S.FAILED, _S.CANCELLED})  # looked at for a while, where d
 IN_FLIGHT = frozenset({_S.SUBMITTING, _S.SUBMIT_UNKNOWN}) | FOLLOWED
 
 
-def sources_of(target: JobState) -> frozenset[JobState]:
-    return frozenset(source for source, targets in MOVES.items() if target in targets)
-
-
 def states_of(status: str) -> frozenset[JobState]:
     """Give the states that clients see as `status`; none for a word that is no status."""
     return frozenset(state for state in JobState if state.status == status)

@@ -15,12 +15,15 @@ from app.jobs.state import (
     TERMINAL,
     WATCHED,
     JobState,
-    sources_of,
     states_of,
 )
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
 LATER = AT + timedelta(seconds=7)
+
+
+def sources_of(target: JobState) -> set[JobState]:
+    return {source for source, targets in MOVES.items() if target in targets}
 
 
 def lease(state: JobState, *, queue_position: int | None = None) -> Lease:

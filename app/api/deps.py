@@ -44,6 +44,7 @@ from app.jobs.service import JobService
 from app.jobs.wire import JobWire
 from app.quotas.prices import PricesService
 from app.quotas.service import QuotaService
+from app.quotas.shadow import ShadowFindings
 from app.storage.archive import Archive
 from app.storage.files import FileService
 from app.storage.links import FileLinks
@@ -93,6 +94,7 @@ class Services:
     quotas: QuotaService
     plans: PlanDirectory
     prices: PricesService
+    shadow: ShadowFindings
     users: UserDirectory
     webhooks: WebhookService
     wire: JobWire

@@ -37,6 +37,7 @@ from app.media.uploads import UploadedFiles
 from app.net.origins import origin_of
 from app.quotas.prices import PricesService
 from app.quotas.service import QuotaService
+from app.quotas.shadow import ShadowFindings
 from app.webhooks.addresses import WebhookAddresses
 from app.webhooks.service import WebhookService
 
@@ -119,6 +120,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
             plans=PlanDirectory(database=database, clock=clock, known_models=known_models),
             prices=prices,
             quotas=quotas,
+            shadow=ShadowFindings(database=database),
             users=UserDirectory(database=database, clock=clock),
             webhooks=WebhookService(
                 database=database,

@@ -6,11 +6,11 @@ from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.errors import ProblemError
-from app.quotas.account import Account, Amounts, Excess, amounts_of, excesses
+from app.quotas import shadow
+from app.quotas.account import Account, Amounts, amounts_of, excesses
 from app.quotas.allowances import Taken, excess_of, lock_allowances
 from app.quotas.errors import (
     DurationUnknownError,
@@ -21,8 +21,7 @@ from app.quotas.errors import (
 from app.quotas.policy import WINDOWED, LimitName, Limits, Measure, Policy
 from app.quotas.rebuild import opened
 from app.quotas.repository import Entry, EntryKind, QuotaRepository
-
-logger = structlog.get_logger(__name__)
+from app.quotas.shadow import Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +94,14 @@ async def hold_all(
     pending = await _count_pending(repository, claims)
     refused: dict[str, ProblemError] = {}
     entries: list[Entry] = []
+    findings: list[Finding] = []
     zones = {account: zone for claim in claims for _, account, _, zone in claim.subjects()}
     accounts = await opened(tx, accounts, zones=zones, at=at)
     for claim in claims:
+        found: list[Finding] = []
         if refusal := (
-            _refusal(claim, accounts, pending, at=at) or _token_refusal(claim, taken, at=at)
+            _refusal(claim, accounts, pending, at=at, found=found)
+            or _token_refusal(claim, taken, at=at)
         ):
             refused[claim.job_id] = refusal
             continue
@@ -109,6 +111,9 @@ async def hold_all(
             accounts[account] = _held(accounts[account], limits, claim.amounts, at=at)
             pending[account] = pending.get(account, 0) + 1
         entries.append(_hold(claim, at=at))
+        findings += found
+    if findings:
+        await shadow.note(tx, findings, at=at)
     if entries:
         await repository.save_accounts(list(accounts.values()))
         await repository.append(entries)
@@ -161,8 +166,14 @@ async def charge_late(tx: AsyncConnection, job_ids: Sequence[str], *, at: dateti
 
 
 def _refusal(
-    claim: Claim, accounts: Mapping[str, Account], pending: Mapping[str, int], *, at: datetime
+    claim: Claim,
+    accounts: Mapping[str, Account],
+    pending: Mapping[str, int],
+    *,
+    at: datetime,
+    found: list[Finding],
 ) -> QuotaExceededError | None:
+    """Give the refusal by an enforced limit; what shadow limits would refuse goes to `found`."""
     for subject, account, limits, zone in claim.subjects():
         for excess in excesses(
             accounts[account],
@@ -174,7 +185,8 @@ def _refusal(
         ):
             if excess.standing.mode == "enforce":
                 return QuotaExceededError(excess, subject=subject, at=at)
-            _report_shadow(claim, account, excess)
+            limit = excess.standing.name.value
+            found.append(Finding(claim.user_id, account, limit, claim.job_id))
     return None
 
 
@@ -188,15 +200,6 @@ def _token_refusal(
         return TokenRevokedError()
     excess = excess_of(allowance, taken[allowance.token_id], claim.amounts)
     return None if excess is None else QuotaExceededError(excess, subject="client token", at=at)
-
-
-def _report_shadow(claim: Claim, account: str, excess: Excess) -> None:
-    logger.warning(
-        "limit.would_refuse",
-        limit=excess.standing.name.value,
-        account=account,
-        job_id=claim.job_id,
-    )
 
 
 def _held(account: Account, limits: Limits, amounts: Amounts, *, at: datetime) -> Account:

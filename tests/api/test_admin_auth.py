@@ -19,6 +19,7 @@ PATHS = [
     ("GET", "/v1/admin/keys"),
     ("GET", "/v1/admin/prices"),
     ("GET", "/v1/admin/audit"),
+    ("GET", "/v1/admin/shadow-findings"),
     ("GET", "/v1/admin/nothing"),
 ]
 

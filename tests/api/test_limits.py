@@ -154,6 +154,26 @@ async def test_a_shadow_limit_counts_and_refuses_nobody(gateway: Gateway) -> Non
     shown = await standing(gateway, "jobs_per_day")
     assert (shown["mode"], shown["held"], shown["remaining"]) == ("shadow", 2, 0)
 
+    last = await gateway.submit()
+    findings = "/v1/admin/shadow-findings"
+    (found,) = (await gateway.admin.get(findings, params={"user": "alice"})).json()["data"]
+    assert (found["user"], found["account"], found["limit"]) == (
+        "alice",
+        "user:alice",
+        "jobs_per_day",
+    )
+    assert (found["count"], found["last_job"]) == (2, last["id"])
+    gateway.wait(24 * 3600)
+    for _ in range(2):
+        await gateway.submit()
+    first = (await gateway.admin.get(findings, params={"limit": 1})).json()
+    assert (first["data"][0]["day"] > found["day"], first["data"][0]["count"]) == (True, 1)
+    after = {"limit": 1, "cursor": first["next_cursor"]}
+    rest = (await gateway.admin.get(findings, params=after)).json()
+    assert (rest["data"], rest["next_cursor"]) == ([found], None)
+    assert (await gateway.admin.get(findings, params={"user": "bob"})).json()["data"] == []
+    assert (await gateway.admin.get(findings, params={"cursor": "x"})).status_code == 422
+
 
 async def test_the_tighter_limit_of_a_key_counts(gateway: Gateway) -> None:
     await limit(gateway, jobs_per_day=10)

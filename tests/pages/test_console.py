@@ -17,7 +17,10 @@ from app.settings import explicit_settings
 from tests.support.browser import DESKTOP, PHONE, Complaints, serious_faults
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE
 
-VIEWS = ["overview", "jobs", "users", "plans", "keys", "usage", "prices", "deliveries", "audit"]
+VIEWS = [
+    *("overview", "jobs", "users", "plans", "keys", "usage", "prices"),
+    *("shadow", "deliveries", "audit"),
+]
 
 
 @pytest.fixture

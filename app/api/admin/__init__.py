@@ -10,10 +10,11 @@ from app.api.admin import (
     overview,
     plans,
     prices,
+    shadow,
     users,
 )
 from app.api.admin.routing import rest_of
 
-_rooms = (plans, users, keys, jobs, outputs, prices, audit, deliveries, dispatch, overview)
+_rooms = (plans, users, keys, jobs, outputs, prices, audit, deliveries, dispatch, overview, shadow)
 _routers = [room.router for room in _rooms]
 routers = [*_routers, rest_of(_routers)]

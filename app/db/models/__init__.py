@@ -11,7 +11,7 @@ from app.db.models.file import DiscardRow, FileRow, JobFileRow, OutputRow
 from app.db.models.heartbeat import HeartbeatRow
 from app.db.models.job import IdempotencyKeyRow, JobEventRow, JobRow
 from app.db.models.plan import PlanRow
-from app.db.models.quota import AccountRow, LedgerRow, PriceRow
+from app.db.models.quota import AccountRow, LedgerRow, PriceRow, ShadowFindingRow
 from app.db.models.schema import SchemaReleaseRow
 from app.db.models.user import UserRow
 from app.db.models.webhook import (
@@ -43,6 +43,7 @@ __all__ = [
     "PlanRow",
     "PriceRow",
     "SchemaReleaseRow",
+    "ShadowFindingRow",
     "SwitchRow",
     "UserRow",
     "WebhookAttemptRow",

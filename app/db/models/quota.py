@@ -82,6 +82,21 @@ class LedgerRow(Base):
     micro_usd: Mapped[int | None]
 
 
+class ShadowFindingRow(Base):
+    """How often on a day (UTC) a shadow limit would have refused a job; `id` orders by the day."""
+
+    __tablename__ = "shadow_findings"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[str]
+    user_id: Mapped[str] = mapped_column(index=True)
+    account: Mapped[str]
+    limit_name: Mapped[str]
+    count: Mapped[int]
+    last_at: Mapped[datetime]
+    last_job_id: Mapped[str]
+
+
 class PriceRow(Base):
     """One line of the operator's price table; `conditions` are values that the input must have."""
 

@@ -10,6 +10,7 @@ import { Overview } from "./overview.js";
 import { Plans } from "./plans.js";
 import { Prices } from "./prices.js";
 import { to, useRoute } from "./route.js";
+import { ShadowFindings } from "./shadow.js";
 import { Usage } from "./usage.js";
 import { Users } from "./users.js";
 
@@ -23,6 +24,7 @@ const VIEWS = [
   ["keys", "Keys", Keys],
   ["usage", "Usage", Usage],
   ["prices", "Prices", Prices],
+  ["shadow", "Shadow limits", ShadowFindings],
   ["deliveries", "Webhooks", Deliveries],
   ["audit", "Audit log", AuditLog],
 ];

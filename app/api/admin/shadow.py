@@ -1,0 +1,58 @@
+"""/v1/admin/shadow-findings: who would have been refused, had shadow limits been enforced."""
+
+import re
+from typing import Annotated, Literal
+
+from fastapi import Depends, Query
+from pydantic import BaseModel, Field
+
+from app.api.admin.paging import Page, listed, page_query
+from app.api.admin.routing import admin_router
+from app.api.admin.wire import LIST_PROBLEMS, Time
+from app.api.deps import Gateway
+from app.quotas.shadow import DayOfFindings
+
+router = admin_router("/shadow-findings")
+
+_CURSOR = re.compile(r"\d{4}-\d\d-\d\d/[a-z_]{1,40}/[!-~]{1,600}")
+
+
+class ShadowFindingRead(BaseModel):
+    day: str = Field(description="In UTC.")
+    user: str
+    account: str = Field(description="Whose limit it was: `user:<id>` or `key:<id>`.")
+    limit: str
+    count: int = Field(description="How many accepted jobs it would have refused on that day.")
+    last_at: Time
+    last_job: str
+
+
+class ShadowFindingList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ShadowFindingRead]
+    next_cursor: str | None
+
+
+_Page = Annotated[
+    Page, Depends(page_query("user", is_cursor=lambda text: bool(_CURSOR.fullmatch(text))))
+]
+
+
+@router.get("", summary="List what shadow limits would have refused", responses=LIST_PROBLEMS)
+async def list_shadow_findings(
+    gateway: Gateway, page: _Page, user: Annotated[str | None, Query()] = None
+) -> ShadowFindingList:
+    days = await gateway.shadow.page(user_id=user, before=page.cursor, limit=page.limit + 1)
+    return ShadowFindingList(**listed(days, page, id_of=lambda day: day.id, read=_read))
+
+
+def _read(day: DayOfFindings) -> ShadowFindingRead:
+    return ShadowFindingRead(
+        day=day.day,
+        user=day.user_id,
+        account=day.account,
+        limit=day.limit,
+        count=day.count,
+        last_at=day.last_at,
+        last_job=day.last_job_id,
+    )

@@ -1,0 +1,107 @@
+"""What shadow limits would have refused, counted by day: to be read before one is enforced."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.engine import Database
+from app.db.models import ShadowFindingRow
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A job that was accepted over a shadow limit of an account."""
+
+    user_id: str
+    account: str
+    limit: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayOfFindings:
+    """`account` is `user:<id>` or `key:<id>`, whosever limit it was."""
+
+    id: str
+    day: str
+    user_id: str
+    account: str
+    limit: str
+    count: int
+    last_at: datetime
+    last_job_id: str
+
+
+class ShadowFindings:
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+
+    async def page(
+        self, *, user_id: str | None, before: str | None, limit: int
+    ) -> Sequence[DayOfFindings]:
+        """Give up to `limit` days of findings, newest first, older than the id `before`."""
+        newest = select(ShadowFindingRow.__table__).order_by(ShadowFindingRow.id.desc())
+        if user_id is not None:
+            newest = newest.where(ShadowFindingRow.user_id == user_id)
+        if before is not None:
+            newest = newest.where(ShadowFindingRow.id < before)
+
+        async def work(connection: AsyncConnection) -> Sequence[DayOfFindings]:
+            found = await connection.execute(newest.limit(limit))
+            return [_day(row) for row in found]
+
+        return await self._database.read(work)
+
+
+async def note(tx: AsyncConnection, findings: Sequence[Finding], *, at: datetime) -> None:
+    """Count what was found; the accounts are locked, so nobody else counts for them now."""
+    day = at.astimezone(UTC).date().isoformat()
+    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
+    for finding in findings:
+        logger.warning(
+            "limit.would_refuse",
+            limit=finding.limit,
+            account=finding.account,
+            job_id=finding.job_id,
+        )
+        row = dialect.insert(ShadowFindingRow).values(
+            id=f"{day}/{finding.limit}/{finding.account}/{finding.user_id}",
+            day=day,
+            user_id=finding.user_id,
+            account=finding.account,
+            limit_name=finding.limit,
+            count=1,
+            last_at=at,
+            last_job_id=finding.job_id,
+        )
+        await tx.execute(
+            row.on_conflict_do_update(
+                index_elements=[ShadowFindingRow.id],
+                set_={
+                    "count": ShadowFindingRow.count + 1,
+                    "last_at": row.excluded.last_at,
+                    "last_job_id": row.excluded.last_job_id,
+                },
+            )
+        )
+
+
+def _day(row: Any) -> DayOfFindings:
+    return DayOfFindings(
+        id=row.id,
+        day=row.day,
+        user_id=row.user_id,
+        account=row.account,
+        limit=row.limit_name,
+        count=row.count,
+        last_at=row.last_at,
+        last_job_id=row.last_job_id,
+    )

@@ -8,6 +8,7 @@
 #
 # PYTHON names the interpreter (python3), BUILDER one that has what requirements/build.txt says.
 set -eu
+umask 022 # whoever runs it must be able to read it
 
 folder=${1:?"where to? for example: deploy/install.sh /opt/gateway/0.1.0"}
 part=${2:-all}

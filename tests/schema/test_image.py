@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import stat
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ async def test_what_the_dockerfile_installs_is_whole_and_runs_without_a_write(
     # One test: to install it is most of the work, and two might be two workers'.
     steps = ROOT / "deploy" / "image_steps.py"
     installing = await asyncio.create_subprocess_exec(
-        sys.executable, steps, tmp_path / "image", "--linked"
+        sys.executable, steps, tmp_path / "image", "--linked", umask=0o077
     )
     assert await installing.wait() == 0
     installed = tmp_path / "image" / "opt" / "gateway"
@@ -39,7 +40,8 @@ def test_its_versions_and_hashes_are_those_that_are_tested() -> None:
 
 
 def assert_whole(package: Path) -> None:
-    """Let it have all files of the clone, and bytecode of each module."""
+    """Let it have all files of the clone, bytecode of each module, and nobody shut out."""
+    assert all(path.stat().st_mode & stat.S_IROTH for path in package.rglob("*"))
     bundled = package / "_bundled"
     assert files(bundled / "migrations") == files(ROOT / "migrations")
     assert files(bundled / "models") == files(ROOT / "openapi" / "models")

@@ -126,7 +126,8 @@ CALLER_PROBLEMS = (
 """What every call that needs a caller can answer."""
 
 
-def services_of(request: Request) -> Services:
+# The framework runs dependencies in a thread of its pool unless they are coroutines.
+async def services_of(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
@@ -194,7 +195,7 @@ Writer = Annotated[Principal, Depends(caller(Scope.JOBS_WRITE))]
 JsonBody = Annotated[Any, Depends(json_body)]
 
 
-def idempotency_key(
+async def idempotency_key(
     request: Request,
     _key: Annotated[
         str | None,

@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
@@ -40,11 +40,11 @@ def decode_cursor(cursor: str) -> str:
     return job_id
 
 
-def job_filter(*others: str) -> Callable[..., JobFilter]:
+def job_filter(*others: str) -> Callable[..., Awaitable[JobFilter]]:
     """Make the dependency that reads filters; one that is not known is refused, not ignored."""
     known = _KNOWN | set(others)
 
-    def read(
+    async def read(
         request: Request,
         status: Annotated[str | None, Query(description="One or several, with commas.")] = None,
         model: Annotated[str | None, Query()] = None,

@@ -23,7 +23,7 @@ _PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
 _SECONDS = re.compile(r"[0-9]{1,100}")
 
 
-def preferred_wait(
+async def preferred_wait(
     request: Request,
     _prefer: Annotated[
         str | None,

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -23,11 +23,11 @@ class Page:
     cursor: str | None
 
 
-def page_query(*filters: str, is_cursor: Callable[[str], bool]) -> Callable[..., Page]:
+def page_query(*filters: str, is_cursor: Callable[[str], bool]) -> Callable[..., Awaitable[Page]]:
     """Make the dependency that reads `limit` and `cursor`, and refuses what is not known."""
     known = {"limit", "cursor", *filters}
 
-    def read(
+    async def read(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Query(description="`next_cursor` of a page.")] = None,

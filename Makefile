@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test clients generators tools check format openapi migration requirements vendor
-.PHONY: bench-simulation bench-poller screenshots chaos token-sequences image-steps sbom
+.PHONY: bench soak bench-simulation bench-poller screenshots chaos token-sequences image-steps sbom
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-18s%s\n", $$1, $$2 }' Makefile
@@ -50,11 +50,17 @@ format: $(READY) ## Put the code into shape, and mend what ruff can mend
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
 
+bench: $(READY) ## Measure beside nginx, FastAPI and LiteLLM, into bench/results.md: make bench [quick=1]
+	@$(BIN)/python -m bench.run $(if $(quick),--quick)
+
+soak: $(READY) ## Hold a share of the capacity; nothing may grow or fail: make soak minutes=30 share=0.5
+	@$(BIN)/python -m bench.soak --minutes $(or $(minutes),30) --share $(or $(share),0.5)
+
 bench-simulation: $(READY) ## A day with a million jobs: the learned poll schedule beside others
 	@$(BIN)/python bench/simulation.py
 
 bench-poller: $(READY) ## What a poll costs with 10,000 and 100,000 jobs in flight
-	@$(BIN)/python bench/poller.py
+	@$(BIN)/python -m bench.poller
 
 chaos: $(READY) ## Kill, freeze and restart everything under load: make chaos minutes=10 jobs=2000 [on=sqlite]
 	@$(BIN)/python -m bench.chaos --minutes $(or $(minutes),3) --jobs $(or $(jobs),1000) $(and $(on),--$(on))

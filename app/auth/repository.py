@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
@@ -83,15 +83,13 @@ class AuthRepository:
 
     async def find_key(self, key_id: str) -> tuple[ApiKey, UserTerms] | None:
         """Find a key and the terms of its owner."""
-        found = await self._tx.execute(
-            select(*_KEY, *_TERMS)
-            .select_from(ApiKeyRow)
-            .join(UserRow, UserRow.id == ApiKeyRow.user_id)
-            .outerjoin(PlanRow, _PLAN_OF_USER)
-            .where(ApiKeyRow.id == key_id)
-        )
-        row = found.one_or_none()
-        return None if row is None else (_key(row), _terms(row))
+        return (await self.find_held_keys([key_id])).get(key_id)
+
+    async def find_held_keys(
+        self, key_ids: Collection[str]
+    ) -> Mapping[str, tuple[ApiKey, UserTerms]]:
+        found = await self._tx.execute(_HELD_KEYS, {"ids": sorted(set(key_ids))})
+        return {row.key_id: (_key(row), _terms(row)) for row in found}
 
     async def find_keys(self, key_ids: Collection[str]) -> Mapping[str, ApiKey]:
         """Find the keys whose owners are not disabled; each says whose it is."""
@@ -226,6 +224,13 @@ def _plan_of(plan: type[PlanRow], user: type[UserRow]) -> ColumnElement[bool]:
 
 
 _PLAN_OF_USER = _plan_of(PlanRow, UserRow)
+_HELD_KEYS = (
+    select(*_KEY, *_TERMS)
+    .select_from(ApiKeyRow)
+    .join(UserRow, UserRow.id == ApiKeyRow.user_id)
+    .outerjoin(PlanRow, _PLAN_OF_USER)
+    .where(ApiKeyRow.id.in_(bindparam("ids", expanding=True)))
+)
 _Owner = aliased(UserRow, name="owners")
 _OwnersPlan = aliased(PlanRow, name="owners_plans")
 

@@ -1,5 +1,6 @@
 """From a bearer token to a principal, and keys for users."""
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,6 +24,7 @@ from app.auth.repository import ApiKey, AuthRepository, FoundClient, UserTerms
 from app.auth.tokens import ClientToken, Token, hash_secret
 from app.core.clock import Clock
 from app.core.ids import new_id
+from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.quotas.policy import Policy
 
@@ -48,6 +50,7 @@ class AuthService:
         self._clock = clock
         self._own_origin = own_origin
         self._oidc = oidc
+        self._find_key = NaturalBatch(self._find_keys)
 
     async def authenticate(
         self,
@@ -89,11 +92,8 @@ class AuthService:
         return _client_principal(found)
 
     async def _holder_of_key(self, token: Token, acting_for: str | None) -> Principal:
-        async def work(connection: AsyncConnection) -> tuple[ApiKey, UserTerms] | None:
-            return await AuthRepository(connection).find_key(token.key_id)
-
         at = self._clock.now()
-        found = await self._database.read(work)
+        found = await self._find_key(token.key_id)
         if found is None or not found[0].opens_with(token.secret, at=at):
             raise UnauthenticatedError("No such API key; check for a typing mistake.")
         key, terms = found
@@ -112,6 +112,13 @@ class AuthService:
             policy=Policy(zone=terms.zone, user=terms.limits, key=key.limits, key_zone=key_zone),
             secret_hash=hash_secret(token.secret),
         )
+
+    async def _find_keys(self, key_ids: Sequence[str]) -> Sequence[tuple[ApiKey, UserTerms] | None]:
+        async def work(connection: AsyncConnection) -> Mapping[str, tuple[ApiKey, UserTerms]]:
+            return await AuthRepository(connection).find_held_keys(key_ids)
+
+        found = await self._database.read(work)
+        return [found.get(key_id) for key_id in key_ids]
 
     async def _user_of_issuer(self, oidc: OidcSignIn, token: str) -> Principal:
         key, terms, ends_at = await oidc.sign_in(token)

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import Select, Text, and_, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, SwitchRow
@@ -25,9 +26,29 @@ async def with_places(tx: AsyncConnection, jobs: Sequence[Job]) -> Sequence[Job]
 
 
 async def _places(tx: AsyncConnection, waiting: Sequence[Job]) -> Mapping[str, Place]:
-    users = sorted({job.user_id for job in waiting})
-    # Nobody behind the last of them is looked at; an index holds all that is asked for.
     last = max(waiting, key=lambda job: (job.priority, job.id))
+    found = await tx.execute(
+        _PLACES,
+        {
+            "users": sorted({job.user_id for job in waiting}),
+            "last_priority": last.priority,
+            "last_id": last.id,
+            "ids": [job.id for job in waiting],
+        },
+    )
+    return {
+        job_id: Place(position=position, in_flight=in_flight or 0, is_paused=bool(is_paused))
+        for job_id, position, in_flight, is_paused in found
+    }
+
+
+def _statement() -> Select[Any]:
+    """Nobody behind the last of the jobs is looked at; an index holds all that is asked for."""
+    users = bindparam("users", expanding=True, type_=Text)
+    up_to_the_last = or_(
+        JobRow.priority < bindparam("last_priority"),
+        and_(JobRow.priority == bindparam("last_priority"), JobRow.id <= bindparam("last_id")),
+    )
     line = (
         select(
             JobRow.id,
@@ -36,7 +57,7 @@ async def _places(tx: AsyncConnection, waiting: Sequence[Job]) -> Mapping[str, P
             .over(partition_by=JobRow.user_id, order_by=(JobRow.priority, JobRow.id))
             .label("position"),
         )
-        .where(JobRow.state == JobState.PENDING, JobRow.user_id.in_(users), _up_to(last))
+        .where(JobRow.state == JobState.PENDING, JobRow.user_id.in_(users), up_to_the_last)
         .subquery()
     )
     flying = (
@@ -46,19 +67,11 @@ async def _places(tx: AsyncConnection, waiting: Sequence[Job]) -> Mapping[str, P
         .subquery()
     )
     paused = select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED).scalar_subquery()
-    found = await tx.execute(
+    return (
         select(line.c.id, line.c.position, flying.c.jobs, paused)
         .outerjoin(flying, flying.c.user_id == line.c.user_id)
-        .where(line.c.id.in_([job.id for job in waiting]))
+        .where(line.c.id.in_(bindparam("ids", expanding=True)))
     )
-    return {
-        job_id: Place(position=position, in_flight=in_flight or 0, is_paused=bool(is_paused))
-        for job_id, position, in_flight, is_paused in found
-    }
 
 
-def _up_to(job: Job) -> ColumnElement[bool]:
-    return or_(
-        JobRow.priority < job.priority,
-        and_(JobRow.priority == job.priority, JobRow.id <= job.id),
-    )
+_PLACES = _statement()

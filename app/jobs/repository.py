@@ -5,7 +5,19 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, case, delete, func, literal, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, UserRow
@@ -19,11 +31,6 @@ from app.quotas.policy import Measure, from_units
 class JobRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
-
-    async def find(self, job_id: str, *, user_id: str) -> Job | None:
-        found = await self._tx.execute(_JOBS.where(JobRow.id == job_id, JobRow.user_id == user_id))
-        jobs = await with_places(self._tx, [job_from_row(row) for row in found])
-        return jobs[0] if jobs else None
 
     async def find_signed(self, job_id: str) -> Job | None:
         """Find a job whoever owns it, as long as its owner is not disabled."""
@@ -45,7 +52,7 @@ class JobRepository:
         return erased.scalar_one_or_none() is not None
 
     async def find_many(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
-        found = await self._tx.execute(_JOBS.where(JobRow.id.in_(job_ids)))
+        found = await self._tx.execute(_JOBS_BY_ID, {"ids": job_ids})
         jobs = await with_places(self._tx, [job_from_row(row) for row in found])
         return {job.id: job for job in jobs}
 
@@ -143,6 +150,7 @@ _JOBS: Select[Any] = select(
     JobRow.late,
     JobRow.traceparent,
 )
+_JOBS_BY_ID = _JOBS.where(JobRow.id.in_(bindparam("ids", expanding=True)))
 
 
 def cancelled_here(at: datetime) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """What clients may do with the jobs they have; a method is one transaction, or a few reads."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Literal
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.ids import is_id
+from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.events.log import JobEvent
 from app.jobs.announce import announce
@@ -58,13 +59,18 @@ class JobService:
         self._poller = poller
         self._deliverer = deliverer
         self._sweeper = sweeper
+        self._read = NaturalBatch(self._read_all)
 
     async def get(self, job_id: str, *, user_id: str) -> Job:
-        async def work(connection: AsyncConnection) -> Job | None:
-            return await JobRepository(connection).find(job_id, user_id=user_id)
-
         await self._forecast.refresh()
-        return await self._found(job_id, work)
+        job = await self._read(job_id) if _is_job_id(job_id) else None
+        if job is None or job.user_id != user_id:
+            raise JobNotFoundError(job_id)
+        return job
+
+    async def _read_all(self, job_ids: Sequence[str]) -> Sequence[Job | None]:
+        jobs = await self.find_many(sorted(set(job_ids)))
+        return [jobs.get(job_id) for job_id in job_ids]
 
     async def find_many(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         """Give those of the jobs that are still there, whoever owns them."""
@@ -80,7 +86,10 @@ class JobService:
         async def work(connection: AsyncConnection) -> Job | None:
             return await JobRepository(connection).find_signed(job_id)
 
-        return await self._found(job_id, work)
+        job = await self._database.read(work) if _is_job_id(job_id) else None
+        if job is None:
+            raise JobNotFoundError(job_id)
+        return job
 
     async def page(
         self, *, user_id: str, matching: JobFilter, before: str | None, limit: int
@@ -134,15 +143,6 @@ class JobService:
         with suppress(StorageUnavailableError):  # the job is gone: the pruner deletes the rest
             await self._sweeper.delete(keys)
 
-    async def _found(
-        self, job_id: str, find: Callable[[AsyncConnection], Awaitable[Job | None]]
-    ) -> Job:
-        # What is no id is not asked for: a NUL in it would be an error to Postgres.
-        job = await self._database.read(find) if is_id(job_id, prefix="job") else None
-        if job is None:
-            raise JobNotFoundError(job_id)
-        return job
-
     async def _intend_cancel(self, job_id: str, *, user_id: str) -> None:
         at = self._clock.now()
 
@@ -174,3 +174,8 @@ def _cancel_outcome(job: Job) -> CancelOutcome:
             raise NotCancellableError(reason="in_progress")
         case _:
             return "cancel_requested"
+
+
+def _is_job_id(text: str) -> bool:
+    """Tell whether to ask for it at all: a NUL in it would be an error to Postgres."""
+    return is_id(text, prefix="job")

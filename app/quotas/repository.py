@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnClause,
     Text,
+    bindparam,
     column,
     func,
     insert,
@@ -70,26 +71,21 @@ class QuotaRepository:
     async def find_accounts(self, ids: Iterable[str]) -> dict[str, Account]:
         """Read accounts as they are; one that was never used is empty."""
         wanted = sorted(set(ids))
-        found = await self._tx.execute(select(AccountRow).where(AccountRow.id.in_(wanted)))
+        found = await self._tx.execute(_ACCOUNTS, {"ids": wanted})
         return {id_: Account(id=id_) for id_ in wanted} | {row.id: _account(row) for row in found}
 
     async def lock_accounts(self, ids: Iterable[str]) -> dict[str, Account]:
         """Read accounts under their row locks, taken in the order of their ids."""
         wanted = sorted(set(ids))
-        locked = (
-            select(AccountRow)
-            .where(AccountRow.id.in_(wanted))
-            .order_by(AccountRow.id)
-            .with_for_update()
-        )
-        accounts = {row.id: _account(row) for row in await self._tx.execute(locked)}
+        ids = {"ids": wanted}
+        accounts = {row.id: _account(row) for row in await self._tx.execute(_LOCKED, ids)}
         if len(accounts) < len(wanted):
             dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
             fresh = [_row(Account(id=id_)) for id_ in wanted if id_ not in accounts]
             await self._tx.execute(
                 dialect.insert(AccountRow).values(fresh).on_conflict_do_nothing()
             )
-            accounts = {row.id: _account(row) for row in await self._tx.execute(locked)}
+            accounts = {row.id: _account(row) for row in await self._tx.execute(_LOCKED, ids)}
         return accounts
 
     async def save_accounts(self, accounts: Sequence[Account]) -> None:
@@ -139,22 +135,29 @@ class QuotaRepository:
         self, limit: LimitName, *, user_ids: Iterable[str], key_ids: Iterable[str]
     ) -> Mapping[str, int]:
         """Count from the jobs' rows what a limit on jobs at one time is about, by account."""
-        states = _COUNTED_STATES[limit]
         counted: dict[str, int] = {}
-        for kind, owner, ids in (
-            ("user", JobRow.user_id, sorted(set(user_ids))),
-            ("key", JobRow.key_id, sorted(set(key_ids))),
-        ):
+        for kind, ids in (("user", sorted(set(user_ids))), ("key", sorted(set(key_ids)))):
             if not ids:
                 continue
             found = await self._tx.execute(
-                select(owner, func.count())
-                .where(owner.in_(ids), JobRow.state.in_(states))
-                .group_by(owner)
+                _COUNTS[kind], {"ids": ids, "states": _COUNTED_STATES[limit]}
             )
             counted |= {f"{kind}:{id_}": count for id_, count in found}
         return counted
 
+
+# Made once: making a statement takes longer than running it.
+_ACCOUNTS = select(AccountRow).where(AccountRow.id.in_(bindparam("ids", expanding=True)))
+_LOCKED = _ACCOUNTS.order_by(AccountRow.id).with_for_update()
+_COUNTS = {
+    kind: select(owner, func.count())
+    .where(
+        owner.in_(bindparam("ids", expanding=True)),
+        JobRow.state.in_(bindparam("states", expanding=True)),
+    )
+    .group_by(owner)
+    for kind, owner in (("user", JobRow.user_id), ("key", JobRow.key_id))
+}
 
 # The words of jobs/state.py, which lies above this room.
 _COUNTED_STATES: Mapping[LimitName, Sequence[str]] = {

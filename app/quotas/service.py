@@ -1,15 +1,17 @@
 """How a caller's limits stand, and the rate of calls that cost nothing else."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
+from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.quotas.account import Account, Standing, excesses, stand
-from app.quotas.allowances import find_taken, standings_of
+from app.quotas.allowances import Taken, find_taken, standings_of
 from app.quotas.errors import QuotaExceededError
 from app.quotas.ledger import key_account, user_account
 from app.quotas.policy import LimitName, Limits, Policy
@@ -22,6 +24,9 @@ _MOST_RECENT = 10_000
 
 _Caller = tuple[str, str, str | None]  # user, key, client token
 
+Standings = Sequence[tuple[str, Standing]]
+"""How limits stand, each with whose it is: `user`, `key` or `token`."""
+
 _COUNTED = (LimitName.CONCURRENT_JOBS, LimitName.PENDING_JOBS)
 
 
@@ -29,56 +34,49 @@ class QuotaService:
     def __init__(self, *, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._recent: dict[_Caller, tuple[float, Sequence[tuple[str, Standing]]]] = {}
+        self._recent: dict[_Caller, tuple[float, Standings]] = {}
+        self._stand = NaturalBatch(self._stand_all)
 
-    async def standings(
-        self, policy: Policy, *, user_id: str, key_id: str
-    ) -> Sequence[tuple[str, Standing]]:
+    async def standings(self, policy: Policy, *, user_id: str, key_id: str) -> Standings:
         """Tell how each limit of user, key and client token stands; reads, and locks nothing."""
-        at = self._clock.now()
-        subjects = _subjects(policy, user_id=user_id, key_id=key_id)
+        if not (policy.user or policy.key or (policy.allowance and policy.allowance.is_bounded)):
+            return []
+        return await self._stand(_Asking(policy=policy, user_id=user_id, key_id=key_id))
 
-        async def work(connection: AsyncConnection) -> Sequence[tuple[str, Standing]]:
+    async def _stand_all(self, asking: Sequence["_Asking"]) -> Sequence[Standings]:
+        """Answer all that ask with the same few statements; the last policy of each counts."""
+        at = self._clock.now()
+        callers = {each.caller: each for each in asking}
+        subjects = [subject for each in callers.values() for subject in each.subjects]
+        token_ids = [token_id for _, _, token_id in callers if token_id is not None]
+
+        async def work(connection: AsyncConnection) -> Mapping[_Caller, Standings]:
             quotas = QuotaRepository(connection)
             accounts = await quotas.find_accounts(account for _, account, _, _ in subjects)
             counts = {
-                name: await quotas.count_jobs(name, user_ids=[user_id], key_ids=[key_id])
+                name: await quotas.count_jobs(
+                    name,
+                    user_ids=[user_id for user_id, _, _ in callers],
+                    key_ids=[key_id for _, key_id, _ in callers],
+                )
                 for name in _COUNTED
-                if name in policy.user or name in policy.key
+                if any(name in limits for _, _, limits, _ in subjects)
             }
-            allowance = policy.allowance
-            taken = await find_taken(connection, [allowance.token_id] if allowance else [])
+            taken = await find_taken(connection, token_ids)
             # The ledger tells what is in a window that no request has begun yet: a late charge.
             zones = {account: zone for _, account, _, zone in subjects}
             current = await opened(connection, accounts, zones=zones, at=at)
-            return [
-                (
-                    subject,
-                    stand(
-                        current[account],
-                        name,
-                        limit,
-                        pending=counts.get(name, {}).get(account, 0),
-                        zone=zone,
-                        at=at,
-                    ),
-                )
-                for subject, account, limits, zone in subjects
-                for name, limit in limits.items()
-            ] + [
-                ("token", standing)
-                for token_id, amounts in taken.items()
-                if allowance
-                for standing in standings_of(allowance, amounts)
-            ]
+            return {
+                caller: each.standings(current, counts=counts, taken=taken, at=at)
+                for caller, each in callers.items()
+            }
 
-        if not (policy.user or policy.key or (policy.allowance and policy.allowance.is_bounded)):
-            return []
-        return await self._database.read(work)
+        told = await self._database.read(work)
+        return [told[each.caller] for each in asking]
 
     async def recent_standings(
         self, policy: Policy, *, user_id: str, key_id: str, fresh: bool
-    ) -> Sequence[tuple[str, Standing]]:
+    ) -> Standings:
         """Tell the same, at most a second old unless `fresh`: it goes with every answer."""
         token_id = policy.allowance.token_id if policy.allowance else None
         now, caller = self._clock.monotonic(), (user_id, key_id, token_id)
@@ -147,6 +145,50 @@ class QuotaService:
 
         if rated:
             await self._database.read(work)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asking:
+    policy: Policy
+    user_id: str
+    key_id: str
+
+    @property
+    def caller(self) -> _Caller:
+        allowance = self.policy.allowance
+        return self.user_id, self.key_id, allowance.token_id if allowance else None
+
+    @property
+    def subjects(self) -> Sequence[tuple[str, str, Limits, ZoneInfo]]:
+        return _subjects(self.policy, user_id=self.user_id, key_id=self.key_id)
+
+    def standings(
+        self,
+        accounts: Mapping[str, Account],
+        *,
+        counts: Mapping[LimitName, Mapping[str, int]],
+        taken: Mapping[str, Taken],
+        at: datetime,
+    ) -> Standings:
+        found = [
+            (
+                subject,
+                stand(
+                    accounts[account],
+                    name,
+                    limit,
+                    pending=counts.get(name, {}).get(account, 0),
+                    zone=zone,
+                    at=at,
+                ),
+            )
+            for subject, account, limits, zone in self.subjects
+            for name, limit in limits.items()
+        ]
+        if allowance := self.policy.allowance:
+            bounds = standings_of(allowance, taken[allowance.token_id])
+            found += [("token", bound) for bound in bounds]
+        return found
 
 
 _Rated = Sequence[tuple[str, str, Limits]]

@@ -19,6 +19,7 @@ from typing import Literal
 import uvloop
 
 from app.core.clock import SystemClock
+from app.core.logging import configure_logging
 from bench import poller, streams
 from bench.gateways import Gateway, gateway, postgres
 from bench.load import (
@@ -298,6 +299,7 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="in a minute, and kept nowhere")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    configure_logging(format="console", level="warning")
     scale = QUICK if given.quick else FULL
     kept = given.out or (Path("/dev/null") if given.quick else RESULTS)
     uvloop.run(main(scale, kept))

@@ -22,6 +22,7 @@ from statistics import median
 import uvloop
 
 from app.core.clock import SystemClock
+from app.core.logging import configure_logging
 from bench.gateways import Gateway, gateway, postgres
 from bench.load import Connection, resident_kb, stub
 
@@ -158,5 +159,6 @@ if __name__ == "__main__":
     parser.add_argument("--share", type=float, default=0.5)
     parser.add_argument("--database", choices=["sqlite", "postgres"], default="sqlite")
     given = parser.parse_args()
+    configure_logging(format="console", level="warning")
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         sys.exit(uvloop.run(main(given, Path(name))))

@@ -7,6 +7,7 @@ What the image has in /opt/gateway is then in ROOT/opt/gateway.
 """
 
 import argparse
+import importlib.util
 import os
 import re
 import shlex
@@ -92,7 +93,7 @@ def run(command: str, *, root: Path, folder: Path, linked: bool) -> None:
         if not name.startswith(("PYTHON", "VIRTUAL_ENV", "GATEWAY_", "RUNCOMFY_"))
     }
     environment["PYTHON"] = sys.executable
-    if linked:
+    if linked and importlib.util.find_spec("hatchling"):  # older environments lack it
         environment["BUILDER"] = sys.executable
     here = command.replace(INSTALLED, f"{root}{INSTALLED}")
     subprocess.run(["/bin/sh", "-c", here], cwd=folder, env=environment, check=True)

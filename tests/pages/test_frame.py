@@ -33,6 +33,22 @@ async def test_a_page_may_load_from_its_own_origin_alone(site: str, path: str) -
         assert spent < 400_000
 
 
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_is_light_with_all_that_its_modules_load(
+    site: str, browser: Browser, path: str
+) -> None:
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(site + path, wait_until="networkidle")
+    sizes = await page.evaluate(
+        """() => ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind))
+           .map((load) => [load.name, load.transferSize])"""
+    )
+    await context.close()
+    assert any(name.endswith(".js") and size > 0 for name, size in sizes)
+    assert sum(size for _, size in sizes) < 400_000
+
+
 def test_what_is_vendored_is_what_the_lock_names() -> None:
     lock = json.loads((VENDOR / "package-lock.json").read_text("utf-8"))["packages"]
     listed = (VENDOR / "README.md").read_text("utf-8")

@@ -7,24 +7,17 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    ColumnClause,
-    Text,
     bindparam,
-    column,
     func,
     insert,
     select,
     update,
-    values,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models.base import UtcDateTime
 from app.db.models.job import JobRow
 from app.db.models.quota import AccountRow, LedgerRow
-from app.db.statements import typed_rows
 from app.quotas.account import Account, Amounts, Window
 from app.quotas.policy import LimitName, Measure, Period, Tally
 
@@ -56,12 +49,6 @@ _TALLIES = [
     for sort in ("used", "held")
 ]
 _STARTS = {period: f"{period.value}_start" for period in Period}
-_COLUMNS: tuple[ColumnClause[Any], ...] = (
-    column("id", Text),
-    column("arrival_us", BigInteger),
-    *(column(name, UtcDateTime) for name in _STARTS.values()),
-    *(column(name, BigInteger) for _, _, _, name in _TALLIES),
-)
 
 
 class QuotaRepository:
@@ -90,13 +77,9 @@ class QuotaRepository:
 
     async def save_accounts(self, accounts: Sequence[Account]) -> None:
         """Write back accounts that were locked in this transaction."""
-        names = [place.name for place in _COLUMNS]
-        rows = [tuple(_row(account)[name] for name in names) for account in accounts]
-        new = values(*_COLUMNS, name="new").data(typed_rows(_COLUMNS, rows)).cte("new")
         await self._tx.execute(
-            update(AccountRow)
-            .where(AccountRow.id == new.c.id)
-            .values({name: new.c[name] for name in names if name != "id"})
+            _SAVE,
+            [{f"new_{name}": value for name, value in _row(each).items()} for each in accounts],
         )
 
     async def append(self, entries: Sequence[Entry]) -> None:
@@ -149,6 +132,12 @@ class QuotaRepository:
 # Made once: making a statement takes longer than running it.
 _ACCOUNTS = select(AccountRow).where(AccountRow.id.in_(bindparam("ids", expanding=True)))
 _LOCKED = _ACCOUNTS.order_by(AccountRow.id).with_for_update()
+_TABLE = AccountRow.metadata.tables[AccountRow.__tablename__]
+_SAVE = (
+    update(_TABLE)
+    .where(_TABLE.c.id == bindparam("new_id"))
+    .values({each: bindparam(f"new_{each.name}") for each in _TABLE.c if each.name != "id"})
+)
 _COUNTS = {
     kind: select(owner, func.count())
     .where(

@@ -5,6 +5,7 @@ What it measures, and how to read it, is in bench/README.md; bench/results.md ke
 
 import argparse
 import asyncio
+import os
 import tempfile
 import time
 from collections import defaultdict
@@ -77,7 +78,11 @@ async def main(scale: Scale, out: Path) -> None:
     at = datetime.now(UTC)  # noqa: TID251 - the date of a report
     report.say("# What was measured\n")
     report.say(f"{at:%Y-%m-%d %H:%M} UTC, {machine()}; {versions()}.")
-    report.say("Only ratios within one run mean anything; see bench/README.md for what is what.\n")
+    report.say("Only ratios within one run mean anything; see bench/README.md for what is what.")
+    busy = os.getloadavg()[0]
+    report.say(
+        f"Before it began {busy:.1f} processes wanted to run: more than 0.5 blur all of it.\n"
+    )
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         upstream = stack.enter_context(stub(ending=1))

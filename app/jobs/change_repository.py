@@ -44,6 +44,7 @@ _CHANGES = (
     column("error", JSON(none_as_null=True)),
     column("cancel_outcome", Text),
     column("cost_state", Text),
+    column("reported_cost_usd", Text),
     column("late", Text),
     column("refusals", BigInteger),
     column("lost_polls", BigInteger),
@@ -99,6 +100,7 @@ class ChangeRepository:
                 lost_since=new.c.lost_since,
                 watch_until=new.c.watch_until,
                 cost_state=func.coalesce(new.c.cost_state, JobRow.cost_state),
+                reported_cost_usd=func.coalesce(new.c.reported_cost_usd, JobRow.reported_cost_usd),
                 cancel_outcome=func.coalesce(new.c.cancel_outcome, JobRow.cancel_outcome),
                 cancel_requested_at=case(
                     (new.c.cancel_outcome.is_(None), JobRow.cancel_requested_at), else_=null()
@@ -168,6 +170,7 @@ def _row(change: Change) -> tuple[Any, ...]:
         change.error,
         change.cancel_outcome,
         change.cost_state,
+        None if change.reported_cost_usd is None else str(change.reported_cost_usd),
         change.late,
         change.refusals,
         change.lost_polls,

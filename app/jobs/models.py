@@ -184,6 +184,7 @@ class Change:
     error: dict[str, Any] | None = None
     cancel_outcome: str | None = None
     cost_state: CostState | None = None
+    reported_cost_usd: Decimal | None = None
     late: LateCharge | None = None
     refusals: int = 0
     lost_polls: int = 0

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 from sqlalchemy import case, literal, null, select, update
@@ -22,6 +23,7 @@ class Underside:
 
     state: JobState
     cost_state: CostState
+    reported_cost_usd: Decimal | None
     attempts: int
     account: str | None
     upstream_request_id: str | None
@@ -55,6 +57,7 @@ class OperatorRepository:
                 JobRow.cost_state,
                 JobRow.attempts,
                 JobRow.account,
+                JobRow.reported_cost_usd,
                 JobRow.upstream_request_id,
                 JobRow.due_at,
                 JobRow.lease_expires_at,
@@ -66,6 +69,9 @@ class OperatorRepository:
                 cost_state=row.cost_state,
                 attempts=row.attempts,
                 account=row.account,
+                reported_cost_usd=(
+                    None if row.reported_cost_usd is None else Decimal(row.reported_cost_usd)
+                ),
                 upstream_request_id=row.upstream_request_id,
                 due_at=row.due_at,
                 lease_expires_at=row.lease_expires_at,

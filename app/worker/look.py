@@ -1,5 +1,6 @@
 """One look at a job upstream, with the cancel of its owner: what the answers mean for it."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -54,7 +55,9 @@ class Look:
             case RemoteState.CANCELLED:
                 return self._cancelled(lease)
             case RemoteState.COMPLETED | RemoteState.SUCCEEDED | RemoteState.FAILED:
-                return self._ended(lease, await self._result(lease))
+                result = await self._result(lease)
+                change = self._ended(lease, result)
+                return change and replace(change, reported_cost_usd=result.cost_usd)
 
     def _ended(self, lease: Lease, result: RemoteResult) -> Change | None:
         at = self._clock.now()

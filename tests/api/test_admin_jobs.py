@@ -73,6 +73,7 @@ async def test_a_job_is_read_from_below(gateway: Gateway) -> None:
     assert below == {
         "user": "alice",
         "account": "default",
+        "reported_cost_usd": None,
         "upstream_request_id": None,
         "attempts": 1,
         "due_at": None,
@@ -85,6 +86,18 @@ async def test_a_job_is_read_from_below(gateway: Gateway) -> None:
             }
         ],
     }
+
+
+async def test_what_runcomfy_says_that_a_job_cost_is_kept_beside_its_charge(
+    gateway: Gateway,
+) -> None:
+    await price(gateway)
+    said = await gateway.follow(await gateway.submit("sandbox:instant sandbox:cost=0.125"))
+    silent = await gateway.follow(await gateway.submit("sandbox:instant sandbox:no-cost"))
+    assert [
+        (read["cost"]["amount_usd"], read["reported_cost_usd"])
+        for read in [await detail(gateway, job) for job in (said, silent)]
+    ] == [("0.50", "0.125"), ("0.50", None)]
 
 
 async def test_all_users_jobs_are_listed(gateway: Gateway) -> None:

@@ -32,6 +32,9 @@ class AdminJobRead(JobRead):
     user: str
     schema_hash: str = Field(description="The model's schema that the input was accepted under.")
     upstream_request_id: str | None
+    reported_cost_usd: str | None = Field(
+        description="What RunComfy said that it cost, beside what was charged; null if nothing."
+    )
     account: str | None = Field(
         description="The RunComfy account that it was sent with last, by its name in the settings."
     )
@@ -175,11 +178,13 @@ def _detail(gateway: Gateway, detail: JobDetail) -> AdminJobDetail:
 
 def _fields(gateway: Gateway, job: Job, underside: Underside) -> dict[str, Any]:
     read = gateway.wire.read(job, at=gateway.clock.now())
+    reported = underside.reported_cost_usd
     return {
         **{name: getattr(read, name) for name in JobRead.model_fields},
         "user": job.user_id,
         "schema_hash": job.schema_hash,
         "upstream_request_id": underside.upstream_request_id,
+        "reported_cost_usd": None if reported is None else shown_usd(reported),
         "account": underside.account,
         "attempts": underside.attempts,
         "due_at": underside.due_at,

@@ -44,6 +44,7 @@ function Detail({ job }) {
       ["User", html`<a href=${to("users", { user: job.user })}>${job.user}</a>`],
       ["Model", job.model],
       ["Cost", html`${money(job.cost.amount_usd)}${job.cost.output_seconds !== null ? ` for ${job.cost.output_seconds} s` : ""}, ${job.cost.state}`],
+      ["RunComfy's cost", job.reported_cost_usd && money(job.reported_cost_usd)],
       ["Created", html`<${Instant} at=${job.created_at} />`],
       ["Submitted", job.submitted_at && html`<${Instant} at=${job.submitted_at} />`],
       ["Started", job.started_at && html`<${Instant} at=${job.started_at} />`],

@@ -11,7 +11,8 @@ export function ModelForm({ api, model, start, onSubmitted }) {
   const [values, setValues] = useState(() => initial(schema, start));
   const [touched, setTouched] = useState(() => new Set(Object.keys(start)));
   const [check, setCheck] = useState(null);
-  const [problem, setProblem] = useState(null);
+  const [unchecked, setUnchecked] = useState(null);
+  const [refused, setRefused] = useState(null); // stays until what is asked for changes
   const [busy, setBusy] = useState(0);
   const [tried, setTried] = useState(false);
   const attempt = useRef(null); // the key under which a submit may be repeated
@@ -25,13 +26,14 @@ export function ModelForm({ api, model, start, onSubmitted }) {
   const body = { model: model.model_id, input: filled(values) };
   const asked = JSON.stringify(body);
   useEffect(() => {
+    setRefused(null);
     const stop = new AbortController();
     const timer = setTimeout(async () => {
       try {
         setCheck(await api.post("/v1/jobs/validate", body, { signal: stop.signal }));
-        setProblem(null);
+        setUnchecked(null);
       } catch (error) {
-        if (error.name !== "AbortError") setProblem(error);
+        if (error.name !== "AbortError") setUnchecked(error);
       }
     }, PAUSE_MS);
     return () => {
@@ -52,11 +54,11 @@ export function ModelForm({ api, model, start, onSubmitted }) {
     try {
       const job = await api.post("/v1/jobs", body, { headers: { "Idempotency-Key": attempt.current.key } });
       attempt.current = null;
-      setProblem(null);
+      setRefused(null);
       onSubmitted(job);
     } catch (error) {
       if (error.status && error.status < 500) attempt.current = null;
-      setProblem(error);
+      setRefused(error);
       if (error.errors.length) setCheck({ limits: [], cost: null, ...check, valid: false, errors: error.errors });
       setRefusals((n) => n + 1);
     } finally {
@@ -70,6 +72,7 @@ export function ModelForm({ api, model, start, onSubmitted }) {
       ? errors.filter(({ pointer }) => pointer === `/input/${name}` || pointer.startsWith(`/input/${name}/`))
       : [];
   const names = Object.keys(schema.properties || {});
+  const problem = refused || unchecked;
   const elsewhere = tried && problem && !names.some((name) => errorsOf(name).length);
   return html`<form class="card" ref=${form} onSubmit=${submit} novalidate aria-label=${model.display_name}>
     <div class="card-body">

@@ -4,9 +4,12 @@ import asyncio
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.support.answers import problem
 from tests.support.gateway import Gateway
+
+pytestmark = pytest.mark.either_database
 
 
 async def ask(gateway: Gateway, job: dict[str, Any]) -> httpx.Response:

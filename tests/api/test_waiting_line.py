@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.gateway import Gateway, Sandbox, running
 
+pytestmark = pytest.mark.either_database
+
 STUCK = "sandbox:queue=0 sandbox:stuck"
 
 

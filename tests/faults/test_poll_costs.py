@@ -9,6 +9,8 @@ from app.core.clock import ManualClock
 from tests.support.gateway import Gateway, Sandbox
 from tests.support.workbench import Workbench, workbench
 
+pytestmark = pytest.mark.either_database
+
 JOBS = 200
 
 

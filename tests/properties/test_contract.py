@@ -86,7 +86,7 @@ def served(
 # The gateway's thread draws the jitter of a poll while Hypothesis draws the next request.
 @pytest.mark.filterwarnings("ignore:Do not use the .random. module")
 @settings(
-    max_examples=settings().max_examples // 10,
+    max_examples=settings().max_examples // 25,
     suppress_health_check=[HealthCheck.too_slow],
 )
 def test_every_answer_is_as_documented(served: Served, case: Case) -> None:

@@ -397,7 +397,7 @@ def test_no_order_of_events_breaks_a_promise(databases: Databases) -> None:
         settings=settings(
             # Shrinking over a database takes minutes; a failure is short enough to be read.
             phases=[Phase.generate],
-            max_examples=settings().max_examples // 10,
+            max_examples=settings().max_examples // 20,
             stateful_step_count=30,
         ),
     )

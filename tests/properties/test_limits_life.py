@@ -401,7 +401,7 @@ def test_no_order_of_events_bends_a_limit(databases: Databases) -> None:
         settings=settings(
             # Shrinking over a database takes minutes; a failure is short enough to be read.
             phases=[Phase.generate],
-            max_examples=settings().max_examples // 20,
+            max_examples=settings().max_examples // 25,
             stateful_step_count=30,
         ),
     )

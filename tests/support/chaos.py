@@ -125,6 +125,8 @@ async def world(folder: Path, *, seed: int, on_sqlite: bool = False) -> AsyncIte
             "GATEWAY_SECRET_KEY": "planted-secret-" + "k" * 32,
             "GATEWAY_ADMIN_TOKEN": f"ops:{ADMIN_TOKEN}",
             "GATEWAY_LEASE_SECONDS": str(LEASE_S),
+            # A job of unknown outcome keeps its place, and here there are hundreds.
+            "GATEWAY_MAX_IN_FLIGHT": "1000",
             "GATEWAY_WEBHOOK_NETWORKS": "127.0.0.0/8",
             "GATEWAY_STORAGE_URL": f"file://{folder / 'kept'}",
         }

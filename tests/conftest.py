@@ -1,5 +1,6 @@
 """What every test may ask for: a database of its own, and a network that ends at this machine."""
 
+import asyncio
 import ipaddress
 import socket
 import sys
@@ -75,9 +76,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("databases", engines, indirect=True)
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Pass over what a later, innocent test would be blamed for.
+
+        An upload that is cut off while obstore waits for its next piece leaves a generator that
+        CPython before 3.13 counts as running for ever; closing it, whenever it is collected, fails.
+        """
+        if "asynchronous generator is already running" not in str(context.get("exception")):
+            super().call_exception_handler(context)
+
+
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"loop_factory": _Loop}
 
 
 @pytest.fixture

@@ -34,12 +34,13 @@ error_log stderr;
 events {{ worker_connections 1024; }}
 http {{
   access_log off;
+  keepalive_requests 10000000;
   client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  upstream runcomfy {{ server {upstream}; keepalive 128; }}
+  upstream runcomfy {{ server {upstream}; keepalive 128; keepalive_requests 10000000; }}
   server {{
     listen 127.0.0.1:{port};
     location / {{

@@ -1,12 +1,25 @@
-"""What SQLAlchemy leaves to its users in statements that write many rows at once."""
+"""What SQLAlchemy leaves to its users in statements that are made once, or write many rows."""
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeAlias
 
-from sqlalchemy import BindParameter, ColumnClause, bindparam, text
+from sqlalchemy import BindParameter, ColumnClause, Table, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models.base import Base
+from app.db.models.base import Base, UtcDateTime
+
+Instant: TypeAlias = datetime | BindParameter[datetime]
+"""A time, or the name that one will be given by when the statement runs."""
+
+
+def instant(name: str) -> BindParameter[datetime]:
+    return bindparam(name, type_=UtcDateTime())
+
+
+def table_of(row: type[Base]) -> Table:
+    """Give the table itself: a statement on the mapped class is put together at each execution."""
+    return row.metadata.tables[row.__tablename__]
 
 
 async def lock_table(tx: AsyncConnection, table: type[Base]) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from app.db.models import ApiKeyRow, JobRow, PlanRow, UserRow
+from app.db.statements import Instant
 from app.jobs.line import Load, Waiting
 from app.jobs.state import IN_FLIGHT, JobState
 from app.quotas.policy import LimitName, Limits, stored_limits, tightest
@@ -149,7 +150,7 @@ class LineRepository:
         return _concurrency({key: stored_limits(limits) for key, limits in found})
 
 
-def startable(job: Any, at: datetime) -> ColumnElement[bool]:
+def startable(job: Any, at: Instant) -> ColumnElement[bool]:
     return and_(
         job.state == JobState.PENDING.value,
         job.due_at <= at,

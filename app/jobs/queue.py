@@ -26,7 +26,7 @@ from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.line import choose
 from app.jobs.line_repository import LineRepository
 from app.jobs.models import Attempt, Lease
-from app.jobs.queue_repository import QueueRepository, any_job, waiting
+from app.jobs.queue_repository import QueueRepository
 from app.jobs.recorder import Recorder
 from app.jobs.schedule import Jitter, Pace, ScheduleConfig
 from app.jobs.state import JobState
@@ -94,16 +94,17 @@ class JobQueue:
         at = self._clock.now()
         covered_until = self._clock.monotonic() + self._config.lease.total_seconds()
 
-        async def peek(connection: AsyncConnection) -> bool:
-            overdue = self._sweeps.overdue(at=at)
-            if await self.submits.whole.is_closed(connection, at=at):
-                return await any_job(connection, *overdue)
-            return await any_job(connection, waiting(at), *overdue)
+        async def peek(connection: AsyncConnection) -> tuple[bool, bool]:
+            queue = QueueRepository(connection)
+            is_startable, is_overdue = await queue.look_for_work(self._sweeps.since(at=at))
+            if is_startable and await self.submits.whole.is_closed(connection, at=at):
+                is_startable = False
+            return is_startable, is_overdue
 
         async def work(tx: AsyncConnection) -> _Round:
             lane = await LaneRepository(tx).lock(DISPATCH)
             self.submits.whole.saw(lane)
-            moves = await self._sweeps.run(tx, at=at)
+            moves = await self._sweeps.run(tx, at=at) if is_overdue else {}
             granted, _ = admit(lane, limit, at=at, rate=None)
             started = await self._start(tx, at=at, covered_until=covered_until, limit=granted)
             if started and lane.changed_at is not None:
@@ -119,7 +120,8 @@ class JobQueue:
             )
             return _Round([attempt for attempt, _ in started], {**moves, JobState.SUBMITTING: seqs})
 
-        if not await self._database.read(peek):
+        is_startable, is_overdue = await self._database.read(peek)
+        if not (is_startable or is_overdue):
             return []
         done = await self._database.transact(work)
         if any(seqs for state, seqs in done.moves.items() if state is not JobState.SUBMITTING):

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     and_,
     bindparam,
@@ -16,11 +17,14 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, SwitchRow
+from app.db.statements import Instant, instant, table_of
 from app.jobs.accounts import ACCOUNT
 from app.jobs.lane_repository import DISPATCH, LaneRepository
 from app.jobs.line_repository import startable
 from app.jobs.models import Attempt, Lease
 from app.jobs.state import FOLLOWED, WATCHED, JobState
+from app.jobs.sweep_repository import OVERDUE
+from app.jobs.switches import DISPATCH_PAUSED
 from app.upstream.accounts import DEFAULT
 
 _LEASED = (
@@ -45,7 +49,7 @@ _LEASED = (
     JobRow.traceparent,
 )
 
-_JOBS = JobRow.metadata.tables[JobRow.__tablename__]
+_JOBS = table_of(JobRow)
 # For each row again, and compiled once: a VALUES of many rows is compiled for every batch anew,
 # which costs more than to write it.
 _RESCHEDULE = (
@@ -64,8 +68,15 @@ class QueueRepository:
         self._tx = tx
 
     async def has_due_polls(self, *, poller: str, at: datetime, accounts: Sequence[str]) -> bool:
-        ours = and_(_pollable(poller, at), ACCOUNT.in_(accounts))
-        return await any_job(self._tx, ours, _late_starter(at))
+        found = await self._tx.execute(
+            _POLLS_TO_MAKE, {"poller": poller, "at": at, "accounts": accounts}
+        )
+        return bool(found.scalar_one())
+
+    async def look_for_work(self, since: Mapping[str, datetime]) -> tuple[bool, bool]:
+        """Tell whether a job waits that may be sent now, and whether one is overdue."""
+        is_startable, is_overdue = (await self._tx.execute(_WORK, since)).one()
+        return bool(is_startable), bool(is_overdue)
 
     async def take_dispatch_turn(self) -> None:
         """Wait until no other dispatcher is between counting free places and filling them."""
@@ -177,26 +188,21 @@ class QueueRepository:
         )
 
 
-def waiting(at: datetime) -> ColumnElement[bool]:
-    return startable(JobRow, at)
-
-
-async def any_job(tx: AsyncConnection, *conditions: ColumnElement[bool]) -> bool:
+def any_job(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     """Look for a job of any kind; one look each, since an OR would use no index."""
-    looks = [select(JobRow.id).where(condition).limit(1).exists() for condition in conditions]
-    return bool((await tx.execute(select(or_(*looks)))).scalar_one())
+    return or_(*(select(JobRow.id).where(each).limit(1).exists() for each in conditions))
 
 
-def _late_starter(at: datetime) -> ColumnElement[bool]:
+def _late_starter(at: Instant) -> ColumnElement[bool]:
     return and_(JobRow.state == JobState.IN_QUEUE, JobRow.start_deadline_at <= at)
 
 
-def _pollable(poller: str, at: datetime) -> ColumnElement[bool]:
+def _pollable(poller: str | BindParameter[str], at: Instant) -> ColumnElement[bool]:
     """Due, and held by nobody else: a poller keeps its jobs for as long as it comes back."""
     return and_(JobRow.state.in_(FOLLOWED | WATCHED), _free_and_due(poller, at))
 
 
-def _free_and_due(poller: str, at: datetime) -> ColumnElement[bool]:
+def _free_and_due(poller: str | BindParameter[str], at: Instant) -> ColumnElement[bool]:
     return and_(
         JobRow.due_at <= at, or_(JobRow.lease_token == poller, JobRow.lease_expires_at <= at)
     )
@@ -228,3 +234,17 @@ def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
         refusals=row.refusals,
         traceparent=row.traceparent,
     )
+
+
+_AT = instant("at")
+_IS_PAUSED = select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED, SwitchRow.is_on)
+_WORK = select(and_(any_job(startable(JobRow, _AT)), ~_IS_PAUSED.exists()), any_job(*OVERDUE))
+_POLLS_TO_MAKE = select(
+    any_job(
+        and_(
+            _pollable(bindparam("poller"), _AT),
+            ACCOUNT.in_(bindparam("accounts", expanding=True)),
+        ),
+        _late_starter(_AT),
+    )
+)

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow
+from app.db.statements import Instant, instant
 from app.jobs.repository import cancelled_here
 from app.jobs.state import FOLLOWED, JobState
 
@@ -85,16 +86,7 @@ class SweepRepository:
         return {row.id: row.event_seq for row in moved}
 
 
-def overdue(
-    *, at: datetime, forgotten_before: datetime, timed_out: ColumnElement[bool]
-) -> tuple[ColumnElement[bool], ...]:
-    """Describe the jobs that there is something to do about."""
-    return _overdue(at), _called_off(at), _forgotten(forgotten_before), timed_out
-
-
-def timed_out(
-    *, sent_before: datetime, unseen_since: datetime, at: datetime
-) -> ColumnElement[bool]:
+def timed_out(*, sent_before: Instant, unseen_since: Instant, at: Instant) -> ColumnElement[bool]:
     """Past its time and due for long: pollers, who look before they end a job, are kept from it."""
     return and_(
         JobRow.state.in_(FOLLOWED),
@@ -104,16 +96,27 @@ def timed_out(
     )
 
 
-def _called_off(at: datetime) -> ColumnElement[bool]:
+def _called_off(at: Instant) -> ColumnElement[bool]:
     return and_(
         JobRow.state == JobState.PENDING,
         or_(JobRow.cancel_requested_at.is_not(None), JobRow.start_deadline_at <= at),
     )
 
 
-def _forgotten(sent_before: datetime) -> ColumnElement[bool]:
+def _forgotten(sent_before: Instant) -> ColumnElement[bool]:
     return and_(JobRow.state == JobState.SUBMIT_UNKNOWN, JobRow.lease_expires_at <= sent_before)
 
 
-def _overdue(at: datetime) -> ColumnElement[bool]:
+def _overdue(at: Instant) -> ColumnElement[bool]:
     return and_(JobRow.state == JobState.SUBMITTING, JobRow.lease_expires_at <= at)
+
+
+OVERDUE = (
+    _overdue(instant("at")),
+    _called_off(instant("at")),
+    _forgotten(instant("forgotten_before")),
+    timed_out(
+        sent_before=instant("sent_before"), unseen_since=instant("unseen_since"), at=instant("at")
+    ),
+)
+"""The kinds of jobs that there is something to do about."""

@@ -12,7 +12,7 @@ from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.outcomes import TIMED_OUT
 from app.jobs.state import JobState
-from app.jobs.sweep_repository import SweepRepository, overdue, timed_out
+from app.jobs.sweep_repository import SweepRepository, timed_out
 from app.quotas import ledger
 from app.quotas.repository import EntryKind
 
@@ -40,13 +40,14 @@ class Sweeps:
     def __init__(self, config: SweepConfig) -> None:
         self._config = config
 
-    def overdue(self, *, at: datetime) -> tuple[ColumnElement[bool], ...]:
-        """Describe the jobs that `run` would move, to be looked for beside other work."""
-        return overdue(
-            at=at,
-            forgotten_before=at - self._config.unknown_life,
-            timed_out=self._timed_out(at),
-        )
+    def since(self, *, at: datetime) -> Mapping[str, datetime]:
+        """Give what `OVERDUE` is to be asked with."""
+        return {
+            "at": at,
+            "forgotten_before": at - self._config.unknown_life,
+            "sent_before": at - self._config.job_timeout,
+            "unseen_since": at - self._config.lease,
+        }
 
     async def run(self, tx: AsyncConnection, *, at: datetime) -> Moves:
         """Move what is overdue, with its events and the ends of its holds."""

@@ -177,6 +177,7 @@ async def submit_job(
         accepted = await accept(
             gateway,
             caller,
+            request,
             lambda: _request(parse(JobCreate, body)),
             idempotency_key=key,
             fingerprint=fingerprint("POST /v1/jobs", body),

@@ -67,15 +67,17 @@ async def limit_headers(request: Request) -> Mapping[str, str]:
     if principal is None:
         return {}
     services = request.app.state.services
-    try:
-        standings = await services.quotas.recent_standings(
-            principal.policy,
-            user_id=principal.user_id,
-            key_id=principal.key_id,
-            fresh=request.method not in _SAFE,
-        )
-    except DatabaseUnavailableError:
-        return {}
+    standings = getattr(request.state, "standings", None)
+    if standings is None:
+        try:
+            standings = await services.quotas.recent_standings(
+                principal.policy,
+                user_id=principal.user_id,
+                key_id=principal.key_id,
+                fresh=request.method not in _SAFE,
+            )
+        except DatabaseUnavailableError:
+            return {}
     enforced = [standing for _, standing in standings if standing.mode == "enforce"]
     if not enforced:
         return {}

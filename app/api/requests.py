@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from app.api import runcomfy
@@ -150,11 +150,13 @@ async def submit_request(
     model_id: str,
     key: IdempotencyKey,
     body: JsonBody,
+    request: Request,
     response: Response,
 ) -> RequestCreated:
     accepted = await accept(
         gateway,
         caller,
+        request,
         lambda: _request(model_id, body),
         idempotency_key=key,
         fingerprint=fingerprint(f"POST /v1/models/{model_id}", body),

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from fastapi import Request
+
 from app.api.deps import Services
 from app.auth.models import Principal
 from app.jobs.batch import Accepted
@@ -11,6 +13,7 @@ from app.jobs.intake import JobRequest
 async def accept(
     gateway: Services,
     principal: Principal,
+    request: Request,
     make: Callable[[], JobRequest],
     *,
     idempotency_key: str | None,
@@ -23,6 +26,8 @@ async def accept(
         )
         if replay is not None:
             return replay
-    return await gateway.intake.submit(
+    accepted = await gateway.intake.submit(
         make(), principal=principal, idempotency_key=idempotency_key, fingerprint=fingerprint
     )
+    request.state.standings = accepted.standings  # for the headers of the answer
+    return accepted

@@ -15,6 +15,7 @@ from app.core.errors import FieldError, ProblemError
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.db.models import ApiKeyRow, IdempotencyKeyRow, JobRow, UserRow
+from app.db.statements import table_of
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.errors import IdempotencyConflictError, InvalidInputError
@@ -24,6 +25,7 @@ from app.jobs.repository import JobRepository
 from app.jobs.state import JobState
 from app.quotas import ledger
 from app.quotas.policy import Measure, to_units
+from app.quotas.standings import Standings
 from app.storage import uses
 from app.storage.uses import FileUse
 
@@ -35,8 +37,11 @@ _Caller = tuple[str, str]  # user, API key
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
+    """`standings` tell how the caller's limits stand since; of a replay they say nothing."""
+
     job: Job
     replayed: bool
+    standings: Standings | None = None
 
 
 class AcceptBatch:
@@ -83,10 +88,11 @@ class AcceptBatch:
             first = [request for request in known if request.id not in beaten]
             refused = await self._lost_files(tx, first, at=at)
             sound = [request for request in first if request.id not in refused]
-            refused |= await ledger.hold_all(tx, [claim_of(request) for request in sound], at=at)
+            held = await ledger.hold_all(tx, [claim_of(request) for request in sound], at=at)
+            refused |= held.refused
             fresh = [request for request in first if request.id not in refused]
             if fresh:
-                await tx.execute(insert(JobRow), [_row(request) for request in fresh])
+                await tx.execute(_ADD, [_row(request) for request in fresh])
                 if named := _files_of(fresh):
                     await uses.link(tx, named, expires_at=at + self._file_life)
                 await announce(tx, [_first_event(request) for request in fresh])
@@ -98,7 +104,13 @@ class AcceptBatch:
             return [
                 UnauthenticatedError("This API key or its user was deleted.")
                 if request.id in gone
-                else _answer(request, beaten.get(request.id), refused=refused, jobs=jobs)
+                else _answer(
+                    request,
+                    beaten.get(request.id),
+                    refused=refused,
+                    standings=held.standings,
+                    jobs=jobs,
+                )
                 for request in requests
             ]
 
@@ -234,10 +246,13 @@ def _answer(
     holder: _Holder | None,
     *,
     refused: Mapping[str, ProblemError],
+    standings: Mapping[str, Standings],
     jobs: Mapping[str, Job],
 ) -> Accepted | Exception:
     if holder is None:
-        return refused.get(request.id) or Accepted(_as_job(request), replayed=False)
+        return refused.get(request.id) or Accepted(
+            _as_job(request), replayed=False, standings=standings[request.id]
+        )
     if refusal := refused.get(holder.job_id):
         is_same = holder.fingerprint == request.fingerprint
         return refusal if is_same else IdempotencyConflictError(holder.job_id)
@@ -254,6 +269,9 @@ def _replayed(holder: _Holder, fingerprint: str, *, jobs: Mapping[str, Job]) -> 
     if holder.job_id not in jobs:
         raise IdempotencyConflictError(holder.job_id, is_erased=True)
     return Accepted(jobs[holder.job_id], replayed=True)
+
+
+_ADD = insert(table_of(JobRow))
 
 
 def claim_of(request: NewJob) -> ledger.Claim:

@@ -125,6 +125,14 @@ class Excess:
     requested: Decimal
 
 
+def user_account(user_id: str) -> str:
+    return f"user:{user_id}"
+
+
+def key_account(key_id: str) -> str:
+    return f"key:{key_id}"
+
+
 def excesses(
     account: Account,
     limits: Limits,

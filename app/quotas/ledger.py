@@ -1,16 +1,23 @@
 """Holds and how they end, in the caller's transaction: nothing is counted that is not written."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.errors import ProblemError
 from app.quotas import shadow
-from app.quotas.account import Account, Amounts, amounts_of, excesses
+from app.quotas.account import (
+    Account,
+    Amounts,
+    amounts_of,
+    excesses,
+    key_account,
+    user_account,
+)
 from app.quotas.allowances import Taken, excess_of, lock_allowances
 from app.quotas.errors import (
     DurationUnknownError,
@@ -22,6 +29,7 @@ from app.quotas.policy import WINDOWED, LimitName, Limits, Measure, Policy
 from app.quotas.rebuild import opened
 from app.quotas.repository import Entry, EntryKind, QuotaRepository
 from app.quotas.shadow import Finding
+from app.quotas.standings import Caller, Standings, count_jobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,24 +49,8 @@ class Claim:
         return amounts_of(output_seconds=self.output_seconds, price_usd=self.price_usd)
 
     @property
-    def token_id(self) -> str | None:
-        return None if self.policy.allowance is None else self.policy.allowance.token_id
-
-    def subjects(self) -> tuple[tuple[str, str, Limits, ZoneInfo], ...]:
-        """Give whose limits count, as a word, an account, the limits and their zone."""
-        zone = self.policy.zone
-        return (
-            ("user", user_account(self.user_id), self.policy.user, zone),
-            ("key", key_account(self.key_id), self.policy.key, self.policy.key_zone or zone),
-        )
-
-
-def user_account(user_id: str) -> str:
-    return f"user:{user_id}"
-
-
-def key_account(key_id: str) -> str:
-    return f"key:{key_id}"
+    def caller(self) -> Caller:
+        return Caller(policy=self.policy, user_id=self.user_id, key_id=self.key_id)
 
 
 def check_known(claim: Claim) -> None:
@@ -66,7 +58,7 @@ def check_known(claim: Claim) -> None:
     allowance = claim.policy.allowance
     if allowance and allowance.max_cost_usd is not None and claim.price_usd is None:
         raise PriceUnknownError(claim.model)
-    for _, _, limits, _ in claim.subjects():
+    for _, _, limits, _ in claim.caller.subjects:
         for name, limit in limits.items():
             measure, _ = WINDOWED.get(name, (Measure.JOBS, None))
             if limit.mode == "shadow" or measure in claim.amounts:
@@ -76,26 +68,33 @@ def check_known(claim: Claim) -> None:
             raise DurationUnknownError
 
 
-async def hold_all(
-    tx: AsyncConnection, claims: Sequence[Claim], *, at: datetime
-) -> Mapping[str, ProblemError]:
-    """Hold what each job asks for, in this order; gives the refusals by job.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What became of each claim, by job: a refusal, or how its caller's limits stand now."""
+
+    refused: Mapping[str, ProblemError]
+    standings: Mapping[str, Standings]
+
+
+async def hold_all(tx: AsyncConnection, claims: Sequence[Claim], *, at: datetime) -> Held:
+    """Hold what each job asks for, in this order.
 
     The accounts, and after them the client tokens, stay locked until the transaction ends, so that
     no rival decides on old sums.
     """
     repository = QuotaRepository(tx)
     accounts = await repository.lock_accounts(
-        account for claim in claims for _, account, _, _ in claim.subjects()
+        account for claim in claims for _, account, _, _ in claim.caller.subjects
     )
     taken = await lock_allowances(
         tx, [claim.policy.allowance for claim in claims if claim.policy.allowance]
     )
-    pending = await _count_pending(repository, claims)
+    counts = await count_jobs(repository, [claim.caller for claim in claims])
+    pending = Counter(counts.get(LimitName.PENDING_JOBS, {}))
     refused: dict[str, ProblemError] = {}
     entries: list[Entry] = []
     findings: list[Finding] = []
-    zones = {account: zone for claim in claims for _, account, _, zone in claim.subjects()}
+    zones = {account: zone for claim in claims for _, account, _, zone in claim.caller.subjects}
     accounts = await opened(tx, accounts, zones=zones, at=at)
     for claim in claims:
         found: list[Finding] = []
@@ -105,11 +104,11 @@ async def hold_all(
         ):
             refused[claim.job_id] = refusal
             continue
-        if claim.token_id in taken:
-            taken[claim.token_id] = taken[claim.token_id].hold(claim.amounts)
-        for _, account, limits, _ in claim.subjects():
+        if claim.caller.token_id in taken:
+            taken[claim.caller.token_id] = taken[claim.caller.token_id].hold(claim.amounts)
+        for _, account, limits, _ in claim.caller.subjects:
             accounts[account] = _held(accounts[account], limits, claim.amounts, at=at)
-            pending[account] = pending.get(account, 0) + 1
+            pending[account] += 1
         entries.append(_hold(claim, at=at))
         findings += found
     if findings:
@@ -117,7 +116,8 @@ async def hold_all(
     if entries:
         await repository.save_accounts(list(accounts.values()))
         await repository.append(entries)
-    return refused
+    counts = {**counts, LimitName.PENDING_JOBS: pending}
+    return Held(refused, _standings(claims, accounts, counts=counts, taken=taken, at=at))
 
 
 async def end_all(tx: AsyncConnection, endings: Mapping[str, EntryKind], *, at: datetime) -> None:
@@ -174,7 +174,7 @@ def _refusal(
     found: list[Finding],
 ) -> QuotaExceededError | None:
     """Give the refusal by an enforced limit; what shadow limits would refuse goes to `found`."""
-    for subject, account, limits, zone in claim.subjects():
+    for subject, account, limits, zone in claim.caller.subjects:
         for excess in excesses(
             accounts[account],
             limits,
@@ -226,7 +226,7 @@ def _hold(claim: Claim, *, at: datetime) -> Entry:
         kind=EntryKind.HOLD,
         user_id=claim.user_id,
         key_id=claim.key_id,
-        token_id=claim.token_id,
+        token_id=claim.caller.token_id,
         model=claim.model,
         at=at,
         held_at=at,
@@ -234,12 +234,18 @@ def _hold(claim: Claim, *, at: datetime) -> Entry:
     )
 
 
-async def _count_pending(repository: QuotaRepository, claims: Sequence[Claim]) -> dict[str, int]:
-    """Count waiting jobs where a limit asks for it."""
-    limited = LimitName.PENDING_JOBS
-    counted = await repository.count_jobs(
-        limited,
-        user_ids=[claim.user_id for claim in claims if limited in claim.policy.user],
-        key_ids=[claim.key_id for claim in claims if limited in claim.policy.key],
-    )
-    return dict(counted)
+def _standings(
+    claims: Sequence[Claim],
+    accounts: Mapping[str, Account],
+    *,
+    counts: Mapping[LimitName, Mapping[str, int]],
+    taken: Mapping[str, Taken],
+    at: datetime,
+) -> Mapping[str, Standings]:
+    """Tell each caller the same after all of its jobs: they were accepted at one instant."""
+    callers = {claim.caller.id: claim.caller for claim in claims}
+    told = {
+        id_: caller.standings(accounts, counts=counts, taken=taken, at=at)
+        for id_, caller in callers.items()
+    }
+    return {claim.job_id: told[claim.caller.id] for claim in claims}

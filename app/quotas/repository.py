@@ -1,6 +1,7 @@
 """The statements on accounts and the ledger."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models.job import JobRow
 from app.db.models.quota import AccountRow, LedgerRow
+from app.db.statements import table_of
 from app.quotas.account import Account, Amounts, Window
 from app.quotas.policy import LimitName, Measure, Period, Tally
 
@@ -83,7 +85,7 @@ class QuotaRepository:
         )
 
     async def append(self, entries: Sequence[Entry]) -> None:
-        await self._tx.execute(insert(LedgerRow), [_entry_row(entry) for entry in entries])
+        await self._tx.execute(_APPEND, [_entry_row(entry) for entry in entries])
 
     async def find_open_holds(self, job_ids: Iterable[str]) -> Sequence[Entry]:
         """Give the holds of these jobs that were neither settled nor released."""
@@ -115,36 +117,41 @@ class QuotaRepository:
         return sorted(map(_entry, found), key=lambda entry: (entry.at, order.index(entry.kind)))
 
     async def count_jobs(
-        self, limit: LimitName, *, user_ids: Iterable[str], key_ids: Iterable[str]
-    ) -> Mapping[str, int]:
-        """Count from the jobs' rows what a limit on jobs at one time is about, by account."""
-        counted: dict[str, int] = {}
-        for kind, ids in (("user", sorted(set(user_ids))), ("key", sorted(set(key_ids)))):
-            if not ids:
+        self,
+        limits: Collection[LimitName],
+        *,
+        user_ids: Collection[str],
+        key_ids: Collection[str],
+    ) -> Mapping[LimitName, Mapping[str, int]]:
+        """Count from the jobs' rows what limits on jobs at one time are about, by account."""
+        counted: dict[LimitName, Counter[str]] = {limit: Counter() for limit in limits}
+        limit_of = {state: limit for limit in limits for state in _COUNTED_STATES[limit]}
+        for kind, ids in (("user", sorted(user_ids)), ("key", sorted(key_ids))):
+            if not (ids and limits):
                 continue
-            found = await self._tx.execute(
-                _COUNTS[kind], {"ids": ids, "states": _COUNTED_STATES[limit]}
-            )
-            counted |= {f"{kind}:{id_}": count for id_, count in found}
+            found = await self._tx.execute(_COUNTS[kind], {"ids": ids, "states": list(limit_of)})
+            for id_, state, count in found:
+                counted[limit_of[state]][f"{kind}:{id_}"] += count
         return counted
 
 
 # Made once: making a statement takes longer than running it.
 _ACCOUNTS = select(AccountRow).where(AccountRow.id.in_(bindparam("ids", expanding=True)))
 _LOCKED = _ACCOUNTS.order_by(AccountRow.id).with_for_update()
-_TABLE = AccountRow.metadata.tables[AccountRow.__tablename__]
+_TABLE = table_of(AccountRow)
 _SAVE = (
     update(_TABLE)
     .where(_TABLE.c.id == bindparam("new_id"))
     .values({each: bindparam(f"new_{each.name}") for each in _TABLE.c if each.name != "id"})
 )
+_APPEND = insert(table_of(LedgerRow))
 _COUNTS = {
-    kind: select(owner, func.count())
+    kind: select(owner, JobRow.state, func.count())
     .where(
         owner.in_(bindparam("ids", expanding=True)),
         JobRow.state.in_(bindparam("states", expanding=True)),
     )
-    .group_by(owner)
+    .group_by(owner, JobRow.state)
     for kind, owner in (("user", JobRow.user_id), ("key", JobRow.key_id))
 }
 

@@ -1,7 +1,6 @@
 """How a caller's limits stand, and the rate of calls that cost nothing else."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -10,58 +9,43 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
-from app.quotas.account import Account, Standing, excesses, stand
-from app.quotas.allowances import Taken, find_taken, standings_of
+from app.quotas.account import Account, excesses
+from app.quotas.allowances import find_taken
 from app.quotas.errors import QuotaExceededError
-from app.quotas.ledger import key_account, user_account
 from app.quotas.policy import LimitName, Limits, Policy
 from app.quotas.rebuild import opened
 from app.quotas.repository import QuotaRepository
+from app.quotas.standings import Caller, CallerId, Standings, count_jobs
 from app.quotas.usage import Grouping, Usage, usage
 
 _RECENT_S = 1.0
 _MOST_RECENT = 10_000
-
-_Caller = tuple[str, str, str | None]  # user, key, client token
-
-Standings = Sequence[tuple[str, Standing]]
-"""How limits stand, each with whose it is: `user`, `key` or `token`."""
-
-_COUNTED = (LimitName.CONCURRENT_JOBS, LimitName.PENDING_JOBS)
 
 
 class QuotaService:
     def __init__(self, *, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._recent: dict[_Caller, tuple[float, Standings]] = {}
+        self._recent: dict[CallerId, tuple[float, Standings]] = {}
         self._stand = NaturalBatch(self._stand_all)
 
     async def standings(self, policy: Policy, *, user_id: str, key_id: str) -> Standings:
         """Tell how each limit of user, key and client token stands; reads, and locks nothing."""
         if not (policy.user or policy.key or (policy.allowance and policy.allowance.is_bounded)):
             return []
-        return await self._stand(_Asking(policy=policy, user_id=user_id, key_id=key_id))
+        return await self._stand(Caller(policy=policy, user_id=user_id, key_id=key_id))
 
-    async def _stand_all(self, asking: Sequence["_Asking"]) -> Sequence[Standings]:
+    async def _stand_all(self, asking: Sequence[Caller]) -> Sequence[Standings]:
         """Answer all that ask with the same few statements; the last policy of each counts."""
         at = self._clock.now()
-        callers = {each.caller: each for each in asking}
+        callers = {each.id: each for each in asking}
         subjects = [subject for each in callers.values() for subject in each.subjects]
         token_ids = [token_id for _, _, token_id in callers if token_id is not None]
 
-        async def work(connection: AsyncConnection) -> Mapping[_Caller, Standings]:
+        async def work(connection: AsyncConnection) -> Mapping[CallerId, Standings]:
             quotas = QuotaRepository(connection)
             accounts = await quotas.find_accounts(account for _, account, _, _ in subjects)
-            counts = {
-                name: await quotas.count_jobs(
-                    name,
-                    user_ids=[user_id for user_id, _, _ in callers],
-                    key_ids=[key_id for _, key_id, _ in callers],
-                )
-                for name in _COUNTED
-                if any(name in limits for _, _, limits, _ in subjects)
-            }
+            counts = await count_jobs(quotas, asking)
             taken = await find_taken(connection, token_ids)
             # The ledger tells what is in a window that no request has begun yet: a late charge.
             zones = {account: zone for _, account, _, zone in subjects}
@@ -72,7 +56,7 @@ class QuotaService:
             }
 
         told = await self._database.read(work)
-        return [told[each.caller] for each in asking]
+        return [told[each.id] for each in asking]
 
     async def recent_standings(
         self, policy: Policy, *, user_id: str, key_id: str, fresh: bool
@@ -147,57 +131,15 @@ class QuotaService:
             await self._database.read(work)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asking:
-    policy: Policy
-    user_id: str
-    key_id: str
-
-    @property
-    def caller(self) -> _Caller:
-        allowance = self.policy.allowance
-        return self.user_id, self.key_id, allowance.token_id if allowance else None
-
-    @property
-    def subjects(self) -> Sequence[tuple[str, str, Limits, ZoneInfo]]:
-        return _subjects(self.policy, user_id=self.user_id, key_id=self.key_id)
-
-    def standings(
-        self,
-        accounts: Mapping[str, Account],
-        *,
-        counts: Mapping[LimitName, Mapping[str, int]],
-        taken: Mapping[str, Taken],
-        at: datetime,
-    ) -> Standings:
-        found = [
-            (
-                subject,
-                stand(
-                    accounts[account],
-                    name,
-                    limit,
-                    pending=counts.get(name, {}).get(account, 0),
-                    zone=zone,
-                    at=at,
-                ),
-            )
-            for subject, account, limits, zone in self.subjects
-            for name, limit in limits.items()
-        ]
-        if allowance := self.policy.allowance:
-            bounds = standings_of(allowance, taken[allowance.token_id])
-            found += [("token", bound) for bound in bounds]
-        return found
-
-
 _Rated = Sequence[tuple[str, str, Limits]]
 
 
 def _rated(policy: Policy, *, user_id: str, key_id: str) -> _Rated:
     return [
         (subject, account, {LimitName.SUBMITS_PER_MINUTE: rate})
-        for subject, account, limits, _ in _subjects(policy, user_id=user_id, key_id=key_id)
+        for subject, account, limits, _ in Caller(
+            policy=policy, user_id=user_id, key_id=key_id
+        ).subjects
         if (rate := limits.get(LimitName.SUBMITS_PER_MINUTE)) is not None
     ]
 
@@ -209,13 +151,3 @@ def _require_rate(
         for excess in excesses(accounts[account], limits, {}, pending=0, zone=zone, at=at):
             if excess.standing.mode == "enforce":
                 raise QuotaExceededError(excess, subject=subject, at=at)
-
-
-def _subjects(
-    policy: Policy, *, user_id: str, key_id: str
-) -> Sequence[tuple[str, str, Limits, ZoneInfo]]:
-    """Give whose limits count, as a word, an account, the limits and the zone of their windows."""
-    return (
-        ("user", user_account(user_id), policy.user, policy.zone),
-        ("key", key_account(key_id), policy.key, policy.key_zone or policy.zone),
-    )

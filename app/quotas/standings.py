@@ -1,0 +1,90 @@
+"""How the limits of one who calls stand: the user's, the key's, and those of a client token."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from app.quotas.account import Account, Standing, key_account, stand, user_account
+from app.quotas.allowances import Taken, standings_of
+from app.quotas.policy import LimitName, Limits, Policy
+from app.quotas.repository import QuotaRepository
+
+CallerId = tuple[str, str, str | None]  # user, key, client token
+
+Standings = Sequence[tuple[str, Standing]]
+"""How limits stand, each with whose it is: `user`, `key` or `token`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    policy: Policy
+    user_id: str
+    key_id: str
+
+    @property
+    def id(self) -> CallerId:
+        return self.user_id, self.key_id, self.token_id
+
+    @property
+    def token_id(self) -> str | None:
+        return None if self.policy.allowance is None else self.policy.allowance.token_id
+
+    @property
+    def subjects(self) -> Sequence[tuple[str, str, Limits, ZoneInfo]]:
+        """Give whose limits count: a word, an account, the limits, the zone of the windows."""
+        zone = self.policy.zone
+        return (
+            ("user", user_account(self.user_id), self.policy.user, zone),
+            ("key", key_account(self.key_id), self.policy.key, self.policy.key_zone or zone),
+        )
+
+    def standings(
+        self,
+        accounts: Mapping[str, Account],
+        *,
+        counts: Mapping[LimitName, Mapping[str, int]],
+        taken: Mapping[str, Taken],
+        at: datetime,
+    ) -> Standings:
+        """Tell from open accounts, counted jobs and what tokens have taken."""
+        found = [
+            (
+                subject,
+                stand(
+                    accounts[account],
+                    name,
+                    limit,
+                    pending=counts.get(name, {}).get(account, 0),
+                    zone=zone,
+                    at=at,
+                ),
+            )
+            for subject, account, limits, zone in self.subjects
+            for name, limit in limits.items()
+        ]
+        allowance = self.policy.allowance
+        if allowance is not None and allowance.token_id in taken:
+            bounds = standings_of(allowance, taken[allowance.token_id])
+            found += [("token", bound) for bound in bounds]
+        return found
+
+
+async def count_jobs(
+    quotas: QuotaRepository, callers: Sequence[Caller]
+) -> Mapping[LimitName, Mapping[str, int]]:
+    """Count by account what limits on jobs at one time are about, where there are such limits."""
+    limits = [
+        name
+        for name in (LimitName.CONCURRENT_JOBS, LimitName.PENDING_JOBS)
+        if any(name in each.policy.user or name in each.policy.key for each in callers)
+    ]
+    return await quotas.count_jobs(
+        limits,
+        user_ids={each.user_id for each in callers if _is_in(each.policy.user, limits)},
+        key_ids={each.key_id for each in callers if _is_in(each.policy.key, limits)},
+    )
+
+
+def _is_in(limits: Limits, names: Collection[LimitName]) -> bool:
+    return any(name in limits for name in names)

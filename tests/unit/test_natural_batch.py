@@ -103,7 +103,7 @@ async def test_a_database_that_is_away_is_asked_once_for_all() -> None:
     assert work.batches == [[1, 2, 3]]
 
 
-async def test_the_worker_of_the_turn_may_be_cancelled_and_the_others_are_answered() -> None:
+async def test_who_came_first_may_be_cancelled_and_the_others_are_answered() -> None:
     work = Doubler()
     work.gate.clear()
     callers = start(NaturalBatch(work), 1, 2, 3)
@@ -117,21 +117,19 @@ async def test_the_worker_of_the_turn_may_be_cancelled_and_the_others_are_answer
     assert work.batches == [[1, 2, 3]]
 
 
-async def test_a_worker_cancelled_again_and_again_still_ends_its_turn() -> None:
-    """A cancel scope repeats its cancel until the task is gone."""
+async def test_turns_that_are_broken_off_leave_nobody_waiting() -> None:
+    """As when the loop ends, and cancels all tasks."""
     work = Doubler()
     work.gate.clear()
-    callers = start(NaturalBatch(work), 1, 2, 3)
+    batch = NaturalBatch(work, most=1)
+    before = asyncio.all_tasks()
+    callers = start(batch, 1, 2)
     await turns()
-    for _ in range(4):
-        callers[0].cancel()
-        await turns()
-    assert not callers[0].done(), "the others' answers are still on their way"
+    for task in asyncio.all_tasks() - before - set(callers):
+        task.cancel()
+    assert {type(each) for each in await ended(callers)} == {asyncio.CancelledError}
     work.gate.set()
-    first, *others = await ended(callers)
-    assert isinstance(first, asyncio.CancelledError)
-    assert others == [4, 6]
-    assert work.batches == [[1, 2, 3]]
+    assert await batch(3) == 6
 
 
 async def test_who_is_cancelled_in_the_line_is_worked_for_no_more() -> None:

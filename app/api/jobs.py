@@ -45,7 +45,6 @@ from app.jobs.errors import (
     JobNotFoundError,
     NotCancellableError,
 )
-from app.jobs.fingerprint import fingerprint
 from app.jobs.intake import JobRequest
 from app.jobs.line import Priority
 from app.jobs.models import Job
@@ -180,7 +179,8 @@ async def submit_job(
             request,
             lambda: _request(parse(JobCreate, body)),
             idempotency_key=key,
-            fingerprint=fingerprint("POST /v1/jobs", body),
+            route="POST /v1/jobs",
+            body=body,
         )
         job = accepted.job
         if wait is not None:

@@ -31,7 +31,6 @@ from app.jobs.errors import (
     JobNotFoundError,
     NotCancellableError,
 )
-from app.jobs.fingerprint import fingerprint
 from app.jobs.intake import JobRequest
 from app.jobs.line import Priority
 from app.jobs.models import Job
@@ -159,7 +158,8 @@ async def submit_request(
         request,
         lambda: _request(model_id, body),
         idempotency_key=key,
-        fingerprint=fingerprint(f"POST /v1/models/{model_id}", body),
+        route=f"POST /v1/models/{model_id}",
+        body=body,
     )
     if accepted.replayed:
         response.headers["Idempotency-Replayed"] = "true"

@@ -1,12 +1,14 @@
 """The way of a submit in either shape: an earlier job of the same key, or a new one."""
 
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import Request
 
 from app.api.deps import Services
 from app.auth.models import Principal
 from app.jobs.batch import Accepted
+from app.jobs.fingerprint import fingerprint
 from app.jobs.intake import JobRequest
 
 
@@ -17,17 +19,20 @@ async def accept(
     make: Callable[[], JobRequest],
     *,
     idempotency_key: str | None,
-    fingerprint: str,
+    route: str,
+    body: Any,
 ) -> Accepted:
     """Look the key up before `make` reads the request, so that a replay meets no rule anew."""
+    identity = ""
     if idempotency_key is not None:
+        identity = fingerprint(route, body)
         replay = await gateway.intake.find_replay(
-            user_id=principal.user_id, idempotency_key=idempotency_key, fingerprint=fingerprint
+            user_id=principal.user_id, idempotency_key=idempotency_key, fingerprint=identity
         )
         if replay is not None:
             return replay
     accepted = await gateway.intake.submit(
-        make(), principal=principal, idempotency_key=idempotency_key, fingerprint=fingerprint
+        make(), principal=principal, idempotency_key=idempotency_key, fingerprint=identity
     )
     request.state.standings = accepted.standings  # for the headers of the answer
     return accepted

@@ -64,7 +64,7 @@ class InputChecker:
         findings = _Findings(self._fields)
         findings.add((n, not_storable(n, flaw)) for n in known if (flaw := flaws[n]))
         findings.add(self._broken_rules(sound, given=filled))
-        well_typed = {n: v for n, v in sound.items() if not findings.has_type_error(n, pointer(n))}
+        well_typed = {n: v for n, v in sound.items() if not findings.has_type_error(n)}
         files = list(self._files(well_typed, allow_private_networks=allow_private_networks))
         findings.add((name, found) for name, found in files if isinstance(found, FieldError))
         errors = chain(findings, (unknown_field(name, self._fields) for name in unknown))
@@ -110,9 +110,13 @@ class _Findings:
     def add(self, errors: Iterable[tuple[str, FieldError]]) -> None:
         """Note `errors`, save those of values of the wrong type, which break most rules at once."""
         for name, error in errors:
-            if not self.has_type_error(name, error.pointer):
+            if not self.has_type_error(name, at=error.pointer):
                 self._by_field.setdefault(name, []).append(error)
 
-    def has_type_error(self, name: str, at: str) -> bool:
-        found = self._by_field.get(name, [])
-        return any(error.pointer == at and error.code == "type" for error in found)
+    def has_type_error(self, name: str, *, at: str | None = None) -> bool:
+        """Tell of the field itself, or of a place in it."""
+        found = self._by_field.get(name)
+        if not found:
+            return False
+        place = pointer(name) if at is None else at
+        return any(error.pointer == place and error.code == "type" for error in found)

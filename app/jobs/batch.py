@@ -25,7 +25,7 @@ from app.jobs.repository import JobRepository
 from app.jobs.state import JobState
 from app.quotas import ledger
 from app.quotas.policy import Measure, to_units
-from app.quotas.standings import Standings
+from app.quotas.standings import Caller, Standings
 from app.storage import uses
 from app.storage.uses import FileUse
 
@@ -277,10 +277,8 @@ _ADD = insert(table_of(JobRow))
 def claim_of(request: NewJob) -> ledger.Claim:
     return ledger.Claim(
         job_id=request.id,
-        user_id=request.user_id,
-        key_id=request.key_id,
+        caller=Caller(policy=request.policy, user_id=request.user_id, key_id=request.key_id),
         model=request.model,
-        policy=request.policy,
         output_seconds=request.output_seconds,
         price_usd=request.price_usd,
     )

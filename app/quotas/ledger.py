@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,37 +26,31 @@ from app.quotas.errors import (
     QuotaExceededError,
     TokenRevokedError,
 )
-from app.quotas.policy import WINDOWED, LimitName, Limits, Measure, Policy
+from app.quotas.policy import WINDOWED, LimitName, Limits, Measure
 from app.quotas.rebuild import opened
 from app.quotas.repository import Entry, EntryKind, QuotaRepository
 from app.quotas.shadow import Finding
 from app.quotas.standings import Caller, Standings, count_jobs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """What a new job asks for, before it is accepted."""
 
     job_id: str
-    user_id: str
-    key_id: str
+    caller: Caller
     model: str
-    policy: Policy
     output_seconds: Decimal | None
     price_usd: Decimal | None
 
-    @property
+    @cached_property
     def amounts(self) -> Amounts:
         return amounts_of(output_seconds=self.output_seconds, price_usd=self.price_usd)
-
-    @property
-    def caller(self) -> Caller:
-        return Caller(policy=self.policy, user_id=self.user_id, key_id=self.key_id)
 
 
 def check_known(claim: Claim) -> None:
     """Refuse a job of unknown size where an enforced limit is on that size."""
-    allowance = claim.policy.allowance
+    allowance = claim.caller.policy.allowance
     if allowance and allowance.max_cost_usd is not None and claim.price_usd is None:
         raise PriceUnknownError(claim.model)
     for _, _, limits, _ in claim.caller.subjects:
@@ -87,7 +82,7 @@ async def hold_all(tx: AsyncConnection, claims: Sequence[Claim], *, at: datetime
         account for claim in claims for _, account, _, _ in claim.caller.subjects
     )
     taken = await lock_allowances(
-        tx, [claim.policy.allowance for claim in claims if claim.policy.allowance]
+        tx, [claim.caller.policy.allowance for claim in claims if claim.caller.policy.allowance]
     )
     counts = await count_jobs(repository, [claim.caller for claim in claims])
     pending = Counter(counts.get(LimitName.PENDING_JOBS, {}))
@@ -186,14 +181,14 @@ def _refusal(
             if excess.standing.mode == "enforce":
                 return QuotaExceededError(excess, subject=subject, at=at)
             limit = excess.standing.name.value
-            found.append(Finding(claim.user_id, account, limit, claim.job_id))
+            found.append(Finding(claim.caller.user_id, account, limit, claim.job_id))
     return None
 
 
 def _token_refusal(
     claim: Claim, taken: Mapping[str, Taken], *, at: datetime
 ) -> ProblemError | None:
-    allowance = claim.policy.allowance
+    allowance = claim.caller.policy.allowance
     if allowance is None or not allowance.is_bounded:
         return None
     if allowance.token_id not in taken:
@@ -224,8 +219,8 @@ def _hold(claim: Claim, *, at: datetime) -> Entry:
     return Entry(
         job_id=claim.job_id,
         kind=EntryKind.HOLD,
-        user_id=claim.user_id,
-        key_id=claim.key_id,
+        user_id=claim.caller.user_id,
+        key_id=claim.caller.key_id,
         token_id=claim.caller.token_id,
         model=claim.model,
         at=at,

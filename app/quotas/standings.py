@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from app.quotas.account import Account, Standing, key_account, stand, user_account
@@ -16,13 +17,13 @@ Standings = Sequence[tuple[str, Standing]]
 """How limits stand, each with whose it is: `user`, `key` or `token`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Caller:
     policy: Policy
     user_id: str
     key_id: str
 
-    @property
+    @cached_property
     def id(self) -> CallerId:
         return self.user_id, self.key_id, self.token_id
 
@@ -30,7 +31,7 @@ class Caller:
     def token_id(self) -> str | None:
         return None if self.policy.allowance is None else self.policy.allowance.token_id
 
-    @property
+    @cached_property
     def subjects(self) -> Sequence[tuple[str, str, Limits, ZoneInfo]]:
         """Give whose limits count: a word, an account, the limits, the zone of the windows."""
         zone = self.policy.zone

@@ -19,6 +19,7 @@ from app.quotas.ledger import Claim
 from app.quotas.policy import Limit, LimitName, Measure, Period, Policy, Tally
 from app.quotas.rebuild import rebuild_accounts
 from app.quotas.repository import EntryKind, QuotaRepository
+from app.quotas.standings import Caller
 from app.quotas.sums import ledger_sums
 
 UTC_ZONE, TOKYO, HONOLULU = ZoneInfo("UTC"), ZoneInfo("Asia/Tokyo"), ZoneInfo("Pacific/Honolulu")
@@ -46,10 +47,12 @@ class Books:
         user_limits = {LimitName(name): Limit(limit=Decimal(n)) for name, n in limits.items()}
         claim = Claim(
             job_id=job_id,
-            user_id="bob",
-            key_id="key_1",
+            caller=Caller(
+                policy=Policy(zone=zone, user=user_limits, key={}, key_zone=key_zone),
+                user_id="bob",
+                key_id="key_1",
+            ),
             model="a/b",
-            policy=Policy(zone=zone, user=user_limits, key={}, key_zone=key_zone),
             output_seconds=Decimal(5),
             price_usd=Decimal("0.50"),
         )

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Request, Security
+from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from pydantic import SecretStr
 
 from app.api.body import json_body
+from app.api.described import Described
 from app.api.problems import InvalidParameterError
 from app.audit.service import AuditTrail
 from app.auth.clients.service import ClientTokens
@@ -140,18 +141,15 @@ def header_of(request: Request, name: str) -> str | None:
     return ", ".join(request.headers.getlist(name)) or None
 
 
+CREDENTIALS = Described({"X-Gateway-User": "Act for this user of yours."}, scheme=bearer)
+
+
 def caller(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
     """Make the dependency that authenticates, and refuses a key that lacks one of `scopes`."""
 
-    async def authenticate(
-        request: Request,
-        gateway: Gateway,
-        _bearer_scheme: Annotated[object, Security(bearer)],
-        _user: Annotated[
-            str | None,
-            Header(alias="X-Gateway-User", description="Act for this user of yours."),
-        ] = None,
-    ) -> Principal:
+    @CREDENTIALS
+    async def authenticate(request: Request) -> Principal:
+        gateway: Services = request.app.state.services
         principal = await gateway.auth.authenticate(
             header_of(request, "Authorization"),
             acting_for=_acting_for(request),
@@ -195,17 +193,13 @@ Writer = Annotated[Principal, Depends(caller(Scope.JOBS_WRITE))]
 JsonBody = Annotated[Any, Depends(json_body)]
 
 
-async def idempotency_key(
-    request: Request,
-    _key: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            description="1 to 255 visible ASCII characters; the same key and body within 24 hours"
-            " give the same job.",
-        ),
-    ] = None,
-) -> str | None:
+@Described(
+    {
+        "Idempotency-Key": "1 to 255 visible ASCII characters; the same key and body within 24"
+        " hours give the same job."
+    }
+)
+async def idempotency_key(request: Request) -> str | None:
     if "Idempotency-Key" not in request.headers:
         return None
     key = header_of(request, "Idempotency-Key") or ""

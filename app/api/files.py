@@ -131,7 +131,7 @@ async def download_file(
     signature: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
     if signature is None:
-        principal = await _authenticate(request, gateway, None)
+        principal = await _authenticate(request)
         file = await gateway.files.get(file_id, user_id=principal.user_id)
     else:
         at = gateway.clock.now()

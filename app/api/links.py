@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Header, Query, Request, Security
+from fastapi import Query, Request
 
-from app.api.deps import Gateway, bearer, caller
+from app.api.deps import CREDENTIALS, Gateway, caller
 from app.auth.errors import UnauthenticatedError
 from app.auth.models import Principal, Scope
 from app.jobs.links import LinkClaim
@@ -47,21 +47,17 @@ def job_reader(path: str) -> Callable[..., Awaitable[Principal]]:
     A signature is good or the request is refused, whatever else it carries.
     """
 
+    @CREDENTIALS
     async def authenticate(
         gateway: Gateway,
         request: Request,
         job_id: str,
-        _bearer_scheme: Annotated[object, Security(bearer)],
         grant: Grant = None,
         expires: Expires = None,
         signature: Signature = None,
-        _user: Annotated[
-            str | None,
-            Header(alias="X-Gateway-User", description="Act for this user of yours."),
-        ] = None,
     ) -> Principal:
         if signature is None:
-            return await _authenticate(request, gateway, None)
+            return await _authenticate(request)
         if grant is None or expires is None:
             raise InvalidSignatureError
         claim = LinkClaim(grant, expires, signature)

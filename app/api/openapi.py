@@ -4,14 +4,17 @@ The framework knows neither bodies that `api.body` reads nor the problems that a
 and promises for every call with a parameter a validation error of a shape that we never send.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
 
 from app.api import runcomfy
+from app.api.described import described
 from app.api.jobs import JobCreate
 from app.api.problems import (
     ForeignError,
@@ -33,11 +36,15 @@ class DescribedApp(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = _completed(super().openapi())
+            routes = [route for router in self.state.routers for route in router.routes]
+            self.openapi_schema = _completed(super().openapi(), routes=routes)
         return self.openapi_schema
 
 
-def _completed(document: dict[str, Any]) -> dict[str, Any]:
+def _completed(document: dict[str, Any], *, routes: Iterable[BaseRoute]) -> dict[str, Any]:
+    for route in routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            _describe(document, route)
     for path, operation in _operations(document):
         responses = operation["responses"]
         if _is_foreign(responses.get("422", {})):
@@ -51,6 +58,32 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     schemas |= _schemas(JobCreate, ProblemRead, runcomfy.RunComfyErrorRead)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     return document
+
+
+def _describe(document: dict[str, Any], route: APIRoute) -> None:
+    """Add what the route's dependencies read, which the framework does not know."""
+    schemes = document["components"].setdefault("securitySchemes", {})
+    for each in described(route.dependant):
+        for method in route.methods or ():
+            operation = document["paths"][route.path_format][method.lower()]
+            operation["parameters"] = operation.get("parameters", []) + [
+                {
+                    "name": name,
+                    "in": "header",
+                    "required": False,
+                    "schema": {"type": "string"},
+                    "description": meaning,
+                }
+                for name, meaning in each.headers.items()
+            ]
+            if each.scheme is not None:
+                schemes[each.scheme.scheme_name] = each.scheme.model.model_dump(
+                    mode="json", by_alias=True, exclude_none=True
+                )
+                needed: dict[str, list[str]] = {each.scheme.scheme_name: []}
+                security = operation.setdefault("security", [])
+                if needed not in security:  # a route that says what else will do, says this too
+                    security.append(needed)
 
 
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -173,7 +173,7 @@ async def _permitted(
     signature: str | None,
 ) -> Job:
     if signature is None:
-        principal = await _authenticate(request, gateway, None)
+        principal = await _authenticate(request)
         return await gateway.jobs.get(job_id, user_id=principal.user_id)
     if expires is None:
         raise InvalidSignatureError

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Request, Response
 
 from app.api.deps import Services, header_of
+from app.api.described import Described
 from app.auth.errors import UnauthenticatedError
 from app.auth.models import Principal
 from app.core.clock import Clock
@@ -23,17 +24,13 @@ _PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
 _SECONDS = re.compile(r"[0-9]{1,100}")
 
 
-async def preferred_wait(
-    request: Request,
-    _prefer: Annotated[
-        str | None,
-        Header(
-            alias="Prefer",
-            description="`wait=N`: answer when there is something new, or after N seconds, a minute"
-            " at most (RFC 7240); what was applied is in `Preference-Applied`.",
-        ),
-    ] = None,
-) -> timedelta | None:
+@Described(
+    {
+        "Prefer": "`wait=N`: answer when there is something new, or after N seconds, a minute at"
+        " most (RFC 7240); what was applied is in `Preference-Applied`."
+    }
+)
+async def preferred_wait(request: Request) -> timedelta | None:
     """Give how long the caller would wait, a minute at most.
 
     As the RFC asks, the first mention counts, and what is not understood is passed over.

@@ -1,0 +1,38 @@
+"""Headers and schemes that dependencies read by themselves, told to the OpenAPI document alone.
+
+Declared to the framework, each would be looked for again at every request, which took as long as
+all else that the framework does for a submit.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from fastapi.dependencies.models import Dependant
+from fastapi.security.base import SecurityBase
+
+Dependency = TypeVar("Dependency", bound=Callable[..., Any])
+
+_ATTRIBUTE = "__described__"
+
+
+@dataclass(frozen=True)
+class Described:
+    """`headers` are optional texts, by name with what they mean."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    scheme: SecurityBase | None = None
+
+    def __call__(self, dependency: Dependency) -> Dependency:
+        """Say of a dependency that it reads these."""
+        setattr(dependency, _ATTRIBUTE, self)
+        return dependency
+
+
+def described(dependant: Dependant) -> Iterator[Described]:
+    """Find what a route's dependencies read, and those that they depend on."""
+    found = getattr(dependant.call, _ATTRIBUTE, None)
+    if found is not None:
+        yield found
+    for inner in dependant.dependencies:
+        yield from described(inner)

@@ -1,8 +1,9 @@
 """A caller's limits as clients see them: in /v1/me, in a check, and in headers of every answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import ROUND_FLOOR
+from functools import lru_cache
 from typing import Literal, cast
 
 from pydantic import BaseModel, Field
@@ -14,6 +15,7 @@ from app.jobs.wire import Instant
 from app.quotas.account import Standing
 from app.quotas.errors import is_money, shown_amount
 from app.quotas.policy import WINDOWED, AllowanceName, LimitName, Period
+from app.quotas.standings import Standings
 
 _SECONDS = {Period.DAY: 86_400, Period.MONTH: 2_592_000}
 _SAFE = frozenset({"GET", "HEAD"})
@@ -32,10 +34,10 @@ class LimitRead(BaseModel):
     mode: Literal["enforce", "shadow"]
 
 
-def read_limits(standings: Sequence[tuple[str, Standing]]) -> list[LimitRead]:
+def read_limits(standings: Standings) -> list[LimitRead]:
     """Show each limit once; where user and key both have it, the one with less left."""
     tightest: dict[LimitName | AllowanceName, tuple[str, Standing]] = {}
-    for subject, standing in standings:
+    for subject, standing in standings.each:
         known = tightest.get(standing.name)
         if known is None or standing.remaining < known[1].remaining:
             tightest[standing.name] = (subject, standing)
@@ -78,12 +80,17 @@ async def limit_headers(request: Request) -> Mapping[str, str]:
             )
         except DatabaseUnavailableError:
             return {}
-    enforced = [standing for _, standing in standings if standing.mode == "enforce"]
+    return _headers(standings)
+
+
+@lru_cache(maxsize=1024)
+def _headers(standings: Standings) -> Mapping[str, str]:
+    """Write what many answers within a second share."""
+    enforced = [standing for _, standing in standings.each if standing.mode == "enforce"]
     if not enforced:
         return {}
-    at = services.clock.now()
     return {
-        "RateLimit": ", ".join(_left(standing, at=at) for standing in enforced),
+        "RateLimit": ", ".join(_left(standing, at=standings.at) for standing in enforced),
         "RateLimit-Policy": ", ".join(_policy(standing) for standing in enforced),
     }
 

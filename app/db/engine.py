@@ -66,7 +66,7 @@ class Database:
         raise AssertionError("the last try returns or raises")
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
-        """Run `work` on one consistent view; it must not write."""
+        """Run `work`, which must not write; on SQLite all of it sees one state of the data."""
         try:
             async with self._reader.connect() as connection:
                 return await work(connection)
@@ -78,7 +78,7 @@ class Database:
     def pools(self) -> Mapping[str, Mapping[str, int]]:
         """Tell of each pool how many connections it may have, and how many are in use."""
         pools = {"writer": self._writer.pool}
-        if self._reader is not self._writer:
+        if self._reader.pool is not self._writer.pool:
             pools["reader"] = self._reader.pool
         return {
             name: {"in_use": pool.checkedout(), "size": pool.size()}
@@ -89,11 +89,12 @@ class Database:
     @property
     def engines(self) -> Sequence[Engine]:
         """Give what statements pass through, each once."""
-        return [each.sync_engine for each in {self._writer: None, self._reader: None}]
+        engines = {each.pool: each.sync_engine for each in (self._reader, self._writer)}
+        return list(engines.values())
 
     async def close(self) -> None:
         await self._writer.dispose()
-        if self._reader is not self._writer:
+        if self._reader.pool is not self._writer.pool:
             await self._reader.dispose()
 
 
@@ -122,7 +123,10 @@ def open_database(url: str) -> Database:
         connect_args=PATIENCE if parsed.get_driver_name() == "psycopg" else {},
     )
     _set_up_postgres(engine)
-    return Database(writer=engine, reader=engine)
+    # At READ COMMITTED each statement sees what is committed by then, in a transaction or not: a
+    # read needs none, nor the two round trips that one costs.
+    reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+    return Database(writer=engine, reader=reader)
 
 
 def parse_url(url: str) -> URL:

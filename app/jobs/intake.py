@@ -1,6 +1,6 @@
 """How a job comes in: checked, priced, its files looked at, and then accepted durably."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -29,10 +29,10 @@ from app.jobs.models import NewJob
 from app.jobs.prices import prices_of
 from app.media.inspector import MediaInspector
 from app.quotas import ledger
-from app.quotas.account import Standing
 from app.quotas.prices import PricesService
 from app.quotas.pricing import price_of
 from app.quotas.service import QuotaService
+from app.quotas.standings import Standings
 from app.webhooks.addresses import WebhookAddresses
 
 
@@ -48,11 +48,11 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What a submit would find; the standings come with whose limit it is, `user` or `key`."""
+    """What a submit would find."""
 
     checked: Checked
     price_usd: Decimal | None
-    standings: Sequence[tuple[str, Standing]]
+    standings: Standings
 
 
 class JobIntake:

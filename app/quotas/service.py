@@ -32,7 +32,7 @@ class QuotaService:
     async def standings(self, policy: Policy, *, user_id: str, key_id: str) -> Standings:
         """Tell how each limit of user, key and client token stands; reads, and locks nothing."""
         if not (policy.user or policy.key or (policy.allowance and policy.allowance.is_bounded)):
-            return []
+            return Standings((), self._clock.now())
         return await self._stand(Caller(policy=policy, user_id=user_id, key_id=key_id))
 
     async def _stand_all(self, asking: Sequence[Caller]) -> Sequence[Standings]:

@@ -13,8 +13,13 @@ from app.quotas.repository import QuotaRepository
 
 CallerId = tuple[str, str, str | None]  # user, key, client token
 
-Standings = Sequence[tuple[str, Standing]]
-"""How limits stand, each with whose it is: `user`, `key` or `token`."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standings:
+    """How limits stood at an instant, each with whose it is: `user`, `key` or `token`."""
+
+    each: Sequence[tuple[str, Standing]]
+    at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +73,7 @@ class Caller:
         if allowance is not None and allowance.token_id in taken:
             bounds = standings_of(allowance, taken[allowance.token_id])
             found += [("token", bound) for bound in bounds]
-        return found
+        return Standings(found, at)
 
 
 async def count_jobs(

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, event, make_url
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -26,6 +26,7 @@ Result = TypeVar("Result")
 _TRIES = 4
 _NEWS = "news"
 _RIVALS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+_READ_ONLY = "25006"  # read_only_sql_transaction
 # A process that is frozen in a transaction keeps its locks, and for a lane's lock all others wait.
 _FROZEN_FOR = "15s"
 # A server that is cut off, and so cannot even hang up, is noticed in seconds and not in hours.
@@ -196,9 +197,19 @@ def _set_up_postgres(engine: AsyncEngine) -> None:
         cursor.close()
         connection.autocommit = False
 
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def failed(context: ExceptionContext) -> None:
+        # A server that takes no writes is a standby, or full; connections made anew find who does.
+        if _sqlstate(context.original_exception) == _READ_ONLY:
+            context.is_disconnect = True
+
 
 def _is_lost_race(exc: DBAPIError) -> bool:
-    return isinstance(exc, IntegrityError) or getattr(exc.orig, "sqlstate", None) in _RIVALS
+    return isinstance(exc, IntegrityError) or _sqlstate(exc.orig) in _RIVALS
+
+
+def _sqlstate(error: BaseException | None) -> str | None:
+    return getattr(error, "sqlstate", None)
 
 
 def _translated(exc: DBAPIError) -> Exception:

@@ -182,3 +182,25 @@ async def test_a_process_frozen_in_a_transaction_loses_its_locks(database_url: s
         assert answer.scalar_one() == 1
     finally:
         await database.close()
+
+
+async def test_a_server_that_takes_no_writes_is_away_and_left(database_url: str) -> None:
+    if database_url.startswith("sqlite"):
+        return  # a file has no standby
+
+    async def write(tx: AsyncConnection) -> int:
+        await tx.execute(text("DELETE FROM switches"))
+        return int((await tx.execute(text("SELECT pg_backend_pid()"))).scalar_one())
+
+    async def write_to_a_standby(tx: AsyncConnection) -> int:
+        await tx.execute(text("SET TRANSACTION READ ONLY"))
+        return await write(tx)
+
+    database = open_database(database_url)
+    try:
+        before = await database.transact(write)
+        with pytest.raises(DatabaseUnavailableError):
+            await database.transact(write_to_a_standby)
+        assert await database.transact(write) != before
+    finally:
+        await database.close()

@@ -1,7 +1,9 @@
 """Engines for SQLite and Postgres that keep what they promise, and the one way to use them."""
 
+import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, event, make_url
@@ -29,6 +31,8 @@ _RIVALS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 _READ_ONLY = "25006"  # read_only_sql_transaction
 # A process that is frozen in a transaction keeps its locks, and for a lane's lock all others wait.
 _FROZEN_FOR = "15s"
+# Longer than that, and for a server that is frozen itself: to TCP it looks well.
+_ANSWERS_WITHIN = timedelta(seconds=20)
 # A server that is cut off, and so cannot even hang up, is noticed in seconds and not in hours.
 PATIENCE = {
     "connect_timeout": 5,
@@ -40,11 +44,21 @@ PATIENCE = {
 
 
 class Database:
-    """One database: transactions that write, and reads that never wait for a writer."""
+    """One database: transactions that write, and reads that never wait for a writer.
 
-    def __init__(self, *, writer: AsyncEngine, reader: AsyncEngine) -> None:
+    What is not done within `answers_within` is given up, as if the connection had been lost.
+    """
+
+    def __init__(
+        self,
+        *,
+        writer: AsyncEngine,
+        reader: AsyncEngine,
+        answers_within: timedelta | None = None,
+    ) -> None:
         self._writer = writer
         self._reader = reader
+        self._patience_s = None if answers_within is None else answers_within.total_seconds()
         self.on_news: Callable[[], None] = _nobody_listens
         """Called after a commit whose transaction said `tell_after_commit`."""
 
@@ -52,7 +66,7 @@ class Database:
         """Run `work` in one transaction, again from the start when a rival got in between."""
         for tries_left in reversed(range(_TRIES)):
             try:
-                async with self._writer.begin() as tx:
+                async with asyncio.timeout(self._patience_s), self._writer.begin() as tx:
                     tx.info.pop(_NEWS, None)
                     done = await work(tx)
                     has_news = tx.info.pop(_NEWS, False)
@@ -62,18 +76,18 @@ class Database:
             except DBAPIError as exc:
                 if not (_is_lost_race(exc) and tries_left):
                     raise _translated(exc) from exc
-            except PoolTimeoutError as exc:
+            except (PoolTimeoutError, TimeoutError) as exc:
                 raise DatabaseUnavailableError from exc
         raise AssertionError("the last try returns or raises")
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
         """Run `work`, which must not write; on SQLite all of it sees one state of the data."""
         try:
-            async with self._reader.connect() as connection:
+            async with asyncio.timeout(self._patience_s), self._reader.connect() as connection:
                 return await work(connection)
         except DBAPIError as exc:
             raise _translated(exc) from exc
-        except PoolTimeoutError as exc:
+        except (PoolTimeoutError, TimeoutError) as exc:
             raise DatabaseUnavailableError from exc
 
     def pools(self) -> Mapping[str, Mapping[str, int]]:
@@ -104,8 +118,11 @@ def tell_after_commit(tx: AsyncConnection) -> None:
     tx.info[_NEWS] = True
 
 
-def open_database(url: str) -> Database:
-    """Open `sqlite:///path` or `postgresql://...`; nothing is connected before the first use."""
+def open_database(url: str, *, answers_within: timedelta = _ANSWERS_WITHIN) -> Database:
+    """Open `sqlite:///path` or `postgresql://...`; nothing is connected before the first use.
+
+    SQLite, which is this process itself, has no time to answer within.
+    """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         # One connection that writes: callers queue in the process, where it is fair and cheap,
@@ -119,7 +136,6 @@ def open_database(url: str) -> Database:
         parsed,
         pool_size=10,
         max_overflow=5,
-        pool_timeout=30,
         pool_pre_ping=True,
         connect_args=PATIENCE if parsed.get_driver_name() == "psycopg" else {},
     )
@@ -127,7 +143,7 @@ def open_database(url: str) -> Database:
     # At READ COMMITTED each statement sees what is committed by then, in a transaction or not: a
     # read needs none, nor the two round trips that one costs.
     reader = engine.execution_options(isolation_level="AUTOCOMMIT")
-    return Database(writer=engine, reader=reader)
+    return Database(writer=engine, reader=reader, answers_within=answers_within)
 
 
 def parse_url(url: str) -> URL:

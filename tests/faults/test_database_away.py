@@ -204,3 +204,20 @@ async def test_a_server_that_takes_no_writes_is_away_and_left(database_url: str)
         assert await database.transact(write) != before
     finally:
         await database.close()
+
+
+async def test_a_server_that_says_nothing_is_away(database_url: str) -> None:
+    if database_url.startswith("sqlite"):
+        return  # there is no server
+
+    async def work(tx: AsyncConnection) -> None:
+        await tx.execute(text("SELECT pg_sleep(60)"))
+
+    database = open_database(database_url, answers_within=timedelta(seconds=0.1))
+    try:
+        with pytest.raises(DatabaseUnavailableError):
+            await database.transact(work)
+        with pytest.raises(DatabaseUnavailableError):
+            await database.read(work)
+    finally:
+        await database.close()

@@ -16,8 +16,11 @@ from app.worker.catalogue import CatalogueKeeper
 from app.worker.deliverer import Deliverer
 from app.worker.dispatcher import Dispatcher
 from app.worker.heart import Heart
+from app.worker.loop import run_until
 from app.worker.poller import Poller
 from app.worker.pruner import Pruner
+
+_END_WITHIN = timedelta(seconds=7)  # the longest grace, and a last write after it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +37,18 @@ class Workers:
 
     async def run(self, stop: asyncio.Event, *, delivers: bool = True) -> None:
         """Work until `stop`, then finish what is being written."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.dispatcher.loop.run(stop))
-            group.create_task(self.poller.loop.run(stop))
-            group.create_task(self.catalogue.run(stop))
-            group.create_task(self.pruner.run(stop))
-            if delivers:
-                group.create_task(self.deliverer.loop.run(stop))
-            group.create_task(self.heart.run(stop))
-            if self.archiver is not None:
-                group.create_task(self.archiver.loop.run(stop))
-            await stop.wait()
-            self.doorbells.ring_all()
+        loops = [
+            self.dispatcher.loop.run(stop),
+            self.poller.loop.run(stop),
+            self.catalogue.run(stop),
+            self.pruner.run(stop),
+            self.heart.run(stop),
+        ]
+        if delivers:
+            loops.append(self.deliverer.loop.run(stop))
+        if self.archiver is not None:
+            loops.append(self.archiver.loop.run(stop))
+        await run_until(stop, loops, ring=self.doorbells.ring_all, within=_END_WITHIN)
 
 
 def make_workers(base: Base, outside: Outside, stores: Stores, services: Services) -> Workers:

@@ -1,9 +1,9 @@
 """One loop for all workers: claim what there is room for, handle each piece on its own, repeat."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -120,3 +120,23 @@ class WorkLoop(Generic[Piece]):
         _, late = await asyncio.wait(self._busy, timeout=self._grace.total_seconds())
         for task in late:
             task.cancel()
+
+
+async def run_until(
+    stop: asyncio.Event,
+    loops: Sequence[Coroutine[Any, Any, None]],
+    *,
+    ring: Callable[[], None],
+    within: timedelta,
+) -> None:
+    """Run loops that end at `stop`, once they are rung; what has not ended `within` is cancelled.
+
+    Each has a grace of its own for what is under way, but none while it asks the database for more.
+    """
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(loop) for loop in loops]
+        await stop.wait()
+        ring()
+        _, stuck = await asyncio.wait(running, timeout=within.total_seconds())
+        for loop in stuck:
+            loop.cancel()

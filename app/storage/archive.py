@@ -42,6 +42,7 @@ class CopyLease:
     key: str
     token: str
     attempts: int
+    denials: int
     output: dict[str, Any]
     created_at: datetime
 
@@ -148,6 +149,7 @@ class Archive:
                     OutputRow.n,
                     OutputRow.storage_key,
                     OutputRow.attempts,
+                    OutputRow.denials,
                     OutputRow.created_at,
                 )
             )
@@ -158,6 +160,7 @@ class Archive:
                     key=row.storage_key,
                     token=token,
                     attempts=row.attempts,
+                    denials=row.denials,
                     output=taken[row.job_id, row.n],
                     created_at=row.created_at,
                 )
@@ -189,8 +192,16 @@ class Archive:
             **_NO_LEASE,
         )
 
-    async def postpone(self, lease: CopyLease, *, reason: str, wait: timedelta) -> bool:
-        return await self._write(lease, due_at=self._clock.now() + wait, reason=reason, **_NO_LEASE)
+    async def postpone(
+        self, lease: CopyLease, *, reason: str, wait: timedelta, denied: bool = False
+    ) -> bool:
+        return await self._write(
+            lease,
+            due_at=self._clock.now() + wait,
+            reason=reason,
+            denials=lease.denials + denied,
+            **_NO_LEASE,
+        )
 
     async def give_up(self, lease: CopyLease, *, reason: str) -> bool:
         return await self._write(lease, state="gone", due_at=None, reason=reason, **_NO_LEASE)

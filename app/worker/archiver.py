@@ -28,9 +28,9 @@ _FILMS = frozenset({"video/mp4", "video/quicktime", "audio/mp4"})
 
 
 class ArchiverConfig(BaseModel):
-    """An output is given up when its host denies having it at so many attempts, or after days.
+    """An output is given up when its host denied having it so many times, or after days.
 
-    The attempts take about ten minutes: what was just made may not be there yet.
+    Denials alone take about ten minutes: what was just made may not be there yet.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,7 +39,7 @@ class ArchiverConfig(BaseModel):
     copies_at_once: int = 4
     first_wait: timedelta = timedelta(seconds=5)
     longest_wait: timedelta = timedelta(minutes=10)
-    attempts_when_gone: int = 8
+    denials: int = 8
     patience: timedelta = timedelta(days=7)
     longest_copy: timedelta = timedelta(hours=1)
     idle: timedelta = timedelta(seconds=2)
@@ -147,13 +147,13 @@ class Archiver:
                 return
 
     async def _not_there(self, lease: CopyLease, reason: str) -> None:
-        if lease.attempts < self._config.attempts_when_gone:
-            await self._later(lease, reason)
+        if lease.denials + 1 < self._config.denials:
+            await self._later(lease, reason, denied=True)
         elif await self._archive.give_up(lease, reason=reason):
             self._metrics.copies.labels("lost").inc()
             logger.error("output.lost", job_id=lease.job_id, n=lease.n)
 
-    async def _later(self, lease: CopyLease, reason: str) -> None:
+    async def _later(self, lease: CopyLease, reason: str, *, denied: bool = False) -> None:
         if self._clock.now() - lease.created_at > self._config.patience:
             if await self._archive.give_up(lease, reason=reason):
                 self._metrics.copies.labels("lost").inc()
@@ -163,7 +163,7 @@ class Archiver:
         wait = min(doubled, self._config.longest_wait)
         self._metrics.copies.labels("postponed").inc()
         logger.info("output.postponed", job_id=lease.job_id, n=lease.n, reason=reason)
-        await self._archive.postpone(lease, reason=reason, wait=wait)
+        await self._archive.postpone(lease, reason=reason, wait=wait, denied=denied)
 
 
 async def _not_empty(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

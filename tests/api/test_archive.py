@@ -138,7 +138,8 @@ async def test_what_fails_is_tried_again_later_and_shown_at_risk(
     assert [row["job"] for row in await rows(kept, "?at_risk=true")] == [job["id"]]
     assert await rows(kept, "?at_risk=false") == []
     _point(database_url, job, f"{kept.sandbox.url}/nothing")
-    for _ in range(4):
+    for _ in range(5):
+        assert (await rows(kept))[0]["state"] == "waiting"
         assert await copy(kept) == 1
         kept.wait(700)
     assert (await rows(kept))[0]["state"] == "gone"

@@ -51,7 +51,8 @@ class OutputRow(Base):
     """The copy of a job's n-th output: `waiting` to be made, `archived`, or `gone` before it was.
 
     The key is drawn with the row, so that a copy that was cut short is overwritten or deleted by
-    it. `lease_token` fences the archiver that is at it.
+    it. `lease_token` fences the archiver that is at it. Of the attempts so many were `denials`: the
+    host said that it has no such file.
     """
 
     __tablename__ = "outputs"
@@ -71,6 +72,7 @@ class OutputRow(Base):
     storage_key: Mapped[str] = mapped_column(unique=True)
     state: Mapped[str]
     attempts: Mapped[int]
+    denials: Mapped[int] = mapped_column(server_default="0")
     due_at: Mapped[datetime | None]
     lease_token: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
+from app.core.errors import DatabaseUnavailableError
 from app.core.media_types import sniff
 from app.core.metrics import Metrics
 from app.jobs.models import addresses
@@ -83,11 +84,15 @@ class Archiver:
 
     async def copy(self, lease: CopyLease) -> None:
         """Make the copy while the lease is kept alive; stop at once when that is lost."""
-        async with asyncio.TaskGroup() as group:
-            copying = group.create_task(self._attempt(lease))
-            keeping = group.create_task(self._keep(lease, copying))
-            await asyncio.wait({copying})
-            keeping.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                copying = group.create_task(self._attempt(lease))
+                keeping = group.create_task(self._keep(lease, copying))
+                await asyncio.wait({copying})
+                keeping.cancel()
+        except* DatabaseUnavailableError:
+            # It is made again once the lease has run out.
+            logger.warning("output.waits_for_database", job_id=lease.job_id, n=lease.n)
 
     async def _attempt(self, lease: CopyLease) -> None:
         try:
@@ -140,7 +145,11 @@ class Archiver:
     async def _keep(self, lease: CopyLease, copying: asyncio.Task[None]) -> None:
         while True:
             await self._clock.sleep(self._config.lease / 3)
-            if not await self._archive.renew(lease):
+            try:
+                is_kept = await self._archive.renew(lease)
+            except DatabaseUnavailableError:
+                continue  # who takes over meanwhile is noticed at the next try, or at the end
+            if not is_kept:
                 self._metrics.lease_losses.labels("output").inc()
                 logger.warning("output.lease_lost", job_id=lease.job_id, n=lease.n)
                 copying.cancel()

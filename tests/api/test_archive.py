@@ -11,11 +11,18 @@ import httpx
 import pytest
 
 from app.core.clock import ManualClock
+from app.core.doorbell import Doorbell
+from app.core.metrics import Metrics
+from app.storage.archive import Archive, ArchiveConfig
+from app.storage.store import open_storage
 from app.upstream.errors import TryLaterError
+from app.upstream.outputs import OutputClient
+from app.worker.archiver import Archiver, ArchiverConfig
 from tests.support.answers import problem
 from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
 from tests.support.rows import change
 from tests.support.storages import files_below, point_at, running_s3
+from tests.support.switched_database import SwitchedDatabase
 from tests.support.wire_server import Line, answer, answers, wire_server
 
 pytestmark = pytest.mark.either_database
@@ -224,6 +231,55 @@ async def test_a_dead_archivers_work_is_taken_over_after_its_lease(
     late = timedelta(seconds=1)
     assert not await services.archive.postpone(lease, reason="late", wait=late)
     assert await services.archive.postpone(second, reason="mine", wait=late)
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+async def test_a_copy_is_made_though_the_database_goes_away_meanwhile(
+    kept: Gateway, database_url: str, clock: ManualClock, tmp_path: Path, *, in_time: bool
+) -> None:
+    asked, sent = asyncio.Event(), asyncio.Event()
+
+    async def waits(line: Line) -> None:
+        await line.request()
+        asked.set()
+        await sent.wait()
+        await line.send(answer(raw=FILM, Connection="close"))
+        line.hang_up()
+
+    job = await finished(kept)
+    database = SwitchedDatabase(database_url)
+    async with (
+        wire_server(waits, answers(answer(raw=FILM))) as host,
+        httpx.AsyncClient() as client,
+    ):
+        _point(database_url, job, f"{host.url}/0.mp4")
+        storage = open_storage(f"file://{tmp_path}/kept")
+        archiver = Archiver(
+            archive=Archive(
+                database=database, storage=storage, config=ArchiveConfig(), clock=clock
+            ),
+            storage=storage,
+            outputs=OutputClient(client=client, hosts=(), upstream=host.url),
+            config=ArchiverConfig(),
+            metrics=Metrics(),
+            clock=clock,
+            doorbell=Doorbell(clock=clock),
+        )
+        [lease] = await kept.app.state.services.archive.claim(4)
+        copying = asyncio.ensure_future(archiver.copy(lease))
+        await asked.wait()
+        database.away = True
+        while not database.refused:
+            clock.advance(timedelta(seconds=1))
+            await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
+        database.away = not in_time
+        sent.set()
+        await copying
+        database.away = False
+        clock.advance(timedelta(seconds=31))
+        assert await archiver.loop.run_once() == (0 if in_time else 1)
+        assert [row["state"] for row in await rows(kept)] == ["archived"]
+    await database.close()
 
 
 async def test_copies_go_to_s3_too(

@@ -152,9 +152,15 @@ def sole_worker(settings: Settings) -> Iterator[None]:
         yield
         return
     database = settings.sqlite_path.resolve()  # one lock, by whatever link the file is named
-    database.parent.mkdir(parents=True, exist_ok=True)
     path = database.with_name(f"{database.name}.lock")
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"GATEWAY_DATABASE_URL leads to {database.parent}, where nothing can be written"
+            f" ({exc.strerror}); the gateway needs a folder of its own user's."
+        ) from exc
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -138,6 +138,10 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
         ({"GATEWAY_LEASE_SECONDS": "soon"}, "GATEWAY_LEASE_SECONDS: "),
         ({"GATEWAY_DATABASE_URL": "mysql://x"}, "GATEWAY_DATABASE_URL asks for 'mysql'"),
         ({"GATEWAY_DATABASE_URL": "sqlite://"}, "GATEWAY_DATABASE_URL names no file"),
+        (
+            {"GATEWAY_DATABASE_URL": "sqlite:////proc/x/y.db"},
+            "GATEWAY_DATABASE_URL leads to /proc/x, where nothing can be written (No such file",
+        ),
         ({"GATEWAY_SECRET_KEY": "short"}, "GATEWAY_SECRET_KEY: each key must be at least 32"),
         ({"GATEWAY_SECRET_KEY": ","}, "GATEWAY_SECRET_KEY: names no key"),
         ({"GATEWAY_PUBLIC_URL": "gateway.example"}, "GATEWAY_PUBLIC_URL: "),

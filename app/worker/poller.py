@@ -68,7 +68,8 @@ class Poller:
         self._metrics = metrics
         self._tracing = tracing
         self._clock = clock
-        self._under_way: set[str] = set()
+        self._under_way: dict[str, Lease] = {}
+        self._called_off: set[str] = set()  # while a poll of them was under way
         self._connections = asyncio.Semaphore(config.polls_at_once)
         self._together = Together(at_most=config.together)
         self.loop = WorkLoop(
@@ -87,6 +88,12 @@ class Poller:
     async def claim(self, limit: int) -> list[Lease]:
         leases = await self._queue.claim_polls(limit=limit)
         # A slow answer may outlast the appointment for the next poll: one at a time for each job.
+        self._called_off |= {
+            lease.job_id
+            for lease in leases
+            if (current := self._under_way.get(lease.job_id)) is not None
+            and lease.cancel_requested_at != current.cancel_requested_at
+        }
         return [lease for lease in leases if lease.job_id not in self._under_way]
 
     async def poll(self, lease: Lease) -> None:
@@ -94,7 +101,7 @@ class Poller:
             await self._poll(lease)
 
     async def _poll(self, lease: Lease) -> None:
-        self._under_way.add(lease.job_id)
+        self._under_way[lease.job_id] = lease
         began_at, error = self._clock.now(), None
         try:
             async with self._connections:
@@ -106,12 +113,19 @@ class Poller:
                 "job.poll_failed", job_id=lease.job_id, reason=exc.message, status=exc.status
             )
         finally:
-            self._under_way.discard(lease.job_id)
+            del self._under_way[lease.job_id]
+            is_called_off = lease.job_id in self._called_off
+            self._called_off.discard(lease.job_id)
         self._metrics.polls.labels(_found(lease, change, error)).inc()
         await self._queue.polls.heard(lease.account, error, began_at=began_at)
         if not self._under_way:
             self._together.go()
-        if (change := self._in_time(lease, change)) is None:
+        change = self._in_time(lease, change)
+        if change is None and is_called_off:
+            # The appointment that its owner's wish had made was used up while this poll went on.
+            at = self._clock.now()
+            change = outcomes.postponed(lease, due_at=at, at=at)
+        if change is None:
             return
         if self._under_way and lease.cancel_requested_at is None:  # somebody waits for a cancel
             await self._together.wait()

@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from app.core.clock import ManualClock
 from tests.support.gateway import Gateway, Sandbox
 from tests.support.invariants import event_types, read_jobs
+from tests.support.wire_server import Line, answer, answers, wire_server
+from tests.support.workbench import workbench
 
 pytestmark = pytest.mark.either_database
 
@@ -103,6 +106,42 @@ async def test_a_cancel_that_arrives_during_a_poll_is_due_at_once(
     assert await gateway.poll() == 1, "without any time going by"
     gateway.wait(1)
     assert (await asked).json()["outcome"] == "cancelled_upstream"
+
+
+async def test_a_cancel_that_is_claimed_during_a_poll_is_due_right_after_it(
+    gateway: Gateway, clock: ManualClock, database_url: str
+) -> None:
+    """The claim made the next appointment, as it does whatever a poll finds."""
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def script(line: Line) -> None:
+        await line.request()
+        asked.set()
+        await told.wait()
+        await line.send(answer(200, {"status": "in_queue"}))
+        await answers(
+            answer(202, {"status": "cancelled", "outcome": "cancelled"}),
+            answer(200, {"status": "cancelled"}),
+        )(line)
+
+    job = await queued(gateway)
+    gateway.wait(31)  # until the job is free for another poller
+    async with (
+        wire_server(script) as upstream,
+        workbench(database_url, upstream_url=upstream.url, clock=clock) as bench,
+    ):
+        [lease] = await bench.poller.claim(64)
+        polling = asyncio.ensure_future(bench.poller.poll(lease))
+        await asked.wait()
+        cancelling = asyncio.ensure_future(gateway.http.post(f"/v1/jobs/{job['id']}/cancel"))
+        while (await read_jobs(database_url))[job["id"]][0].cancel_requested_at is None:
+            pass  # the look itself lets the request go on
+        assert await bench.poller.claim(64) == []
+        told.set()
+        await polling
+        assert await bench.poller.loop.run_once() == 1, "without any time going by"
+        gateway.wait(1)
+        assert (await cancelling).json()["outcome"] == "cancelled_upstream"
 
 
 async def test_a_cancel_during_the_submit_is_carried_out_after_it(

@@ -145,7 +145,8 @@ class Poller:
     def _without_answer(self, lease: Lease, error: UpstreamError) -> Change | None:
         """No error ends a job, but for a record that upstream has not known for minutes.
 
-        A Retry-After is honoured whole; without one the regular appointment stands.
+        A Retry-After is honoured whole; without one, or with none to wait, the regular appointment
+        stands.
         """
         at = self._clock.now()
         if error.error_code == _RECORD_UNKNOWN and lease.watch_until is None:
@@ -155,7 +156,7 @@ class Poller:
             if change.lost_polls >= _LOST_POLLS and at - since >= _LOST_FOR:
                 return outcomes.lost(lease, watch=self._appointments.watch(at=at), at=at)
             return change
-        if error.retry_after is None:
+        if not error.retry_after:
             return None
         due_at = self._appointments.before_time_out(lease, at + error.retry_after, at=at)
         return outcomes.postponed(lease, due_at=due_at, at=at)

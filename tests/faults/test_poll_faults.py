@@ -168,6 +168,17 @@ async def test_a_poll_waits_as_long_as_it_was_told_to(gateway: Gateway) -> None:
     assert (await gateway.read(job))["status"] == "completed"
 
 
+async def test_a_poll_that_may_come_back_at_once_comes_back_as_ever(gateway: Gateway) -> None:
+    job = await gateway.submit("sandbox:instant sandbox:poll-429=1 sandbox:retry-after=0")
+    await gateway.dispatch()
+    gateway.wait(2)
+    assert await gateway.poll() == 1
+    assert await gateway.poll() == 0
+    gateway.wait(2)
+    assert await gateway.poll() == 1
+    assert (await gateway.read(job))["status"] == "completed"
+
+
 async def test_reads_of_clients_cost_upstream_nothing(gateway: Gateway, sandbox: Sandbox) -> None:
     job = await gateway.submit("sandbox:stuck")
     await gateway.dispatch()

@@ -2,12 +2,12 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, union_all
+from sqlalchemy import ColumnElement, and_, func, or_, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
@@ -20,10 +20,11 @@ from app.quotas.policy import LimitName, Limits, stored_limits, tightest
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """The first job of a user that could start, and the user's limits."""
+    """The first job of a user that could start, the user's limits, and when one was sent last."""
 
     job_id: str
     limits: Limits
+    turn_at: datetime | None
 
 
 class LineRepository:
@@ -70,14 +71,24 @@ class LineRepository:
         open_to = [
             user for user in heads if users.get(user, 0) < user_limits.get(user, sys.maxsize)
         ]
-        open_to.sort(key=lambda user: (users.get(user, 0), heads[user].job_id))
-        waiting = await self._lines(open_to[:most], without=full_keys, at=at, most=most)
-        new_keys = {job.key_id for job in waiting} - set(keys)
-        return waiting, Load(
+        load = Load(
             by_user=users,
             by_key=keys,
             user_limits=user_limits,
-            key_limits=key_limits | await self._key_limits(new_keys),
+            key_limits=key_limits,
+            turns={user: head.turn_at for user, head in heads.items() if head.turn_at is not None},
+        )
+        open_to.sort(
+            key=lambda user: (load.turn(user, in_flight=users.get(user, 0)), heads[user].job_id)
+        )
+        waiting = await self._lines(open_to[:most], without=full_keys, at=at, most=most)
+        new_keys = {job.key_id for job in waiting} - set(keys)
+        return waiting, replace(load, key_limits=key_limits | await self._key_limits(new_keys))
+
+    async def note_turns(self, user_ids: Collection[str], *, at: datetime) -> None:
+        """Let these users be last among those who have as many jobs in flight."""
+        await self._tx.execute(
+            update(UserRow).where(UserRow.id.in_(sorted(user_ids))).values(turn_at=at)
         )
 
     async def _lines(
@@ -123,7 +134,7 @@ class LineRepository:
             .scalar_subquery()
         )
         found = await self._tx.execute(
-            select(users.c.id, first_job, UserRow.limits, PlanRow.limits)
+            select(users.c.id, first_job, UserRow.limits, PlanRow.limits, UserRow.turn_at)
             .join(UserRow, UserRow.id == users.c.id)
             .outerjoin(
                 PlanRow,
@@ -135,8 +146,8 @@ class LineRepository:
             .where(users.c.id.is_not(None))
         )
         return {
-            user: _Head(job_id, stored_limits(plan) | stored_limits(own))
-            for user, job_id, own, plan in found
+            user: _Head(job_id, stored_limits(plan) | stored_limits(own), turn_at)
+            for user, job_id, own, plan, turn_at in found
             if job_id is not None
         }
 

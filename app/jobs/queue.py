@@ -249,6 +249,7 @@ class JobQueue:
                 expires_at=at + self._config.lease,
                 covered_until=covered_until,
             )
+        await line.note_turns({job.user_id for job in chosen}, at=at)
         await self.submits.take(
             tx, own, Counter(attempt.lease.account for attempt, _ in started), at
         )

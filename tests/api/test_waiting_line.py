@@ -1,6 +1,7 @@
 """The waiting line: who waits, who is next, and what ends while it waits."""
 
 import asyncio
+import itertools
 from typing import Any
 
 import httpx
@@ -115,6 +116,28 @@ async def test_users_take_turns(database_url: str, sandbox: Sandbox, clock: Any)
         shares = {user: len(await in_flight(gateway, user)) for user in clients}
         assert shares["carol"] == 1
         assert sorted((shares["alicia"], shares["bob"])) == [2, 3]
+
+
+@pytest.mark.parametrize("places", [1, 2])
+async def test_users_take_turns_where_there_are_fewer_places_than_users(
+    database_url: str, sandbox: Sandbox, clock: Any, places: int
+) -> None:
+    options = {"sandbox": sandbox, "clock": clock, "max_in_flight": places}
+    async with running(database_url, **options) as gateway, running(database_url, **options) as two:
+        whose, replicas = {}, itertools.cycle((gateway, two))
+        for user in ("alicia", "bob", "carol"):
+            client = await gateway.client_of(user)
+            for _ in range(3):
+                whose[(await submit(gateway, client))["id"]] = user
+        started: list[str] = []
+        while len(started) < len(whose):
+            await next(replicas).dispatch()
+            flying = await in_flight(gateway)
+            started += [job_id for job_id in flying if job_id not in started]
+            await end(gateway, min(flying, key=started.index))
+            gateway.wait(1)
+        assert [whose[job_id] for job_id in started] == ["alicia", "bob", "carol"] * 3
+        await all_is_well(gateway)
 
 
 async def test_the_more_urgent_and_then_the_older_job_of_a_user_starts(gateway: Gateway) -> None:

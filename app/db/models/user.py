@@ -13,6 +13,7 @@ class UserRow(Base):
     """`limits` override the plan's, name by name; without a plan the default one applies.
 
     The id of a user that a service acts for begins with the id of that service's own user and `/`.
+    `turn_at` is when a job of the user was sent last.
     """
 
     __tablename__ = "users"
@@ -23,3 +24,4 @@ class UserRow(Base):
     limits: Mapped[dict[str, Any] | None]
     disabled: Mapped[bool]
     created_at: Mapped[datetime]
+    turn_at: Mapped[datetime | None]

@@ -49,7 +49,11 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
     known_models = stores.catalogue.input_fields
     addresses = WebhookAddresses(base.configs.webhook_reach)
     prices = PricesService(database=database, clock=clock, models=known_models)
-    quotas = QuotaService(database=database, clock=clock)
+    quotas = QuotaService(
+        database=database,
+        clock=clock,
+        job_timeout=timedelta(seconds=settings.job_timeout_seconds),
+    )
     inspector = MediaInspector(
         remote=outside.media,
         uploads=UploadedFiles(stores.files),
@@ -92,6 +96,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
                 allow_private_networks=settings.allow_private_networks,
                 inputs=stores.inputs,
                 file_life=base.configs.files.life,
+                job_timeout=timedelta(seconds=settings.job_timeout_seconds),
             ),
             jobs=JobService(
                 database=database,

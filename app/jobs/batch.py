@@ -47,9 +47,12 @@ class Accepted:
 class AcceptBatch:
     """Answers each caller after the commit that holds its job, its event and its key."""
 
-    def __init__(self, *, database: Database, clock: Clock, file_life: timedelta) -> None:
+    def __init__(
+        self, *, database: Database, clock: Clock, file_life: timedelta, job_timeout: timedelta
+    ) -> None:
         self._database = database
         self._file_life = file_life
+        self._job_timeout = job_timeout
         self._clock = clock
         self.accept = NaturalBatch(self._accept_all)
         self.placed = NaturalBatch(self._place_all)
@@ -88,7 +91,12 @@ class AcceptBatch:
             first = [request for request in known if request.id not in beaten]
             refused = await self._lost_files(tx, first, at=at)
             sound = [request for request in first if request.id not in refused]
-            held = await ledger.hold_all(tx, [claim_of(request) for request in sound], at=at)
+            held = await ledger.hold_all(
+                tx,
+                [claim_of(request) for request in sound],
+                unknown_since=at - self._job_timeout,
+                at=at,
+            )
             refused |= held.refused
             fresh = [request for request in first if request.id not in refused]
             if fresh:

@@ -74,6 +74,7 @@ class JobIntake:
         allow_private_networks: bool,
         inputs: JobInputs,
         file_life: timedelta,
+        job_timeout: timedelta,
     ) -> None:
         self._tracing = tracing
         self._catalogue = catalogue
@@ -86,7 +87,9 @@ class JobIntake:
         self._quotas = quotas
         self._allow_private_networks = allow_private_networks
         self._inputs = inputs
-        self._batch = AcceptBatch(database=database, clock=clock, file_life=file_life)
+        self._batch = AcceptBatch(
+            database=database, clock=clock, file_life=file_life, job_timeout=job_timeout
+        )
 
     async def preview(self, request: JobRequest, *, principal: Principal) -> Preview:
         """Tell what a submit would find, and count as one; nothing is held, nothing is sent.

@@ -71,7 +71,9 @@ class Held:
     standings: Mapping[str, Standings]
 
 
-async def hold_all(tx: AsyncConnection, claims: Sequence[Claim], *, at: datetime) -> Held:
+async def hold_all(
+    tx: AsyncConnection, claims: Sequence[Claim], *, unknown_since: datetime, at: datetime
+) -> Held:
     """Hold what each job asks for, in this order.
 
     The accounts, and after them the client tokens, stay locked until the transaction ends, so that
@@ -84,7 +86,9 @@ async def hold_all(tx: AsyncConnection, claims: Sequence[Claim], *, at: datetime
     taken = await lock_allowances(
         tx, [claim.caller.policy.allowance for claim in claims if claim.caller.policy.allowance]
     )
-    counts = await count_jobs(repository, [claim.caller for claim in claims])
+    counts = await count_jobs(
+        repository, [claim.caller for claim in claims], unknown_since=unknown_since
+    )
     pending = Counter(counts.get(LimitName.PENDING_JOBS, {}))
     refused: dict[str, ProblemError] = {}
     entries: list[Entry] = []

@@ -11,6 +11,7 @@ from sqlalchemy import (
     bindparam,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -19,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models.job import JobRow
 from app.db.models.quota import AccountRow, LedgerRow
-from app.db.statements import table_of
+from app.db.statements import instant, table_of
 from app.quotas.account import Account, Amounts, Window
 from app.quotas.policy import LimitName, Measure, Period, Tally
 
@@ -122,14 +123,21 @@ class QuotaRepository:
         *,
         user_ids: Collection[str],
         key_ids: Collection[str],
+        unknown_since: datetime,
     ) -> Mapping[LimitName, Mapping[str, int]]:
-        """Count from the jobs' rows what limits on jobs at one time are about, by account."""
+        """Count from the jobs' rows what limits on jobs at one time are about, by account.
+
+        A submit of unknown outcome that was given up before `unknown_since` is in flight no more.
+        """
         counted: dict[LimitName, Counter[str]] = {limit: Counter() for limit in limits}
         limit_of = {state: limit for limit in limits for state in _COUNTED_STATES[limit]}
         for kind, ids in (("user", sorted(user_ids)), ("key", sorted(key_ids))):
             if not (ids and limits):
                 continue
-            found = await self._tx.execute(_COUNTS[kind], {"ids": ids, "states": list(limit_of)})
+            found = await self._tx.execute(
+                _COUNTS[kind],
+                {"ids": ids, "states": list(limit_of), "unknown_since": unknown_since},
+            )
             for id_, state, count in found:
                 counted[limit_of[state]][f"{kind}:{id_}"] += count
         return counted
@@ -150,6 +158,10 @@ _COUNTS = {
     .where(
         owner.in_(bindparam("ids", expanding=True)),
         JobRow.state.in_(bindparam("states", expanding=True)),
+        or_(
+            JobRow.state != "submit_unknown",
+            JobRow.lease_expires_at > instant("unknown_since"),
+        ),
     )
     .group_by(owner, JobRow.state)
     for kind, owner in (("user", JobRow.user_id), ("key", JobRow.key_id))

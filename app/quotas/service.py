@@ -1,7 +1,7 @@
 """How a caller's limits stand, and the rate of calls that cost nothing else."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,9 +23,12 @@ _MOST_RECENT = 10_000
 
 
 class QuotaService:
-    def __init__(self, *, database: Database, clock: Clock) -> None:
+    """A submit of unknown outcome counts as in flight for `job_timeout`, as where jobs start."""
+
+    def __init__(self, *, database: Database, clock: Clock, job_timeout: timedelta) -> None:
         self._database = database
         self._clock = clock
+        self._job_timeout = job_timeout
         self._recent: dict[CallerId, tuple[float, Standings]] = {}
         self._stand = NaturalBatch(self._stand_all)
 
@@ -45,7 +48,7 @@ class QuotaService:
         async def work(connection: AsyncConnection) -> Mapping[CallerId, Standings]:
             quotas = QuotaRepository(connection)
             accounts = await quotas.find_accounts(account for _, account, _, _ in subjects)
-            counts = await count_jobs(quotas, asking)
+            counts = await count_jobs(quotas, asking, unknown_since=at - self._job_timeout)
             taken = await find_taken(connection, token_ids)
             # The ledger tells what is in a window that no request has begun yet: a late charge.
             zones = {account: zone for _, account, _, zone in subjects}

@@ -77,7 +77,7 @@ class Caller:
 
 
 async def count_jobs(
-    quotas: QuotaRepository, callers: Sequence[Caller]
+    quotas: QuotaRepository, callers: Sequence[Caller], *, unknown_since: datetime
 ) -> Mapping[LimitName, Mapping[str, int]]:
     """Count by account what limits on jobs at one time are about, where there are such limits."""
     limits = [
@@ -89,6 +89,7 @@ async def count_jobs(
         limits,
         user_ids={each.user_id for each in callers if _is_in(each.policy.user, limits)},
         key_ids={each.key_id for each in callers if _is_in(each.policy.key, limits)},
+        unknown_since=unknown_since,
     )
 
 

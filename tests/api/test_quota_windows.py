@@ -58,7 +58,7 @@ class Books:
         )
 
         async def work(tx: AsyncConnection) -> bool:
-            return not (await ledger.hold_all(tx, [claim], at=at)).refused
+            return not (await ledger.hold_all(tx, [claim], unknown_since=at, at=at)).refused
 
         return job_id if await self.database.transact(work) else None
 

@@ -40,6 +40,12 @@ async def end(gateway: Gateway, job_id: str) -> None:
     assert (await gateway.admin.post(f"/v1/admin/jobs/{job_id}/fail")).status_code == 200
 
 
+async def standing(gateway: Gateway) -> tuple[int, int]:
+    """Give what alice's one limit has used and has left."""
+    (limit,) = (await gateway.http.get("/v1/me")).json()["limits"]
+    return limit["used"], limit["remaining"]
+
+
 async def all_is_well(gateway: Gateway) -> None:
     answer = await gateway.admin.get("/v1/admin/invariants")
     assert answer.json() == {"ok": True, "violations": []}
@@ -318,9 +324,12 @@ async def test_a_job_of_unknown_outcome_keeps_its_place_until_it_would_have_time
     waiting = await submit(gateway)
     await gateway.dispatch()
     assert (await gateway.read(waiting))["status"] == "pending"
+    assert await standing(gateway) == (1, 0)
     gateway.wait(3600 + 60)
+    assert await standing(gateway) == (0, 1)
     await gateway.dispatch()
     assert await in_flight(gateway) == [waiting["id"]]
+    assert await standing(gateway) == (1, 0)
 
 
 async def test_the_submit_says_what_cannot_be_a_priority_or_a_deadline(gateway: Gateway) -> None:

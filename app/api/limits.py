@@ -1,8 +1,9 @@
 """A caller's limits as clients see them: in /v1/me, in a check, and in headers of every answer."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import ROUND_FLOOR
+from decimal import ROUND_FLOOR, Decimal
 from functools import lru_cache
 from typing import Literal, cast
 
@@ -35,13 +36,22 @@ class LimitRead(BaseModel):
 
 
 def read_limits(standings: Standings) -> list[LimitRead]:
-    """Show each limit once; where user and key both have it, the one with less left."""
+    """Show each limit once; where user and key both have it, the one that will refuse first."""
+    return [_read(subject, standing) for subject, standing in _tightest(standings)]
+
+
+def _tightest(standings: Standings) -> Sequence[tuple[str, Standing]]:
+    """Give of each name the one with less left; one in shadow hides none that is enforced."""
     tightest: dict[LimitName | AllowanceName, tuple[str, Standing]] = {}
     for subject, standing in standings.each:
         known = tightest.get(standing.name)
-        if known is None or standing.remaining < known[1].remaining:
+        if known is None or _order(standing) < _order(known[1]):
             tightest[standing.name] = (subject, standing)
-    return [_read(subject, standing) for subject, standing in tightest.values()]
+    return list(tightest.values())
+
+
+def _order(standing: Standing) -> tuple[bool, Decimal]:
+    return standing.mode == "shadow", standing.remaining
 
 
 def _read(subject: str, standing: Standing) -> LimitRead:
@@ -63,7 +73,8 @@ def _read(subject: str, standing: Standing) -> LimitRead:
 async def limit_headers(request: Request) -> Mapping[str, str]:
     """Give `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10).
 
-    Nothing for a request that nobody was authenticated for. Money is in whole cents.
+    Nothing for a request that nobody was authenticated for. Money is in whole cents. A name is
+    there once, since it is by its name that a policy and what is left of it belong together.
     """
     principal: Principal | None = getattr(request.state, "principal", None)
     if principal is None:
@@ -86,7 +97,7 @@ async def limit_headers(request: Request) -> Mapping[str, str]:
 @lru_cache(maxsize=1024)
 def _headers(standings: Standings) -> Mapping[str, str]:
     """Write what many answers within a second share."""
-    enforced = [standing for _, standing in standings.each if standing.mode == "enforce"]
+    enforced = [standing for _, standing in _tightest(standings) if standing.mode == "enforce"]
     if not enforced:
         return {}
     return {
@@ -99,7 +110,7 @@ def _left(standing: Standing, *, at: datetime) -> str:
     left = f'"{standing.name.value}";r={_whole(standing, "remaining")}'
     if standing.resets_at is None:
         return left
-    return f"{left};t={max(0, int((standing.resets_at - at).total_seconds()))}"
+    return f"{left};t={max(0, math.ceil((standing.resets_at - at).total_seconds()))}"
 
 
 def _policy(standing: Standing) -> str:

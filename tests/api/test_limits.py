@@ -196,6 +196,31 @@ async def test_every_answer_tells_what_is_left(gateway: Gateway) -> None:
     )
 
 
+async def test_a_limit_of_user_and_key_is_told_once_as_it_will_refuse(gateway: Gateway) -> None:
+    await limit(gateway, jobs_per_day=3, jobs_per_month=9)
+    limits = {
+        "jobs_per_day": {"limit": 1, "mode": "shadow"},
+        "jobs_per_month": {"limit": 2},
+    }
+    key = (
+        await gateway.admin.post("/v1/admin/keys", json={"user": "alice", "limits": limits})
+    ).json()
+    client = gateway.client_with(key["key"])
+    gateway.wait(0.5)
+    answer = await client.post("/v1/jobs", json=gateway.body())
+    assert (
+        answer.headers["RateLimit"] == '"jobs_per_day";r=2;t=50400, "jobs_per_month";r=1;t=741600'
+    )
+    assert answer.headers["RateLimit-Policy"] == (
+        '"jobs_per_day";q=3;w=86400, "jobs_per_month";q=2;w=2592000'
+    )
+    shown = (await client.get("/v1/me")).json()["limits"]
+    assert [(each["name"], each["subject"], each["mode"], each["remaining"]) for each in shown] == [
+        ("jobs_per_day", "user", "enforce", 2),
+        ("jobs_per_month", "key", "enforce", 1),
+    ]
+
+
 LIMITED = 10
 RIVALS = 500
 

@@ -29,6 +29,9 @@ from app.jobs.models import NewJob
 from app.jobs.prices import prices_of
 from app.media.inspector import MediaInspector
 from app.quotas import ledger
+from app.quotas.account import amounts_of
+from app.quotas.errors import DurationUnknownError, PriceUnknownError
+from app.quotas.policy import Policy
 from app.quotas.prices import PricesService
 from app.quotas.pricing import price_of
 from app.quotas.service import QuotaService
@@ -100,10 +103,13 @@ class JobIntake:
             principal.policy, user_id=principal.user_id, key_id=principal.key_id
         )
         model, checked = await self._check_all(request, principal=principal)
-        checked = await self._inspected(checked, principal=principal)
+        checked = self._with_webhook(await self._inspected(checked, principal=principal), request)
+        price_usd = await self._price(model, checked)
         return Preview(
-            checked=self._with_webhook(checked, request),
-            price_usd=await self._price(model, checked),
+            checked=_with_unknown_size(
+                checked, model, price_usd=price_usd, policy=principal.policy
+            ),
+            price_usd=price_usd,
             standings=await self._quotas.standings(
                 principal.policy, user_id=principal.user_id, key_id=principal.key_id
             ),
@@ -165,7 +171,7 @@ class JobIntake:
             fingerprint=fingerprint,
             traceparent=self._tracing.current(),
         )
-        ledger.check_known(claim_of(new))
+        ledger.check_known(new.policy, model=new.model, amounts=claim_of(new).amounts)
         await self._forecast.refresh()
         accepted = await self._accept(new, checked)
         with suppress(DatabaseUnavailableError):  # a place is no promise, but the job now is
@@ -232,3 +238,16 @@ class JobIntake:
             input=checked.input,
             output_seconds=checked.output_seconds,
         )
+
+
+def _with_unknown_size(
+    checked: Checked, model: Model, *, price_usd: Decimal | None, policy: Policy
+) -> Checked:
+    """Tell that a limit asks for what nobody knows, unless the input is why nobody does."""
+    amounts = amounts_of(output_seconds=checked.output_seconds, price_usd=price_usd)
+    try:
+        if not checked.errors:
+            ledger.check_known(policy, model=model.model_id, amounts=amounts)
+    except (PriceUnknownError, DurationUnknownError) as exc:
+        return replace(checked, errors=list(exc.errors))
+    return checked

@@ -26,7 +26,7 @@ from app.quotas.errors import (
     QuotaExceededError,
     TokenRevokedError,
 )
-from app.quotas.policy import WINDOWED, LimitName, Limits, Measure
+from app.quotas.policy import WINDOWED, LimitName, Limits, Measure, Policy
 from app.quotas.rebuild import opened
 from app.quotas.repository import Entry, EntryKind, QuotaRepository
 from app.quotas.shadow import Finding
@@ -48,18 +48,18 @@ class Claim:
         return amounts_of(output_seconds=self.output_seconds, price_usd=self.price_usd)
 
 
-def check_known(claim: Claim) -> None:
+def check_known(policy: Policy, *, model: str, amounts: Amounts) -> None:
     """Refuse a job of unknown size where an enforced limit is on that size."""
-    allowance = claim.caller.policy.allowance
-    if allowance and allowance.max_cost_usd is not None and claim.price_usd is None:
-        raise PriceUnknownError(claim.model)
-    for _, _, limits, _ in claim.caller.subjects:
+    allowance = policy.allowance
+    if allowance and allowance.max_cost_usd is not None and Measure.MICRO_USD not in amounts:
+        raise PriceUnknownError(model)
+    for limits in (policy.user, policy.key):
         for name, limit in limits.items():
             measure, _ = WINDOWED.get(name, (Measure.JOBS, None))
-            if limit.mode == "shadow" or measure in claim.amounts:
+            if limit.mode == "shadow" or measure in amounts:
                 continue
             if measure is Measure.MICRO_USD:
-                raise PriceUnknownError(claim.model)
+                raise PriceUnknownError(model)
             raise DurationUnknownError
 
 

@@ -57,6 +57,20 @@ async def test_an_unknown_model_is_one_of_the_faults(gateway: Gateway) -> None:
     }
 
 
+async def test_a_price_that_a_limit_asks_for_is_one_of_the_faults(gateway: Gateway) -> None:
+    limits = {"limits": {"spend_usd_per_day": {"limit": 1}}}
+    await gateway.admin.patch("/v1/admin/users/alice", json=limits)
+    body = gateway.body()
+    checked = await validate(gateway, body)
+    assert [(error["pointer"], error["code"]) for error in checked["errors"]] == [
+        ("/model", "price_unknown")
+    ]
+    assert (checked["valid"], checked["cost"]["amount_usd"]) == (False, None)
+    assert (await gateway.http.post("/v1/jobs", json=body)).json()["errors"] == checked["errors"]
+    wrong = await validate(gateway, gateway.body(duration=13))
+    assert [error["code"] for error in wrong["errors"]] == ["enum"]
+
+
 async def test_what_is_no_request_at_all_is_refused(gateway: Gateway) -> None:
     answer = await gateway.http.post("/v1/jobs/validate", json={"model": "a/b", "inputs": {}})
     assert faults(answer) == [("/input", "required"), ("/inputs", "unknown_field")]

@@ -61,6 +61,13 @@ def test_a_plan_a_user_and_a_key_are_made_and_listed(
     assert run("keys", "revoke", listed["id"]) == ""
     assert json.loads(run("keys", "list"))["revoked_at"] is not None
 
+    with closing(sqlite3.connect("gateway.db")) as database, database:
+        database.execute(  # as a key of bob's that acts for u1 makes it
+            "INSERT INTO users (id, disabled, created_at)"
+            " SELECT 'bob/u1', disabled, created_at FROM users WHERE id = 'bob'"
+        )
+    assert run("keys", "create", "--user", "bob/u1").startswith("rcg_")
+
     with closing(sqlite3.connect("gateway.db")) as database:
         rows = list(database.execute("SELECT actor, action FROM audit_log ORDER BY id"))
     assert rows == [
@@ -72,6 +79,7 @@ def test_a_plan_a_user_and_a_key_are_made_and_listed(
             "key.created",
             "key.rotated",
             "key.revoked",
+            "key.created",
         )
     ]
 

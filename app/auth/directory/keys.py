@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import log as audit
-from app.auth.directory.checks import Faults, check_plan
+from app.auth.directory.checks import Faults, check_plan, could_be_user_id
 from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
 from app.auth.directory.models import (
     Key,
@@ -57,8 +57,6 @@ class KeyDirectory:
     ) -> NewSecret:
         """Make a key for a user that exists, or for one that is made if need be."""
         at = self._clock.now()
-        if make_user:
-            checked_user_id(user_id)
 
         async def work(tx: AsyncConnection) -> NewSecret:
             repository = DirectoryRepository(tx)
@@ -225,8 +223,9 @@ def _refuse_revoked(key: Key) -> None:
 
 async def _ensure_user(tx: AsyncConnection, user_id: str, *, at: datetime, actor: str) -> None:
     repository = DirectoryRepository(tx)
-    if await repository.find_user(user_id):
+    if could_be_user_id(user_id) and await repository.find_user(user_id):
         return
+    checked_user_id(user_id)  # of one that is made; that of a service's user holds a slash
     user = User(id=user_id, name=None, plan=None, limits={}, disabled=False, created_at=at)
     await repository.add_user(user)
     await audit.append(

@@ -76,6 +76,7 @@ def make_workers(base: Base, outside: Outside, stores: Stores, services: Service
         database=base.database,
         sweeper=stores.sweeper,
         deliveries=stores.deliveries,
+        shadow=services.shadow,
         life=timedelta(days=base.settings.retention_days),
         clock=clock,
     )
@@ -95,6 +96,7 @@ def make_workers(base: Base, outside: Outside, stores: Stores, services: Service
                 services.clients.prune,
                 retention.prune_jobs,
                 retention.prune_deliveries,
+                retention.prune_findings,
                 retention.prune_keys,
             ),
             doorbell=doorbells.pruned,

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.db.engine import Database
 from app.db.models import IdempotencyKeyRow, JobRow, OutputRow, WebhookDeliveryRow
+from app.quotas.shadow import ShadowFindings
 from app.storage import discards
 from app.storage.discards import Sweeper
 from app.storage.errors import StorageUnavailableError
@@ -33,12 +34,14 @@ class Retention:
         database: Database,
         sweeper: Sweeper,
         deliveries: DeliveryQueue,
+        shadow: ShadowFindings,
         life: timedelta,
         clock: Clock,
     ) -> None:
         self._database = database
         self._sweeper = sweeper
         self._deliveries = deliveries
+        self._shadow = shadow
         self._life = life
         self._clock = clock
 
@@ -78,6 +81,10 @@ class Retention:
     async def prune_deliveries(self, *, limit: int = 500) -> int:
         """Delete what was told so long ago, also of jobs that are still here."""
         return await self._deliveries.prune(before=self._clock.now() - self._life, limit=limit)
+
+    async def prune_findings(self, *, limit: int = 500) -> int:
+        """Delete what shadow limits would have refused on days so long ago."""
+        return await self._shadow.prune(before=self._clock.now() - self._life, limit=limit)
 
     async def prune_keys(self, *, limit: int = 500) -> int:
         """Delete idempotency keys that have expired, whatever became of their jobs."""

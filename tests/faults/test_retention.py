@@ -171,6 +171,29 @@ async def test_batches_are_small_and_rivals_share_them(
     assert await listed(keeping) == set()
 
 
+async def test_days_of_shadow_findings_go_some_at_a_time(keeping: Gateway) -> None:
+    shadow = {"limit": 0, "mode": "shadow"}
+    limits = {"limits": {"jobs_per_day": shadow, "jobs_per_month": shadow, "pending_jobs": shadow}}
+    await keeping.admin.patch("/v1/admin/users/alice", json=limits)
+
+    async def days() -> list[str]:
+        answer = await keeping.admin.get("/v1/admin/shadow-findings")
+        return [found["day"] for found in answer.json()["data"]]
+
+    await keeping.submit()  # at ten o'clock, so that the day is over fourteen hours later
+    keeping.wait(DAY)
+    await keeping.submit()
+    retention = keeping.workers.retention
+    keeping.wait(KEPT - DAY + 14 * 3600 - 1)
+    assert await retention.prune_findings() == 0
+    keeping.wait(1)
+    assert [await retention.prune_findings(limit=2) for _ in range(3)] == [2, 1, 0]
+    assert await days() == ["2026-11-23"] * 3
+    keeping.wait(DAY)
+    await prune(keeping)
+    assert await days() == []
+
+
 async def test_a_key_outlives_a_short_retention_and_goes_after_its_day(
     database_url: str, sandbox: Sandbox, clock: ManualClock
 ) -> None:

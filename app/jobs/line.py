@@ -1,10 +1,12 @@
 """Who is next: users take turns, and within a user the more urgent and then the older job goes."""
 
-from collections import Counter
+import sys
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
+from heapq import heapify, heappop, heappush
 
 
 class Priority(IntEnum):
@@ -62,15 +64,37 @@ def choose(waiting: Iterable[Waiting], *, load: Load, free: int) -> Sequence[Wai
     """
     users = Counter(load.by_user)
     keys = Counter(load.by_key)
-    turns: list[tuple[tuple[int, datetime], str, Waiting]] = []
+    lines: dict[str, deque[Waiting]] = {}
     for job in sorted(waiting, key=lambda job: (job.priority, job.job_id)):
-        if users[job.user_id] >= load.user_limits.get(job.user_id, users[job.user_id] + 1):
-            continue
-        if keys[job.key_id] >= load.key_limits.get(job.key_id, keys[job.key_id] + 1):
-            continue
-        turn = load.turn(job.user_id, in_flight=users[job.user_id])
-        turns.append((turn, job.job_id, job))
-        users[job.user_id] += 1
-        keys[job.key_id] += 1
-    turns.sort(key=lambda turn: turn[:2])
-    return [job for _, _, job in turns[:free]]
+        lines.setdefault(job.user_id, deque()).append(job)
+
+    def find_turn(user_id: str) -> _Turn | None:
+        """Give the turn of a user's first job that may start; what is full stays full."""
+        if users[user_id] >= load.user_limits.get(user_id, sys.maxsize):
+            return None
+        line = lines[user_id]
+        while line and keys[line[0].key_id] >= load.key_limits.get(line[0].key_id, sys.maxsize):
+            line.popleft()
+        turn = load.turn(user_id, in_flight=users[user_id])
+        return (turn, line[0].job_id, user_id) if line else None
+
+    turns = [turn for user_id in lines if (turn := find_turn(user_id)) is not None]
+    heapify(turns)
+    chosen: list[Waiting] = []
+    while turns and len(chosen) < free:
+        expected = heappop(turns)
+        user_id = expected[-1]
+        turn = find_turn(user_id)
+        if turn == expected:  # no other took the last place of its key meanwhile
+            job = lines[user_id].popleft()
+            chosen.append(job)
+            users[user_id] += 1
+            keys[job.key_id] += 1
+            turn = find_turn(user_id)
+        if turn is not None:
+            heappush(turns, turn)
+    return chosen
+
+
+_Turn = tuple[tuple[int, datetime], str, str]
+"""What users are sorted by, with the job that would start and its user."""

@@ -1,0 +1,57 @@
+"""Whose turn it is, decided on plain values."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from app.jobs.line import Load, Priority, Waiting, choose
+
+
+def line(user: str, *numbers: int, key: str = "", priority: int = Priority.NORMAL) -> list[Waiting]:
+    return [
+        Waiting(
+            job_id=f"{number:03}-{user}", user_id=user, key_id=key or user, priority=int(priority)
+        )
+        for number in numbers
+    ]
+
+
+def load(**given: Any) -> Load:
+    empty: dict[str, Any] = {"by_user": {}, "by_key": {}, "user_limits": {}, "key_limits": {}}
+    return Load(**empty | given)
+
+
+def order(waiting: list[Waiting], *, free: int, **given: Any) -> list[str]:
+    return [job.job_id for job in choose(waiting, load=load(**given), free=free)]
+
+
+def test_users_take_turns_from_the_oldest_line_on() -> None:
+    waiting = line("a", 1, 2, 3) + line("b", 4, 5) + line("c", 6)
+    assert order(waiting, free=5) == ["001-a", "004-b", "006-c", "002-a", "005-b"]
+    assert order(waiting, free=2, by_user={"a": 1}) == ["004-b", "006-c"]
+
+
+def test_who_had_no_turn_for_longest_comes_first_among_equals() -> None:
+    turns = {
+        "a": datetime(2026, 11, 22, 10, tzinfo=UTC),
+        "b": datetime(2026, 11, 22, 9, tzinfo=UTC),
+    }
+    waiting = line("a", 1, 2) + line("b", 3, 4) + line("c", 5)
+    assert order(waiting, free=4, turns=turns) == ["005-c", "003-b", "001-a", "004-b"]
+
+
+def test_users_of_one_key_share_its_places() -> None:
+    waiting = line("a", 1, 2, 3, key="shop") + line("b", 4, 5, key="shop") + line("c", 6)
+    assert order(waiting, free=9, key_limits={"shop": 2}) == ["001-a", "004-b", "006-c"]
+    busy = {"by_user": {"a": 2}, "by_key": {"shop": 2}}
+    assert order(waiting, free=9, key_limits={"shop": 3}, **busy) == ["004-b", "006-c"]
+
+
+def test_an_urgent_job_takes_no_place_of_a_key_from_another_user() -> None:
+    waiting = line("a", 3, 4, key="shop", priority=Priority.HIGH) + line("b", 1, key="shop")
+    assert order(waiting, free=9, key_limits={"shop": 1}) == ["001-b"]
+
+
+def test_a_job_of_a_full_key_lets_the_next_of_its_user_pass() -> None:
+    waiting = line("a", 1, 2, key="full") + line("a", 3, 4, key="open") + line("b", 5, key="full")
+    full = {"by_key": {"full": 1}, "key_limits": {"full": 1}, "user_limits": {"a": 1}}
+    assert order(waiting, free=9, **full) == ["003-a"]

@@ -1,6 +1,7 @@
 """Why a request is refused before it costs anything."""
 
 import math
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,7 @@ class QuotaExceededError(ProblemError):
 
     def __init__(self, excess: Excess, *, subject: str, at: datetime) -> None:
         standing = excess.standing
+        self.retry_after_s = _retry_after_s(excess, at=at)
         shown: dict[str, Any] = {
             name: shown_amount(standing.name, amount)
             for name, amount in (
@@ -32,7 +34,7 @@ class QuotaExceededError(ProblemError):
             f"The limit {standing.name.value} of your {subject} is {shown['limit_value']}:"
             f" {shown['used']} used, {shown['held']} held, {shown['requested']} asked for."
             f" Nothing was consumed; {_way_out(standing.name)}.",
-            headers={"Retry-After": str(_retry_after_s(excess, at=at))},
+            headers={"Retry-After": str(self.retry_after_s)},
             limit=standing.name.value,
             resets_at=None if standing.resets_at is None else _rfc3339(standing.resets_at),
             **shown,
@@ -77,6 +79,11 @@ class DurationUnknownError(InvalidRequestError):
         super().__init__(
             detail, errors=[FieldError(pointer="/input", code=self.code, detail=detail)]
         )
+
+
+def longest(refusals: Iterable[QuotaExceededError]) -> QuotaExceededError | None:
+    """Give the refusal that lasts longest: before its end the others' ends change nothing."""
+    return max(refusals, key=lambda refusal: refusal.retry_after_s, default=None)
 
 
 def shown_amount(name: LimitName | AllowanceName, amount: Decimal) -> str | int | float:

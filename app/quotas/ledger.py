@@ -25,6 +25,7 @@ from app.quotas.errors import (
     PriceUnknownError,
     QuotaExceededError,
     TokenRevokedError,
+    longest,
 )
 from app.quotas.policy import WINDOWED, LimitName, Limits, Measure, Policy
 from app.quotas.rebuild import opened
@@ -173,6 +174,7 @@ def _refusal(
     found: list[Finding],
 ) -> QuotaExceededError | None:
     """Give the refusal by an enforced limit; what shadow limits would refuse goes to `found`."""
+    refusals: list[QuotaExceededError] = []
     for subject, account, limits, zone in claim.caller.subjects:
         for excess in excesses(
             accounts[account],
@@ -183,10 +185,11 @@ def _refusal(
             at=at,
         ):
             if excess.standing.mode == "enforce":
-                return QuotaExceededError(excess, subject=subject, at=at)
-            limit = excess.standing.name.value
-            found.append(Finding(claim.caller.user_id, account, limit, claim.job_id))
-    return None
+                refusals.append(QuotaExceededError(excess, subject=subject, at=at))
+            else:
+                limit = excess.standing.name.value
+                found.append(Finding(claim.caller.user_id, account, limit, claim.job_id))
+    return longest(refusals)
 
 
 def _token_refusal(

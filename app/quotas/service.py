@@ -11,7 +11,7 @@ from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.quotas.account import Account, excesses
 from app.quotas.allowances import find_taken
-from app.quotas.errors import QuotaExceededError
+from app.quotas.errors import QuotaExceededError, longest
 from app.quotas.policy import LimitName, Limits, Policy
 from app.quotas.rebuild import opened
 from app.quotas.repository import QuotaRepository
@@ -150,7 +150,11 @@ def _rated(policy: Policy, *, user_id: str, key_id: str) -> _Rated:
 def _require_rate(
     rated: _Rated, accounts: Mapping[str, Account], *, zone: ZoneInfo, at: datetime
 ) -> None:
-    for subject, account, limits in rated:
-        for excess in excesses(accounts[account], limits, {}, pending=0, zone=zone, at=at):
-            if excess.standing.mode == "enforce":
-                raise QuotaExceededError(excess, subject=subject, at=at)
+    refusal = longest(
+        QuotaExceededError(excess, subject=subject, at=at)
+        for subject, account, limits in rated
+        for excess in excesses(accounts[account], limits, {}, pending=0, zone=zone, at=at)
+        if excess.standing.mode == "enforce"
+    )
+    if refusal is not None:
+        raise refusal

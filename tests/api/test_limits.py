@@ -58,6 +58,14 @@ async def test_the_job_after_the_last_of_the_day_is_refused_as_a_problem(gateway
     assert (await standing(gateway, "jobs_per_day"))["held"] == 1
 
 
+async def test_of_several_limits_the_one_that_lasts_longest_is_named(gateway: Gateway) -> None:
+    await limit(gateway, submits_per_minute=1, jobs_per_day=1, jobs_per_month=1, pending_jobs=1)
+    await gateway.submit()
+    refused = await gateway.http.post("/v1/jobs", json=gateway.body())
+    assert (refused.status_code, refused.json()["limit"]) == (429, "jobs_per_month")
+    assert refused.headers["Retry-After"] == str((8 * 24 + 14) * 3600)
+
+
 async def test_a_hold_becomes_use_when_the_job_completes(gateway: Gateway) -> None:
     await price(gateway, "0.10")
     await limit(gateway, spend_usd_per_month="1.00", output_seconds_per_day=60, jobs_per_day=5)

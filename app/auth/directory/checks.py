@@ -108,4 +108,4 @@ def guess(name: str, known: Collection[str]) -> str:
 
 @cache
 def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones() - {"localtime"})  # which each machine has its own of

@@ -140,7 +140,7 @@ async def test_nothing_that_the_issuer_did_not_sign_so_gets_in(
         "signed in a way": [
             f"{none}.",
             f"{none}.{signature}",
-            f"{encoded({'alg': 'None'})}.{claims}.{signature}",
+            *(f"{encoded({'alg': each})}.{claims}.{signature}" for each in ("None", [], {}, 7)),
             hs(pem),
             hs(json.dumps(issuer.keys[0]).encode()),
             hs(b""),
@@ -166,12 +166,12 @@ async def test_nothing_that_the_issuer_did_not_sign_so_gets_in(
         ],
         "has expired": [
             issuer.sign(now, claims={"exp": each})
-            for each in (s - 60, s - 3600, 0, -1, ..., None, "never", True, str(s + 300))
+            for each in (s - 60, 0, -1, -(10**400), ..., None, "never", True, str(s + 300))
         ],
         "not valid yet": [
             issuer.sign(now, claims={name: each})
             for name in ("nbf", "iat")
-            for each in (s + 61, s + 3600, "now", None)
+            for each in (s + 61, s + 3600, 10**400, "now", None)
         ],
         "whose it is": [issuer.sign(now, claims={"sub": each}) for each in ("", "x" * 1025)],
         "longer than": [issuer.sign(now, claims={"pad": "x" * 20_000})],
@@ -189,7 +189,7 @@ async def test_nothing_that_the_issuer_did_not_sign_so_gets_in(
     # Clocks differ by seconds, and that is bounded.
     for skewed in ({"exp": s - 59}, {"nbf": s + 60}, {"iat": s + 60}, {"iat": ...}):
         assert (await me(gateway, issuer.sign(now, claims=skewed))).status_code == 200
-    for far in (1e300, 2**62):
+    for far in (1e300, 2**62, 10**400):
         assert (await me(gateway, issuer.sign(now, claims={"exp": far}))).status_code == 200
     users = (await gateway.admin.get("/v1/admin/users")).json()["data"]
     assert {user["id"] for user in users} == {"alice", "oidc/u1"}

@@ -85,7 +85,7 @@ class OidcVerifier:
         except (PyJWTError, ValueError) as exc:
             raise UnauthenticatedError("The token cannot be read.") from exc
         algorithm, kid = header.get("alg"), header.get("kid")
-        if algorithm not in ALGORITHMS or not _is_plain(header):
+        if not (isinstance(algorithm, str) and algorithm in ALGORITHMS and _is_plain(header)):
             raise UnauthenticatedError("The token is signed in a way that is not accepted.")
         for key in await self._keys.find(kid, algorithm=algorithm):
             try:
@@ -101,7 +101,7 @@ class OidcVerifier:
         """Give when the token ends."""
         now, skew = self._clock.now().timestamp(), _SKEW.total_seconds()
         expires = claims.get("exp")
-        if not _is_time(expires) or now >= expires + skew:
+        if not _is_time(expires) or now - skew >= expires:
             raise UnauthenticatedError("The token has expired, or does not say when it does.")
         for name in ("nbf", "iat"):
             begins = claims.get(name, now)
@@ -120,4 +120,6 @@ def _is_plain(header: Mapping[str, Any]) -> bool:
 
 
 def _is_time(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return -math.inf < value < math.inf  # `isfinite` takes no integer that no float holds

@@ -35,15 +35,10 @@ class OutputClient:
         """
         if not self._is_trusted(url):
             raise RefusedError("The output is on a host that GATEWAY_OUTPUT_HOSTS does not name.")
-        asked = {name: headers[name] for name in _ASKED if name in headers}
-        if not _is_one_range(asked.get("Range", "")):
-            # Several ranges come back as multipart, under a media type of upstream's choice, and
-            # some servers answer 400 to what is none; the whole may always be sent instead.
-            asked.pop("Range", None)
-        request = self._client.build_request(method, url, headers=asked)
         try:
+            request = self._client.build_request(method, url, headers=_passed_on(headers))
             response = await self._client.send(request, stream=True)
-        except httpx.HTTPError as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
             raise TryLaterError(f"The output cannot be fetched ({type(exc).__name__}).") from exc
         try:
             yield response
@@ -76,6 +71,19 @@ async def body_of(response: httpx.Response) -> AsyncIterator[bytes]:
             yield chunk
     except httpx.HTTPError as exc:
         raise TryLaterError(f"The output broke off ({type(exc).__name__}).") from exc
+
+
+def _passed_on(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Give the caller's range and conditions as far as every server takes them."""
+    asked = {name: headers[name] for name in _ASKED if name in headers}
+    if not all(value.isascii() for value in asked.values()):
+        # No server told such a tag. The whole is right then; a range without its condition is not.
+        return {}
+    if not _is_one_range(asked.get("Range", "")):
+        # Several ranges come back as multipart, under a media type of upstream's choice, and
+        # some servers answer 400 to what is none; the whole may always be sent instead.
+        asked.pop("Range", None)
+    return asked
 
 
 def _is_one_range(asked: str) -> bool:

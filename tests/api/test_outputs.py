@@ -84,6 +84,11 @@ async def test_players_may_ask_for_parts_and_for_headers(
         ignored = await anybody.get(link, headers={"Range": none})
         assert (ignored.status_code, ignored.content) == (200, whole.content), none
 
+    for name in ("If-None-Match", "If-Range", "If-Modified-Since"):
+        asked = [(name.encode(), '"été"'.encode("latin-1")), (b"Range", b"bytes=0-1")]
+        unknown = await anybody.get(link, headers=asked)
+        assert (unknown.status_code, unknown.content) == (200, whole.content), name
+
 
 async def test_a_link_that_was_changed_opens_nothing(
     gateway: Gateway, anybody: httpx.AsyncClient
@@ -198,6 +203,21 @@ async def test_a_host_that_is_not_trusted_is_never_asked(
             "detail": "The output is on a host that GATEWAY_OUTPUT_HOSTS does not name.",
         }, url
         assert answer.headers["Retry-After"] == "5"
+
+
+async def test_a_name_that_nobody_can_look_up_is_unavailable(
+    gateway: Gateway, database_url: str
+) -> None:
+    job = await finished(gateway)
+    for host in ("xn--.runcomfy.net", "é..runcomfy.net"):
+        change(
+            database_url,
+            "UPDATE jobs SET output = :output WHERE id = :id",
+            id=job["id"],
+            output=f'{{"video": "https://{host}/0.mp4"}}',
+        )
+        answer = await gateway.http.get(f"/v1/jobs/{job['id']}/outputs/0")
+        assert (answer.status_code, problem(answer)["code"]) == (503, "output_unavailable"), host
 
 
 async def test_an_answer_that_is_no_media_is_handed_out_as_a_download(

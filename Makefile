@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test clients generators tools check format openapi migration requirements vendor
-.PHONY: bench soak bench-simulation bench-poller screenshots chaos token-sequences image-steps sbom
+.PHONY: bench soak fuzz bench-simulation bench-poller screenshots chaos token-sequences image-steps sbom
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-18s%s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ bench: $(READY) ## Measure beside nginx, FastAPI and LiteLLM, into bench/results
 
 soak: $(READY) ## Hold a share of the capacity; nothing may grow or fail: make soak minutes=30 share=0.5
 	@$(BIN)/python -m bench.soak --minutes $(or $(minutes),30) --share $(or $(share),0.5)
+
+fuzz: $(READY) ## Random bytes for everything that reads what others sent: make fuzz minutes=5
+	@$(BIN)/python -m bench.fuzz --minutes $(or $(minutes),5)
 
 bench-simulation: $(READY) ## A day with a million jobs: the learned poll schedule beside others
 	@$(BIN)/python bench/simulation.py

@@ -1,6 +1,7 @@
 """Structured logs: one JSON object a line, constant event names, never a prompt or a secret."""
 
 import logging
+import re
 import sys
 import traceback
 from typing import Literal
@@ -33,7 +34,7 @@ def configure_logging(*, format: LogFormat, level: LogLevel) -> None:  # noqa: A
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, _shorten_asyncio],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *_rendering(format),
@@ -47,6 +48,15 @@ def configure_logging(*, format: LogFormat, level: LogLevel) -> None:  # noqa: A
         logging.getLogger(name).setLevel(logging.WARNING)
     # It tells at every start how it talks to the database; that it migrated one is our own event.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _shorten_asyncio(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Cut what asyncio shows of a failed task or callback: its arguments and its exception."""
+    if event["logger"] == "asyncio":
+        event["event"] = re.split(r"[(\n]", event["event"], maxsplit=1)[0]
+    return event
 
 
 def _rendering(format: LogFormat) -> list[structlog.typing.Processor]:  # noqa: A002 - as above

@@ -117,6 +117,7 @@ async def create_webhook_endpoint(
         user_id=caller.user_id, url=asked.url, events=[event.value for event in asked.events]
     )
     response.headers["Location"] = f"/v1/webhook-endpoints/{endpoint.id}"
+    response.headers["Cache-Control"] = "no-store"
     return _read_secret(endpoint, secret)
 
 
@@ -179,8 +180,9 @@ async def delete_webhook_endpoint(gateway: Gateway, caller: Receiver, endpoint_i
     responses=problem_responses(*BODY_PROBLEMS, EndpointNotFoundError),
 )
 async def rotate_webhook_endpoint(
-    gateway: Gateway, caller: Receiver, endpoint_id: str, body: RotateBody
+    gateway: Gateway, caller: Receiver, endpoint_id: str, body: RotateBody, response: Response
 ) -> EndpointSecretRead:
+    response.headers["Cache-Control"] = "no-store"
     endpoint, secret = await gateway.webhooks.rotate(
         endpoint_id, overlap=overlap_of(body), user_id=caller.user_id
     )

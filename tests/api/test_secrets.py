@@ -6,8 +6,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.credentials import client_with_key
 from tests.support.gateway import TOKEN, Gateway
 
+ENDPOINTS = "/v1/webhook-endpoints"
 LIVES = ["sandbox:instant", "sandbox:submit-400004", "sandbox:lost-answer", "sandbox:poll-500=1"]
 
 
@@ -44,6 +46,23 @@ async def test_the_token_and_the_prompt_reach_no_answer_no_log_and_no_file(
     assert gateway.http.headers["Authorization"].split("_")[-1] not in logs
     for path in _files(database_url):
         assert TOKEN.encode() not in path.read_bytes(), path
+
+
+async def test_what_shows_a_secret_may_be_kept_by_no_cache(gateway: Gateway) -> None:
+    made = await gateway.admin.post("/v1/admin/keys", json={"user": "alice", "name": "ci"})
+    hook = await gateway.http.post(ENDPOINTS, json={"url": "https://example.com/hook"})
+    maker = await client_with_key(gateway)
+    answers = [
+        made,
+        await gateway.admin.post(f"/v1/admin/keys/{made.json()['id']}/rotate"),
+        hook,
+        await gateway.http.post(f"{ENDPOINTS}/{hook.json()['id']}/rotate"),
+        await gateway.http.get("/v1/webhook-secret"),
+        await gateway.http.post("/v1/webhook-secret/rotate"),
+        await maker.post("/v1/client-tokens", json={"scopes": ["jobs:read"]}),
+    ]
+    assert all(answer.is_success for answer in answers)
+    assert [answer.headers.get("Cache-Control") for answer in answers] == ["no-store"] * 7
 
 
 def _type(answer: httpx.Response) -> str:

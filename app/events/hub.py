@@ -27,6 +27,7 @@ from app.events.tail import Entry, Page, Whose, end_of_log, read_on
 logger = structlog.get_logger(__name__)
 
 _LOOK_EVERY = timedelta(seconds=1)
+_CHECK_EVERY = timedelta(seconds=0.5)  # what was revoked shall be noticed within a second
 _BREATH_S = 0.01  # between two looks: what is rung for meanwhile is found by the next one
 _BEAT_S = 15.0
 _LIFE_S = 3600.0
@@ -243,7 +244,7 @@ class Hub(Generic[Holder]):
 
     async def _check(self) -> None:
         while True:
-            await self._clock.sleep(_LOOK_EVERY)
+            await self._clock.sleep(_CHECK_EVERY)
             try:
                 lost = await self._lost(set(self._holders.values())) if self._holders else ()
             except DatabaseUnavailableError:

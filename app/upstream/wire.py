@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
@@ -71,7 +71,7 @@ class CataloguePage:
 def decode(raw: bytes) -> Any:
     """Parse JSON, or give None for anything else: a CDN answers in HTML when it likes."""
     try:
-        return json.loads(raw, parse_float=Decimal)  # costs stay exact
+        return json.loads(raw, parse_float=_exact)
     except (ValueError, RecursionError):
         return None
 
@@ -160,6 +160,14 @@ _ADDRESS = re.compile(r"https?://[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,8192}", 
 _OUTPUT_KEYS = ("video", "videos", "image", "images", "audio", "audios")
 _IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp"})
 _AUDIOS = frozenset({".mp3", ".wav", ".flac", ".ogg", ".m4a", ".aac", ".opus"})
+
+
+def _exact(number: str) -> Decimal | float:
+    """Keep costs exact; an exponent that no Decimal has is infinite, or nothing."""
+    try:
+        return Decimal(number)
+    except InvalidOperation:
+        return float(number)
 
 
 def _object(body: Any) -> dict[str, Any]:

@@ -151,6 +151,8 @@ def test_a_result_that_is_not_final_holds_nothing(word: str) -> None:
         (b"NaN", None),
         (b"Infinity", None),
         (b"1e999999", None),
+        (b"1e9999999999999999999", None),
+        (b"1e-9999999999999999999", "0"),
         (b'"free"', None),
         (b'{"usd": 1}', None),
     ],

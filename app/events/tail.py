@@ -113,7 +113,9 @@ def _unseen(after: Cursor, whose: Whose | None) -> Select[Any]:
         )
     if whose is not None:
         mine = row.user_id == whose.user_id
-        theirs = row.user_id.startswith(f"{whose.user_id}/", autoescape=True)
+        # Not LIKE, which takes shop/ and SHOP/ for the same on SQLite.
+        prefix = f"{whose.user_id}/"
+        theirs = func.substr(row.user_id, 1, len(prefix)) == prefix
         unseen = unseen.where(or_(mine, theirs) if whose.with_theirs else mine)
     # Postgres shall look by transaction, and not walk all numbers until enough of them fit.
     return unseen.order_by(row.id if after.is_by_number else row.id + 0)

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.events.tail import Whose
 from tests.support.answers import problem
 from tests.support.gateway import Gateway
 
@@ -85,6 +86,18 @@ async def test_users_of_a_service_see_their_own_jobs_alone(gateway: Gateway) -> 
     assert (reached.status_code, reached.json()["code"]) == (422, "invalid_user_id")
     seen = (await gateway.admin.get("/v1/admin/jobs?user=shop/u1")).json()["data"]
     assert [(each["id"], each["user"]) for each in seen] == [(job["id"], "shop/u1")]
+
+
+async def test_services_whose_names_differ_in_case_alone_follow_their_own_jobs(
+    gateway: Gateway,
+) -> None:
+    feed = gateway.app.state.services.feed
+    start = await feed.start(None)
+    for owner in ("shop", "SHOP", "sh_p"):
+        assert (await submitted(gateway, await shop(gateway, owner), "u1")).status_code == 202
+    for owner in ("shop", "SHOP", "sh_p"):
+        news = await feed.of_caller(Whose(owner, with_theirs=True), after=start)
+        assert [moment.job.user_id for _, moment in news.moments] == [f"{owner}/u1"]
 
 
 async def test_idempotency_keys_are_each_users_own(gateway: Gateway) -> None:

@@ -184,8 +184,9 @@ async def submit_job(
         )
         job = accepted.job
         if wait is not None:
-            # Who may no longer wait is told of what it was let to do: it may send it twice else.
-            with suppress(UnauthenticatedError):
+            # Who may no longer wait, or waits for what somebody erased, is told of what it was let
+            # to do: it may send it twice else.
+            with suppress(UnauthenticatedError, JobNotFoundError):
                 job = await wait_for(
                     gateway, request, job, principal=caller, until=_is_final, at_most=wait
                 )

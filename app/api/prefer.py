@@ -16,6 +16,7 @@ from app.core.clock import Clock
 from app.core.elsewhere import elsewhere
 from app.core.errors import DatabaseUnavailableError
 from app.events.hub import Ending, Watch
+from app.jobs.errors import JobNotFoundError
 from app.jobs.models import Job
 
 LONGEST_WAIT_S = 60
@@ -63,7 +64,8 @@ async def wait_for(
 ) -> Job:
     """Give the job once it is as wanted, or as it is when the time, or this process, is over.
 
-    A client that leaves ends its wait. Raises UnauthenticatedError if its key ends meanwhile.
+    A client that leaves ends its wait. Raises UnauthenticatedError if its key ends meanwhile, and
+    JobNotFoundError if the job is erased.
     """
     if until(job):
         return job
@@ -72,23 +74,29 @@ async def wait_for(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(end) for end in ends]
             try:
-                job = await _look_until(gateway, watch, job, until)
+                found = await _look_until(gateway, watch, job, until)
             finally:
                 for task in tasks:
                     task.cancel()
-    if watch.ending is Ending.ACCESS and not until(job):
+    # Raised only out here: what leaves a group of tasks by itself comes wrapped, as a bug would.
+    if found is None:
+        raise JobNotFoundError(job.id)
+    if watch.ending is Ending.ACCESS and not until(found):
         raise UnauthenticatedError("This credential ended while it waited.")
-    return job
+    return found
 
 
 async def _look_until(
     gateway: Services, watch: Watch, job: Job, until: Callable[[Job], bool]
-) -> Job:
+) -> Job | None:
+    """Give the job as it was seen last; None once it is no more."""
     while True:
         watch.heed()
         ending = watch.ending
         try:
             job = (await gateway.feed.of_job(job.id, after=None)).job
+        except JobNotFoundError:
+            return None
         except DatabaseUnavailableError:
             watch.look_again()
         if until(job) or ending:

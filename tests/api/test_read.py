@@ -1,11 +1,15 @@
 """GET /v1/jobs/{id}: the job, its tag, and nobody else's."""
 
+import asyncio
+from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
+from app.core.clock import ManualClock
 from tests.support.answers import problem
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, Sandbox, running
 
 pytestmark = pytest.mark.either_database
 
@@ -103,3 +107,36 @@ async def test_an_id_that_is_none_is_not_found(gateway: Gateway) -> None:
             assert answer.status_code == 404, junk[:40]
             assert problem(answer)["code"] == "job_not_found"
             assert len(answer.text) < 1000
+
+
+@pytest.mark.sqlite_alone  # a database that gives notice may tell of the end before the erasure
+async def test_who_waits_for_a_job_that_is_erased_elsewhere_is_told_at_the_end(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    waits, at_once = {"Prefer": "wait=20"}, {"Prefer": "wait=0"}
+    one_place: dict[str, Any] = {"max_streams_per_user": 1}
+    async with (
+        running(database_url, sandbox=sandbox, clock=clock, **one_place) as gateway,
+        running(database_url, sandbox=sandbox, clock=clock) as other,
+        asyncio.TaskGroup() as group,
+    ):
+
+        async def erased_meanwhile(method: str, path: str, **sent: Any) -> httpx.Response:
+            waiting = group.create_task(gateway.http.request(method, path, headers=waits, **sent))
+            while not (await gateway.http.get(job_path, headers=at_once)).is_error:
+                pass  # until the one place is taken
+            (job, *_) = (await other.http.get("/v1/jobs")).json()["data"]
+            erasing = f"/v1/jobs/{job['id']}"
+            assert (await other.http.post(f"{erasing}/cancel")).status_code == 200
+            assert (await other.http.delete(erasing)).status_code == 204
+            while not waiting.done():
+                gateway.wait(20)
+                await gateway.http.get("/v1/me")
+            return await waiting
+
+        other.http.headers["Authorization"] = gateway.http.headers["Authorization"]
+        job_path = f"/v1/jobs/{(await gateway.submit())['id']}"
+        submitted = await erased_meanwhile("POST", "/v1/jobs", json=gateway.body())
+        assert (submitted.status_code, submitted.json()["status"]) == (202, "pending")
+        read = await erased_meanwhile("GET", job_path)
+        assert problem(read)["code"] == "job_not_found"

@@ -139,6 +139,7 @@ class JobService:
 
         keys = await self._database.transact(work)
         if keys is None:
+            await self.get(job_id, user_id=user_id)  # or a rival has erased it meanwhile
             raise JobNotFinalError(job.state.status)
         with suppress(StorageUnavailableError):  # the job is gone: the pruner deletes the rest
             await self._sweeper.delete(keys)

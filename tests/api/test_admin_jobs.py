@@ -387,6 +387,14 @@ async def test_a_job_is_erased_once_it_has_ended(gateway: Gateway, database_url:
     assert problem(again)["code"] == "idempotency_conflict"
 
 
+async def test_a_job_is_erased_once_however_many_ask(gateway: Gateway) -> None:
+    job = await gateway.submit()
+    url = f"/v1/jobs/{job['id']}"
+    await gateway.http.post(f"{url}/cancel")
+    answers = await asyncio.gather(*(gateway.http.delete(url) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [204, 404, 404, 404]
+
+
 @pytest.mark.parametrize("words", ["sandbox:stuck-in-queue", "sandbox:lost-answer"])
 async def test_a_job_that_upstream_may_have_is_not_erased(gateway: Gateway, words: str) -> None:
     job = await gateway.submit(words)

@@ -19,6 +19,7 @@ from app.core.metrics import Metrics
 MEDIA_TYPE = "application/problem+json"
 
 _LONGEST_QUOTE = 200
+_OF_FILES = ("GET", "HEAD")
 
 
 class MethodNotAllowedError(ProblemError):
@@ -189,6 +190,8 @@ def _path_of(request: Request) -> str:
 
 def _methods_of(request: Request) -> Sequence[str]:
     """Collect the methods of all routes of the path: the framework names those of the first."""
+    if "app_root_path" in request.scope:  # so a mount marks what it took; all we mount are files
+        return _OF_FILES
     routes = [route for router in request.app.state.routers for route in router.routes]
     methods: set[str] = set()
     for route in [*routes, *request.app.routes]:

@@ -69,6 +69,8 @@ async def test_a_method_that_a_path_does_not_take_is_told_all_that_it_does(
         "/healthz": "GET, HEAD",
         "/readyz": "GET, HEAD",
         "/openapi.json": "GET, HEAD",
+        "/": "GET, HEAD",
+        "/assets/console.js": "GET, HEAD",
     }
     for path, methods in allowed.items():
         for method in ("PUT", "OPTIONS", "TRACE", "get", "BREW", "M" * 5000):

@@ -56,7 +56,7 @@ class InvalidRequestError(ProblemError):
 
 class MalformedBodyError(ProblemError):
     code = "malformed_body"
-    title = "The body is not JSON"
+    title = "The body cannot be read"
     status = 400
 
 

@@ -11,7 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from app.api.problems import UnsupportedMediaTypeError
+from app.api.problems import UnsupportedMediaTypeError, contrast
 from app.core.errors import FieldError, InvalidRequestError, MalformedBodyError
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -51,10 +51,7 @@ def parse(kind: type[Body], value: Any) -> Body:
     try:
         return kind.model_validate(value)
     except ValidationError as exc:
-        errors = [
-            _field_error(kind, error)
-            for error in exc.errors(include_input=False, include_url=False)
-        ]
+        errors = [_field_error(kind, error) for error in exc.errors(include_url=False)]
         raise InvalidRequestError(
             "The body breaks the rules of this call; `errors` names each field.", errors=errors
         ) from exc
@@ -83,7 +80,7 @@ def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
         case "too_long":
             code, flaw = "max_properties", f"must have at most {limits['max_length']} entries"
         case other:
-            code, flaw = other, f"is refused: {error['msg']}"
+            code, flaw = other, f"is refused: {error['msg']}{contrast(error)}"
     return FieldError(pointer=pointer, code=code, detail=f"{name} {flaw}.")
 
 

@@ -1,6 +1,6 @@
 """The one renderer of errors: RFC 9457 problem details, for what we raise and what others raise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from starlette.routing import Match
 
 from app.api import runcomfy
 from app.api.context import request_id_of
+from app.catalogue.wording import quoted
 from app.core.errors import InvalidRequestError, NotFoundError, ProblemError
 from app.core.metrics import Metrics
 
@@ -20,6 +21,7 @@ MEDIA_TYPE = "application/problem+json"
 
 _LONGEST_QUOTE = 200
 _OF_FILES = ("GET", "HEAD")
+_SETTING_RULES = ("greater_than", "less_than", "literal", "int_", "bool_")
 
 
 class MethodNotAllowedError(ProblemError):
@@ -165,9 +167,20 @@ async def _on_validation_error(request: Request, exc: Exception) -> JSONResponse
     name = names[0] if names else where
     if where == "path":
         return render(NotFoundError(f"No {name!r} reads like this one; nothing is here."), request)
-    return render(
-        InvalidParameterError(name, f"The {where} parameter {name!r}: {first['msg']}."), request
-    )
+    detail = f"The {where} parameter {name!r}: {first['msg']}{contrast(first)}."
+    return render(InvalidParameterError(name, detail), request)
+
+
+def contrast(error: Mapping[str, Any]) -> str:
+    """Quote what was sent where a number or one of some words belongs; any other text is private.
+
+    `error` is one of pydantic's, with its input.
+    """
+    given = error["input"]
+    is_scalar = given is None or isinstance(given, str | int | float)
+    if not (is_scalar and error["type"].startswith(_SETTING_RULES)):
+        return ""
+    return f", not {quoted(given)}"
 
 
 class ForeignError(ProblemError):

@@ -112,7 +112,7 @@ async def test_a_wrong_key_is_refused_as_runcomfy_does(gateway: Gateway) -> None
 async def test_other_errors_have_runcomfys_shape_too(gateway: Gateway) -> None:
     wrong = await gateway.http.get("/v1/models?limit=501")
     assert wrong.status_code == 422
-    message = "The query parameter 'limit': Input should be less than or equal to 500."
+    message = "The query parameter 'limit': Input should be less than or equal to 500, not \"501\"."
     assert wrong.json() == {
         "error_code": 422001,
         "error_message": message,

@@ -82,6 +82,21 @@ async def test_a_body_that_is_no_job_is_refused_field_by_field(gateway: Gateway)
     ]
 
 
+async def test_a_setting_that_breaks_a_rule_is_named_with_its_value(gateway: Gateway) -> None:
+    wrong = {"priority": "urgent", "start_within_seconds": 0}
+    answer = await gateway.http.post("/v1/jobs", json=gateway.body() | wrong)
+    assert [error["detail"] for error in problem(answer)["errors"]] == [
+        "/priority is refused: Input should be 'high', 'normal' or 'low', not \"urgent\".",
+        "/start_within_seconds is refused: Input should be greater than or equal to 1, not 0.",
+    ]
+    for value, shown in ((1.5, "1.5"), (True, "true"), ("60", '"60"'), ([60], None)):
+        body = gateway.body() | {"start_within_seconds": value}
+        (error,) = problem(await gateway.http.post("/v1/jobs", json=body))["errors"]
+        assert error["detail"].endswith(f", not {shown}." if shown else "valid integer."), error
+    private = gateway.body() | {"metadata": {"order": 4711}}
+    assert "4711" not in (await gateway.http.post("/v1/jobs", json=private)).text
+
+
 async def test_an_unknown_field_is_refused_with_the_one_that_was_meant(gateway: Gateway) -> None:
     answer = await gateway.http.post("/v1/jobs", json=gateway.body() | {"metdata": {}})
     assert problem(answer) == {

@@ -39,7 +39,7 @@ _PASSED_ON = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _GONE = frozenset({403, 404, 410})
 _PASSED_STATUSES = frozenset({200, 206, 304})
-_WHOLE, _OUTSIDE = 200, 416
+_WHOLE, _UNCHANGED, _OUTSIDE = 200, 304, 416
 
 
 class OutputNotFoundError(NotFoundError):
@@ -150,8 +150,10 @@ async def _relayed(
                 f"The output's host answered {remote.status_code}.", headers={"Retry-After": "5"}
             )
         headers = _headers(remote, job_id=job_id, n=n, url=url)
-        if remote.status_code == _WHOLE and caller_has(request, remote.headers.get("ETag")):
-            # Not every file server looks at If-None-Match itself.
+        # Not every file server looks at If-None-Match itself.
+        is_known = remote.status_code == _WHOLE and caller_has(request, remote.headers.get("ETag"))
+        if is_known or remote.status_code == _UNCHANGED:
+            # A length beside no body is what the file has: HTTP lets that be, our server does not.
             return Response(status_code=304, headers=_unsized(headers))
         relay = _Relay(remote, stack.pop_all(), archive=gateway.archive, job_id=job_id, n=n)
     return Streamed(

@@ -93,6 +93,8 @@ def _detail(problem: ProblemError) -> list[dict[str, Any]]:
 
 def _loc(pointer: str) -> list[str | int]:
     """Turn a pointer into pydantic's path; the input that it starts at is here the whole body."""
+    if pointer == "/model":  # which stands in the path here
+        return ["path", "model_id"]
     steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
     within = steps[1:] if steps[:1] == ["input"] else steps
     return ["body", *(int(step) if _INDEX.fullmatch(step) else step for step in within)]

@@ -173,6 +173,10 @@ async def test_bad_input_is_refused_as_runcomfy_does(gateway: Gateway) -> None:
         422,
         ["header", "Idempotency-Key"],
     )
+    limits = {"spend_usd_per_day": {"limit": "1"}}
+    await gateway.admin.patch("/v1/admin/users/alice", json={"limits": limits})
+    (unpriced,) = (await post(gateway)).json()["detail"]
+    assert (unpriced["loc"], unpriced["type"]) == (["path", "model_id"], "price_unknown")
     assert (await gateway.http.get("/v1/jobs")).json()["data"] == []
 
 

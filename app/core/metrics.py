@@ -88,10 +88,6 @@ class Metrics:
     def render(self) -> bytes:
         return generate_latest(self.registry)
 
-    def detected(self, delay: timedelta) -> None:
-        """Note how long a job's end went unseen; clocks that differ make no negative delays."""
-        self.detection_delay.observe(max(0.0, delay.total_seconds()))
-
     def set_state(self, gauge: Gauge, values: Mapping[str, float]) -> None:
         """Replace all that a gauge with one label says."""
         gauge.clear()

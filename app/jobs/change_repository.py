@@ -1,7 +1,7 @@
 """The statements by which workers write what became of jobs, many at a time."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -25,6 +25,7 @@ from app.db.statements import typed_rows
 from app.jobs.models import Change
 from app.jobs.state import WATCHED
 
+_MILLISECOND = timedelta(milliseconds=1)
 _CHANGES = (
     column("id", Text),
     column("token", Text),
@@ -45,6 +46,7 @@ _CHANGES = (
     column("cancel_outcome", Text),
     column("cost_state", Text),
     column("reported_cost_usd", Text),
+    column("detection_milliseconds", BigInteger),
     column("late", Text),
     column("refusals", BigInteger),
     column("lost_polls", BigInteger),
@@ -101,6 +103,9 @@ class ChangeRepository:
                 watch_until=new.c.watch_until,
                 cost_state=func.coalesce(new.c.cost_state, JobRow.cost_state),
                 reported_cost_usd=func.coalesce(new.c.reported_cost_usd, JobRow.reported_cost_usd),
+                detection_milliseconds=func.coalesce(
+                    new.c.detection_milliseconds, JobRow.detection_milliseconds
+                ),
                 cancel_outcome=func.coalesce(new.c.cancel_outcome, JobRow.cancel_outcome),
                 cancel_requested_at=case(
                     (new.c.cancel_outcome.is_(None), JobRow.cancel_requested_at), else_=null()
@@ -171,6 +176,7 @@ def _row(change: Change) -> tuple[Any, ...]:
         change.cancel_outcome,
         change.cost_state,
         None if change.reported_cost_usd is None else str(change.reported_cost_usd),
+        None if change.detection_delay is None else change.detection_delay // _MILLISECOND,
         change.late,
         change.refusals,
         change.lost_polls,

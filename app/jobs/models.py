@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -185,6 +185,7 @@ class Change:
     cancel_outcome: str | None = None
     cost_state: CostState | None = None
     reported_cost_usd: Decimal | None = None
+    detection_delay: timedelta | None = None
     late: LateCharge | None = None
     refusals: int = 0
     lost_polls: int = 0

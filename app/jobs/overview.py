@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from sqlalchemy import and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,7 +14,16 @@ from app.db.models import JobRow
 from app.jobs.state import TERMINAL, JobState, Status
 
 _HOUR = timedelta(hours=1)
+_MILLISECOND = timedelta(milliseconds=1)
 _ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """How long jobs had ended at RunComfy before that was known here."""
+
+    mean: timedelta
+    most: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +35,7 @@ class Hour:
     completed: int
     failed: int
     cancelled: int
+    detection: Detection | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +82,18 @@ async def _count_unfinished(connection: AsyncConnection) -> Mapping[Status, int]
 
 async def _count_hours(connection: AsyncConnection, starts: Sequence[datetime]) -> Sequence[Hour]:
     """Count in one pass over the span, since no function on times is the same everywhere."""
-    counts = [
-        func.count().filter(and_(accepted, *end))
+    values = [
+        value
         for start in starts
         for accepted in [and_(JobRow.created_at >= start, JobRow.created_at < start + _HOUR)]
-        for end in ([], *([JobRow.state == state] for state in _ENDS))
+        for value in (
+            func.count().filter(accepted),
+            *(func.count().filter(accepted, JobRow.state == state) for state in _ENDS),
+            func.avg(JobRow.detection_milliseconds).filter(accepted),
+            func.max(JobRow.detection_milliseconds).filter(accepted),
+        )
     ]
-    row = (await connection.execute(select(*counts).where(JobRow.created_at >= starts[0]))).one()
+    row = (await connection.execute(select(*values).where(JobRow.created_at >= starts[0]))).one()
     numbers = iter(row)
     return [
         Hour(
@@ -86,6 +102,13 @@ async def _count_hours(connection: AsyncConnection, starts: Sequence[datetime]) 
             completed=next(numbers),
             failed=next(numbers),
             cancelled=next(numbers),
+            detection=_detection(next(numbers), next(numbers)),
         )
         for start in starts
     ]
+
+
+def _detection(mean: float | Decimal | None, most: int | None) -> Detection | None:
+    if mean is None or most is None:
+        return None
+    return Detection(mean=float(mean) * _MILLISECOND, most=most * _MILLISECOND)

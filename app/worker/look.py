@@ -57,12 +57,14 @@ class Look:
             case RemoteState.COMPLETED | RemoteState.SUCCEEDED | RemoteState.FAILED:
                 result = await self._result(lease)
                 change = self._ended(lease, result)
-                return change and replace(change, reported_cost_usd=result.cost_usd)
+                return change and replace(
+                    change,
+                    reported_cost_usd=result.cost_usd,
+                    detection_delay=self._detected(lease, result),
+                )
 
     def _ended(self, lease: Lease, result: RemoteResult) -> Change | None:
         at = self._clock.now()
-        if result.finished_at is not None and lease.finished_at is None:
-            self._metrics.detected(at - result.finished_at)
         match result.state:
             case RemoteState.SUCCEEDED:
                 assert result.output is not None
@@ -81,6 +83,15 @@ class Look:
                 return self._cancelled(lease)
             case RemoteState.IN_QUEUE | RemoteState.IN_PROGRESS | RemoteState.COMPLETED:
                 return None  # the two calls disagree: the next poll asks again
+
+    def _detected(self, lease: Lease, result: RemoteResult) -> timedelta | None:
+        """Tell how long the job's end went unseen, if it was not given up before."""
+        if result.finished_at is None or lease.finished_at is not None:
+            return None
+        # Clocks that differ make no negative delays.
+        delay = max(timedelta(), self._clock.now() - result.finished_at)
+        self._metrics.detection_delay.observe(delay.total_seconds())
+        return delay
 
     def _cancelled(self, lease: Lease) -> Change | None:
         if lease.finished_at is not None:

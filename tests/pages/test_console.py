@@ -236,6 +236,11 @@ async def test_usage_comes_as_plots_and_file_and_webhooks_go_again(
         drawer = page.get_by_role("dialog", name="Webhook delivery")
         await drawer.get_by_role("button", name="Send again").click()
         await expect(drawer.get_by_role("status")).to_contain_text("sent again")
+        await page.keyboard.press("Escape")
+
+        await view(page, "Overview")
+        delays = page.get_by_role("img", name=re.compile("Detection delay by hour"))
+        await expect(delays).to_be_visible()
 
 
 @pytest.mark.parametrize(("theme", "viewport"), [("light", PHONE), ("dark", DESKTOP)])

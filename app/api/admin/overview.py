@@ -1,6 +1,5 @@
 """/v1/admin/overview: what an operator looks at first."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import Query
@@ -9,9 +8,15 @@ from pydantic import BaseModel, Field
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import LIST_PROBLEMS, Time
 from app.api.deps import Gateway
+from app.jobs.overview import Hour
 from app.jobs.state import Status
 
 router = admin_router("/overview")
+
+
+class DetectionRead(BaseModel):
+    mean: float
+    most: float
 
 
 class HourRead(BaseModel):
@@ -20,6 +25,9 @@ class HourRead(BaseModel):
     completed: int
     failed: int
     cancelled: int
+    detection_seconds: DetectionRead | None = Field(
+        description="How long those that ended at RunComfy had ended there before it was known."
+    )
 
 
 class OverviewRead(BaseModel):
@@ -38,5 +46,22 @@ async def read_overview(
     return OverviewRead(
         at=overview.at,
         unfinished=dict(overview.unfinished),
-        hours=[HourRead(**asdict(hour)) for hour in overview.hours],
+        hours=[_read(hour) for hour in overview.hours],
+    )
+
+
+def _read(hour: Hour) -> HourRead:
+    detection = None
+    if hour.detection is not None:
+        mean, most = hour.detection.mean, hour.detection.most
+        detection = DetectionRead(
+            mean=round(mean.total_seconds(), 3), most=round(most.total_seconds(), 3)
+        )
+    return HourRead(
+        since=hour.since,
+        accepted=hour.accepted,
+        completed=hour.completed,
+        failed=hour.failed,
+        cancelled=hour.cancelled,
+        detection_seconds=detection,
     )

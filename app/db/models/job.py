@@ -89,6 +89,7 @@ class JobRow(Base):
     start_deadline_at: Mapped[datetime | None]
     price_micro_usd: Mapped[int | None]
     reported_cost_usd: Mapped[str | None]
+    detection_milliseconds: Mapped[int | None]  # from its end upstream to knowing of it
     cost_state: Mapped[str]
 
     state: Mapped[str]

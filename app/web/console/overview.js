@@ -1,6 +1,6 @@
 // What an operator looks at first: how jobs fare, what it costs, what needs a hand.
 
-import { Instant, ProblemNote, Status, html, money, useEffect, useState } from "../shared/view.js";
+import { Instant, ProblemNote, Status, duration, html, money, useEffect, useState } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
 import { Card, Confirm, View } from "./parts.js";
 import { Bars } from "./plot.js";
@@ -34,6 +34,7 @@ export function Overview({ api }) {
     <div class="panels">
       <div class="stack">
         <${Card} title=${`Jobs accepted in the last ${HOURS} hours, by how they ended`}><${Hours} overview=${overview.data} /></${Card}>
+        <${Card} title="How long a job's end at RunComfy went unseen"><${Unseen} overview=${overview.data} /></${Card}>
         <${Card} title="Spend this month, by day (UTC)"><${Days} usage=${usage.data} /></${Card}>
       </div>
       <div class="stack">
@@ -48,6 +49,7 @@ export function Overview({ api }) {
 function Tiles({ overview, usage }) {
   const ended = overview && overview.hours.reduce((sum, hour) => sum + hour.completed + hour.failed, 0);
   const failed = overview && overview.hours.reduce((sum, hour) => sum + hour.failed, 0);
+  const seen = overview && detection(overview);
   const today = new Date().toISOString().slice(0, 10);
   const days = usage ? usage.data : [];
   const spent = (rows) => rows.reduce((sum, row) => sum + Number(row.spend_usd), 0);
@@ -67,6 +69,11 @@ function Tiles({ overview, usage }) {
       <div class="tile-value">${ended ? `${((100 * failed) / ended).toFixed(1)} %` : "–"}</div>
       <div class="tile-note">${ended ? `${failed.toLocaleString()} of ${ended.toLocaleString()} ended` : `none ended in ${HOURS} h`}</div>
     </a>
+    <div class="card tile">
+      <div class="tile-name">Detection delay</div>
+      <div class="tile-value">${seen ? seconds(seen.mean) : "–"}</div>
+      <div class="tile-note">${seen ? `on average, ${seconds(seen.most)} at most` : `none ended in ${HOURS} h`}</div>
+    </div>
     <a class="card tile" href=${to("usage")}>
       <div class="tile-name">Spend today</div>
       <div class="tile-value">${usage ? dollars(spent(days.filter((row) => row.day === today))) : "…"}</div>
@@ -81,10 +88,36 @@ function Hours({ overview }) {
   if (!overview) return html`<div class="plot" style=${{ height: "220px" }}></div>`;
   const of = (hour, name) => hour[name] ?? hour.accepted - hour.completed - hour.failed - hour.cancelled;
   const series = ENDS.map(([label, colour]) => ({ label, colour, values: overview.hours.map((hour) => of(hour, label)) }));
-  const labels = overview.hours.map(({ since }) => new Date(since).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
   const sums = series.map(({ label, values }) => `${values.reduce((sum, n) => sum + n, 0)} ${label}`);
-  return html`<${Bars} labels=${labels} series=${series} summary=${`Jobs by hour: ${sums.join(", ")}`} />`;
+  return html`<${Bars} labels=${hourNames(overview)} series=${series} summary=${`Jobs by hour: ${sums.join(", ")}`} />`;
 }
+
+function Unseen({ overview }) {
+  if (!overview) return html`<div class="plot" style=${{ height: "150px" }}></div>`;
+  const seen = detection(overview);
+  if (!seen) return html`<p class="mb-0">No job ended at RunComfy in this time.</p>`;
+  const of = (name) => overview.hours.map((hour) => hour.detection_seconds?.[name] ?? null);
+  const series = [
+    { label: "on average", colour: "azure", values: of("mean") },
+    { label: "longest", colour: "orange", values: of("most") },
+  ];
+  return html`<${Bars} labels=${hourNames(overview)} series=${series} height=${150} stacked=${false} format=${seconds}
+    summary=${`Detection delay by hour, ${seconds(seen.most)} at most`} />`;
+}
+
+/** What the hours say together, each weighed by how many of its jobs ended. */
+function detection(overview) {
+  const hours = overview.hours.filter((hour) => hour.detection_seconds);
+  if (!hours.length) return null;
+  const ended = (hour) => Math.max(1, hour.completed + hour.failed);
+  const jobs = hours.reduce((sum, hour) => sum + ended(hour), 0);
+  const waited = hours.reduce((sum, hour) => sum + ended(hour) * hour.detection_seconds.mean, 0);
+  return { mean: waited / jobs, most: Math.max(...hours.map((hour) => hour.detection_seconds.most)) };
+}
+
+const seconds = (value) => (value < 60 ? `${Number(value.toFixed(1))} s` : duration(value));
+
+const hourNames = (overview) => overview.hours.map(({ since }) => new Date(since).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
 
 function Days({ usage }) {
   if (!usage) return html`<div class="plot" style=${{ height: "180px" }}></div>`;

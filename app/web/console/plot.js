@@ -35,10 +35,10 @@ function colour(name) {
 }
 
 /**
- * Bars of one or several series (`{label, values, colour}`), stacked. `summary` says in words what
- * it shows; `format` writes a value out; `flat` lays the bars down.
+ * Bars of one or several series (`{label, values, colour}`), stacked or side by side. `summary` says
+ * in words what it shows; `format` writes a value out; `flat` lays the bars down.
  */
-export function Bars({ labels, series, summary, format = String, flat = false, height = 220 }) {
+export function Bars({ labels, series, summary, format = String, flat = false, stacked = true, height = 220 }) {
   const canvas = useRef(null);
   const chart = useRef(null);
   const theme = useTheme();
@@ -47,7 +47,7 @@ export function Bars({ labels, series, summary, format = String, flat = false, h
     let gone = false;
     library().then((Chart) => {
       if (gone) return;
-      const config = configOf({ labels, series, format, flat });
+      const config = configOf({ labels, series, format, flat, stacked });
       if (chart.current && chart.current.options.indexAxis === config.options.indexAxis) {
         chart.current.data = config.data;
         chart.current.options = config.options;
@@ -67,11 +67,11 @@ export function Bars({ labels, series, summary, format = String, flat = false, h
   </div>`;
 }
 
-function configOf({ labels, series, format, flat }) {
+function configOf({ labels, series, format, flat, stacked }) {
   const grid = { color: colour("border-color") };
   const ticks = { color: colour("body-color"), maxRotation: 0, font: { size: 11 } };
-  const amounts = { stacked: true, beginAtZero: true, grid, border: { display: false }, ticks: { ...ticks, maxTicksLimit: 5, callback: (value) => format(value) } };
-  const names = { stacked: true, grid: { display: false }, ticks: { ...ticks, autoSkip: !flat, autoSkipPadding: 12 } };
+  const amounts = { stacked, beginAtZero: true, grid, border: { display: false }, ticks: { ...ticks, maxTicksLimit: 5, callback: (value) => format(value) } };
+  const names = { stacked, grid: { display: false }, ticks: { ...ticks, autoSkip: !flat, autoSkipPadding: 12 } };
   const axis = flat ? "x" : "y";
   return {
     type: "bar",

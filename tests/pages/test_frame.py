@@ -26,11 +26,52 @@ async def test_a_page_may_load_from_its_own_origin_alone(site: str, path: str) -
             assert rule in policy.split("; ")
         assert not re.search(r"<script>|<style|style=|onclick=|https?://", page.text)
         spent = len(page.content)
+        # None is only found by reading another: each would be a round trip before the first paint.
+        assert scripts_named(page.text) == modules_of(path)
         for reference in re.findall(r'(?:src|href)="([^"]+)"', page.text):
             async with http.stream("GET", reference) as loaded:
                 assert loaded.status_code == 200, reference
                 spent += len(b"".join([part async for part in loaded.aiter_raw()]))
         assert spent < 400_000
+
+
+def scripts_named(page: str) -> set[Path]:
+    named = re.findall(r'(?:modulepreload" href|type="module" src)="/assets/([^"]+)"', page)
+    return {web.FOLDER / each for each in named}
+
+
+def modules_of(path: str) -> set[Path]:
+    """Follow the imports of a page's script; what a view loads when it is opened is none."""
+    found: set[Path] = set()
+    ahead = [web.FOLDER / (path.strip("/") or "playground") / "main.js"]
+    while ahead:
+        module = ahead.pop()
+        if module not in found:
+            found.add(module)
+            imports = re.findall(
+                r'^(?:import|export) .* from "([^"]+)";$', module.read_text("utf-8"), re.MULTILINE
+            )
+            ahead += [(module.parent / each).resolve() for each in imports]
+    return found
+
+
+async def test_a_file_is_compressed_for_who_can_read_that_and_not_sent_again(site: str) -> None:
+    file = "/assets/vendor/tabler.min.css"
+    async with httpx.AsyncClient(base_url=site, timeout=60) as http:
+        small = await http.get(file)
+        assert small.headers["content-encoding"] == "gzip"
+        assert int(small.headers["content-length"]) < 100_000
+        whole = await http.get(file, headers={"Accept-Encoding": "identity"})
+        assert "content-encoding" not in whole.headers
+        assert whole.content == small.content == (web.FOLDER / file[8:]).read_bytes()
+        assert whole.headers["vary"] == small.headers["vary"] == "Accept-Encoding"
+        head = await http.head(file)
+        assert (head.headers["content-length"], head.content) == (
+            small.headers["content-length"],
+            b"",
+        )
+        again = await http.get(file, headers={"If-None-Match": small.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
 
 
 @pytest.mark.parametrize("path", PAGES)

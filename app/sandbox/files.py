@@ -29,6 +29,9 @@ class FileCalls:
         name = request.path_params["name"]
         if record is None or name not in self._ready(record):
             raise Refusal(404000)
+        away = read_script(record.input).number("output-503", 0) / self._speed
+        if record.since_end(self._clock.now()) < away:
+            raise Refusal(503000)
         return FileResponse(await self._studio.output(record, name))
 
     async def sample(self, _: Request) -> Response:

@@ -80,6 +80,9 @@ WORDS: Mapping[str, Word] = MappingProxyType(
         "output-gone": Word(
             "The output's file answers 404 this many seconds after the end (0).", 0.0
         ),
+        "output-503": Word(
+            "The output's file answers 503 until this many seconds after the end (86400).", 86_400.0
+        ),
         "echo-input": Word("The result carries the submitted input beside its output."),
         "cost": Word("Costs this many US dollars (1), whatever the catalogue says.", 1.0),
         "late-cost": Word("The cost appears this many seconds after the end (30).", 30.0),

@@ -135,6 +135,14 @@ async def test_an_output_can_be_gone(sandbox: Sandbox) -> None:
     assert (await sandbox.http.get(url)).status_code == 404
 
 
+async def test_an_output_can_be_away_for_a_time(sandbox: Sandbox) -> None:
+    request_id = await sandbox.submit("sandbox:instant sandbox:output=audio sandbox:output-503=9")
+    url = (await sandbox.result(request_id)).json()["output"]["audio"]
+    assert (await sandbox.http.get(url)).status_code == 503
+    sandbox.wait(9)
+    assert (await sandbox.http.get(url)).status_code == 200
+
+
 async def test_a_record_can_expire(sandbox: Sandbox) -> None:
     request_id = await sandbox.submit("sandbox:expired=5")
     assert (await sandbox.status(request_id)).status_code == 200

@@ -14,32 +14,60 @@ from typing import Any
 import httpx
 from anyio import to_thread
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.bootstrap import Workers
 from app.core.clock import ManualClock, SystemClock
 from app.core.errors import ConfigurationError
-from app.demo.people import GUEST, LOST, PEOPLE, PLANS, STUCK, WAITING, Person, Wish
+from app.db.engine import open_database
+from app.demo.people import (
+    ACTS,
+    GUEST,
+    LEFT,
+    LOST,
+    PEOPLE,
+    PLANS,
+    PRICES,
+    UNCOPIED,
+    Act,
+    Person,
+    Wish,
+)
 from app.main import create_app
 from app.settings import Settings
+from app.storage import archive
 
 _DAY = timedelta(hours=24)
 _SITTINGS = 20
-_STEP = timedelta(seconds=6)
-_STEPS = 6
+_STEP = timedelta(seconds=3)
+_STEPS = 10
+_LEFT_FOR = timedelta(minutes=3)
 _MOMENT = timedelta(milliseconds=5)
 _SCOPES = ("jobs:read", "jobs:write", "files", "webhooks", "tokens")
 
 
-async def live_through_a_day(settings: Settings, *, operator: str, until: datetime) -> str:
-    """Fill a migrated database with the day before `until`; gives the guest's key."""
+async def live_through_a_day(
+    settings: Settings, *, operator: str, receiver: str, until: datetime
+) -> str:
+    """Fill a migrated database with the day before `until`; gives the guest's key.
+
+    Webhooks go to the `receiver`, which takes them in real time.
+    """
     clock = ManualClock(until - _DAY)
     app = create_app(settings, public_url="http://127.0.0.1", clock=clock, background=False)
     async with app.router.lifespan_context(app), AsyncExitStack() as stack:
         workers: Workers = app.state.parts.workers
         await workers.catalogue.sync()
         admin = await stack.enter_async_context(_client(app, operator))
-        desks = await _settle_in(app, admin, stack)
-        day = _Day(admin=admin, desks=desks, workers=workers, clock=clock, until=until)
+        desks = await _settle_in(app, admin, stack, receiver=receiver)
+        day = _Day(
+            admin=admin,
+            desks=desks,
+            workers=workers,
+            database_url=settings.database_url,
+            clock=clock,
+            until=until,
+        )
         await day.live()
         return desks[GUEST].key
 
@@ -50,6 +78,7 @@ class _Desk:
 
     person: Person
     key: str
+    key_id: str
     http: httpx.AsyncClient
     pictures: Sequence[str]
 
@@ -63,8 +92,9 @@ class _Desk:
 
 
 async def _settle_in(
-    app: FastAPI, admin: httpx.AsyncClient, stack: AsyncExitStack
+    app: FastAPI, admin: httpx.AsyncClient, stack: AsyncExitStack, *, receiver: str
 ) -> Mapping[str, _Desk]:
+    _answer(await admin.put("/v1/admin/prices", json={"prices": PRICES}))
     for plan in PLANS:
         _answer(await admin.post("/v1/admin/plans", json=plan))
     drawn = await to_thread.run_sync(_draw_pictures)
@@ -73,10 +103,12 @@ async def _settle_in(
         user = {"id": person.id, "name": person.name, "plan": person.plan}
         _answer(await admin.post("/v1/admin/users", json=user))
         asked = {"user": person.id, "name": person.key, "scopes": _SCOPES}
-        key = _answer(await admin.post("/v1/admin/keys", json=asked))["key"]
-        http = await stack.enter_async_context(_client(app, key))
+        key = _answer(await admin.post("/v1/admin/keys", json=asked))
+        http = await stack.enter_async_context(_client(app, key["key"]))
         pictures = [_answer(await http.post("/v1/files", content=drawn[n]))["id"] for n in drawn]
-        desks[person.id] = _Desk(person, key, http, pictures)
+        url = receiver + person.told_at
+        _answer(await http.post("/v1/webhook-endpoints", json={"url": url}))
+        desks[person.id] = _Desk(person, key["key"], key["id"], http, pictures)
     return desks
 
 
@@ -87,11 +119,13 @@ class _Day:
         admin: httpx.AsyncClient,
         desks: Mapping[str, _Desk],
         workers: Workers,
+        database_url: str,
         clock: ManualClock,
         until: datetime,
     ) -> None:
+        self._database_url = database_url
         self._admin = admin
-        self._desks = list(desks.values())
+        self._desks = desks
         self._workers = workers
         self._clock = clock
         self._until = until
@@ -108,21 +142,32 @@ class _Day:
 
     async def _sit(self, at: datetime, sitting: int) -> None:
         self._clock.advance(max(timedelta(), at - self._clock.now()))
+        for act in ACTS.get(sitting, ()):
+            await self._act(act)
         busy = 2 + round(4 * (1 - abs(sitting - _SITTINGS * 0.6) / _SITTINGS))
         jobs = [await self._ask() for _ in range(self._draw.randint(busy // 2, busy))]
         if sitting % 7 == 4 and jobs[0] is not None:  # noqa: PLR2004 - somebody changes their mind
             await self._cancel(*jobs[0])
         await self._steps(_STEPS)
         if sitting == _SITTINGS // 3:
-            desk = self._desks[1]
-            lost = await desk.submit(LOST)
-            await self._steps(3)
-            assert lost is not None
-            await self._admin.post(f"/v1/admin/jobs/{lost['id']}/settle")
+            await self._lose()
+        if sitting == _SITTINGS // 2:
+            await self._leave_uncopied()
+        await self._tell()
+
+    async def _act(self, act: Act) -> None:
+        path = act.path.format(key=self._desks[act.key_of].key_id if act.key_of else "")
+        _answer(await self._admin.request(act.method, path, json=act.body))
+
+    async def _lose(self) -> None:
+        lost = await self._desks["campaigns"].submit(LOST)
+        await self._steps(_STEPS // 2)
+        assert lost is not None
+        _answer(await self._admin.post(f"/v1/admin/jobs/{lost['id']}/settle"))
 
     async def _ask(self) -> tuple[_Desk, dict[str, Any]] | None:
-        weights = [desk.person.share for desk in self._desks]
-        [desk] = self._draw.choices(self._desks, weights)
+        desks = list(self._desks.values())
+        [desk] = self._draw.choices(desks, [each.person.share for each in desks])
         self._clock.advance(timedelta(seconds=self._draw.uniform(0.2, 4)))
         job = await desk.submit(self._draw.choice(desk.person.wishes))
         return None if job is None else (desk, job)
@@ -143,11 +188,33 @@ class _Day:
             self._clock.advance(_STEP)
             await self._workers.poller.loop.run_once()
 
+    async def _leave_uncopied(self) -> None:
+        """Have one output waited for; to draw and copy all of a day takes a minute."""
+        job = await self._desks["campaigns"].submit(UNCOPIED)
+        assert job is not None
+        await self._steps(_STEPS)
+
+        async def work(tx: AsyncConnection) -> None:
+            await archive.enqueue(tx, {job["id"]: 1}, at=self._clock.now())
+
+        database = open_database(self._database_url)
+        try:
+            await database.transact(work)
+        finally:
+            await database.close()
+
     async def _end(self) -> None:
         """Leave what an operator would want to look at."""
-        for desk, wish in zip(self._desks, (STUCK, LOST, WAITING), strict=False):
-            await desk.submit(wish)
+        soon = self._until - _LEFT_FOR
+        self._clock.advance(max(timedelta(), soon - self._clock.now()))
+        for name, wish in LEFT:
+            await self._desks[name].submit(wish)
         await self._steps(_STEPS)
+        await self._tell()
+
+    async def _tell(self) -> None:
+        while await self._workers.deliverer.loop.run_once():
+            pass
 
 
 @asynccontextmanager

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.demo.receiver import GONE, SLEEPS, TAKES
+
 _SEEDANCE = "bytedance/seedance-1-0/pro/image-to-video"
 _MINI = "bytedance/seedance-2.0-mini/text-to-video"
 _WAN = "wan-ai/wan-3.0-prime/text-to-video"
@@ -11,6 +13,16 @@ _FLUX = "blackforestlabs/flux-3/image"
 _MUSIC = "elevenlabs/elevenlabs/music-generation"
 
 GUEST = "maya"
+
+PRICES: Sequence[Mapping[str, Any]] = (
+    {"model": _MUSIC, "base_price_usd": "0.015", "price_unit": "second"},
+    {
+        "model": _SEEDANCE,
+        "base_price_usd": "0.14",
+        "price_unit": "second",
+        "when": {"resolution": "720p"},
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +37,14 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Person:
+    """`told_at` is the path of the receiver where webhooks are sent."""
+
     id: str
     name: str
     plan: str
     key: str
     share: int
+    told_at: str
     wishes: Sequence[Wish] = field(default=())
 
 
@@ -60,7 +75,11 @@ PLANS: Sequence[Mapping[str, Any]] = (
     },
     {
         "name": "service",
-        "limits": {"spend_usd_per_month": {"limit": "2000"}, "pending_jobs": {"limit": 500}},
+        "limits": {
+            "spend_usd_per_month": {"limit": "2000"},
+            "spend_usd_per_day": {"limit": "3", "mode": "shadow"},
+            "pending_jobs": {"limit": 500},
+        },
     },
 )
 
@@ -71,6 +90,7 @@ PEOPLE: Sequence[Person] = (
         "studio",
         "laptop",
         5,
+        SLEEPS,
         (
             _film("golden hour over the hills, the camera drifts slowly forward"),
             _film("mist rises from the valley at dawn", seconds=4, picture=1),
@@ -86,6 +106,7 @@ PEOPLE: Sequence[Person] = (
         "studio",
         "ci",
         4,
+        TAKES,
         (
             _film("product on a turntable, soft light", seconds=5, picture=2),
             _film("the same, closer, in high resolution", seconds=8, resolution="720p"),
@@ -100,6 +121,7 @@ PEOPLE: Sequence[Person] = (
         "service",
         "production",
         7,
+        TAKES,
         (
             _film("a gentle zoom into the picture", seconds=3, picture=0),
             _film("a gentle zoom out of the picture", seconds=3, picture=1),
@@ -113,6 +135,7 @@ PEOPLE: Sequence[Person] = (
         "free",
         "try",
         3,
+        GONE,
         (
             _words(_FLUX, "a cat wearing a crown"),
             _film("make it move", seconds=2, picture=1),
@@ -124,3 +147,35 @@ PEOPLE: Sequence[Person] = (
 LOST = _film("whose answer was lost on the way sandbox:lost-answer", seconds=2)
 STUCK = _film("a very long take sandbox:queue=5 sandbox:stuck", seconds=12, picture=2)
 WAITING = _film("still waiting for its turn sandbox:stuck-in-queue", seconds=5, picture=1)
+UNCOPIED = _film("whose file cannot be fetched sandbox:output-503", seconds=4, picture=1)
+
+LEFT: Sequence[tuple[str, Wish]] = (
+    (GUEST, STUCK),
+    ("campaigns", LOST),
+    ("shop", WAITING),
+    ("intern", STUCK),
+    ("intern", WAITING),
+)
+"""What is still to be done at the end of the day; the intern's plan runs one at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What the operator does during the day; `{key}` in a path is the id of the named user's."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+    key_of: str = ""
+
+
+ACTS: Mapping[int, Sequence[Act]] = {
+    3: (Act("PATCH", "/v1/admin/users/intern", {"limits": {"jobs_per_day": {"limit": 20}}}),),
+    9: (
+        Act("PUT", "/v1/admin/dispatch", {"paused": True}),
+        Act("PUT", "/v1/admin/dispatch", {"paused": False}),
+    ),
+    13: (Act("POST", "/v1/admin/keys/{key}/rotate", {"overlap_seconds": 86_400}, "shop"),),
+    16: (Act("PATCH", "/v1/admin/plans/studio", {"limits": {"concurrent_jobs": {"limit": 6}}}),),
+}
+"""By sitting, counted from 0."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from app.core.clock import SystemClock
 from app.demo.past import live_through_a_day
+from app.demo.receiver import running_receiver
 from app.sandbox import require_extra
 from app.server import prepare_database, running_gateway, until_stopped
 from app.settings import Settings, explicit_settings
@@ -35,12 +36,15 @@ async def keep() -> None:
 async def _stand(folder: Path) -> None:
     admin_token = secrets.token_urlsafe(32)
     _say("Living through a day of made-up work; a few seconds ...")
-    past = _settings(folder, admin_token=admin_token, sandbox_speed=0.4)
+    past = _settings(folder, admin_token=admin_token, sandbox_speed=0.4, archives=False)
     prepare_database(past)
-    key = await live_through_a_day(past, operator=admin_token, until=SystemClock().now())
-    present = _settings(folder, admin_token=admin_token, sandbox_speed=1.0)
-    async with running_gateway(present) as url:
-        _say(f"""
+    present = _settings(folder, admin_token=admin_token, sandbox_speed=1.0, archives=True)
+    async with running_receiver() as receiver:
+        key = await live_through_a_day(
+            past, operator=admin_token, receiver=receiver, until=SystemClock().now()
+        )
+        async with running_gateway(present) as url:
+            _say(f"""
   Playground  {url}/
   Key         {key}
 
@@ -48,13 +52,15 @@ async def _stand(folder: Path) -> None:
   Token       {admin_token}
 
 Its RunComfy is a sandbox: nothing is sent, nothing is paid. Ctrl-C stops it and leaves nothing.""")
-        await asyncio.get_running_loop().create_future()
+            await asyncio.get_running_loop().create_future()
 
 
-def _settings(folder: Path, *, admin_token: str, sandbox_speed: float) -> Settings:
+def _settings(folder: Path, *, admin_token: str, sandbox_speed: float, archives: bool) -> Settings:
     return explicit_settings(
         upstream_url="sandbox",
         database_url=f"sqlite:///{folder}/gateway.db",
+        storage_url=f"file://{folder}/storage",
+        archive_outputs=archives,
         admin_token=f"demo:{admin_token}",
         sandbox_speed=sandbox_speed,
         allow_private_networks=True,

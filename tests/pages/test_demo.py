@@ -41,11 +41,23 @@ async def test_the_demo_stands_until_ctrl_c_and_leaves_nothing(tmp_path: Path) -
             jobs = (await http.get("/v1/admin/jobs?limit=100")).json()["data"]
             assert {job["status"] for job in jobs} >= {
                 *("completed", "failed", "cancelled"),
-                *("in_queue", "in_progress", "submit_unknown"),
+                *("pending", "in_queue", "in_progress", "submit_unknown"),
             }
             assert len({job["user"] for job in jobs}) > 3
             assert len({job["model"] for job in jobs}) > 3
             assert len({job["created_at"][:13] for job in jobs}) > 10
+
+            # No view of the console is empty.
+            for path, field, values in (
+                ("deliveries?limit=100", "state", {"delivered", "pending", "failed"}),
+                ("outputs?at_risk=true", "n", {0}),
+                ("shadow-findings?limit=100", "user", {"shop"}),
+                ("audit?limit=100", "action", {"job.settle", "key.rotated", "dispatch.pause"}),
+                ("plans", "name", {"free", "studio", "service"}),
+            ):
+                rows = (await http.get(f"/v1/admin/{path}")).json()["data"]
+                assert {row[field] for row in rows} >= values, path
+            assert (await http.get("/v1/admin/prices")).json()["prices"]
 
             http.headers["Authorization"] = f"Bearer {told['Key']}"
             assert (await http.get("/v1/me")).json()["plan"] == "studio"

@@ -1,11 +1,11 @@
 // A form made from a model's schema; the gateway checks it while it is filled in.
 
-import { ProblemNote, duration, html, money, useEffect, useRef, useState } from "../shared/view.js";
+import { ProblemNote, duration, html, limitAmount, limitName, money, useEffect, useRef, useState } from "../shared/view.js";
 import { Field, filled, initial } from "./fields.js";
 
 const PAUSE_MS = 700; // checks count as submits, so they wait until typing pauses
 
-export function ModelForm({ api, model, start, onSubmitted }) {
+export function ModelForm({ api, model, start, limits, onSubmitted }) {
   const schema = model.input_schema;
   const required = schema.required || [];
   const [values, setValues] = useState(() => initial(schema, start));
@@ -41,6 +41,11 @@ export function ModelForm({ api, model, start, onSubmitted }) {
       stop.abort();
     };
   }, [asked]);
+
+  // Jobs that come and end move the limits as well, and nothing of the input is checked for that.
+  useEffect(() => {
+    setCheck((earlier) => (earlier && limits ? { ...earlier, limits } : earlier));
+  }, [limits]);
 
   const change = (name) => (value) => {
     setValues((earlier) => ({ ...earlier, [name]: value }));
@@ -88,12 +93,19 @@ export function ModelForm({ api, model, start, onSubmitted }) {
   </form>`;
 }
 
+const SHOWN = 2; // limits beside the button; all of them are beside the job
+
+/** The price of what is asked for, and the limits that will be reached first. */
 function Cost({ check }) {
   if (!check?.cost) return null;
   const { amount_usd: amount, output_seconds: seconds } = check.cost;
-  const full = check.limits.filter((limit) => limit.mode === "enforce" && Number(limit.remaining) <= 0 && limit.name !== "concurrent_jobs");
+  const met = check.limits.filter((limit) => limit.mode === "enforce" && limit.name !== "concurrent_jobs");
+  const share = (limit) => Number(limit.remaining) / (Number(limit.limit) || 1);
+  const scarcest = met.sort((one, other) => share(one) - share(other)).slice(0, SHOWN);
   return html`<strong>${money(amount)}</strong>${seconds ? html` for ${duration(seconds)}` : null}
-    ${full.map((limit) => html`<div class="text-danger" key=${limit.name}>${limit.name.replaceAll("_", " ")} is used up</div>`)}`;
+    ${scarcest.map((limit) => (Number(limit.remaining) <= 0
+      ? html`<div class="text-danger" key=${limit.name}>${limitName(limit)} is used up</div>`
+      : html`<div key=${limit.name}>${limitName(limit)}: ${limitAmount(limit, limit.remaining)} left</div>`))}`;
 }
 
 /** Required fields first, each group in the schema's own order. */

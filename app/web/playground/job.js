@@ -37,7 +37,7 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
     <div class="card-header">
       <${Status} status=${job.status} />
       <span class="ms-3 small flex-fill text-truncate">${job.model}</span>
-      <span class="small">${money(job.cost.amount_usd)} ${job.cost.state === "none" ? "" : job.cost.state}</span>
+      <span class="small text-nowrap ms-3">${money(job.cost.amount_usd)} ${job.cost.state === "none" ? "" : job.cost.state}</span>
     </div>
     ${job.output ? html`<${Outputs} job=${job} />` : html`<${Progress} job=${job} />`}
     <div class="card-body">

@@ -74,7 +74,7 @@ function Playground({ api, onLeave }) {
       <div class="row row-cards">
         <div class="col-lg-5">
           <${ModelPicker} models=${models} model=${model} onChoose=${choose} />
-          ${model && html`<${ModelForm} key=${model.schema_hash + JSON.stringify(start)} api=${api} model=${model} start=${start}
+          ${model && html`<${ModelForm} key=${model.schema_hash + JSON.stringify(start)} api=${api} model=${model} start=${start} limits=${me?.limits}
             onSubmitted=${(submitted) => { show(submitted); moved(); }} />`}
         </div>
         <div class="col-lg-7">

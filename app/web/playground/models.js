@@ -29,7 +29,7 @@ export function ModelPicker({ models, model, onChoose }) {
           <span class="fw-bold d-block">${model ? model.display_name : "Loading models"}</span>
           <span class="small d-block">${model && html`${model.model_id} · ${price(model)}`}</span>
         </span>
-        <span class="btn btn-sm ms-2" aria-hidden="true">Change</span>
+        <span class="btn btn-sm ms-2 flex-shrink-0" aria-hidden="true">Change</span>
       </span>
     </button>
     <dialog ref=${dialog} class="card chooser" aria-label="Choose a model">

@@ -28,10 +28,11 @@ export function Status({ status }) {
 export function Instant({ at }) {
   if (!at) return html`<span class="text-secondary">–</span>`;
   const date = new Date(at);
-  const today = new Date().toDateString() === date.toDateString();
-  const shown = today
+  const now = new Date();
+  const day = { day: "numeric", month: "short", ...(date.getFullYear() === now.getFullYear() ? {} : { year: "numeric" }) };
+  const shown = now.toDateString() === date.toDateString()
     ? date.toLocaleTimeString()
-    : date.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+    : date.toLocaleString([], { ...day, hour: "numeric", minute: "2-digit" });
   return html`<time datetime=${at} title=${at}>${shown}</time>`;
 }
 
@@ -44,16 +45,21 @@ export function duration(seconds) {
 
 export const money = (amount) => (amount === null || amount === undefined ? "unknown" : `$${amount}`);
 
+/** A limit's name in words; the amount says by itself that it is money. */
+export const limitName = ({ name }) => name.replace("spend_usd", "spend").replaceAll("_", " ");
+
+export const limitAmount = ({ name }, amount) => (name.startsWith("spend_usd") ? money(amount) : amount);
+
 /** One limit as a bar: what is used, what is held, what is left. */
 export function LimitBar({ limit }) {
   const most = Number(limit.limit) || 0;
   const share = (amount) => (most ? Math.min(100, (100 * Number(amount)) / most) : 100);
   const full = Number(limit.remaining) <= 0;
-  const name = limit.name.replaceAll("_", " ");
+  const name = limitName(limit);
   return html`<div class="mb-3">
     <div class="d-flex justify-content-between small">
       <span>${name}${limit.mode === "shadow" ? html` <span class="badge">shadow</span>` : null}</span>
-      <span class=${full ? "text-danger" : "text-secondary"}>${limit.remaining} of ${limit.limit} left</span>
+      <span class=${full ? "text-danger" : "text-secondary"}>${limitAmount(limit, limit.remaining)} of ${limitAmount(limit, limit.limit)} left</span>
     </div>
     <div class="gauge" role="meter" aria-label=${name} aria-valuemin="0" aria-valuemax=${most}
       aria-valuenow=${Number(limit.used) + Number(limit.held)}>
@@ -92,7 +98,9 @@ export function ThemeSwitch() {
     document.documentElement.dataset.bsTheme = other;
     setTheme(other);
   };
-  return html`<button type="button" class="btn btn-sm btn-ghost-secondary" onClick=${change}>${other}</button>`;
+  return html`<button type="button" class="btn btn-sm btn-ghost-secondary" title=${`Use ${other} colours`} onClick=${change}>
+    ${other === "dark" ? "Dark" : "Light"}
+  </button>`;
 }
 
 export function TopBar({ title, who, onLeave, children }) {

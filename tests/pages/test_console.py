@@ -106,7 +106,7 @@ async def make_plan(page: Page) -> None:
     await form.get_by_label("Spend per day, $: mode").select_option("shadow")
     await form.get_by_role("button", name="Make plan").click()
     plans = page.get_by_role("table", name="Plans")
-    await expect(plans).to_contain_text("Spend per day, $: 0.10 (shadow)")
+    await expect(plans).to_contain_text("Spend per day: $0.10 (shadow)")
 
 
 async def test_a_plan_a_user_and_a_key_are_made_and_the_secret_is_shown_once(

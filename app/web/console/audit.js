@@ -19,11 +19,19 @@ export function AuditLog({ api }) {
   </${View}>`;
 }
 
-/** The fields that differ, each as it was and as it became. */
+/** The fields that differ, each as it was and as it became; what was empty from the start says nothing. */
 function Changes({ before, after }) {
-  const names = [...new Set([...Object.keys(before), ...Object.keys(after)])];
-  const differing = names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
-  const text = (value) => (value === undefined ? "" : typeof value === "string" ? value : JSON.stringify(value));
+  const [was, is] = [flat(before), flat(after)];
+  const differing = [...new Set([...Object.keys(was), ...Object.keys(is)])].filter((name) => was[name] !== is[name]);
   return differing.map((name) => html`<div key=${name}>${name}:
-    ${before[name] !== undefined && html` <del>${text(before[name])}</del>`}${after[name] !== undefined && html` <span>${text(after[name])}</span>`}</div>`);
+    ${name in was && html` <del>${was[name]}</del>`}${name in is && html` <span>${is[name]}</span>`}</div>`);
+}
+
+/** Fields of fields by their path, as text; those that hold nothing are left out. */
+function flat(fields, path = "") {
+  return Object.entries(fields).reduce((all, [name, value]) => {
+    if (value === null || value === "") return all;
+    if (typeof value === "object" && !Array.isArray(value)) return { ...all, ...flat(value, `${path}${name}.`) };
+    return { ...all, [path + name]: Array.isArray(value) ? value.map((each) => (typeof each === "object" ? JSON.stringify(each) : each)).join(", ") : String(value) };
+  }, {});
 }

@@ -5,7 +5,7 @@ import { useAct, usePages } from "./load.js";
 import { Dialog, Facts, PagedTable, View } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
-const COLUMNS = [["State", "tight"], ["Event", "tight"], ["User", "long"], ["To", "long"], ["Job", "tight"], ["Attempts", "num"], ["Next", "tight"], ["Created", "tight"], ["", "acts"]];
+const COLUMNS = [["State", "tight"], ["Event", "tight"], ["User", "tight"], ["To", "tight"], ["Job", "tight"], ["Attempts", "num"], ["Next", "tight"], ["Created", "tight"], ["", "acts"]];
 const COLOURS = { pending: "azure", delivered: "green", failed: "red" };
 
 export function Deliveries({ api, query }) {

@@ -6,7 +6,7 @@ import { usePages } from "./load.js";
 import { Confirm, Dialog, Errors, FormDialog, LinesField, PagedTable, SelectField, TextField, View } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
-const COLUMNS = [["Key"], ["User", "long"], ["Scopes"], ["Models"], ["Own limits"], ["Last used", "tight"], ["State", "tight"], ["", "acts"]];
+const COLUMNS = [["Key", "tight"], ["User", "tight"], ["Scopes", "long"], ["Models", "tight"], ["Own limits"], ["Last used", "tight"], ["State", "tight"], ["", "acts"]];
 const SCOPES = [
   ["jobs:read", "read jobs"],
   ["jobs:write", "make and cancel jobs"],

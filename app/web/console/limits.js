@@ -1,6 +1,6 @@
 // Limits as operators write them: a number and a mode for each name, empty for none.
 
-import { html } from "../shared/view.js";
+import { html, limitAmount } from "../shared/view.js";
 import { Errors } from "./parts.js";
 
 const NAMES = [
@@ -16,6 +16,9 @@ const NAMES = [
 ];
 
 const WORDS = Object.fromEntries(NAMES);
+
+/** Where an amount is written out it says by itself that it is money. */
+const wordsOf = (name) => (WORDS[name] || name).replace(", $", "");
 
 /** Edits `{name: {limit, mode}}`, whose numbers are text until they are sent. */
 export function LimitsEditor({ legend, hint, value, onChange, errorsAt }) {
@@ -66,5 +69,5 @@ function written(name, limit) {
 export function LimitsLine({ limits }) {
   const entries = Object.entries(limits);
   if (!entries.length) return html`<span>–</span>`;
-  return entries.map(([name, { limit, mode }]) => html`<div key=${name}>${WORDS[name] || name}: ${limit}${mode === "shadow" ? " (shadow)" : ""}</div>`);
+  return entries.map(([name, { limit, mode }]) => html`<div key=${name}>${wordsOf(name)}: ${limitAmount({ name }, limit)}${mode === "shadow" ? " (shadow)" : ""}</div>`);
 }

@@ -178,7 +178,8 @@ function AtRisk({ outputs }) {
       ? html`<div class="list-group list-group-flush">${rows.map((output) => html`<a class="list-group-item list-group-item-action py-2" key=${`${output.job}/${output.n}`}
           href=${to("jobs", { job: output.job })}>
           <div class="mono">${output.job}/${output.n}</div>
-          <div class="small">${output.attempts} attempts${output.reason ? `, ${output.reason}` : ""}, made <${Instant} at=${output.created_at} /></div>
+          <div class="small">made <${Instant} at=${output.created_at} />, ${output.attempts} attempts to copy it</div>
+          ${output.reason && html`<div class="small">${output.reason}</div>`}
         </a>`)}</div>`
       : html`<span>${outputs ? "None: every output is copied, or still well within RunComfy's keeping." : "…"}</span>`}
     ${outputs?.next_cursor && html`<div class="p-2 small text-center">and more</div>`}

@@ -5,7 +5,7 @@ import { usePages } from "./load.js";
 import { PagedTable, View } from "./parts.js";
 import { to } from "./route.js";
 
-const COLUMNS = [["Day (UTC)", "tight"], ["User", "tight"], ["Limit", "tight"], ["Of", "long"], ["Would have refused", "tight"], ["Last", "tight"], ["Job", "long"]];
+const COLUMNS = [["Day (UTC)", "tight"], ["User", "tight"], ["Limit", "tight"], ["Of", "long"], ["Would have refused", "tight"], ["Last", "tight"], ["Job", "tight"]];
 
 export function ShadowFindings({ api }) {
   const pages = usePages(api, "/v1/admin/shadow-findings?limit=100");
@@ -17,7 +17,7 @@ export function ShadowFindings({ api }) {
       html`<span class="mono">${finding.account}</span>`,
       `${finding.count.toLocaleString()} ${finding.count === 1 ? "job" : "jobs"}`,
       html`<${Instant} at=${finding.last_at} />`,
-      html`<a class="mono" href=${to("jobs", { job: finding.last_job })}>${finding.last_job}</a>`,
+      html`<a class="mono" href=${to("jobs", { job: finding.last_job })} aria-label=${`Job ${finding.last_job}`}>…${finding.last_job.slice(-8)}</a>`,
     ]} />
   </${View}>`;
 }

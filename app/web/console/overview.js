@@ -3,7 +3,7 @@
 import { Instant, ProblemNote, Status, duration, html, money, useEffect, useState } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
 import { Card, Confirm, View } from "./parts.js";
-import { Bars } from "./plot.js";
+import { Bars, everyDay } from "./plot.js";
 import { to } from "./route.js";
 
 const REFRESH_MS = 10_000;
@@ -129,16 +129,6 @@ function Days({ usage }) {
   const sum = series[0].values.reduce((total, amount) => total + amount, 0);
   return html`<${Bars} labels=${rows.map((row) => row.day.slice(8))} series=${series} height=${180} format=${(value) => `$${Number(value.toFixed(2))}`}
     summary=${`Spend by day of the month, ${dollars(sum)} in all`} />`;
-}
-
-/** The days of the month so far, those on which nothing was used too. */
-function everyDay(rows) {
-  const today = new Date().toISOString().slice(0, 10);
-  const known = new Map(rows.map((row) => [row.day, row]));
-  return Array.from({ length: Number(today.slice(8)) }, (_, n) => {
-    const day = `${today.slice(0, 8)}${String(n + 1).padStart(2, "0")}`;
-    return known.get(day) || { day, spend_usd: "0", spend_usd_held: "0" };
-  });
 }
 
 /** Whether jobs are sent and followed; if not, why, and the switch. */

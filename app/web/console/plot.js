@@ -67,6 +67,17 @@ export function Bars({ labels, series, summary, format = String, flat = false, s
   </div>`;
 }
 
+/** The days of the month so far, those on which nothing was used too. */
+export function everyDay(rows) {
+  const today = new Date().toISOString().slice(0, 10);
+  const known = new Map(rows.map((row) => [row.day, row]));
+  const none = { jobs: 0, spend_usd: "0", spend_usd_held: "0", output_seconds: 0, output_seconds_held: 0 };
+  return Array.from({ length: Number(today.slice(8)) }, (_, n) => {
+    const day = `${today.slice(0, 8)}${String(n + 1).padStart(2, "0")}`;
+    return known.get(day) || { ...none, day };
+  });
+}
+
 function configOf({ labels, series, format, flat, stacked }) {
   const grid = { color: colour("border-color") };
   const ticks = { color: colour("body-color"), maxRotation: 0, font: { size: 11 } };

@@ -52,12 +52,12 @@ function Line({ line, n, errors, onChange, onRemove }) {
     aria-invalid=${errors.some(({ pointer }) => pointer.endsWith(`/${name}`))} aria-describedby=${errors.length ? `price-${n}-errors` : undefined}
     value=${line[name]} onInput=${(event) => onChange({ [name]: event.target.value })} />`;
   return html`<tr>
-    <td class="long">${input("model", "model")}<${Errors} id=${`price-${n}-errors`} errors=${errors} /></td>
+    <td class="price-model">${input("model", "model")}<${Errors} id=${`price-${n}-errors`} errors=${errors} /></td>
     <td>${input("base_price_usd", "price", { inputmode: "decimal", size: 8 })}</td>
     <td><select class="form-select form-select-sm" aria-label=${`Line ${n + 1}: unit`} onChange=${(event) => onChange({ price_unit: event.target.value })}>
       ${["second", "output"].map((unit) => html`<option key=${unit} value=${unit} selected=${unit === line.price_unit}>${unit}</option>`)}
     </select></td>
-    <td class="long">${input("when", "condition", { placeholder: "resolution=1080p, audio=true" })}</td>
+    <td class="price-when">${input("when", "condition", { placeholder: "resolution=1080p, audio=true" })}</td>
     <td class="acts"><button type="button" class="btn btn-sm" aria-label=${`Remove line ${n + 1}`} onClick=${onRemove}>Remove</button></td>
   </tr>`;
 }

@@ -3,7 +3,7 @@
 import { ProblemNote, html, money } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
 import { Card, View } from "./parts.js";
-import { Bars } from "./plot.js";
+import { Bars, everyDay } from "./plot.js";
 import { queryOf, replace, to } from "./route.js";
 
 const GROUPS = [["user", "User"], ["model", "Model"], ["key", "Key"], ["day", "Day"]];
@@ -20,6 +20,8 @@ export function Usage({ api, query }) {
   const [download, busy, failed] = useAct(() => save(api, `/v1/admin/usage?${queryOf({ ...span, group_by: group })}`, `usage-by-${group}.csv`));
   const change = (name) => (event) => replace("usage", { ...query, [name]: event.target.value.trim() });
   const format = measure === "spend_usd" ? (value) => `$${Number(Number(value).toFixed(2))}` : (value) => Number(value).toLocaleString();
+  // Of a span that was chosen, days without any use are left out: it may be years.
+  const byDay = days.data && (query.from || query.to || !days.data.data.length ? days.data.data : everyDay(days.data.data));
   const [, word] = GROUPS.find(([name]) => name === group);
   const [, measured] = MEASURES.find(([name]) => name === measure);
   const rows = [...(groups.data?.data || [])].sort((a, b) => (group === "day" ? b.day.localeCompare(a.day) : Number(b[measure]) - Number(a[measure])));
@@ -35,7 +37,7 @@ export function Usage({ api, query }) {
     <${ProblemNote} problem=${days.problem || groups.problem || failed} />
     <div class="stack">
       <${Card} title=${`${measured} by day (UTC${query.from || query.to ? "" : ", this month"})`}>
-        <${Plot} rows=${days.data?.data} name="day" measure=${measure} format=${format} />
+        <${Plot} rows=${byDay} name="day" measure=${measure} format=${format} />
       </${Card}>
       ${group !== "day" && html`<${Card} title=${`${measured} by ${word.toLowerCase()}${rows.length > MOST_BARS ? `: the ${MOST_BARS} with most` : ""}`}>
         <${Plot} rows=${rows.slice(0, MOST_BARS)} name=${group} measure=${measure} format=${format} flat />

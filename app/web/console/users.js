@@ -1,6 +1,6 @@
 // Users: who they are, what plan they are on, and how their limits stand.
 
-import { Instant, LimitBar, ProblemNote, html, useState } from "../shared/view.js";
+import { Instant, LimitBar, ProblemNote, html, limitAmount, useState } from "../shared/view.js";
 import { KeyCreated, KeyForm, keyState } from "./keys.js";
 import { LimitsEditor, LimitsLine, limitsBody } from "./limits.js";
 import { usePages, useRead } from "./load.js";
@@ -99,10 +99,11 @@ function UserDrawer({ api, id, plans, onClose, onChanged }) {
 }
 
 /** What is used and held; for a shadow limit also by how much it would have refused. */
-function noteOf({ used, held, limit, mode }) {
-  const over = Number(used) + Number(held) - Number(limit);
-  const shadow = mode === "shadow" && over > 0 ? `, ${Number(over.toFixed(6))} over what it would have let through` : "";
-  return `${used} used, ${held} held${shadow}`;
+function noteOf(limit) {
+  const amount = (each) => limitAmount(limit, each);
+  const over = Number(limit.used) + Number(limit.held) - Number(limit.limit);
+  const shadow = limit.mode === "shadow" && over > 0 ? `, ${amount(Number(over.toFixed(6)))} over what it would have let through` : "";
+  return `${amount(limit.used)} used, ${amount(limit.held)} held${shadow}`;
 }
 
 function UserForm({ api, user, plans, onClose, onSaved }) {

@@ -106,7 +106,7 @@ export function ThemeSwitch() {
 export function TopBar({ title, who, onLeave, children }) {
   return html`<header class="navbar navbar-expand-md d-print-none">
     <div class="container-xl">
-      <span class="navbar-brand"><img src="/assets/shared/icon.svg" width="24" height="24" alt="" class="me-2" />${title}</span>
+      <span class="navbar-brand"><img src="/assets/shared/icon.svg" width="24" height="24" alt="" />${title}</span>
       ${children}
       <div class="ms-auto d-flex align-items-center gap-2">
         <span class="small d-none d-sm-inline">${who}</span>

@@ -85,7 +85,8 @@ async def save(page: Page, name: str) -> None:
 
     def reduce() -> None:
         picture = Image.open(io.BytesIO(shot)).convert("RGB")
-        few = picture.quantize(COLOURS, method=Image.Quantize.FASTOCTREE)
+        # The turn of k-means keeps what is small and coloured beside much that is grey.
+        few = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1)
         few.save(IMAGES / f"{name}.png", optimize=True)
 
     await to_thread.run_sync(reduce)

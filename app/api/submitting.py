@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from fastapi import Request
 
 from app.api.deps import Services
@@ -10,6 +11,8 @@ from app.auth.models import Principal
 from app.jobs.batch import Accepted
 from app.jobs.fingerprint import fingerprint
 from app.jobs.intake import JobRequest
+
+logger = structlog.get_logger(__name__)
 
 
 async def accept(
@@ -35,4 +38,7 @@ async def accept(
         make(), principal=principal, idempotency_key=idempotency_key, fingerprint=identity
     )
     request.state.standings = accepted.standings  # for the headers of the answer
+    if not accepted.replayed:
+        # The one line that has both ids: all later ones are the workers', who know no request.
+        logger.info("job.accepted", job_id=accepted.job.id)
     return accepted

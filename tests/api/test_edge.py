@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
@@ -18,7 +19,7 @@ from app.settings import explicit_settings
 from tests.support.answers import problem
 from tests.support.asgi import send_raw
 from tests.support.databases import Databases
-from tests.support.gateway import PUBLIC_URL, TOKEN, Gateway
+from tests.support.gateway import PUBLIC_URL, SEEDANCE, TOKEN, Gateway
 
 pytestmark = pytest.mark.either_database
 
@@ -258,3 +259,18 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_nobodys_fault(
         await gateway.app(scope, receive, send)
     assert [line["event"] for line in logs] == ["request.abandoned"]
     assert answered == []
+
+
+async def test_the_log_leads_from_a_request_to_its_job(gateway: Gateway) -> None:
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        body, headers = gateway.body(), {"Idempotency-Key": "order-4711"}
+        first = await gateway.http.post(
+            "/v1/jobs", json=body, headers=headers | {"X-Request-Id": "of-alice"}
+        )
+        await gateway.http.post("/v1/jobs", json=body, headers=headers)
+        second = await gateway.http.post(f"/v1/models/{SEEDANCE}", json=body["input"])
+    accepted = [line for line in logs if line["event"] == "job.accepted"]
+    assert [(line["request_id"], line["job_id"]) for line in accepted] == [
+        ("of-alice", first.json()["id"]),
+        (second.headers["X-Request-Id"], second.json()["request_id"]),
+    ]

@@ -67,7 +67,11 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
             auth=_auth(base, outside.issuer_keys),
             catalogue=stores.catalogue,
             census=Census(
-                database=database, archive=stores.archive, metrics=base.metrics, clock=clock
+                database=database,
+                archive=stores.archive,
+                roster=stores.roster,
+                metrics=base.metrics,
+                clock=clock,
             ),
             clients=ClientTokens(
                 database=database,

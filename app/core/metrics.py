@@ -78,7 +78,9 @@ class Metrics:
             "webhook_deliveries_overdue", "Webhooks due for over a minute."
         )
         self.is_lane_open = self._gauge(
-            "upstream_lane_open", "Whether calls of this kind go to RunComfy now.", "lane"
+            "upstream_lane_open",
+            "Whether calls of this kind, or of an account, go to RunComfy now.",
+            "lane",
         )
         self.is_paused = self._gauge("dispatch_paused", "Whether operators have paused sending.")
         self.live_workers = self._gauge(

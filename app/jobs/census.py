@@ -13,6 +13,7 @@ from app.core.clock import Clock
 from app.core.metrics import Metrics
 from app.db.engine import Database
 from app.db.models import HeartbeatRow, JobRow, WebhookDeliveryRow
+from app.jobs.accounts import Roster
 from app.jobs.health import ALIVE_FOR
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.operator_repository import OperatorRepository
@@ -27,17 +28,23 @@ _PATIENCE_S = 3.0
 _OVERDUE = timedelta(minutes=1)
 _MICRO = 1_000_000
 _UNFINISHED = tuple(state for state in JobState if state not in TERMINAL)
-_LANES = {"submits": DISPATCH, "polls": POLLS}
 
 
 class Census:
     """However many read metrics, the database is asked once in five seconds."""
 
     def __init__(
-        self, *, database: Database, archive: Archive, metrics: Metrics, clock: Clock
+        self,
+        *,
+        database: Database,
+        archive: Archive,
+        roster: Roster,
+        metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._archive = archive
+        self._lanes = _lanes_of(roster)
         self._metrics = metrics
         self._clock = clock
         self._taken_at: float | None = None
@@ -89,10 +96,21 @@ class Census:
         lanes = LaneRepository(connection)
         metrics.set_state(
             metrics.is_lane_open,
-            {name: not (await lanes.find(lane)).is_closed(at) for name, lane in _LANES.items()},
+            {shown: not (await lanes.find(lane)).is_closed(at) for shown, lane in self._lanes},
         )
         alive = select(func.count()).where(HeartbeatRow.beat_at > at - ALIVE_FOR)
         metrics.live_workers.set((await connection.execute(alive)).scalar_one())
+
+
+def _lanes_of(roster: Roster) -> list[tuple[str, str]]:
+    """Give each lane's label and name; of an account that drains nobody waits for submits."""
+    submits = [account for account in roster.several if account in roster.takers]
+    return [
+        ("submits", DISPATCH),
+        ("polls", POLLS),
+        *((f"submits/{account}", roster.lane_of(DISPATCH, account)) for account in submits),
+        *((f"polls/{account}", roster.lane_of(POLLS, account)) for account in roster.several),
+    ]
 
 
 async def _states(connection: AsyncConnection) -> Mapping[JobState, Any]:

@@ -9,6 +9,7 @@ from prometheus_client.samples import Sample
 
 from app.core.clock import ManualClock
 from app.core.metrics import Metrics
+from app.jobs.accounts import Roster
 from app.jobs.census import Census
 from tests.support.answers import problem
 from tests.support.asgi import send_raw
@@ -116,6 +117,7 @@ async def test_the_database_is_asked_once_in_five_seconds_and_may_be_away(
     census = Census(
         database=database,
         archive=gateway.app.state.services.archive,
+        roster=Roster(),
         metrics=Metrics(),
         clock=gateway.clock,
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -89,6 +90,12 @@ async def accounts_of(database_url: str) -> list[str | None]:
     return [row.account for _, (row, _) in sorted(jobs.items())]
 
 
+async def lanes_of(gateway: Gateway) -> dict[str, int]:
+    told = (await gateway.http.get("/metrics")).text
+    found = re.findall(r'^gateway_upstream_lane_open\{lane="(.+)"\} ([01])', told, re.MULTILINE)
+    return {lane: int(is_open) for lane, is_open in found}
+
+
 async def polled(gateway: Gateway, times: int = 1) -> None:
     for _ in range(times):
         gateway.wait(61)
@@ -114,6 +121,11 @@ async def test_jobs_are_shared_out_and_stay_with_their_account(
         now = (await gateway.admin.get("/v1/admin/dispatch")).json()["accounts"]
         seen = [(each["name"], each["drains"], each["unfinished"]) for each in now]
         assert seen == [("b", True, 3), ("a", False, 4)]
+        # A closed lane of one that drains would be opened by nobody.
+        assert (await lanes_of(gateway)).keys() == {
+            *("submits", "submits/a"),
+            *("polls", "polls/a", "polls/b"),
+        }
         house.ended = "completed"
         await polled(gateway, 2)
         for job in [*jobs, late]:
@@ -162,6 +174,14 @@ async def test_an_account_that_is_refused_is_passed_over_while_others_work(
             False,
             [True, False],
         )
+        assert await lanes_of(gateway) == {
+            "submits": 1,
+            "submits/a": 0,
+            "submits/b": 1,
+            "polls": 1,
+            "polls/a": 1,
+            "polls/b": 1,
+        }
         house.tokens["token-a1"] = "a"
         house.poor.clear()
         gateway.wait(61)

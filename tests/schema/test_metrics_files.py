@@ -56,11 +56,15 @@ def test_the_dashboard_shows_every_metric_and_no_other() -> None:
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
 
 
-def test_every_alert_asks_what_is_there_and_says_what_to_do() -> None:
+def alerts() -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = yaml.safe_load((ROOT / "deploy" / "alerts.yml").read_text())[
         "groups"
     ]
-    rules = [rule for group in groups for rule in group["rules"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def test_every_alert_asks_what_is_there_and_says_what_to_do() -> None:
+    rules = alerts()
     assert len({rule["alert"] for rule in rules}) == len(rules) > 10
     for rule in rules:
         check(rule["expr"])
@@ -69,6 +73,16 @@ def test_every_alert_asks_what_is_there_and_says_what_to_do() -> None:
         for sentence in (rule["annotations"]["summary"], rule["annotations"]["runbook"]):
             assert sentence.endswith("."), rule["alert"]
         assert len(rule["annotations"]["runbook"].split()) >= 8, rule["alert"]
+
+
+def test_every_alert_that_calls_somebody_has_its_part_of_the_page() -> None:
+    page = (ROOT / "docs" / "alerts.md").read_text()
+    headings = {
+        name for line in re.findall(r"^## (.*)$", page, re.MULTILINE) for name in line.split(", ")
+    }
+    severities = {rule["alert"]: rule["labels"]["severity"] for rule in alerts()}
+    assert {name for name in headings if name.startswith("Gateway")} <= severities.keys()
+    assert {name for name, severity in severities.items() if severity == "page"} <= headings
 
 
 def test_the_readme_lists_every_metric_with_its_labels() -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "5c1e0d7ab3f4"
-down_revision = "850a3f693d3b"
+down_revision = "5b0c1f7ad4e2"
 branch_labels = None
 depends_on = None
 

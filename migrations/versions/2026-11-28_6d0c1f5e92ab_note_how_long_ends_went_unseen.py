@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "6d0c1f5e92ab"
-down_revision = "850a3f693d3b"
+down_revision = "5c1e0d7ab3f4"
 branch_labels = None
 depends_on = None
 

@@ -37,7 +37,7 @@ from app.jobs.forecast import Forecast
 from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.schedule import ScheduleConfig
 from app.net.clients import trusted
-from app.upstream.accounts import AccountClients
+from app.upstream.accounts import DEFAULT, AccountClients
 from app.upstream.client import UpstreamClient
 from app.upstream.wire import RemoteStatus
 from app.worker.poller import Poller, PollerConfig
@@ -136,7 +136,7 @@ async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[st
     )
     poller = Poller(
         queue=queue,
-        upstream=AccountClients.of_one(client),
+        upstream=AccountClients({DEFAULT: client}),
         config=config,
         metrics=metrics,
         tracing=Tracing(),

@@ -279,10 +279,6 @@ class FileService:
             raise StorageUnavailableError
         return file
 
-    def expiry(self, at: datetime) -> datetime:
-        """Tell when a file that is accepted at `at` may be deleted."""
-        return at + self._config.life
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:

@@ -65,10 +65,6 @@ class AccountClients:
     def __init__(self, clients: Mapping[str, UpstreamClient]) -> None:
         self._clients = dict(clients)
 
-    @classmethod
-    def of_one(cls, client: UpstreamClient) -> "AccountClients":
-        return cls({DEFAULT: client})
-
     def of(self, account: str) -> UpstreamClient:
         return self._clients[account]
 

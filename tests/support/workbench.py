@@ -16,7 +16,7 @@ from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.schedule import ScheduleConfig
 from app.storage.discards import Sweeper
 from app.storage.files import FilesConfig, FileService
-from app.upstream.accounts import AccountClients
+from app.upstream.accounts import DEFAULT, AccountClients
 from app.worker.dispatcher import Dispatcher, DispatcherConfig
 from app.worker.poller import Poller, PollerConfig
 from tests.support.gateway import TOKEN
@@ -51,7 +51,7 @@ async def workbench(
     bell = Doorbell(clock=clock)
     try:
         async with upstream(upstream_url, connections=32, token=TOKEN) as client:
-            accounts = AccountClients.of_one(client)
+            accounts = AccountClients({DEFAULT: client})
             yield Workbench(
                 database=database,
                 queue=queue,

@@ -63,8 +63,8 @@ class Gates:
     async def heard(self, account: str, error: UpstreamError | None, *, began_at: datetime) -> None:
         """Take note of an answer, or of none, to a call of this account that `began_at`."""
         own = self._own.get(account)
-        is_answer = error is None or isinstance(error, RefusedError)
-        if own is not None and (is_answer or error.retry_after):  # type: ignore[union-attr]
+        is_of_account = error is None or isinstance(error, RefusedError) or error.retry_after
+        if own is not None and is_of_account:
             await own.heard(error, began_at=began_at)
             error = None
         await self.whole.heard(error, began_at=began_at)

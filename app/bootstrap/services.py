@@ -84,7 +84,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
             feed=JobFeed(database=database),
             file_links=stores.file_links,
             files=stores.files,
-            health=HealthService(database=database, clock=clock),
+            health=HealthService(database=database, roster=stores.roster, clock=clock),
             hub=_hub(base),
             intake=JobIntake(
                 database=database,

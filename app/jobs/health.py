@@ -14,6 +14,7 @@ from app.core.errors import DatabaseUnavailableError
 from app.db import migrate
 from app.db.engine import Database
 from app.db.models import HeartbeatRow, SchemaReleaseRow, SwitchRow
+from app.jobs.accounts import Roster
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.switches import DISPATCH_PAUSED
 
@@ -36,8 +37,9 @@ class Health:
 
 
 class HealthService:
-    def __init__(self, *, database: Database, clock: Clock) -> None:
+    def __init__(self, *, database: Database, roster: Roster, clock: Clock) -> None:
         self._database = database
+        self._roster = roster
         self._clock = clock
 
     async def beat(self, worker: str) -> None:
@@ -66,8 +68,8 @@ class HealthService:
             return Health(
                 is_schema_current=await _is_current(connection),
                 has_workers=beat_at is not None and at - beat_at < ALIVE_FOR,
-                submits="operator" if is_paused else await _lane(connection, DISPATCH, at=at),
-                polls=await _lane(connection, POLLS, at=at),
+                submits="operator" if is_paused else await self._lane(connection, DISPATCH, at=at),
+                polls=await self._lane(connection, POLLS, at=at),
             )
 
         try:
@@ -76,9 +78,20 @@ class HealthService:
         except TimeoutError as exc:
             raise DatabaseUnavailableError from exc
 
+    async def _lane(self, connection: AsyncConnection, name: str, *, at: datetime) -> str:
+        """Tell why nothing goes: the gateway's lane is closed, or those of all its accounts."""
+        whole = await _state(connection, name, at=at)
+        asked = self._roster.takers if name == DISPATCH else self._roster.names
+        own = [
+            await _state(connection, self._roster.lane_of(name, account), at=at)
+            for account in asked
+            if account in self._roster.several
+        ]
+        return own[0] if own and whole == _OPEN and _OPEN not in own else whole
 
-async def _lane(connection: AsyncConnection, name: str, *, at: datetime) -> str:
-    lane = await LaneRepository(connection).find(name)
+
+async def _state(connection: AsyncConnection, lane_name: str, *, at: datetime) -> str:
+    lane = await LaneRepository(connection).find(lane_name)
     return lane.reason.value if lane.reason is not None and lane.is_closed(at) else _OPEN
 
 

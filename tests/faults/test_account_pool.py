@@ -192,6 +192,23 @@ async def test_an_account_that_is_refused_is_passed_over_while_others_work(
         assert [each["reason"] for each in now["accounts"]] == [None, None]
 
 
+async def test_when_all_accounts_are_refused_it_is_told_where_health_is(
+    database_url: str, house: House, clock: ManualClock
+) -> None:
+    house.tokens.clear()
+    async with opened(database_url, house, clock, POOL) as gateway:
+        for _ in range(4):
+            await gateway.submit()
+        assert (await gateway.http.get("/readyz")).json()["upstream"]["submits"] == "open"
+        for _ in range(4):
+            await gateway.dispatch()
+        ready = await gateway.http.get("/readyz")
+        assert ready.status_code == 200
+        assert ready.json()["upstream"] == {"submits": "token_refused", "polls": "open"}
+        lanes = await lanes_of(gateway)
+        assert (lanes["submits/a"], lanes["submits/b"], lanes["submits"]) == (0, 0, 1)
+
+
 async def test_polls_of_a_refused_account_hold_up_no_others(
     database_url: str, house: House, clock: ManualClock
 ) -> None:

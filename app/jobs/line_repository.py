@@ -166,6 +166,7 @@ def startable(job: Any, at: Instant) -> ColumnElement[bool]:
         job.state == JobState.PENDING.value,
         job.due_at <= at,
         job.cancel_requested_at.is_(None),
+        or_(job.start_deadline_at.is_(None), job.start_deadline_at > at),
     )
 
 

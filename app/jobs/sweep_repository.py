@@ -1,4 +1,4 @@
-"""The statements that end what time alone has ended, many jobs at a time."""
+"""The statements that end what time alone has ended, many jobs at a time but never all at once."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,18 +12,19 @@ from app.db.statements import Instant, instant
 from app.jobs.repository import cancelled_here
 from app.jobs.state import FOLLOWED, JobState
 
-_AT_ONCE = 500
-
 
 class SweepRepository:
-    def __init__(self, tx: AsyncConnection) -> None:
+    """Each statement moves at most `at_once` jobs, since later ones name every job that moved."""
+
+    def __init__(self, tx: AsyncConnection, *, at_once: int) -> None:
         self._tx = tx
+        self._at_once = at_once
 
     async def expire_submits(self, *, at: datetime) -> Mapping[str, int]:
         """Give up on attempts whose lease has run out; gives event numbers by job."""
         moved = await self._tx.execute(
             update(JobRow)
-            .where(_overdue(at))
+            .where(self._some(_overdue(at)))
             .values(state=JobState.SUBMIT_UNKNOWN, event_seq=JobRow.event_seq + 1)
             .returning(JobRow.id, JobRow.event_seq)
         )
@@ -33,7 +34,7 @@ class SweepRepository:
         """Cancel what waits here and was called off, or has not started in its time."""
         moved = await self._tx.execute(
             update(JobRow)
-            .where(_called_off(at))
+            .where(self._some(_called_off(at)))
             .values(cancelled_here(at))
             .returning(JobRow.id, JobRow.event_seq)
         )
@@ -45,7 +46,7 @@ class SweepRepository:
         """Fail what nobody settled in its hours; gives event numbers by job."""
         moved = await self._tx.execute(
             update(JobRow)
-            .where(_forgotten(sent_before))
+            .where(self._some(_forgotten(sent_before)))
             .values(
                 state=JobState.FAILED,
                 finished_at=at,
@@ -66,10 +67,9 @@ class SweepRepository:
         at: datetime,
     ) -> Mapping[str, int]:
         """Fail what nobody could look at in its last moments; it is watched all the same."""
-        some = select(JobRow.id).where(timed_out).limit(_AT_ONCE).with_for_update(skip_locked=True)
         moved = await self._tx.execute(
             update(JobRow)
-            .where(JobRow.id.in_(some.cte("some").select()), timed_out)
+            .where(self._some(timed_out))
             .values(
                 state=JobState.FAILED,
                 finished_at=at,
@@ -84,6 +84,15 @@ class SweepRepository:
             .returning(JobRow.id, JobRow.event_seq)
         )
         return {row.id: row.event_seq for row in moved}
+
+    def _some(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+        some = (
+            select(JobRow.id)
+            .where(condition)
+            .limit(self._at_once)
+            .with_for_update(skip_locked=True)
+        )
+        return and_(JobRow.id.in_(some.cte("some").select()), condition)
 
 
 def timed_out(*, sent_before: Instant, unseen_since: Instant, at: Instant) -> ColumnElement[bool]:

@@ -29,6 +29,7 @@ _NEVER_KNOWN = {
 class SweepConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
+    swept_at_once: int = 500
     lease: timedelta = timedelta(seconds=30)
     job_timeout: timedelta = timedelta(hours=1)
     late_watch: timedelta = timedelta(hours=24)
@@ -51,7 +52,7 @@ class Sweeps:
 
     async def run(self, tx: AsyncConnection, *, at: datetime) -> Moves:
         """Move what is overdue, with its events and the ends of its holds."""
-        jobs = SweepRepository(tx)
+        jobs = SweepRepository(tx, at_once=self._config.swept_at_once)
         unknown = await jobs.expire_submits(at=at)
         dropped = await jobs.drop_called_off(at=at)
         forgotten = await jobs.give_up_unknown(

@@ -181,6 +181,22 @@ async def test_a_pending_job_is_cancelled_here_and_never_sent(
     assert await sandbox.submits(job) == []
 
 
+async def test_however_many_have_not_started_in_time_they_end_some_at_a_time(
+    gateway: Gateway, sandbox: Sandbox, clock: ManualClock, database_url: str
+) -> None:
+    """A statement takes only so many parameters, and an outage makes any number of such jobs."""
+    asked = gateway.body() | {"start_within_seconds": 60}
+    jobs = [(await gateway.http.post("/v1/jobs", json=asked)).json() for _ in range(3)]
+    gateway.wait(60)
+    async with workbench(
+        database_url, upstream_url=sandbox.url, clock=clock, swept_at_once=2
+    ) as bench:
+        for ended in (2, 3):
+            assert await bench.dispatcher.claim(1) == []
+            statuses = [(await gateway.read(job))["status"] for job in jobs]
+            assert statuses.count("cancelled") == ended
+
+
 async def test_what_may_have_been_sent_cannot_be_cancelled(gateway: Gateway) -> None:
     job = await gateway.submit("sandbox:lost-answer")
     await gateway.dispatch()

@@ -7,12 +7,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from app.db.models import ApiKeyRow, JobRow, PlanRow, UserRow
-from app.db.statements import Instant
+from app.db.statements import Instant, instant
 from app.jobs.line import Load, Waiting
 from app.jobs.state import IN_FLIGHT, JobState
 from app.quotas.policy import LimitName, Limits, stored_limits, tightest
@@ -37,19 +47,7 @@ class LineRepository:
         """Count by user and by key the jobs that upstream has, or may have, from their rows."""
         users: Counter[str] = Counter()
         keys: Counter[str] = Counter()
-        found = await self._tx.execute(
-            select(JobRow.user_id, JobRow.key_id, func.count())
-            .where(
-                or_(
-                    JobRow.state.in_(IN_FLIGHT - {JobState.SUBMIT_UNKNOWN}),
-                    and_(
-                        JobRow.state == JobState.SUBMIT_UNKNOWN,
-                        JobRow.lease_expires_at > unknown_since,
-                    ),
-                )
-            )
-            .group_by(JobRow.user_id, JobRow.key_id)
-        )
+        found = await self._tx.execute(_IN_FLIGHT, {"unknown_since": unknown_since})
         for user_id, key_id, count in found:
             users[user_id] += count
             keys[key_id] += count
@@ -111,40 +109,8 @@ class LineRepository:
         ]
 
     async def _heads(self, *, without: Sequence[str], at: datetime) -> Mapping[str, _Head]:
-        """Give the first waiting job of each user, stepping from user to user along the index."""
-        first, following, head = aliased(JobRow), aliased(JobRow), aliased(JobRow)
-        pending = JobState.PENDING.value
-        users = (
-            select(func.min(first.user_id).label("id"))
-            .where(first.state == pending)
-            .cte("waiting_users", recursive=True)
-        )
-        users = users.union_all(
-            select(
-                select(func.min(following.user_id))
-                .where(following.state == pending, following.user_id > users.c.id)
-                .scalar_subquery()
-            ).where(users.c.id.is_not(None))
-        )
-        first_job = (
-            select(head.id)
-            .where(head.user_id == users.c.id, startable(head, at), head.key_id.not_in(without))
-            .order_by(head.priority, head.id)
-            .limit(1)
-            .scalar_subquery()
-        )
-        found = await self._tx.execute(
-            select(users.c.id, first_job, UserRow.limits, PlanRow.limits, UserRow.turn_at)
-            .join(UserRow, UserRow.id == users.c.id)
-            .outerjoin(
-                PlanRow,
-                or_(
-                    PlanRow.name == UserRow.plan_name,
-                    and_(UserRow.plan_name.is_(None), PlanRow.is_default),
-                ),
-            )
-            .where(users.c.id.is_not(None))
-        )
+        """Give the first waiting job of each user, and what limits that user."""
+        found = await self._tx.execute(_HEADS, {"without": without, "at": at})
         return {
             user: _Head(job_id, stored_limits(plan) | stored_limits(own), turn_at)
             for user, job_id, own, plan, turn_at in found
@@ -176,3 +142,62 @@ def _concurrency(limits: Mapping[str, Limits]) -> dict[str, int]:
         for owner, own in limits.items()
         if (most := tightest(LimitName.CONCURRENT_JOBS, own)) is not None
     }
+
+
+_IN_FLIGHT = (
+    select(JobRow.user_id, JobRow.key_id, func.count())
+    .where(
+        or_(
+            JobRow.state.in_(IN_FLIGHT - {JobState.SUBMIT_UNKNOWN}),
+            and_(
+                JobRow.state == JobState.SUBMIT_UNKNOWN,
+                JobRow.lease_expires_at > instant("unknown_since"),
+            ),
+        )
+    )
+    .group_by(JobRow.user_id, JobRow.key_id)
+)
+
+
+def _heads() -> Select[Any]:
+    """Step from user to user along the index, and look for the first job of each."""
+    first, following, head = aliased(JobRow), aliased(JobRow), aliased(JobRow)
+    pending = JobState.PENDING.value
+    users = (
+        select(func.min(first.user_id).label("id"))
+        .where(first.state == pending)
+        .cte("waiting_users", recursive=True)
+    )
+    users = users.union_all(
+        select(
+            select(func.min(following.user_id))
+            .where(following.state == pending, following.user_id > users.c.id)
+            .scalar_subquery()
+        ).where(users.c.id.is_not(None))
+    )
+    first_job = (
+        select(head.id)
+        .where(
+            head.user_id == users.c.id,
+            startable(head, instant("at")),
+            head.key_id.not_in(bindparam("without", expanding=True)),
+        )
+        .order_by(head.priority, head.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+    return (
+        select(users.c.id, first_job, UserRow.limits, PlanRow.limits, UserRow.turn_at)
+        .join(UserRow, UserRow.id == users.c.id)
+        .outerjoin(
+            PlanRow,
+            or_(
+                PlanRow.name == UserRow.plan_name,
+                and_(UserRow.plan_name.is_(None), PlanRow.is_default),
+            ),
+        )
+        .where(users.c.id.is_not(None))
+    )
+
+
+_HEADS = _heads()

@@ -33,7 +33,7 @@ async def test_a_page_is_read_along_an_index(database_url: str) -> None:
             plans.append(str(plan.all()))
         return plans
 
-    of_one, of_all = await database.read(work)
+    of_one, of_all = await database.transact(work)
     await database.close()
     assert "ix_jobs_user_id_id" in of_one, of_one
     assert "pk_jobs" in of_all or "sqlite_autoindex_jobs_1" in of_all, of_all

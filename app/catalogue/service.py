@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -25,7 +26,7 @@ class Catalogue:
     @classmethod
     def bundled(cls, *, allowed: Sequence[str] = ()) -> Self:
         """Read the models that ship with the gateway."""
-        return cls(_files(bundled.models()), allowed=allowed)
+        return cls(_bundled(), allowed=allowed)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -70,6 +71,12 @@ class Catalogue:
         by_folded = {name.casefold(): name for name in self._offered}
         near = get_close_matches(clipped(model_id, most=200).casefold(), by_folded, n=3)
         return [by_folded[name] for name in near]
+
+
+@cache
+def _bundled() -> Sequence[Model]:
+    """Compile them once per process; a demo, and every test, opens several gateways in one."""
+    return tuple(_files(bundled.models()))
 
 
 def _files(folder: Path) -> Iterable[Model]:

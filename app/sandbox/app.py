@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.core import bundled
 from app.core.clock import Clock
 from app.sandbox.catalogue import Catalogue
 from app.sandbox.config import SandboxConfig
@@ -27,7 +26,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def assemble(config: SandboxConfig, *, clock: Clock) -> Starlette:
     store = Store(config.directory / "requests.sqlite")
-    catalogue = Catalogue.read(config.models or bundled.models())
+    catalogue = Catalogue.read(config.models) if config.models else Catalogue.bundled()
     jobs = JobCalls(config=config, store=store, catalogue=catalogue, clock=clock)
     files = FileCalls(
         store=store,

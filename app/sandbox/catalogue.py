@@ -4,8 +4,11 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from app.core import bundled
 
 _SEED = "bytedance/seedance-1-0/pro/image-to-video"
 
@@ -58,6 +61,12 @@ class Catalogue:
     @classmethod
     def read(cls, folder: Path) -> "Catalogue":
         return cls([_read(path) for path in sorted(folder.glob("*.json"))])
+
+    @classmethod
+    @cache
+    def bundled(cls) -> "Catalogue":
+        """Read the models that ship with the gateway, once per process: none of it changes."""
+        return cls.read(bundled.models())
 
     def find(self, model_id: str) -> Model | None:
         return self._models.get(model_id)

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 
 from app.api import (
@@ -34,6 +36,13 @@ from app.core.tracing import Tracing
 from app.settings import Settings
 
 _UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
+_ROUTERS = [
+    room.router
+    for room in (
+        *(jobs, events, outputs, files, models, requests, webhooks, webhook_secret),
+        *(me, client_tokens, health, exposition, pages),
+    )
+] + admin.routers
 
 
 def create_app(
@@ -93,18 +102,9 @@ def create_app(
         redirect_slashes=False,
         telemetry=_telemetry(tracing),
         separate_input_output_schemas=False,
-        generate_unique_id_function=lambda route: route.name,
+        routes=[*_calls().routes],
     )
-    routers = [
-        room.router
-        for room in (
-            *(jobs, events, outputs, files, models, requests, webhooks, webhook_secret),
-            *(me, client_tokens, health, exposition, pages),
-        )
-    ] + admin.routers
-    problems.install(app, routers=routers, metrics=metrics)
-    for router in routers:
-        app.include_router(router)
+    problems.install(app, routers=_ROUTERS, metrics=metrics)
     pages.mount(app)
     app.add_middleware(
         Edge,
@@ -114,6 +114,19 @@ def create_app(
         metrics=metrics,
     )
     return app
+
+
+@cache
+def _calls() -> APIRouter:
+    """Give what every app of a process shares; what each call takes is worked out at its first."""
+    calls = APIRouter(generate_unique_id_function=_name_of)
+    for router in _ROUTERS:
+        calls.include_router(router)
+    return calls
+
+
+def _name_of(route: APIRoute) -> str:
+    return route.name
 
 
 def _telemetry(tracing: Tracing) -> TelemetryConfig:

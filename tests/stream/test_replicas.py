@@ -1,4 +1,4 @@
-"""Three processes on one Postgres, and 500 callers at once: each limit is one limit for all."""
+"""Three processes on one Postgres, and up to 500 callers at once: each limit is one for all."""
 
 import asyncio
 from collections import Counter
@@ -19,6 +19,7 @@ from tests.support.gateway import ADMIN_TOKEN, SEEDANCE
 from tests.support.processes import Server, gateway_process, sandbox_process
 
 RIVALS = 500
+FEWER = 100  # for limits that are counted just as `jobs_per_day` is
 LIMITED = 10
 MAX_IN_FLIGHT = 16
 REFUSING = {
@@ -89,7 +90,9 @@ async def key_of(operator: httpx.AsyncClient, user: str, **limits: int) -> str:
     return key
 
 
-async def rush(replicas: list[Server], key: str, *, prompt: str = "") -> list[dict[str, Any]]:
+async def rush(
+    replicas: list[Server], key: str, *, prompt: str = "", rivals: int = RIVALS
+) -> list[dict[str, Any]]:
     """Submit from every side at once; gives each answer's body with its `http` status."""
     async with aiohttp.ClientSession(
         headers={"Authorization": f"Bearer {key}"},
@@ -108,7 +111,7 @@ async def rush(replicas: list[Server], key: str, *, prompt: str = "") -> list[di
                         return {**(await answer.json()), "http": answer.status}
                 await SystemClock().sleep(timedelta(seconds=1))
 
-        return await asyncio.gather(*(submit(n) for n in range(RIVALS)))
+        return await asyncio.gather(*(submit(n) for n in range(rivals)))
 
 
 async def sent(sandbox: Server, prompt: str) -> int:
@@ -137,10 +140,12 @@ async def test_no_limit_bends_under_rivals_on_three_replicas(
     await SystemClock().sleep(timedelta(seconds=1))  # how old a price may be on a replica
 
     for name, limit in REFUSING.items():
-        answers = await rush(replicas, await key_of(operator, f"u-{name}", **{name: limit}))
+        rivals = RIVALS if name == "jobs_per_day" else FEWER
+        key = await key_of(operator, f"u-{name}", **{name: limit})
+        answers = await rush(replicas, key, rivals=rivals)
         assert Counter(answer["http"] for answer in answers) == {
             202: LIMITED,
-            429: RIVALS - LIMITED,
+            429: rivals - LIMITED,
         }
         refusals = {(a["code"], a["limit"]) for a in answers if a["http"] == 429}
         assert refusals == {("quota_exceeded", name)}
@@ -162,7 +167,7 @@ async def test_no_limit_bends_under_rivals_on_three_replicas(
     assert await sent_at_rest(sandbox, f"narrow {STUCK}", expected=LIMITED) == LIMITED
 
     wide = await key_of(operator, "u-wide")
-    answers = await rush(replicas, wide, prompt=f"wide {STUCK}")
+    answers = await rush(replicas, wide, prompt=f"wide {STUCK}", rivals=FEWER)
     assert {answer["http"] for answer in answers} == {202}
     left = MAX_IN_FLIGHT - LIMITED
     assert await sent_at_rest(sandbox, f"wide {STUCK}", expected=left) == left

@@ -20,6 +20,7 @@ from tests.support.databases import Databases, PostgresDatabases, SqliteDatabase
 from tests.support.gateway import Gateway, Sandbox, running, sandboxed
 from tests.support.postgres import running_postgres
 
+_LONG = {"stream", "pages", "examples"}  # whole processes, browsers and packages
 _POSTGRES_URL = pytest.StashKey[str]()
 
 # Hypothesis itself picks "ci" where the CI variable is set: the same examples on every run.
@@ -85,6 +86,33 @@ class _Loop(asyncio.SelectorEventLoop):
         """
         if "asynchronous generator is already running" not in str(context.get("exception")):
             super().call_exception_handler(context)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let none of xdist's workers meet last what takes longest, and keep all the others waiting.
+
+    Each is given a stretch of the list, and steals from another's end when it has come through.
+    """
+    workerinput: dict[str, Any] = getattr(config, "workerinput", {})
+    workers = workerinput.get("workercount", 1)
+    long = [item for item in items if _LONG.intersection(item.path.parts)]
+    short = [item for item in items if not _LONG.intersection(item.path.parts)]
+    size = -(-len(short) // workers)
+    items[:] = [
+        item
+        for n in range(workers)
+        for item in _early(long[n::workers], short[n * size : (n + 1) * size])
+    ]
+
+
+def _early(long: list[pytest.Item], short: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Spread the long ones, which mostly wait, among the first half of the others."""
+    between = len(short) // (2 * len(long)) if long else 0
+    for n, item in enumerate(long):
+        yield item
+        yield from short[n * between : (n + 1) * between]
+    yield from short[len(long) * between :]
 
 
 @pytest.fixture(scope="session")

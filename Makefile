@@ -15,6 +15,9 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 # Without bytecode every process compiles every import again, which takes it four seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
+# What installs, what checks and what types wait for one another only where they say so.
+MAKEFLAGS += --jobs=2
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test clients generators tools check format openapi migration requirements vendor
 .PHONY: bench soak fuzz bench-simulation bench-poller screenshots chaos token-sequences image-steps sbom
@@ -25,7 +28,7 @@ help: ## Show this list
 demo: $(READY) ## Make a video on this machine: gateway and sandbox, no account, no money
 	@$(BIN)/gateway demo
 
-test: check generators ## What CI runs: check, then every test on SQLite and on Postgres
+test: check generators bytecode ## What CI runs: check, then every test on SQLite and on Postgres
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 clients: generators ## Generate clients from the OpenAPI document: TypeScript in examples/, Python in build/
@@ -36,15 +39,23 @@ clients: generators ## Generate clients from the OpenAPI document: TypeScript in
 
 generators: tools $(CLIENTS)/.ready $(NODE)/.ready
 
-tools: # what tests start and pip cannot install
+tools: $(READY) # what tests start and pip cannot install; after it, as both may ask apt-get
 	@$(TOOLS)
 
-check: $(READY) ## The static part: style, layers, dependencies, types
+.PHONY: style types bytecode
+check: style types ## The static part: style, layers, dependencies, types
+
+style: $(READY)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/deptry .
+
+types: $(READY)
 	@$(BIN)/mypy
+
+bytecode: $(READY) # once: the workers import all this at the same time, and would each compile it
+	@$(BIN)/pytest --collect-only -qq >/dev/null || true # what is wrong, the run itself tells
 
 format: $(READY) ## Put the code into shape, and mend what ruff can mend
 	@$(BIN)/ruff check --fix-only

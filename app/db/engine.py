@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import QueuePool
 
 from app.core.errors import ConfigurationError, DatabaseUnavailableError
+from app.db import sqlite
 
 Result = TypeVar("Result")
 
@@ -184,6 +185,10 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
 
 
 def _set_up_sqlite(engine: AsyncEngine, *, begin: str, query_only: bool) -> None:
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def choose(_dialect: object, _record: object, _args: object, options: dict[str, Any]) -> None:
+        options["async_creator_fn"] = sqlite.Connection.make
+
     @event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, _record: object) -> None:
         # The driver's own transaction handling starts them late and loses updates without a word.

@@ -44,10 +44,17 @@ class Gates:
     """
 
     def __init__(
-        self, name: str, *, roster: Roster, database: Database, clock: Clock, refusals: int
+        self,
+        name: str,
+        *,
+        roster: Roster,
+        database: Database,
+        clock: Clock,
+        refusals: int,
+        probes: int = 1,
     ) -> None:
         def gate(name: str) -> Gate:
-            return Gate(name, database=database, clock=clock, refusals=refusals)
+            return Gate(name, database=database, clock=clock, refusals=refusals, probes=probes)
 
         self.whole = gate(name)
         self._names = {account: roster.lane_of(name, account) for account in roster.several}

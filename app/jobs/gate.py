@@ -27,14 +27,18 @@ class Gate:
     """Closes and opens one lane. At rest it costs nothing: only what is not well is written down.
 
     So many `refusals` of the account in a row close it: a submit that is refused goes back in line,
-    but one poll may be refused for reasons of its own.
+    but one poll may be refused for reasons of its own. So many `probes` have to fail, one after the
+    other, before it is closed again.
     """
 
-    def __init__(self, name: str, *, database: Database, clock: Clock, refusals: int) -> None:
+    def __init__(
+        self, name: str, *, database: Database, clock: Clock, refusals: int, probes: int
+    ) -> None:
         self._name = name
         self._database = database
         self._clock = clock
         self._most_refusals = refusals
+        self._probes = probes
         self._failures = 0
         self._refusals = 0
         self.troubled = False
@@ -72,7 +76,9 @@ class Gate:
         if error.retry_after:
             return partial(told_to_wait, wait=error.retry_after)
         self._failures += error.outage
-        is_enough = error.outage and (self.troubled or self._failures >= _FAILURES)
+        is_enough = error.outage and self._failures >= (
+            self._probes if self.troubled else _FAILURES
+        )
         return tripped if is_enough else None
 
     async def _write(self, change: Change, *, began_at: datetime) -> None:

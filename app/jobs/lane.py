@@ -39,17 +39,19 @@ _RAMP = timedelta(seconds=16)
 _CALM = timedelta(minutes=5)
 
 
-def admit(lane: Lane, wanted: int, *, at: datetime, rate: int | None) -> tuple[int, Lane]:
+def admit(
+    lane: Lane, wanted: int, *, at: datetime, rate: int | None, probes: int = 1
+) -> tuple[int, Lane]:
     """Tell how many may go now, of at most `rate` each second, and the lane after them.
 
-    One probes a lane whose pause is over, and nobody follows before it is heard of, or has had its
-    time. A lane that opened is filled gradually: twice as fast every two seconds.
+    So many `probes` try a lane whose pause is over, and nobody follows before they are heard of, or
+    have had their time. A lane that opened is filled gradually: twice as fast every two seconds.
     """
     if lane.is_closed(at):
         return 0, lane
     if lane.closed_until is not None:
         if lane.reason is not Reason.RETRY_AFTER:
-            return min(wanted, 1), replace(lane, closed_until=at + _PROBE)
+            return min(wanted, probes), replace(lane, closed_until=at + _PROBE)
         lane = opened(lane, at=at)
     pace = _pace(lane, at=at, rate=rate)
     if pace is None:

@@ -37,6 +37,9 @@ from app.storage import archive
 logger = structlog.get_logger(__name__)
 
 _ONE = Roster()
+# A job whose own polls fail while it runs, as RunComfy's do, must not speak for all others: the
+# longer the others have ended, the likelier it is the one that is asked about.
+_POLL_PROBES = 5
 
 
 class QueueConfig(SweepConfig):
@@ -76,7 +79,9 @@ class JobQueue:
         )
         self.roster = roster
         self.submits = Gates(DISPATCH, roster=roster, database=database, clock=clock, refusals=1)
-        self.polls = Gates(POLLS, roster=roster, database=database, clock=clock, refusals=3)
+        self.polls = Gates(
+            POLLS, roster=roster, database=database, clock=clock, refusals=3, probes=_POLL_PROBES
+        )
         self.name = new_id("worker")
         self._was_busy = False
         recorder = Recorder(
@@ -149,7 +154,7 @@ class JobQueue:
             lane = await lanes.lock(POLLS)
             self.polls.whole.saw(lane)
             rate = self._config.polls_per_second
-            granted, _ = admit(lane, limit, at=at, rate=rate)
+            granted, _ = admit(lane, limit, at=at, rate=rate, probes=_POLL_PROBES)
             if not granted:
                 return []
             own = await self.polls.lanes(tx) if self.polls.several else {}
@@ -166,7 +171,7 @@ class JobQueue:
                 await queue.reschedule(
                     {lease: self.appointments.next_poll(lease, at=at) for lease in leases}
                 )
-                _, lane = admit(lane, len(leases), at=at, rate=rate)
+                _, lane = admit(lane, len(leases), at=at, rate=rate, probes=_POLL_PROBES)
                 await lanes.save(POLLS, lane)
                 await self.polls.take(tx, own, Counter(lease.account for lease in leases), at)
             return leases

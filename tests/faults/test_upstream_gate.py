@@ -178,3 +178,19 @@ async def test_polls_of_an_upstream_that_fails_wait_and_end_nothing(
     rows = await read_jobs(database_url)
     assert {row.lost_polls for row, _ in rows.values()} == {0}
     await assert_invariants(database_url)
+
+
+async def test_jobs_whose_own_polls_fail_do_not_speak_for_the_others(gateway: Gateway) -> None:
+    """They are those that are left: all others end, and are asked about no more."""
+    failing = await many(gateway, 8, "sandbox:stuck sandbox:poll-504=1000")
+    await gateway.dispatch()
+    for _ in range(60):
+        gateway.wait(1)
+        await gateway.poll()
+    well = await many(gateway, 3, "sandbox:instant")
+    await gateway.dispatch()
+    for _ in range(90):
+        gateway.wait(1)
+        await gateway.poll()
+    assert await statuses(gateway, well) == {"completed"}
+    assert await statuses(gateway, failing) == {"in_queue"}

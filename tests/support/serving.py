@@ -1,18 +1,22 @@
 """A gateway and its sandbox on real sockets inside the test's loop, with time as it is."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from app.auth.models import DEFAULT_SCOPES, Scope
+from app.core.clock import SystemClock
 from app.sandbox import SandboxConfig, running_sandbox
 from app.server import running_gateway
 from app.settings import explicit_settings
-from tests.support.gateway import ADMIN_TOKEN, TOKEN
+from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, TOKEN
+from tests.support.processes import START_WITHIN_S
 
 
 @dataclass
@@ -43,8 +47,9 @@ async def serving(folder: Path, *, speed: float, **settings: Any) -> AsyncIterat
             **settings,
         )
         async with running_gateway(made) as url:
-            key = await _key(url)
-            yield Served(url, key, f"{upstream_url}/samples/first-frame.jpg")
+            served = Served(url, await _key(url), f"{upstream_url}/samples/first-frame.jpg")
+            await _catalogue_is_read(served)
+            yield served
 
 
 async def _key(url: str) -> str:
@@ -55,3 +60,10 @@ async def _key(url: str) -> str:
         made = await admin.post("/v1/admin/keys", json=key)
     assert made.status_code == 201, made.text
     return str(made.json()["key"])
+
+
+async def _catalogue_is_read(served: Served) -> None:
+    """Wait for the sandbox's prices: before its first look at them a gateway knows none."""
+    async with asyncio.timeout(START_WITHIN_S), served.client() as http:
+        while (await http.get(f"/v1/models/{SEEDANCE}")).json()["base_price_usd"] is None:
+            await SystemClock().sleep(timedelta(milliseconds=20))

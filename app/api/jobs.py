@@ -190,6 +190,7 @@ async def submit_job(
                 job = await wait_for(
                     gateway, request, job, principal=caller, until=_is_final, at_most=wait
                 )
+            request.state.standings = None  # limits have moved on while it waited
             say_applied(response, wait)
     if wait is not None and _is_final(job):
         response.status_code = 200

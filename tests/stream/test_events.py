@@ -151,10 +151,14 @@ async def test_a_service_follows_its_users_and_they_see_their_own(gateway: Serve
 
 
 async def test_a_wait_ends_with_the_job_or_with_the_time(gateway: Served) -> None:
+    async with gateway.admin() as operator:
+        limits = {"concurrent_jobs": {"limit": 50}, "pending_jobs": {"limit": 70}}
+        await operator.patch("/v1/admin/users/alice", json={"limits": limits})
     done = await gateway.submit(SLOW, Prefer='respond-async, wait="30"; x=1, wait=0')
     assert done.status_code == 200
     assert done.headers["preference-applied"] == "wait=30"
     assert done.json()["status"] == "completed"
+    assert done.headers["ratelimit"] == '"concurrent_jobs";r=50, "pending_jobs";r=70'
     ours_ms = float(done.headers["server-timing"].removeprefix("gateway;dur="))
     assert ours_ms < done.elapsed.total_seconds() * 500, "the wait is not the gateway's work"
     for ignored in ("wait", "wait=x", "wait=-1", "wait=1.5", "return=minimal"):

@@ -8,124 +8,96 @@ from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow
-from app.db.statements import Instant, instant
+from app.db.statements import instant
 from app.jobs.repository import cancelled_here
 from app.jobs.state import FOLLOWED, JobState
 
 
 class SweepRepository:
-    """Each statement moves at most `at_once` jobs, since later ones name every job that moved."""
+    """Each statement moves at most `at_once` jobs, since later ones name every job that moved.
 
-    def __init__(self, tx: AsyncConnection, *, at_once: int) -> None:
+    `since` has the times that `OVERDUE` asks for. All give event numbers by job.
+    """
+
+    def __init__(self, tx: AsyncConnection, *, at_once: int, since: Mapping[str, datetime]) -> None:
         self._tx = tx
         self._at_once = at_once
+        self._since = since
 
-    async def expire_submits(self, *, at: datetime) -> Mapping[str, int]:
-        """Give up on attempts whose lease has run out; gives event numbers by job."""
-        moved = await self._tx.execute(
-            update(JobRow)
-            .where(self._some(_overdue(at)))
-            .values(state=JobState.SUBMIT_UNKNOWN, event_seq=JobRow.event_seq + 1)
-            .returning(JobRow.id, JobRow.event_seq)
+    async def expire_submits(self) -> Mapping[str, int]:
+        """Give up on attempts whose lease has run out."""
+        return await self._move(
+            _EXPIRED, {"state": JobState.SUBMIT_UNKNOWN, "event_seq": JobRow.event_seq + 1}
         )
-        return {row.id: row.event_seq for row in moved}
 
-    async def drop_called_off(self, *, at: datetime) -> Mapping[str, int]:
+    async def drop_called_off(self) -> Mapping[str, int]:
         """Cancel what waits here and was called off, or has not started in its time."""
-        moved = await self._tx.execute(
-            update(JobRow)
-            .where(self._some(_called_off(at)))
-            .values(cancelled_here(at))
-            .returning(JobRow.id, JobRow.event_seq)
-        )
-        return {row.id: row.event_seq for row in moved}
+        return await self._move(_CALLED_OFF, cancelled_here(self._since["at"]))
 
     async def give_up_unknown(
-        self, *, sent_before: datetime, error: Mapping[str, Any], cost_state: str, at: datetime
+        self, *, error: Mapping[str, Any], cost_state: str
     ) -> Mapping[str, int]:
-        """Fail what nobody settled in its hours; gives event numbers by job."""
-        moved = await self._tx.execute(
-            update(JobRow)
-            .where(self._some(_forgotten(sent_before)))
-            .values(
-                state=JobState.FAILED,
-                finished_at=at,
-                error=dict(error),
-                cost_state=cost_state,
-                event_seq=JobRow.event_seq + 1,
-            )
-            .returning(JobRow.id, JobRow.event_seq)
-        )
-        return {row.id: row.event_seq for row in moved}
+        """Fail what nobody settled in its hours."""
+        return await self._move(_FORGOTTEN, {**self._failed(error), "cost_state": cost_state})
 
     async def time_out(
-        self,
-        timed_out: ColumnElement[bool],
-        *,
-        error: Mapping[str, Any],
-        watch_until: datetime,
-        at: datetime,
+        self, *, error: Mapping[str, Any], watch_until: datetime
     ) -> Mapping[str, int]:
         """Fail what nobody could look at in its last moments; it is watched all the same."""
-        moved = await self._tx.execute(
-            update(JobRow)
-            .where(self._some(timed_out))
-            .values(
-                state=JobState.FAILED,
-                finished_at=at,
-                error=dict(error),
-                cost_state="released",
-                queue_position=None,
-                watch_until=watch_until,
-                lease_token=None,
-                lease_expires_at=at,
-                event_seq=JobRow.event_seq + 1,
-            )
-            .returning(JobRow.id, JobRow.event_seq)
+        return await self._move(
+            _TIMED_OUT,
+            {
+                **self._failed(error),
+                "cost_state": "released",
+                "queue_position": None,
+                "watch_until": watch_until,
+                "lease_token": None,
+                "lease_expires_at": self._since["at"],
+            },
         )
-        return {row.id: row.event_seq for row in moved}
 
-    def _some(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    def _failed(self, error: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {
+            "state": JobState.FAILED,
+            "finished_at": self._since["at"],
+            "error": dict(error),
+            "event_seq": JobRow.event_seq + 1,
+        }
+
+    async def _move(
+        self, condition: ColumnElement[bool], values: Mapping[str, Any]
+    ) -> Mapping[str, int]:
         some = (
             select(JobRow.id)
             .where(condition)
             .limit(self._at_once)
             .with_for_update(skip_locked=True)
         )
-        return and_(JobRow.id.in_(some.cte("some").select()), condition)
+        moved = await self._tx.execute(
+            update(JobRow)
+            .where(JobRow.id.in_(some.cte("some").select()), condition)
+            .values(values)
+            .returning(JobRow.id, JobRow.event_seq),
+            self._since,
+        )
+        return {row.id: row.event_seq for row in moved}
 
 
-def timed_out(*, sent_before: Instant, unseen_since: Instant, at: Instant) -> ColumnElement[bool]:
-    """Past its time and due for long: pollers, who look before they end a job, are kept from it."""
-    return and_(
-        JobRow.state.in_(FOLLOWED),
-        JobRow.due_at <= unseen_since,
-        JobRow.submitted_at <= sent_before,
-        JobRow.lease_expires_at <= at,
-    )
-
-
-def _called_off(at: Instant) -> ColumnElement[bool]:
-    return and_(
-        JobRow.state == JobState.PENDING,
-        or_(JobRow.cancel_requested_at.is_not(None), JobRow.start_deadline_at <= at),
-    )
-
-
-def _forgotten(sent_before: Instant) -> ColumnElement[bool]:
-    return and_(JobRow.state == JobState.SUBMIT_UNKNOWN, JobRow.lease_expires_at <= sent_before)
-
-
-def _overdue(at: Instant) -> ColumnElement[bool]:
-    return and_(JobRow.state == JobState.SUBMITTING, JobRow.lease_expires_at <= at)
-
-
-OVERDUE = (
-    _overdue(instant("at")),
-    _called_off(instant("at")),
-    _forgotten(instant("forgotten_before")),
-    timed_out(
-        sent_before=instant("sent_before"), unseen_since=instant("unseen_since"), at=instant("at")
-    ),
+_EXPIRED = and_(JobRow.state == JobState.SUBMITTING, JobRow.lease_expires_at <= instant("at"))
+_CALLED_OFF = and_(
+    JobRow.state == JobState.PENDING,
+    or_(JobRow.cancel_requested_at.is_not(None), JobRow.start_deadline_at <= instant("at")),
 )
+_FORGOTTEN = and_(
+    JobRow.state == JobState.SUBMIT_UNKNOWN,
+    JobRow.lease_expires_at <= instant("forgotten_before"),
+)
+# Past its time and due for long: pollers, who look before they end a job, are kept from it.
+_TIMED_OUT = and_(
+    JobRow.state.in_(FOLLOWED),
+    JobRow.due_at <= instant("unseen_since"),
+    JobRow.submitted_at <= instant("sent_before"),
+    JobRow.lease_expires_at <= instant("at"),
+)
+OVERDUE = (_EXPIRED, _CALLED_OFF, _FORGOTTEN, _TIMED_OUT)
 """The kinds of jobs that there is something to do about."""

@@ -5,14 +5,13 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.outcomes import TIMED_OUT
 from app.jobs.state import JobState
-from app.jobs.sweep_repository import SweepRepository, timed_out
+from app.jobs.sweep_repository import SweepRepository
 from app.quotas import ledger
 from app.quotas.repository import EntryKind
 
@@ -42,7 +41,7 @@ class Sweeps:
         self._config = config
 
     def since(self, *, at: datetime) -> Mapping[str, datetime]:
-        """Give what `OVERDUE` is to be asked with."""
+        """Give the times that `OVERDUE` asks for."""
         return {
             "at": at,
             "forgotten_before": at - self._config.unknown_life,
@@ -52,18 +51,13 @@ class Sweeps:
 
     async def run(self, tx: AsyncConnection, *, at: datetime) -> Moves:
         """Move what is overdue, with its events and the ends of its holds."""
-        jobs = SweepRepository(tx, at_once=self._config.swept_at_once)
-        unknown = await jobs.expire_submits(at=at)
-        dropped = await jobs.drop_called_off(at=at)
+        jobs = SweepRepository(tx, at_once=self._config.swept_at_once, since=self.since(at=at))
+        unknown = await jobs.expire_submits()
+        dropped = await jobs.drop_called_off()
         forgotten = await jobs.give_up_unknown(
-            sent_before=at - self._config.unknown_life,
-            error=_NEVER_KNOWN,
-            cost_state=_COST_STATES[self._config.unknown_ends],
-            at=at,
+            error=_NEVER_KNOWN, cost_state=_COST_STATES[self._config.unknown_ends]
         )
-        late = await jobs.time_out(
-            self._timed_out(at), error=TIMED_OUT, watch_until=at + self._config.late_watch, at=at
-        )
+        late = await jobs.time_out(error=TIMED_OUT, watch_until=at + self._config.late_watch)
         moves = {
             JobState.SUBMIT_UNKNOWN: unknown,
             JobState.CANCELLED: dropped,
@@ -76,11 +70,6 @@ class Sweeps:
         endings |= dict.fromkeys(forgotten, self._config.unknown_ends)
         await ledger.end_all(tx, endings, at=at)
         return moves
-
-    def _timed_out(self, at: datetime) -> ColumnElement[bool]:
-        return timed_out(
-            sent_before=at - self._config.job_timeout, unseen_since=at - self._config.lease, at=at
-        )
 
 
 def _events(seqs: Mapping[str, int], state: JobState, at: datetime) -> list[JobEvent]:

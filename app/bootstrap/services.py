@@ -49,11 +49,8 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
     known_models = stores.catalogue.input_fields
     addresses = WebhookAddresses(base.configs.webhook_reach)
     prices = PricesService(database=database, clock=clock, models=known_models)
-    quotas = QuotaService(
-        database=database,
-        clock=clock,
-        job_timeout=timedelta(seconds=settings.job_timeout_seconds),
-    )
+    job_timeout = base.configs.queue.job_timeout
+    quotas = QuotaService(database=database, clock=clock, job_timeout=job_timeout)
     inspector = MediaInspector(
         remote=outside.media,
         uploads=UploadedFiles(stores.files),
@@ -100,7 +97,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
                 allow_private_networks=settings.allow_private_networks,
                 inputs=stores.inputs,
                 file_life=base.configs.files.life,
-                job_timeout=timedelta(seconds=settings.job_timeout_seconds),
+                job_timeout=job_timeout,
             ),
             jobs=JobService(
                 database=database,

@@ -93,7 +93,7 @@ class AcceptBatch:
             sound = [request for request in first if request.id not in refused]
             held = await ledger.hold_all(
                 tx,
-                [claim_of(request) for request in sound],
+                [_claim(request) for request in sound],
                 unknown_since=at - self._job_timeout,
                 at=at,
             )
@@ -282,7 +282,7 @@ def _replayed(holder: _Holder, fingerprint: str, *, jobs: Mapping[str, Job]) -> 
 _ADD = insert(table_of(JobRow))
 
 
-def claim_of(request: NewJob) -> ledger.Claim:
+def _claim(request: NewJob) -> ledger.Claim:
     return ledger.Claim(
         job_id=request.id,
         caller=Caller(policy=request.policy, user_id=request.user_id, key_id=request.key_id),

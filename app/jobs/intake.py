@@ -19,7 +19,7 @@ from app.core.errors import DatabaseUnavailableError, ProblemError
 from app.core.ids import new_id
 from app.core.tracing import Tracing
 from app.db.engine import Database
-from app.jobs.batch import AcceptBatch, Accepted, claim_of
+from app.jobs.batch import AcceptBatch, Accepted
 from app.jobs.durations import input_class
 from app.jobs.errors import InvalidInputError
 from app.jobs.forecast import Forecast
@@ -149,6 +149,7 @@ class JobIntake:
                 return made
             raise
         price_usd = await self._price(model, checked)
+        _check_known(checked, model, price_usd=price_usd, policy=principal.policy)
         at = self._clock.now()
         start_within = request.start_within
         new = NewJob(
@@ -171,7 +172,6 @@ class JobIntake:
             fingerprint=fingerprint,
             traceparent=self._tracing.current(),
         )
-        ledger.check_known(new.policy, model=new.model, amounts=claim_of(new).amounts)
         await self._forecast.refresh()
         accepted = await self._accept(new, checked)
         with suppress(DatabaseUnavailableError):  # a place is no promise, but the job now is
@@ -244,10 +244,16 @@ def _with_unknown_size(
     checked: Checked, model: Model, *, price_usd: Decimal | None, policy: Policy
 ) -> Checked:
     """Tell that a limit asks for what nobody knows, unless the input is why nobody does."""
-    amounts = amounts_of(output_seconds=checked.output_seconds, price_usd=price_usd)
     try:
         if not checked.errors:
-            ledger.check_known(policy, model=model.model_id, amounts=amounts)
+            _check_known(checked, model, price_usd=price_usd, policy=policy)
     except (PriceUnknownError, DurationUnknownError) as exc:
         return replace(checked, errors=list(exc.errors))
     return checked
+
+
+def _check_known(
+    checked: Checked, model: Model, *, price_usd: Decimal | None, policy: Policy
+) -> None:
+    amounts = amounts_of(output_seconds=checked.output_seconds, price_usd=price_usd)
+    ledger.check_known(policy, model=model.model_id, amounts=amounts)

@@ -102,9 +102,8 @@ class JobQueue:
         async def peek(connection: AsyncConnection) -> tuple[bool, bool]:
             queue = QueueRepository(connection)
             is_startable, is_overdue = await queue.look_for_work(self._sweeps.since(at=at))
-            if is_startable and await self.submits.whole.is_closed(connection, at=at):
-                is_startable = False
-            return is_startable, is_overdue
+            is_closed = await self.submits.whole.is_closed(connection, at=at)
+            return is_startable and not is_closed, is_overdue
 
         async def work(tx: AsyncConnection) -> _Round:
             lane = await LaneRepository(tx).lock(DISPATCH)

@@ -188,7 +188,7 @@ class QueueRepository:
         )
 
 
-def any_job(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+def _any_job(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     """Look for a job of any kind; one look each, since an OR would use no index."""
     return or_(*(select(JobRow.id).where(each).limit(1).exists() for each in conditions))
 
@@ -238,9 +238,9 @@ def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
 
 _AT = instant("at")
 _IS_PAUSED = select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED, SwitchRow.is_on)
-_WORK = select(and_(any_job(startable(JobRow, _AT)), ~_IS_PAUSED.exists()), any_job(*OVERDUE))
+_WORK = select(and_(_any_job(startable(JobRow, _AT)), ~_IS_PAUSED.exists()), _any_job(*OVERDUE))
 _POLLS_TO_MAKE = select(
-    any_job(
+    _any_job(
         and_(
             _pollable(bindparam("poller"), _AT),
             ACCOUNT.in_(bindparam("accounts", expanding=True)),

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import logging
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -160,6 +161,15 @@ def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
     else:
         with running_postgres() as url:
             yield url
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Let a test set logging up as a process does, without leaving it to the tests that follow."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.fixture

@@ -3,22 +3,20 @@
 import getpass
 import json
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from app import cli
-from app.core.logging import configure_logging
+
+pytestmark = pytest.mark.usefixtures("own_logging")
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GATEWAY_DATABASE_URL", "sqlite:///gateway.db")
-    yield
-    configure_logging(format="console", level="warning")  # a command sets it up for its process
 
 
 def gateway(

@@ -1,6 +1,5 @@
 """The `gateway` command as an operator meets it: what it prints, where, and how it ends."""
 
-import logging
 import os
 import re
 import signal
@@ -9,7 +8,7 @@ import stat
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +52,8 @@ for line in sys.argv[1:]:
         assert ended.code == 2, ended.code
 """
 
+pytestmark = pytest.mark.usefixtures("own_logging")
+
 
 @dataclass(frozen=True)
 class Done:
@@ -67,12 +68,11 @@ Command = Callable[..., Done]
 @pytest.fixture
 def command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Command]:
+) -> Command:
     """Run commands in an empty folder with nothing set; in this process, which starts but once."""
     monkeypatch.chdir(tmp_path)
     for name, field in Settings.model_fields.items():
         monkeypatch.delenv(str(field.validation_alias or f"GATEWAY_{name.upper()}"), raising=False)
-    handlers, level = logging.root.handlers[:], logging.root.level
 
     def run_main(*arguments: str, settings: Mapping[str, str] | None = None) -> Done:
         with monkeypatch.context() as patch:
@@ -84,9 +84,7 @@ def command(
         told = capsys.readouterr()
         return Done(ended.value.code, told.out, told.err)
 
-    yield run_main
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
+    return run_main
 
 
 def test_a_key_is_all_that_is_printed(command: Command) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from app.core.logging import configure_logging
 
+pytestmark = pytest.mark.usefixtures("own_logging")
+
 
 class Tail(Exception):  # noqa: N818 - a name for a test
     pass
@@ -24,8 +26,6 @@ def test_an_exception_that_is_its_own_cause_is_told_once(
         raise tail from tail
     except Tail:
         logging.getLogger("test").exception("it.broke")
-    finally:
-        configure_logging(format="console", level="warning")
     assert capsys.readouterr().err.count("Tail") == 1
 
 
@@ -46,10 +46,7 @@ def test_what_nobody_waited_for_is_told_without_what_it_was_about(
         gc.collect()
 
     configure_logging(format="json", level="info")
-    try:
-        asyncio.run(forget())  # the loop of tests would raise it
-    finally:
-        configure_logging(format="console", level="warning")
+    asyncio.run(forget())  # the loop of tests would raise it
     printed = capsys.readouterr().err
     assert "garden" not in printed
     callback, lost = (json.loads(line) for line in printed.splitlines())

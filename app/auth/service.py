@@ -117,7 +117,7 @@ class AuthService:
         async def work(connection: AsyncConnection) -> Mapping[str, tuple[ApiKey, UserTerms]]:
             return await AuthRepository(connection).find_held_keys(key_ids)
 
-        found = await self._database.read(work)
+        found = await self._database.look_up(work)
         return [found.get(key_id) for key_id in key_ids]
 
     async def _user_of_issuer(self, oidc: OidcSignIn, token: str) -> Principal:
@@ -148,7 +148,7 @@ class AuthService:
         async def work(connection: AsyncConnection) -> FoundClient | None:
             return await AuthRepository(connection).find_client(token_id)
 
-        return await self._database.read(work)
+        return await self._database.look_up(work)
 
     def _is_alive(self, found: FoundClient) -> bool:
         """Tell whether all lives that the token lives by, the secret of its key included."""
@@ -186,7 +186,7 @@ class AuthService:
             await auth.ensure_user(user_id, at=at, plan_name=key.plan_name)
             return await auth.find_terms(user_id)
 
-        terms = await self._database.read(find) or await self._database.transact(make)
+        terms = await self._database.look_up(find) or await self._database.transact(make)
         assert terms is not None
         if terms.disabled:
             raise UserDisabledError(name)

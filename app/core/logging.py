@@ -10,7 +10,7 @@ import structlog
 
 _INDISCREET = (
     *("httpx", "httpcore", "aiohttp", "uvicorn.access"),
-    *("aiosqlite", "psycopg", "sqlalchemy"),
+    *("psycopg", "sqlalchemy"),
 )
 
 LogFormat = Literal["json", "console"]

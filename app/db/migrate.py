@@ -60,8 +60,9 @@ def configuration(url: URL) -> Config:
 def synchronous(url: str) -> URL:
     """Name the blocking driver that Alembic uses for a database URL."""
     parsed = parse_url(url)
-    is_sqlite = parsed.get_backend_name() == "sqlite"
-    return parsed.set(drivername="sqlite" if is_sqlite else "postgresql+psycopg")
+    if parsed.get_backend_name() == "sqlite":
+        return parsed
+    return parsed.set(drivername="postgresql+psycopg")
 
 
 @dataclass(frozen=True, slots=True)

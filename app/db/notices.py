@@ -14,7 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.clock import Clock
-from app.db.engine import PATIENCE, parse_url
+from app.db.engine import parse_url
+from app.db.postgres import PATIENCE
 
 logger = structlog.get_logger(__name__)
 

@@ -1,82 +1,171 @@
-"""SQLite's connection as aiosqlite has it, but for the ways between two threads that it can save.
+"""SQLite in this process: one connection that writes, and some beside it that read.
 
-aiosqlite hands every call to a thread of the connection's own: a cursor to be made, a statement,
-each of its rows, the cursor to be closed. Handing over costs more than most of these, and while the
-loop is busy each waits for it anew. Here only what may wait for the file goes there, a statement
-with all its rows at once.
+A statement takes microseconds where its rows are at hand, and handing it to a thread takes longer
+than that, and waits for the loop each time anew. So a thread gets only what may wait for the file
+or take long: the turn to write if another process has it, each commit, and reads of many rows.
 """
 
+import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-import aiosqlite
+from sqlalchemy import URL, CursorResult, Executable, Pool, QueuePool, create_engine, event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-_CHUNK = 64  # of rows that nobody here reads one by one
+from app.db.work import Result, Work
 
-
-class Connection(aiosqlite.Connection):
-    """Keeps the order of calls: while the thread has one, or was left with one, all go there."""
-
-    _has_work = False
-
-    @classmethod
-    def make(cls, database: str, **options: Any) -> "Connection":
-        """Give what is connected once it is awaited, with options of sqlite3.connect."""
-        connection = cls(partial(sqlite3.connect, database, **options), _CHUNK)
-        connection._thread.daemon = True
-        return connection
-
-    @aiosqlite.context.contextmanager
-    async def cursor(self) -> aiosqlite.Cursor:
-        return Cursor(self, await self.at_once(self._conn.cursor))
-
-    async def rollback(self) -> None:
-        await self.at_once(self._conn.rollback)  # of what never reached the file
-
-    async def at_once(self, call: Callable[[], Any]) -> Any:
-        """Make a call that waits for nothing."""
-        return await self._execute(call) if self._has_work else call()
-
-    async def in_turn(self, call: Callable[[], Any]) -> Any:
-        """Make a call that may wait for the file, in the connection's own thread."""
-        return await self._execute(call)
-
-    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self._has_work = True
-        try:
-            done = await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
-        except Exception:
-            self._has_work = False
-            raise
-        self._has_work = False  # not after a cancel: the thread goes on all the same
-        return done
+_READERS = 4
+_TURN_WITHIN_S = 30
+_FILE_WITHIN_MS = 10_000
 
 
-class Cursor(aiosqlite.Cursor):
-    _connection: Connection
-    _rows: Sequence[Any] = ()
+class SqliteConnections:
+    def __init__(self, url: URL) -> None:
+        self._writer = _create(url, pool_size=1, max_overflow=0, query_only=False)
+        # As many as its threads, and those that read where they are called: these never wait.
+        self._reader = _create(url, pool_size=_READERS + 1, max_overflow=-1, query_only=True)
+        # Callers queue in the process, where it is fair and cheap, and not on the file's lock,
+        # where it is neither.
+        self._to_write = asyncio.Semaphore(1)
+        self._to_read = asyncio.Semaphore(_READERS)
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="sqlite-reader")
 
-    def __init__(self, connection: Connection, cursor: sqlite3.Cursor) -> None:
-        super().__init__(connection, cursor)
-        self._connection = connection
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Open one that writes, alone; raises TimeoutError if its turn does not come."""
+        async with _turn(self._to_write):
+            with self._writer.connect() as connection:
+                file = _file_of(connection)
+                try:
+                    file.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:  # another process writes
+                    await _to_the_end(self._writing, partial(_begin_patiently, file))
+                yield _AtOnce.of(connection)
+                await _to_the_end(self._writing, connection.commit)
 
-    async def execute(self, sql: str, parameters: Iterable[Any] | None = None) -> "Cursor":
-        if sql == "BEGIN":  # which takes no lock before the first statement does
-            await self._connection.at_once(partial(self._cursor.execute, sql))
-        else:
-            whole = partial(self._execute_whole, sql, list(parameters or ()))
-            self._rows = await self._connection.in_turn(whole)
-        return self
+    async def read(self, work: Work[Result]) -> Result:
+        """Run `work`, which waits for nothing but its statements, in a thread."""
+        async with _turn(self._to_read):
+            loop, run = asyncio.get_running_loop(), copy_context().run
+            return await loop.run_in_executor(self._reading, run, self._read_whole, work)
 
-    async def fetchall(self) -> Sequence[Any]:
-        rows, self._rows = self._rows, ()
-        return rows
+    async def look_up(self, work: Work[Result]) -> Result:
+        with self._snapshot() as connection:
+            return await work(_AtOnce.of(connection))
+
+    def _read_whole(self, work: Work[Result]) -> Result:
+        with self._snapshot() as connection:
+            steps = work(_AtOnce.of(connection)).__await__()
+            try:
+                next(steps)
+            except StopIteration as done:
+                return cast("Result", done.value)
+        raise RuntimeError("what reads may wait for its statements only")
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Connection]:
+        with self._reader.connect() as connection:
+            _file_of(connection).execute("BEGIN")  # without a lock, and rolled back by the pool
+            yield connection
+
+    def pools(self) -> Mapping[str, Pool]:
+        return {"writer": self._writer.pool, "reader": self._reader.pool}
+
+    def engines(self) -> Sequence[Engine]:
+        return [self._reader, self._writer]
 
     async def close(self) -> None:
-        await self._connection.at_once(self._cursor.close)
+        for threads in (self._writing, self._reading):
+            await asyncio.to_thread(threads.shutdown)
+        self._writer.dispose()
+        self._reader.dispose()
 
-    def _execute_whole(self, sql: str, parameters: Sequence[Any]) -> Sequence[Any]:
-        self._cursor.execute(sql, parameters)
-        return self._cursor.fetchall() if self._cursor.description else ()
+
+class _AtOnce:
+    """What is used of SQLAlchemy's AsyncConnection, by a connection that needs no waiting for."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.dialect = connection.dialect
+        self.info = connection.info
+
+    @classmethod
+    def of(cls, connection: Connection) -> AsyncConnection:
+        return cast(AsyncConnection, cls(connection))
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        return self._connection.execute(statement, parameters)
+
+    async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
+        return self._connection.scalar(statement, parameters)
+
+    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> CursorResult[Any]:
+        return self._connection.exec_driver_sql(statement, parameters)
+
+
+@asynccontextmanager
+async def _turn(places: asyncio.Semaphore) -> AsyncIterator[None]:
+    async with asyncio.timeout(_TURN_WITHIN_S):
+        await places.acquire()
+    try:
+        yield
+    finally:
+        places.release()
+
+
+async def _to_the_end(threads: ThreadPoolExecutor, call: Callable[[], Result]) -> Result:
+    """Wait for a call even when cancelled: the thread goes on, and has the connection."""
+    done = asyncio.get_running_loop().run_in_executor(threads, copy_context().run, call)
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await asyncio.wait([done])
+        raise
+
+
+def _begin_patiently(file: sqlite3.Connection) -> None:
+    file.execute(f"PRAGMA busy_timeout={_FILE_WITHIN_MS}")
+    try:
+        file.execute("BEGIN IMMEDIATE")
+    finally:
+        file.execute("PRAGMA busy_timeout=0")
+
+
+def _file_of(connection: Connection) -> sqlite3.Connection:
+    file = connection.connection.driver_connection
+    assert isinstance(file, sqlite3.Connection)
+    return file
+
+
+def _create(url: URL, *, query_only: bool, **options: Any) -> Engine:
+    engine = create_engine(
+        url,
+        # Parameters hold what clients sent, and errors are logged.
+        hide_parameters=True,
+        poolclass=QueuePool,
+        connect_args={"check_same_thread": False},
+        **options,
+    )
+
+    @event.listens_for(engine, "connect")
+    def connect(file: sqlite3.Connection, _record: object) -> None:
+        # The driver's own transaction handling starts them late and loses updates without a word.
+        file.isolation_level = None
+        for pragma in (
+            f"busy_timeout={_FILE_WITHIN_MS}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"query_only={'ON' if query_only else 'OFF'}",
+            f"busy_timeout={_FILE_WITHIN_MS if query_only else 0}",  # see _begin_patiently
+        ):
+            file.execute(f"PRAGMA {pragma}")
+
+    return engine

@@ -216,12 +216,12 @@ class Hub(Generic[Holder]):
         """Ring who waits for what is new; a log that nobody waits for is not read."""
         cursor = self._cursor if self._watches else None
         if cursor is None:
-            self._cursor = await self._database.read(end_of_log) if self._watches else None
+            self._cursor = await self._database.look_up(end_of_log) if self._watches else None
             for watch in self._all():
                 watch.tell()
             return
 
-        page: Page = await self._database.read(
+        page: Page = await self._database.look_up(
             lambda connection: read_on(connection, cursor, limit=_PAGE)
         )
         for entry in page.entries:

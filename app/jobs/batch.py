@@ -71,10 +71,10 @@ class AcceptBatch:
             jobs = await JobRepository(connection).find_many([holders[claim].job_id])
             return _replayed(holders[claim], fingerprint, jobs=jobs)
 
-        return await self._database.read(work)
+        return await self._database.look_up(work)
 
     async def _place_all(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        return await self._database.read(lambda connection: with_places(connection, jobs))
+        return await self._database.look_up(lambda connection: with_places(connection, jobs))
 
     async def _accept_all(self, requests: Sequence[NewJob]) -> Sequence[Accepted | Exception]:
         tries = 0

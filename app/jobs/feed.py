@@ -71,7 +71,7 @@ class JobFeed:
 
     async def start(self, after: Cursor | None) -> Cursor:
         """Give the end of the log, or a place before it that somebody has come to already."""
-        end = await self._database.read(end_of_log)
+        end = await self._database.look_up(end_of_log)
         return end if after is None or after.is_after(end) else after
 
     async def _read_jobs(self, questions: Sequence[_Question]) -> Sequence[JobNews | Exception]:
@@ -85,7 +85,7 @@ class JobFeed:
                     since[job_id] = min(after, since.get(job_id, after))
             return jobs, await log.read_many(connection, since) if since else {}
 
-        jobs, events = await self._database.read(work)
+        jobs, events = await self._database.look_up(work)
         moments = {
             job_id: _moments(job, [(event.seq, event.type, event.at) for event in events[job_id]])
             for job_id, job in jobs.items()

@@ -124,7 +124,7 @@ class JobQueue:
             )
             return _Round([attempt for attempt, _ in started], {**moves, JobState.SUBMITTING: seqs})
 
-        is_startable, is_overdue = await self._database.read(peek)
+        is_startable, is_overdue = await self._database.look_up(peek)
         if not (is_startable or is_overdue):
             return []
         done = await self._database.transact(work)
@@ -177,7 +177,7 @@ class JobQueue:
 
         await self.appointments.refresh()
         # Who found work last time will find some again, and need not ask.
-        if not self._was_busy and not await self._database.read(peek):
+        if not self._was_busy and not await self._database.look_up(peek):
             return []
         claimed = await self._database.transact(work)
         self._was_busy = bool(claimed)

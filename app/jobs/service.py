@@ -78,7 +78,7 @@ class JobService:
         async def work(connection: AsyncConnection) -> Mapping[str, Job]:
             return await JobRepository(connection).find_many(job_ids)
 
-        return await self._database.read(work) if job_ids else {}
+        return await self._database.look_up(work) if job_ids else {}
 
     async def get_signed(self, job_id: str) -> Job:
         """Give a job to the bearer of a link that this gateway signed."""
@@ -86,7 +86,7 @@ class JobService:
         async def work(connection: AsyncConnection) -> Job | None:
             return await JobRepository(connection).find_signed(job_id)
 
-        job = await self._database.read(work) if _is_job_id(job_id) else None
+        job = await self._database.look_up(work) if _is_job_id(job_id) else None
         if job is None:
             raise JobNotFoundError(job_id)
         return job

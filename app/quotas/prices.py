@@ -54,7 +54,7 @@ class PricesService:
         async def work(connection: AsyncConnection) -> Sequence[Price]:
             return await PricesRepository(connection).find_all()
 
-        return await self._database.read(work)
+        return await self._database.look_up(work)
 
     async def current(self) -> Sequence[Price]:
         """Give the table as it was at most a second ago, mostly without asking the database."""

@@ -58,7 +58,7 @@ class QuotaService:
                 for caller, each in callers.items()
             }
 
-        told = await self._database.read(work)
+        told = await self._database.look_up(work)
         return [told[each.id] for each in asking]
 
     async def recent_standings(
@@ -131,7 +131,7 @@ class QuotaService:
             _require_rate(rated, accounts, zone=policy.zone, at=at)
 
         if rated:
-            await self._database.read(work)
+            await self._database.look_up(work)
 
 
 _Rated = Sequence[tuple[str, str, Limits]]

@@ -167,7 +167,7 @@ class Archive:
                 for row in claimed
             ]
 
-        if not await self._database.read(peek):
+        if not await self._database.look_up(peek):
             return []
         return await self._database.transact(work)
 
@@ -221,7 +221,7 @@ class Archive:
 
         if self._storage is None:
             return None
-        copy = await self._database.read(work)
+        copy = await self._database.look_up(work)
         is_whole = copy is not None and await self._storage.size(copy.key) == copy.size
         return copy if is_whole else None
 

@@ -164,7 +164,7 @@ class FileService:
             )
             return {row.id: _file(row) for row in found}
 
-        return await self._database.read(work) if known else {}
+        return await self._database.look_up(work) if known else {}
 
     async def get_signed(self, file_id: str) -> File:
         """Give a file to the bearer of a link that this gateway signed, as long as it is kept."""
@@ -178,7 +178,7 @@ class FileService:
             row = found.one_or_none()
             return None if row is None else _file(row)
 
-        file = await self._database.read(work) if is_id(file_id, prefix=PREFIX) else None
+        file = await self._database.look_up(work) if is_id(file_id, prefix=PREFIX) else None
         if file is None:
             raise UnknownFileError(file_id)
         return file

@@ -78,7 +78,7 @@ class DeliveryQueue:
             rows = await deliveries.targets(chosen)
             return await self._errands(tx, rows, token=token, at=at)
 
-        if not await self._database.read(peek):
+        if not await self._database.look_up(peek):
             return []
         return await self._database.transact(work)
 

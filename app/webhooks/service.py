@@ -195,7 +195,7 @@ class WebhookService:
         async def make(tx: AsyncConnection) -> Secret:
             return await self._ensured(tx, user_id)
 
-        found = await self._database.read(find)
+        found = await self._database.look_up(find)
         return await self._database.transact(make) if found is None else found
 
     async def rotate_secret(self, user_id: str, *, overlap: timedelta) -> Secret:

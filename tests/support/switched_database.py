@@ -1,16 +1,12 @@
 """The real database, with switches: away, slow, or lost between a commit and its answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.errors import DatabaseUnavailableError
 from app.db.engine import Database, open_database
-
-Result = TypeVar("Result")
+from app.db.work import Result, Work
 
 
 class SwitchedDatabase(Database):
@@ -20,8 +16,7 @@ class SwitchedDatabase(Database):
     """
 
     def __init__(self, url: str) -> None:
-        inner = open_database(url)
-        super().__init__(writer=inner._writer, reader=inner._reader)  # noqa: SLF001 - it takes their place
+        super().__init__(open_database(url)._connections)  # noqa: SLF001 - it takes their place
         self.away = False
         self.refusals: list[bool] = []
         self.lost_commits = 0
@@ -30,10 +25,10 @@ class SwitchedDatabase(Database):
         self.open.set()
         self.waiting = 0
         self.statements: list[str] = []
-        for engine in {self._writer, self._reader}:
-            event.listen(engine.sync_engine, "before_cursor_execute", self._count)
+        for engine in self.engines:
+            event.listen(engine, "before_cursor_execute", self._count)
 
-    async def transact(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+    async def transact(self, work: Work[Result]) -> Result:
         self._check(refused=bool(self.refusals) and self.refusals.pop(0))
         self.waiting += 1
         await self.open.wait()
@@ -44,9 +39,13 @@ class SwitchedDatabase(Database):
             raise DatabaseUnavailableError
         return done
 
-    async def read(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+    async def read(self, work: Work[Result]) -> Result:
         self._check()
         return await super().read(work)
+
+    async def look_up(self, work: Work[Result]) -> Result:
+        self._check()
+        return await super().look_up(work)
 
     def _check(self, *, refused: bool = False) -> None:
         if self.away or refused:

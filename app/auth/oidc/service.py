@@ -58,7 +58,7 @@ class OidcSignIn:
                 await _move(tx, user_id, plan, at=at)
             return await auth.find_key(key_id)
 
-        found = await self._database.read(find)
+        found = await self._database.look_up(find)
         if found is None or (self._follows_plan and found[1].own_plan != plan):
             found = await self._database.transact(make)
         assert found is not None

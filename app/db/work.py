@@ -1,0 +1,9 @@
+"""What is done with a database: a function of one connection, whose statements it awaits."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+Result = TypeVar("Result")
+Work: TypeAlias = Callable[[AsyncConnection], Awaitable[Result]]

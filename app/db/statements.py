@@ -1,10 +1,9 @@
-"""What SQLAlchemy leaves to its users in statements that are made once, or write many rows."""
+"""What SQLAlchemy leaves to its users in statements that are made once."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from sqlalchemy import BindParameter, ColumnClause, Table, bindparam, text
+from sqlalchemy import BindParameter, Table, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models.base import Base, UtcDateTime
@@ -29,16 +28,3 @@ async def lock_table(tx: AsyncConnection, table: type[Base]) -> None:
     """
     if tx.dialect.name == "postgresql":
         await tx.execute(text(f"LOCK TABLE {table.__tablename__} IN SHARE ROW EXCLUSIVE MODE"))
-
-
-def typed_rows(
-    columns: Sequence[ColumnClause[Any]], rows: Sequence[Sequence[Any]]
-) -> list[tuple[BindParameter[Any], ...]]:
-    """Give each value its column's type: Postgres takes a bare NULL in VALUES for text."""
-    return [
-        tuple(
-            bindparam(None, value, type_=place.type, unique=True)
-            for place, value in zip(columns, row, strict=True)
-        )
-        for row in rows
-    ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, insert, or_, select
+from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,7 +15,7 @@ from app.core.errors import FieldError, ProblemError
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.db.models import ApiKeyRow, IdempotencyKeyRow, JobRow, UserRow
-from app.db.statements import table_of
+from app.db.rows import NewRows
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.errors import IdempotencyConflictError, InvalidInputError
@@ -100,7 +100,7 @@ class AcceptBatch:
             refused |= held.refused
             fresh = [request for request in first if request.id not in refused]
             if fresh:
-                await tx.execute(_ADD, [_row(request) for request in fresh])
+                await _JOBS.add(tx, [_row(request) for request in fresh])
                 if named := _files_of(fresh):
                     await uses.link(tx, named, expires_at=at + self._file_life)
                 await announce(tx, [_first_event(request) for request in fresh])
@@ -279,7 +279,7 @@ def _replayed(holder: _Holder, fingerprint: str, *, jobs: Mapping[str, Job]) -> 
     return Accepted(jobs[holder.job_id], replayed=True)
 
 
-_ADD = insert(table_of(JobRow))
+_JOBS = NewRows(JobRow)
 
 
 def _claim(request: NewJob) -> ledger.Claim:
@@ -320,6 +320,8 @@ def _row(request: NewJob) -> dict[str, Any]:
         "state": JobState.PENDING.value,
         "event_seq": 1,
         "attempts": 0,
+        "refusals": 0,
+        "lost_polls": 0,
         "due_at": request.created_at,
         "created_at": request.created_at,
     }

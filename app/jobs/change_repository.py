@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     JSON,
     BigInteger,
     Text,
@@ -15,18 +16,18 @@ from sqlalchemy import (
     literal,
     null,
     update,
-    values,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow
 from app.db.models.base import UtcDateTime
-from app.db.statements import typed_rows
+from app.db.rows import Rows
+from app.db.statements import table_of
 from app.jobs.models import Change
 from app.jobs.state import WATCHED
 
 _MILLISECOND = timedelta(milliseconds=1)
-_CHANGES = (
+_CHANGES = Rows(
     column("id", Text),
     column("token", Text),
     column("from_state", Text),
@@ -64,54 +65,9 @@ class ChangeRepository:
 
         A job that is missing from the answer was moved by somebody else, and stays as it is.
         """
-        new = (
-            values(*_CHANGES, name="new")
-            .data(typed_rows(_CHANGES, [_row(change) for change in changes]))
-            .cte("new")
-        )
-        is_news = new.c.state != new.c.from_state
         moved = await self._tx.execute(
-            update(JobRow)
-            .where(
-                JobRow.id == new.c.id,
-                JobRow.lease_token == new.c.token,
-                JobRow.state == new.c.from_state,
-            )
-            .values(
-                state=new.c.state,
-                event_seq=JobRow.event_seq + case((is_news, 1), else_=0),
-                # A cancel that was asked for meanwhile must not wait for the next regular poll.
-                due_at=case(
-                    (new.c.due_at.is_(None), null()),
-                    (JobRow.cancel_requested_at.is_distinct_from(new.c.seen_cancel_at), new.c.at),
-                    else_=new.c.due_at,
-                ),
-                lease_token=new.c.lease_token,
-                lease_expires_at=new.c.lease_expires_at,
-                upstream_request_id=new.c.upstream_request_id,
-                queue_position=new.c.queue_position,
-                submitted_at=new.c.submitted_at,
-                started_at=new.c.started_at,
-                # What ended a watched job stays, until it has succeeded after all.
-                finished_at=case((is_news, new.c.finished_at), else_=JobRow.finished_at),
-                output=case((is_news, new.c.output), else_=JobRow.output),
-                error=case((is_news, new.c.error), else_=JobRow.error),
-                late=new.c.late,
-                refusals=new.c.refusals,
-                lost_polls=new.c.lost_polls,
-                lost_since=new.c.lost_since,
-                watch_until=new.c.watch_until,
-                cost_state=func.coalesce(new.c.cost_state, JobRow.cost_state),
-                reported_cost_usd=func.coalesce(new.c.reported_cost_usd, JobRow.reported_cost_usd),
-                detection_milliseconds=func.coalesce(
-                    new.c.detection_milliseconds, JobRow.detection_milliseconds
-                ),
-                cancel_outcome=func.coalesce(new.c.cancel_outcome, JobRow.cancel_outcome),
-                cancel_requested_at=case(
-                    (new.c.cancel_outcome.is_(None), JobRow.cancel_requested_at), else_=null()
-                ),
-            )
-            .returning(JobRow.id, JobRow.event_seq)
+            _APPLY[self._tx.dialect.name],
+            _CHANGES.as_parameter(self._tx, [_row(change) for change in changes]),
         )
         return {row.id: row.event_seq for row in moved}
 
@@ -155,31 +111,86 @@ class ChangeRepository:
         return taken.scalar_one_or_none()
 
 
-def _row(change: Change) -> tuple[Any, ...]:
+def _apply(new: CTE) -> Any:
+    is_news = new.c.state != new.c.from_state
     return (
-        change.lease.job_id,
-        change.lease.token,
-        change.lease.state.value,
-        change.lease.cancel_requested_at,
-        change.at,
-        change.state.value,
-        change.due_at,
-        change.lease_token,
-        change.lease_expires_at,
-        change.upstream_request_id,
-        change.queue_position,
-        change.submitted_at,
-        change.started_at,
-        change.finished_at,
-        change.output,
-        change.error,
-        change.cancel_outcome,
-        change.cost_state,
-        None if change.reported_cost_usd is None else str(change.reported_cost_usd),
-        None if change.detection_delay is None else change.detection_delay // _MILLISECOND,
-        change.late,
-        change.refusals,
-        change.lost_polls,
-        change.lost_since,
-        change.watch_until,
+        update(_JOB)
+        .where(
+            _JOB.c.id == new.c.id,
+            _JOB.c.lease_token == new.c.token,
+            _JOB.c.state == new.c.from_state,
+        )
+        .values(
+            state=new.c.state,
+            event_seq=_JOB.c.event_seq + case((is_news, 1), else_=0),
+            # A cancel that was asked for meanwhile must not wait for the next regular poll.
+            due_at=case(
+                (new.c.due_at.is_(None), null()),
+                (_JOB.c.cancel_requested_at.is_distinct_from(new.c.seen_cancel_at), new.c.at),
+                else_=new.c.due_at,
+            ),
+            lease_token=new.c.lease_token,
+            lease_expires_at=new.c.lease_expires_at,
+            upstream_request_id=new.c.upstream_request_id,
+            queue_position=new.c.queue_position,
+            submitted_at=new.c.submitted_at,
+            started_at=new.c.started_at,
+            # What ended a watched job stays, until it has succeeded after all.
+            finished_at=case((is_news, new.c.finished_at), else_=_JOB.c.finished_at),
+            output=case((is_news, new.c.output), else_=_JOB.c.output),
+            error=case((is_news, new.c.error), else_=_JOB.c.error),
+            late=new.c.late,
+            refusals=new.c.refusals,
+            lost_polls=new.c.lost_polls,
+            lost_since=new.c.lost_since,
+            watch_until=new.c.watch_until,
+            cost_state=func.coalesce(new.c.cost_state, _JOB.c.cost_state),
+            reported_cost_usd=func.coalesce(new.c.reported_cost_usd, _JOB.c.reported_cost_usd),
+            detection_milliseconds=func.coalesce(
+                new.c.detection_milliseconds, _JOB.c.detection_milliseconds
+            ),
+            cancel_outcome=func.coalesce(new.c.cancel_outcome, _JOB.c.cancel_outcome),
+            cancel_requested_at=case(
+                (new.c.cancel_outcome.is_(None), _JOB.c.cancel_requested_at), else_=null()
+            ),
+        )
+        .returning(_JOB.c.id, _JOB.c.event_seq)
     )
+
+
+_JOB = table_of(JobRow)
+_APPLY = _CHANGES.in_statement(_apply)
+
+
+def _row(change: Change) -> dict[str, Any]:
+    return {
+        "id": change.lease.job_id,
+        "token": change.lease.token,
+        "from_state": change.lease.state.value,
+        "seen_cancel_at": change.lease.cancel_requested_at,
+        "at": change.at,
+        "state": change.state.value,
+        "due_at": change.due_at,
+        "lease_token": change.lease_token,
+        "lease_expires_at": change.lease_expires_at,
+        "upstream_request_id": change.upstream_request_id,
+        "queue_position": change.queue_position,
+        "submitted_at": change.submitted_at,
+        "started_at": change.started_at,
+        "finished_at": change.finished_at,
+        "output": change.output,
+        "error": change.error,
+        "cancel_outcome": change.cancel_outcome,
+        "cost_state": change.cost_state,
+        "reported_cost_usd": None
+        if change.reported_cost_usd is None
+        else str(change.reported_cost_usd),
+        "detection_milliseconds": None
+        if change.detection_delay is None
+        else change.detection_delay // _MILLISECOND,
+        "late": change.late,
+        "refusals": change.refusals,
+        "lost_polls": change.lost_polls,
+        "lost_since": change.lost_since,
+        "watch_until": change.watch_until,
+    }

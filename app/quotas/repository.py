@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import (
     bindparam,
     func,
-    insert,
     or_,
     select,
     update,
@@ -20,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models.job import JobRow
 from app.db.models.quota import AccountRow, LedgerRow
+from app.db.rows import NewRows
 from app.db.statements import instant, table_of
 from app.quotas.account import Account, Amounts, Window
 from app.quotas.policy import LimitName, Measure, Period, Tally
@@ -86,7 +86,7 @@ class QuotaRepository:
         )
 
     async def append(self, entries: Sequence[Entry]) -> None:
-        await self._tx.execute(_APPEND, [_entry_row(entry) for entry in entries])
+        await _ENTRIES.add(self._tx, [_entry_row(entry) for entry in entries])
 
     async def find_open_holds(self, job_ids: Iterable[str]) -> Sequence[Entry]:
         """Give the holds of these jobs that were neither settled nor released."""
@@ -152,7 +152,7 @@ _SAVE = (
     .where(_TABLE.c.id == bindparam("new_id"))
     .values({each: bindparam(f"new_{each.name}") for each in _TABLE.c if each.name != "id"})
 )
-_APPEND = insert(table_of(LedgerRow))
+_ENTRIES = NewRows(LedgerRow)
 _COUNTS = {
     kind: select(owner, JobRow.state, func.count())
     .where(

@@ -1,11 +1,11 @@
 """The ledger added up for accounts: what their windows have to say."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    ColumnClause,
+    CTE,
     Select,
     Text,
     and_,
@@ -14,14 +14,13 @@ from sqlalchemy import (
     func,
     select,
     union_all,
-    values,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.db.models.base import UtcDateTime
 from app.db.models.quota import LedgerRow
-from app.db.statements import typed_rows
+from app.db.rows import Rows
 from app.quotas.policy import Measure, Period, Tally
 from app.quotas.repository import EntryKind
 
@@ -30,15 +29,14 @@ Starts = Mapping[str, Mapping[Period, datetime]]
 
 Sums = Mapping[str, Mapping[Period, Mapping[Measure, Tally]]]
 
-_AT_ONCE = 500  # a statement takes only so many parameters
 _OWNERS = {"user": LedgerRow.user_id, "key": LedgerRow.key_id}
-_WINDOW: tuple[ColumnClause[Any], ...] = (
+_WINDOWS = Rows(
     column("account", Text),
+    column("kind", Text),
     column("owner", Text),
     column("period", Text),
     column("start", UtcDateTime),
 )
-_Window = tuple[str, str, str, datetime]
 
 _USED = case(
     (LedgerRow.kind.in_([EntryKind.SETTLE, EntryKind.LATE_CHARGE]), 1),
@@ -58,41 +56,39 @@ async def ledger_sums(tx: AsyncConnection, *, starts: Starts) -> Sums:
         account: {period: {measure: Tally() for measure in Measure} for period in periods}
         for account, periods in starts.items()
     }
-    for some in _batches(list(_windows(starts))):
-        for row in await tx.execute(_added_up(some)):
-            sums[row.account][Period(row.period)] = {
-                measure: Tally(
-                    used=int(getattr(row, f"{measure.value}_used")),
-                    held=int(getattr(row, f"{measure.value}_held")),
-                )
-                for measure in Measure
-            }
+    windows = list(_windows(starts))
+    if not windows:
+        return sums
+    statement, parameter = _SUMS[tx.dialect.name], _WINDOWS.as_parameter(tx, windows)
+    for row in await tx.execute(statement, parameter):
+        sums[row.account][Period(row.period)] = {
+            measure: Tally(
+                used=int(getattr(row, f"{measure.value}_used")),
+                held=int(getattr(row, f"{measure.value}_held")),
+            )
+            for measure in Measure
+        }
     return sums
 
 
-def _windows(starts: Starts) -> Iterable[_Window]:
+def _windows(starts: Starts) -> Iterable[dict[str, Any]]:
     for account, periods in starts.items():
+        kind, _, owner = account.partition(":")
         for period, start in periods.items():
-            yield account, account.partition(":")[2], period.value, start
+            yield {
+                "account": account,
+                "kind": kind,
+                "owner": owner,
+                "period": period.value,
+                "start": start,
+            }
 
 
-def _batches(windows: Sequence[_Window]) -> Iterable[Sequence[_Window]]:
-    return (windows[first : first + _AT_ONCE] for first in range(0, len(windows), _AT_ONCE))
+def _added_up(wanted: CTE) -> Any:
+    return union_all(*(_added_up_for(kind, owner, wanted) for kind, owner in _OWNERS.items()))
 
 
-def _added_up(windows: Sequence[_Window]) -> Any:
-    parts = []
-    for kind, owner in _OWNERS.items():
-        rows = [window for window in windows if window[0].startswith(f"{kind}:")]
-        if rows:
-            parts.append(_added_up_for(owner, rows, name=f"{kind}_windows"))
-    return parts[0] if len(parts) == 1 else union_all(*parts)
-
-
-def _added_up_for(
-    owner: InstrumentedAttribute[str], rows: Sequence[_Window], *, name: str
-) -> Select[Any]:
-    wanted = values(*_WINDOW, name=name).data(typed_rows(_WINDOW, rows)).cte(f"{name}_wanted")
+def _added_up_for(kind: str, owner: InstrumentedAttribute[str], wanted: CTE) -> Select[Any]:
     measured = {
         Measure.JOBS: 1,
         Measure.MILLISECONDS: func.coalesce(LedgerRow.milliseconds, 0),
@@ -109,6 +105,10 @@ def _added_up_for(
             ),
         )
         .select_from(wanted)
+        .where(wanted.c.kind == kind)
         .join(LedgerRow, and_(owner == wanted.c.owner, LedgerRow.held_at >= wanted.c.start))
         .group_by(wanted.c.account, wanted.c.period)
     )
+
+
+_SUMS = _WINDOWS.in_statement(_added_up)

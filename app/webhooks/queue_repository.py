@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, and_, column, insert, select, update, values
+from sqlalchemy import CTE, ColumnElement, Text, and_, column, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import (
@@ -16,11 +16,12 @@ from app.db.models import (
     WebhookEndpointRow,
 )
 from app.db.models.base import UtcDateTime
-from app.db.statements import typed_rows
+from app.db.rows import Rows
+from app.db.statements import table_of
 from app.webhooks.delivery_repository import DELIVERIES
 from app.webhooks.models import Outcome
 
-_OUTCOMES = (
+_OUTCOMES = Rows(
     column("id", Text),
     column("token", Text),
     column("state", Text),
@@ -94,22 +95,9 @@ class QueueRepository:
 
     async def end(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes whose writers still hold the lease, with their attempts; gives the ids."""
-        new = (
-            values(*_OUTCOMES, name="new")
-            .data(typed_rows(_OUTCOMES, [_row(outcome) for outcome in outcomes]))
-            .cte("new")
-        )
         ended = await self._tx.execute(
-            update(WebhookDeliveryRow)
-            .where(WebhookDeliveryRow.id == new.c.id, WebhookDeliveryRow.lease_token == new.c.token)
-            .values(
-                state=new.c.state,
-                due_at=new.c.due_at,
-                lease_token=None,
-                attempts=WebhookDeliveryRow.attempts + 1,
-                step=WebhookDeliveryRow.step + 1,
-            )
-            .returning(WebhookDeliveryRow.id, WebhookDeliveryRow.attempts)
+            _END[self._tx.dialect.name],
+            _OUTCOMES.as_parameter(self._tx, [_row(outcome) for outcome in outcomes]),
         )
         numbers = {row.id: row.attempts for row in ended}
         if numbers:
@@ -142,10 +130,33 @@ def _due(
     return and_(*conditions)
 
 
-def _row(outcome: Outcome) -> tuple[Any, ...]:
+def _end(new: CTE) -> Any:
+    return (
+        update(_DELIVERY)
+        .where(_DELIVERY.c.id == new.c.id, _DELIVERY.c.lease_token == new.c.token)
+        .values(
+            state=new.c.state,
+            due_at=new.c.due_at,
+            lease_token=None,
+            attempts=_DELIVERY.c.attempts + 1,
+            step=_DELIVERY.c.step + 1,
+        )
+        .returning(_DELIVERY.c.id, _DELIVERY.c.attempts)
+    )
+
+
+_DELIVERY = table_of(WebhookDeliveryRow)
+_END = _OUTCOMES.in_statement(_end)
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
     retried = "failed" if outcome.due_at is None else "pending"
-    state = "delivered" if outcome.delivered else retried
-    return outcome.errand.id, outcome.errand.token, state, outcome.due_at
+    return {
+        "id": outcome.errand.id,
+        "token": outcome.errand.token,
+        "state": "delivered" if outcome.delivered else retried,
+        "due_at": outcome.due_at,
+    }
 
 
 def _attempt_row(outcome: Outcome, *, number: int) -> dict[str, Any]:

@@ -1,0 +1,102 @@
+"""Many rows as one parameter, in JSON, of a statement that is made once, however many they are.
+
+As VALUES each number of rows is another statement, put together and planned anew; handed over one
+by one, Postgres' driver takes as long for each as for a statement.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    CTE,
+    JSON,
+    ColumnClause,
+    Text,
+    bindparam,
+    cast,
+    column,
+    func,
+    insert,
+    literal_column,
+    select,
+    type_coerce,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models.base import Base
+from app.db.statements import table_of
+
+Statement = TypeVar("Statement")
+
+
+class Rows:
+    """Rows of these columns; the parameter that holds them has the name of their table."""
+
+    def __init__(self, *columns: ColumnClause[Any], name: str = "new") -> None:
+        self._name = name
+        self._on = {
+            "sqlite": _on_sqlite(name, columns),
+            "postgresql": _on_postgres(name, columns),
+        }
+
+    def in_statement(self, make: Callable[[CTE], Statement]) -> Mapping[str, Statement]:
+        """Make a statement of them for either database, by the name of its dialect."""
+        return {dialect: make(rows) for dialect, rows in self._on.items()}
+
+    def as_parameter(
+        self, tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]
+    ) -> dict[str, str]:
+        """Give what such a statement is run with; a column that a row does not name is NULL."""
+        stored = _stored_by_sqlite if tx.dialect.name == "sqlite" else datetime.isoformat
+        return {self._name: json.dumps(rows, default=partial(_known, stored))}
+
+
+class NewRows(Rows):
+    """Rows to be added to a table."""
+
+    def __init__(self, row: type[Base]) -> None:
+        table = table_of(row)
+        super().__init__(*table.columns)
+        self._add = self.in_statement(
+            lambda new: insert(table).from_select(list(table.columns), select(new))
+        )
+
+    async def add(self, tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+        await tx.execute(self._add[tx.dialect.name], self.as_parameter(tx, rows))
+
+
+def _on_sqlite(name: str, columns: Sequence[ColumnClause[Any]]) -> CTE:
+    each = func.json_each(bindparam(name, type_=Text)).table_valued("value")
+    return select(
+        *(
+            type_coerce(
+                func.json_extract(each.c.value, literal_column(f"'$.{place.name}'")), place.type
+            ).label(place.name)
+            for place in columns
+        )
+    ).cte(name)
+
+
+def _on_postgres(name: str, columns: Sequence[ColumnClause[Any]]) -> CTE:
+    each = (
+        func.json_to_recordset(cast(bindparam(name, type_=Text), JSON))
+        .table_valued(*(column(place.name, place.type) for place in columns))
+        .render_derived(with_types=True)
+    )
+    return select(each).cte(name)
+
+
+def _known(stored: Callable[[datetime], str], value: object) -> str:
+    """Write what JSON has no word for."""
+    if not isinstance(value, datetime):
+        raise TypeError(f"{type(value).__name__} cannot be stored")
+    if value.tzinfo is None:
+        raise ValueError("a time without a zone cannot be stored")
+    return stored(value.astimezone(UTC))
+
+
+def _stored_by_sqlite(value: datetime) -> str:
+    return value.replace(tzinfo=None).isoformat(" ", "microseconds")

@@ -1,7 +1,7 @@
 """The one way to use a database, on SQLite and on Postgres: what it promises, and its errors."""
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Protocol
@@ -59,34 +59,34 @@ class Database:
         """Called after a commit whose transaction said `tell_after_commit`."""
 
     async def transact(self, work: Work[Result]) -> Result:
-        """Run `work` in one transaction, again from the start when a rival got in between."""
+        """Run `work` in one transaction, again from the start when a rival got in between.
+
+        Also when the connection turns out to be lost before the commit: then nothing was done.
+        """
         for tries_left in reversed(range(_TRIES)):
+            is_ending = False
             try:
                 async with self._connections.transaction() as tx:
                     tx.info.pop(_NEWS, None)
                     done = await work(tx)
                     has_news = tx.info.pop(_NEWS, False)
+                    is_ending = True
                 if has_news:
                     self.on_news()
                 return done  # noqa: TRY300 - an else would hide what is tried
             except _FAILURES as exc:
-                if not (_is_lost_race(exc) and tries_left):
+                is_stale = _is_stale(exc) and not is_ending and tries_left == _TRIES - 1
+                if not (is_stale or (_is_lost_race(exc) and tries_left)):
                     raise _translated(exc) from exc
         raise AssertionError("the last try returns or raises")
 
     async def read(self, work: Work[Result]) -> Result:
         """Run `work`, which must not write; on SQLite all of it sees one state of the data."""
-        try:
-            return await self._connections.read(work)
-        except _FAILURES as exc:
-            raise _translated(exc) from exc
+        return await _read(self._connections.read, work)
 
     async def look_up(self, work: Work[Result]) -> Result:
         """Read a few rows by their keys: nothing else waits for the file meanwhile, on SQLite."""
-        try:
-            return await self._connections.look_up(work)
-        except _FAILURES as exc:
-            raise _translated(exc) from exc
+        return await _read(self._connections.look_up, work)
 
     def pools(self) -> Mapping[str, Mapping[str, int]]:
         """Tell of each pool how many connections it may have, and how many are in use."""
@@ -152,6 +152,24 @@ def parse_url(url: str) -> URL:
 
 def _nobody_listens() -> None:
     pass
+
+
+async def _read(read: Callable[[Work[Result]], Awaitable[Result]], work: Work[Result]) -> Result:
+    """Read once more where the connection was lost since it was used last."""
+    try:
+        return await read(work)
+    except _FAILURES as exc:
+        if not _is_stale(exc):
+            raise _translated(exc) from exc
+    try:
+        return await read(work)
+    except _FAILURES as exc:
+        raise _translated(exc) from exc
+
+
+def _is_stale(exc: Exception) -> bool:
+    """Tell a lost connection, after which the pool makes all of them anew."""
+    return isinstance(exc, DBAPIError) and exc.connection_invalidated
 
 
 def _is_lost_race(exc: Exception) -> bool:

@@ -30,10 +30,10 @@ class PostgresConnections:
 
     def __init__(self, url: URL, *, answers_within: timedelta) -> None:
         self._patience_s = answers_within.total_seconds()
-        self._writer = _create(url)
+        self._writer = _create(url, pool_size=5, max_overflow=3)
         # At READ COMMITTED each statement sees what is committed by then, in a transaction or not:
         # a read needs none, nor the two round trips that one costs.
-        self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
+        self._reader = _create(url, pool_size=5, max_overflow=2, isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -47,28 +47,27 @@ class PostgresConnections:
     look_up = read
 
     def pools(self) -> Mapping[str, Pool]:
-        return {"writer": self._writer.pool}
+        return {"writer": self._writer.pool, "reader": self._reader.pool}
 
     def engines(self) -> Sequence[Engine]:
-        return [self._writer.sync_engine]
+        return [self._reader.sync_engine, self._writer.sync_engine]
 
     async def close(self) -> None:
         await self._writer.dispose()
+        await self._reader.dispose()
 
 
 def sqlstate(error: BaseException | None) -> str | None:
     return getattr(error, "sqlstate", None)
 
 
-def _create(url: URL) -> AsyncEngine:
+def _create(url: URL, **options: Any) -> AsyncEngine:
     engine = create_async_engine(
         url,
         # Parameters hold what clients sent, and errors are logged.
         hide_parameters=True,
-        pool_size=10,
-        max_overflow=5,
-        pool_pre_ping=True,
         connect_args=PATIENCE if url.get_driver_name() == "psycopg" else {},
+        **options,
     )
 
     @event.listens_for(engine.sync_engine, "connect")

@@ -221,3 +221,43 @@ async def test_a_server_that_says_nothing_is_away(database_url: str) -> None:
             await database.read(work)
     finally:
         await database.close()
+
+
+async def test_who_meets_a_connection_that_the_server_has_ended_takes_another(
+    database_url: str,
+) -> None:
+    if database_url.startswith("sqlite"):
+        return  # there is no server
+
+    async def end_others(tx: AsyncConnection) -> None:
+        await tx.execute(
+            text(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid != pg_backend_pid()"
+            )
+        )
+
+    async def add(tx: AsyncConnection) -> None:
+        await tx.execute(text("INSERT INTO switches VALUES ('a', true)"))
+
+    async def count(connection: AsyncConnection) -> int:
+        return int((await connection.execute(text("SELECT count(*) FROM switches"))).scalar_one())
+
+    async def add_and_lose_the_connection(tx: AsyncConnection) -> None:
+        await add(tx)
+        if not tries:
+            tries.append(1)
+            await other.transact(end_others)
+        assert await count(tx) == 1
+
+    tries: list[int] = []
+    database, other = open_database(database_url), open_database(database_url)
+    try:
+        assert await database.read(count) == 0
+        await other.transact(end_others)
+        assert await database.read(count) == 0
+        await database.transact(add_and_lose_the_connection)
+        assert (await database.read(count), len(tries)) == (1, 1)
+    finally:
+        await database.close()
+        await other.close()

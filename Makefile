@@ -172,12 +172,12 @@ import sys
 import tempfile
 
 from alembic import command
-from app.db import migrate
+from app.db import migrate, schema
 
 with tempfile.TemporaryDirectory() as folder:
     url = f"sqlite:///{folder}/schema.db"
     migrate.upgrade(url)
-    config = migrate.configuration(migrate.synchronous(url))
+    config = migrate.configuration(schema.synchronous(url))
     config.set_main_option(
         "file_template", "%%(year)d-%%(month).2d-%%(day).2d_%%(rev)s_%%(slug)s"
     )

@@ -24,7 +24,7 @@ from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
-from app.db import migrate
+from app.db import schema
 from app.main import create_app, create_probe
 from app.settings import Settings
 
@@ -140,10 +140,12 @@ async def until_stopped() -> None:
 
 def prepare_database(settings: Settings) -> None:
     """Bring SQLite up to date; a Postgres of another release is for the operator to move."""
-    if settings.is_sqlite:
+    if not settings.is_sqlite:
+        schema.require_current(settings.database_url)
+    elif schema.is_behind(settings.database_url):
+        from app.db import migrate  # noqa: PLC0415 - Alembic is heavy, and seldom wanted
+
         migrate.upgrade(settings.database_url)
-    else:
-        migrate.require_current(settings.database_url)
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 from sqlalchemy import create_engine, delete
 
-from app.db.migrate import synchronous, upgrade
+from app.db.migrate import upgrade
 from app.db.models import JobRow
+from app.db.schema import synchronous
 from bench.counted import counted
 from bench.load import LOAD, ROOT, SYSTEM, cpu_s, on_core, request
 from bench.peers import INPUT, Subject
@@ -141,6 +142,7 @@ async def gateway(
         environment=environment,
         command=Path(sys.executable),
     )
+    upgrade(database_url)  # a start that migrates has Alembic in memory, and no other does
     with on_core(SYSTEM):
         await server.start()
     try:

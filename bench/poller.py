@@ -32,8 +32,9 @@ from app.core.logging import configure_logging
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
 from app.db.engine import open_database
-from app.db.migrate import synchronous, upgrade
+from app.db.migrate import upgrade
 from app.db.models import ApiKeyRow, JobRow, UserRow
+from app.db.schema import synchronous
 from app.jobs.forecast import Forecast
 from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.schedule import ScheduleConfig

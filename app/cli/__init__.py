@@ -17,7 +17,6 @@ from app.cli.running import settings as _settings
 from app.cli.webhooks import webhooks
 from app.core.errors import ConfigurationError, ProblemError
 from app.core.logging import configure_logging
-from app.db import migrate
 from app.main import create_app
 from app.sandbox import SandboxConfig, running_sandbox
 from app.settings import SANDBOX, Settings, explicit_settings
@@ -92,6 +91,8 @@ def worker(
 @database.command("upgrade")
 def upgrade() -> None:
     """Bring the schema up to date; safe to repeat, and to run on several machines at once."""
+    from app.db import migrate  # noqa: PLC0415 - Alembic is heavy, and for this command alone
+
     settings = _settings(needs_upstream=False)
     migrate.upgrade(settings.database_url)
     typer.echo("The database's schema is up to date.", err=True)

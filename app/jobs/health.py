@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 
-from sqlalchemy import Text, column, delete, func, select, table
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError
-from app.db import migrate
+from app.db import schema
 from app.db.engine import Database
 from app.db.models import HeartbeatRow, SchemaReleaseRow, SwitchRow
 from app.jobs.accounts import Roster
@@ -23,7 +23,6 @@ ALIVE_FOR = timedelta(seconds=30)
 _FORGOTTEN = timedelta(hours=1)
 _PATIENCE_S = 3
 _OPEN = "open"
-_VERSION = table("alembic_version", column("version_num", Text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +96,12 @@ async def _state(connection: AsyncConnection, lane_name: str, *, at: datetime) -
 
 async def _is_current(connection: AsyncConnection) -> bool:
     """Whether this release runs on the schema as it is now, migrated meanwhile or not."""
-    revisions = {await connection.scalar(select(_VERSION.c.version_num))}
+    revisions = {await connection.scalar(select(schema.VERSION.c.version_num))}
     revisions.update((await connection.execute(select(SchemaReleaseRow.revision))).scalars())
     return _needed_revision() in revisions
 
 
 @cache
-def _needed_revision() -> str | None:
+def _needed_revision() -> str:
     """Read the newest migration that came with this code."""
-    return migrate.newest_revision()
+    return schema.newest_revision()

@@ -7,8 +7,8 @@ from sqlalchemy import delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import open_database
-from app.db.migrate import newest_revision
 from app.db.models import HeartbeatRow, SchemaReleaseRow
+from app.db.schema import newest_revision
 from tests.support.answers import problem
 from tests.support.asgi import send_raw
 from tests.support.gateway import Gateway

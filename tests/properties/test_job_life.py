@@ -23,8 +23,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from app.core.clock import ManualClock
-from app.db.migrate import synchronous
 from app.db.models import JobEventRow, JobRow, LedgerRow
+from app.db.schema import synchronous
 from app.jobs.models import Attempt
 from app.jobs.state import MOVES, TERMINAL, JobState, states_of
 from app.upstream.errors import UpstreamError

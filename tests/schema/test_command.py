@@ -16,7 +16,7 @@ import pytest
 
 from app.bootstrap.keys import secret_keys
 from app.cli import main
-from app.db import migrate
+from app.db.schema import require_current
 from app.settings import Settings, explicit_settings
 from tests.support.processes import Server, run
 from tests.support.rows import change
@@ -182,7 +182,7 @@ def test_postgres_is_migrated_by_command_and_refused_before(
         done = command("db", "upgrade", settings=settings)
         assert (done.code, done.stdout) == (0, "")
         assert done.stderr.splitlines()[-1] == "The database's schema is up to date."
-    migrate.require_current(empty_database_url)
+    require_current(empty_database_url)
     assert KEY.fullmatch(command("keys", "create", "--user", "x", settings=settings).stdout)
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
+from sqlalchemy import make_url
 
 from app.core.errors import ConfigurationError
-from app.db.migrate import configuration, require_current, synchronous, upgrade
+from app.db.migrate import configuration, upgrade
+from app.db.schema import newest_revision, require_current, synchronous
 
 
 def test_the_schema_goes_up_matches_the_models_and_goes_down(empty_database_url: str) -> None:
@@ -22,6 +24,11 @@ def test_the_schema_goes_up_matches_the_models_and_goes_down(empty_database_url:
     upgrade(empty_database_url)
     upgrade(empty_database_url)
     require_current(empty_database_url)
+
+
+def test_the_newest_revision_is_alembics_head() -> None:
+    scripts = ScriptDirectory.from_config(configuration(make_url("sqlite://")))
+    assert newest_revision() == scripts.get_current_head()
 
 
 def test_several_may_migrate_at_once(empty_database_url: str) -> None:
@@ -43,7 +50,7 @@ def test_a_release_runs_on_what_the_next_one_has_expanded(
     assert folder
     shutil.copytree(folder, tmp_path / "next", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "next" / "versions" / "next.py").write_text(
-        _NEXT.format(head=ScriptDirectory.from_config(this).get_current_head(), expands=expands)
+        _NEXT.format(head=newest_revision(), expands=expands)
     )
     later = configuration(synchronous(empty_database_url))
     later.set_main_option("script_location", str(tmp_path / "next"))

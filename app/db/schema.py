@@ -1,0 +1,119 @@
+"""Which schema a database has, and which this release was made for; `migrate` moves one there.
+
+Alembic is not asked: it is heavy, and a gateway that starts seldom has anything to migrate.
+"""
+
+import re
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from sqlalchemy import URL, Text, column, create_engine, inspect, select, table
+from sqlalchemy.exc import OperationalError
+
+from app.core import bundled
+from app.core.errors import ConfigurationError
+from app.db.engine import parse_url
+from app.db.models import SchemaReleaseRow
+
+logger = structlog.get_logger(__name__)
+
+VERSION = table("alembic_version", column("version_num", Text))
+
+_REVISION = re.compile(r"^revision = [\"'](\w+)[\"']$", re.MULTILINE)
+_BEFORE = re.compile(r"^down_revision = [\"'](\w+)[\"']$", re.MULTILINE)  # the first has none
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Where the schema is, None for an empty database, and whose releases run on it."""
+
+    revision: str | None
+    releases: frozenset[str]
+
+
+def is_behind(url: str) -> bool:
+    """Tell whether migrations of this release are missing.
+
+    Raises ConfigurationError on the schema of a later release, unless that made it for both.
+    """
+    schema = read(url)
+    newest = newest_revision()
+    if schema.revision is None or schema.revision in _migrations():
+        return schema.revision != newest
+    if newest not in schema.releases:
+        raise ConfigurationError(
+            f"The database's schema is at {schema.revision}, that of a later release, and this one"
+            " does not run on it; start the later release."
+        )
+    logger.info("database.newer", revision=schema.revision)
+    return False
+
+
+def require_current(url: str) -> None:
+    """Refuse to start on a schema of another release, unless a later one made it for both."""
+    if is_behind(url):
+        raise ConfigurationError(
+            f"The database's schema is at {read(url).revision or 'nothing'}, this release needs"
+            f" {newest_revision()}; run `gateway db upgrade` first."
+        )
+
+
+def newest_revision() -> str:
+    """Name the schema that this release was made for."""
+    migrations = _migrations()
+    (newest,) = migrations.keys() - migrations.values()
+    return newest
+
+
+def read(url: str) -> Schema:
+    """Read where the schema is; raises ConfigurationError if there is no database."""
+    parsed = synchronous(url)
+    engine = create_engine(parsed)
+    try:
+        _make_file(parsed)
+        with engine.connect() as connection:
+            tables = inspect(connection)
+            if not tables.has_table(VERSION.name):
+                return Schema(None, frozenset())
+            revision = connection.scalar(select(VERSION.c.version_num))
+            if not tables.has_table(SchemaReleaseRow.__tablename__):
+                return Schema(revision, frozenset())
+            releases = connection.execute(select(SchemaReleaseRow.revision)).scalars()
+            return Schema(revision, frozenset(releases))
+    except (OperationalError, sqlite3.Error, OSError) as exc:
+        raise ConfigurationError(
+            "GATEWAY_DATABASE_URL leads to no database that can be opened;"
+            " start it, or correct the address."
+        ) from exc
+    finally:
+        engine.dispose()
+
+
+def synchronous(url: str) -> URL:
+    """Name the blocking driver of a database URL."""
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return parsed
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def _migrations() -> dict[str, str | None]:
+    """Read each migration's revision, and the one before it, off its file."""
+    texts = [path.read_text("utf-8") for path in (bundled.migrations() / "versions").glob("*.py")]
+    return {
+        revision[1]: before[1] if (before := _BEFORE.search(text)) else None
+        for text in texts
+        if (revision := _REVISION.search(text))
+    }
+
+
+def _make_file(url: URL) -> None:
+    if url.get_backend_name() == "sqlite":
+        assert url.database is not None
+        Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+        # WAL stays with the file, so readers never meet the rollback journal's locks.
+        connection = sqlite3.connect(url.database)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()

@@ -7,7 +7,6 @@ must do without, for a while or for ever.
 from collections.abc import Callable
 from datetime import timedelta
 
-import psycopg
 import structlog
 from sqlalchemy import NullPool
 from sqlalchemy.exc import SQLAlchemyError
@@ -40,13 +39,14 @@ class Notices:
             connect_args=PATIENCE,
             hide_parameters=True,
         )
+        driver_error = engine.dialect.loaded_dbapi.Error  # what the open connection raises itself
         delay = _SOON
         try:
             while True:
                 began = self._clock.monotonic()
                 try:
                     await self._listen(engine, on_notice)
-                except (SQLAlchemyError, psycopg.Error, OSError) as exc:
+                except (SQLAlchemyError, driver_error, OSError) as exc:
                     logger.warning("notices.lost", reason=type(exc).__name__)
                 except Exception:
                     logger.exception("notices.failed")

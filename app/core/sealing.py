@@ -1,15 +1,20 @@
 """Secrets that must be stored and read back: authenticated encryption under the gateway's own key.
 
-Fernet (AES-128-CBC and HMAC-SHA256) of `cryptography`; each purpose has a key of its own.
+Fernet (AES-128-CBC and HMAC-SHA256) of `cryptography`; each purpose has a key of its own. With the
+first secret come OpenSSL's bindings, 7 MB that a gateway without webhooks never needs.
 """
 
 import base64
 import hashlib
 import hmac
 from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretBytes
+
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
 
 
 class SealBrokenError(Exception):
@@ -20,26 +25,45 @@ class Sealer:
     """Seals with the first secret and opens with all, which is how a secret is rotated."""
 
     def __init__(self, secrets: Sequence[SecretBytes], *, purpose: str) -> None:
-        keys = [Fernet(_key(secret, purpose)) for secret in secrets]
-        self._first, self._keys = keys[0], MultiFernet(keys)
+        self._keys = [_key(secret, purpose) for secret in secrets]
 
     def seal(self, text: str) -> str:
-        return self._keys.encrypt(text.encode()).decode()
+        return self._first.encrypt(text.encode()).decode()
 
     def open(self, sealed: str) -> str:
         """Give the text back, or raise SealBrokenError."""
-        try:
-            return self._keys.decrypt(sealed).decode()
-        except InvalidToken:
-            raise SealBrokenError("sealed with a key that is no longer there") from None
+        return _opened(self._any, sealed)
 
     def renew(self, sealed: str) -> str:
         """Give it sealed with the first secret: the same if it is so; raises SealBrokenError."""
         try:
-            self._first.decrypt(sealed)
-        except InvalidToken:
+            _opened(self._first, sealed)
+        except SealBrokenError:
             return self.seal(self.open(sealed))
         return sealed
+
+    @cached_property
+    def _first(self) -> "MultiFernet":
+        return _fernet(self._keys[:1])
+
+    @cached_property
+    def _any(self) -> "MultiFernet":
+        return _fernet(self._keys)
+
+
+def _fernet(keys: Sequence[bytes]) -> "MultiFernet":
+    from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415 - heavy
+
+    return MultiFernet([Fernet(key) for key in keys])
+
+
+def _opened(keys: "MultiFernet", sealed: str) -> str:
+    from cryptography.fernet import InvalidToken  # noqa: PLC0415 - heavy
+
+    try:
+        return keys.decrypt(sealed).decode()
+    except InvalidToken:
+        raise SealBrokenError("sealed with a key that is no longer there") from None
 
 
 def _key(secret: SecretBytes, purpose: str) -> bytes:

@@ -1,19 +1,23 @@
-"""The issuer's public keys: fetched ahead, kept while it is away, and asked for anew at a rate."""
+"""The issuer's public keys: fetched ahead, kept while it is away, and asked for anew at a rate.
+
+PyJWT comes in with the first key: 10 MB, most of it OpenSSL's bindings, where there is an issuer.
+"""
 
 import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import structlog
-from jwt import PyJWK
-from jwt.exceptions import PyJWTError
 
 from app.auth.oidc.errors import IdentityProviderUnavailableError
 from app.core.clock import Clock
+
+if TYPE_CHECKING:
+    from jwt import PyJWK
 
 logger = structlog.get_logger(__name__)
 
@@ -37,7 +41,7 @@ class IssuerKey:
 
     kid: str | None
     algorithm: str
-    jwk: PyJWK
+    jwk: "PyJWK"
 
 
 class IssuerKeys:
@@ -139,6 +143,8 @@ class IssuerKeys:
 
 def _usable(jwk: Any) -> Iterator[IssuerKey]:
     """Give a key once for each algorithm it may verify; nothing for what is for another use."""
+    from jwt import PyJWK, PyJWTError  # noqa: PLC0415 - heavy
+
     if not isinstance(jwk, dict) or jwk.get("use", "sig") != "sig":
         return
     operations = jwk.get("key_ops", ["verify"])

@@ -5,24 +5,22 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeGuard
-
-from jwt.api_jws import PyJWS
-from jwt.exceptions import PyJWTError
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from app.auth.errors import UnauthenticatedError
 from app.auth.oidc.keys import ALGORITHMS, IssuerKeys
 from app.auth.oidc.naming import user_id_of
 from app.core.clock import Clock
 
+if TYPE_CHECKING:
+    from jwt import PyJWS
+
 _LONGEST = 16 * 1024
 _LONGEST_CLAIM = 1024
 _TYPES = frozenset({"jwt", "at+jwt"})
 _SKEW = timedelta(seconds=60)
 _FAR = datetime(9999, 1, 1, tzinfo=UTC).timestamp()  # a date can say no more
-
-# What it verifies it verifies by the key that is given, never by one that the token brings.
-_JWS = PyJWS(algorithms=sorted(ALGORITHMS), options={"enforce_minimum_key_length": True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +77,18 @@ class OidcVerifier:
             ends_at=ends_at,
         )
 
+    @cached_property
+    def _jws(self) -> "PyJWS":
+        """Give what verifies by the key that is given, never by one that the token brings."""
+        from jwt import PyJWS  # noqa: PLC0415 - heavy, as keys.py says
+
+        return PyJWS(algorithms=sorted(ALGORITHMS), options={"enforce_minimum_key_length": True})
+
     async def _signed_claims(self, token: str) -> Mapping[str, Any]:
+        from jwt import PyJWTError  # noqa: PLC0415 - heavy
+
         try:
-            header = _JWS.get_unverified_header(token)
+            header = self._jws.get_unverified_header(token)
         except (PyJWTError, ValueError) as exc:
             raise UnauthenticatedError("The token cannot be read.") from exc
         algorithm, kid = header.get("alg"), header.get("kid")
@@ -89,7 +96,7 @@ class OidcVerifier:
             raise UnauthenticatedError("The token is signed in a way that is not accepted.")
         for key in await self._keys.find(kid, algorithm=algorithm):
             try:
-                verified = _JWS.decode_complete(token, key.jwk, algorithms=[algorithm])
+                verified = self._jws.decode_complete(token, key.jwk, algorithms=[algorithm])
                 claims = json.loads(verified["payload"])
             except (PyJWTError, ValueError, RecursionError):
                 continue

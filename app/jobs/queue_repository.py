@@ -159,7 +159,9 @@ class QueueRepository:
         )
         due = await self._tx.execute(
             select(*_LEASED, JobRow.due_at)
-            .where(JobRow.id.in_(first), _pollable(poller, at))
+            # Once more, since another may have taken some of them just now. Not the state: what was
+            # followed never waits to be sent again, and SQLite would look through all that is due.
+            .where(JobRow.id.in_(first), _free_and_due(poller, at))
             .order_by(JobRow.due_at)
             .limit(limit)
             .with_for_update(skip_locked=True)

@@ -12,7 +12,8 @@ from aiohttp.client_reqrep import ConnectionKey
 from pydantic import SecretStr
 from yarl import URL
 
-from app.net.clients import tell_when_it_failed, trusted
+from app.net.clients import trusted
+from app.net.transport import tell_when_it_failed
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import NotSentError, OutcomeUnknownError, TryLaterError
 from tests.support.upstream import LONG, MODEL
@@ -108,6 +109,12 @@ async def test_only_aiohttps_connect_errors_become_httpxs(kind: type[BaseExcepti
     with pytest.raises(httpx.TransportError) as caught:
         await tell_when_it_failed(request, fail)
     assert isinstance(caught.value, NOT_SENT_BY_HTTPX) == issubclass(kind, NOT_SENT_BY_AIOHTTP)
+
+
+async def test_an_address_that_is_none_of_ours_is_surely_not_asked() -> None:
+    async with client() as http:
+        with pytest.raises(httpx.UnsupportedProtocol):
+            await http.get("ftp://x/")
 
 
 def test_the_walk_sees_the_errors_that_matter() -> None:

@@ -1,0 +1,108 @@
+"""httpx's requests over aiohttp's connections, with httpx's words for what goes wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+import httpx
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """Sends each request once; it keeps no cookie, follows no redirect and unpacks nothing.
+
+    httpx's own pool looks at all its connections for every request; at 32 of them aiohttp's
+    carries eight times as much. It may be made outside a running loop.
+    """
+
+    def __init__(self, connector: Callable[[], aiohttp.BaseConnector]) -> None:
+        self._connector = connector
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self._session is None:
+            self._session = self._open()
+        timeout = request.extensions["timeout"]
+        try:
+            answer = await self._session.request(
+                request.method,
+                str(request.url),
+                headers=request.headers.multi_items(),
+                data=_body(request),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    connect=timeout["pool"],
+                    sock_connect=timeout["connect"],
+                    sock_read=timeout["read"],
+                ),
+            )
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as exc:
+            raise httpx.UnsupportedProtocol(str(exc)) from exc
+        return httpx.Response(
+            answer.status, headers=answer.raw_headers, stream=_Answer(answer), request=request
+        )
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=self._connector(),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=(tell_when_it_failed,),
+            skip_auto_headers=("Content-Type",),  # a POST without a body has no type
+            auto_decompress=False,
+        )
+
+
+class _Answer(httpx.AsyncByteStream):
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._answer.content.iter_any():
+                yield piece
+        except aiohttp.SocketTimeoutError as exc:
+            raise httpx.ReadTimeout(str(exc)) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise httpx.ReadError(str(exc)) from exc
+
+    async def aclose(self) -> None:
+        self._answer.release()  # to the pool, if nothing of it is left unread
+        await self._answer.wait_for_close()
+
+
+def _body(request: httpx.Request) -> bytes | httpx.AsyncByteStream | None:
+    if isinstance(request.stream, httpx.ByteStream):
+        return b"".join(request.stream) or None
+    assert isinstance(request.stream, httpx.AsyncByteStream)
+    return request.stream
+
+
+async def tell_when_it_failed(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Put aiohttp's failures into httpx's words: connect errors mean that nothing was sent.
+
+    From in here, since left alone aiohttp repeats a GET whose kept connection broke.
+    """
+    if request.method == "POST":
+        # A kept connection may have been closed while the loop was busy. Two turns of it, one to
+        # hear that and one to act on it, and the pool does not offer that connection.
+        await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
+        await asyncio.sleep(0)  # noqa: TID251
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError as exc:
+        raise httpx.ConnectError(str(exc)) from exc
+    except aiohttp.ConnectionTimeoutError as exc:  # of the connection, or of the wait for one
+        raise httpx.ConnectTimeout(str(exc)) from exc
+    except aiohttp.SocketTimeoutError as exc:
+        raise httpx.ReadTimeout(str(exc)) from exc
+    except aiohttp.ClientResponseError as exc:
+        problem = f"not HTTP: {exc.status}"
+    except (aiohttp.ClientError, OSError) as exc:
+        raise httpx.ReadError(str(exc)) from exc
+    # Outside the handler, so that it is not chained: its repr shows our headers, with the token.
+    raise httpx.RemoteProtocolError(problem)

@@ -4,7 +4,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -37,6 +36,7 @@ from app.upstream.wire import (
 
 _LONGEST_ANSWER = 8 * 2**20
 _PIECE = 2**16
+_NOTHING = httpx.ByteStream(b"")
 _NEVER_CONNECTED = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -72,7 +72,8 @@ class UpstreamClient:
         self._token = token
         self._submits = submits
         self._reads = reads
-        self._headers = dict(reads.headers)  # as those of `submits`
+        self._headers = reads.headers.copy()  # as those of `submits`
+        self._headers["Authorization"] = f"Bearer {token.get_secret_value()}"
         self._submit_retry_statuses = submit_retry_statuses
 
     async def submit(self, model_id: str, body: Mapping[str, Any], *, timeout: timedelta) -> str:
@@ -81,8 +82,15 @@ class UpstreamClient:
         Raises NotSentError, TryLaterError, RefusedError or OutcomeUnknownError, and no other. One
         that is cancelled before it had a connection raises NotSentError.
         """
-        passage = _Passage()
-        request = self._submission(model_id, body, timeout=timeout, passage=passage)
+        passage = _Passage(_as_json(body))
+        request = self._request(
+            "POST",
+            ("models", *model_id.split("/")),
+            timeout=timeout,
+            headers={"Content-Type": "application/json", "Content-Length": str(passage.length)},
+            params={},
+            stream=passage,
+        )
         exchange = _exchange(
             self._submits, request, timeout=timeout, unsent=NotSentError, lost=OutcomeUnknownError
         )
@@ -91,7 +99,7 @@ class UpstreamClient:
         except asyncio.CancelledError as exc:
             if passage.has_begun:
                 raise
-            passage.is_withdrawn = True
+            passage.withdraw()
             raise NotSentError("The gateway stopped before it was sent.") from exc
         return accepted_request_id(
             answer,
@@ -117,22 +125,6 @@ class UpstreamClient:
         params = {"include_schema": "true", "limit": str(limit), "offset": str(offset)}
         return parse_page(await self._ask("GET", ("models",), timeout=timeout, **params))
 
-    def _submission(
-        self, model_id: str, body: Mapping[str, Any], *, timeout: timedelta, passage: "_Passage"
-    ) -> httpx.Request:
-        try:
-            content = json.dumps(dict(body), allow_nan=False).encode()
-        except (TypeError, ValueError, RecursionError) as exc:
-            raise RefusedError("The input cannot be written as JSON.") from exc
-        return self._request(
-            "POST",
-            ("models", *model_id.split("/")),
-            timeout=timeout,
-            headers={"Content-Type": "application/json", "Content-Length": str(len(content))},
-            params={},
-            content=_once(content, passage),
-        )
-
     async def _ask(
         self, method: str, path: tuple[str, ...], *, timeout: timedelta, **params: str
     ) -> dict[str, Any]:
@@ -151,7 +143,7 @@ class UpstreamClient:
         timeout: timedelta,
         headers: Mapping[str, str],
         params: Mapping[str, str],
-        content: AsyncIterator[bytes] | None = None,
+        stream: httpx.AsyncByteStream = _NOTHING,
     ) -> httpx.Request:
         if not {"", ".", ".."}.isdisjoint(segments):
             raise RefusedError("The id is not a path of names.")
@@ -160,15 +152,12 @@ class UpstreamClient:
             path = "/".join(quote(segment, safe="") for segment in segments)
             query = f"?{urlencode(params)}" if params else ""
             # Not by the client's own build_request, which looks for what may be merged into each
-            # request and takes twice as long: every poll is one or two of them.
-            return httpx.Request(
+            # request, nor with the body as `content`, which is looked at to find out what it is:
+            # every poll is one or two requests.
+            request = httpx.Request(
                 method,
                 f"{self._base_url}/v1/{path}{query}",
-                headers={
-                    **self._headers,
-                    "Authorization": f"Bearer {self._token.get_secret_value()}",
-                    **headers,
-                },
+                headers=self._headers,
                 # Getting a connection has half the time: so it never ends with the whole of it,
                 # which would leave open whether something was sent.
                 extensions={
@@ -179,10 +168,13 @@ class UpstreamClient:
                         "write": whole,
                     }
                 },
-                content=content,
+                stream=stream,
             )
         except (ValueError, httpx.InvalidURL) as exc:
             raise RefusedError("The id cannot be put into an address.") from exc
+        if headers:
+            request.headers.update(headers)
+        return request
 
     def _secrets(self) -> tuple[str, ...]:
         return (self._token.get_secret_value(),)
@@ -213,10 +205,11 @@ async def _exchange(
 
 
 async def _read(response: httpx.Response) -> Answer:
+    assert isinstance(response.stream, httpx.AsyncByteStream)
     try:
         raw = bytearray()
-        # Raw, so that nothing unpacks a bomb; we asked for no encoding, and parse none.
-        async for piece in response.aiter_raw():
+        # As it comes, so that nothing unpacks a bomb; we asked for no encoding, and parse none.
+        async for piece in response.stream:
             raw += piece
             if len(raw) > _LONGEST_ANSWER:
                 raw.clear()
@@ -232,24 +225,38 @@ async def _read(response: httpx.Response) -> Answer:
     )
 
 
-@dataclass(slots=True)
-class _Passage:
-    """How far a body is on its way: it has begun, or it was withdrawn and may not begin."""
-
-    has_begun: bool = False
-    is_withdrawn: bool = False
-
-
-async def _once(content: bytes, passage: _Passage) -> AsyncIterator[bytes]:
-    """Give a body piece by piece: large ones block nothing, and no layer could send it twice.
+class _Passage(httpx.AsyncByteStream):
+    """A body on its way, piece by piece: large ones block nothing, and none is sent twice.
 
     Without a whole body there is no request, so one that was not asked for its body was not sent.
     """
-    if passage.is_withdrawn:  # a writer of the connection's own may be there, and not know
-        raise httpx.WriteError("withdrawn")
-    passage.has_begun = True
-    for start in range(0, len(content), _PIECE):
-        yield content[start : start + _PIECE]
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._is_withdrawn = False
+        self.has_begun = False
+
+    @property
+    def length(self) -> int:
+        return len(self._content)
+
+    def withdraw(self) -> None:
+        # A writer of the connection's own may be there, and not know.
+        self._is_withdrawn = True
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._is_withdrawn or self.has_begun:
+            raise httpx.WriteError("withdrawn, or sent before")
+        self.has_begun = True
+        for start in range(0, len(self._content), _PIECE):
+            yield self._content[start : start + _PIECE]
+
+
+def _as_json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(dict(body), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise RefusedError("The input cannot be written as JSON.") from exc
 
 
 def _fits_a_header(token: str) -> bool:

@@ -25,7 +25,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         try:
             answer = await self._session.request(
                 request.method,
-                str(request.url),
+                _address(request),
                 headers=request.headers.multi_items(),
                 data=_body(request),
                 allow_redirects=False,
@@ -71,6 +71,12 @@ class _Answer(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         self._answer.release()  # to the pool, if nothing of it is left unread
         await self._answer.wait_for_close()
+
+
+def _address(request: httpx.Request) -> str:
+    """Give the URL; httpx's `target` stands for path and query, so that one URL serves many."""
+    url, target = request.url, request.extensions.get("target")
+    return str(url) if target is None else f"{url.scheme}://{url.netloc.decode()}{target.decode()}"
 
 
 def _body(request: httpx.Request) -> bytes | httpx.AsyncByteStream | None:

@@ -68,7 +68,7 @@ class UpstreamClient:
         """
         if not _fits_a_header(token.get_secret_value()):
             raise ConfigurationError("RUNCOMFY_API_TOKEN must be visible ASCII, and not empty.")
-        self._base_url = base_url.rstrip("/")
+        self._calls = httpx.URL(f"{base_url.rstrip('/')}/v1/")
         self._token = token
         self._submits = submits
         self._reads = reads
@@ -150,28 +150,29 @@ class UpstreamClient:
         whole = timeout.total_seconds()
         try:
             path = "/".join(quote(segment, safe="") for segment in segments)
-            query = f"?{urlencode(params)}" if params else ""
-            # Not by the client's own build_request, which looks for what may be merged into each
-            # request, nor with the body as `content`, which is looked at to find out what it is:
-            # every poll is one or two requests.
-            request = httpx.Request(
-                method,
-                f"{self._base_url}/v1/{path}{query}",
-                headers=self._headers,
+        except ValueError as exc:
+            raise RefusedError("The id cannot be put into an address.") from exc
+        query = f"?{urlencode(params)}" if params else ""
+        # Not by the client's own build_request, which looks for what may be merged into each
+        # request; nor with an address or a content that httpx must first take apart: every poll is
+        # one or two requests.
+        request = httpx.Request(
+            method,
+            self._calls,
+            headers=self._headers,
+            stream=stream,
+            extensions={
+                "target": self._calls.raw_path + f"{path}{query}".encode(),
                 # Getting a connection has half the time: so it never ends with the whole of it,
                 # which would leave open whether something was sent.
-                extensions={
-                    "timeout": {
-                        "connect": whole / 2,
-                        "pool": whole / 2,
-                        "read": whole,
-                        "write": whole,
-                    }
+                "timeout": {
+                    "connect": whole / 2,
+                    "pool": whole / 2,
+                    "read": whole,
+                    "write": whole,
                 },
-                stream=stream,
-            )
-        except (ValueError, httpx.InvalidURL) as exc:
-            raise RefusedError("The id cannot be put into an address.") from exc
+            },
+        )
         if headers:
             request.headers.update(headers)
         return request

@@ -3,10 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache
 
-from fastapi import APIRouter, FastAPI
-from fastapi.routing import APIRoute
+from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from app.api import (
@@ -36,13 +34,12 @@ from app.core.tracing import Tracing
 from app.settings import Settings
 
 _UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
-_ROUTERS = [
-    room.router
-    for room in (
-        *(jobs, events, outputs, files, models, requests, webhooks, webhook_secret),
-        *(me, client_tokens, health, exposition, pages),
-    )
-] + admin.routers
+_ROOMS = (
+    *(jobs, events, outputs, files, models, requests, webhooks, webhook_secret),
+    *(me, client_tokens, health, exposition, pages),
+)
+_ROUTERS = [*(room.router for room in _ROOMS), *admin.routers]
+_ROUTES = [route for router in _ROUTERS for route in router.routes]
 
 
 def create_app(
@@ -102,9 +99,9 @@ def create_app(
         redirect_slashes=False,
         telemetry=_telemetry(tracing),
         separate_input_output_schemas=False,
-        routes=[*_calls().routes],
+        routes=[*_ROUTES],
     )
-    problems.install(app, routers=_ROUTERS, metrics=metrics)
+    problems.install(app, metrics=metrics)
     pages.mount(app)
     app.add_middleware(
         Edge,
@@ -114,19 +111,6 @@ def create_app(
         metrics=metrics,
     )
     return app
-
-
-@cache
-def _calls() -> APIRouter:
-    """Give what every app of a process shares; what each call takes is worked out at its first."""
-    calls = APIRouter(generate_unique_id_function=_name_of)
-    for router in _ROUTERS:
-        calls.include_router(router)
-    return calls
-
-
-def _name_of(route: APIRoute) -> str:
-    return route.name
 
 
 def _telemetry(tracing: Tracing) -> TelemetryConfig:
@@ -147,12 +131,15 @@ def _telemetry(tracing: Tracing) -> TelemetryConfig:
 
 def create_probe(settings: Settings, parts: Parts, *, metrics: Metrics, clock: Clock) -> FastAPI:
     """Make what a worker without an API shows of itself: health and metrics."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        routes=[*health.router.routes, *exposition.router.routes],
+    )
     app.state.services = parts.services
-    routers = [health.router, exposition.router]
-    problems.install(app, routers=routers, metrics=metrics)
-    for router in routers:
-        app.include_router(router)
+    problems.install(app, metrics=metrics)
     app.add_middleware(
         Edge,
         clock=clock,

@@ -4,7 +4,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import Depends, Response
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -20,6 +20,7 @@ from app.api.admin.wire import BODY_PROBLEMS, body_of
 from app.api.body import parse
 from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody, caller
 from app.api.problems import InvalidParameterError, problem_responses
+from app.api.routing import Router
 from app.auth.clients.errors import ClientTokenNotFoundError, TooManyClientTokensError
 from app.auth.clients.models import Client, ClientRequest
 from app.auth.errors import MissingScopeError, ModelNotAllowedError
@@ -31,7 +32,7 @@ from app.jobs.state import TERMINAL
 from app.jobs.wire import Instant, output_urls
 from app.quotas.numbers import decimal_of, has_at_most, shown_usd
 
-router = APIRouter(
+router = Router(
     prefix="/v1/client-tokens",
     tags=["client tokens"],
     responses=problem_responses(*CALLER_PROBLEMS),

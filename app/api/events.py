@@ -5,11 +5,12 @@ import re
 from contextlib import ExitStack
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import Depends, Header, Request, Response
 
 from app.api.deps import CALLER_PROBLEMS, Gateway, Reader, Services, header_of
 from app.api.links import InvalidSignatureError, job_reader
 from app.api.problems import InvalidParameterError, problem_responses
+from app.api.routing import Router
 from app.api.streaming import EventStream, Look
 from app.auth.errors import UnauthenticatedError
 from app.auth.models import Principal, Scope
@@ -21,7 +22,7 @@ from app.jobs.feed import Moment
 from app.jobs.state import TERMINAL
 from app.jobs.wire import JobRead
 
-router = APIRouter(
+router = Router(
     prefix="/v1",
     tags=["events"],
     responses=problem_responses(*CALLER_PROBLEMS, TooManyStreamsError),

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -10,6 +10,7 @@ from app.api.content import ANSWERS, RangeNotSatisfiableError, stored_content
 from app.api.deps import CALLER_PROBLEMS, Gateway, caller
 from app.api.links import InvalidSignatureError
 from app.api.problems import PayloadTooLargeError, problem_responses
+from app.api.routing import Router
 from app.api.uploads import uploaded
 from app.auth.models import Principal, Scope
 from app.core.errors import InvalidRequestError, MalformedBodyError
@@ -24,9 +25,7 @@ from app.storage.errors import (
 )
 from app.storage.files import File
 
-router = APIRouter(
-    prefix="/v1/files", tags=["files"], responses=problem_responses(*CALLER_PROBLEMS)
-)
+router = Router(prefix="/v1/files", tags=["files"], responses=problem_responses(*CALLER_PROBLEMS))
 
 _authenticate = caller(Scope.FILES)
 _FileCaller = Annotated[Principal, Depends(_authenticate)]

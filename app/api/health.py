@@ -2,15 +2,15 @@
 
 from typing import Any, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.api.deps import Gateway
 from app.api.problems import problem_responses
+from app.api.routing import Router
 from app.core.errors import DatabaseUnavailableError, ProblemError
 from app.jobs.health import ALIVE_FOR
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 
 
 class NotReadyError(ProblemError):

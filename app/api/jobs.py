@@ -4,7 +4,7 @@ from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.body import parse
@@ -28,6 +28,7 @@ from app.api.problems import (
     UnsupportedMediaTypeError,
     problem_responses,
 )
+from app.api.routing import Router
 from app.api.submitting import accept
 from app.auth.errors import ModelNotAllowedError, UnauthenticatedError
 from app.auth.models import Principal
@@ -56,7 +57,7 @@ from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExce
 from app.quotas.numbers import shown_usd
 from app.webhooks.addresses import MAX_URL_CHARACTERS
 
-router = APIRouter(
+router = Router(
     prefix="/v1/jobs",
     tags=["jobs"],
     responses=problem_responses(*CALLER_PROBLEMS),

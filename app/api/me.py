@@ -7,17 +7,18 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
 from app.api.deps import CALLER_PROBLEMS, AnyCaller, Gateway, Reader
 from app.api.limits import LimitRead, read_limits
 from app.api.problems import InvalidParameterError, problem_responses
+from app.api.routing import Router
 from app.jobs.wire import Seconds
 from app.quotas.numbers import shown_usd
 from app.quotas.usage import Grouping, Usage
 
-router = APIRouter(
+router = Router(
     prefix="/v1",
     tags=["me"],
     responses=problem_responses(*CALLER_PROBLEMS),

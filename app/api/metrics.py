@@ -2,14 +2,15 @@
 
 import hmac
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import SecretStr
 
 from app.api.deps import Gateway, header_of
+from app.api.routing import Router
 from app.auth.errors import UnauthenticatedError
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @router.get("/metrics")

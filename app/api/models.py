@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from app.api import runcomfy
 from app.api.deps import CALLER_PROBLEMS, AnyCaller, Gateway, Services
+from app.api.routing import Router
 from app.auth.errors import ModelNotAllowedError
 from app.auth.models import Principal
 from app.catalogue.errors import UnknownModelError
@@ -15,7 +16,7 @@ from app.core.errors import NotFoundError
 from app.jobs.prices import prices_of
 from app.quotas.pricing import Price, list_price
 
-router = APIRouter(
+router = Router(
     prefix="/v1/models",
     tags=["models"],
     responses=runcomfy.error_responses(*CALLER_PROBLEMS),

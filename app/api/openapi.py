@@ -36,8 +36,7 @@ class DescribedApp(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            routes = [route for router in self.state.routers for route in router.routes]
-            self.openapi_schema = _completed(super().openapi(), routes=routes)
+            self.openapi_schema = _completed(super().openapi(), routes=self.routes)
         return self.openapi_schema
 
 

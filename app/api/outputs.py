@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import httpx
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.conditions import caller_has
@@ -21,6 +21,7 @@ from app.api.content import (
 from app.api.deps import Gateway, Services, caller
 from app.api.links import Expires, Grant, InvalidSignatureError, Signature, holder_of_link
 from app.api.problems import problem_responses
+from app.api.routing import Router
 from app.auth.errors import MissingScopeError, UnauthenticatedError
 from app.auth.models import Scope
 from app.core.errors import DatabaseUnavailableError, NotFoundError, ProblemError
@@ -33,7 +34,7 @@ from app.storage.errors import StorageUnavailableError
 from app.upstream.errors import RefusedError, TryLaterError
 from app.upstream.outputs import body_of, known_type
 
-router = APIRouter(prefix="/v1/jobs", tags=["outputs"])
+router = Router(prefix="/v1/jobs", tags=["outputs"])
 
 _PASSED_ON = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")

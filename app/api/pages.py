@@ -5,13 +5,14 @@ import os
 from functools import cache
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from starlette.datastructures import Headers
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from app import web
+from app.api.routing import Router
 
 # Nothing but our own files runs, and no string becomes script or markup. Pictures may come from
 # anywhere: they are what users are about to send.
@@ -35,7 +36,7 @@ _HEADERS = {
 }
 _COMPRESSED_FROM = 1024
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @router.head("/")

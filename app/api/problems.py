@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
@@ -101,10 +101,9 @@ def problem_responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, A
     }
 
 
-def install(app: FastAPI, *, routers: Sequence[APIRouter], metrics: Metrics) -> None:
-    """Render every error of the app; `routers` tell which methods a path takes."""
+def install(app: FastAPI, *, metrics: Metrics) -> None:
+    """Render every error of the app."""
     app.state.metrics = metrics
-    app.state.routers = routers
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
@@ -205,9 +204,8 @@ def _methods_of(request: Request) -> Sequence[str]:
     """Collect the methods of all routes of the path: the framework names those of the first."""
     if "app_root_path" in request.scope:  # so a mount marks what it took; all we mount are files
         return _OF_FILES
-    routes = [route for router in request.app.state.routers for route in router.routes]
     methods: set[str] = set()
-    for route in [*routes, *request.app.routes]:
+    for route in request.app.routes:
         match, _ = route.matches(request.scope)
         if match is not Match.NONE:
             methods |= getattr(route, "methods", None) or set()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field
 
 from app.api import runcomfy
@@ -21,6 +21,7 @@ from app.api.problems import (
     PayloadTooLargeError,
     UnsupportedMediaTypeError,
 )
+from app.api.routing import Router
 from app.api.submitting import accept
 from app.auth.errors import ModelNotAllowedError
 from app.catalogue.errors import UnknownModelError
@@ -39,7 +40,7 @@ from app.jobs.wire import Instant, JobRead
 from app.media.errors import MediaBusyError
 from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
 
-router = APIRouter(
+router = Router(
     prefix="/v1", tags=["requests"], responses=runcomfy.error_responses(*CALLER_PROBLEMS)
 )
 

@@ -3,19 +3,20 @@
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.admin.wire import BODY_PROBLEMS, Time, body_of
 from app.api.body import json_body, parse
 from app.api.deps import CALLER_PROBLEMS, Gateway, caller
 from app.api.problems import problem_responses
+from app.api.routing import Router
 from app.auth.models import Principal, Scope
 from app.webhooks.errors import SecretOfServiceError, SecretUnreadableError
 from app.webhooks.models import Secret
 from app.webhooks.outbox import owner_of
 
-router = APIRouter(
+router = Router(
     prefix="/v1",
     tags=["webhooks"],
     responses=problem_responses(*CALLER_PROBLEMS),

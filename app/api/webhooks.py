@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import Depends, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.admin.paging import Page, listed, page_query
@@ -10,6 +10,7 @@ from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, Time, body_of
 from app.api.body import parse
 from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody
 from app.api.problems import problem_responses
+from app.api.routing import Router
 from app.api.webhook_secret import Receiver, Rotate, RotateBody, overlap_of
 from app.api.webhook_wire import DeliveryRead, read_delivery
 from app.core.ids import is_id
@@ -24,7 +25,7 @@ from app.webhooks.events import DEFAULT_EVENTS, EventType
 from app.webhooks.models import Endpoint, Secret
 from app.webhooks.service import EndpointChanges
 
-router = APIRouter(
+router = Router(
     prefix="/v1",
     tags=["webhooks"],
     responses=problem_responses(*CALLER_PROBLEMS),

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from app.api import runcomfy
 from app.core.clock import ManualClock
@@ -166,10 +167,10 @@ def rule_of(route: str) -> Rule:
 
 def routes_of(app: FastAPI) -> set[str]:
     return {
-        f"{method} {route.path}"  # type: ignore[attr-defined]
-        for router in app.state.routers
-        for route in router.routes
-        for method in route.methods  # type: ignore[attr-defined]
+        f"{method} {route.path}"
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
     }
 
 

@@ -2,21 +2,22 @@
 
 from collections.abc import Sequence
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from starlette.routing import Match
 
 from app.api.admin.auth import operator
 from app.api.admin.wire import ALWAYS
 from app.api.problems import MethodNotAllowedError
+from app.api.routing import Router
 from app.core.errors import NotFoundError
 
 _PREFIX = "/v1/admin"
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
-def admin_router(path: str) -> APIRouter:
+def admin_router(path: str) -> Router:
     """Make the router of one resource; each of its calls needs an operator."""
-    return APIRouter(
+    return Router(
         prefix=f"{_PREFIX}{path}",
         tags=["admin"],
         dependencies=[Depends(operator)],
@@ -24,7 +25,7 @@ def admin_router(path: str) -> APIRouter:
     )
 
 
-def rest_of(routers: Sequence[APIRouter]) -> APIRouter:
+def rest_of(routers: Sequence[Router]) -> Router:
     """Make the router of all other paths and methods, which tells operators only what is there."""
     rest = admin_router("")
 
@@ -41,7 +42,7 @@ def rest_of(routers: Sequence[APIRouter]) -> APIRouter:
     return rest
 
 
-def _methods(request: Request, routers: Sequence[APIRouter]) -> Sequence[str]:
+def _methods(request: Request, routers: Sequence[Router]) -> Sequence[str]:
     methods: set[str] = set()
     for route in (route for router in routers for route in router.routes):
         match, _ = route.matches(request.scope)

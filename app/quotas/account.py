@@ -26,6 +26,7 @@ from app.quotas.policy import (
 )
 
 _MINUTE_US = 60_000_000
+_NOTHING = Tally()
 
 Amounts = Mapping[Measure, int]
 """What one job takes of each measure, in whole units; a measure that is not known is absent."""
@@ -37,18 +38,15 @@ class Window:
     tallies: Mapping[Measure, Tally] = field(default_factory=dict)
 
     def tally(self, measure: Measure) -> Tally:
-        return self.tallies.get(measure, Tally())
+        return self.tallies.get(measure, _NOTHING)
 
     def add(self, amounts: Amounts, *, used: int = 0, held: int = 0) -> "Window":
         """Add the amounts times `used` to what is used, times `held` to what is held."""
-        changed = {
-            measure: Tally(
-                used=self.tally(measure).used + units * used,
-                held=self.tally(measure).held + units * held,
-            )
-            for measure, units in amounts.items()
-        }
-        return replace(self, tallies={**self.tallies, **changed})
+        tallies = dict(self.tallies)
+        for measure, units in amounts.items():
+            had = self.tally(measure)
+            tallies[measure] = Tally(used=had.used + units * used, held=had.held + units * held)
+        return Window(start=self.start, tallies=tallies)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,21 +82,19 @@ class Account:
 
     def submitted(self, *, per_minute: int, at: datetime) -> "Account":
         _, arrival_us = _take(self.arrival_us, per_minute=per_minute, at=at)
-        return replace(self, arrival_us=arrival_us)
+        return Account(id=self.id, arrival_us=arrival_us, windows=self.windows)
 
     def _add(
         self, amounts: Amounts, *, used: int = 0, held: int = 0, since: datetime | None = None
     ) -> "Account":
         """Change the windows that were open at `since`: an ended one is history of the ledger."""
-        return replace(
-            self,
-            windows={
-                period: kept.add(amounts, used=used, held=held)
-                if since is None or kept.start <= since
-                else kept
-                for period, kept in self.windows.items()
-            },
-        )
+        windows = {
+            period: kept.add(amounts, used=used, held=held)
+            if since is None or kept.start <= since
+            else kept
+            for period, kept in self.windows.items()
+        }
+        return Account(id=self.id, arrival_us=self.arrival_us, windows=windows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,12 +140,32 @@ def excesses(
 ) -> Iterator[Excess]:
     """Find the limits that one more job would exceed; `account` has been brought `at` the time."""
     for name, limit in limits.items():
-        if name is LimitName.CONCURRENT_JOBS:
-            continue  # makes jobs wait, and refuses none
-        standing = stand(account, name, limit, pending=pending, zone=zone, at=at)
-        requested = _requested(name, amounts)
-        if standing.used + standing.held + requested > limit.limit:
-            yield Excess(standing=standing, requested=requested)
+        if _exceeds(account, name, limit, amounts, pending=pending, at=at):
+            standing = stand(account, name, limit, pending=pending, zone=zone, at=at)
+            yield Excess(standing=standing, requested=_requested(name, amounts))
+
+
+def _exceeds(
+    account: Account,
+    name: LimitName,
+    limit: Limit,
+    amounts: Amounts,
+    *,
+    pending: int,
+    at: datetime,
+) -> bool:
+    """Tell whether one more job is too much, in whole units: how a limit stands is seldom asked."""
+    if name in WINDOWED:
+        measure, period = WINDOWED[name]
+        tally = account.windows[period].tally(measure)
+        wanted = tally.used + tally.held + amounts.get(measure, 0)
+        return wanted > to_units(measure, limit.limit)
+    if name is LimitName.SUBMITS_PER_MINUTE:
+        free, _ = _take(account.arrival_us, per_minute=int(limit.limit), at=at)
+        return not free
+    if name is LimitName.PENDING_JOBS:
+        return pending + 1 > limit.limit
+    return False  # the limit on jobs in flight makes jobs wait, and refuses none
 
 
 def stand(

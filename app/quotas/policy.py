@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Literal, assert_never
 from zoneinfo import ZoneInfo
 
@@ -118,12 +119,16 @@ def window(period: Period, *, zone: ZoneInfo, at: datetime) -> tuple[datetime, d
 
     A day of a clock change has 23 or 25 hours, since both ends are local midnights.
     """
-    today = at.astimezone(zone).date()
+    return _around(period, at.astimezone(zone).date(), zone)
+
+
+@lru_cache(maxsize=1024)
+def _around(period: Period, day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
     match period:
         case Period.DAY:
-            first, following = today, today + timedelta(days=1)
+            first, following = day, day + timedelta(days=1)
         case Period.MONTH:
-            first = today.replace(day=1)
+            first = day.replace(day=1)
             following = (first + timedelta(days=32)).replace(day=1)
         case _:
             assert_never(period)

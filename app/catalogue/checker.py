@@ -58,18 +58,19 @@ class InputChecker:
         filled = {**given, **{n: v for n, v in self._defaults.items() if n not in given}}
         unknown = list(islice((n for n in filled if not self._knows(n)), MAX_ERRORS))
         known = [name for name in filled if self._knows(name)]
-        flaws = {name: portability_flaw({name: filled[name]}) for name in (*known, *unknown)}
-        sound = {name: filled[name] for name in known if not flaws[name]}
+        named = {name: filled[name] for name in (*known, *unknown)}
+        flaws = _flaws(named)
+        sound = {name: filled[name] for name in known if name not in flaws}
 
         findings = _Findings(self._fields)
-        findings.add((n, not_storable(n, flaw)) for n in known if (flaw := flaws[n]))
+        findings.add((n, not_storable(n, flaws[n])) for n in known if n in flaws)
         findings.add(self._broken_rules(sound, given=filled))
         well_typed = {n: v for n, v in sound.items() if not findings.has_type_error(n)}
         files = list(self._files(well_typed, allow_private_networks=allow_private_networks))
         findings.add((name, found) for name, found in files if isinstance(found, FieldError))
         errors = chain(findings, (unknown_field(name, self._fields) for name in unknown))
         return Checked(
-            input={name: value for name, value in filled.items() if flaws.get(name, "") is None},
+            input={n: v for n, v in filled.items() if n in named and n not in flaws},
             errors=list(islice(errors, MAX_ERRORS)),
             media=[found for _, found in files if isinstance(found, MediaCheck)],
             output_seconds=output_seconds(sound, output_kind=self._output_kind),
@@ -96,6 +97,14 @@ class InputChecker:
             if name in given:
                 found = field.check(given[name], allow_private_networks=allow_private_networks)
                 yield from ((name, each) for each in found)
+
+
+def _flaws(given: dict[str, Any]) -> Mapping[str, str]:
+    """Say what keeps which field from being stored or sent; a whole without flaw has sound parts."""
+    if portability_flaw(given) is None:
+        return {}
+    flaws = {name: portability_flaw({name: value}) for name, value in given.items()}
+    return {name: flaw for name, flaw in flaws.items() if flaw}
 
 
 class _Findings:

@@ -51,7 +51,7 @@ def _text_flaw(url: str) -> str | None:
         return "is empty"
     if len(url) > MAX_URL_CHARACTERS:
         return f"must be a URL of at most {MAX_URL_CHARACTERS} characters"
-    if "\\" in url or any(c.isspace() or not c.isprintable() for c in url):
+    if "\\" in url or " " in url or not url.isprintable():  # the only space that is printable
         return "must hold no space, control character or backslash; percent-encode them"
     if "#" in url:
         return "must carry no fragment, the part from # on"

@@ -100,7 +100,7 @@ class InputChecker:
 
 
 def _flaws(given: dict[str, Any]) -> Mapping[str, str]:
-    """Say what keeps which field from being stored or sent; a whole without flaw has sound parts."""
+    """Say what keeps which field from being stored or sent; a sound whole has sound parts."""
     if portability_flaw(given) is None:
         return {}
     flaws = {name: portability_flaw({name: value}) for name, value in given.items()}

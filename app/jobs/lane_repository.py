@@ -4,22 +4,37 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import BudgetRow
+from app.db.statements import instant, table_of
 from app.jobs.lane import Lane, Reason
 
 DISPATCH = "dispatch"
 POLLS = "polls"
 
-_LANE = (
-    BudgetRow.arrival_us,
-    BudgetRow.reason,
-    BudgetRow.closed_until,
-    BudgetRow.trips,
-    BudgetRow.changed_at,
+_TABLE = table_of(BudgetRow)
+_NAMED = _TABLE.c.name == bindparam("lane")
+_LANE = select(
+    _TABLE.c.arrival_us,
+    _TABLE.c.reason,
+    _TABLE.c.closed_until,
+    _TABLE.c.trips,
+    _TABLE.c.changed_at,
+).where(_NAMED)
+_LOCKED = _LANE.with_for_update()
+_SAVE = (
+    update(_TABLE)
+    .where(_NAMED)
+    .values(
+        arrival_us=bindparam("new_arrival_us"),
+        reason=bindparam("new_reason"),
+        closed_until=instant("new_closed_until"),
+        trips=bindparam("new_trips"),
+        changed_at=instant("new_changed_at"),
+    )
 )
 
 
@@ -29,7 +44,7 @@ class LaneRepository:
 
     async def find(self, name: str) -> Lane:
         """Read a lane; one that nobody used yet is open."""
-        row = (await self._tx.execute(select(*_LANE).where(BudgetRow.name == name))).one_or_none()
+        row = (await self._tx.execute(_LANE, {"lane": name})).one_or_none()
         return Lane() if row is None else _lane(row)
 
     async def find_touched(self, names: Sequence[str]) -> AbstractSet[str]:
@@ -52,8 +67,7 @@ class LaneRepository:
 
     async def lock(self, name: str) -> Lane:
         """Read a lane under its row lock, which is held until the end of the transaction."""
-        locked = select(*_LANE).where(BudgetRow.name == name).with_for_update()
-        row = (await self._tx.execute(locked)).one_or_none()
+        row = (await self._tx.execute(_LOCKED, {"lane": name})).one_or_none()
         if row is None:
             dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
             await self._tx.execute(
@@ -61,20 +75,20 @@ class LaneRepository:
                 .values(name=name, arrival_us=0, trips=0)
                 .on_conflict_do_nothing()
             )
-            row = (await self._tx.execute(locked)).one()
+            row = (await self._tx.execute(_LOCKED, {"lane": name})).one()
         return _lane(row)
 
     async def save(self, name: str, lane: Lane) -> None:
         await self._tx.execute(
-            update(BudgetRow)
-            .where(BudgetRow.name == name)
-            .values(
-                arrival_us=lane.arrival_us,
-                reason=lane.reason,
-                closed_until=lane.closed_until,
-                trips=lane.trips,
-                changed_at=lane.changed_at,
-            )
+            _SAVE,
+            {
+                "lane": name,
+                "new_arrival_us": lane.arrival_us,
+                "new_reason": lane.reason,
+                "new_closed_until": lane.closed_until,
+                "new_trips": lane.trips,
+                "new_changed_at": lane.changed_at,
+            },
         )
 
 

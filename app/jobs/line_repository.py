@@ -5,10 +5,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Select,
     and_,
     bindparam,
@@ -22,10 +25,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from app.db.models import ApiKeyRow, JobRow, PlanRow, UserRow
-from app.db.statements import Instant, instant
+from app.db.statements import Instant, instant, table_of
 from app.jobs.line import Load, Waiting
 from app.jobs.state import IN_FLIGHT, JobState
 from app.quotas.policy import LimitName, Limits, stored_limits, tightest
+
+_JOBS, _USERS = table_of(JobRow), table_of(UserRow)
+_NOBODY = ""  # whom no job is of
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +91,19 @@ class LineRepository:
 
     async def note_turns(self, user_ids: Collection[str], *, at: datetime) -> None:
         """Let these users be last among those who have as many jobs in flight."""
-        await self._tx.execute(
-            update(UserRow).where(UserRow.id.in_(sorted(user_ids))).values(turn_at=at)
-        )
+        await self._tx.execute(_NOTE_TURNS, {"ids": sorted(user_ids), "at": at})
 
     async def _lines(
         self, users: Sequence[str], *, without: Sequence[str], at: datetime, most: int
     ) -> Sequence[Waiting]:
         if not users:
             return []
-        lines = [
-            select(JobRow.id, JobRow.user_id, JobRow.key_id, JobRow.priority)
-            .where(JobRow.user_id == user, startable(JobRow, at), JobRow.key_id.not_in(without))
-            .order_by(JobRow.priority, JobRow.id)
-            .limit(most)
-            .subquery()
-            for user in users
-        ]
-        found = await self._tx.execute(union_all(*(select(line) for line in lines)))
+        # As many as the next power of two has, so that few statements are ever made.
+        places = 1 << (len(users) - 1).bit_length()
+        named = zip_longest(map(_user, range(places)), users, fillvalue=_NOBODY)
+        found = await self._tx.execute(
+            _lines_of(places), {**dict(named), "without": without, "at": at, "most": most}
+        )
         return [
             Waiting(job_id=job_id, user_id=user_id, key_id=key_id, priority=priority)
             for job_id, user_id, key_id, priority in found
@@ -121,9 +122,7 @@ class LineRepository:
         wanted = sorted(key_ids)
         if not wanted:
             return {}
-        found = await self._tx.execute(
-            select(ApiKeyRow.id, ApiKeyRow.limits).where(ApiKeyRow.id.in_(wanted))
-        )
+        found = await self._tx.execute(_LIMITS_OF_KEYS, {"ids": wanted})
         return _concurrency({key: stored_limits(limits) for key, limits in found})
 
 
@@ -200,4 +199,34 @@ def _heads() -> Select[Any]:
     )
 
 
+def _user(place: int) -> str:
+    return f"user_{place}"
+
+
+@cache
+def _lines_of(places: int) -> CompoundSelect[Any]:
+    """Give the first of each user's jobs; one after another, since an index has them in order."""
+    lines = [
+        select(_JOBS.c.id, _JOBS.c.user_id, _JOBS.c.key_id, _JOBS.c.priority)
+        .where(
+            _JOBS.c.user_id == bindparam(_user(place)),
+            startable(_JOBS.c, instant("at")),
+            _JOBS.c.key_id.not_in(bindparam("without", expanding=True)),
+        )
+        .order_by(_JOBS.c.priority, _JOBS.c.id)
+        .limit(bindparam("most"))
+        .subquery()
+        for place in range(places)
+    ]
+    return union_all(*(select(line) for line in lines))
+
+
 _HEADS = _heads()
+_LIMITS_OF_KEYS = select(ApiKeyRow.id, ApiKeyRow.limits).where(
+    ApiKeyRow.id.in_(bindparam("ids", expanding=True))
+)
+_NOTE_TURNS = (
+    update(_USERS)
+    .where(_USERS.c.id.in_(bindparam("ids", expanding=True)))
+    .values(turn_at=instant("at"))
+)

@@ -31,7 +31,6 @@ from app.jobs.recorder import Recorder
 from app.jobs.schedule import Jitter, Pace, ScheduleConfig
 from app.jobs.state import JobState
 from app.jobs.sweeps import Moves, SweepConfig, Sweeps
-from app.jobs.switches import DISPATCH_PAUSED
 from app.storage import archive
 
 logger = structlog.get_logger(__name__)
@@ -228,7 +227,7 @@ class JobQueue:
     ) -> Sequence[tuple[Attempt, int]]:
         """Fill the free places from the line of waiting jobs, unless operators paused it."""
         queue, line = QueueRepository(tx), LineRepository(tx)
-        if not limit or await queue.is_on(DISPATCH_PAUSED):
+        if not limit or await queue.is_paused():
             return []
         unknown_since = at - self._config.job_timeout
         users, keys = await line.count_in_flight(unknown_since=unknown_since)

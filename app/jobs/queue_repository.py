@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
+    Select,
     and_,
     bindparam,
     or_,
@@ -94,18 +95,14 @@ class QueueRepository:
     ) -> Sequence[tuple[Attempt, int]]:
         """Move these jobs to `submitting`, but for who left the line; with their event numbers."""
         claimed = await self._tx.execute(
-            update(JobRow)
-            .where(JobRow.id.in_(job_ids), startable(JobRow, at))
-            .values(
-                state=JobState.SUBMITTING,
-                account=account,
-                attempts=JobRow.attempts + 1,
-                event_seq=JobRow.event_seq + 1,
-                due_at=None,
-                lease_token=token,
-                lease_expires_at=expires_at,
-            )
-            .returning(*_LEASED, JobRow.input, JobRow.event_seq)
+            _START,
+            {
+                "ids": job_ids,
+                "at": at,
+                "to_account": account,
+                "token": token,
+                "expires_at": expires_at,
+            },
         )
         return [
             (
@@ -121,15 +118,10 @@ class QueueRepository:
 
     async def call_off_late_starters(self, *, at: datetime) -> None:
         """Ask upstream to cancel what is still in its queue when it should have started."""
-        await self._tx.execute(
-            update(JobRow)
-            .where(_late_starter(at))
-            .values(cancel_requested_at=at, start_deadline_at=None, due_at=at)
-        )
+        await self._tx.execute(_CALL_OFF, {"at": at})
 
-    async def is_on(self, switch: str) -> bool:
-        found = await self._tx.execute(select(SwitchRow.is_on).where(SwitchRow.name == switch))
-        return bool(found.scalar_one_or_none())
+    async def is_paused(self) -> bool:
+        return (await self._tx.execute(_IS_PAUSED)).first() is not None
 
     async def due_polls(
         self,
@@ -144,27 +136,8 @@ class QueueRepository:
 
         Those of other accounts are for who knows their tokens.
         """
-        # State by state, since only so an index gives the first of many without sorting them all.
-        first = union_all(
-            *(
-                select(
-                    select(JobRow.id)
-                    .where(JobRow.state == state, _free_and_due(poller, at), ACCOUNT.in_(accounts))
-                    .order_by(JobRow.due_at)
-                    .limit(limit)
-                    .subquery()
-                )
-                for state in sorted(FOLLOWED | WATCHED)
-            )
-        )
         due = await self._tx.execute(
-            select(*_LEASED, JobRow.due_at)
-            # Once more, since another may have taken some of them just now. Not the state: what was
-            # followed never waits to be sent again, and SQLite would look through all that is due.
-            .where(JobRow.id.in_(first), _free_and_due(poller, at))
-            .order_by(JobRow.due_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
+            _DUE, {"poller": poller, "accounts": accounts, "at": at, "most": limit}
         )
         return [(_lease(row, token=poller, expires_at=expires_at), row.due_at) for row in due]
 
@@ -238,7 +211,54 @@ def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
     )
 
 
+def _due_polls() -> Select[*tuple[Any, ...]]:
+    may_take = _free_and_due(bindparam("poller"), _AT)
+    of_account = ACCOUNT.in_(bindparam("accounts", expanding=True))
+    # State by state, since only so an index gives the first of many without sorting them all.
+    first = union_all(
+        *(
+            select(
+                select(_JOBS.c.id)
+                .where(_JOBS.c.state == state, may_take, of_account)
+                .order_by(_JOBS.c.due_at)
+                .limit(bindparam("most"))
+                .subquery()
+            )
+            for state in sorted(FOLLOWED | WATCHED)
+        )
+    )
+    return (
+        select(*_LEASED, JobRow.due_at)
+        # Once more, since another may have taken some of them just now. Not the state: what was
+        # followed never waits to be sent again, and SQLite would look through all that is due.
+        .where(JobRow.id.in_(first), may_take)
+        .order_by(JobRow.due_at)
+        .limit(bindparam("most"))
+        .with_for_update(skip_locked=True)
+    )
+
+
 _AT = instant("at")
+_START = (
+    update(_JOBS)
+    .where(_JOBS.c.id.in_(bindparam("ids", expanding=True)), startable(_JOBS.c, _AT))
+    .values(
+        state=JobState.SUBMITTING.value,
+        account=bindparam("to_account"),
+        attempts=_JOBS.c.attempts + 1,
+        event_seq=_JOBS.c.event_seq + 1,
+        due_at=None,
+        lease_token=bindparam("token"),
+        lease_expires_at=instant("expires_at"),
+    )
+    .returning(*(_JOBS.c[each.key] for each in _LEASED), _JOBS.c.input, _JOBS.c.event_seq)
+)
+_CALL_OFF = (
+    update(_JOBS)
+    .where(_late_starter(_AT))
+    .values(cancel_requested_at=_AT, start_deadline_at=None, due_at=_AT)
+)
+_DUE = _due_polls()
 _IS_PAUSED = select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED, SwitchRow.is_on)
 _WORK = select(and_(_any_job(startable(JobRow, _AT)), ~_IS_PAUSED.exists()), _any_job(*OVERDUE))
 _POLLS_TO_MAKE = select(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import ColumnElement, func, insert, literal, or_, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, insert, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.ids import new_id
@@ -21,7 +21,7 @@ async def enqueue(tx: AsyncConnection, events: Sequence[Event]) -> bool:
     told = {event.job_id for event in events if event_of(event.state)}
     if not told:
         return False
-    found = await tx.execute(_receivers(tx, sorted(told)))
+    found = await tx.execute(_RECEIVERS[tx.dialect.name], {"ids": sorted(told)})
     receivers = found.all()
     rows = [
         row
@@ -63,9 +63,8 @@ def new_delivery(**fields: Any) -> dict[str, Any]:
     }
 
 
-def _receivers(tx: AsyncConnection, job_ids: Sequence[str]) -> Any:
+def _receivers(service: ColumnElement[str]) -> Select[*tuple[Any, ...]]:
     """Ask for each job's own URL beside the endpoints of its user and of the user's owner."""
-    service = _service_in_sql(tx)
     return (
         select(
             JobRow.id,
@@ -81,19 +80,20 @@ def _receivers(tx: AsyncConnection, job_ids: Sequence[str]) -> Any:
             & WebhookEndpointRow.disabled_reason.is_(None),
         )
         .where(
-            JobRow.id.in_(job_ids),
+            JobRow.id.in_(bindparam("ids", expanding=True)),
             or_(JobRow.webhook_url.is_not(None), WebhookEndpointRow.id.is_not(None)),
         )
         .order_by(JobRow.id, WebhookEndpointRow.id)
     )
 
 
-def _service_in_sql(tx: AsyncConnection) -> ColumnElement[str]:
-    """Cut a user's id at the first slash, as `owner_of` does; no user is called `oidc`."""
-    if tx.dialect.name == "sqlite":
-        before_slash = func.instr(JobRow.user_id, "/") - literal(1)
-        return func.substr(JobRow.user_id, 1, before_slash)
-    return func.split_part(JobRow.user_id, "/", 1)
+# A user's id up to the first slash, as `owner_of` cuts it; no user is called `oidc`.
+_RECEIVERS = {
+    "sqlite": _receivers(
+        func.substr(JobRow.user_id, 1, func.instr(JobRow.user_id, "/") - literal(1))
+    ),
+    "postgresql": _receivers(func.split_part(JobRow.user_id, "/", 1)),
+}
 
 
 def _deliveries(

@@ -37,14 +37,15 @@ class Rows:
 
     def __init__(self, *columns: ColumnClause[Any], name: str = "new") -> None:
         self._name = name
-        self._on = {
+        self.on: Mapping[str, CTE] = {
             "sqlite": _on_sqlite(name, columns),
             "postgresql": _on_postgres(name, columns),
         }
+        """Them as a table, by the name of the database's dialect."""
 
     def in_statement(self, make: Callable[[CTE], Statement]) -> Mapping[str, Statement]:
-        """Make a statement of them for either database, by the name of its dialect."""
-        return {dialect: make(rows) for dialect, rows in self._on.items()}
+        """Make a statement of them for either database, by the name of the dialect."""
+        return {dialect: make(rows) for dialect, rows in self.on.items()}
 
     def as_parameter(
         self, tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import CTE, delete, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,7 +15,8 @@ from app.core.errors import FieldError, ProblemError
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.db.models import ApiKeyRow, IdempotencyKeyRow, JobRow, UserRow
-from app.db.rows import NewRows
+from app.db.rows import NewRows, Rows
+from app.db.statements import instant, table_of
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.errors import IdempotencyConflictError, InvalidInputError
@@ -189,7 +190,6 @@ async def _claim_keys(
             claims.setdefault((request.user_id, request.idempotency_key), request)
     if not claims:
         return {}
-    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
     # Sorted, so that two replicas that claim the same keys wait for each other in one direction.
     wanted = [
         {
@@ -201,18 +201,7 @@ async def _claim_keys(
         }
         for (user_id, key), request in sorted(claims.items())
     ]
-    claim = dialect.insert(IdempotencyKeyRow).values(wanted)
-    await tx.execute(
-        claim.on_conflict_do_update(
-            index_elements=[IdempotencyKeyRow.user_id, IdempotencyKeyRow.key],
-            set_={
-                "job_id": claim.excluded.job_id,
-                "fingerprint": claim.excluded.fingerprint,
-                "expires_at": claim.excluded.expires_at,
-            },
-            where=IdempotencyKeyRow.expires_at <= at,
-        )
-    )
+    await tx.execute(_BIND[tx.dialect.name], {**_KEYS.as_parameter(tx, wanted), "at": at})
     holders = await _holders(tx, list(claims), at=at)
     return {
         request.id: holder
@@ -225,21 +214,10 @@ async def _claim_keys(
 async def _holders(
     connection: AsyncConnection, claims: Sequence[_Claim], *, at: datetime
 ) -> Mapping[_Claim, _Holder]:
+    asked = [{"user_id": user_id, "key": key} for user_id, key in claims]
     found = await connection.execute(
-        select(
-            IdempotencyKeyRow.user_id,
-            IdempotencyKeyRow.key,
-            IdempotencyKeyRow.job_id,
-            IdempotencyKeyRow.fingerprint,
-        ).where(
-            IdempotencyKeyRow.expires_at > at,
-            or_(
-                *(
-                    and_(IdempotencyKeyRow.user_id == user_id, IdempotencyKeyRow.key == key)
-                    for user_id, key in claims
-                )
-            ),
-        )
+        _FIND_HOLDERS[connection.dialect.name],
+        {**_CLAIMS.as_parameter(connection, asked), "at": at},
     )
     return {(row.user_id, row.key): _Holder(row.job_id, row.fingerprint) for row in found}
 
@@ -279,7 +257,32 @@ def _replayed(holder: _Holder, fingerprint: str, *, jobs: Mapping[str, Job]) -> 
     return Accepted(jobs[holder.job_id], replayed=True)
 
 
+def _bind(new: CTE, dialect: Any) -> Any:
+    """Give each key to its job, unless another has it that has not expired."""
+    bound = dialect.insert(_KEY).from_select(
+        [each.name for each in new.c],
+        select(new).where(true()),  # else SQLite takes ON CONFLICT for the ON of a join
+    )
+    return bound.on_conflict_do_update(
+        index_elements=[_KEY.c.user_id, _KEY.c.key],
+        set_={name: bound.excluded[name] for name in ("job_id", "fingerprint", "expires_at")},
+        where=_KEY.c.expires_at <= instant("at"),
+    )
+
+
 _JOBS = NewRows(JobRow)
+_KEY = table_of(IdempotencyKeyRow)
+_DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
+_KEYS = Rows(*_KEY.columns)
+_BIND = {name: _bind(new, _DIALECTS[name]) for name, new in _KEYS.on.items()}
+_CLAIMS = Rows(_KEY.c.user_id, _KEY.c.key)
+_FIND_HOLDERS = _CLAIMS.in_statement(
+    lambda asked: select(_KEY.c.user_id, _KEY.c.key, _KEY.c.job_id, _KEY.c.fingerprint).where(
+        _KEY.c.user_id == asked.c.user_id,
+        _KEY.c.key == asked.c.key,
+        _KEY.c.expires_at > instant("at"),
+    )
+)
 
 
 def _claim(request: NewJob) -> ledger.Claim:

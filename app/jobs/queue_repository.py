@@ -8,8 +8,10 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Select,
+    Text,
     and_,
     bindparam,
+    column,
     or_,
     select,
     union_all,
@@ -18,6 +20,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, SwitchRow
+from app.db.models.base import UtcDateTime
+from app.db.rows import Rows
 from app.db.statements import Instant, instant, table_of
 from app.jobs.accounts import ACCOUNT
 from app.jobs.lane_repository import DISPATCH, LaneRepository
@@ -51,15 +55,17 @@ _LEASED = (
 )
 
 _JOBS = table_of(JobRow)
-# For each row again, and compiled once: a VALUES of many rows is compiled for every batch anew,
-# which costs more than to write it.
-_RESCHEDULE = (
-    update(_JOBS)
-    .where(_JOBS.c.id == bindparam("job_id"))
-    .values(
-        due_at=bindparam("next_due_at"),
-        lease_token=bindparam("token"),
-        lease_expires_at=bindparam("expires_at"),
+_APPOINTMENTS = Rows(
+    column("id", Text),
+    column("due_at", UtcDateTime),
+    column("token", Text),
+    column("expires_at", UtcDateTime),
+)
+_RESCHEDULE = _APPOINTMENTS.in_statement(
+    lambda new: (
+        update(_JOBS)
+        .where(_JOBS.c.id == new.c.id)
+        .values(due_at=new.c.due_at, lease_token=new.c.token, lease_expires_at=new.c.expires_at)
     )
 )
 
@@ -143,17 +149,17 @@ class QueueRepository:
 
     async def reschedule(self, leases: Mapping[Lease, datetime]) -> None:
         """Take the leases and set when each job is due again, whatever its poll will find."""
+        appointments = [
+            {
+                "id": lease.job_id,
+                "due_at": due_at,
+                "token": lease.token,
+                "expires_at": lease.expires_at,
+            }
+            for lease, due_at in leases.items()
+        ]
         await self._tx.execute(
-            _RESCHEDULE,
-            [
-                {
-                    "job_id": lease.job_id,
-                    "next_due_at": due_at,
-                    "token": lease.token,
-                    "expires_at": lease.expires_at,
-                }
-                for lease, due_at in leases.items()
-            ],
+            _RESCHEDULE[self._tx.dialect.name], _APPOINTMENTS.as_parameter(self._tx, appointments)
         )
 
     async def free_leases(self, *, at: datetime) -> None:

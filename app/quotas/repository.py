@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models.job import JobRow
 from app.db.models.quota import AccountRow, LedgerRow
-from app.db.rows import NewRows
+from app.db.rows import NewRows, Rows
 from app.db.statements import instant, table_of
 from app.quotas.account import Account, Amounts, Window
 from app.quotas.policy import LimitName, Measure, Period, Tally
@@ -81,8 +81,8 @@ class QuotaRepository:
     async def save_accounts(self, accounts: Sequence[Account]) -> None:
         """Write back accounts that were locked in this transaction."""
         await self._tx.execute(
-            _SAVE,
-            [{f"new_{name}": value for name, value in _row(each).items()} for each in accounts],
+            _SAVE[self._tx.dialect.name],
+            _ROWS.as_parameter(self._tx, [_row(each) for each in accounts]),
         )
 
     async def append(self, entries: Sequence[Entry]) -> None:
@@ -90,26 +90,12 @@ class QuotaRepository:
 
     async def find_open_holds(self, job_ids: Iterable[str]) -> Sequence[Entry]:
         """Give the holds of these jobs that were neither settled nor released."""
-        ended = select(LedgerRow.job_id).where(
-            LedgerRow.kind.in_([EntryKind.SETTLE, EntryKind.RELEASE])
-        )
-        wanted = sorted(set(job_ids))
-        found = await self._tx.execute(
-            select(LedgerRow).where(
-                LedgerRow.job_id.in_(wanted),
-                LedgerRow.kind == EntryKind.HOLD,
-                LedgerRow.job_id.not_in(ended.where(LedgerRow.job_id.in_(wanted))),
-            )
-        )
+        found = await self._tx.execute(_OPEN_HOLDS, {"ids": sorted(set(job_ids))})
         return [_entry(row) for row in found]
 
     async def find_holds(self, job_ids: Iterable[str]) -> Sequence[Entry]:
         """Give the holds of these jobs, ended or not."""
-        found = await self._tx.execute(
-            select(LedgerRow).where(
-                LedgerRow.job_id.in_(sorted(set(job_ids))), LedgerRow.kind == EntryKind.HOLD
-            )
-        )
+        found = await self._tx.execute(_HOLDS, {"ids": sorted(set(job_ids))})
         return [_entry(row) for row in found]
 
     async def find_entries(self, job_id: str) -> Sequence[Entry]:
@@ -147,12 +133,26 @@ class QuotaRepository:
 _ACCOUNTS = select(AccountRow).where(AccountRow.id.in_(bindparam("ids", expanding=True)))
 _LOCKED = _ACCOUNTS.order_by(AccountRow.id).with_for_update()
 _TABLE = table_of(AccountRow)
-_SAVE = (
-    update(_TABLE)
-    .where(_TABLE.c.id == bindparam("new_id"))
-    .values({each: bindparam(f"new_{each.name}") for each in _TABLE.c if each.name != "id"})
+_ROWS = Rows(*_TABLE.columns)
+_SAVE = _ROWS.in_statement(
+    lambda new: (
+        update(_TABLE)
+        .where(_TABLE.c.id == new.c.id)
+        .values({each: new.c[each.name] for each in _TABLE.c if each.name != "id"})
+    )
 )
 _ENTRIES = NewRows(LedgerRow)
+_HOLDS = select(LedgerRow).where(
+    LedgerRow.job_id.in_(bindparam("ids", expanding=True)), LedgerRow.kind == EntryKind.HOLD
+)
+_OPEN_HOLDS = _HOLDS.where(
+    LedgerRow.job_id.not_in(
+        select(LedgerRow.job_id).where(
+            LedgerRow.job_id.in_(bindparam("ids", expanding=True)),
+            LedgerRow.kind.in_([EntryKind.SETTLE, EntryKind.RELEASE]),
+        )
+    )
+)
 _COUNTS = {
     kind: select(owner, JobRow.state, func.count())
     .where(

@@ -56,8 +56,6 @@ class AcceptBatch:
         self._job_timeout = job_timeout
         self._clock = clock
         self.accept = NaturalBatch(self._accept_all)
-        self.placed = NaturalBatch(self._place_all)
-        """Give a job with its place in the line, which takes no part of the transaction."""
 
     async def find_replay(
         self, *, user_id: str, idempotency_key: str, fingerprint: str
@@ -73,9 +71,6 @@ class AcceptBatch:
             return _replayed(holders[claim], fingerprint, jobs=jobs)
 
         return await self._database.look_up(work)
-
-    async def _place_all(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        return await self._database.look_up(lambda connection: with_places(connection, jobs))
 
     async def _accept_all(self, requests: Sequence[NewJob]) -> Sequence[Accepted | Exception]:
         tries = 0
@@ -107,8 +102,12 @@ class AcceptBatch:
                 await announce(tx, [_first_event(request) for request in fresh])
             if refused:
                 await _unbind_keys(tx, refused)
-            earlier = {holder.job_id for holder in beaten.values()} - set(refused)
-            jobs = await JobRepository(tx).find_many(sorted(earlier)) if earlier else {}
+            jobs = {
+                job.id: job
+                for job in await with_places(tx, [_as_job(request) for request in fresh])
+            }
+            if earlier := {holder.job_id for holder in beaten.values()} - set(refused) - set(jobs):
+                jobs |= await JobRepository(tx).find_many(sorted(earlier))
             gone = {request.id for request in requests} - {request.id for request in known}
             return [
                 UnauthenticatedError("This API key or its user was deleted.")
@@ -201,8 +200,13 @@ async def _claim_keys(
         }
         for (user_id, key), request in sorted(claims.items())
     ]
-    await tx.execute(_BIND[tx.dialect.name], {**_KEYS.as_parameter(tx, wanted), "at": at})
-    holders = await _holders(tx, list(claims), at=at)
+    bound = await tx.execute(_BIND[tx.dialect.name], {**_KEYS.as_parameter(tx, wanted), "at": at})
+    holders: dict[_Claim, _Holder] = {}
+    for user_id, key in bound:
+        first = claims[user_id, key]
+        holders[user_id, key] = _Holder(first.id, first.fingerprint)
+    if taken := claims.keys() - holders.keys():
+        holders |= await _holders(tx, sorted(taken), at=at)
     return {
         request.id: holder
         for request in requests
@@ -237,7 +241,7 @@ def _answer(
 ) -> Accepted | Exception:
     if holder is None:
         return refused.get(request.id) or Accepted(
-            _as_job(request), replayed=False, standings=standings[request.id]
+            jobs[request.id], replayed=False, standings=standings[request.id]
         )
     if refusal := refused.get(holder.job_id):
         is_same = holder.fingerprint == request.fingerprint
@@ -258,7 +262,7 @@ def _replayed(holder: _Holder, fingerprint: str, *, jobs: Mapping[str, Job]) -> 
 
 
 def _bind(new: CTE, dialect: Any) -> Any:
-    """Give each key to its job, unless another has it that has not expired."""
+    """Give each key to its job, unless another has it that has not expired; name those given."""
     bound = dialect.insert(_KEY).from_select(
         [each.name for each in new.c],
         select(new).where(true()),  # else SQLite takes ON CONFLICT for the ON of a join
@@ -267,7 +271,7 @@ def _bind(new: CTE, dialect: Any) -> Any:
         index_elements=[_KEY.c.user_id, _KEY.c.key],
         set_={name: bound.excluded[name] for name in ("job_id", "fingerprint", "expires_at")},
         where=_KEY.c.expires_at <= instant("at"),
-    )
+    ).returning(_KEY.c.user_id, _KEY.c.key)
 
 
 _JOBS = NewRows(JobRow)

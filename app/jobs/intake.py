@@ -1,7 +1,6 @@
 """How a job comes in: checked, priced, its files looked at, and then accepted durably."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -15,7 +14,7 @@ from app.catalogue.service import Catalogue
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.elsewhere import elsewhere
-from app.core.errors import DatabaseUnavailableError, ProblemError
+from app.core.errors import ProblemError
 from app.core.ids import new_id
 from app.core.tracing import Tracing
 from app.db.engine import Database
@@ -174,8 +173,6 @@ class JobIntake:
         )
         await self._forecast.refresh()
         accepted = await self._accept(new, checked)
-        with suppress(DatabaseUnavailableError):  # a place is no promise, but the job now is
-            accepted = replace(accepted, job=await self._batch.placed(accepted.job))
         self._dispatcher.ring()
         return accepted
 

@@ -147,7 +147,7 @@ class UpstreamClient:
     ) -> httpx.Request:
         if not {"", ".", ".."}.isdisjoint(segments):
             raise RefusedError("The id is not a path of names.")
-        whole = timeout.total_seconds()
+        half = timeout.total_seconds() / 2
         try:
             path = "/".join(quote(segment, safe="") for segment in segments)
         except ValueError as exc:
@@ -164,13 +164,8 @@ class UpstreamClient:
             extensions={
                 "target": self._calls.raw_path + f"{path}{query}".encode(),
                 # Getting a connection has half the time: so it never ends with the whole of it,
-                # which would leave open whether something was sent.
-                "timeout": {
-                    "connect": whole / 2,
-                    "pool": whole / 2,
-                    "read": whole,
-                    "write": whole,
-                },
+                # which would leave open whether something was sent. The exchange has the rest.
+                "timeout": {"connect": half, "pool": half, "read": None, "write": None},
             },
         )
         if headers:

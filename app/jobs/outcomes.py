@@ -129,14 +129,18 @@ def cancelled(lease: Lease, *, watch: Watch, at: datetime) -> Change:
     )
 
 
+def is_news(lease: Lease, state: JobState, queue_position: int | None) -> bool:
+    """Tell whether upstream has got on with the job, or knows it again; a job never goes back."""
+    if state is lease.state:
+        return queue_position != lease.queue_position or bool(lease.lost_polls)
+    return state in MOVES[lease.state]
+
+
 def progressed(
     lease: Lease, *, state: JobState, queue_position: int | None, due_at: datetime, at: datetime
 ) -> Change | None:
-    """Note where upstream is with the job, if that is news; a job never goes back."""
-    if state is not lease.state and state not in MOVES[lease.state]:
-        return None
-    seen_before = (state, queue_position) == (lease.state, lease.queue_position)
-    if seen_before and not lease.lost_polls:
+    """Note where upstream is with the job, if that is news."""
+    if not is_news(lease, state, queue_position):
         return None
     started_at = at if state is JobState.IN_PROGRESS else lease.started_at
     return _change(

@@ -129,7 +129,7 @@ class Look:
     def _progressed(
         self, lease: Lease, state: JobState, queue_position: int | None
     ) -> Change | None:
-        if lease.finished_at is not None:
+        if lease.finished_at is not None or not outcomes.is_news(lease, state, queue_position):
             return None
         at = self._clock.now()
         return outcomes.progressed(

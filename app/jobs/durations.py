@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 _FIRST_EDGE = 0.5
 _STEP = 1.08  # a bucket is 8% wide: finer than any decision that hangs on it
@@ -31,8 +31,7 @@ class Phase(StrEnum):
     RUN = "run"  # from there to its end
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """What durations are counted by; those in the queue are counted by model alone."""
 
     phase: Phase

@@ -39,6 +39,8 @@ _ONE = Roster()
 # A job whose own polls fail while it runs, as RunComfy's do, must not speak for all others: the
 # longer the others have ended, the likelier it is the one that is asked about.
 _POLL_PROBES = 5
+# So many more than may be polled are looked at; from so many, the most urgent can be chosen.
+_CHOICE = 256
 
 
 class QueueConfig(SweepConfig):
@@ -162,12 +164,12 @@ class JobQueue:
                 accounts=[account for account, most in free.items() if most],
                 at=at,
                 expires_at=at + self._config.lease,
-                limit=2 * granted,
+                limit=granted + min(granted, _CHOICE),
             )
             leases = _within(self.appointments.most_urgent(due, granted, at=at), free)
             if leases:
                 await queue.reschedule(
-                    {lease: self.appointments.next_poll(lease, at=at) for lease in leases}
+                    (lease, self.appointments.next_poll(lease, at=at)) for lease in leases
                 )
                 _, lane = admit(lane, len(leases), at=at, rate=rate, probes=_POLL_PROBES)
                 await lanes.save(POLLS, lane)

@@ -1,6 +1,6 @@
 """The statements by which workers claim jobs, many at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -147,7 +147,7 @@ class QueueRepository:
         )
         return [(_lease(row, token=poller, expires_at=expires_at), row.due_at) for row in due]
 
-    async def reschedule(self, leases: Mapping[Lease, datetime]) -> None:
+    async def reschedule(self, leases: Iterable[tuple[Lease, datetime]]) -> None:
         """Take the leases and set when each job is due again, whatever its poll will find."""
         appointments = [
             {
@@ -156,7 +156,7 @@ class QueueRepository:
                 "token": lease.token,
                 "expires_at": lease.expires_at,
             }
-            for lease, due_at in leases.items()
+            for lease, due_at in leases
         ]
         await self._tx.execute(
             _RESCHEDULE[self._tx.dialect.name], _APPOINTMENTS.as_parameter(self._tx, appointments)

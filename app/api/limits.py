@@ -1,14 +1,14 @@
 """A caller's limits as clients see them: in /v1/me, in a check, and in headers of every answer."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 from functools import lru_cache
 from typing import Literal, cast
 
 from pydantic import BaseModel, Field
-from starlette.requests import Request
+from starlette.types import Scope
 
 from app.auth.models import Principal
 from app.core.errors import DatabaseUnavailableError
@@ -20,6 +20,9 @@ from app.quotas.standings import Standings
 
 _SECONDS = {Period.DAY: 86_400, Period.MONTH: 2_592_000}
 _SAFE = frozenset({"GET", "HEAD"})
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+"""As ASGI has them: names in lower case."""
 
 
 class LimitRead(BaseModel):
@@ -70,58 +73,57 @@ def _read(subject: str, standing: Standing) -> LimitRead:
     )
 
 
-async def limit_headers(request: Request) -> Mapping[str, str]:
+async def limit_headers(scope: Scope) -> RawHeaders:
     """Give `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10).
 
     Nothing for a request that nobody was authenticated for. Money is in whole cents. A name is
     there once, since it is by its name that a policy and what is left of it belong together.
     """
-    principal: Principal | None = getattr(request.state, "principal", None)
+    principal: Principal | None = scope["state"].get("principal")
     if principal is None:
-        return {}
-    services = request.app.state.services
-    standings = getattr(request.state, "standings", None)
+        return ()
+    services = scope["app"].state.services
+    standings = scope["state"].get("standings")
     if standings is None:
         try:
             standings = await services.quotas.recent_standings(
                 principal.policy,
                 user_id=principal.user_id,
                 key_id=principal.key_id,
-                fresh=request.method not in _SAFE,
+                fresh=scope["method"] not in _SAFE,
             )
         except DatabaseUnavailableError:
-            return {}
+            return ()
     return _headers(standings)
 
 
 @lru_cache(maxsize=1024)
-def _headers(standings: Standings) -> Mapping[str, str]:
+def _headers(standings: Standings) -> RawHeaders:
     """Write what many answers within a second share."""
     enforced = [standing for _, standing in _tightest(standings) if standing.mode == "enforce"]
     if not enforced:
-        return {}
-    return {
-        "RateLimit": ", ".join(_left(standing, at=standings.at) for standing in enforced),
-        "RateLimit-Policy": ", ".join(_policy(standing) for standing in enforced),
-    }
+        return ()
+    left = ", ".join([_left(standing, at=standings.at) for standing in enforced])
+    policy = ", ".join([_policy(standing.name, standing.limit) for standing in enforced])
+    return (b"ratelimit", left.encode()), (b"ratelimit-policy", policy.encode())
 
 
 def _left(standing: Standing, *, at: datetime) -> str:
-    left = f'"{standing.name.value}";r={_whole(standing, "remaining")}'
+    left = f'"{standing.name.value}";r={_whole(standing.name, standing.remaining)}'
     if standing.resets_at is None:
         return left
     return f"{left};t={max(0, math.ceil((standing.resets_at - at).total_seconds()))}"
 
 
-def _policy(standing: Standing) -> str:
-    policy = f'"{standing.name.value}";q={_whole(standing, "limit")}'
-    if standing.name is LimitName.SUBMITS_PER_MINUTE:
+@lru_cache(maxsize=1024)
+def _policy(name: LimitName | AllowanceName, limit: Decimal) -> str:
+    policy = f'"{name.value}";q={_whole(name, limit)}'
+    if name is LimitName.SUBMITS_PER_MINUTE:
         return f"{policy};w=60"
-    if isinstance(standing.name, LimitName) and standing.name in WINDOWED:
-        return f"{policy};w={_SECONDS[WINDOWED[standing.name][1]]}"
+    if isinstance(name, LimitName) and name in WINDOWED:
+        return f"{policy};w={_SECONDS[WINDOWED[name][1]]}"
     return policy
 
 
-def _whole(standing: Standing, amount: str) -> int:
-    value = getattr(standing, amount) * (100 if is_money(standing.name) else 1)
-    return int(value.to_integral_value(rounding=ROUND_FLOOR))
+def _whole(name: LimitName | AllowanceName, amount: Decimal) -> int:
+    return math.floor(amount * 100 if is_money(name) else amount)

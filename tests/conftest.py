@@ -12,6 +12,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
@@ -50,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    configure_logging(format="console", level="warning")
+    configure_logging(format="console", level="info")
     sys.addaudithook(_refuse_outside_network)
 
 
@@ -167,9 +168,11 @@ def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
 def own_logging() -> Iterator[None]:
     """Let a test set logging up as a process does, without leaving it to the tests that follow."""
     handlers, level = logging.root.handlers[:], logging.root.level
+    configured = structlog.get_config()
     yield
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+    structlog.configure(**configured)
 
 
 @pytest.fixture

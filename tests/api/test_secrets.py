@@ -41,6 +41,7 @@ async def test_the_token_and_the_prompt_reach_no_answer_no_log_and_no_file(
         assert gateway.sandbox.url not in answer.text if "json" in _type(answer) else True
     printed = capsys.readouterr()
     logs = caplog.text + printed.out + printed.err + repr([r.__dict__ for r in caplog.records])
+    assert "job.accepted" in logs
     assert TOKEN not in logs
     assert "secret garden" not in logs
     assert gateway.http.headers["Authorization"].split("_")[-1] not in logs

@@ -1,12 +1,15 @@
 """What a log says of an exception, and what it leaves out."""
 
 import asyncio
+import contextlib
 import gc
+import io
 import json
 import logging
 from typing import Never
 
 import pytest
+import structlog
 
 from app.core.logging import configure_logging
 
@@ -27,6 +30,33 @@ def test_an_exception_that_is_its_own_cause_is_told_once(
     except Tail:
         logging.getLogger("test").exception("it.broke")
     assert capsys.readouterr().err.count("Tail") == 1
+
+
+def test_an_event_has_the_form_of_a_line_of_a_library(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging(format="json", level="warning")
+    with structlog.contextvars.bound_contextvars(request_id="req_1"):
+        structlog.get_logger("app.room").warning("it.broke")
+        logging.getLogger("library").warning("it %s", "broke")
+        structlog.get_logger("app.room").info("it.works")
+    ours, theirs = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert ours.keys() == theirs.keys()
+    assert ours | {"timestamp": ""} == {
+        "event": "it.broke",
+        "request_id": "req_1",
+        "logger": "app.room",
+        "level": "warning",
+        "timestamp": "",
+    }
+
+
+def test_a_line_that_cannot_be_written_fails_nobody() -> None:
+    configure_logging(format="json", level="info")
+    closed = io.StringIO()
+    closed.close()
+    with contextlib.redirect_stderr(closed):
+        structlog.get_logger("app.room").info("it.works")
 
 
 def test_what_nobody_waited_for_is_told_without_what_it_was_about(

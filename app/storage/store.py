@@ -12,20 +12,17 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Literal
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Literal
 
-import obstore
 import structlog
 from anyio import to_thread
-from obstore.exceptions import BaseError
-from obstore.store import LocalStore, S3Store
 
-from app.core.errors import ConfigurationError
 from app.core.media_types import HEAD_BYTES
 from app.storage.errors import ObjectGoneError, StorageUnavailableError
+
+if TYPE_CHECKING:
+    from obstore.store import LocalStore, S3Store
 
 logger = structlog.get_logger(__name__)
 
@@ -36,8 +33,6 @@ _PARTS_AT_ONCE = 2
 # Of each slow reader as much is in memory; a disk is read in smaller pieces than S3 is asked for.
 _PIECE_ON_DISK, _PIECE_OF_S3 = 2**18, 2**20
 _KEY = re.compile(r"(files|outputs)/[0-9a-f]{32}")
-_RETRIES = 3
-_PATIENCE = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +49,16 @@ def new_key(purpose: Purpose) -> str:
 
 
 class Storage:
-    """`folder` is where the objects are if that is a disk; then writes are synced to it."""
+    """`folder` is where the objects are if that is a disk; then writes are synced to it.
 
-    def __init__(self, store: LocalStore | S3Store, *, folder: Path | None) -> None:
+    `failure` is what the store raises beside OSError.
+    """
+
+    def __init__(
+        self, store: "LocalStore | S3Store", *, folder: Path | None, failure: type[Exception]
+    ) -> None:
         self._store = store
+        self._failures = (failure, OSError)
         self._folder = folder
         self._piece = _PIECE_OF_S3 if folder is None else _PIECE_ON_DISK
 
@@ -76,8 +77,7 @@ class Storage:
                 yield chunk
 
         try:
-            await obstore.put_async(
-                self._store,
+            await self._store.put_async(
                 key,
                 measured(),
                 chunk_size=_PART_BYTES,
@@ -85,7 +85,7 @@ class Storage:
             )
             if self._folder is not None:
                 await to_thread.run_sync(_sync, self._folder / key)
-        except (BaseError, OSError) as exc:
+        except self._failures as exc:
             raise _unavailable("put", exc) from exc
         return Stored(size=size, sha256=digest.hexdigest(), head=head)
 
@@ -103,10 +103,10 @@ class Storage:
     async def read_piece(self, key: str, *, start: int, stop: int) -> bytes:
         _check(key)
         try:
-            piece = await obstore.get_range_async(self._store, key, start=start, end=stop)
+            piece = await self._store.get_range_async(key, start=start, end=stop)
         except FileNotFoundError as exc:
             raise ObjectGoneError(key) from exc
-        except (BaseError, OSError) as exc:
+        except self._failures as exc:
             raise _unavailable("get", exc) from exc
         if not piece:  # an object that is shorter than its row says
             raise ObjectGoneError(key)
@@ -116,10 +116,10 @@ class Storage:
         """Tell how long an object is; None if there is none."""
         _check(key)
         try:
-            return (await obstore.head_async(self._store, key))["size"]
+            return (await self._store.head_async(key))["size"]
         except FileNotFoundError:
             return None
-        except (BaseError, OSError) as exc:
+        except self._failures as exc:
             raise _unavailable("head", exc) from exc
 
     async def delete(self, key: str) -> None:
@@ -127,52 +127,11 @@ class Storage:
         _check(key)
         try:
             with suppress(FileNotFoundError):
-                await obstore.delete_async(self._store, key)
+                await self._store.delete_async(key)
             if self._folder is not None:
                 await to_thread.run_sync(_sweep, self._folder / key)
-        except (BaseError, OSError) as exc:
+        except self._failures as exc:
             raise _unavailable("delete", exc) from exc
-
-
-def open_storage(url: str) -> Storage:
-    """Open `file:///folder`, which is made if need be, or `s3://bucket/prefix`.
-
-    What S3 needs further comes from the environment's AWS_* variables, as everywhere else.
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        return open_folder(Path(unquote(parts.path)))
-    options = {"connect_timeout": "5s", "timeout": f"{_PATIENCE.total_seconds():.0f}s"}
-    try:
-        store = S3Store.from_url(
-            url,
-            client_options={**options, "allow_http": _allows_http()},  # type: ignore[arg-type]
-            retry_config={"max_retries": _RETRIES, "retry_timeout": _PATIENCE},
-        )
-    except (BaseError, ValueError) as exc:
-        raise ConfigurationError(
-            "GATEWAY_STORAGE_URL cannot be used with the AWS_* variables that are set."
-        ) from exc
-    return Storage(store, folder=None)
-
-
-def open_folder(folder: Path) -> Storage:
-    folder = folder.resolve()
-    try:
-        for purpose in ("files", "outputs"):
-            (folder / purpose).mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        raise ConfigurationError(
-            f"The storage folder {folder} cannot be made ({exc.strerror});"
-            " set GATEWAY_STORAGE_URL to one that can."
-        ) from exc
-    return Storage(LocalStore(folder), folder=folder)
-
-
-def _allows_http() -> bool:
-    """Plain http only to an endpoint that the operator named so, as other S3 clients do."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    return endpoint.startswith("http://")
 
 
 def _check(key: str) -> None:

@@ -14,7 +14,7 @@ from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
 from app.core.metrics import Metrics
 from app.storage.archive import Archive, ArchiveConfig
-from app.storage.store import open_storage
+from app.storage.opening import open_storage
 from app.upstream.errors import TryLaterError
 from app.upstream.outputs import OutputClient
 from app.worker.archiver import Archiver, ArchiverConfig

@@ -240,6 +240,26 @@ def test_importing_the_gateway_reads_no_environment(tmp_path: Path) -> None:
     assert done.stdout == DOCUMENT.read_text()
 
 
+def test_what_only_some_need_is_not_imported_by_all(tmp_path: Path) -> None:
+    """Each would stay in memory; see where it is imported."""
+    done = python(_IMPORTED, "--version", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stderr.split())
+    assert "app.server" in imported
+    assert not imported & {"alembic", "cryptography", "jwt", "obstore", "psycopg"}
+
+
+_IMPORTED = """
+import sys
+from app.cli import main
+
+try:
+    main()
+finally:
+    print(*(name for name, module in sys.modules.items() if module), file=sys.stderr)
+"""
+
+
 def python(
     code: str, *arguments: str, folder: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,8 @@ import pytest
 from app.core.errors import ConfigurationError
 from app.core.media_types import HEAD_BYTES
 from app.storage.errors import ObjectGoneError, StorageUnavailableError
-from app.storage.store import Storage, new_key, open_storage
+from app.storage.opening import open_storage
+from app.storage.store import Storage, new_key
 from tests.support.storages import files_below, point_at, running_s3
 
 MIB = 2**20

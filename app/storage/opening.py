@@ -1,0 +1,56 @@
+"""Storages by their address; the one place that imports obstore, which is 5 MB."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from app.core.errors import ConfigurationError
+from app.storage.store import Storage
+
+_RETRIES = 3
+_PATIENCE = timedelta(seconds=30)
+
+
+def open_storage(url: str) -> Storage:
+    """Open `file:///folder`, which is made if need be, or `s3://bucket/prefix`.
+
+    What S3 needs further comes from the environment's AWS_* variables, as everywhere else.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return open_folder(Path(unquote(parts.path)))
+    options = {"connect_timeout": "5s", "timeout": f"{_PATIENCE.total_seconds():.0f}s"}
+    try:
+        store = S3Store.from_url(
+            url,
+            client_options={**options, "allow_http": _allows_http()},  # type: ignore[arg-type]
+            retry_config={"max_retries": _RETRIES, "retry_timeout": _PATIENCE},
+        )
+    except (BaseError, ValueError) as exc:
+        raise ConfigurationError(
+            "GATEWAY_STORAGE_URL cannot be used with the AWS_* variables that are set."
+        ) from exc
+    return Storage(store, folder=None, failure=BaseError)
+
+
+def open_folder(folder: Path) -> Storage:
+    folder = folder.resolve()
+    try:
+        for purpose in ("files", "outputs"):
+            (folder / purpose).mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"The storage folder {folder} cannot be made ({exc.strerror});"
+            " set GATEWAY_STORAGE_URL to one that can."
+        ) from exc
+    return Storage(LocalStore(folder), folder=folder, failure=BaseError)
+
+
+def _allows_http() -> bool:
+    """Plain http only to an endpoint that the operator named so, as other S3 clients do."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    return endpoint.startswith("http://")

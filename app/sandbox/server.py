@@ -14,7 +14,7 @@ from app.sandbox.config import SandboxConfig
 from app.sandbox.factory import create_sandbox
 from app.sandbox.faults import ReachableProtocol
 
-logger = structlog.get_logger()
+logger = structlog.get_logger(__name__)
 
 _SYSTEM_CLOCK = SystemClock()
 # Longer than any client keeps a connection, or a reused one could break under a submit.

@@ -37,7 +37,9 @@ _ANSWERS_WITHIN = timedelta(seconds=20)
 class Connections(Protocol):
     """What differs between the two databases; neither resends anything by itself."""
 
-    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
+    def transaction(
+        self, *, is_long: bool = False
+    ) -> AbstractAsyncContextManager[AsyncConnection]: ...
 
     async def read(self, work: Work[Result]) -> Result: ...
 
@@ -58,15 +60,16 @@ class Database:
         self.on_news: Callable[[], None] = _nobody_listens
         """Called after a commit whose transaction said `tell_after_commit`."""
 
-    async def transact(self, work: Work[Result]) -> Result:
+    async def transact(self, work: Work[Result], *, is_long: bool = False) -> Result:
         """Run `work` in one transaction, again from the start when a rival got in between.
 
         Also when the connection turns out to be lost before the commit: then nothing was done.
+        One that `is_long` has statements on more than some hundred rows.
         """
         for tries_left in reversed(range(_TRIES)):
             is_ending = False
             try:
-                async with self._connections.transaction() as tx:
+                async with self._connections.transaction(is_long=is_long) as tx:
                     tx.info.pop(_NEWS, None)
                     done = await work(tx)
                     has_news = tx.info.pop(_NEWS, False)

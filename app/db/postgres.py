@@ -36,7 +36,7 @@ class PostgresConnections:
         self._reader = _create(url, pool_size=5, max_overflow=2, isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
         async with asyncio.timeout(self._patience_s), self._writer.begin() as connection:
             yield connection
 

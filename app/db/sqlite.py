@@ -2,7 +2,8 @@
 
 A statement takes microseconds where its rows are at hand, and handing it to a thread takes longer
 than that, and waits for the loop each time anew. So a thread gets only what may wait for the file
-or take long: the turn to write if another process has it, each commit, and reads of many rows.
+or take long: the turn to write if another process has it, each commit, reads of many rows, and
+transactions that say that they are long.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ class SqliteConnections:
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="sqlite-reader")
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
         """Open one that writes, alone; raises TimeoutError if its turn does not come."""
         async with _turn(self._to_write):
             with self._writer.connect() as connection:
@@ -47,7 +48,8 @@ class SqliteConnections:
                     file.execute("BEGIN IMMEDIATE")
                 except sqlite3.OperationalError:  # another process writes
                     await _to_the_end(self._writing, partial(_begin_patiently, file))
-                yield _AtOnce.of(connection)
+                on = _Aside(connection, self._writing) if is_long else _AtOnce(connection)
+                yield on.as_asked_for
                 await _to_the_end(self._writing, connection.commit)
 
     async def read(self, work: Work[Result]) -> Result:
@@ -58,11 +60,11 @@ class SqliteConnections:
 
     async def look_up(self, work: Work[Result]) -> Result:
         with self._snapshot() as connection:
-            return await work(_AtOnce.of(connection))
+            return await work(_AtOnce(connection).as_asked_for)
 
     def _read_whole(self, work: Work[Result]) -> Result:
         with self._snapshot() as connection:
-            steps = work(_AtOnce.of(connection)).__await__()
+            steps = work(_AtOnce(connection).as_asked_for).__await__()
             try:
                 next(steps)
             except StopIteration as done:
@@ -96,9 +98,9 @@ class _AtOnce:
         self.dialect = connection.dialect
         self.info = connection.info
 
-    @classmethod
-    def of(cls, connection: Connection) -> AsyncConnection:
-        return cast(AsyncConnection, cls(connection))
+    @property
+    def as_asked_for(self) -> AsyncConnection:
+        return cast("AsyncConnection", self)
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         return self._connection.execute(statement, parameters)
@@ -108,6 +110,18 @@ class _AtOnce:
 
     async def exec_driver_sql(self, statement: str, parameters: Any = None) -> CursorResult[Any]:
         return self._connection.exec_driver_sql(statement, parameters)
+
+
+class _Aside(_AtOnce):
+    """The same, whose statements may take their time: a thread waits for each."""
+
+    def __init__(self, connection: Connection, threads: ThreadPoolExecutor) -> None:
+        super().__init__(connection)
+        self._threads = threads
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        call = partial(self._connection.execute, statement, parameters)
+        return await _to_the_end(self._threads, call)
 
 
 @asynccontextmanager

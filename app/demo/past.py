@@ -199,7 +199,7 @@ class _Day:
 
         database = open_database(self._database_url)
         try:
-            await database.transact(work)
+            await database.transact(work, is_long=True)
         finally:
             await database.close()
 

@@ -28,12 +28,12 @@ class SwitchedDatabase(Database):
         for engine in self.engines:
             event.listen(engine, "before_cursor_execute", self._count)
 
-    async def transact(self, work: Work[Result]) -> Result:
+    async def transact(self, work: Work[Result], *, is_long: bool = False) -> Result:
         self._check(refused=bool(self.refusals) and self.refusals.pop(0))
         self.waiting += 1
         await self.open.wait()
         self.waiting -= 1
-        done = await super().transact(work)
+        done = await super().transact(work, is_long=is_long)
         if self.lost_commits:
             self.lost_commits -= 1
             raise DatabaseUnavailableError

@@ -145,6 +145,15 @@ async def test_a_long_read_leaves_the_loop_to_others(database: Database) -> None
     assert await ticks_during(database.read(long)) > 1
 
 
+async def test_a_long_transaction_leaves_the_loop_to_others(database: Database) -> None:
+    async def long(tx: AsyncConnection) -> int:
+        await add(tx)
+        return int((await tx.execute(SLOW)).scalar_one())
+
+    assert await ticks_during(database.transact(long, is_long=True)) > 1
+    assert await database.look_up(count) == 1
+
+
 async def test_a_read_runs_in_the_context_of_its_caller(database: Database) -> None:
     caller: ContextVar[str] = ContextVar("caller")
     caller.set("alice")

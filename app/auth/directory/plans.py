@@ -81,7 +81,7 @@ class PlanDirectory:
             )
             return plan
 
-        return await self._database.transact(work)
+        return await self._database.transact(work, is_long=True)
 
     async def change(self, name: str, changes: PlanChanges, *, actor: str) -> Plan:
         """Change what is named; windows move with the time zone, and no use of them is lost."""
@@ -118,7 +118,7 @@ class PlanDirectory:
             )
             return plan
 
-        return await self._database.transact(work)
+        return await self._database.transact(work, is_long=True)
 
     async def delete(self, name: str, *, actor: str) -> None:
         at = self._clock.now()

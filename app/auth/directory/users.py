@@ -104,7 +104,7 @@ class UserDirectory:
             )
             return user
 
-        return await self._database.transact(work)
+        return await self._database.transact(work, is_long=True)
 
     async def erase(self, user_id: str, *, actor: str) -> Erased:
         """Delete a user and the users of its name space: jobs, keys and rows; the ledger stays.
@@ -131,7 +131,7 @@ class UserDirectory:
             )
             return erased
 
-        return await self._database.transact(work)
+        return await self._database.transact(work, is_long=True)
 
 
 async def _find(repository: DirectoryRepository, user_id: str, *, lock: bool = False) -> User:

@@ -32,7 +32,7 @@ class SweepRepository:
 
     async def drop_called_off(self) -> Mapping[str, int]:
         """Cancel what waits here and was called off, or has not started in its time."""
-        return await self._move(_CALLED_OFF, cancelled_here(self._since["at"]))
+        return await self._move(or_(_WITHDRAWN, _NOT_STARTED), cancelled_here(self._since["at"]))
 
     async def give_up_unknown(
         self, *, error: Mapping[str, Any], cost_state: str
@@ -84,10 +84,8 @@ class SweepRepository:
 
 
 _EXPIRED = and_(JobRow.state == JobState.SUBMITTING, JobRow.lease_expires_at <= instant("at"))
-_CALLED_OFF = and_(
-    JobRow.state == JobState.PENDING,
-    or_(JobRow.cancel_requested_at.is_not(None), JobRow.start_deadline_at <= instant("at")),
-)
+_WITHDRAWN = and_(JobRow.state == JobState.PENDING, JobRow.cancel_requested_at.is_not(None))
+_NOT_STARTED = and_(JobRow.state == JobState.PENDING, JobRow.start_deadline_at <= instant("at"))
 _FORGOTTEN = and_(
     JobRow.state == JobState.SUBMIT_UNKNOWN,
     JobRow.lease_expires_at <= instant("forgotten_before"),
@@ -99,5 +97,5 @@ _TIMED_OUT = and_(
     JobRow.submitted_at <= instant("sent_before"),
     JobRow.lease_expires_at <= instant("at"),
 )
-OVERDUE = (_EXPIRED, _CALLED_OFF, _FORGOTTEN, _TIMED_OUT)
+OVERDUE = (_EXPIRED, _WITHDRAWN, _NOT_STARTED, _FORGOTTEN, _TIMED_OUT)
 """The kinds of jobs that there is something to do about."""

@@ -1,5 +1,7 @@
-"""How the databases find the jobs to poll: along an index, however many are due."""
+"""How the databases look for work: along an index, however many jobs are due or wait."""
 
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import event, text
@@ -9,12 +11,11 @@ from app.core.clock import ManualClock
 from app.db.engine import open_database
 from app.jobs.queue_repository import QueueRepository
 from app.jobs.state import FOLLOWED, WATCHED
+from app.jobs.sweeps import SweepConfig, Sweeps
 
 
-async def test_a_claim_reads_no_more_jobs_than_it_may_take(
-    database_url: str, clock: ManualClock
-) -> None:
-    """The first of each state along an index, and those then by their ids."""
+async def plan_of(database_url: str, ask: Callable[[QueueRepository], Awaitable[object]]) -> str:
+    """Tell how the last statement of `ask` is carried out."""
     database = open_database(database_url)
     asked: list[tuple[str, Any]] = []
     for engine in database.engines:
@@ -25,15 +26,44 @@ async def test_a_claim_reads_no_more_jobs_than_it_may_take(
         if not is_sqlite:  # its plans follow the number of rows, of which there are none
             for way in ("seqscan", "bitmapscan", "mergejoin"):
                 await connection.execute(text(f"SET LOCAL enable_{way} = off"))
-        at = clock.now()
-        await QueueRepository(connection).due_polls(
-            poller="worker_1", accounts=["default"], at=at, expires_at=at, limit=5
-        )
+        await ask(QueueRepository(connection))
         verb = "EXPLAIN QUERY PLAN " if is_sqlite else "EXPLAIN "
         statement, parameters = asked[-1]
         return str((await connection.exec_driver_sql(verb + statement, parameters)).all())
 
     plan = await database.transact(work)
     await database.close()
+    return plan
+
+
+async def test_a_claim_reads_no_more_jobs_than_it_may_take(
+    database_url: str, clock: ManualClock
+) -> None:
+    """The first of each state along an index, and those then by their ids."""
+    at = clock.now()
+    plan = await plan_of(
+        database_url,
+        lambda queue: queue.due_polls(
+            poller="worker_1", accounts=["default"], at=at, expires_at=at, limit=5
+        ),
+    )
     assert plan.count("ix_jobs_state_due_at") == len(FOLLOWED | WATCHED), plan
     assert "pk_jobs" in plan or "sqlite_autoindex_jobs_1" in plan, plan
+
+
+async def test_what_is_called_off_is_found_without_going_through_all_that_wait(
+    database_url: str, clock: ManualClock
+) -> None:
+    at = clock.now()
+    since = Sweeps(SweepConfig()).since(at=at)
+    here = await plan_of(database_url, lambda queue: queue.look_for_work(since))
+    upstream = await plan_of(database_url, lambda queue: queue.call_off_late_starters(at=at))
+    idle = await plan_of(
+        database_url,
+        lambda queue: queue.has_due_polls(
+            poller="worker_1", at=at - timedelta(seconds=1), accounts=["default"]
+        ),
+    )
+    assert "ix_jobs_state_cancel_requested_at" in here, here
+    for plan in (here, upstream, idle):
+        assert "ix_jobs_state_start_deadline_at" in plan, plan

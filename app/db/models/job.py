@@ -71,6 +71,21 @@ class JobRow(Base):
             postgresql_where=text("finished_at IS NOT NULL"),
         ),
         Index(None, "state", "user_id", "priority", "id"),
+        # Few jobs have either, and whoever looks for one must not go through all that wait.
+        Index(
+            "ix_jobs_state_cancel_requested_at",
+            "state",
+            "cancel_requested_at",
+            sqlite_where=text("cancel_requested_at IS NOT NULL"),
+            postgresql_where=text("cancel_requested_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_jobs_state_start_deadline_at",
+            "state",
+            "start_deadline_at",
+            sqlite_where=text("start_deadline_at IS NOT NULL"),
+            postgresql_where=text("start_deadline_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)

@@ -33,7 +33,7 @@ def url_flaw(
         return flaw
     if "[" in parts.netloc and ":" not in host:
         return _NO_HOST  # brackets are for addresses
-    return None if _is_fetchable(url) else _NO_HOST
+    return None if _is_fetchable(parts) else _NO_HOST
 
 
 def is_reachable(url: str) -> bool:
@@ -67,9 +67,10 @@ def _split(url: str) -> SplitResult | None:
     return parts
 
 
-def _is_fetchable(url: str) -> bool:
-    """Tell whether the client that would fetch it reads a URL there too."""
+def _is_fetchable(parts: SplitResult) -> bool:
+    """Tell whether the client that would fetch it reads a host there too; it takes any path."""
     try:
-        return bool(httpx.URL(url).host)  # decodes it, and an xn-- label may decode to nothing
+        # It decodes the host, and an xn-- label may decode to nothing.
+        return bool(httpx.URL(f"{parts.scheme}://{parts.netloc}").host)
     except (httpx.InvalidURL, UnicodeError):
         return False

@@ -179,9 +179,11 @@ class JobIntake:
     async def _accept(self, new: NewJob, checked: Checked) -> Accepted:
         """Store the input's data URIs first; what was stored for no new job is taken back."""
         kept = await self._inputs.keep(checked, user_id=new.user_id, job_id=new.id)
+        if kept.uses:
+            new = replace(new, input=kept.input, files=kept.uses)
         accepted = None
         try:
-            accepted = await self._batch.accept(replace(new, input=kept.input, files=kept.uses))
+            accepted = await self._batch.accept(new)
         finally:
             if accepted is None or accepted.replayed:
                 await self._inputs.drop(kept)
@@ -201,7 +203,7 @@ class JobIntake:
         """Check what the input says, then the files of the caller's that it names."""
         model, checked = self._check(request, principal=principal)
         flaws = await self._inputs.flaws(checked, user_id=principal.user_id)
-        return model, replace(checked, errors=[*checked.errors, *flaws])
+        return model, replace(checked, errors=[*checked.errors, *flaws]) if flaws else checked
 
     async def _look_at_files(self, checked: Checked, *, principal: Principal) -> None:
         """Raise InvalidInputError for files that RunComfy would refuse."""

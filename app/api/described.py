@@ -4,10 +4,11 @@ Declared to the framework, each would be looked for again at every request, whic
 all else that the framework does for a submit.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from fastapi.dependencies.models import Dependant
 from fastapi.security.base import SecurityBase
 
 Dependency = TypeVar("Dependency", bound=Callable[..., Any])
@@ -28,9 +29,10 @@ class Described:
         return dependency
 
 
-def described(dependencies: Iterable[Callable[..., Any]]) -> Iterator[Described]:
-    """Find what those of them read that say so."""
-    for each in dependencies:
-        found = getattr(each, _ATTRIBUTE, None)
-        if found is not None:
-            yield found
+def described(dependant: Dependant) -> Iterator[Described]:
+    """Find what a route's dependencies read, and those that they depend on."""
+    found = getattr(dependant.call, _ATTRIBUTE, None)
+    if found is not None:
+        yield found
+    for inner in dependant.dependencies:
+        yield from described(inner)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
@@ -23,7 +24,6 @@ from app.api.problems import (
     ProblemRead,
     problem_responses,
 )
-from app.api.routing import Route
 from app.core.errors import NotFoundError, ProblemError
 
 _REF = "#/components/schemas/{model}"
@@ -42,7 +42,7 @@ class DescribedApp(FastAPI):
 
 def _completed(document: dict[str, Any], *, routes: Iterable[BaseRoute]) -> dict[str, Any]:
     for route in routes:
-        if isinstance(route, Route) and route.include_in_schema:
+        if isinstance(route, APIRoute) and route.include_in_schema:
             _describe(document, route)
     for path, operation in _operations(document):
         responses = operation["responses"]
@@ -59,10 +59,10 @@ def _completed(document: dict[str, Any], *, routes: Iterable[BaseRoute]) -> dict
     return document
 
 
-def _describe(document: dict[str, Any], route: Route) -> None:
+def _describe(document: dict[str, Any], route: APIRoute) -> None:
     """Add what the route's dependencies read, which the framework does not know."""
     schemes = document["components"].setdefault("securitySchemes", {})
-    for each in described(route.asked):
+    for each in described(route.dependant):
         for method in route.methods or ():
             operation = document["paths"][route.path_format][method.lower()]
             operation["parameters"] = operation.get("parameters", []) + [

@@ -1,15 +1,18 @@
 """Identifiers that sort by the time they were made and say what they name."""
 
-from uuid_utils.compat import uuid7
+from itertools import product
+
+from uuid_utils import uuid7
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = ["".join(pair) for pair in product(_CROCKFORD, repeat=2)]
 _LENGTH = 26
 
 
 def new_id(prefix: str) -> str:
     """Make `prefix_` and a UUIDv7 (RFC 9562) as 26 characters of Crockford's base 32."""
     number = uuid7().int
-    return f"{prefix}_" + "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -5, -5))
+    return f"{prefix}_" + "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def is_id(text: str, *, prefix: str) -> bool:

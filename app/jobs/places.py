@@ -4,7 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Select, Text, and_, bindparam, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    Subquery,
+    Text,
+    and_,
+    bindparam,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, SwitchRow
@@ -26,29 +37,37 @@ async def with_places(tx: AsyncConnection, jobs: Sequence[Job]) -> Sequence[Job]
 
 
 async def _places(tx: AsyncConnection, waiting: Sequence[Job]) -> Mapping[str, Place]:
-    last = max(waiting, key=lambda job: (job.priority, job.id))
+    order = sorted((job.priority, job.id) for job in waiting)
+    first, last = order[0], order[-1]
     found = await tx.execute(
         _PLACES,
         {
             "users": sorted({job.user_id for job in waiting}),
-            "last_priority": last.priority,
-            "last_id": last.id,
+            "first_priority": first[0],
+            "first_id": first[1],
+            "last_priority": last[0],
+            "last_id": last[1],
             "ids": [job.id for job in waiting],
         },
     )
     return {
-        job_id: Place(position=position, in_flight=in_flight or 0, is_paused=bool(is_paused))
-        for job_id, position, in_flight, is_paused in found
+        job_id: Place(
+            position=(ahead or 0) + position, in_flight=in_flight or 0, is_paused=bool(is_paused)
+        )
+        for job_id, position, ahead, in_flight, is_paused in found
     }
 
 
-def _statement() -> Select[Any]:
-    """Nobody behind the last of the jobs is looked at; an index holds all that is asked for."""
+def _statement() -> Select[*tuple[Any, ...]]:
+    """Count who is ahead of all these jobs, and number only those from the first to the last.
+
+    An index holds all that is asked for.
+    """
     users = bindparam("users", expanding=True, type_=Text)
-    up_to_the_last = or_(
-        JobRow.priority < bindparam("last_priority"),
-        and_(JobRow.priority == bindparam("last_priority"), JobRow.id <= bindparam("last_id")),
-    )
+    place = tuple_(JobRow.priority, JobRow.id)
+    first = tuple_(bindparam("first_priority", type_=Integer), bindparam("first_id", type_=Text))
+    last = tuple_(bindparam("last_priority", type_=Integer), bindparam("last_id", type_=Text))
+    of_users = and_(JobRow.state == JobState.PENDING, JobRow.user_id.in_(users))
     line = (
         select(
             JobRow.id,
@@ -57,21 +76,24 @@ def _statement() -> Select[Any]:
             .over(partition_by=JobRow.user_id, order_by=(JobRow.priority, JobRow.id))
             .label("position"),
         )
-        .where(JobRow.state == JobState.PENDING, JobRow.user_id.in_(users), up_to_the_last)
+        .where(of_users, place >= first, place <= last)
         .subquery()
     )
-    flying = (
-        select(JobRow.user_id, func.count().label("jobs"))
-        .where(JobRow.state.in_(_MOVING), JobRow.user_id.in_(users))
-        .group_by(JobRow.user_id)
-        .subquery()
-    )
+    ahead = _counted(of_users, place < first)
+    flying = _counted(JobRow.state.in_(_MOVING), JobRow.user_id.in_(users))
     paused = select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED).scalar_subquery()
     return (
-        select(line.c.id, line.c.position, flying.c.jobs, paused)
+        select(line.c.id, line.c.position, ahead.c.jobs, flying.c.jobs, paused)
+        .outerjoin(ahead, ahead.c.user_id == line.c.user_id)
         .outerjoin(flying, flying.c.user_id == line.c.user_id)
         .where(line.c.id.in_(bindparam("ids", expanding=True)))
     )
+
+
+def _counted(*which: ColumnElement[bool]) -> Subquery:
+    """Count jobs by user."""
+    jobs = func.count().label("jobs")
+    return select(JobRow.user_id, jobs).where(*which).group_by(JobRow.user_id).subquery()
 
 
 _PLACES = _statement()

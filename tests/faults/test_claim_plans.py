@@ -9,12 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import ManualClock
 from app.db.engine import open_database
+from app.jobs.line_repository import LineRepository
 from app.jobs.queue_repository import QueueRepository
 from app.jobs.state import FOLLOWED, WATCHED
 from app.jobs.sweeps import SweepConfig, Sweeps
+from app.quotas.policy import LimitName
+from app.quotas.repository import QuotaRepository
 
 
-async def plan_of(database_url: str, ask: Callable[[QueueRepository], Awaitable[object]]) -> str:
+async def plan_of(database_url: str, ask: Callable[[AsyncConnection], Awaitable[object]]) -> str:
     """Tell how the last statement of `ask` is carried out."""
     database = open_database(database_url)
     asked: list[tuple[str, Any]] = []
@@ -26,7 +29,7 @@ async def plan_of(database_url: str, ask: Callable[[QueueRepository], Awaitable[
         if not is_sqlite:  # its plans follow the number of rows, of which there are none
             for way in ("seqscan", "bitmapscan", "mergejoin"):
                 await connection.execute(text(f"SET LOCAL enable_{way} = off"))
-        await ask(QueueRepository(connection))
+        await ask(connection)
         verb = "EXPLAIN QUERY PLAN " if is_sqlite else "EXPLAIN "
         statement, parameters = asked[-1]
         return str((await connection.exec_driver_sql(verb + statement, parameters)).all())
@@ -43,7 +46,7 @@ async def test_a_claim_reads_no_more_jobs_than_it_may_take(
     at = clock.now()
     plan = await plan_of(
         database_url,
-        lambda queue: queue.due_polls(
+        lambda tx: QueueRepository(tx).due_polls(
             poller="worker_1", accounts=["default"], at=at, expires_at=at, limit=5
         ),
     )
@@ -56,14 +59,37 @@ async def test_what_is_called_off_is_found_without_going_through_all_that_wait(
 ) -> None:
     at = clock.now()
     since = Sweeps(SweepConfig()).since(at=at)
-    here = await plan_of(database_url, lambda queue: queue.look_for_work(since))
-    upstream = await plan_of(database_url, lambda queue: queue.call_off_late_starters(at=at))
+    here = await plan_of(database_url, lambda tx: QueueRepository(tx).look_for_work(since))
+    upstream = await plan_of(
+        database_url, lambda tx: QueueRepository(tx).call_off_late_starters(at=at)
+    )
     idle = await plan_of(
         database_url,
-        lambda queue: queue.has_due_polls(
+        lambda tx: QueueRepository(tx).has_due_polls(
             poller="worker_1", at=at - timedelta(seconds=1), accounts=["default"]
         ),
     )
     assert "ix_jobs_state_cancel_requested_at" in here, here
     for plan in (here, upstream, idle):
         assert "ix_jobs_state_start_deadline_at" in plan, plan
+
+
+async def test_who_has_how_many_jobs_is_counted_in_an_index(
+    database_url: str, clock: ManualClock
+) -> None:
+    """However many jobs there are: their rows are looked at for unknown outcomes alone."""
+    at = clock.now()
+    in_flight = await plan_of(
+        database_url, lambda tx: LineRepository(tx).count_in_flight(unknown_since=at)
+    )
+    pending = await plan_of(
+        database_url,
+        lambda tx: QuotaRepository(tx).count_jobs(
+            [LimitName.PENDING_JOBS], user_ids=["alice"], key_ids=[], unknown_since=at
+        ),
+    )
+    assert "ix_jobs_state_user_id_key_id" in in_flight, in_flight
+    assert "ix_jobs_state_user_id" in pending, pending
+    if database_url.startswith("sqlite"):
+        for plan in (in_flight, pending):
+            assert "COVERING INDEX ix_jobs_state_user_id" in plan, plan

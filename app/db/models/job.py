@@ -71,6 +71,7 @@ class JobRow(Base):
             postgresql_where=text("finished_at IS NOT NULL"),
         ),
         Index(None, "state", "user_id", "priority", "id"),
+        Index(None, "state", "user_id", "key_id"),
         # Few jobs have either, and whoever looks for one must not go through all that wait.
         Index(
             "ix_jobs_state_cancel_requested_at",

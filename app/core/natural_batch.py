@@ -40,7 +40,7 @@ class NaturalBatch(Generic[Item, Answer]):
 
     async def __call__(self, item: Item) -> Answer:
         loop = asyncio.get_running_loop()
-        mine = _Waiting[Item, Answer](item, loop.create_future())
+        mine: _Waiting[Item, Answer] = _Waiting(item, loop.create_future())
         self._line.append(mine)
         if self._turns is None:
             self._turns = loop.create_task(self._take_turns())

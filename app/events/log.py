@@ -1,16 +1,28 @@
 """Append to the log of jobs in the caller's transaction, and read what is in it."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, insert, literal, select, text
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Insert,
+    Text,
+    cast,
+    func,
+    insert,
+    literal,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import tell_after_commit
 from app.db.models import JobEventRow, JobRow
+from app.db.rows import Rows
+from app.db.statements import table_of
 
 CHANNEL = "gateway_job_events"
 """Where Postgres says that there is something new; a hint without contents."""
@@ -31,18 +43,19 @@ async def append(tx: AsyncConnection, events: Sequence[JobEvent]) -> None:
     """Write events, and wake who follows the log once they are committed, on any replica."""
     if not events:
         return
+    rows = [
+        {
+            "job_id": event.job_id,
+            "seq": event.seq,
+            "type": event.type,
+            "at": event.at,
+            "data": event.data,
+        }
+        for event in events
+    ]
+    await tx.execute(_ADD[tx.dialect.name], _EVENTS.as_parameter(tx, rows))
     if tx.dialect.name == "sqlite":
-        await tx.execute(_ON_SQLITE, [asdict(event) | {"of": event.job_id} for event in events])
         tell_after_commit(tx)
-        return
-    columns = {
-        "job_ids": [event.job_id for event in events],
-        "seqs": [event.seq for event in events],
-        "types": [event.type for event in events],
-        "ats": [event.at for event in events],
-        "datas": [None if event.data is None else json.dumps(event.data) for event in events],
-    }
-    await tx.execute(_ON_POSTGRES, columns)
 
 
 async def read(connection: AsyncConnection, job_id: str) -> Sequence[JobEvent]:
@@ -69,25 +82,22 @@ async def read_many(
     return events
 
 
-_ON_SQLITE = insert(JobEventRow).values(
-    xid=literal(0),
-    user_id=select(JobRow.user_id).where(JobRow.id == bindparam("of")).scalar_subquery(),
-)
+def _add(new: CTE, *, xid: ColumnElement[int]) -> Insert:
+    of_job = select(
+        xid, new.c.job_id, new.c.seq, JobRow.user_id, new.c.type, new.c.at, new.c.data
+    ).join(JobRow, JobRow.id == new.c.job_id)
+    columns = ("xid", "job_id", "seq", "user_id", "type", "at", "data")
+    return insert(_TABLE).from_select(columns, of_job)
 
-# One statement whatever the number of events, the notice included; it goes out with the commit,
-# and once however often a transaction says it.
-_ON_POSTGRES = text(
-    f"""
-    WITH added AS (
-        INSERT INTO job_events (xid, job_id, seq, user_id, type, at, data)
-        SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint),
-               new.job_id, new.seq, jobs.user_id, new.type, new.at, CAST(new.data AS json)
-        FROM unnest(
-                 CAST(:job_ids AS text[]), CAST(:seqs AS bigint[]), CAST(:types AS text[]),
-                 CAST(:ats AS timestamptz[]), CAST(:datas AS text[])
-             ) AS new (job_id, seq, type, at, data)
-        JOIN jobs ON jobs.id = new.job_id
-    )
-    SELECT pg_notify('{CHANNEL}', '')
-    """  # noqa: S608 - a constant
-)
+
+_TABLE = table_of(JobEventRow)
+_EVENTS = Rows(*(_TABLE.c[name] for name in ("job_id", "seq", "type", "at", "data")))
+_XID = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
+_ADD = {
+    "sqlite": _add(_EVENTS.on["sqlite"], xid=literal(0)),
+    # The notice is of the same statement; it goes out with the commit, and once however often a
+    # transaction says it.
+    "postgresql": select(func.pg_notify(CHANNEL, "")).add_cte(
+        _add(_EVENTS.on["postgresql"], xid=_XID).cte("added")
+    ),
+}

@@ -25,7 +25,7 @@ EXITS_WITHIN_S = 60  # alone on a machine it is a second; a busy one is no fault
 STUCK = "sandbox:stuck-in-queue"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def live_databases(postgres_url: str, worker_id: str) -> PostgresDatabases:
     return PostgresDatabases(postgres_url, prefix=f"{worker_id}_live")
 

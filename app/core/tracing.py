@@ -1,7 +1,7 @@
 """One trace from the request for a job to its last webhook, where traces are kept at all."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from opentelemetry.trace import SpanKind, TracerProvider
@@ -34,21 +34,20 @@ class Tracing:
         _W3C.inject(carrier)
         return carrier.get(_HEADER)
 
-    @contextmanager
-    def stage(self, name: str, *, of: str | None, job_id: str | None) -> Iterator[None]:
+    def stage(
+        self, name: str, *, of: str | None, job_id: str | None
+    ) -> AbstractContextManager[object]:
         """Run a part of a job's life as a span of the trace `of` its request."""
         if self._tracer is None or of is None or job_id is None:
-            yield
-            return
-        with self._tracer.start_as_current_span(
+            return nullcontext()
+        return self._tracer.start_as_current_span(
             name,
             context=_W3C.extract({_HEADER: of}),
             kind=SpanKind.INTERNAL,
             attributes={"gateway.job.id": job_id},
             record_exception=False,
             set_status_on_exception=False,
-        ):
-            yield
+        )
 
     def watch(self, *, clients: Sequence[Any], engines: Sequence[Any]) -> None:
         """Let httpx clients and database engines tell of what they do inside a trace."""

@@ -26,7 +26,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             answer = await self._session.request(
                 request.method,
                 _address(request),
-                headers=request.headers.multi_items(),
+                # Decoded one by one: httpx looks for an encoding that suits them all.
+                headers=[(name.decode(), value.decode()) for name, value in request.headers.raw],
                 data=_body(request),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(

@@ -181,7 +181,7 @@ def _is_lost_race(exc: Exception) -> bool:
 
 def _translated(exc: Exception) -> Exception:
     """Tell a database that is away from a bug in what we asked of it."""
-    if not isinstance(exc, DBAPIError):  # its turn did not come, or the server did not answer
+    if not isinstance(exc, DBAPIError):  # no turn, no answer, or a file that is locked
         return DatabaseUnavailableError()
     if exc.connection_invalidated:
         return DatabaseUnavailableError()

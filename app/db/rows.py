@@ -31,15 +31,16 @@ from app.db.statements import table_of
 
 Statement = TypeVar("Statement")
 
+_NEW = "new"
+
 
 class Rows:
-    """Rows of these columns; the parameter that holds them has the name of their table."""
+    """Rows of these columns, which statements know as the table `new`."""
 
-    def __init__(self, *columns: ColumnClause[Any], name: str = "new") -> None:
-        self._name = name
+    def __init__(self, *columns: ColumnClause[Any]) -> None:
         self.on: Mapping[str, CTE] = {
-            "sqlite": _on_sqlite(name, columns),
-            "postgresql": _on_postgres(name, columns),
+            "sqlite": _on_sqlite(columns),
+            "postgresql": _on_postgres(columns),
         }
         """Them as a table, by the name of the database's dialect."""
 
@@ -52,7 +53,7 @@ class Rows:
     ) -> dict[str, str]:
         """Give what such a statement is run with; a column that a row does not name is NULL."""
         stored = _stored_by_sqlite if tx.dialect.name == "sqlite" else datetime.isoformat
-        return {self._name: json.dumps(rows, default=partial(_known, stored))}
+        return {_NEW: json.dumps(rows, default=partial(_known, stored))}
 
 
 class NewRows(Rows):
@@ -69,8 +70,8 @@ class NewRows(Rows):
         await tx.execute(self._add[tx.dialect.name], self.as_parameter(tx, rows))
 
 
-def _on_sqlite(name: str, columns: Sequence[ColumnClause[Any]]) -> CTE:
-    each = func.json_each(bindparam(name, type_=Text)).table_valued("value")
+def _on_sqlite(columns: Sequence[ColumnClause[Any]]) -> CTE:
+    each = func.json_each(bindparam(_NEW, type_=Text)).table_valued("value")
     return select(
         *(
             type_coerce(
@@ -78,16 +79,16 @@ def _on_sqlite(name: str, columns: Sequence[ColumnClause[Any]]) -> CTE:
             ).label(place.name)
             for place in columns
         )
-    ).cte(name)
+    ).cte(_NEW)
 
 
-def _on_postgres(name: str, columns: Sequence[ColumnClause[Any]]) -> CTE:
+def _on_postgres(columns: Sequence[ColumnClause[Any]]) -> CTE:
     each = (
-        func.json_to_recordset(cast(bindparam(name, type_=Text), JSON))
+        func.json_to_recordset(cast(bindparam(_NEW, type_=Text), JSON))
         .table_valued(*(column(place.name, place.type) for place in columns))
         .render_derived(with_types=True)
     )
-    return select(each).cte(name)
+    return select(each).cte(_NEW)
 
 
 def _known(stored: Callable[[datetime], str], value: object) -> str:

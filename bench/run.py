@@ -134,7 +134,7 @@ async def main(scale: Scale, out: Path) -> None:
         submits, reads, per_accept=per_accept, whole=whole, polls=polls, held=held, memory=memory
     )
     report.table(
-        "# | metric, by the worse of the databases | measured | must | goal | ",
+        "# | metric | SQLite / Postgres | must | goal | ",
         [target.row() for target in table],
     )
     report.say(f"The whole run took {(time.monotonic() - began) / 60:.1f} minutes.")

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.quotas.account import Account, Excess, amounts_of, excesses, stand
-from app.quotas.policy import Limit, LimitName, Limits, Measure, Period, Tally
+from app.quotas.policy import (
+    WINDOWED,
+    Limit,
+    LimitName,
+    Limits,
+    Measure,
+    Period,
+    Tally,
+    from_units,
+)
 
 ZONE = ZoneInfo("Europe/Berlin")
 NOON = datetime(2026, 11, 22, 11, tzinfo=UTC)
@@ -167,3 +176,30 @@ def test_windows_stay_while_they_last() -> None:
     held = account().hold(JOB)
     assert held.at(NOON + timedelta(hours=10), zone=ZONE) == held
     assert replace(held, arrival_us=1).at(NOON, zone=ZONE).arrival_us == 1
+
+
+@given(
+    name=st.sampled_from([name for name in LimitName if name is not LimitName.CONCURRENT_JOBS]),
+    limit=st.decimals(0, 30, places=7),
+    jobs=st.integers(0, 12),
+    submits=st.integers(0, 12),
+)
+def test_a_limit_refuses_what_would_go_past_where_it_stands(
+    name: LimitName, limit: Decimal, jobs: int, submits: int
+) -> None:
+    """Refusals are decided in whole units, and standings told in the limit's own."""
+    if name not in WINDOWED:
+        limit = limit.to_integral_value()
+    one = Limit(limit=limit)
+    busy = account()
+    for _ in range(jobs):
+        busy = busy.hold(JOB)
+    for _ in range(submits):
+        busy = busy.submitted(per_minute=30, at=NOON)
+    standing = stand(busy, name, one, pending=jobs, zone=ZONE, at=NOON)
+    asked = Decimal(1)
+    if name in WINDOWED:
+        measure, _ = WINDOWED[name]
+        asked = from_units(measure, JOB[measure])
+    is_too_much = standing.used + standing.held + asked > limit
+    assert bool(exceeded(busy, {name: one}, pending=jobs)) == is_too_much

@@ -41,5 +41,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=4711)
     parser.add_argument("--keep", type=Path, help="where logs stay; else they are removed")
     given = parser.parse_args()
+    if given.keep is not None:
+        given.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         sys.exit(asyncio.run(main(given, given.keep or Path(name))))

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import closing
 from contextvars import ContextVar
 from pathlib import Path
@@ -25,17 +25,26 @@ SLOW = text(
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "a.db"
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as made:
+        made.execute("PRAGMA journal_mode=WAL")  # kept in the file: later connections wait for none
+        made.execute("CREATE TABLE numbers (n)")
+    return path
 
 
 @pytest.fixture
 async def database(file: Path) -> AsyncIterator[Database]:
-    with closing(sqlite3.connect(file)) as made:
-        made.execute("PRAGMA journal_mode=WAL")  # kept in the file: later connections wait for none
-        made.execute("CREATE TABLE numbers (n)")
     opened = open_database(f"sqlite:///{file}")
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def other(file: Path) -> Iterator[sqlite3.Connection]:
+    """Be another process that is writing."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as opened:
+        opened.execute("BEGIN IMMEDIATE")
+        yield opened
 
 
 async def add(tx: AsyncConnection) -> None:
@@ -79,26 +88,23 @@ async def test_a_read_sees_one_state_of_the_data(database: Database) -> None:
 
 
 async def test_the_loop_goes_on_while_another_process_writes(
-    database: Database, file: Path
+    database: Database, other: sqlite3.Connection
 ) -> None:
-    with closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        writing = asyncio.ensure_future(database.transact(add))
-        assert await ticks_during(asyncio.sleep(0.1)) > 1  # noqa: TID251 - as above
-        assert not writing.done()
-        other.execute("COMMIT")
+    writing = asyncio.ensure_future(database.transact(add))
+    assert await ticks_during(asyncio.sleep(0.1)) > 1  # noqa: TID251 - as above
+    assert not writing.done()
+    other.execute("COMMIT")
     await writing
     assert await database.look_up(count) == 1
 
 
 async def test_a_file_that_stays_locked_is_a_database_that_is_away(
-    database: Database, file: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "_FILE_WITHIN_MS", 1)
-    with closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(DatabaseUnavailableError):
-            await database.transact(add)
+    with pytest.raises(DatabaseUnavailableError):
+        await database.transact(add)
+    other.execute("COMMIT")
     await database.transact(add)
 
 
@@ -124,16 +130,14 @@ async def test_whose_turn_does_not_come_is_told_so(
 
 
 async def test_who_is_cancelled_while_it_waits_for_the_file_leaves_it_as_it_was(
-    database: Database, file: Path
+    database: Database, other: sqlite3.Connection
 ) -> None:
-    with closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        writing = asyncio.ensure_future(database.transact(add))
-        await ticks_during(asyncio.sleep(0.01))  # noqa: TID251 - as above
-        writing.cancel()
-        other.execute("COMMIT")
-        with pytest.raises(asyncio.CancelledError):
-            await writing
+    writing = asyncio.ensure_future(database.transact(add))
+    await ticks_during(asyncio.sleep(0.01))  # noqa: TID251 - as above
+    writing.cancel()
+    other.execute("COMMIT")
+    with pytest.raises(asyncio.CancelledError):
+        await writing
     await database.transact(add)
     assert await database.look_up(count) == 1
 
@@ -146,11 +150,15 @@ async def test_a_long_read_leaves_the_loop_to_others(database: Database) -> None
 
 
 async def test_a_long_transaction_leaves_the_loop_to_others(database: Database) -> None:
-    async def long(tx: AsyncConnection) -> int:
-        await add(tx)
-        return int((await tx.execute(SLOW)).scalar_one())
+    came_round = asyncio.Event()
 
-    assert await ticks_during(database.transact(long, is_long=True)) > 1
+    async def long(tx: AsyncConnection) -> bool:
+        await add(tx)
+        asyncio.get_running_loop().call_soon(came_round.set)
+        await tx.execute(SLOW)
+        return came_round.is_set()  # before the commit, which a thread has in any case
+
+    assert await database.transact(long, is_long=True)
     assert await database.look_up(count) == 1
 
 

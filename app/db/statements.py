@@ -1,18 +1,15 @@
 """What SQLAlchemy leaves to its users in statements that are made once."""
 
 from datetime import datetime
-from typing import TypeAlias
 
 from sqlalchemy import BindParameter, Table, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models.base import Base, UtcDateTime
 
-Instant: TypeAlias = datetime | BindParameter[datetime]
-"""A time, or the name that one will be given by when the statement runs."""
-
 
 def instant(name: str) -> BindParameter[datetime]:
+    """Name a time that is given when the statement runs."""
     return bindparam(name, type_=UtcDateTime())
 
 

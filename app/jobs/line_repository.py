@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from app.db.models import ApiKeyRow, JobRow, PlanRow, UserRow
-from app.db.statements import Instant, instant, table_of
+from app.db.statements import instant, table_of
 from app.jobs.line import Load, Waiting
 from app.jobs.state import IN_FLIGHT, JobState
 from app.quotas.policy import LimitName, Limits, stored_limits, tightest
@@ -126,7 +126,9 @@ class LineRepository:
         return _concurrency({key: stored_limits(limits) for key, limits in found})
 
 
-def startable(job: Any, at: Instant) -> ColumnElement[bool]:
+def startable(job: Any) -> ColumnElement[bool]:
+    """Hold for what may be sent `at` the time that the statement is run with."""
+    at = instant("at")
     return and_(
         job.state == JobState.PENDING.value,
         job.due_at <= at,
@@ -175,7 +177,7 @@ def _heads() -> Select[Any]:
         select(head.id)
         .where(
             head.user_id == users.c.id,
-            startable(head, instant("at")),
+            startable(head),
             head.key_id.not_in(bindparam("without", expanding=True)),
         )
         .order_by(head.priority, head.id)
@@ -207,7 +209,7 @@ def _lines_of(places: int) -> CompoundSelect[Any]:
         select(_JOBS.c.id, _JOBS.c.user_id, _JOBS.c.key_id, _JOBS.c.priority)
         .where(
             _JOBS.c.user_id == bindparam(_user(place)),
-            startable(_JOBS.c, instant("at")),
+            startable(_JOBS.c),
             _JOBS.c.key_id.not_in(bindparam("without", expanding=True)),
         )
         .order_by(_JOBS.c.priority, _JOBS.c.id)

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
     Select,
     Text,
@@ -22,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.models import JobRow, SwitchRow
 from app.db.models.base import UtcDateTime
 from app.db.rows import Rows
-from app.db.statements import Instant, instant, table_of
+from app.db.statements import instant, table_of
 from app.jobs.accounts import ACCOUNT
 from app.jobs.lane_repository import DISPATCH, LaneRepository
 from app.jobs.line_repository import startable
@@ -32,29 +31,28 @@ from app.jobs.sweep_repository import OVERDUE
 from app.jobs.switches import DISPATCH_PAUSED
 from app.upstream.accounts import DEFAULT
 
-_LEASED = (
-    JobRow.id,
-    JobRow.state,
-    JobRow.model,
-    JobRow.attempts,
-    JobRow.account,
-    JobRow.upstream_request_id,
-    JobRow.queue_position,
-    JobRow.cancel_requested_at,
-    JobRow.created_at,
-    JobRow.submitted_at,
-    JobRow.started_at,
-    JobRow.input_class,
-    JobRow.finished_at,
-    JobRow.watch_until,
-    JobRow.cost_state,
-    JobRow.lost_polls,
-    JobRow.lost_since,
-    JobRow.refusals,
-    JobRow.traceparent,
-)
-
 _JOBS = table_of(JobRow)
+_LEASED = (
+    _JOBS.c.id,
+    _JOBS.c.state,
+    _JOBS.c.model,
+    _JOBS.c.attempts,
+    _JOBS.c.account,
+    _JOBS.c.upstream_request_id,
+    _JOBS.c.queue_position,
+    _JOBS.c.cancel_requested_at,
+    _JOBS.c.created_at,
+    _JOBS.c.submitted_at,
+    _JOBS.c.started_at,
+    _JOBS.c.input_class,
+    _JOBS.c.finished_at,
+    _JOBS.c.watch_until,
+    _JOBS.c.cost_state,
+    _JOBS.c.lost_polls,
+    _JOBS.c.lost_since,
+    _JOBS.c.refusals,
+    _JOBS.c.traceparent,
+)
 _APPOINTMENTS = Rows(
     column("id", Text),
     column("due_at", UtcDateTime),
@@ -174,21 +172,6 @@ def _any_job(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     return or_(*(select(JobRow.id).where(each).limit(1).exists() for each in conditions))
 
 
-def _late_starter(at: Instant) -> ColumnElement[bool]:
-    return and_(JobRow.state == JobState.IN_QUEUE, JobRow.start_deadline_at <= at)
-
-
-def _pollable(poller: str | BindParameter[str], at: Instant) -> ColumnElement[bool]:
-    """Due, and held by nobody else: a poller keeps its jobs for as long as it comes back."""
-    return and_(JobRow.state.in_(FOLLOWED | WATCHED), _free_and_due(poller, at))
-
-
-def _free_and_due(poller: str | BindParameter[str], at: Instant) -> ColumnElement[bool]:
-    return and_(
-        JobRow.due_at <= at, or_(JobRow.lease_token == poller, JobRow.lease_expires_at <= at)
-    )
-
-
 def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
     return Lease(
         job_id=row.id,
@@ -218,14 +201,12 @@ def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
 
 
 def _due_polls() -> Select[*tuple[Any, ...]]:
-    may_take = _free_and_due(bindparam("poller"), _AT)
-    of_account = ACCOUNT.in_(bindparam("accounts", expanding=True))
     # State by state, since only so an index gives the first of many without sorting them all.
     first = union_all(
         *(
             select(
                 select(_JOBS.c.id)
-                .where(_JOBS.c.state == state, may_take, of_account)
+                .where(_JOBS.c.state == state, _MAY_TAKE, _OF_ACCOUNTS)
                 .order_by(_JOBS.c.due_at)
                 .limit(bindparam("most"))
                 .subquery()
@@ -234,20 +215,27 @@ def _due_polls() -> Select[*tuple[Any, ...]]:
         )
     )
     return (
-        select(*_LEASED, JobRow.due_at)
+        select(*_LEASED, _JOBS.c.due_at)
         # Once more, since another may have taken some of them just now. Not the state: what was
         # followed never waits to be sent again, and SQLite would look through all that is due.
-        .where(JobRow.id.in_(first), may_take)
-        .order_by(JobRow.due_at)
+        .where(_JOBS.c.id.in_(first), _MAY_TAKE)
+        .order_by(_JOBS.c.due_at)
         .limit(bindparam("most"))
         .with_for_update(skip_locked=True)
     )
 
 
 _AT = instant("at")
+_LATE_STARTER = and_(_JOBS.c.state == JobState.IN_QUEUE.value, _JOBS.c.start_deadline_at <= _AT)
+# Due, and held by nobody else: a poller keeps its jobs for as long as it comes back.
+_MAY_TAKE = and_(
+    _JOBS.c.due_at <= _AT,
+    or_(_JOBS.c.lease_token == bindparam("poller"), _JOBS.c.lease_expires_at <= _AT),
+)
+_OF_ACCOUNTS = ACCOUNT.in_(bindparam("accounts", expanding=True))
 _START = (
     update(_JOBS)
-    .where(_JOBS.c.id.in_(bindparam("ids", expanding=True)), startable(_JOBS.c, _AT))
+    .where(_JOBS.c.id.in_(bindparam("ids", expanding=True)), startable(_JOBS.c))
     .values(
         state=JobState.SUBMITTING.value,
         account=bindparam("to_account"),
@@ -257,22 +245,19 @@ _START = (
         lease_token=bindparam("token"),
         lease_expires_at=instant("expires_at"),
     )
-    .returning(*(_JOBS.c[each.key] for each in _LEASED), _JOBS.c.input, _JOBS.c.event_seq)
+    .returning(*_LEASED, _JOBS.c.input, _JOBS.c.event_seq)
 )
 _CALL_OFF = (
     update(_JOBS)
-    .where(_late_starter(_AT))
+    .where(_LATE_STARTER)
     .values(cancel_requested_at=_AT, start_deadline_at=None, due_at=_AT)
 )
 _DUE = _due_polls()
 _IS_PAUSED = select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED, SwitchRow.is_on)
-_WORK = select(and_(_any_job(startable(JobRow, _AT)), ~_IS_PAUSED.exists()), _any_job(*OVERDUE))
+_WORK = select(and_(_any_job(startable(JobRow)), ~_IS_PAUSED.exists()), _any_job(*OVERDUE))
 _POLLS_TO_MAKE = select(
     _any_job(
-        and_(
-            _pollable(bindparam("poller"), _AT),
-            ACCOUNT.in_(bindparam("accounts", expanding=True)),
-        ),
-        _late_starter(_AT),
+        and_(JobRow.state.in_(FOLLOWED | WATCHED), _MAY_TAKE, _OF_ACCOUNTS),
+        _LATE_STARTER,
     )
 )

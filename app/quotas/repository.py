@@ -185,7 +185,7 @@ _COUNTS = {"user": _counts(JobRow.user_id), "key": _counts(JobRow.key_id)}
 # The words of jobs/state.py, which lies above this room.
 _COUNTED_STATES: Mapping[LimitName, Sequence[str]] = {
     LimitName.PENDING_JOBS: ("pending",),
-    LimitName.CONCURRENT_JOBS: ("submitting", "in_queue", "in_progress", "submit_unknown"),
+    LimitName.CONCURRENT_JOBS: ("submitting", "in_queue", "in_progress", _UNKNOWN),
 }
 
 

@@ -33,7 +33,13 @@ class PostgresConnections:
         self._writer = _create(url, pool_size=5, max_overflow=3)
         # At READ COMMITTED each statement sees what is committed by then, in a transaction or not:
         # a read needs none, nor the two round trips that one costs.
-        self._reader = _create(url, pool_size=5, max_overflow=2, isolation_level="AUTOCOMMIT")
+        self._reader = _create(
+            url,
+            pool_size=5,
+            max_overflow=2,
+            isolation_level="AUTOCOMMIT",
+            skip_autocommit_rollback=True,
+        )
 
     @asynccontextmanager
     async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -72,11 +78,11 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, _record: object) -> None:
-        connection.autocommit = True  # else the first rollback would take it back
+        was, connection.autocommit = connection.autocommit, True  # a rollback would take it back
         cursor = connection.cursor()
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN_FOR}'")
         cursor.close()
-        connection.autocommit = False
+        connection.autocommit = was
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def failed(context: ExceptionContext) -> None:

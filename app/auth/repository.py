@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, and_, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
@@ -16,6 +16,7 @@ from app.auth.clients.models import Client
 from app.auth.clients.repository import CLIENT, client_from_row
 from app.auth.tokens import hash_secret
 from app.db.models import ApiKeyRow, ClientTokenRow, PlanRow, UserRow
+from app.db.statements import among
 from app.quotas.policy import Limit, LimitName, stored_limits
 
 
@@ -229,7 +230,7 @@ _HELD_KEYS = (
     .select_from(ApiKeyRow)
     .join(UserRow, UserRow.id == ApiKeyRow.user_id)
     .outerjoin(PlanRow, _PLAN_OF_USER)
-    .where(ApiKeyRow.id.in_(bindparam("ids", expanding=True)))
+    .where(among(ApiKeyRow.id, "ids"))
 )
 _Owner = aliased(UserRow, name="owners")
 _OwnersPlan = aliased(PlanRow, name="owners_plans")

@@ -1,9 +1,31 @@
 """What SQLAlchemy leaves to its users in statements that are made once."""
 
+import json
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import BindParameter, Table, bindparam, text
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    Boolean,
+    ColumnElement,
+    Dialect,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.operators import OperatorType
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from app.db.models.base import Base, UtcDateTime
 
@@ -11,6 +33,23 @@ from app.db.models.base import Base, UtcDateTime
 def instant(name: str) -> BindParameter[datetime]:
     """Name a time that is given when the statement runs."""
     return bindparam(name, type_=UtcDateTime())
+
+
+def among(value: ColumnElement[str], name: str) -> ColumnElement[bool]:
+    """Tell whether a text is in the list that is given as `name` when the statement runs.
+
+    The list is one parameter. With IN, each number of texts is another statement, which is put
+    together, prepared and planned anew.
+    """
+    return _Among(value, bindparam(name, type_=_Texts()))
+
+
+def one_of(value: ColumnElement[str], texts: Iterable[str]) -> ColumnElement[bool]:
+    """Tell whether a text is one of these, which the statement has for ever.
+
+    As parameters they would be put into its text at each execution.
+    """
+    return value.in_([literal_column(f"'{each}'") for each in sorted(texts)])
 
 
 def table_of(row: type[Base]) -> Table:
@@ -25,3 +64,36 @@ async def lock_table(tx: AsyncConnection, table: type[Base]) -> None:
     """
     if tx.dialect.name == "postgresql":
         await tx.execute(text(f"LOCK TABLE {table.__tablename__} IN SHARE ROW EXCLUSIVE MODE"))
+
+
+class _Texts(TypeDecorator[Sequence[str]]):
+    """An array where there are arrays, and JSON on SQLite."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return Text() if dialect.name == "sqlite" else ARRAY(Text())
+
+    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> Any:
+        return json.dumps(value) if dialect.name == "sqlite" else value
+
+
+class _Among(FunctionElement[bool]):
+    type = Boolean()
+    inherit_cache = True
+
+    def self_group(self, against: OperatorType | None = None) -> "_Among":
+        return self  # else SQLite is asked whether it is 1, for which no index is used
+
+
+@compiles(_Among, "sqlite")
+def _in_json(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
+    value, texts = element.clauses
+    return compiler.process(value.in_(select(func.json_each(texts).table_valued("value"))), **kw)
+
+
+@compiles(_Among, "postgresql")
+def _in_array(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
+    value, texts = element.clauses
+    return compiler.process(value == any_(texts), **kw)

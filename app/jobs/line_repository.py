@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from app.db.models import ApiKeyRow, JobRow, PlanRow, UserRow
-from app.db.statements import instant, table_of
+from app.db.statements import among, instant, one_of, table_of
 from app.jobs.line import Load, Waiting
 from app.jobs.state import IN_FLIGHT, JobState
 from app.quotas.policy import LimitName, Limits, stored_limits, tightest
@@ -148,7 +148,7 @@ def _concurrency(limits: Mapping[str, Limits]) -> dict[str, int]:
 _COUNT = select(JobRow.user_id, JobRow.key_id, func.count())
 # State by state, as an index has them; only those of unknown outcome are looked at one by one.
 _IN_FLIGHT = union_all(
-    _COUNT.where(JobRow.state.in_(IN_FLIGHT - {JobState.SUBMIT_UNKNOWN})).group_by(
+    _COUNT.where(one_of(JobRow.state, IN_FLIGHT - {JobState.SUBMIT_UNKNOWN})).group_by(
         JobRow.state, JobRow.user_id, JobRow.key_id
     ),
     _COUNT.where(
@@ -178,7 +178,7 @@ def _heads() -> Select[Any]:
         .where(
             head.user_id == users.c.id,
             startable(head),
-            head.key_id.not_in(bindparam("without", expanding=True)),
+            ~among(head.key_id, "without"),
         )
         .order_by(head.priority, head.id)
         .limit(1)
@@ -210,7 +210,7 @@ def _lines_of(places: int) -> CompoundSelect[Any]:
         .where(
             _JOBS.c.user_id == bindparam(_user(place)),
             startable(_JOBS.c),
-            _JOBS.c.key_id.not_in(bindparam("without", expanding=True)),
+            ~among(_JOBS.c.key_id, "without"),
         )
         .order_by(_JOBS.c.priority, _JOBS.c.id)
         .limit(bindparam("most"))
@@ -221,11 +221,5 @@ def _lines_of(places: int) -> CompoundSelect[Any]:
 
 
 _HEADS = _heads()
-_LIMITS_OF_KEYS = select(ApiKeyRow.id, ApiKeyRow.limits).where(
-    ApiKeyRow.id.in_(bindparam("ids", expanding=True))
-)
-_NOTE_TURNS = (
-    update(_USERS)
-    .where(_USERS.c.id.in_(bindparam("ids", expanding=True)))
-    .values(turn_at=instant("at"))
-)
+_LIMITS_OF_KEYS = select(ApiKeyRow.id, ApiKeyRow.limits).where(among(ApiKeyRow.id, "ids"))
+_NOTE_TURNS = update(_USERS).where(among(_USERS.c.id, "ids")).values(turn_at=instant("at"))

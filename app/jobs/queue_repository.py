@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.models import JobRow, SwitchRow
 from app.db.models.base import UtcDateTime
 from app.db.rows import Rows
-from app.db.statements import instant, table_of
+from app.db.statements import among, instant, one_of, table_of
 from app.jobs.accounts import ACCOUNT
 from app.jobs.lane_repository import DISPATCH, LaneRepository
 from app.jobs.line_repository import startable
@@ -232,10 +232,10 @@ _MAY_TAKE = and_(
     _JOBS.c.due_at <= _AT,
     or_(_JOBS.c.lease_token == bindparam("poller"), _JOBS.c.lease_expires_at <= _AT),
 )
-_OF_ACCOUNTS = ACCOUNT.in_(bindparam("accounts", expanding=True))
+_OF_ACCOUNTS = among(ACCOUNT, "accounts")
 _START = (
     update(_JOBS)
-    .where(_JOBS.c.id.in_(bindparam("ids", expanding=True)), startable(_JOBS.c))
+    .where(among(_JOBS.c.id, "ids"), startable(_JOBS.c))
     .values(
         state=JobState.SUBMITTING.value,
         account=bindparam("to_account"),
@@ -257,7 +257,7 @@ _IS_PAUSED = select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED, Sw
 _WORK = select(and_(_any_job(startable(JobRow)), ~_IS_PAUSED.exists()), _any_job(*OVERDUE))
 _POLLS_TO_MAKE = select(
     _any_job(
-        and_(JobRow.state.in_(FOLLOWED | WATCHED), _MAY_TAKE, _OF_ACCOUNTS),
+        and_(one_of(JobRow.state, FOLLOWED | WATCHED), _MAY_TAKE, _OF_ACCOUNTS),
         _LATE_STARTER,
     )
 )

@@ -9,7 +9,6 @@ from sqlalchemy import (
     ColumnElement,
     Row,
     Select,
-    bindparam,
     case,
     delete,
     func,
@@ -21,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, UserRow
+from app.db.statements import among
 from app.jobs.models import Job, JobFilter
 from app.jobs.outcomes import CANCELLED_LOCALLY
 from app.jobs.places import with_places
@@ -150,7 +150,7 @@ _JOBS: Select[Any] = select(
     JobRow.late,
     JobRow.traceparent,
 )
-_JOBS_BY_ID = _JOBS.where(JobRow.id.in_(bindparam("ids", expanding=True)))
+_JOBS_BY_ID = _JOBS.where(among(JobRow.id, "ids"))
 
 
 def cancelled_here(at: datetime) -> Mapping[str, Any]:

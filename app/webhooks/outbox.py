@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, insert, literal, or_, select
+from sqlalchemy import ColumnElement, Select, func, insert, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.ids import new_id
 from app.db.models import JobRow, WebhookDeliveryRow, WebhookEndpointRow
+from app.db.statements import among
 from app.webhooks.events import DEFAULT_EVENTS, EventType, event_of
 from app.webhooks.models import Event
 
@@ -80,7 +81,7 @@ def _receivers(service: ColumnElement[str]) -> Select[*tuple[Any, ...]]:
             & WebhookEndpointRow.disabled_reason.is_(None),
         )
         .where(
-            JobRow.id.in_(bindparam("ids", expanding=True)),
+            among(JobRow.id, "ids"),
             or_(JobRow.webhook_url.is_not(None), WebhookEndpointRow.id.is_not(None)),
         )
         .order_by(JobRow.id, WebhookEndpointRow.id)

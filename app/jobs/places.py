@@ -5,13 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     Integer,
+    ScalarSelect,
     Select,
-    Subquery,
     Text,
     and_,
     bindparam,
+    column,
     func,
     select,
     tuple_,
@@ -19,6 +21,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, SwitchRow
+from app.db.rows import Rows
+from app.db.statements import among, one_of
 from app.jobs.line import Place
 from app.jobs.models import Job
 from app.jobs.state import IN_FLIGHT, JobState
@@ -39,10 +43,12 @@ async def with_places(tx: AsyncConnection, jobs: Sequence[Job]) -> Sequence[Job]
 async def _places(tx: AsyncConnection, waiting: Sequence[Job]) -> Mapping[str, Place]:
     order = sorted((job.priority, job.id) for job in waiting)
     first, last = order[0], order[-1]
+    users = sorted({job.user_id for job in waiting})
     found = await tx.execute(
-        _PLACES,
+        _PLACES[tx.dialect.name],
         {
-            "users": sorted({job.user_id for job in waiting}),
+            **_USERS.as_parameter(tx, [{"id": user_id} for user_id in users]),
+            "users": users,
             "first_priority": first[0],
             "first_id": first[1],
             "last_priority": last[0],
@@ -51,23 +57,24 @@ async def _places(tx: AsyncConnection, waiting: Sequence[Job]) -> Mapping[str, P
         },
     )
     return {
-        job_id: Place(
-            position=(ahead or 0) + position, in_flight=in_flight or 0, is_paused=bool(is_paused)
-        )
+        job_id: Place(position=ahead + position, in_flight=in_flight, is_paused=bool(is_paused))
         for job_id, position, ahead, in_flight, is_paused in found
     }
 
 
-def _statement() -> Select[*tuple[Any, ...]]:
+_USERS = Rows(column("id", Text))
+
+
+def _statement(users: CTE) -> Select[*tuple[Any, ...]]:
     """Count who is ahead of all these jobs, and number only those from the first to the last.
 
-    An index holds all that is asked for.
+    An index holds all that is asked for. Ahead are the more urgent, and of the same the older: told
+    apart, both are ranges of that index, and nothing is compared row by row.
     """
-    users = bindparam("users", expanding=True, type_=Text)
-    place = tuple_(JobRow.priority, JobRow.id)
-    first = tuple_(bindparam("first_priority", type_=Integer), bindparam("first_id", type_=Text))
+    first_priority = bindparam("first_priority", type_=Integer)
+    first_id = bindparam("first_id", type_=Text)
     last = tuple_(bindparam("last_priority", type_=Integer), bindparam("last_id", type_=Text))
-    of_users = and_(JobRow.state == JobState.PENDING, JobRow.user_id.in_(users))
+    place = tuple_(JobRow.priority, JobRow.id)
     line = (
         select(
             JobRow.id,
@@ -76,24 +83,33 @@ def _statement() -> Select[*tuple[Any, ...]]:
             .over(partition_by=JobRow.user_id, order_by=(JobRow.priority, JobRow.id))
             .label("position"),
         )
-        .where(of_users, place >= first, place <= last)
+        .where(JobRow.state == JobState.PENDING, among(JobRow.user_id, "users"))
+        .where(place >= tuple_(first_priority, first_id), place <= last)
         .subquery()
     )
-    ahead = _counted(of_users, place < first)
-    flying = _counted(JobRow.state.in_(_MOVING), JobRow.user_id.in_(users))
+    of_user = JobRow.user_id == users.c.id
+    waits = and_(of_user, JobRow.state == JobState.PENDING)
+    more_urgent = _count(waits, JobRow.priority < first_priority)
+    older = _count(waits, JobRow.priority == first_priority, JobRow.id < first_id)
+    counted = (
+        select(
+            users.c.id,
+            (more_urgent + older).label("ahead"),
+            _count(of_user, one_of(JobRow.state, _MOVING)).label("in_flight"),
+        )
+        .cte("counted")
+        .prefix_with("MATERIALIZED")  # else it is counted again for each job
+    )
     paused = select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED).scalar_subquery()
     return (
-        select(line.c.id, line.c.position, ahead.c.jobs, flying.c.jobs, paused)
-        .outerjoin(ahead, ahead.c.user_id == line.c.user_id)
-        .outerjoin(flying, flying.c.user_id == line.c.user_id)
-        .where(line.c.id.in_(bindparam("ids", expanding=True)))
+        select(line.c.id, line.c.position, counted.c.ahead, counted.c.in_flight, paused)
+        .join(counted, counted.c.id == line.c.user_id)
+        .where(among(line.c.id, "ids"))
     )
 
 
-def _counted(*which: ColumnElement[bool]) -> Subquery:
-    """Count jobs by user."""
-    jobs = func.count().label("jobs")
-    return select(JobRow.user_id, jobs).where(*which).group_by(JobRow.user_id).subquery()
+def _count(*which: ColumnElement[bool]) -> ScalarSelect[int]:
+    return select(func.count()).select_from(JobRow).where(*which).scalar_subquery()
 
 
-_PLACES = _statement()
+_PLACES = _USERS.in_statement(_statement)

@@ -5,16 +5,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
-from sqlalchemy import (
-    CompoundSelect,
-    bindparam,
-    func,
-    select,
-    union_all,
-    update,
-)
+from sqlalchemy import CTE, CompoundSelect, Text, column, func, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
@@ -22,7 +16,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.db.models.job import JobRow
 from app.db.models.quota import AccountRow, LedgerRow
 from app.db.rows import NewRows, Rows
-from app.db.statements import instant, table_of
+from app.db.statements import among, instant, one_of, table_of
 from app.quotas.account import Account, Amounts, Window
 from app.quotas.policy import LimitName, Measure, Period, Tally
 
@@ -122,22 +116,18 @@ class QuotaRepository:
         for kind, ids in (("user", sorted(user_ids)), ("key", sorted(key_ids))):
             if not (ids and limits):
                 continue
+            asked = [{"id": id_, "state": state} for id_ in ids for state in limit_of]
             found = await self._tx.execute(
-                _COUNTS[kind],
-                {
-                    "ids": ids,
-                    "states": [state for state in limit_of if state != _UNKNOWN],
-                    "unknown_since": unknown_since,
-                },
+                _COUNTS[kind][self._tx.dialect.name],
+                {**_ASKED.as_parameter(self._tx, asked), "unknown_since": unknown_since},
             )
             for id_, state, count in found:
-                if limit := limit_of.get(state):
-                    counted[limit][f"{kind}:{id_}"] += count
+                counted[limit_of[state]][f"{kind}:{id_}"] += count
         return counted
 
 
 # Made once: making a statement takes longer than running it.
-_ACCOUNTS = select(AccountRow).where(AccountRow.id.in_(bindparam("ids", expanding=True)))
+_ACCOUNTS = select(AccountRow).where(among(AccountRow.id, "ids"))
 _LOCKED = _ACCOUNTS.order_by(AccountRow.id).with_for_update()
 _TABLE = table_of(AccountRow)
 _ROWS = Rows(*_TABLE.columns)
@@ -149,38 +139,36 @@ _SAVE = _ROWS.in_statement(
     )
 )
 _ENTRIES = NewRows(LedgerRow)
-_HOLDS = select(LedgerRow).where(
-    LedgerRow.job_id.in_(bindparam("ids", expanding=True)), LedgerRow.kind == EntryKind.HOLD
-)
+_HOLDS = select(LedgerRow).where(among(LedgerRow.job_id, "ids"), LedgerRow.kind == EntryKind.HOLD)
 _OPEN_HOLDS = _HOLDS.where(
     LedgerRow.job_id.not_in(
         select(LedgerRow.job_id).where(
-            LedgerRow.job_id.in_(bindparam("ids", expanding=True)),
-            LedgerRow.kind.in_([EntryKind.SETTLE, EntryKind.RELEASE]),
+            among(LedgerRow.job_id, "ids"),
+            one_of(LedgerRow.kind, [EntryKind.SETTLE, EntryKind.RELEASE]),
         )
     )
 )
 
 
-def _counts(owner: InstrumentedAttribute[str]) -> CompoundSelect[Any]:
+def _counts(owner: InstrumentedAttribute[str], asked: CTE) -> CompoundSelect[Any]:
     """Count jobs by their owner and state; an index holds all that is asked, but for unknown ones.
 
     How many there are of these is up to faults, and of the others to what a user sends.
     """
-    of_owner = owner.in_(bindparam("ids", expanding=True))
-    count = select(owner, JobRow.state, func.count()).group_by(owner, JobRow.state)
+    jobs = select(func.count()).where(owner == asked.c.id, JobRow.state == asked.c.state)
+    unknown = jobs.where(JobRow.lease_expires_at > instant("unknown_since"))
     return union_all(
-        count.where(of_owner, JobRow.state.in_(bindparam("states", expanding=True))),
-        count.where(
-            of_owner,
-            JobRow.state == _UNKNOWN,
-            JobRow.lease_expires_at > instant("unknown_since"),
-        ),
+        select(asked, jobs.scalar_subquery()).where(asked.c.state != _UNKNOWN),
+        select(asked, unknown.scalar_subquery()).where(asked.c.state == _UNKNOWN),
     )
 
 
 _UNKNOWN = "submit_unknown"
-_COUNTS = {"user": _counts(JobRow.user_id), "key": _counts(JobRow.key_id)}
+_ASKED = Rows(column("id", Text), column("state", Text))
+_COUNTS = {
+    "user": _ASKED.in_statement(partial(_counts, JobRow.user_id)),
+    "key": _ASKED.in_statement(partial(_counts, JobRow.key_id)),
+}
 
 # The words of jobs/state.py, which lies above this room.
 _COUNTED_STATES: Mapping[LimitName, Sequence[str]] = {

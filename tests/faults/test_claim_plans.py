@@ -10,8 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import ManualClock
 from app.db.engine import open_database
 from app.jobs.line_repository import LineRepository
+from app.jobs.models import Job
+from app.jobs.places import with_places
 from app.jobs.queue_repository import QueueRepository
-from app.jobs.state import FOLLOWED, WATCHED
+from app.jobs.state import FOLLOWED, WATCHED, JobState
 from app.jobs.sweeps import SweepConfig, Sweeps
 from app.quotas.policy import LimitName
 from app.quotas.repository import QuotaRepository
@@ -93,3 +95,37 @@ async def test_who_has_how_many_jobs_is_counted_in_an_index(
     if database_url.startswith("sqlite"):
         for plan in (in_flight, pending):
             assert "COVERING INDEX ix_jobs_state_user_id" in plan, plan
+
+
+async def test_places_are_counted_in_an_index(database_url: str, clock: ManualClock) -> None:
+    """Who is ahead by ranges of it, and not by comparing a user's jobs one by one."""
+    job = Job(
+        id="job_1",
+        user_id="alice",
+        model="m",
+        schema_hash="",
+        input={},
+        metadata={},
+        output_seconds=None,
+        input_class="",
+        priority=1,
+        price_usd=None,
+        cost_state="held",
+        state=JobState.PENDING,
+        event_seq=1,
+        queue_position=None,
+        output=None,
+        error=None,
+        cancel_requested_at=None,
+        cancel_outcome=None,
+        created_at=clock.now(),
+        submitted_at=None,
+        started_at=None,
+        finished_at=None,
+    )
+    plan = await plan_of(database_url, lambda tx: with_places(tx, [job]))
+    assert "ix_jobs_state_user_id_priority_id" in plan, plan
+    if database_url.startswith("sqlite"):
+        line = "COVERING INDEX ix_jobs_state_user_id_priority_id (state=? AND user_id=? AND "
+        for what in ("priority<?", "priority=? AND id<?", "(priority,id)>(?,?)"):
+            assert f"{line}{what}" in plan, plan

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Dialect,
+    SQLColumnExpression,
     Table,
     Text,
     any_,
@@ -35,7 +36,7 @@ def instant(name: str) -> BindParameter[datetime]:
     return bindparam(name, type_=UtcDateTime())
 
 
-def among(value: ColumnElement[str], name: str) -> ColumnElement[bool]:
+def among(value: SQLColumnExpression[str], name: str) -> ColumnElement[bool]:
     """Tell whether a text is in the list that is given as `name` when the statement runs.
 
     The list is one parameter. With IN, each number of texts is another statement, which is put
@@ -44,7 +45,7 @@ def among(value: ColumnElement[str], name: str) -> ColumnElement[bool]:
     return _Among(value, bindparam(name, type_=_Texts()))
 
 
-def one_of(value: ColumnElement[str], texts: Iterable[str]) -> ColumnElement[bool]:
+def one_of(value: SQLColumnExpression[str], texts: Iterable[str]) -> ColumnElement[bool]:
     """Tell whether a text is one of these, which the statement has for ever.
 
     As parameters they would be put into its text at each execution.

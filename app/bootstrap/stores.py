@@ -19,6 +19,7 @@ from app.storage.archive import Archive
 from app.storage.discards import Sweeper
 from app.storage.files import FileService
 from app.storage.links import FileLinks
+from app.storage.opening import open_folder, open_storage
 from app.storage.store import Storage
 from app.webhooks.queue import DeliveryQueue
 from app.webhooks.safe import Safe
@@ -98,12 +99,7 @@ async def open_stores(base: Base, outside: Outside) -> Stores:
 
 def _storage(settings: Settings) -> Storage | None:
     """Open what was chosen; without a choice a folder beside the SQLite file serves uploads."""
-    url, database = settings.storage_url, settings.sqlite_path
-    if url is None and database is None:
-        return None
-    from app.storage.opening import open_folder, open_storage  # noqa: PLC0415 - heavy
-
-    if url is not None:
-        return open_storage(url)
-    assert database is not None
-    return open_folder(database.with_name(f"{database.name}.files"))
+    if settings.storage_url is not None:
+        return open_storage(settings.storage_url)
+    database = settings.sqlite_path
+    return None if database is None else open_folder(database.with_name(f"{database.name}.files"))

@@ -1,15 +1,17 @@
-"""Storages by their address; the one place that imports obstore, which is 5 MB."""
+"""Storages by their address; obstore is 4 MB, and not for who keeps a folder and no files in it."""
 
 import os
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
-
-from obstore.exceptions import BaseError
-from obstore.store import LocalStore, S3Store
 
 from app.core.errors import ConfigurationError
 from app.storage.store import Storage
+
+if TYPE_CHECKING:
+    from obstore.store import LocalStore, S3Store
 
 _RETRIES = 3
 _PATIENCE = timedelta(seconds=30)
@@ -23,18 +25,8 @@ def open_storage(url: str) -> Storage:
     parts = urlsplit(url)
     if parts.scheme == "file":
         return open_folder(Path(unquote(parts.path)))
-    options = {"connect_timeout": "5s", "timeout": f"{_PATIENCE.total_seconds():.0f}s"}
-    try:
-        store = S3Store.from_url(
-            url,
-            client_options={**options, "allow_http": _allows_http()},  # type: ignore[arg-type]
-            retry_config={"max_retries": _RETRIES, "retry_timeout": _PATIENCE},
-        )
-    except (BaseError, ValueError) as exc:
-        raise ConfigurationError(
-            "GATEWAY_STORAGE_URL cannot be used with the AWS_* variables that are set."
-        ) from exc
-    return Storage(store, folder=None, failure=BaseError)
+    store = _s3(url)  # now, so that what is wrong with it ends the start
+    return Storage(lambda: store, folder=None)
 
 
 def open_folder(folder: Path) -> Storage:
@@ -47,7 +39,30 @@ def open_folder(folder: Path) -> Storage:
             f"The storage folder {folder} cannot be made ({exc.strerror});"
             " set GATEWAY_STORAGE_URL to one that can."
         ) from exc
-    return Storage(LocalStore(folder), folder=folder, failure=BaseError)
+    return Storage(partial(_local, folder), folder=folder)
+
+
+def _local(folder: Path) -> "LocalStore":
+    from obstore.store import LocalStore  # noqa: PLC0415 - heavy
+
+    return LocalStore(folder)
+
+
+def _s3(url: str) -> "S3Store":
+    from obstore.exceptions import BaseError  # noqa: PLC0415 - heavy
+    from obstore.store import S3Store  # noqa: PLC0415 - heavy
+
+    options = {"connect_timeout": "5s", "timeout": f"{_PATIENCE.total_seconds():.0f}s"}
+    try:
+        return S3Store.from_url(
+            url,
+            client_options={**options, "allow_http": _allows_http()},  # type: ignore[arg-type]
+            retry_config={"max_retries": _RETRIES, "retry_timeout": _PATIENCE},
+        )
+    except (BaseError, ValueError) as exc:
+        raise ConfigurationError(
+            "GATEWAY_STORAGE_URL cannot be used with the AWS_* variables that are set."
+        ) from exc
 
 
 def _allows_http() -> bool:

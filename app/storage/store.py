@@ -9,9 +9,10 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -51,14 +52,13 @@ def new_key(purpose: Purpose) -> str:
 class Storage:
     """`folder` is where the objects are if that is a disk; then writes are synced to it.
 
-    `failure` is what the store raises beside OSError.
+    `opened` gives the store, and is called when the first object is written or asked for.
     """
 
     def __init__(
-        self, store: "LocalStore | S3Store", *, folder: Path | None, failure: type[Exception]
+        self, opened: Callable[[], "LocalStore | S3Store"], *, folder: Path | None
     ) -> None:
-        self._store = store
-        self._failures = (failure, OSError)
+        self._opened = opened
         self._folder = folder
         self._piece = _PIECE_OF_S3 if folder is None else _PIECE_ON_DISK
 
@@ -85,7 +85,7 @@ class Storage:
             )
             if self._folder is not None:
                 await to_thread.run_sync(_sync, self._folder / key)
-        except self._failures as exc:
+        except _failures() as exc:
             raise _unavailable("put", exc) from exc
         return Stored(size=size, sha256=digest.hexdigest(), head=head)
 
@@ -106,7 +106,7 @@ class Storage:
             piece = await self._store.get_range_async(key, start=start, end=stop)
         except FileNotFoundError as exc:
             raise ObjectGoneError(key) from exc
-        except self._failures as exc:
+        except _failures() as exc:
             raise _unavailable("get", exc) from exc
         if not piece:  # an object that is shorter than its row says
             raise ObjectGoneError(key)
@@ -119,7 +119,7 @@ class Storage:
             return (await self._store.head_async(key))["size"]
         except FileNotFoundError:
             return None
-        except self._failures as exc:
+        except _failures() as exc:
             raise _unavailable("head", exc) from exc
 
     async def delete(self, key: str) -> None:
@@ -130,8 +130,12 @@ class Storage:
                 await self._store.delete_async(key)
             if self._folder is not None:
                 await to_thread.run_sync(_sweep, self._folder / key)
-        except self._failures as exc:
+        except _failures() as exc:
             raise _unavailable("delete", exc) from exc
+
+    @cached_property
+    def _store(self) -> "LocalStore | S3Store":
+        return self._opened()
 
 
 def _check(key: str) -> None:
@@ -151,6 +155,12 @@ def _sync(path: Path) -> None:
 def _sweep(path: Path) -> None:
     for draft in path.parent.glob(f"{path.name}#*"):
         draft.unlink(missing_ok=True)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    from obstore.exceptions import BaseError  # noqa: PLC0415 - as in `opening`
+
+    return BaseError, OSError
 
 
 def _unavailable(action: str, exc: Exception) -> StorageUnavailableError:

@@ -249,6 +249,14 @@ def test_what_only_some_need_is_not_imported_by_all(tmp_path: Path) -> None:
     assert not imported & {"alembic", "cryptography", "jwt", "obstore", "psycopg"}
 
 
+def test_what_few_need_is_not_imported_by_a_gateway_at_rest(tmp_path: Path) -> None:
+    done = python(_AT_REST, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.split())
+    assert "app.storage.opening" in imported
+    assert not imported & {"cryptography", "jwt", "obstore", "psycopg"}
+
+
 _IMPORTED = """
 import sys
 from app.cli import main
@@ -257,6 +265,19 @@ try:
     main()
 finally:
     print(*(name for name, module in sys.modules.items() if module), file=sys.stderr)
+"""
+
+_AT_REST = """
+import asyncio, sys
+from app.server import running_gateway
+from app.settings import explicit_settings
+
+async def rest():
+    settings = explicit_settings(upstream_url="http://127.0.0.1:9", api_token="rc-test")
+    async with running_gateway(settings):
+        print(*(name for name, module in sys.modules.items() if module))
+
+asyncio.run(rest())
 """
 
 

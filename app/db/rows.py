@@ -4,12 +4,12 @@ As VALUES each number of rows is another statement, put together and planned ane
 by one, Postgres' driver takes as long for each as for a statement.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from types import NoneType
 from typing import Any, TypeVar
 
+from pydantic_core import to_json
 from sqlalchemy import (
     CTE,
     JSON,
@@ -32,6 +32,7 @@ from app.db.statements import table_of
 Statement = TypeVar("Statement")
 
 _NEW = "new"
+_AS_IT_IS = (str, int, float, dict, list, NoneType)
 
 
 class Rows:
@@ -53,7 +54,8 @@ class Rows:
     ) -> dict[str, str]:
         """Give what such a statement is run with; a column that a row does not name is NULL."""
         stored = _stored_by_sqlite if tx.dialect.name == "sqlite" else datetime.isoformat
-        return {_NEW: json.dumps(rows, default=partial(_known, stored))}
+        known = [{name: _known(value, stored) for name, value in row.items()} for row in rows]
+        return {_NEW: to_json(known).decode()}
 
 
 class NewRows(Rows):
@@ -91,8 +93,10 @@ def _on_postgres(columns: Sequence[ColumnClause[Any]]) -> CTE:
     return select(each).cte(_NEW)
 
 
-def _known(stored: Callable[[datetime], str], value: object) -> str:
-    """Write what JSON has no word for."""
+def _known(value: Any, stored: Callable[[datetime], str]) -> Any:
+    """Write a time, for which JSON has no word, and let nothing pass that would become a text."""
+    if isinstance(value, _AS_IT_IS):
+        return value
     if not isinstance(value, datetime):
         raise TypeError(f"{type(value).__name__} cannot be stored")
     if value.tzinfo is None:

@@ -5,10 +5,11 @@ python -m bench.counted FILE serve --port 8000
 
 import mmap
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy.engine.default import DefaultDialect
 
 from app.cli import main
 
@@ -21,12 +22,18 @@ def count_into(path: Path) -> None:
         shared = mmap.mmap(handle.fileno(), _WIDTH)
     statements = 0
 
-    def count(*_: Any) -> None:
-        nonlocal statements
-        statements += 1
-        shared[:] = statements.to_bytes(_WIDTH, "little")
+    def counting(plain: Callable[..., None]) -> Callable[..., None]:
+        def execute(*args: Any, **kw: Any) -> None:
+            nonlocal statements
+            statements += 1
+            shared[:] = statements.to_bytes(_WIDTH, "little")
+            plain(*args, **kw)
 
-    event.listen(Engine, "before_cursor_execute", count)
+        return execute
+
+    # An engine that has listeners is slower at every step of a statement, by 3% of an accept.
+    DefaultDialect.do_execute = counting(DefaultDialect.do_execute)  # type: ignore[method-assign]
+    DefaultDialect.do_executemany = counting(DefaultDialect.do_executemany)  # type: ignore[method-assign]
 
 
 def counted(path: Path) -> int:

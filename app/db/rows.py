@@ -54,7 +54,13 @@ class Rows:
     ) -> dict[str, str]:
         """Give what such a statement is run with; a column that a row does not name is NULL."""
         stored = _stored_by_sqlite if tx.dialect.name == "sqlite" else datetime.isoformat
-        known = [{name: _known(value, stored) for name, value in row.items()} for row in rows]
+        known = [
+            {
+                name: value if isinstance(value, _AS_IT_IS) else _known(value, stored)
+                for name, value in row.items()
+            }
+            for row in rows
+        ]
         return {_NEW: to_json(known).decode()}
 
 
@@ -93,10 +99,8 @@ def _on_postgres(columns: Sequence[ColumnClause[Any]]) -> CTE:
     return select(each).cte(_NEW)
 
 
-def _known(value: Any, stored: Callable[[datetime], str]) -> Any:
+def _known(value: object, stored: Callable[[datetime], str]) -> str:
     """Write a time, for which JSON has no word, and let nothing pass that would become a text."""
-    if isinstance(value, _AS_IT_IS):
-        return value
     if not isinstance(value, datetime):
         raise TypeError(f"{type(value).__name__} cannot be stored")
     if value.tzinfo is None:

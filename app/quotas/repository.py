@@ -41,12 +41,14 @@ class Entry:
     amounts: Amounts
 
 
-_TALLIES = [
-    (period, measure, sort, f"{period.value}_{measure.value}_{sort}")
+_TALLIES = {
+    period: [
+        (measure, f"{period.value}_{measure.value}_used", f"{period.value}_{measure.value}_held")
+        for measure in Measure
+    ]
     for period in Period
-    for measure in Measure
-    for sort in ("used", "held")
-]
+}
+_NOTHING = Tally()
 _STARTS = {period: f"{period.value}_start" for period in Period}
 
 
@@ -186,11 +188,8 @@ def _account(row: Any) -> Account:
             period: Window(
                 start=start,
                 tallies={
-                    measure: Tally(
-                        used=getattr(row, f"{period.value}_{measure.value}_used"),
-                        held=getattr(row, f"{period.value}_{measure.value}_held"),
-                    )
-                    for measure in Measure
+                    measure: Tally(used=getattr(row, used), held=getattr(row, held))
+                    for measure, used, held in _TALLIES[period]
                 },
             )
             for period, start in starts.items()
@@ -204,9 +203,9 @@ def _row(account: Account) -> dict[str, Any]:
     for period, name in _STARTS.items():
         opened = account.windows.get(period)
         row[name] = None if opened is None else opened.start
-    for period, measure, sort, name in _TALLIES:
-        opened = account.windows.get(period)
-        row[name] = 0 if opened is None else getattr(opened.tally(measure), sort)
+        for measure, used, held in _TALLIES[period]:
+            tally = _NOTHING if opened is None else opened.tally(measure)
+            row[used], row[held] = tally.used, tally.held
     return row
 
 

@@ -155,12 +155,12 @@ def _last_32_bits(ip: IPv6Address) -> IPv4Address:
 
 def _inet_aton(text: str) -> IPv4Address | None:
     """Read one to four decimal, octal or hexadecimal parts; the last fills what is left."""
-    *leading, last = map(_part, text.split("."))
-    room = 4 - len(leading)
+    *leading, end = text.split(".")
+    last, room = _part(end), 4 - len(leading)
     if last is None or room < 1 or last >= 256**room:
         return None
     number = last
-    for position, part in enumerate(leading):
+    for position, part in enumerate(map(_part, leading)):
         if part is None or part > 255:  # noqa: PLR2004 - one byte
             return None
         number += part << (24 - 8 * position)

@@ -1,5 +1,6 @@
 """Which URLs a client may name: what can be told from the text, before anything is looked up."""
 
+import re
 from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
@@ -10,6 +11,8 @@ from app.net.reach import IPNetwork, Reach
 MAX_URL_CHARACTERS = 8192
 
 _NO_HOST = "names no valid host and port"
+# An ASCII name that holds nothing to decode, and no address: each client reads it as it is.
+_PLAIN_NAME = re.compile(r"(?!xn--)[0-9.]*[a-z_-][a-z0-9_.-]*")
 
 
 def url_flaw(
@@ -33,7 +36,7 @@ def url_flaw(
         return flaw
     if "[" in parts.netloc and ":" not in host:
         return _NO_HOST  # brackets are for addresses
-    return None if _is_fetchable(parts) else _NO_HOST
+    return None if _PLAIN_NAME.fullmatch(host) or _is_fetchable(parts) else _NO_HOST
 
 
 def is_reachable(url: str) -> bool:

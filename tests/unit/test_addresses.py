@@ -305,6 +305,7 @@ NEVER = [
     "http://user:pass@localhost/",
     "http://localhost/#x",
     "http://1.2.3.4.5/",
+    "http://0177.0.0.1/",
     "http://127\ufe0f.0.0.1/",
     "ftp://localhost/",
     "",
@@ -395,3 +396,19 @@ def test_url_without_a_flaw_can_be_asked_for(host: str) -> None:
     url = f"http://{host}/a.png"
     if url_flaw(url, allow_private_networks=True) is None:
         assert httpx.Request("GET", url).headers["Host"]
+
+
+@given(
+    st.sampled_from(["http", "https"]),
+    st.one_of(
+        st.lists(st.sampled_from(PARTS), min_size=1, max_size=8).map("".join),
+        st.from_regex(r"[a-z0-9_.-]{1,20}", fullmatch=True),
+    ),
+    st.sampled_from(["", ":", ":443"]),
+)
+def test_host_without_a_flaw_is_one_to_the_client_that_would_fetch_it(
+    scheme: str, host: str, port: str
+) -> None:
+    url = f"{scheme}://{host}{port}"
+    if url_flaw(url, allow_private_networks=True) is None:
+        assert httpx.URL(url).host

@@ -1,12 +1,13 @@
 """The routers of all resources: how their calls are found, named, asked and answered."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Mapping
 from inspect import Parameter, signature
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.params import Depends
 from fastapi.routing import APIRoute, serialize_response
+from starlette.types import Receive, Scope, Send
 
 Reader = Callable[[Request], Awaitable[Any]]
 """A dependency that needs the request alone."""
@@ -18,29 +19,31 @@ _NO_CONTENT = 204
 class Route(APIRoute):
     """Asks readers itself, where readers are all that a call asks for beside texts of its path.
 
-    Then nothing else can refuse a request, and all is asked in the order of the parameters. The
-    framework, which documents these calls like all others, weighs each dependency and looks for
-    each sort of parameter anew at every request; that takes longer than most calls do.
+    Then nothing else can refuse a request, all is asked in the order of the parameters, and there
+    is nothing to close afterwards. The framework, which documents these calls like all others,
+    weighs each dependency and looks for each sort of parameter anew at every request; that takes
+    longer than most calls do.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        parameters = signature(self.endpoint).parameters.values()
-        readers = {each.name: found for each in parameters if (found := _reader(each))}
-        others = [each for each in parameters if each.name not in readers]
-        if self.dependencies or not all(_is_certain(each, self.path) for each in others):
-            return super().get_route_handler()
+    def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:
+        super().__init__(path, endpoint, **settings)
+        parameters = signature(endpoint).parameters.values()
+        self._readers = {each.name: found for each in parameters if (found := _reader(each))}
+        self._others = [each for each in parameters if each.name not in self._readers]
+        if not self.dependencies and all(_is_certain(each, path) for each in self._others):
+            self.app = self._answer
 
-        async def handle(request: Request) -> Response:
-            response = Response(status_code=self.status_code or 200)
-            del response.headers["Content-Length"]  # a call may take the headers for its own answer
-            known = {**request.path_params, "request": request, "response": response}
-            asked = {each.name: known[each.name] for each in others}
-            for name, read in readers.items():
-                asked[name] = await read(request)
-            answer = await self.endpoint(**asked)
-            return answer if isinstance(answer, Response) else await self._filled(response, answer)
-
-        return handle
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        response = _Blank(status_code=self.status_code or 200)
+        known = {**request.path_params, "request": request, "response": response}
+        asked = {each.name: known[each.name] for each in self._others}
+        for name, read in self._readers.items():
+            asked[name] = await read(request)
+        answer = await self.endpoint(**asked)
+        if not isinstance(answer, Response):
+            answer = await self._filled(response, answer)
+        await answer(scope, receive, send)
 
     async def _filled(self, response: Response, answer: Any) -> Response:
         """Write an answer as the framework does into a response that may have headers already."""
@@ -51,9 +54,18 @@ class Route(APIRoute):
                 exclude_none=self.response_model_exclude_none,
                 dump_json=True,
             )
-            response.headers["Content-Length"] = str(len(response.body))
-            response.headers["Content-Type"] = "application/json"
+            response.raw_headers += [
+                (b"content-length", b"%d" % len(response.body)),
+                (b"content-type", b"application/json"),
+            ]
         return response
+
+
+class _Blank(Response):
+    """A response without any header yet; a call may take those it sets for an answer of its own."""
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        self.raw_headers = []
 
 
 class Router(APIRouter):

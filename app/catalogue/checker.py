@@ -56,6 +56,26 @@ class InputChecker:
 
     def check(self, given: Mapping[str, Any], *, allow_private_networks: bool) -> Checked:
         filled = {**given, **{n: v for n, v in self._defaults.items() if n not in given}}
+        if not self._is_sound(filled):
+            return self._explained(filled, allow_private_networks=allow_private_networks)
+        files = list(self._files(filled, allow_private_networks=allow_private_networks))
+        errors = [found for _, found in files if isinstance(found, FieldError)]
+        return Checked(
+            input=filled,
+            errors=errors[:MAX_ERRORS],
+            media=[found for _, found in files if isinstance(found, MediaCheck)],
+            output_seconds=output_seconds(filled, output_kind=self._output_kind),
+        )
+
+    def _is_sound(self, filled: dict[str, Any]) -> bool:
+        """Tell whether nothing is wrong but perhaps with files; that takes no list of faults."""
+        return (
+            all(map(self._knows, filled))
+            and portability_flaw(filled) is None
+            and self._validator.is_valid(filled)
+        )
+
+    def _explained(self, filled: dict[str, Any], *, allow_private_networks: bool) -> Checked:
         unknown = list(islice((n for n in filled if not self._knows(n)), MAX_ERRORS))
         known = [name for name in filled if self._knows(name)]
         named = {name: filled[name] for name in (*known, *unknown)}

@@ -4,6 +4,7 @@ import binascii
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from app.catalogue.dialect import types_of
@@ -75,17 +76,21 @@ class MediaField:
     kind: MediaKind
     rules: tuple[MediaRule, ...]
 
+    @cached_property
+    def _pointer(self) -> str:
+        return pointer(self.name)
+
     def check(
         self, value: Any, *, allow_private_networks: bool
     ) -> Iterator[FieldError | MediaCheck]:
         """Say of each file named here why it is refused, or what is left to inspect."""
         elements = enumerate(value) if isinstance(value, list) else [(None, value)]
         for index, element in elements:
-            path = (self.name,) if index is None else (self.name, index)
-            at = pointer(*path)
+            at = self._pointer if index is None else f"{self._pointer}/{index}"
             refusal = self._refusal(element, allow_private_networks=allow_private_networks)
             if refusal:
                 code, flaw = refusal
+                path = (self.name,) if index is None else (self.name, index)
                 yield FieldError(pointer=at, code=code, detail=f"{label(*path)} {flaw}.")
             else:
                 yield MediaCheck(at, element, self.kind, self.rules)

@@ -141,6 +141,21 @@ def test_one_wrong_value_in_a_good_input_is_found_at_its_place(
     assert [(error.pointer, error.code) for error in checked.errors] == [(f"/input/{name}", "type")]
 
 
+@given(drawn=models_and_good_inputs(), leads_inside=st.booleans())
+def test_fault_elsewhere_changes_nothing_of_what_is_said_of_the_rest(
+    drawn: tuple[Model, dict[str, Any]], *, leads_inside: bool
+) -> None:
+    model, sent = drawn
+    if leads_inside:
+        sent |= {name: "https://127.1/" for name in model.media_fields if name in sent}
+    alone, beside = model.check(sent), model.check({**sent, "zoom\0": 1})
+
+    assert beside.errors[:-1] == alone.errors
+    assert beside.errors[-1].code == "unknown_field"
+    assert (beside.input, beside.media) == (alone.input, alone.media)
+    assert beside.output_seconds == alone.output_seconds
+
+
 @given(st.sampled_from(MODELS), texts)
 def test_texts_and_addresses_never_reach_an_error(model: Model, text: str) -> None:
     fields = model.input_schema["properties"]

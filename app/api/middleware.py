@@ -69,7 +69,8 @@ class Edge:
                 self._cors.mark(MutableHeaders(scope=message), scope)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id), tallied() as waited:
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        with tallied() as waited:
             try:
                 # No body of a read is looked at; files only listen for the client to go.
                 if scope["method"] not in _READS:
@@ -84,6 +85,8 @@ class Edge:
                     raise
                 answer = render(InternalError(), Request(scope))
                 await answer(scope, receive, send_marked)
+            finally:
+                structlog.contextvars.reset_contextvars(**bound)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         """Count by the route's template: what clients send would make a label each."""

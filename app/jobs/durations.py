@@ -113,6 +113,7 @@ class Curve:
         # Of what has outlasted every bucket, a half takes as long again.
         self.hazards.append(math.log(2) / EDGES[-1])
         self._hazard = Rising(self.hazards)
+        self.median = self.remaining(0)
 
     def survival(self, seconds: float) -> float:
         return math.exp(-self._hazard.at(seconds))

@@ -114,7 +114,7 @@ def eta(job: Job, durations: Durations, *, at: datetime) -> timedelta | None:
     """Tell when half of such jobs have ended; None where nothing is known or nothing moves."""
     in_queue = durations.curve(Kind.of(Phase.QUEUE, job.model, job.input_class))
     run = durations.curve(Kind.of(Phase.RUN, job.model, job.input_class))
-    at_upstream = in_queue.remaining(0) + run.remaining(0)
+    at_upstream = in_queue.median + run.median
     match job.state:
         case JobState.PENDING if job.place is not None and not job.place.is_paused:
             place = job.place
@@ -134,7 +134,7 @@ def eta(job: Job, durations: Durations, *, at: datetime) -> timedelta | None:
             )
             rest = run.remaining(elapsed)
             if not is_running:
-                rest = in_queue.remaining(elapsed) + run.remaining(0)
+                rest = in_queue.remaining(elapsed) + run.median
             return timedelta(seconds=rest)
         case _:
             return None

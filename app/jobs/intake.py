@@ -222,6 +222,8 @@ class JobIntake:
         sound = [check for check in checked.media if check.pointer not in wrong]
         with elsewhere(self._clock):
             flaws = await self._media.inspect(sound, user_id=principal.user_id)
+        if not (flaws or checked.errors):
+            return checked
         return replace(checked, errors=[*checked.errors, *flaws][:MAX_ERRORS])
 
     def _with_webhook(self, checked: Checked, request: JobRequest) -> Checked:

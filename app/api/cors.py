@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import Message, Scope
 
 _OPEN, _CLOSED = "/v1/", "/v1/admin"
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
@@ -33,8 +33,10 @@ class Cors:
 
     def preflight(self, scope: Scope) -> Response | None:
         """Answer a page that asks what it may send; None for every other request."""
+        if scope["method"] != "OPTIONS":
+            return None
         headers = Headers(scope=scope)
-        is_asking = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
+        is_asking = "access-control-request-method" in headers
         if not (is_asking and self._is_welcome(scope, headers)):
             return None
         return Response(
@@ -46,10 +48,11 @@ class Cors:
             },
         )
 
-    def mark(self, answer: MutableHeaders, scope: Scope) -> None:
+    def mark(self, message: Message, scope: Scope) -> None:
         """Add what an answer needs so that the page that asked may read it."""
         if not (self._origins and _is_open(scope)):
             return
+        answer = MutableHeaders(scope=message)
         answer.add_vary_header("Origin")  # a cache must not give one page's answer to another
         headers = Headers(scope=scope)
         if self._is_welcome(scope, headers):

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from functools import cache
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -56,8 +56,9 @@ class Edge:
             nonlocal has_begun
             if message["type"] == "http.response.start":
                 has_begun = True
-                self._count(scope, message["status"], self._clock.monotonic() - began)
-                spent_ms = (self._clock.monotonic() - began - waited.seconds) * 1000
+                passed = self._clock.monotonic() - began
+                self._count(scope, message["status"], passed)
+                spent_ms = (passed - waited.seconds) * 1000
                 said = {name for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
@@ -66,7 +67,7 @@ class Edge:
                     *(header for header in _UNLESS_SAID if header[0] not in said),
                     *await limit_headers(scope),
                 ]
-                self._cors.mark(MutableHeaders(scope=message), scope)
+                self._cors.mark(message, scope)
             await send(message)
 
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)

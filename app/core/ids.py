@@ -1,12 +1,13 @@
 """Identifiers that sort by the time they were made and say what they name."""
 
+import re
 from itertools import product
 
 from uuid_utils import uuid7
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = ["".join(pair) for pair in product(_CROCKFORD, repeat=2)]
-_LENGTH = 26
+_TAIL = re.compile(f"[{_CROCKFORD}]{{26}}")
 
 
 def new_id(prefix: str) -> str:
@@ -18,4 +19,4 @@ def new_id(prefix: str) -> str:
 def is_id(text: str, *, prefix: str) -> bool:
     """Tell whether `text` could have been made by new_id; what could not need not be looked up."""
     head, _, tail = text.partition("_")
-    return head == prefix and len(tail) == _LENGTH and set(tail) <= set(_CROCKFORD)
+    return head == prefix and _TAIL.fullmatch(tail) is not None

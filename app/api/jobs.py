@@ -286,10 +286,12 @@ async def get_job(
     if wait is not None:
         job = await _changed(gateway, caller, request, job, at_most=wait)
         say_applied(response, wait)
-    response.headers["ETag"] = gateway.wire.etag(job, at=gateway.clock.now())
-    if caller_has(request, response.headers["ETag"]):
+    at = gateway.clock.now()
+    etag = gateway.wire.etag(job, at=at)
+    response.headers["ETag"] = etag
+    if caller_has(request, etag):
         return Response(status_code=304, headers=response.headers)
-    return _read(gateway, job)
+    return gateway.wire.read(job, at=at)
 
 
 @router.post(

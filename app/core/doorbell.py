@@ -19,9 +19,11 @@ class Doorbell:
     async def wait(self, *, at_most: timedelta) -> None:
         """Return at the next ring, or after `at_most`."""
         async with asyncio.TaskGroup() as group:
-            alarm = group.create_task(self._clock.sleep(at_most))
-            ring = group.create_task(self._rung.wait())
-            await asyncio.wait({alarm, ring}, return_when=asyncio.FIRST_COMPLETED)
+            alarm = group.create_task(self._ring_after(at_most))
+            await self._rung.wait()
             alarm.cancel()
-            ring.cancel()
         self._rung.clear()
+
+    async def _ring_after(self, delay: timedelta) -> None:
+        await self._clock.sleep(delay)
+        self.ring()

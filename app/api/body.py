@@ -121,6 +121,8 @@ def _finite_float(text: str) -> float:
 
 
 def _refuse_broken_text(value: Any) -> None:
+    if not _holds_broken_text(value):
+        return
     errors = [
         FieldError(
             pointer=pointer,
@@ -129,10 +131,26 @@ def _refuse_broken_text(value: Any) -> None:
             " neither can be stored: leave it out.",
         )
         for pointer, text in _texts(value, "")
-        if "\0" in text or not (text.isascii() or _SURROGATE.search(text) is None)
+        if _is_broken(text)
     ]
-    if errors:
-        raise InvalidRequestError("The body holds text that is none.", errors=errors[:20])
+    raise InvalidRequestError("The body holds text that is none.", errors=errors[:20])
+
+
+def _holds_broken_text(value: Any) -> bool:
+    """Tell that there is some; where it stands takes longer to tell."""
+    items = [value]
+    for item in items:  # which takes in what it finds inside
+        if isinstance(item, dict):
+            items += [*item, *item.values()]
+        elif isinstance(item, list):
+            items += item
+        elif isinstance(item, str) and _is_broken(item):
+            return True
+    return False
+
+
+def _is_broken(text: str) -> bool:
+    return "\0" in text or not (text.isascii() or _SURROGATE.search(text) is None)
 
 
 def _texts(value: Any, pointer: str) -> Iterator[tuple[str, str]]:

@@ -71,6 +71,15 @@ async def test_metadata_beyond_its_limits_is_refused_by_name(gateway: Gateway) -
         assert await refused(gateway, gateway.body() | {"metadata": metadata}) == found
 
 
+async def test_text_that_is_none_is_found_wherever_it_stands(gateway: Gateway) -> None:
+    settings = {"list": ["\U0001f3ac", ["a\0b"], {"\ud83c": 1}], "deep": {"er": {"k": "\udfac"}}}
+    assert await refused(gateway, gateway.body() | {"input": settings}) == [
+        ("/input/list/1/0", "invalid_text"),
+        ("/input/list/2", "invalid_text"),
+        ("/input/deep/er/k", "invalid_text"),
+    ]
+
+
 async def test_a_body_that_is_no_job_is_refused_field_by_field(gateway: Gateway) -> None:
     assert await refused(gateway, []) == [("", "type")]
     assert await refused(gateway, "job") == [("", "type")]

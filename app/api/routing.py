@@ -29,15 +29,16 @@ class Route(APIRoute):
         super().__init__(path, endpoint, **settings)
         parameters = signature(endpoint).parameters.values()
         self._readers = {each.name: found for each in parameters if (found := _reader(each))}
-        self._others = [each for each in parameters if each.name not in self._readers]
-        if not self.dependencies and all(_is_certain(each, path) for each in self._others):
+        others = [each for each in parameters if each.name not in self._readers]
+        self._others = [each.name for each in others]
+        if not self.dependencies and all(_is_certain(each, path) for each in others):
             self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         response = _Blank(status_code=self.status_code or 200)
         known = {**request.path_params, "request": request, "response": response}
-        asked = {each.name: known[each.name] for each in self._others}
+        asked = {name: known[name] for name in self._others}
         for name, read in self._readers.items():
             asked[name] = await read(request)
         answer = await self.endpoint(**asked)

@@ -58,12 +58,17 @@ class PricesService:
 
     async def current(self) -> Sequence[Price]:
         """Give the table as it was at most a second ago, mostly without asking the database."""
+        if self._clock.monotonic() >= self._fresh_until:
+            await self._read()
+        return self._kept
+
+    async def _read(self) -> None:
+        """Read the table, unless that was done while this one waited for its turn."""
         async with self._reading:
             asked = self._clock.monotonic()
             if asked >= self._fresh_until:
                 self._kept = await self.list()
                 self._fresh_until = asked + _FRESH_S
-            return self._kept
 
     async def replace(self, lines: Sequence[PriceLine], *, actor: str) -> Sequence[Price]:
         """Put these lines in place of all; raises InvalidRequestError with what is wrong."""

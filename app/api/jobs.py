@@ -103,7 +103,7 @@ class JobCreate(BaseModel):
             Annotated[str, StringConstraints(max_length=500)],
         ],
         Field(max_length=50),
-    ] = Field(default_factory=dict, description="Yours to find jobs by: at most 50 keys.")
+    ] = Field(default={}, description="Yours to find jobs by: at most 50 keys.")
 
     webhook_url: Annotated[str, StringConstraints(max_length=MAX_URL_CHARACTERS)] | None = Field(
         default=None,

@@ -58,6 +58,7 @@ class Rows:
             {
                 name: value if isinstance(value, _AS_IT_IS) else _known(value, stored)
                 for name, value in row.items()
+                if value is not None
             }
             for row in rows
         ]

@@ -10,9 +10,12 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     column,
+    false,
     or_,
     select,
+    true,
     union_all,
     update,
 )
@@ -233,9 +236,11 @@ _MAY_TAKE = and_(
     or_(_JOBS.c.lease_token == bindparam("poller"), _JOBS.c.lease_expires_at <= _AT),
 )
 _OF_ACCOUNTS = among(ACCOUNT, "accounts")
+# A CASE, since it is asked of these jobs alone: SQLite would look for it among all that wait.
+_IS_STILL_STARTABLE = case((startable(_JOBS.c), true()), else_=false())
 _START = (
     update(_JOBS)
-    .where(among(_JOBS.c.id, "ids"), startable(_JOBS.c))
+    .where(among(_JOBS.c.id, "ids"), _IS_STILL_STARTABLE)
     .values(
         state=JobState.SUBMITTING.value,
         account=bindparam("to_account"),

@@ -56,6 +56,18 @@ async def test_a_claim_reads_no_more_jobs_than_it_may_take(
     assert "pk_jobs" in plan or "sqlite_autoindex_jobs_1" in plan, plan
 
 
+async def test_a_start_finds_jobs_by_their_ids(database_url: str, clock: ManualClock) -> None:
+    """However many others wait beside them."""
+    at = clock.now()
+    plan = await plan_of(
+        database_url,
+        lambda tx: QueueRepository(tx).start_submits(
+            ["job_1"], account="default", token="t", at=at, expires_at=at, covered_until=0
+        ),
+    )
+    assert "pk_jobs" in plan or "sqlite_autoindex_jobs_1" in plan, plan
+
+
 async def test_what_is_called_off_is_found_without_going_through_all_that_wait(
     database_url: str, clock: ManualClock
 ) -> None:

@@ -45,6 +45,8 @@ class DispatcherConfig(BaseModel):
 
     lease: timedelta = timedelta(seconds=30)
     submits_at_once: int = 32
+    least: int = 8
+    rest: timedelta = timedelta(milliseconds=100)
     idle: timedelta = timedelta(seconds=1)
     grace: timedelta = timedelta(seconds=5)
 
@@ -81,6 +83,8 @@ class Dispatcher:
             claim=self.claim,
             handle=self.dispatch,
             places=config.submits_at_once,
+            least=config.least,
+            rest=config.rest,
             idle=config.idle,
             grace=config.grace,
             doorbell=doorbell,

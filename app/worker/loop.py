@@ -23,7 +23,8 @@ class WorkLoop(Generic[Piece]):
     """`claim` gives at most as many pieces as asked for; `handle` does one and leaves none half.
 
     It is asked when `least` places are free, and after it gave less than there was room for not
-    again for a `pause`: where pieces are many and small, one claim then serves many of them.
+    again for a `pause`, unless the doorbell rings, or for a `rest`, though it ring: where pieces
+    are many and small, one claim then serves many of them.
     A piece that is cancelled by shutdown gets to write what it knows before it goes.
     """
 
@@ -36,6 +37,7 @@ class WorkLoop(Generic[Piece]):
         places: int,
         least: int = 1,
         pause: timedelta = timedelta(),
+        rest: timedelta = timedelta(),
         idle: timedelta,
         grace: timedelta,
         doorbell: Doorbell,
@@ -48,6 +50,7 @@ class WorkLoop(Generic[Piece]):
         self._places = places
         self._least = least
         self._pause = pause
+        self._rest_s = rest.total_seconds()
         self._starved = False
         self._idle = idle
         self._grace = grace
@@ -78,6 +81,9 @@ class WorkLoop(Generic[Piece]):
                     await self._doorbell.wait(at_most=self._idle)
                 elif started < room and self._pause:
                     await self._doorbell.wait(at_most=self._pause)
+                elif started < room and self._rest_s:
+                    # The loop's own time: it spares the database work, and means nothing to a job.
+                    await asyncio.sleep(self._rest_s)  # noqa: TID251
             if self._busy:
                 await self._let_finish()
 

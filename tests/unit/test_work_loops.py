@@ -5,7 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from app.worker.loop import run_until
+from app.core.clock import ManualClock
+from app.core.doorbell import Doorbell
+from app.worker.loop import WorkLoop, run_until
 
 pytestmark = pytest.mark.anyio
 
@@ -31,3 +33,39 @@ async def test_a_loop_that_waits_for_ever_does_not_keep_the_others_from_the_end(
         within=timedelta(milliseconds=10),
     )
     assert ended == ["rung", "cancelled"]
+
+
+async def test_a_loop_that_rests_takes_what_comes_meanwhile_in_one_claim() -> None:
+    clock = ManualClock()
+    stop, bell = asyncio.Event(), Doorbell(clock=clock)
+    waiting, claims, handled = [1], list[int](), list[int]()
+
+    async def claim(most: int) -> list[int]:
+        found, waiting[:] = waiting[:most], waiting[most:]
+        claims.append(len(found))
+        return found
+
+    async def handle(piece: int) -> None:
+        handled.append(piece)
+        if piece == 1:
+            for late in (2, 3, 4):  # each as an accepted job comes
+                waiting.append(late)
+                bell.ring()
+                await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
+        if piece == 4:
+            stop.set()
+
+    loop = WorkLoop(
+        "resting",
+        claim=claim,
+        handle=handle,
+        places=8,
+        rest=timedelta(milliseconds=20),
+        idle=timedelta(seconds=1),
+        grace=timedelta(seconds=1),
+        doorbell=bell,
+        clock=clock,
+    )
+    async with asyncio.timeout(10):
+        await loop.run(stop)
+    assert (claims, handled) == ([1, 3], [1, 2, 3, 4])

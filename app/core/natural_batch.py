@@ -10,6 +10,8 @@ from app.core.errors import DatabaseUnavailableError
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
+_BREATH = 8  # turns of the loop: so many take an answer to its client and the next call to here
+
 
 @dataclass(eq=False, slots=True)
 class _Waiting(Generic[Item, Answer]):
@@ -20,11 +22,13 @@ class _Waiting(Generic[Item, Answer]):
 class NaturalBatch(Generic[Item, Answer]):
     """Gives each caller the answer to its own item, while `work` sees many items at once.
 
-    A lone caller waits for nobody. The task that works lives while somebody waits, so that a caller
-    who leaves breaks nothing off for the others. An item's answer may be an exception, raised to
-    that caller alone; an exception from `work` itself makes each item be tried alone, so that no
-    caller fails for its neighbour's sake. Only a database that is away fails them all at once:
-    alone, each would wait for it in its turn.
+    A lone caller waits for nobody. Among several, who was just answered may come again before the
+    next batch: else those few who came during one would be the whole of the next, and the many the
+    one after that, by turns for ever. The task that works lives while somebody waits, so that a
+    caller who leaves breaks nothing off for the others. An item's answer may be an exception,
+    raised to that caller alone; an exception from `work` itself makes each item be tried alone, so
+    that no caller fails for its neighbour's sake. Only a database that is away fails them all at
+    once: alone, each would wait for it in its turn.
     """
 
     def __init__(
@@ -54,6 +58,8 @@ class NaturalBatch(Generic[Item, Answer]):
                 batch = [waiting for waiting in batch if not waiting.answer.cancelled()]
                 if batch:
                     await self._take_turn(batch)
+                if len(batch) + len(self._line) > 1:
+                    await _breathe()
         finally:
             # Turns that were broken off leave nobody waiting for an answer that cannot come.
             for waiting in (*batch, *self._line):
@@ -83,6 +89,12 @@ class NaturalBatch(Generic[Item, Answer]):
             if len(batch) == 1:
                 return [exc]
         return [(await self._answers([waiting]))[0] for waiting in batch]
+
+
+async def _breathe() -> None:
+    """Let everybody else have some turns of the loop, which take no time where all are idle."""
+    for _ in range(_BREATH):
+        await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
 
 
 def _again(exc: DatabaseUnavailableError) -> DatabaseUnavailableError:

@@ -51,6 +51,26 @@ async def test_a_lone_caller_waits_for_nobody() -> None:
     assert work.batches == [[1], [2]]
 
 
+async def test_callers_who_come_again_and_again_come_together() -> None:
+    work = Doubler()
+    work.gate.clear()
+    batch = NaturalBatch(work)
+
+    async def come_again(first: int) -> None:
+        for item in range(first, first + 5):
+            await batch(item)
+            await turns(3)  # the way to a client and back
+
+    early = asyncio.ensure_future(come_again(0))
+    await turns()
+    others = [asyncio.ensure_future(come_again(10 * n)) for n in range(1, 8)]
+    await turns()
+    work.gate.set()
+    async with asyncio.timeout(WITHIN_S):
+        await asyncio.gather(early, *others)
+    assert [len(items) for items in work.batches] == [1, 8, 8, 8, 8, 7]
+
+
 async def test_who_comes_during_a_batch_is_in_the_next_in_order() -> None:
     work = Doubler()
     work.gate.clear()

@@ -22,9 +22,10 @@ _AFTER_A_FAILURE = timedelta(seconds=1)
 class WorkLoop(Generic[Piece]):
     """`claim` gives at most as many pieces as asked for; `handle` does one and leaves none half.
 
-    It is asked when `least` places are free, and after it gave less than there was room for not
-    again for a `pause`, unless the doorbell rings, or for a `rest`, though it ring: where pieces
-    are many and small, one claim then serves many of them.
+    It is asked when `least` places are free, or any where so many have not been for as long as an
+    `idle` loop waits, since what hangs must not keep free places from the rest. After it gave less
+    than there was room for it is not asked again for a `pause`, unless the doorbell rings, or for a
+    `rest`, though it ring. Where pieces are many and small, one claim then serves many of them.
     A piece that is cancelled by shutdown gets to write what it knows before it goes.
     """
 
@@ -51,13 +52,14 @@ class WorkLoop(Generic[Piece]):
         self._least = least
         self._pause = pause
         self._rest_s = rest.total_seconds()
+        self._needed = least
         self._starved = False
         self._idle = idle
         self._grace = grace
         self._doorbell = doorbell
         self._clock = clock
         self._busy: set[asyncio.Task[None]] = set()
-        self.looked_at = clock.monotonic()
+        self.looked_at = self._roomy_at = clock.monotonic()
 
     async def run_once(self) -> int:
         """Claim once, handle all of it, and tell how many pieces there were."""
@@ -73,7 +75,8 @@ class WorkLoop(Generic[Piece]):
         async with asyncio.TaskGroup() as group:
             while not stop.is_set():
                 room = self._places - len(self._busy)
-                self._starved = room < self._least
+                self._needed = self._enough(room)
+                self._starved = room < self._needed
                 if self._starved:
                     self.looked_at = self._clock.monotonic()  # busy, and that is well
                 started = 0 if self._starved else await self._start(group, room)
@@ -86,6 +89,12 @@ class WorkLoop(Generic[Piece]):
                     await asyncio.sleep(self._rest_s)  # noqa: TID251
             if self._busy:
                 await self._let_finish()
+
+    def _enough(self, room: int) -> int:
+        now = self._clock.monotonic()
+        if room >= self._least:
+            self._roomy_at = now
+        return self._least if now - self._roomy_at < self._idle.total_seconds() else 1
 
     async def _start(self, group: asyncio.TaskGroup, room: int) -> int:
         try:
@@ -107,7 +116,7 @@ class WorkLoop(Generic[Piece]):
 
     def _leave(self, task: asyncio.Task[None]) -> None:
         self._busy.discard(task)
-        if self._starved and self._places - len(self._busy) >= self._least:
+        if self._starved and self._places - len(self._busy) >= self._needed:
             # What waits in the database need not wait for the next idle round.
             self._starved = False
             self._doorbell.ring()

@@ -5,14 +5,10 @@ from datetime import timedelta
 
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
+from tests.support.turns import turns
 
 WITHIN_S = 60
 LONG = timedelta(hours=1)
-
-
-async def turns() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
 
 
 async def test_a_ring_ends_the_wait() -> None:

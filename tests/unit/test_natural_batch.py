@@ -8,6 +8,7 @@ import pytest
 
 from app.core.errors import DatabaseUnavailableError
 from app.core.natural_batch import NaturalBatch
+from tests.support.turns import turns
 
 WITHIN_S = 60
 
@@ -28,11 +29,6 @@ class Doubler:
         if self.poison.intersection(items):
             raise self.failure
         return [item * 2 if item >= 0 else KeyError(item) for item in items]
-
-
-async def turns(times: int = 5) -> None:
-    for _ in range(times):
-        await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
 
 
 def start(batch: Callable[[int], Awaitable[int]], *items: int) -> list[asyncio.Future[int]]:

@@ -8,6 +8,7 @@ import pytest
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
 from app.worker.loop import WorkLoop, run_until
+from tests.support.turns import turns
 
 pytestmark = pytest.mark.anyio
 
@@ -69,3 +70,44 @@ async def test_a_loop_that_rests_takes_what_comes_meanwhile_in_one_claim() -> No
     async with asyncio.timeout(10):
         await loop.run(stop)
     assert (claims, handled) == ([1, 3], [1, 2, 3, 4])
+
+
+async def test_what_hangs_keeps_no_free_place_from_the_rest() -> None:
+    clock = ManualClock()
+    stop, bell, hangs = asyncio.Event(), Doorbell(clock=clock), asyncio.Event()
+    waiting, handled = list(range(8)), list[int]()
+
+    async def claim(most: int) -> list[int]:
+        found, waiting[:] = waiting[:most], waiting[most:]
+        return found
+
+    async def handle(piece: int) -> None:
+        if piece < 6:
+            await hangs.wait()
+        handled.append(piece)
+
+    loop = WorkLoop(
+        "patient",
+        claim=claim,
+        handle=handle,
+        places=8,
+        least=4,
+        idle=timedelta(seconds=1),
+        grace=timedelta(seconds=1),
+        doorbell=bell,
+        clock=clock,
+    )
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        running = group.create_task(loop.run(stop))
+        await turns()
+        waiting += [8, 9]
+        bell.ring()
+        await turns()
+        assert handled == [6, 7], "two places are free, and four may soon be"
+        clock.advance(timedelta(seconds=1))
+        await turns()
+        assert handled == [6, 7, 8, 9]
+        stop.set()
+        hangs.set()
+        bell.ring()
+        await running

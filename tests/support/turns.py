@@ -1,0 +1,8 @@
+"""Let others have the loop, for tests that know by its turns what has happened by now."""
+
+import asyncio
+
+
+async def turns(times: int = 10) -> None:
+    for _ in range(times):
+        await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing

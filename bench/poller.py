@@ -18,13 +18,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
 import uvloop
 from pydantic import SecretStr
-from sqlalchemy import Engine, create_engine, delete, event, insert
+from sqlalchemy import create_engine, delete, insert
 
 from app.core.clock import SystemClock
 from app.core.doorbell import Doorbell
@@ -43,11 +45,13 @@ from app.upstream.accounts import DEFAULT, AccountClients
 from app.upstream.client import UpstreamClient
 from app.upstream.wire import RemoteStatus
 from app.worker.poller import Poller, PollerConfig
+from bench.counted import on_each_statement
 from bench.load import ROOT, SYSTEM, on_core, stub
 
 MODEL = "bytedance/seedance-1-0/pro/image-to-video"
 ENDING = 0.005
 """The share of polls that find a job at its end."""
+_ROUNDS = 3
 
 
 class Counted(UpstreamClient):
@@ -147,34 +151,41 @@ async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[st
     )
     statements = 0
 
-    def count(*_: Any) -> None:
+    def count() -> None:
         nonlocal statements
         statements += 1
 
+    async def polled() -> tuple[float, int, float, int]:
+        """Give the seconds that passed, polls, CPU and statements."""
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(poller.loop.run(stop))
+            await clock.sleep(timedelta(seconds=1))  # every path is warm by then
+            polls, asked = client.polls, statements
+            cpu, began = time.process_time(), time.perf_counter()
+            await clock.sleep(timedelta(seconds=seconds / _ROUNDS))
+            polls, asked = client.polls - polls, statements - asked
+            cpu, passed = time.process_time() - cpu, time.perf_counter() - began
+            stop.set()
+            bell.ring()
+        return passed, polls, cpu, asked
+
     await bare(reads, upstream, 1)  # opens the connections
-    before = await bare(reads, upstream, seconds / 4)
-    event.listen(Engine, "before_cursor_execute", count)
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(poller.loop.run(stop))
-        await clock.sleep(timedelta(seconds=2))  # every path is warm by then
-        polls, asked = client.polls, statements
-        cpu, began = time.process_time(), time.perf_counter()
-        await clock.sleep(timedelta(seconds=seconds))
-        polls, asked = client.polls - polls, statements - asked
-        cpu, passed = time.process_time() - cpu, time.perf_counter() - began
-        stop.set()
-        bell.ring()
-    after = await bare(reads, upstream, seconds / 4)
+    gets, rounds = [await bare(reads, upstream, seconds / 8)], []
+    on_each_statement(count)
+    for _ in range(_ROUNDS):
+        rounds.append(await polled())
+        gets.append(await bare(reads, upstream, seconds / 8))
     await reads.aclose()
     await database.close()
+    cpu_us = [cpu / polls * 1e6 for _, polls, cpu, _ in rounds]
+    beside = [(before + after) / 2 * 1e6 for before, after in pairwise(gets)]
     return {
         "in_flight": jobs,
-        "polls": polls / passed,
-        "cpu_us": cpu / polls * 1e6,
-        "get_us": (before + after) / 2 * 1e6,
-        "statements": asked / polls,
-        "cores": cpu / passed,
+        "polls": median(polls / passed for passed, polls, _, _ in rounds),
+        "cpu_us": median(cpu_us),
+        "per_get": median(poll / get for poll, get in zip(cpu_us, beside, strict=True)),
+        "statements": sum(asked for *_, asked in rounds) / sum(polls for _, polls, *_ in rounds),
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -191,15 +202,14 @@ class Figures:
     in_flight: int
     polls: float
     cpu_us: float
-    get_us: float
+    per_get: float
     statements: float
-    cores: float
     rss_mb: float
 
     def row(self) -> str:
         return (
             f"{self.in_flight} | {self.polls:.0f} | {self.cpu_us:.0f} |"
-            f" {self.cpu_us / self.get_us:.2f} | {self.statements:.4f} | {self.rss_mb:.0f}"
+            f" {self.per_get:.2f} | {self.statements:.4f} | {self.rss_mb:.0f}"
         )
 
 

@@ -35,7 +35,7 @@ from bench.load import (
 )
 from bench.peers import Missing, Subject, peers
 from bench.report import Report, machine, versions
-from bench.targets import Measured, targets
+from bench.targets import LITELLM, Measured, Whole, targets
 
 RESULTS = ROOT / "bench" / "results.md"
 CONNECTIONS = (1, 16, 64)
@@ -53,9 +53,9 @@ class Scale:
 
 
 FULL = Scale(
-    rounds=3,
-    seconds=2,
-    jobs=3000,
+    rounds=6,
+    seconds=1,
+    jobs=1000,
     in_flight=(10_000, 100_000),
     poll_seconds=6,
     streams=5000,
@@ -119,10 +119,15 @@ async def main(scale: Scale, out: Path) -> None:
             _show(report, title, await _waits(way, gateways, scale), {})
         report.say("Both: a job is submitted, waited for and cancelled; the times are those from")
         report.say("sending the cancel to the end of the waiter's answer.\n")
-        whole = {each.name: await _whole_jobs(each, scale.jobs) for each in gateways}
+        litellm = next((each for each in beside if each.name.startswith(LITELLM)), None)
+        whole = await _whole_rounds(gateways, litellm, scale)
         report.table(
-            "whole jobs | jobs/s | CPU us per job",
-            [f"{name} | {speed:.0f} | {cpu:.0f}" for name, (speed, cpu) in whole.items()],
+            "whole jobs, and requests of LiteLLM beside them | per second | CPU us each",
+            [
+                f"{name} | {median(each.per_second for each in rounds):.0f}"
+                f" | {median(each.cpu_us for each in rounds):.0f}"
+                for name, rounds in whole.items()
+            ],
         )
     polls = _polls(report, scale)
     held = await streams.measure(
@@ -187,10 +192,7 @@ async def _rounds(
                 if of_gateway:
                     asked = of_gateway.statements() - before
                     statements[subject.name, connections].append(asked / figures.times)
-    return (
-        {key: Figures.median(rounds) for key, rounds in found.items()},
-        {key: median(rounds) for key, rounds in statements.items()},
-    )
+    return found, {key: median(rounds) for key, rounds in statements.items()}
 
 
 async def _waits(
@@ -205,7 +207,9 @@ async def _waits(
                 for _ in range(connections)
             ]
             turns = [_waiting(way, each, waiter, other) for waiter, other in pairs]
-            found[each.name, connections] = await drive(turns, seconds=scale.seconds, pid=each.pid)
+            found[each.name, connections] = [
+                await drive(turns, seconds=2 * scale.seconds, pid=each.pid)
+            ]
             for waiter, other in pairs:
                 waiter.close()
                 other.close()
@@ -237,8 +241,29 @@ def _waiting(
     return turn
 
 
-async def _whole_jobs(of: Gateway, jobs: int) -> tuple[float, float]:
-    """Let so many jobs be accepted, sent, polled, read and settled; gives jobs/s and CPU each."""
+async def _whole_rounds(
+    gateways: Sequence[Gateway], litellm: Subject | None, scale: Scale
+) -> Mapping[str, Sequence[Whole]]:
+    found: dict[str, list[Whole]] = defaultdict(list)
+    for _ in range(scale.rounds // 2 or 1):
+        if litellm and litellm.submit:
+            figures = await ask_again_and_again(
+                litellm.port,
+                litellm.submit,
+                expects=litellm.accepts_with,
+                connections=16,
+                seconds=2 * scale.seconds,
+                pid=litellm.pid,
+            )
+            passed = Whole(per_second=figures.per_second, cpu_us=figures.cpu_us)
+            found[litellm.name].append(passed)
+        for each in gateways:
+            found[each.name].append(await _whole_jobs(each, scale.jobs))
+    return found
+
+
+async def _whole_jobs(of: Gateway, jobs: int) -> Whole:
+    """Let so many jobs be accepted, sent, polled, read and settled."""
     clock, sample = SystemClock(), 'gateway_job_moves_total{state="completed"}'
     of.empty()
     submit, left = of.submit(), iter(range(jobs))
@@ -258,7 +283,7 @@ async def _whole_jobs(of: Gateway, jobs: int) -> tuple[float, float]:
             await clock.sleep(timedelta(milliseconds=200))
     passed, cpu = time.perf_counter() - began, of.cpu_s() - cpu
     await of.pause(paused=True)
-    return jobs / passed, cpu / jobs * 1e6
+    return Whole(per_second=jobs / passed, cpu_us=cpu / jobs * 1e6)
 
 
 def _polls(report: Report, scale: Scale) -> Mapping[str, Sequence[poller.Figures]]:
@@ -282,7 +307,7 @@ def _show(
 ) -> None:
     rows = []
     for name in dict.fromkeys(name for name, _ in measured):
-        each = [measured[name, connections] for connections in CONNECTIONS]
+        each = [Figures.median(measured[name, connections]) for connections in CONNECTIONS]
         asked = [statements.get((name, connections)) for connections in CONNECTIONS]
         columns = (
             [f"{one.per_second:.0f}" for one in each],

@@ -177,6 +177,17 @@ def sole_worker(settings: Settings) -> Iterator[None]:
         os.close(handle)
 
 
+def spare_what_stays() -> None:
+    """Let the collector pass over all that was loaded by now, and look less often at the rest.
+
+    Code and routes are half a million objects, which it would go through again and again: it took
+    a fifth of a submit's time, and made one of a hundred twice as slow.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 @contextmanager
 def _tracing() -> Iterator[Tracing]:
     """Keep traces where OTEL_* says where to; the SDK takes half a second to import."""
@@ -252,19 +263,8 @@ def _server(
         tracing=tracing,
     )
     logger.info("gateway.starting", url=public_url)
-    _spare_what_stays()
+    spare_what_stays()
     return _uvicorn(app)
-
-
-def _spare_what_stays() -> None:
-    """Let the collector pass over all that was loaded by now, and look less often at the rest.
-
-    Code and routes are half a million objects, which it would go through again and again: it took
-    a fifth of a submit's time, and made one of a hundred twice as slow.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def _uvicorn(app: FastAPI) -> uvicorn.Server:

@@ -22,10 +22,10 @@ _AFTER_A_FAILURE = timedelta(seconds=1)
 class WorkLoop(Generic[Piece]):
     """`claim` gives at most as many pieces as asked for; `handle` does one and leaves none half.
 
-    It is asked when `least` places are free, or any where so many have not been for as long as an
-    `idle` loop waits, since what hangs must not keep free places from the rest. After it gave less
-    than there was room for it is not asked again for a `pause`, unless the doorbell rings, or for a
-    `rest`, though it ring. Where pieces are many and small, one claim then serves many of them.
+    It is asked when `least` places are free; once in an `idle` time for fewer, since what hangs
+    must not keep free places from the rest. After it gave less than there was room for it is not
+    asked again for a `pause`, unless the doorbell rings, or for a `rest`, though it ring. Where
+    pieces are many and small, one claim then serves many of them.
     A piece that is cancelled by shutdown gets to write what it knows before it goes.
     """
 
@@ -49,17 +49,17 @@ class WorkLoop(Generic[Piece]):
         self._claim = claim
         self._handle = handle
         self._places = places
-        self._least = least
+        self._least = min(least, places)
         self._pause = pause
         self._rest_s = rest.total_seconds()
-        self._needed = least
+        self._needed = self._least
         self._starved = False
         self._idle = idle
         self._grace = grace
         self._doorbell = doorbell
         self._clock = clock
         self._busy: set[asyncio.Task[None]] = set()
-        self.looked_at = self._roomy_at = clock.monotonic()
+        self.looked_at = self._asked_at = clock.monotonic()
 
     async def run_once(self) -> int:
         """Claim once, handle all of it, and tell how many pieces there were."""
@@ -75,11 +75,13 @@ class WorkLoop(Generic[Piece]):
         async with asyncio.TaskGroup() as group:
             while not stop.is_set():
                 room = self._places - len(self._busy)
-                self._needed = self._enough(room)
+                self._needed = self._enough()
                 self._starved = room < self._needed
                 if self._starved:
                     self.looked_at = self._clock.monotonic()  # busy, and that is well
                 started = 0 if self._starved else await self._start(group, room)
+                if not self._starved:
+                    self._asked_at = self._clock.monotonic()
                 if not started:
                     await self._doorbell.wait(at_most=self._idle)
                 elif started < room and self._pause:
@@ -90,11 +92,9 @@ class WorkLoop(Generic[Piece]):
             if self._busy:
                 await self._let_finish()
 
-    def _enough(self, room: int) -> int:
-        now = self._clock.monotonic()
-        if room >= self._least:
-            self._roomy_at = now
-        return self._least if now - self._roomy_at < self._idle.total_seconds() else 1
+    def _enough(self) -> int:
+        waited_s = self._clock.monotonic() - self._asked_at
+        return self._least if waited_s < self._idle.total_seconds() else 1
 
     async def _start(self, group: asyncio.TaskGroup, room: int) -> int:
         try:

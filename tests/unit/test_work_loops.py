@@ -74,17 +74,16 @@ async def test_a_loop_that_rests_takes_what_comes_meanwhile_in_one_claim() -> No
 
 async def test_what_hangs_keeps_no_free_place_from_the_rest() -> None:
     clock = ManualClock()
-    stop, bell, hangs = asyncio.Event(), Doorbell(clock=clock), asyncio.Event()
-    waiting, handled = list(range(8)), list[int]()
+    stop, bell, may_end = asyncio.Event(), Doorbell(clock=clock), asyncio.Semaphore(2)
+    waiting, claims = list(range(8)), list[int]()
 
     async def claim(most: int) -> list[int]:
         found, waiting[:] = waiting[:most], waiting[most:]
+        claims.append(len(found))
         return found
 
-    async def handle(piece: int) -> None:
-        if piece < 6:
-            await hangs.wait()
-        handled.append(piece)
+    async def handle(_: int) -> None:
+        await may_end.acquire()
 
     loop = WorkLoop(
         "patient",
@@ -100,14 +99,20 @@ async def test_what_hangs_keeps_no_free_place_from_the_rest() -> None:
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         running = group.create_task(loop.run(stop))
         await turns()
-        waiting += [8, 9]
+        waiting += range(8, 20)
         bell.ring()
         await turns()
-        assert handled == [6, 7], "two places are free, and four may soon be"
+        assert claims == [8], "two places are free, and four may soon be"
         clock.advance(timedelta(seconds=1))
         await turns()
-        assert handled == [6, 7, 8, 9]
+        assert claims == [8, 2]
+        for free in range(4):
+            assert claims == [8, 2], f"{free} places are free, and the claim before was just now"
+            may_end.release()
+            await turns()
+        assert claims == [8, 2, 4]
         stop.set()
-        hangs.set()
+        for _ in range(8):
+            may_end.release()
         bell.ring()
         await running

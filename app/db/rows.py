@@ -101,7 +101,7 @@ def _on_postgres(columns: Sequence[ColumnClause[Any]]) -> CTE:
 
 
 def _known(value: object, stored: Callable[[datetime], str]) -> str:
-    """Write a time, for which JSON has no word, and let nothing pass that would become a text."""
+    """Write a column's time, for which JSON has no word; no other value may become a text."""
     if not isinstance(value, datetime):
         raise TypeError(f"{type(value).__name__} cannot be stored")
     if value.tzinfo is None:

@@ -46,7 +46,7 @@ def among(value: SQLColumnExpression[str], name: str) -> ColumnElement[bool]:
 
 
 def one_of(value: SQLColumnExpression[str], texts: Iterable[str]) -> ColumnElement[bool]:
-    """Tell whether a text is one of these, which the statement has for ever.
+    """Tell whether a text is one of these words of ours, which the statement has for ever.
 
     As parameters they would be put into its text at each execution.
     """

@@ -5,13 +5,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from functools import partial
 from typing import Any
 
-from sqlalchemy import CTE, CompoundSelect, Text, column, func, select, union_all, update
+from sqlalchemy import CTE, CompoundSelect, Text, and_, column, func, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.orm import InstrumentedAttribute
 
 from app.db.models.job import JobRow
 from app.db.models.quota import AccountRow, LedgerRow
@@ -115,16 +113,21 @@ class QuotaRepository:
         """
         counted: dict[LimitName, Counter[str]] = {limit: Counter() for limit in limits}
         limit_of = {state: limit for limit in limits for state in _COUNTED_STATES[limit]}
-        for kind, ids in (("user", sorted(user_ids)), ("key", sorted(key_ids))):
-            if not (ids and limits):
-                continue
-            asked = [{"id": id_, "state": state} for id_ in ids for state in limit_of]
+        since = {"unknown_since": unknown_since}
+        if user_ids and limit_of:
+            asked = [{"id": id_, "state": state} for id_ in user_ids for state in limit_of]
             found = await self._tx.execute(
-                _COUNTS[kind][self._tx.dialect.name],
-                {**_ASKED.as_parameter(self._tx, asked), "unknown_since": unknown_since},
+                _OF_USERS[self._tx.dialect.name],
+                {**_ASKED.as_parameter(self._tx, asked), **since},
             )
             for id_, state, count in found:
-                counted[limit_of[state]][f"{kind}:{id_}"] += count
+                counted[limit_of[state]][f"user:{id_}"] = count
+        if key_ids and limit_of:
+            found = await self._tx.execute(
+                _OF_KEYS, {"ids": sorted(key_ids), "states": sorted(limit_of), **since}
+            )
+            for id_, state, count in found:
+                counted[limit_of[state]][f"key:{id_}"] += count
         return counted
 
 
@@ -152,25 +155,36 @@ _OPEN_HOLDS = _HOLDS.where(
 )
 
 
-def _counts(owner: InstrumentedAttribute[str], asked: CTE) -> CompoundSelect[Any]:
-    """Count jobs by their owner and state; an index holds all that is asked, but for unknown ones.
+_UNKNOWN = "submit_unknown"
+_ASKED = Rows(column("id", Text), column("state", Text))
+_STILL_UNKNOWN = JobRow.lease_expires_at > instant("unknown_since")
+
+
+def _of_users(asked: CTE) -> CompoundSelect[Any]:
+    """Count jobs by their user and state, each in a range of an index; unknown ones by their rows.
 
     How many there are of these is up to faults, and of the others to what a user sends.
     """
-    jobs = select(func.count()).where(owner == asked.c.id, JobRow.state == asked.c.state)
-    unknown = jobs.where(JobRow.lease_expires_at > instant("unknown_since"))
+    jobs = select(func.count()).where(JobRow.user_id == asked.c.id, JobRow.state == asked.c.state)
+    unknown = jobs.where(_STILL_UNKNOWN)
     return union_all(
         select(asked, jobs.scalar_subquery()).where(asked.c.state != _UNKNOWN),
         select(asked, unknown.scalar_subquery()).where(asked.c.state == _UNKNOWN),
     )
 
 
-_UNKNOWN = "submit_unknown"
-_ASKED = Rows(column("id", Text), column("state", Text))
-_COUNTS = {
-    "user": _ASKED.in_statement(partial(_counts, JobRow.user_id)),
-    "key": _ASKED.in_statement(partial(_counts, JobRow.key_id)),
-}
+def _of_keys() -> CompoundSelect[Any]:
+    """Count jobs by their key and state, in one walk: no index begins with a key."""
+    count = select(JobRow.key_id, JobRow.state, func.count()).group_by(JobRow.key_id, JobRow.state)
+    asked = and_(among(JobRow.key_id, "ids"), among(JobRow.state, "states"))
+    return union_all(
+        count.where(asked, JobRow.state != _UNKNOWN),
+        count.where(asked, JobRow.state == _UNKNOWN, _STILL_UNKNOWN),
+    )
+
+
+_OF_USERS = _ASKED.in_statement(_of_users)
+_OF_KEYS = _of_keys()
 
 # The words of jobs/state.py, which lies above this room.
 _COUNTED_STATES: Mapping[LimitName, Sequence[str]] = {

@@ -102,11 +102,18 @@ async def test_who_has_how_many_jobs_is_counted_in_an_index(
             [LimitName.PENDING_JOBS], user_ids=["alice"], key_ids=[], unknown_since=at
         ),
     )
+    of_keys = await plan_of(
+        database_url,
+        lambda tx: QuotaRepository(tx).count_jobs(
+            [LimitName.PENDING_JOBS], user_ids=[], key_ids=["key_1", "key_2"], unknown_since=at
+        ),
+    )
     assert "ix_jobs_state_user_id_key_id" in in_flight, in_flight
     assert "ix_jobs_state_user_id" in pending, pending
     if database_url.startswith("sqlite"):
-        for plan in (in_flight, pending):
+        for plan in (in_flight, pending, of_keys):
             assert "COVERING INDEX ix_jobs_state_user_id" in plan, plan
+        assert "CORRELATED" not in of_keys, "one walk for all keys, for which there is no index"
 
 
 async def test_places_are_counted_in_an_index(database_url: str, clock: ManualClock) -> None:

@@ -137,11 +137,13 @@ class RemoteFile:
 
     async def _ask(self, headers: dict[str, str]) -> httpx.Response:
         self._requests += 1
-        request = self._client.build_request("GET", self._url, headers=headers)
         try:
+            request = self._client.build_request("GET", self._url, headers=headers)
             response = await self._stack.enter_async_context(
                 opened(self._client, request, redirects=_REDIRECTS)
             )
+        except httpx.InvalidURL as exc:
+            raise UnreachableError from exc
         except httpx.TooManyRedirects as exc:
             raise RedirectedTooOftenError from exc
         if response.status_code >= _BROKEN:

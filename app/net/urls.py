@@ -36,7 +36,9 @@ def url_flaw(
         return flaw
     if "[" in parts.netloc and ":" not in host:
         return _NO_HOST  # brackets are for addresses
-    return None if _PLAIN_NAME.fullmatch(host) or _is_fetchable(parts) else _NO_HOST
+    # As it was written: the Kelvin sign, for one, is a `k` only once it is folded.
+    is_plain = parts.netloc.isascii() and _PLAIN_NAME.fullmatch(host)
+    return None if is_plain or _is_fetchable(parts) else _NO_HOST
 
 
 def is_reachable(url: str) -> bool:

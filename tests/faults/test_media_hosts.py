@@ -248,3 +248,8 @@ async def test_who_leaves_early_takes_nobodys_answer_along() -> None:
         assert server.connections == 1
         with pytest.raises(asyncio.CancelledError):
             await first
+
+
+async def test_an_address_that_the_client_cannot_read_is_unreachable() -> None:
+    async with inspecting() as inspector:
+        assert await codes(inspector, "https://\u212a_a.example.com/a.png") == ["media_unreachable"]

@@ -20,9 +20,9 @@ class Route(APIRoute):
     """Asks readers itself, where readers are all that a call asks for beside texts of its path.
 
     Then nothing else can refuse a request, all is asked in the order of the parameters, and there
-    is nothing to close afterwards. The framework, which documents these calls like all others,
-    weighs each dependency and looks for each sort of parameter anew at every request; that takes
-    longer than most calls do.
+    is nothing to close afterwards: a reader returns, and yields nothing. The framework, which
+    documents these calls like all others, weighs each dependency and looks for each sort of
+    parameter anew at every request; that takes longer than most calls do.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:

@@ -121,7 +121,7 @@ class QuotaRepository:
                 {**_ASKED.as_parameter(self._tx, asked), **since},
             )
             for id_, state, count in found:
-                counted[limit_of[state]][f"user:{id_}"] = count
+                counted[limit_of[state]][f"user:{id_}"] += count
         if key_ids and limit_of:
             found = await self._tx.execute(
                 _OF_KEYS, {"ids": sorted(key_ids), "states": sorted(limit_of), **since}

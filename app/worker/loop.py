@@ -52,8 +52,7 @@ class WorkLoop(Generic[Piece]):
         self._least = min(least, places)
         self._pause = pause
         self._rest_s = rest.total_seconds()
-        self._needed = self._least
-        self._starved = False
+        self._short_of = 0  # so many free places are waited for, if any
         self._idle = idle
         self._grace = grace
         self._doorbell = doorbell
@@ -74,13 +73,13 @@ class WorkLoop(Generic[Piece]):
         """Repeat until `stop`, then let what is under way finish within the grace time."""
         async with asyncio.TaskGroup() as group:
             while not stop.is_set():
-                room = self._places - len(self._busy)
-                self._needed = self._enough()
-                self._starved = room < self._needed
-                if self._starved:
+                room, enough = self._places - len(self._busy), self._enough()
+                self._short_of = enough if room < enough else 0
+                if self._short_of:
+                    started = 0
                     self.looked_at = self._clock.monotonic()  # busy, and that is well
-                started = 0 if self._starved else await self._start(group, room)
-                if not self._starved:
+                else:
+                    started = await self._start(group, room)
                     self._asked_at = self._clock.monotonic()
                 if not started:
                     await self._doorbell.wait(at_most=self._idle)
@@ -116,9 +115,9 @@ class WorkLoop(Generic[Piece]):
 
     def _leave(self, task: asyncio.Task[None]) -> None:
         self._busy.discard(task)
-        if self._starved and self._places - len(self._busy) >= self._needed:
+        if 0 < self._short_of <= self._places - len(self._busy):
             # What waits in the database need not wait for the next idle round.
-            self._starved = False
+            self._short_of = 0
             self._doorbell.ring()
 
     async def _handle_logged(self, piece: Piece) -> None:

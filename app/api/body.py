@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, Never, TypeVar
@@ -12,11 +11,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.api.problems import UnsupportedMediaTypeError, contrast
+from app.catalogue.portability import is_storable
 from app.core.errors import FieldError, InvalidRequestError, MalformedBodyError
 
 Body = TypeVar("Body", bound=BaseModel)
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_INTEGER = 1000  # digits; JSON has no limit, and our arithmetic takes its square
 _DEEPEST = 100  # far from the depth at which recursion ends a program
 
@@ -131,7 +130,7 @@ def _refuse_broken_text(value: Any) -> None:
             " neither can be stored: leave it out.",
         )
         for pointer, text in _texts(value, "")
-        if _is_broken(text)
+        if not is_storable(text)
     ]
     raise InvalidRequestError("The body holds text that is none.", errors=errors[:20])
 
@@ -144,13 +143,9 @@ def _holds_broken_text(value: Any) -> bool:
             items += [*item, *item.values()]
         elif isinstance(item, list):
             items += item
-        elif isinstance(item, str) and _is_broken(item):
+        elif isinstance(item, str) and not is_storable(item):
             return True
     return False
-
-
-def _is_broken(text: str) -> bool:
-    return "\0" in text or not (text.isascii() or _SURROGATE.search(text) is None)
 
 
 def _texts(value: Any, pointer: str) -> Iterator[tuple[str, str]]:

@@ -29,7 +29,7 @@ def portability_flaw(value: Any) -> str | None:
 
 
 def _scalar_flaw(item: Any) -> str | None:
-    if isinstance(item, str) and not _is_storable(item):
+    if isinstance(item, str) and not is_storable(item):
         return "must hold no NUL character and no half of a surrogate pair"
     if isinstance(item, float) and not math.isfinite(item):
         return "must be a finite number"
@@ -38,7 +38,8 @@ def _scalar_flaw(item: Any) -> str | None:
     return None
 
 
-def _is_storable(text: str) -> bool:
+def is_storable(text: str) -> bool:
+    """Tell whether a text holds neither a NUL nor half of a surrogate pair."""
     if "\0" in text:
         return False
     try:

@@ -47,6 +47,7 @@ async def _places(tx: AsyncConnection, waiting: Sequence[Job]) -> Mapping[str, P
     found = await tx.execute(
         _PLACES[tx.dialect.name],
         {
+            # Twice: with a table whose length it does not know, Postgres joins all that wait.
             **_USERS.as_parameter(tx, [{"id": user_id} for user_id in users]),
             "users": users,
             "first_priority": first[0],

@@ -5,7 +5,7 @@ by one, Postgres' driver takes as long for each as for a statement.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from types import NoneType
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models.base import Base
+from app.db.models.base import Base, in_utc
 from app.db.statements import table_of
 
 Statement = TypeVar("Statement")
@@ -104,9 +104,7 @@ def _known(value: object, stored: Callable[[datetime], str]) -> str:
     """Write a column's time, for which JSON has no word; no other value may become a text."""
     if not isinstance(value, datetime):
         raise TypeError(f"{type(value).__name__} cannot be stored")
-    if value.tzinfo is None:
-        raise ValueError("a time without a zone cannot be stored")
-    return stored(value.astimezone(UTC))
+    return stored(in_utc(value))
 
 
 def _stored_by_sqlite(value: datetime) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.engine.default import DefaultDialect
 
 from app.cli import main
+from app.db.prepared import Prepared
 
 _WIDTH = 8
 
@@ -24,12 +25,13 @@ def on_each_statement(note: Callable[[], None]) -> None:
     """
 
     def noting(plain: Callable[..., None]) -> Callable[..., None]:
-        def execute(*args: Any, **kw: Any) -> None:
+        def execute(*args: Any, **kw: Any) -> Any:
             note()
-            plain(*args, **kw)
+            return plain(*args, **kw)
 
         return execute
 
+    Prepared.values = noting(Prepared.values)  # type: ignore[method-assign]
     DefaultDialect.do_execute = noting(DefaultDialect.do_execute)  # type: ignore[method-assign]
     DefaultDialect.do_executemany = noting(DefaultDialect.do_executemany)  # type: ignore[method-assign]
 

@@ -16,6 +16,7 @@ from app.auth.clients.models import Client
 from app.auth.clients.repository import CLIENT, client_from_row
 from app.auth.tokens import hash_secret
 from app.db.models import ApiKeyRow, ClientTokenRow, PlanRow, UserRow
+from app.db.prepared import made_once
 from app.db.statements import among
 from app.quotas.policy import Limit, LimitName, stored_limits
 
@@ -225,7 +226,7 @@ def _plan_of(plan: type[PlanRow], user: type[UserRow]) -> ColumnElement[bool]:
 
 
 _PLAN_OF_USER = _plan_of(PlanRow, UserRow)
-_HELD_KEYS = (
+_HELD_KEYS = made_once(
     select(*_KEY, *_TERMS)
     .select_from(ApiKeyRow)
     .join(UserRow, UserRow.id == ApiKeyRow.user_id)

@@ -71,7 +71,7 @@ async def connected(base: Base) -> AsyncIterator[Outside]:
         _issuer_keys(base) as issuer_keys,
     ):
         # What users name is not watched: it would be told where the trace goes.
-        base.tracing.watch(clients=(submits, reads), engines=base.database.engines)
+        base.tracing.watch(clients=(submits, reads), engines=base.database.watch)
         yield Outside(
             accounts=accounts,
             upstream=AccountClients(

@@ -49,10 +49,10 @@ class Tracing:
             set_status_on_exception=False,
         )
 
-    def watch(self, *, clients: Sequence[Any], engines: Sequence[Any]) -> None:
+    def watch(self, *, clients: Sequence[Any], engines: Callable[[], Sequence[Any]]) -> None:
         """Let httpx clients and database engines tell of what they do inside a trace."""
         if self._watch is not None:
-            self._watch(clients, engines)
+            self._watch(clients, engines())
 
     def close(self) -> None:
         """Send what was not sent yet, and watch nothing any more."""

@@ -24,7 +24,7 @@ from sqlalchemy.pool import Pool, QueuePool
 from app.core.errors import ConfigurationError, DatabaseUnavailableError
 from app.db.postgres import PostgresConnections, sqlstate
 from app.db.sqlite import SqliteConnections
-from app.db.work import Result, Work
+from app.db.work import Done, Work
 
 _TRIES = 4
 _NEWS = "news"
@@ -41,13 +41,13 @@ class Connections(Protocol):
         self, *, is_long: bool = False
     ) -> AbstractAsyncContextManager[AsyncConnection]: ...
 
-    async def read(self, work: Work[Result]) -> Result: ...
+    async def read(self, work: Work[Done]) -> Done: ...
 
-    async def look_up(self, work: Work[Result]) -> Result: ...
+    async def look_up(self, work: Work[Done]) -> Done: ...
 
     def pools(self) -> Mapping[str, Pool]: ...
 
-    def engines(self) -> Sequence[Engine]: ...
+    def watch(self) -> Sequence[Engine]: ...
 
     async def close(self) -> None: ...
 
@@ -60,7 +60,7 @@ class Database:
         self.on_news: Callable[[], None] = _nobody_listens
         """Called after a commit whose transaction said `tell_after_commit`."""
 
-    async def transact(self, work: Work[Result], *, is_long: bool = False) -> Result:
+    async def transact(self, work: Work[Done], *, is_long: bool = False) -> Done:
         """Run `work` in one transaction, again from the start when a rival got in between.
 
         Also when the connection turns out to be lost before the commit: then nothing was done.
@@ -83,11 +83,11 @@ class Database:
                     raise _translated(exc) from exc
         raise AssertionError("the last try returns or raises")
 
-    async def read(self, work: Work[Result]) -> Result:
+    async def read(self, work: Work[Done]) -> Done:
         """Run `work`, which must not write; on SQLite all of it sees one state of the data."""
         return await _read(self._connections.read, work)
 
-    async def look_up(self, work: Work[Result]) -> Result:
+    async def look_up(self, work: Work[Done]) -> Done:
         """Read a few rows by their keys: nothing else waits for the file meanwhile, on SQLite."""
         return await _read(self._connections.look_up, work)
 
@@ -99,10 +99,12 @@ class Database:
             if isinstance(pool, QueuePool)
         }
 
-    @property
-    def engines(self) -> Sequence[Engine]:
-        """Give what statements pass through, each once."""
-        return self._connections.engines()
+    def watch(self) -> Sequence[Engine]:
+        """Let every statement pass through SQLAlchemy from now on, and give what it passes through.
+
+        Who wants to hear of each statement listens there; it makes each take longer.
+        """
+        return self._connections.watch()
 
     async def close(self) -> None:
         await self._connections.close()
@@ -157,7 +159,7 @@ def _nobody_listens() -> None:
     pass
 
 
-async def _read(read: Callable[[Work[Result]], Awaitable[Result]], work: Work[Result]) -> Result:
+async def _read(read: Callable[[Work[Done]], Awaitable[Done]], work: Work[Done]) -> Done:
     """Read once more where the connection was lost since it was used last."""
     try:
         return await read(work)

@@ -1,16 +1,20 @@
 """Postgres over the network: connections in a pool, and what they do when the server is gone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import URL, Pool, event
+from sqlalchemy import URL, Executable, Pool, Result, event
 from sqlalchemy.engine import Engine, ExceptionContext
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from app.db.work import Result, Work
+from app.db.prepared import PreparedStatements, driver_error, wrapped
+from app.db.work import Done, Work
+
+Answer = TypeVar("Answer")
 
 _READ_ONLY = "25006"  # read_only_sql_transaction
 # A process that is frozen in a transaction keeps its locks, and for a lane's lock all others wait.
@@ -30,32 +34,39 @@ class PostgresConnections:
 
     def __init__(self, url: URL, *, answers_within: timedelta) -> None:
         self._patience_s = answers_within.total_seconds()
+        self._made_once = PreparedStatements(in_use=url.get_driver_name() == "psycopg")
         self._writer = _create(url, pool_size=5, max_overflow=3)
         # At READ COMMITTED each statement sees what is committed by then, in a transaction or not:
         # a read needs none, nor the two round trips that one costs.
-        self._reader = _create(
-            url,
-            pool_size=5,
-            max_overflow=2,
-            isolation_level="AUTOCOMMIT",
-            skip_autocommit_rollback=True,
-        )
+        self._reader = _create(url, pool_size=5, max_overflow=2, skip_autocommit_rollback=True)
 
     @asynccontextmanager
     async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
-        async with asyncio.timeout(self._patience_s), self._writer.begin() as connection:
-            yield connection
+        async with asyncio.timeout(self._patience_s), self._writer.connect() as connection:
+            if not self._made_once.in_use:
+                options = {"isolation_level": "READ COMMITTED"}
+                async with (await connection.execution_options(**options)).begin():
+                    yield connection
+                return
+            async with AsyncExitStack() as pipeline:
+                transaction = _Transaction(connection, self._made_once, pipeline)
+                await transaction.begin()
+                yield transaction.as_asked_for
+                await transaction.commit()
 
-    async def read(self, work: Work[Result]) -> Result:
+    async def read(self, work: Work[Done]) -> Done:
         async with asyncio.timeout(self._patience_s), self._reader.connect() as connection:
-            return await work(connection)
+            if not self._made_once.in_use:
+                return await work(connection)
+            return await work(_Direct(connection, self._made_once).as_asked_for)
 
     look_up = read
 
     def pools(self) -> Mapping[str, Pool]:
         return {"writer": self._writer.pool, "reader": self._reader.pool}
 
-    def engines(self) -> Sequence[Engine]:
+    def watch(self) -> Sequence[Engine]:
+        self._made_once.in_use = False
         return [self._reader.sync_engine, self._writer.sync_engine]
 
     async def close(self) -> None:
@@ -63,8 +74,89 @@ class PostgresConnections:
         await self._reader.dispose()
 
 
+class _Direct:
+    """What is used of SQLAlchemy's AsyncConnection; psycopg itself gets what is made once."""
+
+    def __init__(self, connection: AsyncConnection, made_once: PreparedStatements) -> None:
+        self._connection = connection
+        self._made_once = made_once
+        self.dialect = connection.dialect
+        self.info = connection.info
+        assert connection.sync_connection is not None
+        self._driver: Any = connection.sync_connection.connection.driver_connection
+
+    @property
+    def as_asked_for(self) -> AsyncConnection:
+        return cast("AsyncConnection", self)
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> Result[Any]:
+        prepared = self._made_once.find(statement, self.dialect)
+        if prepared is None:
+            return await (await self._plain()).execute(statement, parameters)
+        cursor = await self._noticed(
+            self._driver.execute(prepared.text, prepared.values(parameters))
+        )
+        return prepared.result(await self._noticed(cursor.fetchall()) if prepared.has_rows else ())
+
+    async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
+        return (await self.execute(statement, parameters)).scalar()
+
+    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> Result[Any]:
+        return await (await self._plain()).exec_driver_sql(statement, parameters)
+
+    async def _plain(self) -> AsyncConnection:
+        return self._connection
+
+    async def _noticed(self, answer: Awaitable[Answer]) -> Answer:
+        """Wait for the driver, and let SQLAlchemy know of what it would have noticed itself."""
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            await self._connection.invalidate()  # what it was at may go on
+            raise
+        except driver_error(self.dialect) as exc:
+            raise await self._failure(exc) from exc
+
+    async def _failure(self, exc: Exception) -> DBAPIError:
+        if _is_read_only(exc):
+            await self._driver.close()
+        if self._driver.closed:
+            try:  # SQLAlchemy, too, finds it lost, and makes all anew
+                await self._connection.exec_driver_sql("SELECT 1")
+            except DBAPIError as lost:
+                return lost
+        return wrapped(exc, self.dialect)
+
+
+class _Transaction(_Direct):
+    """Waits for no answer before the next statement, unless that answer has rows to give."""
+
+    def __init__(
+        self, connection: AsyncConnection, made_once: PreparedStatements, pipeline: AsyncExitStack
+    ) -> None:
+        super().__init__(connection, made_once)
+        self._pipeline = pipeline
+
+    async def begin(self) -> None:
+        await self._noticed(self._pipeline.enter_async_context(self._driver.pipeline()))
+        await self._noticed(self._driver.execute("BEGIN"))
+
+    async def commit(self) -> None:
+        await self._noticed(self._driver.execute("COMMIT"))
+        await self._noticed(self._pipeline.aclose())
+
+    async def _plain(self) -> AsyncConnection:
+        await self._noticed(self._pipeline.aclose())  # SQLAlchemy waits for each answer
+        return self._connection
+
+
 def sqlstate(error: BaseException | None) -> str | None:
     return getattr(error, "sqlstate", None)
+
+
+def _is_read_only(error: BaseException) -> bool:
+    """Tell a server that takes no writes: a standby, or full."""
+    return sqlstate(error) == _READ_ONLY
 
 
 def _create(url: URL, **options: Any) -> AsyncEngine:
@@ -72,6 +164,8 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
         url,
         # Parameters hold what clients sent, and errors are logged.
         hide_parameters=True,
+        isolation_level="AUTOCOMMIT",
+        pool_use_lifo=True,  # the one that was used last is warm, here and in the server
         connect_args=PATIENCE if url.get_driver_name() == "psycopg" else {},
         **options,
     )
@@ -86,8 +180,8 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def failed(context: ExceptionContext) -> None:
-        # A server that takes no writes is a standby, or full; connections made anew find who does.
-        if sqlstate(context.original_exception) == _READ_ONLY:
+        # Connections made anew find the server that takes writes.
+        if context.original_exception and _is_read_only(context.original_exception):
             context.is_disconnect = True
 
     return engine

@@ -14,6 +14,7 @@ from sqlalchemy import (
     CTE,
     JSON,
     ColumnClause,
+    Executable,
     Text,
     bindparam,
     cast,
@@ -27,9 +28,10 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models.base import Base, in_utc
+from app.db.prepared import made_once
 from app.db.statements import table_of
 
-Statement = TypeVar("Statement")
+Statement = TypeVar("Statement", bound=Executable)
 
 _NEW = "new"
 _AS_IT_IS = (str, int, float, dict, list, NoneType)
@@ -47,7 +49,7 @@ class Rows:
 
     def in_statement(self, make: Callable[[CTE], Statement]) -> Mapping[str, Statement]:
         """Make a statement of them for either database, by the name of the dialect."""
-        return {dialect: make(rows) for dialect, rows in self.on.items()}
+        return {dialect: made_once(make(rows)) for dialect, rows in self.on.items()}
 
     def as_parameter(
         self, tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]

@@ -15,11 +15,12 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, cast
 
-from sqlalchemy import URL, CursorResult, Executable, Pool, QueuePool, create_engine, event
+from sqlalchemy import URL, Executable, Pool, QueuePool, Result, create_engine, event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.work import Result, Work
+from app.db.prepared import PreparedStatements, wrapped
+from app.db.work import Done, Work
 
 _READERS = 4
 _TURN_WITHIN_S = 30
@@ -28,6 +29,7 @@ _FILE_WITHIN_MS = 10_000
 
 class SqliteConnections:
     def __init__(self, url: URL) -> None:
+        self._made_once = PreparedStatements()
         self._writer = _create(url, pool_size=1, max_overflow=0, query_only=False)
         # As many as its threads, and those that read where they are called: these never wait.
         self._reader = _create(url, pool_size=_READERS + 1, max_overflow=-1, query_only=True)
@@ -48,27 +50,29 @@ class SqliteConnections:
                     file.execute("BEGIN IMMEDIATE")
                 except sqlite3.OperationalError:  # another process writes
                     await _to_the_end(self._writing, partial(_begin_patiently, file))
-                on = _Aside(connection, self._writing) if is_long else _AtOnce(connection)
+                on = _AtOnce(connection, self._made_once)
+                if is_long:
+                    on = _Aside(connection, self._made_once, self._writing)
                 yield on.as_asked_for
-                await _to_the_end(self._writing, connection.commit)
+                await _to_the_end(self._writing, file.commit)
 
-    async def read(self, work: Work[Result]) -> Result:
+    async def read(self, work: Work[Done]) -> Done:
         """Run `work`, which waits for nothing but its statements, in a thread."""
         async with _turn(self._to_read):
             loop, run = asyncio.get_running_loop(), copy_context().run
             return await loop.run_in_executor(self._reading, run, self._read_whole, work)
 
-    async def look_up(self, work: Work[Result]) -> Result:
+    async def look_up(self, work: Work[Done]) -> Done:
         with self._snapshot() as connection:
-            return await work(_AtOnce(connection).as_asked_for)
+            return await work(_AtOnce(connection, self._made_once).as_asked_for)
 
-    def _read_whole(self, work: Work[Result]) -> Result:
+    def _read_whole(self, work: Work[Done]) -> Done:
         with self._snapshot() as connection:
-            steps = work(_AtOnce(connection).as_asked_for).__await__()
+            steps = work(_AtOnce(connection, self._made_once).as_asked_for).__await__()
             try:
                 next(steps)
             except StopIteration as done:
-                return cast("Result", done.value)
+                return cast("Done", done.value)
         raise RuntimeError("what reads may wait for its statements only")
 
     @contextmanager
@@ -80,7 +84,8 @@ class SqliteConnections:
     def pools(self) -> Mapping[str, Pool]:
         return {"writer": self._writer.pool, "reader": self._reader.pool}
 
-    def engines(self) -> Sequence[Engine]:
+    def watch(self) -> Sequence[Engine]:
+        self._made_once.in_use = False
         return [self._reader, self._writer]
 
     async def close(self) -> None:
@@ -93,8 +98,10 @@ class SqliteConnections:
 class _AtOnce:
     """What is used of SQLAlchemy's AsyncConnection, by a connection that needs no waiting for."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, made_once: PreparedStatements) -> None:
         self._connection = connection
+        self._made_once = made_once
+        self._file = _file_of(connection)
         self.dialect = connection.dialect
         self.info = connection.info
 
@@ -102,25 +109,40 @@ class _AtOnce:
     def as_asked_for(self) -> AsyncConnection:
         return cast("AsyncConnection", self)
 
-    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
-        return self._connection.execute(statement, parameters)
+    async def execute(self, statement: Executable, parameters: Any = None) -> Result[Any]:
+        return self._executed(statement, parameters)
 
     async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
-        return self._connection.scalar(statement, parameters)
+        return (await self.execute(statement, parameters)).scalar()
 
-    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> CursorResult[Any]:
+    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> Result[Any]:
         return self._connection.exec_driver_sql(statement, parameters)
+
+    def _executed(self, statement: Executable, parameters: Any) -> Result[Any]:
+        prepared = self._made_once.find(statement, self.dialect)
+        if prepared is None:
+            return self._connection.execute(statement, parameters)
+        try:
+            rows = self._file.execute(prepared.text, prepared.values(parameters)).fetchall()
+        except sqlite3.Error as exc:
+            raise wrapped(exc, self.dialect) from exc
+        return prepared.result(rows)
 
 
 class _Aside(_AtOnce):
     """The same, whose statements may take their time: a thread waits for each."""
 
-    def __init__(self, connection: Connection, threads: ThreadPoolExecutor) -> None:
-        super().__init__(connection)
+    def __init__(
+        self,
+        connection: Connection,
+        made_once: PreparedStatements,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        super().__init__(connection, made_once)
         self._threads = threads
 
-    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
-        call = partial(self._connection.execute, statement, parameters)
+    async def execute(self, statement: Executable, parameters: Any = None) -> Result[Any]:
+        call = partial(self._executed, statement, parameters)
         return await _to_the_end(self._threads, call)
 
 
@@ -134,7 +156,7 @@ async def _turn(places: asyncio.Semaphore) -> AsyncIterator[None]:
         places.release()
 
 
-async def _to_the_end(threads: ThreadPoolExecutor, call: Callable[[], Result]) -> Result:
+async def _to_the_end(threads: ThreadPoolExecutor, call: Callable[[], Done]) -> Done:
     """Wait for a call even when cancelled: the thread goes on, and has the connection."""
     done = asyncio.get_running_loop().run_in_executor(threads, copy_context().run, call)
     try:

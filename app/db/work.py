@@ -5,5 +5,5 @@ from typing import TypeAlias, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-Result = TypeVar("Result")
-Work: TypeAlias = Callable[[AsyncConnection], Awaitable[Result]]
+Done = TypeVar("Done")
+Work: TypeAlias = Callable[[AsyncConnection], Awaitable[Done]]

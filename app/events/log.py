@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import tell_after_commit
 from app.db.models import JobEventRow, JobRow
+from app.db.prepared import made_once
 from app.db.rows import Rows
 from app.db.statements import table_of
 
@@ -94,10 +95,13 @@ _TABLE = table_of(JobEventRow)
 _EVENTS = Rows(*(_TABLE.c[name] for name in ("job_id", "seq", "type", "at", "data")))
 _XID = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
 _ADD = {
-    "sqlite": _add(_EVENTS.on["sqlite"], xid=literal(0)),
+    "sqlite": made_once(_add(_EVENTS.on["sqlite"], xid=literal(0))),
     # The notice is of the same statement; it goes out with the commit, and once however often a
     # transaction says it.
-    "postgresql": select(func.pg_notify(CHANNEL, "")).add_cte(
-        _add(_EVENTS.on["postgresql"], xid=_XID).cte("added")
+    "postgresql": made_once(
+        select(func.pg_notify(CHANNEL, "")).add_cte(
+            _add(_EVENTS.on["postgresql"], xid=_XID).cte("added")
+        ),
+        is_answered=False,
     ),
 }

@@ -15,6 +15,7 @@ from app.core.errors import FieldError, ProblemError
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.db.models import ApiKeyRow, IdempotencyKeyRow, JobRow, UserRow
+from app.db.prepared import made_once
 from app.db.rows import NewRows, Rows
 from app.db.statements import instant, table_of
 from app.events.log import JobEvent
@@ -278,7 +279,7 @@ _JOBS = NewRows(JobRow)
 _KEY = table_of(IdempotencyKeyRow)
 _DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
 _KEYS = Rows(*_KEY.columns)
-_BIND = {name: _bind(new, _DIALECTS[name]) for name, new in _KEYS.on.items()}
+_BIND = {name: made_once(_bind(new, _DIALECTS[name])) for name, new in _KEYS.on.items()}
 _CLAIMS = Rows(_KEY.c.user_id, _KEY.c.key)
 _FIND_HOLDERS = _CLAIMS.in_statement(
     lambda asked: select(_KEY.c.user_id, _KEY.c.key, _KEY.c.job_id, _KEY.c.fingerprint).where(

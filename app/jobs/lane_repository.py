@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import BudgetRow
+from app.db.prepared import made_once
 from app.db.statements import instant, table_of
 from app.jobs.lane import Lane, Reason
 
@@ -17,15 +18,17 @@ POLLS = "polls"
 
 _TABLE = table_of(BudgetRow)
 _NAMED = _TABLE.c.name == bindparam("lane")
-_LANE = select(
-    _TABLE.c.arrival_us,
-    _TABLE.c.reason,
-    _TABLE.c.closed_until,
-    _TABLE.c.trips,
-    _TABLE.c.changed_at,
-).where(_NAMED)
-_LOCKED = _LANE.with_for_update()
-_SAVE = (
+_LANE = made_once(
+    select(
+        _TABLE.c.arrival_us,
+        _TABLE.c.reason,
+        _TABLE.c.closed_until,
+        _TABLE.c.trips,
+        _TABLE.c.changed_at,
+    ).where(_NAMED)
+)
+_LOCKED = made_once(_LANE.with_for_update())
+_SAVE = made_once(
     update(_TABLE)
     .where(_NAMED)
     .values(

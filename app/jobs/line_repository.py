@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from app.db.models import ApiKeyRow, JobRow, PlanRow, UserRow
+from app.db.prepared import made_once
 from app.db.statements import among, instant, one_of, table_of
 from app.jobs.line import Load, Waiting
 from app.jobs.state import IN_FLIGHT, JobState
@@ -147,13 +148,16 @@ def _concurrency(limits: Mapping[str, Limits]) -> dict[str, int]:
 
 _COUNT = select(JobRow.user_id, JobRow.key_id, func.count())
 # State by state, as an index has them; only those of unknown outcome are looked at one by one.
-_IN_FLIGHT = union_all(
-    _COUNT.where(one_of(JobRow.state, IN_FLIGHT - {JobState.SUBMIT_UNKNOWN})).group_by(
-        JobRow.state, JobRow.user_id, JobRow.key_id
-    ),
-    _COUNT.where(
-        JobRow.state == JobState.SUBMIT_UNKNOWN, JobRow.lease_expires_at > instant("unknown_since")
-    ).group_by(JobRow.user_id, JobRow.key_id),
+_IN_FLIGHT = made_once(
+    union_all(
+        _COUNT.where(one_of(JobRow.state, IN_FLIGHT - {JobState.SUBMIT_UNKNOWN})).group_by(
+            JobRow.state, JobRow.user_id, JobRow.key_id
+        ),
+        _COUNT.where(
+            JobRow.state == JobState.SUBMIT_UNKNOWN,
+            JobRow.lease_expires_at > instant("unknown_since"),
+        ).group_by(JobRow.user_id, JobRow.key_id),
+    )
 )
 
 
@@ -217,9 +221,13 @@ def _lines_of(places: int) -> CompoundSelect[Any]:
         .subquery()
         for place in range(places)
     ]
-    return union_all(*(select(line) for line in lines))
+    return made_once(union_all(*(select(line) for line in lines)))
 
 
-_HEADS = _heads()
-_LIMITS_OF_KEYS = select(ApiKeyRow.id, ApiKeyRow.limits).where(among(ApiKeyRow.id, "ids"))
-_NOTE_TURNS = update(_USERS).where(among(_USERS.c.id, "ids")).values(turn_at=instant("at"))
+_HEADS = made_once(_heads())
+_LIMITS_OF_KEYS = made_once(
+    select(ApiKeyRow.id, ApiKeyRow.limits).where(among(ApiKeyRow.id, "ids"))
+)
+_NOTE_TURNS = made_once(
+    update(_USERS).where(among(_USERS.c.id, "ids")).values(turn_at=instant("at"))
+)

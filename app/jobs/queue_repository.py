@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, SwitchRow
 from app.db.models.base import UtcDateTime
+from app.db.prepared import made_once
 from app.db.rows import Rows
 from app.db.statements import among, instant, one_of, table_of
 from app.jobs.accounts import ACCOUNT
@@ -238,7 +239,7 @@ _MAY_TAKE = and_(
 _OF_ACCOUNTS = among(ACCOUNT, "accounts")
 # A CASE, since it is asked of these jobs alone: SQLite would look for it among all that wait.
 _IS_STILL_STARTABLE = case((startable(_JOBS.c), true()), else_=false())
-_START = (
+_START = made_once(
     update(_JOBS)
     .where(among(_JOBS.c.id, "ids"), _IS_STILL_STARTABLE)
     .values(
@@ -252,17 +253,23 @@ _START = (
     )
     .returning(*_LEASED, _JOBS.c.input, _JOBS.c.event_seq)
 )
-_CALL_OFF = (
+_CALL_OFF = made_once(
     update(_JOBS)
     .where(_LATE_STARTER)
     .values(cancel_requested_at=_AT, start_deadline_at=None, due_at=_AT)
 )
-_DUE = _due_polls()
-_IS_PAUSED = select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED, SwitchRow.is_on)
-_WORK = select(and_(_any_job(startable(JobRow)), ~_IS_PAUSED.exists()), _any_job(*OVERDUE))
-_POLLS_TO_MAKE = select(
-    _any_job(
-        and_(one_of(JobRow.state, FOLLOWED | WATCHED), _MAY_TAKE, _OF_ACCOUNTS),
-        _LATE_STARTER,
+_DUE = made_once(_due_polls())
+_IS_PAUSED = made_once(
+    select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED, SwitchRow.is_on)
+)
+_WORK = made_once(
+    select(and_(_any_job(startable(JobRow)), ~_IS_PAUSED.exists()), _any_job(*OVERDUE))
+)
+_POLLS_TO_MAKE = made_once(
+    select(
+        _any_job(
+            and_(one_of(JobRow.state, FOLLOWED | WATCHED), _MAY_TAKE, _OF_ACCOUNTS),
+            _LATE_STARTER,
+        )
     )
 )

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, UserRow
+from app.db.prepared import made_once
 from app.db.statements import among
 from app.jobs.models import Job, JobFilter
 from app.jobs.outcomes import CANCELLED_LOCALLY
@@ -150,7 +151,7 @@ _JOBS: Select[Any] = select(
     JobRow.late,
     JobRow.traceparent,
 )
-_JOBS_BY_ID = _JOBS.where(among(JobRow.id, "ids"))
+_JOBS_BY_ID = made_once(_JOBS.where(among(JobRow.id, "ids")))
 
 
 def cancelled_here(at: datetime) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow
-from app.db.statements import instant
+from app.db.statements import instant, one_of
 from app.jobs.repository import cancelled_here
 from app.jobs.state import FOLLOWED, JobState
 
@@ -92,7 +92,7 @@ _FORGOTTEN = and_(
 )
 # Past its time and due for long: pollers, who look before they end a job, are kept from it.
 _TIMED_OUT = and_(
-    JobRow.state.in_(FOLLOWED),
+    one_of(JobRow.state, FOLLOWED),
     JobRow.due_at <= instant("unseen_since"),
     JobRow.submitted_at <= instant("sent_before"),
     JobRow.lease_expires_at <= instant("at"),

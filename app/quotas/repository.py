@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models.job import JobRow
 from app.db.models.quota import AccountRow, LedgerRow
+from app.db.prepared import made_once
 from app.db.rows import NewRows, Rows
 from app.db.statements import among, instant, one_of, table_of
 from app.quotas.account import Account, Amounts, Window
@@ -132,8 +133,8 @@ class QuotaRepository:
 
 
 # Made once: making a statement takes longer than running it.
-_ACCOUNTS = select(AccountRow).where(among(AccountRow.id, "ids"))
-_LOCKED = _ACCOUNTS.order_by(AccountRow.id).with_for_update()
+_ACCOUNTS = made_once(select(AccountRow).where(among(AccountRow.id, "ids")))
+_LOCKED = made_once(_ACCOUNTS.order_by(AccountRow.id).with_for_update())
 _TABLE = table_of(AccountRow)
 _ROWS = Rows(*_TABLE.columns)
 _SAVE = _ROWS.in_statement(
@@ -144,12 +145,16 @@ _SAVE = _ROWS.in_statement(
     )
 )
 _ENTRIES = NewRows(LedgerRow)
-_HOLDS = select(LedgerRow).where(among(LedgerRow.job_id, "ids"), LedgerRow.kind == EntryKind.HOLD)
-_OPEN_HOLDS = _HOLDS.where(
-    LedgerRow.job_id.not_in(
-        select(LedgerRow.job_id).where(
-            among(LedgerRow.job_id, "ids"),
-            one_of(LedgerRow.kind, [EntryKind.SETTLE, EntryKind.RELEASE]),
+_HOLDS = made_once(
+    select(LedgerRow).where(among(LedgerRow.job_id, "ids"), LedgerRow.kind == EntryKind.HOLD)
+)
+_OPEN_HOLDS = made_once(
+    _HOLDS.where(
+        LedgerRow.job_id.not_in(
+            select(LedgerRow.job_id).where(
+                among(LedgerRow.job_id, "ids"),
+                one_of(LedgerRow.kind, [EntryKind.SETTLE, EntryKind.RELEASE]),
+            )
         )
     )
 )
@@ -184,7 +189,7 @@ def _of_keys() -> CompoundSelect[Any]:
 
 
 _OF_USERS = _ASKED.in_statement(_of_users)
-_OF_KEYS = _of_keys()
+_OF_KEYS = made_once(_of_keys())
 
 # The words of jobs/state.py, which lies above this room.
 _COUNTED_STATES: Mapping[LimitName, Sequence[str]] = {

@@ -21,6 +21,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.db.models.base import UtcDateTime
 from app.db.models.quota import LedgerRow
 from app.db.rows import Rows
+from app.db.statements import one_of
 from app.quotas.policy import Measure, Period, Tally
 from app.quotas.repository import EntryKind
 
@@ -39,13 +40,13 @@ _WINDOWS = Rows(
 )
 
 _USED = case(
-    (LedgerRow.kind.in_([EntryKind.SETTLE, EntryKind.LATE_CHARGE]), 1),
+    (one_of(LedgerRow.kind, [EntryKind.SETTLE, EntryKind.LATE_CHARGE]), 1),
     else_=0,
 )
 # A hold and its end name the same amounts and the same `held_at`: an end takes its hold away.
 _HELD = case(
     (LedgerRow.kind == EntryKind.HOLD, 1),
-    (LedgerRow.kind.in_([EntryKind.SETTLE, EntryKind.RELEASE]), -1),
+    (one_of(LedgerRow.kind, [EntryKind.SETTLE, EntryKind.RELEASE]), -1),
     else_=0,
 )
 

@@ -1,12 +1,9 @@
 """The one transaction that accepts jobs: what it costs, and who is gone when it comes to it."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event
 
 from app.api.jobs import JobCreate
 from app.auth.errors import UnauthenticatedError
@@ -14,6 +11,7 @@ from app.jobs.batch import Accepted
 from app.jobs.intake import JobRequest
 from app.jobs.line import Priority
 from tests.support.gateway import Gateway
+from tests.support.statements import recorded
 
 MOST_STATEMENTS = 8
 LIMITS = {
@@ -23,29 +21,6 @@ LIMITS = {
     "concurrent_jobs": {"limit": 2},
     "pending_jobs": {"limit": 100},
 }
-
-
-@contextmanager
-def transactions() -> Iterator[list[list[str]]]:
-    """Write down each transaction's statements; BEGIN and COMMIT apart."""
-    seen: list[list[str]] = []
-    current: dict[int, list[str]] = {}
-
-    def begin(connection: Connection) -> None:
-        current[id(connection)] = []
-        seen.append(current[id(connection)])
-
-    def execute(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        if not statement.startswith(("BEGIN", "COMMIT")):
-            current.get(id(connection), []).append(statement)
-
-    event.listen(Engine, "begin", begin, insert=True)
-    event.listen(Engine, "before_cursor_execute", execute)
-    try:
-        yield seen
-    finally:
-        event.remove(Engine, "begin", begin)
-        event.remove(Engine, "before_cursor_execute", execute)
 
 
 def accepting(seen: list[list[str]]) -> list[list[str]]:
@@ -59,7 +34,7 @@ async def test_a_job_is_accepted_in_eight_statements(
 ) -> None:
     await gateway.admin.patch("/v1/admin/users/alice", json={"limits": limits})
     await gateway.submit()
-    with transactions() as seen:
+    with recorded(gateway) as seen:
         answer = await gateway.http.post("/v1/jobs", json=gateway.body(), headers=headers)
     assert answer.status_code == 202
     (statements,) = accepting(seen)
@@ -69,7 +44,7 @@ async def test_a_job_is_accepted_in_eight_statements(
 async def test_those_that_arrive_together_share_the_statements(gateway: Gateway) -> None:
     await gateway.admin.patch("/v1/admin/users/alice", json={"limits": LIMITS})
     await gateway.submit()
-    with transactions() as seen:
+    with recorded(gateway) as seen:
         answers = await asyncio.gather(
             *(gateway.http.post("/v1/jobs", json=gateway.body()) for _ in range(50))
         )

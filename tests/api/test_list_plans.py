@@ -14,7 +14,7 @@ async def test_a_page_is_read_along_an_index(database_url: str) -> None:
     """Of one user or of all, behind any job: what is before it is neither read nor sorted."""
     database = open_database(database_url)
     asked: list[tuple[str, Any]] = []
-    for engine in database.engines:
+    for engine in database.watch():
         event.listen(engine, "before_cursor_execute", lambda *of: asked.append((of[2], of[3])))
 
     async def work(connection: AsyncConnection) -> list[str]:

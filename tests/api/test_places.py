@@ -4,11 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from tests.support.gateway import Gateway
 from tests.support.rows import look
+from tests.support.statements import recorded
 
 pytestmark = pytest.mark.either_database
 
@@ -79,17 +78,9 @@ async def test_a_page_asks_for_all_places_at_once(gateway: Gateway) -> None:
     await pause(gateway)
     await asyncio.gather(*(gateway.submit() for _ in range(12)))
     await listed(gateway)  # warms what is kept for a while
-    statements: list[str] = []
-
-    def execute(*arguments: Any) -> None:
-        statements.append(arguments[2])
-
-    event.listen(Engine, "before_cursor_execute", execute)
-    try:
+    with recorded(gateway) as seen:
         assert places(await listed(gateway)) == [*range(12, 0, -1)]
-    finally:
-        event.remove(Engine, "before_cursor_execute", execute)
-    assert len([text for text in statements if "FROM jobs" in text]) == 2
+    assert len([text for each in seen for text in each if "FROM jobs" in text]) == 2
 
 
 async def test_who_does_not_wait_has_no_place(gateway: Gateway) -> None:

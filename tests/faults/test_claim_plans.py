@@ -23,7 +23,7 @@ async def plan_of(database_url: str, ask: Callable[[AsyncConnection], Awaitable[
     """Tell how the last statement of `ask` is carried out."""
     database = open_database(database_url)
     asked: list[tuple[str, Any]] = []
-    for engine in database.engines:
+    for engine in database.watch():
         event.listen(engine, "before_cursor_execute", lambda *of: asked.append((of[2], of[3])))
 
     async def work(connection: AsyncConnection) -> str:

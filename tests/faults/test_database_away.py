@@ -1,21 +1,34 @@
 """A database that goes away while money is on its way, and a worker that is told to stop then."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import delete, func, insert, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import ManualClock, SystemClock
 from app.core.errors import DatabaseUnavailableError
 from app.db.engine import open_database
+from app.db.models import SwitchRow
+from app.db.prepared import made_once
+from app.db.statements import table_of
 from tests.support.gateway import Gateway, Sandbox
 from tests.support.invariants import event_types
 from tests.support.workbench import Workbench, workbench
 
 PATIENCE_S = 60
+SWITCHES = table_of(SwitchRow)
+
+Way = Callable[[Any], Any]
+
+
+@pytest.fixture(params=["sqlalchemy", "driver"])
+def way(request: pytest.FixtureRequest) -> Way:
+    """Make a statement one that SQLAlchemy sends, or that is made once and the driver sends."""
+    return made_once if request.param == "driver" else lambda statement: statement
 
 
 @pytest.fixture
@@ -163,33 +176,39 @@ async def test_a_stop_without_a_database_still_ends(gateway: Gateway, bench: Wor
     assert (await gateway.read(job))["status"] == "submit_unknown"
 
 
-async def test_a_process_frozen_in_a_transaction_loses_its_locks(database_url: str) -> None:
+async def test_a_process_frozen_in_a_transaction_loses_its_locks(
+    database_url: str, way: Way
+) -> None:
     if database_url.startswith("sqlite"):
         return  # one process has it all to itself
+
+    one = way(select(literal(1)))
 
     async def work(tx: AsyncConnection) -> None:
         name = "idle_in_transaction_session_timeout"
         assert (await tx.execute(text(f"SHOW {name}"))).scalar_one() == "15s"
         await tx.execute(text(f"SET LOCAL {name} = '20ms'"))
         await SystemClock().sleep(timedelta(seconds=0.5))
-        await tx.execute(text("SELECT 1"))
+        await tx.execute(one)
 
     database = open_database(database_url)
     try:
         with pytest.raises(DatabaseUnavailableError):
             await database.transact(work)
-        answer = await database.read(lambda connection: connection.execute(text("SELECT 1")))
+        answer = await database.read(lambda connection: connection.execute(one))
         assert answer.scalar_one() == 1
     finally:
         await database.close()
 
 
-async def test_a_server_that_takes_no_writes_is_away_and_left(database_url: str) -> None:
+async def test_a_server_that_takes_no_writes_is_away_and_left(database_url: str, way: Way) -> None:
     if database_url.startswith("sqlite"):
         return  # a file has no standby
 
+    clear = way(delete(SWITCHES))
+
     async def write(tx: AsyncConnection) -> int:
-        await tx.execute(text("DELETE FROM switches"))
+        await tx.execute(clear)
         return int((await tx.execute(text("SELECT pg_backend_pid()"))).scalar_one())
 
     async def write_to_a_standby(tx: AsyncConnection) -> int:
@@ -206,12 +225,14 @@ async def test_a_server_that_takes_no_writes_is_away_and_left(database_url: str)
         await database.close()
 
 
-async def test_a_server_that_says_nothing_is_away(database_url: str) -> None:
+async def test_a_server_that_says_nothing_is_away(database_url: str, way: Way) -> None:
     if database_url.startswith("sqlite"):
         return  # there is no server
 
+    sleep = way(select(func.pg_sleep(60)))
+
     async def work(tx: AsyncConnection) -> None:
-        await tx.execute(text("SELECT pg_sleep(60)"))
+        await tx.execute(sleep)
 
     database = open_database(database_url, answers_within=timedelta(seconds=0.1))
     try:
@@ -224,10 +245,13 @@ async def test_a_server_that_says_nothing_is_away(database_url: str) -> None:
 
 
 async def test_who_meets_a_connection_that_the_server_has_ended_takes_another(
-    database_url: str,
+    database_url: str, way: Way
 ) -> None:
     if database_url.startswith("sqlite"):
         return  # there is no server
+
+    one_more = way(insert(SWITCHES).values(name="a", is_on=True))
+    counting = way(select(func.count()).select_from(SWITCHES))
 
     async def end_others(tx: AsyncConnection) -> None:
         await tx.execute(
@@ -238,10 +262,10 @@ async def test_who_meets_a_connection_that_the_server_has_ended_takes_another(
         )
 
     async def add(tx: AsyncConnection) -> None:
-        await tx.execute(text("INSERT INTO switches VALUES ('a', true)"))
+        await tx.execute(one_more)
 
     async def count(connection: AsyncConnection) -> int:
-        return int((await connection.execute(text("SELECT count(*) FROM switches"))).scalar_one())
+        return int((await connection.execute(counting)).scalar_one())
 
     async def add_and_lose_the_connection(tx: AsyncConnection) -> None:
         await add(tx)

@@ -6,7 +6,7 @@ from sqlalchemy import event
 
 from app.core.errors import DatabaseUnavailableError
 from app.db.engine import Database, open_database
-from app.db.work import Result, Work
+from app.db.work import Done, Work
 
 
 class SwitchedDatabase(Database):
@@ -25,10 +25,10 @@ class SwitchedDatabase(Database):
         self.open.set()
         self.waiting = 0
         self.statements: list[str] = []
-        for engine in self.engines:
+        for engine in self.watch():
             event.listen(engine, "before_cursor_execute", self._count)
 
-    async def transact(self, work: Work[Result], *, is_long: bool = False) -> Result:
+    async def transact(self, work: Work[Done], *, is_long: bool = False) -> Done:
         self._check(refused=bool(self.refusals) and self.refusals.pop(0))
         self.waiting += 1
         await self.open.wait()
@@ -39,11 +39,11 @@ class SwitchedDatabase(Database):
             raise DatabaseUnavailableError
         return done
 
-    async def read(self, work: Work[Result]) -> Result:
+    async def read(self, work: Work[Done]) -> Done:
         self._check()
         return await super().read(work)
 
-    async def look_up(self, work: Work[Result]) -> Result:
+    async def look_up(self, work: Work[Done]) -> Done:
         self._check()
         return await super().look_up(work)
 

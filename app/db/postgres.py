@@ -27,6 +27,8 @@ PATIENCE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+# A statement that is not made once is planned for its own values, however often it comes.
+_PSYCOPGS = {**PATIENCE, "prepare_threshold": 1_000_000_000}
 
 
 class PostgresConnections:
@@ -94,7 +96,7 @@ class _Direct:
         if prepared is None:
             return await (await self._plain()).execute(statement, parameters)
         cursor = await self._noticed(
-            self._driver.execute(prepared.text, prepared.values(parameters))
+            self._driver.execute(prepared.text, prepared.values(parameters), prepare=True)
         )
         return prepared.result(await self._noticed(cursor.fetchall()) if prepared.has_rows else ())
 
@@ -166,7 +168,7 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
         hide_parameters=True,
         isolation_level="AUTOCOMMIT",
         pool_use_lifo=True,  # the one that was used last is warm, here and in the server
-        connect_args=PATIENCE if url.get_driver_name() == "psycopg" else {},
+        connect_args=_PSYCOPGS if url.get_driver_name() == "psycopg" else {},
         **options,
     )
 
@@ -175,6 +177,7 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
         was, connection.autocommit = connection.autocommit, True  # a rollback would take it back
         cursor = connection.cursor()
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN_FOR}'")
+        cursor.execute("SET jit = off")  # takes 50 ms for what is found in one, where tables grow
         cursor.close()
         connection.autocommit = was
 

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    cast,
     func,
     literal_column,
     select,
@@ -97,4 +98,7 @@ def _in_json(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(_Among, "postgresql")
 def _in_array(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
     value, texts = element.clauses
-    return compiler.process(value == any_(texts), **kw)
+    # Of a list that comes out of a query, however short, nothing is known when it is planned: so
+    # one plan serves all lists. Of a parameter Postgres would make another each time.
+    listed = cast(select(texts).scalar_subquery(), texts.type)
+    return compiler.process(value == any_(listed), **kw)

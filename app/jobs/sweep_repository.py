@@ -91,11 +91,17 @@ _FORGOTTEN = and_(
     JobRow.lease_expires_at <= instant("forgotten_before"),
 )
 # Past its time and due for long: pollers, who look before they end a job, are kept from it.
-_TIMED_OUT = and_(
-    one_of(JobRow.state, FOLLOWED),
+_UNSEEN = and_(
     JobRow.due_at <= instant("unseen_since"),
     JobRow.submitted_at <= instant("sent_before"),
     JobRow.lease_expires_at <= instant("at"),
 )
-OVERDUE = (_EXPIRED, _WITHDRAWN, _NOT_STARTED, _FORGOTTEN, _TIMED_OUT)
-"""The kinds of jobs that there is something to do about."""
+_TIMED_OUT = and_(one_of(JobRow.state, FOLLOWED), _UNSEEN)
+OVERDUE = (
+    (_EXPIRED, JobRow.due_at),
+    (_WITHDRAWN, JobRow.cancel_requested_at),
+    (_NOT_STARTED, JobRow.start_deadline_at),
+    (_FORGOTTEN, JobRow.due_at),
+    *((and_(JobRow.state == state, _UNSEEN), JobRow.due_at) for state in sorted(FOLLOWED)),
+)
+"""The kinds of jobs that there is something to do about, each in the order of an index."""

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from sqlalchemy import CTE, CompoundSelect, Text, and_, column, func, select, union_all, update
@@ -125,7 +126,7 @@ class QuotaRepository:
                 counted[limit_of[state]][f"user:{id_}"] += count
         if key_ids and limit_of:
             found = await self._tx.execute(
-                _OF_KEYS, {"ids": sorted(key_ids), "states": sorted(limit_of), **since}
+                _of_keys(frozenset(limit_of)), {"ids": sorted(key_ids), **since}
             )
             for id_, state, count in found:
                 counted[limit_of[state]][f"key:{id_}"] += count
@@ -178,18 +179,20 @@ def _of_users(asked: CTE) -> CompoundSelect[Any]:
     )
 
 
-def _of_keys() -> CompoundSelect[Any]:
+@cache
+def _of_keys(states: frozenset[str]) -> CompoundSelect[Any]:
     """Count jobs by their key and state, in one walk: no index begins with a key."""
     count = select(JobRow.key_id, JobRow.state, func.count()).group_by(JobRow.key_id, JobRow.state)
-    asked = and_(among(JobRow.key_id, "ids"), among(JobRow.state, "states"))
-    return union_all(
-        count.where(asked, JobRow.state != _UNKNOWN),
-        count.where(asked, JobRow.state == _UNKNOWN, _STILL_UNKNOWN),
+    asked = and_(among(JobRow.key_id, "ids"), one_of(JobRow.state, states))
+    return made_once(
+        union_all(
+            count.where(asked, JobRow.state != _UNKNOWN),
+            count.where(asked, JobRow.state == _UNKNOWN, _STILL_UNKNOWN),
+        )
     )
 
 
 _OF_USERS = _ASKED.in_statement(_of_users)
-_OF_KEYS = made_once(_of_keys())
 
 # The words of jobs/state.py, which lies above this room.
 _COUNTED_STATES: Mapping[LimitName, Sequence[str]] = {

@@ -40,7 +40,7 @@ def is_prepared(statement: Executable) -> bool:
     """Tell whether one of the databases takes it; some are made for one of them alone."""
     for dialect in DIALECTS:
         with suppress(AttributeError):  # what only the other one's compiler knows
-            return bool(Prepared(statement, dialect, is_answered=True))
+            return bool(Prepared(statement, dialect))
     return False
 
 
@@ -57,7 +57,7 @@ def test_each_statement_that_is_made_once_has_the_same_text_with_any_parameters(
 def test_a_list_that_would_be_put_into_the_text_is_refused() -> None:
     statement = select(SWITCHES.c.name).where(SWITCHES.c.name.in_(bindparam("names")))
     with pytest.raises(ValueError, match="POSTCOMPILE"):
-        Prepared(statement, DIALECTS[0], is_answered=True)
+        Prepared(made_once(statement), DIALECTS[0])
 
 
 def test_what_is_made_of_a_statement_is_another_one() -> None:

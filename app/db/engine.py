@@ -19,7 +19,6 @@ from sqlalchemy.exc import (
     TimeoutError as PoolTimeoutError,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.pool import Pool, QueuePool
 
 from app.core.errors import ConfigurationError, DatabaseUnavailableError
 from app.db.postgres import PostgresConnections, sqlstate
@@ -45,7 +44,7 @@ class Connections(Protocol):
 
     async def look_up(self, work: Work[Done]) -> Done: ...
 
-    def pools(self) -> Mapping[str, Pool]: ...
+    def pools(self) -> Mapping[str, Mapping[str, int]]: ...
 
     def watch(self) -> Sequence[Engine]: ...
 
@@ -93,11 +92,7 @@ class Database:
 
     def pools(self) -> Mapping[str, Mapping[str, int]]:
         """Tell of each pool how many connections it may have, and how many are in use."""
-        return {
-            name: {"in_use": pool.checkedout(), "size": pool.size()}
-            for name, pool in self._connections.pools().items()
-            if isinstance(pool, QueuePool)
-        }
+        return self._connections.pools()
 
     def watch(self) -> Sequence[Engine]:
         """Let every statement pass through SQLAlchemy from now on, and give what it passes through.

@@ -6,16 +6,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import URL, Executable, Pool, Result, event
+from sqlalchemy import URL, Executable, Result, event
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from app.db.kept import KeptConnections
 from app.db.prepared import PreparedStatements, driver_error, wrapped
 from app.db.work import Done, Work
 
 Answer = TypeVar("Answer")
 
+_WRITERS, _READERS = 8, 7
 _READ_ONLY = "25006"  # read_only_sql_transaction
 # A process that is frozen in a transaction keeps its locks, and for a lane's lock all others wait.
 _FROZEN_FOR = "15s"
@@ -37,14 +39,15 @@ class PostgresConnections:
     def __init__(self, url: URL, *, answers_within: timedelta) -> None:
         self._patience_s = answers_within.total_seconds()
         self._made_once = PreparedStatements(in_use=url.get_driver_name() == "psycopg")
-        self._writer = _create(url, pool_size=5, max_overflow=3)
+        self._writer = KeptConnections(_create(url, pool_size=_WRITERS), most=_WRITERS)
         # At READ COMMITTED each statement sees what is committed by then, in a transaction or not:
         # a read needs none, nor the two round trips that one costs.
-        self._reader = _create(url, pool_size=5, max_overflow=2, skip_autocommit_rollback=True)
+        reader = _create(url, pool_size=_READERS, skip_autocommit_rollback=True)
+        self._reader = KeptConnections(reader, most=_READERS)
 
     @asynccontextmanager
     async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
-        async with asyncio.timeout(self._patience_s), self._writer.connect() as connection:
+        async with asyncio.timeout(self._patience_s), self._writer.connection() as connection:
             if not self._made_once.in_use:
                 options = {"isolation_level": "READ COMMITTED"}
                 async with (await connection.execution_options(**options)).begin():
@@ -57,23 +60,23 @@ class PostgresConnections:
                 await transaction.commit()
 
     async def read(self, work: Work[Done]) -> Done:
-        async with asyncio.timeout(self._patience_s), self._reader.connect() as connection:
+        async with asyncio.timeout(self._patience_s), self._reader.connection() as connection:
             if not self._made_once.in_use:
                 return await work(connection)
             return await work(_Direct(connection, self._made_once).as_asked_for)
 
     look_up = read
 
-    def pools(self) -> Mapping[str, Pool]:
-        return {"writer": self._writer.pool, "reader": self._reader.pool}
+    def pools(self) -> Mapping[str, Mapping[str, int]]:
+        return {"writer": self._writer.use(), "reader": self._reader.use()}
 
     def watch(self) -> Sequence[Engine]:
         self._made_once.in_use = False
-        return [self._reader.sync_engine, self._writer.sync_engine]
+        return [self._reader.engine.sync_engine, self._writer.engine.sync_engine]
 
     async def close(self) -> None:
-        await self._writer.dispose()
-        await self._reader.dispose()
+        await self._writer.close()
+        await self._reader.close()
 
 
 class _Direct:
@@ -167,7 +170,7 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
         # Parameters hold what clients sent, and errors are logged.
         hide_parameters=True,
         isolation_level="AUTOCOMMIT",
-        pool_use_lifo=True,  # the one that was used last is warm, here and in the server
+        max_overflow=0,
         connect_args=_PSYCOPGS if url.get_driver_name() == "psycopg" else {},
         **options,
     )

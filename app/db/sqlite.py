@@ -15,7 +15,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, cast
 
-from sqlalchemy import URL, Executable, Pool, QueuePool, Result, create_engine, event
+from sqlalchemy import URL, Executable, QueuePool, Result, create_engine, event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -81,8 +81,13 @@ class SqliteConnections:
             _file_of(connection).execute("BEGIN")  # without a lock, and rolled back by the pool
             yield connection
 
-    def pools(self) -> Mapping[str, Pool]:
-        return {"writer": self._writer.pool, "reader": self._reader.pool}
+    def pools(self) -> Mapping[str, Mapping[str, int]]:
+        pools = {"writer": self._writer.pool, "reader": self._reader.pool}
+        return {
+            name: {"in_use": pool.checkedout(), "size": pool.size()}
+            for name, pool in pools.items()
+            if isinstance(pool, QueuePool)
+        }
 
     def watch(self) -> Sequence[Engine]:
         self._made_once.in_use = False

@@ -1,5 +1,6 @@
-"""What a read costs on Postgres: its statements, and no transaction around them."""
+"""How statements reach Postgres: reads without a transaction, over connections that are kept."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,6 +12,8 @@ from tests.support.databases import PostgresDatabases
 
 # A transaction has one time for all of its statements.
 BEGAN = text("SELECT transaction_timestamp()")
+BACKEND = text("SELECT pg_backend_pid()")
+TABLES = text("SELECT count(*) FROM pg_tables WHERE tablename = 'made'")
 
 
 @pytest.fixture
@@ -33,3 +36,23 @@ async def test_a_read_has_no_transaction(database: Database) -> None:
 
 async def test_a_transaction_is_one(database: Database) -> None:
     assert not await database.transact(began_twice)
+
+
+async def test_a_connection_stays_at_hand_until_a_use_of_it_fails(database: Database) -> None:
+    async def backend(connection: AsyncConnection) -> int:
+        return int(await connection.scalar(BACKEND))
+
+    async def open_one_and_fail(tx: AsyncConnection) -> None:
+        await tx.execute(text("CREATE TABLE made (n int)"))
+        raise LookupError
+
+    async def count_tables(connection: AsyncConnection) -> int:
+        return int(await connection.scalar(TABLES))
+
+    first = await database.transact(backend)
+    assert await database.transact(backend) == first
+    assert len({*await asyncio.gather(*(database.transact(backend) for _ in range(20)))}) <= 8
+    with pytest.raises(LookupError):
+        await database.transact(open_one_and_fail)
+    assert await database.transact(count_tables) == 0
+    assert database.pools()["writer"] == {"in_use": 0, "size": 8}

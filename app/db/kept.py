@@ -1,0 +1,56 @@
+"""Connections that stay at hand: to take one from SQLAlchemy's pool costs as much as to use it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+
+class KeptConnections:
+    """As many as its pool holds, each with one user at a time; the one used last is warm.
+
+    A use that fails gives them all back: the pool rolls back what it finds open, and knows which of
+    them are lost.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, most: int) -> None:
+        self.engine = engine
+        self._most = most
+        self._turn = asyncio.Semaphore(most)
+        self._at_hand: list[AsyncConnection] = []
+        self._in_use = 0
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        async with self._turn:
+            self._in_use += 1
+            try:
+                taken = self._at_hand.pop() if self._at_hand else await self.engine.connect()
+                try:
+                    yield taken
+                    if taken.in_transaction():  # for SQLAlchemy, which takes each use for one
+                        await taken.rollback()
+                except BaseException:
+                    await _close(taken)
+                    await self._give_back()
+                    raise
+                self._at_hand.append(taken)
+            finally:
+                self._in_use -= 1
+
+    def use(self) -> Mapping[str, int]:
+        return {"in_use": self._in_use, "size": self._most}
+
+    async def close(self) -> None:
+        await self._give_back()
+        await self.engine.dispose()
+
+    async def _give_back(self) -> None:
+        while self._at_hand:
+            await _close(self._at_hand.pop())
+
+
+async def _close(connection: AsyncConnection) -> None:
+    """Close it to the end, even for a user who is cancelled meanwhile."""
+    await asyncio.shield(connection.close())

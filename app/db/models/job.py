@@ -70,8 +70,7 @@ class JobRow(Base):
             sqlite_where=text("finished_at IS NOT NULL"),
             postgresql_where=text("finished_at IS NOT NULL"),
         ),
-        Index(None, "state", "user_id", "priority", "id"),
-        Index(None, "state", "user_id", "key_id"),
+        Index(None, "state", "user_id", "priority", "id", "key_id"),
         # Few jobs have either, and whoever looks for one must not go through all that wait.
         Index(
             "ix_jobs_state_cancel_requested_at",

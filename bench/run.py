@@ -112,6 +112,8 @@ async def main(scale: Scale, out: Path) -> None:
         for each in found:
             if isinstance(each, Missing):
                 report.say(f"{each.name} is missing: {each.why}.\n")
+        for each in gateways:
+            each.empty()  # else the place of the job that is read depends on the submits before
         subjects = [*beside, *[await each.subject() for each in gateways]]
         reads, per_read = await _rounds("read", subjects, gateways, scale)
         _show(report, "Read a job", reads, per_read)

@@ -25,7 +25,8 @@ class WorkLoop(Generic[Piece]):
     It is asked when `least` places are free; once in an `idle` time for fewer, since what hangs
     must not keep free places from the rest. After it gave less than there was room for it is not
     asked again for a `pause`, unless the doorbell rings, or for a `rest`, though it ring. Where
-    pieces are many and small, one claim then serves many of them.
+    pieces are many and small, one claim then serves many of them, and where none may start, who
+    brings more does not ask for each.
     A piece that is cancelled by shutdown gets to write what it knows before it goes.
     """
 
@@ -52,6 +53,7 @@ class WorkLoop(Generic[Piece]):
         self._least = min(least, places)
         self._pause = pause
         self._rest_s = rest.total_seconds()
+        self._rested_at = 0.0
         self._short_of = 0  # so many free places are waited for, if any
         self._idle = idle
         self._grace = grace
@@ -81,13 +83,13 @@ class WorkLoop(Generic[Piece]):
                 else:
                     started = await self._start(group, room)
                     self._asked_at = self._clock.monotonic()
+                    self._rested_at = _now() + (self._rest_s if started < room else 0)
                 if not started:
                     await self._doorbell.wait(at_most=self._idle)
                 elif started < room and self._pause:
                     await self._doorbell.wait(at_most=self._pause)
-                elif started < room and self._rest_s:
-                    # The loop's own time: it spares the database work, and means nothing to a job.
-                    await asyncio.sleep(self._rest_s)  # noqa: TID251
+                if (left_s := self._rested_at - _now()) > 0:
+                    await asyncio.sleep(left_s)  # noqa: TID251 - see _now
             if self._busy:
                 await self._let_finish()
 
@@ -134,6 +136,11 @@ class WorkLoop(Generic[Piece]):
         _, late = await asyncio.wait(self._busy, timeout=self._grace.total_seconds())
         for task in late:
             task.cancel()
+
+
+def _now() -> float:
+    """Tell the loop's own time: a rest spares the database work, and means nothing to a job."""
+    return asyncio.get_running_loop().time()
 
 
 async def run_until(

@@ -72,6 +72,36 @@ async def test_a_loop_that_rests_takes_what_comes_meanwhile_in_one_claim() -> No
     assert (claims, handled) == ([1, 3], [1, 2, 3, 4])
 
 
+async def test_a_loop_that_rests_is_not_asked_at_each_ring_while_there_is_nothing() -> None:
+    clock = ManualClock()
+    bell, claims = Doorbell(clock=clock), list[int]()
+
+    async def claim(most: int) -> list[int]:
+        claims.append(most)
+        return []
+
+    async def handle(_: int) -> None:
+        raise AssertionError("there is nothing")
+
+    loop = WorkLoop(
+        "resting",
+        claim=claim,
+        handle=handle,
+        places=8,
+        rest=timedelta(hours=1),
+        idle=timedelta(seconds=1),
+        grace=timedelta(seconds=1),
+        doorbell=bell,
+        clock=clock,
+    )
+    running = asyncio.ensure_future(loop.run(asyncio.Event()))
+    for _ in range(20):
+        bell.ring()
+        await turns()
+    running.cancel()
+    assert len(claims) == 1
+
+
 async def test_what_hangs_keeps_no_free_place_from_the_rest() -> None:
     clock = ManualClock()
     stop, bell, may_end = asyncio.Event(), Doorbell(clock=clock), asyncio.Semaphore(2)

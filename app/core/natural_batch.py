@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -10,6 +11,7 @@ from app.core.errors import DatabaseUnavailableError
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
+_SHARE, _AT_MOST_S = 1 / 4, 0.02  # of the time that a batch took, for its callers to come again
 _BREATH = 8  # turns of the loop: so many take an answer to its client and the next call to here
 
 
@@ -23,8 +25,9 @@ class NaturalBatch(Generic[Item, Answer]):
     """Gives each caller the answer to its own item, while `work` sees many items at once.
 
     A lone caller waits for nobody. Among several, who was just answered may come again before the
-    next batch: else those few who came during one would be the whole of the next, and the many the
-    one after that, by turns for ever. The task that works lives while somebody waits, so that a
+    next batch, for at most a quarter of the time that the last one took: else those few who came
+    during one would be the whole of the next, and the many the one after that, by turns for ever.
+    The task that works lives while somebody waits, so that a
     caller who leaves breaks nothing off for the others. An item's answer may be an exception,
     raised to that caller alone; an exception from `work` itself makes each item be tried alone, so
     that no caller fails for its neighbour's sake. Only a database that is away fails them all at
@@ -41,31 +44,50 @@ class NaturalBatch(Generic[Item, Answer]):
         self._most = most
         self._line: list[_Waiting[Item, Answer]] = []
         self._turns: asyncio.Task[None] | None = None
+        self._expected = 0
+        self._are_here = asyncio.Event()
 
     async def __call__(self, item: Item) -> Answer:
         loop = asyncio.get_running_loop()
         mine: _Waiting[Item, Answer] = _Waiting(item, loop.create_future())
         self._line.append(mine)
+        if len(self._line) >= self._expected:
+            self._are_here.set()
         if self._turns is None:
             self._turns = loop.create_task(self._take_turns())
         return await mine.answer  # who leaves cancels it, and is worked for no more
 
     async def _take_turns(self) -> None:
         batch: list[_Waiting[Item, Answer]] = []
+        loop = asyncio.get_running_loop()
         try:
             while self._line:
                 batch, self._line = self._line[: self._most], self._line[self._most :]
                 batch = [waiting for waiting in batch if not waiting.answer.cancelled()]
+                began = loop.time()
                 if batch:
                     await self._take_turn(batch)
-                if len(batch) + len(self._line) > 1:
-                    await _breathe()
+                if (callers := len(batch) + len(self._line)) > 1:
+                    share_s = _SHARE * (loop.time() - began)
+                    await self._expect(callers, within_s=min(share_s, _AT_MOST_S))
         finally:
             # Turns that were broken off leave nobody waiting for an answer that cannot come.
             for waiting in (*batch, *self._line):
                 waiting.answer.cancel()
             self._line.clear()
             self._turns = None
+
+    async def _expect(self, callers: int, *, within_s: float) -> None:
+        """Let the line grow to so many; who comes in some turns of the loop has time anyway."""
+        self._expected = callers
+        self._are_here.clear()
+        for _ in range(_BREATH):
+            await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
+            if len(self._line) >= callers:
+                return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._are_here.wait()
 
     async def _take_turn(self, batch: Sequence[_Waiting[Item, Answer]]) -> None:
         answers = await self._answers(batch)
@@ -89,12 +111,6 @@ class NaturalBatch(Generic[Item, Answer]):
             if len(batch) == 1:
                 return [exc]
         return [(await self._answers([waiting]))[0] for waiting in batch]
-
-
-async def _breathe() -> None:
-    """Let everybody else have some turns of the loop, which take no time where all are idle."""
-    for _ in range(_BREATH):
-        await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
 
 
 def _again(exc: DatabaseUnavailableError) -> DatabaseUnavailableError:

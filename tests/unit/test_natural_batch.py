@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def start(batch: Callable[[int], Awaitable[int]], *items: int) -> list[asyncio.F
     return [asyncio.ensure_future(batch(item)) for item in items]
 
 
-async def ended(callers: Sequence[asyncio.Future[int]]) -> list[int | BaseException]:
+async def ended(callers: Sequence[asyncio.Future[Any]]) -> list[Any]:
     async with asyncio.timeout(WITHIN_S):
         return list(await asyncio.gather(*callers, return_exceptions=True))
 
@@ -65,6 +66,29 @@ async def test_callers_who_come_again_and_again_come_together() -> None:
     async with asyncio.timeout(WITHIN_S):
         await asyncio.gather(early, *others)
     assert [len(items) for items in work.batches] == [1, 8, 8, 8, 8, 7]
+
+
+async def test_callers_whose_way_takes_longer_come_together_too() -> None:
+    """Two begin, two come meanwhile, and soon there are no turns of two any more."""
+    sizes: list[int] = []
+
+    async def work(items: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(items))
+        await asyncio.sleep(0.04)  # noqa: TID251 - the real time that a batch takes
+        return items
+
+    batch = NaturalBatch(work)
+
+    async def come_again(first: int) -> None:
+        for item in range(first, first + 20):
+            await batch(item)
+            await asyncio.sleep(0.001)  # noqa: TID251 - too long for turns of the loop
+
+    early = [asyncio.ensure_future(come_again(first)) for first in (0, 100)]
+    await turns()
+    await ended([*early, *(asyncio.ensure_future(come_again(first)) for first in (200, 300))])
+    assert sizes[0] == 2
+    assert 4 in sizes
 
 
 async def test_who_comes_during_a_batch_is_in_the_next_in_order() -> None:

@@ -56,3 +56,15 @@ async def test_a_connection_stays_at_hand_until_a_use_of_it_fails(database: Data
         await database.transact(open_one_and_fail)
     assert await database.transact(count_tables) == 0
     assert database.pools()["writer"] == {"in_use": 0, "size": 8}
+
+
+async def test_who_is_at_work_while_another_fails_gives_a_connection_back(
+    database: Database,
+) -> None:
+    """It may be as lost as the other's, which only the pool knows to make anew."""
+    kept = database._connections._writer  # type: ignore[attr-defined]  # noqa: SLF001
+    async with kept.connection():
+        with pytest.raises(LookupError):
+            async with kept.connection():
+                raise LookupError
+    assert kept.engine.pool.checkedout() == 0

@@ -120,8 +120,10 @@ def _with_its_words(statement: Executable, dialect: Dialect) -> Any:
     def word(element: Any, **_: Any) -> Any:
         if not isinstance(element, BindParameter) or element.required:
             return None
-        written = element.type.dialect_impl(dialect).literal_processor(dialect)
-        return written and literal_column(written(element.effective_value), element.type)
+        write = element.type.dialect_impl(dialect).literal_processor(dialect)
+        written = write and write(element.effective_value)
+        # What the driver takes for its own sign is doubled, and would be doubled once more here.
+        return literal_column(written, element.type) if written and "%" not in written else None
 
     return visitors.replacement_traverse(cast("Any", statement), {}, word)
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from sqlalchemy import Executable, bindparam, event, insert, select
+from sqlalchemy import Executable, bindparam, event, insert, literal, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql.psycopg import PGDialectAsync_psycopg
 from sqlalchemy.exc import IntegrityError
@@ -80,6 +80,12 @@ async def test_times_and_texts_come_back_as_sqlalchemy_gives_them(database: Data
         assert driven.beat_at.tzinfo is UTC
 
     await database.transact(work)
+
+
+@pytest.mark.parametrize("word", ["50%", "%%(of)s", "it's", "a\\b", ":of"])
+async def test_words_come_back_as_they_are(database: Database, word: str) -> None:
+    said = made_once(select(literal(word)))
+    assert await database.read(lambda connection: connection.scalar(said)) == word
 
 
 async def test_what_fails_while_nobody_waits_for_it_fails_the_transaction(

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.db.kept import KeptConnections
-from app.db.prepared import PreparedStatements, driver_error, wrapped
+from app.db.prepared import Prepared, PreparedStatements, driver_error, wrapped
 from app.db.work import Done, Work
 
 Answer = TypeVar("Answer")
@@ -53,8 +53,8 @@ class PostgresConnections:
                 async with (await connection.execution_options(**options)).begin():
                     yield connection
                 return
-            async with AsyncExitStack() as pipeline:
-                transaction = _Transaction(connection, self._made_once, pipeline)
+            async with AsyncExitStack() as leaving:
+                transaction = _Transaction(connection, self._made_once, leaving)
                 await transaction.begin()
                 yield transaction.as_asked_for
                 await transaction.commit()
@@ -98,9 +98,7 @@ class _Direct:
         prepared = self._made_once.find(statement, self.dialect)
         if prepared is None:
             return await (await self._plain()).execute(statement, parameters)
-        cursor = await self._noticed(
-            self._driver.execute(prepared.text, prepared.values(parameters), prepare=True)
-        )
+        cursor = await self._noticed(self._send(prepared, prepared.values(parameters)))
         return prepared.result(await self._noticed(cursor.fetchall()) if prepared.has_rows else ())
 
     async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
@@ -112,6 +110,9 @@ class _Direct:
     async def _plain(self) -> AsyncConnection:
         return self._connection
 
+    async def _send(self, prepared: Prepared, values: Any) -> Any:
+        return await self._driver.execute(prepared.text, values, prepare=True)
+
     async def _noticed(self, answer: Awaitable[Answer]) -> Answer:
         """Wait for the driver, and let SQLAlchemy know of what it would have noticed itself."""
         try:
@@ -120,9 +121,14 @@ class _Direct:
             await self._connection.invalidate()  # what it was at may go on
             raise
         except driver_error(self.dialect) as exc:
-            raise await self._failure(exc) from exc
+            raise await self._failure(self._first(exc)) from exc
 
-    async def _failure(self, exc: Exception) -> DBAPIError:
+    def _first(self, error: BaseException) -> Any:
+        """Find what failed first: who leaves a pipeline is told what came of it last."""
+        before = error.__context__
+        return self._first(before) if isinstance(before, driver_error(self.dialect)) else error
+
+    async def _failure(self, exc: Any) -> DBAPIError:
         if _is_read_only(exc):
             await self._driver.close()
         if self._driver.closed:
@@ -137,22 +143,40 @@ class _Transaction(_Direct):
     """Waits for no answer before the next statement, unless that answer has rows to give."""
 
     def __init__(
-        self, connection: AsyncConnection, made_once: PreparedStatements, pipeline: AsyncExitStack
+        self, connection: AsyncConnection, made_once: PreparedStatements, leaving: AsyncExitStack
     ) -> None:
         super().__init__(connection, made_once)
-        self._pipeline = pipeline
+        self._leaving = leaving
+        self._pipeline: Any = None
 
     async def begin(self) -> None:
-        await self._noticed(self._pipeline.enter_async_context(self._driver.pipeline()))
+        self._pipeline = await self._noticed(
+            self._leaving.enter_async_context(self._driver.pipeline())
+        )
         await self._noticed(self._driver.execute("BEGIN"))
 
     async def commit(self) -> None:
         await self._noticed(self._driver.execute("COMMIT"))
-        await self._noticed(self._pipeline.aclose())
+        await self._leave()
 
     async def _plain(self) -> AsyncConnection:
-        await self._noticed(self._pipeline.aclose())  # SQLAlchemy waits for each answer
+        await self._leave()  # SQLAlchemy waits for each answer
         return self._connection
+
+    async def _leave(self) -> None:
+        self._pipeline = None
+        await self._noticed(self._leaving.aclose())
+
+    async def _send(self, prepared: Prepared, values: Any) -> Any:
+        cursor = await super()._send(prepared, values)
+        if self._pipeline is not None:
+            # Each statement ends in a sync: until there is one Postgres takes itself to be at work,
+            # and leaves its locks to who is frozen here.
+            self._driver.pgconn.pipeline_sync()
+            self._pipeline.result_queue.append(None)
+            if prepared.has_rows:
+                await self._pipeline.sync()
+        return cursor
 
 
 def sqlstate(error: BaseException | None) -> str | None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, insert, literal, select, text
+from sqlalchemy import delete, func, insert, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import ManualClock, SystemClock
@@ -197,6 +197,32 @@ async def test_a_process_frozen_in_a_transaction_loses_its_locks(
             await database.transact(work)
         answer = await database.read(lambda connection: connection.execute(one))
         assert answer.scalar_one() == 1
+    finally:
+        await database.close()
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_nor_does_it_keep_them_while_answers_are_on_their_way(
+    database_url: str, *, is_answered: bool
+) -> None:
+    if database_url.startswith("sqlite"):
+        return  # one process has it all to itself
+
+    name = "idle_in_transaction_session_timeout"
+    soon = made_once(select(func.set_config(name, "20ms", literal(value=True))))
+    lock = made_once(select(SWITCHES).with_for_update())
+    touch = made_once(update(SWITCHES).values(is_on=True))
+
+    async def work(tx: AsyncConnection) -> None:
+        await tx.execute(soon)
+        await tx.execute(lock if is_answered else touch)
+        await SystemClock().sleep(timedelta(seconds=0.5))
+        await tx.execute(touch)
+
+    database = open_database(database_url)
+    try:
+        with pytest.raises(DatabaseUnavailableError):
+            await database.transact(work)
     finally:
         await database.close()
 

@@ -129,7 +129,8 @@ class _Direct:
         return self._first(before) if isinstance(before, driver_error(self.dialect)) else error
 
     async def _failure(self, exc: Any) -> DBAPIError:
-        if _is_read_only(exc):
+        # A server that hangs up says so before it does.
+        if _is_read_only(exc) or exc.diag.severity_nonlocalized == "FATAL":
             await self._driver.close()
         if self._driver.closed:
             try:  # SQLAlchemy, too, finds it lost, and makes all anew
@@ -140,7 +141,7 @@ class _Direct:
 
 
 class _Transaction(_Direct):
-    """Waits for no answer before the next statement, unless that answer has rows to give."""
+    """Waits for no answer but the first before the next statement, unless it has rows to give."""
 
     def __init__(
         self, connection: AsyncConnection, made_once: PreparedStatements, leaving: AsyncExitStack
@@ -148,6 +149,7 @@ class _Transaction(_Direct):
         super().__init__(connection, made_once)
         self._leaving = leaving
         self._pipeline: Any = None
+        self._is_answered = False
 
     async def begin(self) -> None:
         self._pipeline = await self._noticed(
@@ -174,8 +176,11 @@ class _Transaction(_Direct):
             # and leaves its locks to who is frozen here.
             self._driver.pgconn.pipeline_sync()
             self._pipeline.result_queue.append(None)
-            if prepared.has_rows:
+            # The first is waited for in any case: a connection that is lost is noticed while it is
+            # certain that nothing was done.
+            if prepared.has_rows or not self._is_answered:
                 await self._pipeline.sync()
+                self._is_answered = True
         return cursor
 
 

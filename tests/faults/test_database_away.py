@@ -278,6 +278,8 @@ async def test_who_meets_a_connection_that_the_server_has_ended_takes_another(
 
     one_more = way(insert(SWITCHES).values(name="a", is_on=True))
     counting = way(select(func.count()).select_from(SWITCHES))
+    clear = way(delete(SWITCHES))
+    sleep = way(select(func.pg_sleep(0.2)))
 
     async def end_others(tx: AsyncConnection) -> None:
         await tx.execute(
@@ -290,6 +292,9 @@ async def test_who_meets_a_connection_that_the_server_has_ended_takes_another(
     async def add(tx: AsyncConnection) -> None:
         await tx.execute(one_more)
 
+    async def clear_all(tx: AsyncConnection) -> None:
+        await tx.execute(clear)
+
     async def count(connection: AsyncConnection) -> int:
         return int((await connection.execute(counting)).scalar_one())
 
@@ -300,7 +305,14 @@ async def test_who_meets_a_connection_that_the_server_has_ended_takes_another(
             await other.transact(end_others)
         assert await count(tx) == 1
 
+    async def be_ended_at_work(tx: AsyncConnection) -> None:
+        if len(tries) == 1:
+            tries.append(2)
+            ending.append(asyncio.ensure_future(other.transact(end_others)))
+        await tx.execute(sleep)
+
     tries: list[int] = []
+    ending: list[asyncio.Future[None]] = []
     database, other = open_database(database_url), open_database(database_url)
     try:
         assert await database.read(count) == 0
@@ -308,6 +320,11 @@ async def test_who_meets_a_connection_that_the_server_has_ended_takes_another(
         assert await database.read(count) == 0
         await database.transact(add_and_lose_the_connection)
         assert (await database.read(count), len(tries)) == (1, 1)
+        await other.transact(end_others)
+        await database.transact(clear_all)
+        assert await database.read(count) == 0
+        await database.transact(be_ended_at_work)
+        await asyncio.gather(*ending)
     finally:
         await database.close()
         await other.close()

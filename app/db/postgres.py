@@ -170,17 +170,20 @@ class _Transaction(_Direct):
         await self._noticed(self._leaving.aclose())
 
     async def _send(self, prepared: Prepared, values: Any) -> Any:
+        """Send it, and a sync: until that Postgres is at work, and takes no lock from who freezes.
+
+        The first is waited for in any case: so a connection that was lost is noticed while it is
+        certain that nothing was done.
+        """
         cursor = await super()._send(prepared, values)
-        if self._pipeline is not None:
-            # Each statement ends in a sync: until there is one Postgres takes itself to be at work,
-            # and leaves its locks to who is frozen here.
+        if self._pipeline is None:
+            return cursor
+        if prepared.has_rows or not self._is_answered:
+            await self._pipeline.sync()
+            self._is_answered = True
+        else:  # as `sync` does, which would wait
             self._driver.pgconn.pipeline_sync()
             self._pipeline.result_queue.append(None)
-            # The first is waited for in any case: a connection that is lost is noticed while it is
-            # certain that nothing was done.
-            if prepared.has_rows or not self._is_answered:
-                await self._pipeline.sync()
-                self._is_answered = True
         return cursor
 
 

@@ -9,10 +9,7 @@ from typing import Literal
 
 import structlog
 
-_INDISCREET = (
-    *("httpx", "httpcore", "aiohttp", "uvicorn.access"),
-    *("psycopg", "sqlalchemy"),
-)
+_INDISCREET = ("httpx", "httpcore", "aiohttp", "uvicorn.access", "sqlalchemy")
 
 LogFormat = Literal["json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -50,6 +47,8 @@ def configure_logging(*, format: LogFormat, level: LogLevel) -> None:  # noqa: A
     # parameter of a statement, which may be a prompt.
     for name in _INDISCREET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # When a client hangs up in a transaction it warns of what that failed for, with the values.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     # It tells at every start how it talks to the database; that it migrated one is our own event.
     logging.getLogger("alembic").setLevel(logging.WARNING)
 

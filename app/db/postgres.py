@@ -47,17 +47,21 @@ class PostgresConnections:
 
     @asynccontextmanager
     async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
-        async with asyncio.timeout(self._patience_s), self._writer.connection() as connection:
-            if not self._made_once.in_use:
-                options = {"isolation_level": "READ COMMITTED"}
-                async with (await connection.execution_options(**options)).begin():
-                    yield connection
-                return
-            async with AsyncExitStack() as leaving:
-                transaction = _Transaction(connection, self._made_once, leaving)
-                await transaction.begin()
-                yield transaction.as_asked_for
-                await transaction.commit()
+        begun = self._begun if self._made_once.in_use else _begun_by_sqlalchemy
+        async with (
+            asyncio.timeout(self._patience_s),
+            self._writer.connection() as connection,
+            begun(connection) as transaction,
+        ):
+            yield transaction
+
+    @asynccontextmanager
+    async def _begun(self, connection: AsyncConnection) -> AsyncIterator[AsyncConnection]:
+        async with AsyncExitStack() as leaving:
+            transaction = _Transaction(connection, self._made_once, leaving)
+            await transaction.begin()
+            yield transaction.as_asked_for
+            await transaction.commit()
 
     async def read(self, work: Work[Done]) -> Done:
         async with asyncio.timeout(self._patience_s), self._reader.connection() as connection:
@@ -133,7 +137,7 @@ class _Direct:
         if _is_read_only(exc) or exc.diag.severity_nonlocalized == "FATAL":
             await self._driver.close()
         if self._driver.closed:
-            try:  # SQLAlchemy, too, finds it lost, and makes all anew
+            try:  # nothing is sent: SQLAlchemy, too, finds it lost, and makes all anew
                 await self._connection.exec_driver_sql("SELECT 1")
             except DBAPIError as lost:
                 return lost
@@ -185,6 +189,13 @@ class _Transaction(_Direct):
             self._driver.pgconn.pipeline_sync()
             self._pipeline.result_queue.append(None)
         return cursor
+
+
+@asynccontextmanager
+async def _begun_by_sqlalchemy(connection: AsyncConnection) -> AsyncIterator[AsyncConnection]:
+    options = {"isolation_level": "READ COMMITTED"}
+    async with (await connection.execution_options(**options)).begin():
+        yield connection
 
 
 def sqlstate(error: BaseException | None) -> str | None:

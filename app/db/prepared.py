@@ -21,13 +21,13 @@ _made_once: dict[Executable, bool] = {}
 _Turn = Callable[[Any], Any]
 
 
-def made_once(statement: Statement, *, is_answered: bool = True) -> Statement:
+def made_once(statement: Statement, *, wants_rows: bool = True) -> Statement:
     """Let a statement be put together, and planned by Postgres, once.
 
     For one that lives as long as the module, and whose text and plan are good for any parameters.
-    Nobody reads the rows of one that is not `is_answered`.
+    If it `wants_rows`, those that it gives are read.
     """
-    _made_once[statement] = is_answered
+    _made_once[statement] = wants_rows
     return statement
 
 
@@ -106,9 +106,9 @@ def driver_error(dialect: Dialect) -> type[Exception]:
 
 def wrapped(error: Exception, dialect: Dialect) -> DBAPIError:
     """Turn a driver's error into SQLAlchemy's."""
-    wrapped = DBAPIError.instance(None, None, error, driver_error(dialect), dialect=dialect)
-    assert isinstance(wrapped, DBAPIError)
-    return wrapped
+    failure = DBAPIError.instance(None, None, error, driver_error(dialect), dialect=dialect)
+    assert isinstance(failure, DBAPIError)
+    return failure
 
 
 def _with_its_words(statement: Executable, dialect: Dialect) -> Any:

@@ -102,6 +102,6 @@ _ADD = {
         select(func.pg_notify(CHANNEL, "")).add_cte(
             _add(_EVENTS.on["postgresql"], xid=_XID).cte("added")
         ),
-        is_answered=False,
+        wants_rows=False,
     ),
 }

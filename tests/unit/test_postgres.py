@@ -68,3 +68,12 @@ async def test_who_is_at_work_while_another_fails_gives_a_connection_back(
             async with kept.connection():
                 raise LookupError
     assert kept.engine.pool.checkedout() == 0
+
+
+async def test_no_statement_is_compiled_to_machine_code(database: Database) -> None:
+    """Over large tables that takes longer than what is found there."""
+
+    async def setting(connection: AsyncConnection) -> str:
+        return str(await connection.scalar(text("SHOW jit")))
+
+    assert await database.read(setting) == await database.transact(setting) == "off"

@@ -27,11 +27,11 @@ class NaturalBatch(Generic[Item, Answer]):
     A lone caller waits for nobody. Among several, who was just answered may come again before the
     next batch, for at most a quarter of the time that the last one took: else those few who came
     during one would be the whole of the next, and the many the one after that, by turns for ever.
-    The task that works lives while somebody waits, so that a
-    caller who leaves breaks nothing off for the others. An item's answer may be an exception,
-    raised to that caller alone; an exception from `work` itself makes each item be tried alone, so
-    that no caller fails for its neighbour's sake. Only a database that is away fails them all at
-    once: alone, each would wait for it in its turn.
+    The task that works lives while somebody waits, so that a caller who leaves breaks nothing off
+    for the others. An item's answer may be an exception, raised to that caller alone; an exception
+    from `work` itself makes each item be tried alone, so that no caller fails for its neighbour's
+    sake. Only a database that is away fails them all at once: alone, each would wait for it in its
+    turn.
     """
 
     def __init__(

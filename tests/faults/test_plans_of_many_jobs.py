@@ -4,8 +4,6 @@ What is planned once is planned without its values, and hardly any are there whe
 reads all of a small table stays for a large one.
 """
 
-import importlib
-import pkgutil
 import re
 from collections.abc import Iterator, Sequence
 
@@ -14,11 +12,9 @@ import pytest
 from psycopg.sql import SQL, Composable, Identifier
 from sqlalchemy.dialects.postgresql.psycopg import PGDialectAsync_psycopg
 
-import app.jobs
-import app.quotas
-from app.db import prepared
 from app.db.prepared import Prepared
 from tests.support.databases import PostgresDatabases
+from tests.support.statements import all_made_once
 
 DIALECT = PGDialectAsync_psycopg()
 FILL = """
@@ -54,10 +50,7 @@ def server(postgres_url: str, worker_id: str) -> Iterator[psycopg.Connection]:
 
 
 def made_for_postgres() -> Iterator[Prepared]:
-    for room in (app.jobs, app.quotas):
-        for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
-            importlib.import_module(module.name)
-    for statement in [*prepared._made_once]:  # noqa: SLF001 - all of them
+    for statement in all_made_once():
         try:
             made = Prepared(statement, DIALECT)
         except AttributeError:  # what only SQLite's compiler knows

@@ -1,12 +1,17 @@
-"""Every statement that a gateway sends, in order."""
+"""Every statement that a gateway sends, in order, and every one that is made once."""
 
-from collections.abc import Iterator
+import importlib
+import pkgutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Executable, event
 
+from app.db import prepared
 from tests.support.gateway import Gateway
+
+_ROOMS = ("jobs", "quotas", "auth", "events", "webhooks", "storage")
 
 
 @contextmanager
@@ -31,3 +36,12 @@ def recorded(gateway: Gateway) -> Iterator[list[list[str]]]:
     for engine in engines:
         event.remove(engine, "begin", begin)
         event.remove(engine, "before_cursor_execute", execute)
+
+
+def all_made_once() -> Sequence[Executable]:
+    """Import what asks the database, and give what it makes once."""
+    for room in _ROOMS:
+        package = importlib.import_module(f"app.{room}")
+        for module in pkgutil.walk_packages(package.__path__, f"app.{room}."):
+            importlib.import_module(module.name)
+    return [*prepared._made_once]  # noqa: SLF001 - nobody else asks for all

@@ -1,7 +1,5 @@
 """Statements that are made once: what the driver gets for them, and what comes back."""
 
-import importlib
-import pkgutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
@@ -18,6 +16,7 @@ from app.db.engine import Database, open_database
 from app.db.models import HeartbeatRow, SwitchRow
 from app.db.prepared import Prepared, PreparedStatements, made_once
 from app.db.statements import instant, table_of
+from tests.support.statements import all_made_once
 
 DIALECTS = (sqlite.dialect(), PGDialectAsync_psycopg())
 SWITCHES = table_of(SwitchRow)
@@ -45,12 +44,9 @@ def is_prepared(statement: Executable) -> bool:
 
 
 def test_each_statement_that_is_made_once_has_the_same_text_with_any_parameters() -> None:
-    for room in ("jobs", "quotas", "auth", "events", "webhooks", "storage"):
-        package = importlib.import_module(f"app.{room}")
-        for module in pkgutil.walk_packages(package.__path__, f"app.{room}."):
-            importlib.import_module(module.name)
-    assert len(prepared._made_once) > 20  # noqa: SLF001 - all of them
-    for statement in prepared._made_once:  # noqa: SLF001
+    statements = all_made_once()
+    assert len(statements) > 20
+    for statement in statements:
         assert is_prepared(statement), statement
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,12 @@ from app.worker.loop import WorkLoop, run_until
 from tests.support.turns import turns
 
 pytestmark = pytest.mark.anyio
+
+
+def eight_places(bell: Doorbell, clock: ManualClock) -> dict[str, Any]:
+    """Say of a loop what its tests are not about."""
+    second = timedelta(seconds=1)
+    return {"places": 8, "idle": second, "grace": second, "doorbell": bell, "clock": clock}
 
 
 async def test_a_loop_that_waits_for_ever_does_not_keep_the_others_from_the_end() -> None:
@@ -60,12 +67,8 @@ async def test_a_loop_that_rests_takes_what_comes_meanwhile_in_one_claim() -> No
         "resting",
         claim=claim,
         handle=handle,
-        places=8,
         rest=timedelta(milliseconds=20),
-        idle=timedelta(seconds=1),
-        grace=timedelta(seconds=1),
-        doorbell=bell,
-        clock=clock,
+        **eight_places(bell, clock),
     )
     async with asyncio.timeout(10):
         await loop.run(stop)
@@ -84,15 +87,7 @@ async def test_a_loop_that_rests_is_not_asked_at_each_ring_while_there_is_nothin
         raise AssertionError("there is nothing")
 
     loop = WorkLoop(
-        "resting",
-        claim=claim,
-        handle=handle,
-        places=8,
-        rest=timedelta(hours=1),
-        idle=timedelta(seconds=1),
-        grace=timedelta(seconds=1),
-        doorbell=bell,
-        clock=clock,
+        "resting", claim=claim, handle=handle, rest=timedelta(hours=1), **eight_places(bell, clock)
     )
     running = asyncio.ensure_future(loop.run(asyncio.Event()))
     for _ in range(20):
@@ -115,17 +110,7 @@ async def test_what_hangs_keeps_no_free_place_from_the_rest() -> None:
     async def handle(_: int) -> None:
         await may_end.acquire()
 
-    loop = WorkLoop(
-        "patient",
-        claim=claim,
-        handle=handle,
-        places=8,
-        least=4,
-        idle=timedelta(seconds=1),
-        grace=timedelta(seconds=1),
-        doorbell=bell,
-        clock=clock,
-    )
+    loop = WorkLoop("patient", claim=claim, handle=handle, least=4, **eight_places(bell, clock))
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         running = group.create_task(loop.run(stop))
         await turns()

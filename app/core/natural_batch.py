@@ -83,7 +83,7 @@ class NaturalBatch(Generic[Item, Answer]):
         self._are_here.clear()
         for _ in range(_BREATH):
             await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
-            if len(self._line) >= callers:
+            if self._are_here.is_set():
                 return
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):

@@ -48,7 +48,7 @@ class Rows:
         """Them as a table, by the name of the database's dialect."""
 
     def in_statement(self, make: Callable[[CTE], Statement]) -> Mapping[str, Statement]:
-        """Make a statement of them for either database, by the name of the dialect."""
+        """Make a statement of them, once, for either database, by the name of the dialect."""
         return {dialect: made_once(make(rows)) for dialect, rows in self.on.items()}
 
     def as_parameter(

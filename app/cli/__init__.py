@@ -1,4 +1,8 @@
-"""The `gateway` command: thin, over the same services as the web."""
+"""The `gateway` command: thin, over the same services as the web.
+
+A command imports what it does when it is run: the whole gateway takes a second or two, which
+`--help` and a misspelt option need not wait for.
+"""
 
 import json
 import sys
@@ -8,18 +12,10 @@ from typing import Annotated
 
 import typer
 
-from app import demo as demonstration
-from app import server
 from app.cli import directory
 from app.cli.models import models
-from app.cli.running import run as _run
-from app.cli.running import settings as _settings
 from app.cli.webhooks import webhooks
 from app.core.errors import ConfigurationError, ProblemError
-from app.core.logging import configure_logging
-from app.main import create_app
-from app.sandbox import SandboxConfig, running_sandbox
-from app.settings import SANDBOX, Settings, explicit_settings
 
 app = typer.Typer(
     name="gateway",
@@ -68,13 +64,16 @@ def serve(
     port: Annotated[int, typer.Option(help="The port to listen on; 0 for a free one.")] = 8000,
 ) -> None:
     """Serve the API and do the background work."""
-    settings = _settings()
+    from app import server
+    from app.cli.running import run, settings
+
+    loaded = settings()
 
     def announce(url: str) -> None:
         if sys.stderr.isatty():  # a log collector has the log
-            typer.echo(_greeting(url, settings), err=True)
+            typer.echo(_greeting(url, sandboxed=loaded.is_sandboxed), err=True)
 
-    _run(server.serve(settings, host=host, port=port, announce=announce))
+    run(server.serve(loaded, host=host, port=port, announce=announce))
 
 
 @app.command()
@@ -85,16 +84,19 @@ def worker(
     ] = None,
 ) -> None:
     """Do the background work alone."""
-    _run(server.work(_settings(), host=host, port=port))
+    from app import server
+    from app.cli.running import run, settings
+
+    run(server.work(settings(), host=host, port=port))
 
 
 @database.command("upgrade")
 def upgrade() -> None:
     """Bring the schema up to date; safe to repeat, and to run on several machines at once."""
-    from app.db import migrate  # noqa: PLC0415 - Alembic is heavy, and for this command alone
+    from app.cli.running import settings
+    from app.db import migrate
 
-    settings = _settings(needs_upstream=False)
-    migrate.upgrade(settings.database_url)
+    migrate.upgrade(settings(needs_upstream=False).database_url)
     typer.echo("The database's schema is up to date.", err=True)
 
 
@@ -111,15 +113,20 @@ def sandbox(
     token: Annotated[str | None, typer.Option(help="Take this token only; default: any.")] = None,
 ) -> None:
     """Run a RunComfy of your own: the same calls, films of your own pictures, no bill."""
+    from app import server
+    from app.cli.running import run
+    from app.core.logging import configure_logging
+    from app.sandbox import SandboxConfig, running_sandbox
+
     configure_logging(format="console", level="info")
 
-    async def run() -> None:
+    async def until_stopped() -> None:
         config = SandboxConfig(directory=data, token=token, speed=speed)
         async with running_sandbox(config, host=host, port=port) as url:
             typer.echo(f"RunComfy sandbox at {url}, keeping its requests in {data}/", err=True)
             await server.until_stopped()
 
-    _run(run())
+    run(until_stopped())
 
 
 @app.command()
@@ -131,22 +138,29 @@ def demo(
     ] = False,
 ) -> None:
     """Turn a picture into a video with a gateway and a sandbox that are gone afterwards."""
+    from app import demo
+    from app.cli.running import run
+    from app.core.logging import configure_logging
+
     # The faults of a made-up day are meant to be.
     configure_logging(format="console", level="error" if keep else "warning")
-    _run(demonstration.keep() if keep else demonstration.run(output))
+    run(demo.keep() if keep else demo.run(output))
 
 
 @app.command()
 def openapi() -> None:
     """Print the OpenAPI document."""
+    from app.main import create_app
+    from app.settings import SANDBOX, explicit_settings
+
     settings = explicit_settings(upstream_url=SANDBOX)
     document = create_app(settings, public_url="https://gateway.example").openapi()
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def _greeting(url: str, settings: Settings) -> str:
+def _greeting(url: str, *, sandboxed: bool) -> str:
     lines = [f"Serving at {url}; Ctrl-C stops it."]
-    if settings.is_sandboxed:
+    if sandboxed:
         lines.append("Its RunComfy is a sandbox: nothing is sent to the real one, nothing is paid.")
     lines.append("Make a key from another terminal in this folder: gateway keys create --user you")
     return "\n".join(lines)

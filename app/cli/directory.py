@@ -2,16 +2,12 @@
 
 import getpass
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from app import server
-from app.auth.directory.keys import KeyDirectory
 from app.auth.directory.models import (
     KeyChanges,
     NewSecret,
@@ -21,14 +17,12 @@ from app.auth.directory.models import (
     recorded_plan,
     recorded_user,
 )
-from app.auth.directory.plans import PlanDirectory
-from app.auth.directory.users import UserDirectory
-from app.bootstrap import open_catalogue
-from app.cli.running import Answer, run, settings
-from app.core.clock import SystemClock
 from app.core.errors import ConfigurationError
-from app.db.engine import open_database
-from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.cli.directories import Directories
+
+Answer = TypeVar("Answer")
 
 _PAGE = 100
 
@@ -43,13 +37,6 @@ Limits = Annotated[
 Models = Annotated[
     list[str] | None, typer.Option("--model", help="Allow this one; may be repeated. None: all.")
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Directories:
-    plans: PlanDirectory
-    users: UserDirectory
-    keys: KeyDirectory
 
 
 @plans.command("create")
@@ -71,7 +58,7 @@ def create_plan(
 def list_plans() -> None:
     """Print every plan, one JSON object a line."""
 
-    async def page(directories: _Directories, after: str | None) -> Sequence[Any]:
+    async def page(directories: "Directories", after: str | None) -> Sequence[Any]:
         return await directories.plans.page(after=after, limit=_PAGE)
 
     for plan in _with(lambda all_: _everything(all_, page, mark=lambda each: each.name)):
@@ -96,7 +83,7 @@ def list_users(
 ) -> None:
     """Print every user, one JSON object a line."""
 
-    async def page(directories: _Directories, after: str | None) -> Sequence[Any]:
+    async def page(directories: "Directories", after: str | None) -> Sequence[Any]:
         return await directories.users.page(plan=plan, after=after, limit=_PAGE)
 
     for user in _with(lambda all_: _everything(all_, page, mark=lambda each: each.id)):
@@ -140,7 +127,7 @@ def list_keys(
 ) -> None:
     """Print every key without its secret, newest first, one JSON object a line."""
 
-    async def page(directories: _Directories, before: str | None) -> Sequence[Any]:
+    async def page(directories: "Directories", before: str | None) -> Sequence[Any]:
         return await directories.keys.page(user=user, before=before, limit=_PAGE)
 
     for key in _with(lambda all_: _everything(all_, page, mark=lambda each: each.id)):
@@ -166,35 +153,15 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     typer.echo(f"The key {key_id} is revoked.", err=True)
 
 
-def _with(work: Callable[[_Directories], Awaitable[Answer]]) -> Answer:
-    loaded = settings(needs_upstream=False)
-    server.prepare_database(loaded)
+def _with(work: "Callable[[Directories], Awaitable[Answer]]") -> Answer:
+    from app.cli.directories import using
 
-    async def opened() -> Answer:
-        async with _directories(loaded) as directories:
-            return await work(directories)
-
-    return run(opened())
-
-
-@asynccontextmanager
-async def _directories(loaded: Settings) -> AsyncIterator[_Directories]:
-    database, clock = open_database(loaded.database_url), SystemClock()
-    try:
-        catalogue, _ = await open_catalogue(loaded, database=database, clock=clock)
-        models = catalogue.input_fields
-        yield _Directories(
-            plans=PlanDirectory(database=database, clock=clock, known_models=models),
-            users=UserDirectory(database=database, clock=clock),
-            keys=KeyDirectory(database=database, clock=clock, known_models=models),
-        )
-    finally:
-        await database.close()
+    return using(work)
 
 
 async def _everything(
-    directories: _Directories,
-    page: Callable[[_Directories, str | None], Awaitable[Sequence[Any]]],
+    directories: "Directories",
+    page: "Callable[[Directories, str | None], Awaitable[Sequence[Any]]]",
     *,
     mark: Callable[[Any], str],
 ) -> Sequence[Any]:

@@ -1,0 +1,23 @@
+"""The secrets of webhooks, sealed anew for `gateway webhooks`."""
+
+from app import server
+from app.bootstrap import webhook_sealer
+from app.cli.running import run, settings
+from app.db.engine import open_database
+from app.settings import Settings
+from app.webhooks.resealing import Resealed, reseal
+
+
+def reseal_all() -> Resealed:
+    loaded = settings(needs_upstream=False)
+    loaded.require_secret_key()
+    server.prepare_database(loaded)
+    return run(_reseal(loaded))
+
+
+async def _reseal(loaded: Settings) -> Resealed:
+    database = open_database(loaded.database_url)
+    try:
+        return await reseal(database, webhook_sealer(loaded))
+    finally:
+        await database.close()

@@ -151,8 +151,8 @@ def targets(
         ),
         Target(
             number=8,
-            about="polls per second on one core",
-            measured={name: min(row.polls for row in rows) for name, rows in polls.items()},
+            about="polls per second on one core, with the most jobs in flight",
+            measured={name: rows[-1].polls for name, rows in polls.items()},
             shown="{:.0f}",
             better="more",
             must=2000,

@@ -1,8 +1,9 @@
 """Real gateways to measure: `gateway serve` with all it does, one user, one key, every limit on."""
 
 import json
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from app.db.migrate import upgrade
 from app.db.models import JobRow
 from app.db.schema import synchronous
 from bench.counted import counted
-from bench.load import LOAD, ROOT, SYSTEM, cpu_s, on_core, request
+from bench.load import LOAD, ROOT, SYSTEM, cpu_s, on_core, request, resident_kb_in
 from bench.peers import INPUT, Subject
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, TOKEN
 from tests.support.postgres import restartable_postgres
@@ -32,6 +33,18 @@ _PLAN = {
 }
 _PRICE = {"model": SEEDANCE, "base_price_usd": "0.01", "price_unit": "second"}
 BODY = json.dumps({"model": SEEDANCE, "input": json.loads(INPUT)}).encode()
+
+
+# What every gateway has in memory however it is written: what was given, and what was chosen.
+_LIBRARIES = (
+    *("fastapi", "uvicorn", "uvloop", "httptools", "python_multipart"),
+    *("httpx", "aiohttp", "sqlalchemy.ext.asyncio", "pydantic_settings"),
+    *("structlog", "prometheus_client", "jsonschema_rs", "imagesize", "uuid_utils", "typer"),
+)
+_DRIVERS = {
+    "SQLite": ("sqlalchemy.dialects.sqlite", "sqlite3"),
+    "Postgres": ("sqlalchemy.dialects.postgresql", "psycopg"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +113,19 @@ class Gateway:
     def operator(self) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
         return httpx.AsyncClient(base_url=self.server.url, headers=headers)
+
+
+def libraries_kb() -> Mapping[str, int]:
+    """Give, by database, what is resident of a Python that imported the libraries, and no more."""
+
+    def measured(modules: Sequence[str]) -> int:
+        code = f"import {', '.join(modules)}; print(open('/proc/self/status').read())"
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
+        )
+        return resident_kb_in(done.stdout)
+
+    return {name: measured((*_LIBRARIES, *driver)) for name, driver in _DRIVERS.items()}
 
 
 @contextmanager

@@ -60,8 +60,13 @@ def cpu_s(pid: int) -> float:
 
 
 def resident_kb(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) + sum(map(resident_kb, _children(pid)))
+    own = resident_kb_in(Path(f"/proc/{pid}/status").read_text())
+    return own + sum(map(resident_kb, _children(pid)))
+
+
+def resident_kb_in(status: str) -> int:
+    """Read it off the text of /proc/PID/status."""
+    return int(status.split("VmRSS:")[1].split(maxsplit=1)[0])
 
 
 def _stat(pid: int) -> list[str]:

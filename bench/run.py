@@ -22,7 +22,7 @@ import uvloop
 from app.core.clock import SystemClock
 from app.core.logging import configure_logging
 from bench import poller, streams
-from bench.gateways import Gateway, gateway, postgres
+from bench.gateways import Gateway, gateway, libraries_kb, postgres
 from bench.load import (
     ROOT,
     Connection,
@@ -139,6 +139,16 @@ async def main(scale: Scale, out: Path) -> None:
 
     table = targets(
         submits, reads, per_accept=per_accept, whole=whole, polls=polls, held=held, memory=memory
+    )
+    report.table(
+        "resident at rest | MB",
+        [
+            *(f"{name} | {kb / 1024:.0f}" for name, kb in memory.items()),
+            *(
+                f"the gateway's libraries for {name}, imported and no more | {kb / 1024:.0f}"
+                for name, kb in libraries_kb().items()
+            ),
+        ],
     )
     report.table(
         "# | metric | SQLite / Postgres | must | goal | ",

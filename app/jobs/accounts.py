@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -52,9 +52,17 @@ class Gates:
         clock: Clock,
         refusals: int,
         probes: int = 1,
+        patience: timedelta = timedelta(),
     ) -> None:
         def gate(name: str) -> Gate:
-            return Gate(name, database=database, clock=clock, refusals=refusals, probes=probes)
+            return Gate(
+                name,
+                database=database,
+                clock=clock,
+                refusals=refusals,
+                probes=probes,
+                patience=patience,
+            )
 
         self.whole = gate(name)
         self._names = {account: roster.lane_of(name, account) for account in roster.several}

@@ -1,6 +1,6 @@
 """What this process hears from upstream, and what all replicas must know of it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
@@ -27,19 +27,29 @@ class Gate:
     """Closes and opens one lane. At rest it costs nothing: only what is not well is written down.
 
     So many `refusals` of the account in a row close it: a submit that is refused goes back in line,
-    but one poll may be refused for reasons of its own. So many `probes` have to fail, one after the
-    other, before it is closed again.
+    but one poll may be refused for reasons of its own. Five failures in a row close it once they
+    last for a `patience`: a submit that fails may be lost, a poll is made again.
+    So many `probes` have to fail, one after the other, before it is closed again.
     """
 
     def __init__(
-        self, name: str, *, database: Database, clock: Clock, refusals: int, probes: int
+        self,
+        name: str,
+        *,
+        database: Database,
+        clock: Clock,
+        refusals: int,
+        probes: int,
+        patience: timedelta,
     ) -> None:
         self._name = name
         self._database = database
         self._clock = clock
         self._most_refusals = refusals
         self._probes = probes
+        self._patience = patience
         self._failures = 0
+        self._failing_since = clock.now()
         self._refusals = 0
         self.troubled = False
         """Whether the lane was closed, or on probation, when a claim saw it last."""
@@ -75,11 +85,17 @@ class Gate:
             return partial(refused, reason=_reason(error)) if is_enough else None
         if error.retry_after:
             return partial(told_to_wait, wait=error.retry_after)
-        self._failures += error.outage
-        is_enough = error.outage and self._failures >= (
-            self._probes if self.troubled else _FAILURES
-        )
-        return tripped if is_enough else None
+        return tripped if error.outage and self._is_away() else None
+
+    def _is_away(self) -> bool:
+        """Count one more failure, and tell whether upstream is believed to be away by now."""
+        at = self._clock.now()
+        if not self._failures:
+            self._failing_since = at
+        self._failures += 1
+        if self.troubled:
+            return self._failures >= self._probes
+        return self._failures >= _FAILURES and at - self._failing_since >= self._patience
 
     async def _write(self, change: Change, *, began_at: datetime) -> None:
         at = self._clock.now()

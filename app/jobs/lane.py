@@ -36,7 +36,6 @@ _LONGEST_PAUSE_S = 60
 _ACCOUNT_PAUSE = timedelta(seconds=60)
 _PROBE = timedelta(seconds=30)
 _RAMP = timedelta(seconds=16)
-_CALM = timedelta(minutes=5)
 
 
 def admit(
@@ -71,13 +70,18 @@ def opened(lane: Lane, *, at: datetime) -> Lane:
 
 
 def tripped(lane: Lane, *, at: datetime) -> Lane:
-    """Pause after failures, for twice as long each time in a row."""
-    is_again = lane.changed_at is not None and at - lane.changed_at < _CALM
-    trips = lane.trips + 1 if is_again else 1
+    """Pause after failures: twice as long as before, unless it had been open for longer than that.
+
+    A lane that closes while it is filled again was not well either.
+    """
+    is_new = lane.closed_until is None and (
+        lane.changed_at is None or at - lane.changed_at >= max(_RAMP, _pause(lane.trips))
+    )
+    trips = 1 if is_new else lane.trips + 1
     return replace(
         lane,
         reason=lane.reason if lane.reason in _ACCOUNT else Reason.UNAVAILABLE,
-        closed_until=at + timedelta(seconds=min(2**trips, _LONGEST_PAUSE_S)),
+        closed_until=at + _pause(trips),
         trips=min(trips, _LONGEST_PAUSE_S),
         changed_at=at,
     )
@@ -95,6 +99,10 @@ def told_to_wait(lane: Lane, *, wait: timedelta, at: datetime) -> Lane:
     return replace(
         lane, reason=lane.reason or Reason.RETRY_AFTER, closed_until=until, changed_at=at
     )
+
+
+def _pause(trips: int) -> timedelta:
+    return timedelta(seconds=min(2**trips, _LONGEST_PAUSE_S))
 
 
 def _pace(lane: Lane, *, at: datetime, rate: int | None) -> int | None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -39,6 +39,8 @@ _ONE = Roster()
 # A job whose own polls fail while it runs, as RunComfy's do, must not speak for all others: the
 # longer the others have ended, the likelier it is the one that is asked about.
 _POLL_PROBES = 5
+# Where every other poll fails, five in a row are soon found, and mean nothing.
+_POLL_PATIENCE = timedelta(seconds=5)
 # So many more than may be polled are looked at; from so many, the most urgent can be chosen.
 _CHOICE = 256
 
@@ -81,7 +83,13 @@ class JobQueue:
         self.roster = roster
         self.submits = Gates(DISPATCH, roster=roster, database=database, clock=clock, refusals=1)
         self.polls = Gates(
-            POLLS, roster=roster, database=database, clock=clock, refusals=3, probes=_POLL_PROBES
+            POLLS,
+            roster=roster,
+            database=database,
+            clock=clock,
+            refusals=3,
+            probes=_POLL_PROBES,
+            patience=_POLL_PATIENCE,
         )
         self.name = new_id("worker")
         self._was_busy = False

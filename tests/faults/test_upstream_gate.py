@@ -164,16 +164,27 @@ async def test_an_upstream_that_is_away_is_probed_and_then_filled_gradually(
     await assert_invariants(database_url)
 
 
+async def test_polls_that_fail_for_a_moment_pause_nobody(gateway: Gateway) -> None:
+    jobs = await many(gateway, 20, "sandbox:instant sandbox:poll-502=1")
+    await gateway.dispatch()
+    for _ in range(9):
+        gateway.wait(1)
+        await gateway.poll()
+        assert (await traffic(gateway))["polling"]["paused"] is False
+    assert await statuses(gateway, jobs) == {"completed"}
+
+
 async def test_polls_of_an_upstream_that_fails_wait_and_end_nothing(
     gateway: Gateway, database_url: str
 ) -> None:
-    jobs = await many(gateway, 8, "sandbox:instant sandbox:poll-502=1")
+    jobs = await many(gateway, 8, "sandbox:instant sandbox:poll-502=8")
     await gateway.dispatch()
     polls = []
     for _ in range(240):
         gateway.wait(1)
         polls.append(await gateway.poll())
-    assert 16 <= sum(polls) <= 24
+    assert sum(polls[:10]) <= 40
+    assert sum(polls[10:60]) <= 20, "five probe, after 2, 4, 8 and 16 seconds"
     assert await statuses(gateway, jobs) == {"completed"}
     rows = await read_jobs(database_url)
     assert {row.lost_polls for row, _ in rows.values()} == {0}

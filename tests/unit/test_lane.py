@@ -1,0 +1,55 @@
+"""A lane to upstream: how long it stays closed, and what comes through once it opens."""
+
+from datetime import UTC, datetime, timedelta
+
+from app.jobs.lane import Lane, admit, opened, tripped
+
+START = datetime(2026, 11, 22, 10, tzinfo=UTC)
+
+
+def pause(lane: Lane, at: datetime) -> float:
+    assert lane.closed_until is not None
+    return (lane.closed_until - at).total_seconds()
+
+
+def closed(*, times: int) -> tuple[Lane, datetime, list[float]]:
+    """Give a lane whose probes failed so often in a row, when that was, and how long each pause."""
+    lane, at, pauses = Lane(), START, []
+    for _ in range(times):
+        lane = tripped(lane, at=at)
+        pauses.append(pause(lane, at))
+        at += timedelta(seconds=pauses[-1])
+        granted, lane = admit(lane, 10, at=at, rate=None)
+        assert granted == 1
+        at += timedelta(seconds=10)  # of waiting for an answer
+    return lane, at, pauses
+
+
+def test_each_probe_that_fails_doubles_the_pause_up_to_a_minute() -> None:
+    _, _, pauses = closed(times=8)
+    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_who_closes_again_while_it_is_filled_pauses_for_longer() -> None:
+    lane, at, _ = closed(times=1)
+    lane = tripped(opened(lane, at=at), at=at + timedelta(seconds=15))
+    assert pause(lane, at + timedelta(seconds=15)) == 4
+
+
+def test_who_was_well_for_as_long_as_it_was_closed_begins_anew() -> None:
+    lane, at, pauses = closed(times=5)
+    lane = opened(lane, at=at)
+    soon, later = (at + timedelta(seconds=pauses[-1] + by) for by in (-1, 0))
+    assert pause(tripped(lane, at=soon), soon) == 60
+    assert pause(tripped(lane, at=later), later) == 2
+
+
+def test_an_open_lane_is_filled_twice_as_fast_every_two_seconds() -> None:
+    lane, at, _ = closed(times=1)
+    lane = opened(lane, at=at)
+    granted = []
+    for second in range(20):
+        number, lane = admit(lane, 1000, at=at + timedelta(seconds=second), rate=None)
+        granted.append(number)
+    assert granted[:6] == [2, 2, 4, 4, 8, 8]
+    assert granted[16:] == [1000] * 4

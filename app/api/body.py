@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import Any, Never, TypeVar
 
 from fastapi import Request
@@ -13,6 +12,7 @@ from pydantic_core import ErrorDetails
 from app.api.problems import UnsupportedMediaTypeError, contrast
 from app.catalogue.portability import is_storable
 from app.core.errors import FieldError, InvalidRequestError, MalformedBodyError
+from app.core.guesses import guess
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -67,7 +67,9 @@ def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
         case "missing":
             code, flaw = "required", "is missing"
         case "extra_forbidden":
-            code, flaw = "unknown_field", f"is not known: {_way_out(path[-1], kind)}"
+            known = kind.model_fields
+            way_out = guess(path[-1], known) or f": known are {', '.join(known)}"
+            code, flaw = "unknown_field", f"is not known{way_out}"
         case "string_type":
             code, flaw = "type", "must be text"
         case "dict_type" | "model_type" | "model_attributes_type":
@@ -81,11 +83,6 @@ def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
         case other:
             code, flaw = other, f"is refused: {error['msg']}{contrast(error)}"
     return FieldError(pointer=pointer, code=code, detail=f"{name} {flaw}.")
-
-
-def _way_out(name: str, kind: type[BaseModel]) -> str:
-    near = get_close_matches(name[:200], kind.model_fields, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(kind.model_fields)}"
 
 
 def _is_deeper(value: Any, most: int) -> bool:

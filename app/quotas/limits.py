@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any
 
 from app.core.errors import FieldError
+from app.core.guesses import guess
 from app.quotas.errors import shown_amount
 from app.quotas.numbers import decimal_of, has_at_most
 from app.quotas.policy import WINDOWED, Limit, LimitName, Limits, Measure
@@ -83,9 +83,8 @@ def _limit(entry: Mapping[str, Any]) -> Limit:
 def _faults(name: str, entry: Any, at: str) -> Iterator[FieldError]:
     if name not in set(LimitName):
         known = [each.value for each in LimitName]
-        near = get_close_matches(name[:200], known, n=1)
-        way_out = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-        yield FieldError(pointer=at, code="unknown_limit", detail=f"{at} is no limit: {way_out}.")
+        way_out = guess(name, known) or f": known are {', '.join(known)}"
+        yield FieldError(pointer=at, code="unknown_limit", detail=f"{at} is no limit{way_out}.")
         return
     if entry is None:
         return

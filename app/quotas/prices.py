@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.audit import log as audit
 from app.core.clock import Clock
 from app.core.errors import FieldError, InvalidRequestError
+from app.core.guesses import guess
 from app.db.engine import Database
 from app.quotas.numbers import decimal_of, has_at_most
 from app.quotas.prices_repository import PricesRepository
@@ -141,20 +141,15 @@ def _line_faults(
         yield FieldError(pointer=where, code="price", detail=detail)
     if line.model not in models:
         where = f"{at}/model"
-        detail = f"{where} is no model of this gateway{_guess(line.model, models)}."
+        detail = f"{where} is no model of this gateway{guess(line.model, models)}."
         yield FieldError(pointer=where, code="unknown_model", detail=detail)
         return
     for name in line.when:
         if name not in models[line.model]:
             where = f"{at}/when/{name[:200].replace('~', '~0').replace('/', '~1')}"
-            guess = _guess(name, models[line.model])
-            detail = f"{where} is no input of {line.model}{guess}."
+            meant = guess(name, models[line.model])
+            detail = f"{where} is no input of {line.model}{meant}."
             yield FieldError(pointer=where, code="unknown_field", detail=detail)
-
-
-def _guess(name: str, known: Collection[str]) -> str:
-    near = get_close_matches(name[:200], known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _recorded(prices: Sequence[Price]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ async def test_an_unknown_field_is_refused_with_the_one_that_was_meant(gateway: 
             {
                 "pointer": "/metdata",
                 "code": "unknown_field",
-                "detail": "/metdata is not known: did you mean 'metadata'?.",
+                "detail": "/metdata is not known (did you mean 'metadata'?).",
             }
         ],
     }

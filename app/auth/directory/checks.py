@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from difflib import get_close_matches
 from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
@@ -12,6 +11,7 @@ from app.auth.directory.repository import DirectoryRepository
 from app.auth.errors import InvalidUserIdError
 from app.auth.models import Scope, checked_user_id
 from app.core.errors import FieldError, InvalidRequestError
+from app.core.guesses import guess
 from app.quotas.limits import LimitChanges, checked_limits
 
 _PLAN_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -99,11 +99,6 @@ async def check_plan(repository: DirectoryRepository, faults: Faults, name: str)
     known = await repository.plan_names()
     if name not in known:
         faults.add("/plan", "unknown_plan", f"is no plan of this gateway{guess(name, known)}")
-
-
-def guess(name: str, known: Collection[str]) -> str:
-    near = get_close_matches(name[:200], known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 @cache

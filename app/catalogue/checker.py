@@ -8,8 +8,8 @@ from typing import Any
 
 from jsonschema_rs import ValidationErrorKind
 
+from app.catalogue.amount import output_seconds, outputs
 from app.catalogue.dialect import compiled, defaults_of, fields_of
-from app.catalogue.duration import output_seconds
 from app.catalogue.explain import broken_rule, not_storable, unknown_field
 from app.catalogue.media import MediaCheck, media_field
 from app.catalogue.portability import portability_flaw
@@ -35,6 +35,7 @@ class Checked:
     errors: list[FieldError]
     media: list[MediaCheck]
     output_seconds: Decimal | None
+    outputs: int | None
 
 
 class InputChecker:
@@ -65,6 +66,7 @@ class InputChecker:
             errors=errors[:MAX_ERRORS],
             media=[found for _, found in files if isinstance(found, MediaCheck)],
             output_seconds=output_seconds(filled, output_kind=self._output_kind),
+            outputs=outputs(filled),
         )
 
     def _is_sound(self, filled: dict[str, Any]) -> bool:
@@ -94,6 +96,7 @@ class InputChecker:
             errors=list(islice(errors, MAX_ERRORS)),
             media=[found for _, found in files if isinstance(found, MediaCheck)],
             output_seconds=output_seconds(sound, output_kind=self._output_kind),
+            outputs=outputs(sound),
         )
 
     def _knows(self, name: str) -> bool:

@@ -238,6 +238,7 @@ class JobIntake:
             model=model.model_id,
             input=checked.input,
             output_seconds=checked.output_seconds,
+            outputs=checked.outputs,
         )
 
 

@@ -26,10 +26,17 @@ def price_of(
     model: str,
     input: Mapping[str, Any],  # noqa: A002 - the wire's word
     output_seconds: Decimal | None,
+    outputs: int | None,
 ) -> Decimal | None:
-    """Give what a job costs in US dollars, or None where no line tells."""
+    """Give what a job costs in US dollars, or None where no line tells.
+
+    It asks for so many `outputs`, and for so many seconds in all.
+    """
     line = matching(prices, model=model, input=input)
-    return None if line is None else cost_of(line, output_seconds=output_seconds)
+    amount = outputs if line is not None and line.price_unit == "output" else output_seconds
+    if line is None or amount is None or amount <= 0:
+        return None
+    return (line.base_price_usd * amount).quantize(_MICRO, rounding=ROUND_HALF_UP)
 
 
 def matching(
@@ -54,14 +61,6 @@ def list_price(prices: Sequence[Price], *, model: str) -> tuple[Price | None, Se
     return next((line for line in lines if not line.when), None), [
         line for line in lines if line.when
     ]
-
-
-def cost_of(line: Price, *, output_seconds: Decimal | None) -> Decimal | None:
-    if line.price_unit == "output":
-        return line.base_price_usd
-    if output_seconds is None or output_seconds <= 0:
-        return None
-    return (line.base_price_usd * output_seconds).quantize(_MICRO, rounding=ROUND_HALF_UP)
 
 
 def says(value: Any, text: str) -> bool:

@@ -17,8 +17,8 @@ async def limit(gateway: Gateway, **limits: Any) -> None:
     assert answer.status_code == 200, answer.text
 
 
-async def price(gateway: Gateway, usd: str) -> None:
-    line = {"model": SEEDANCE, "base_price_usd": usd, "price_unit": "second"}
+async def price(gateway: Gateway, usd: str, *, model: str = SEEDANCE, per: str = "second") -> None:
+    line = {"model": model, "base_price_usd": usd, "price_unit": per}
     answer = await gateway.admin.put("/v1/admin/prices", json={"prices": [line]})
     assert answer.status_code == 200, answer.text
 
@@ -115,6 +115,18 @@ async def test_an_unknown_price_never_counts_as_zero(gateway: Gateway) -> None:
     await price(gateway, "0.10")
     gateway.wait(2)
     await gateway.submit()
+
+
+async def test_a_price_per_output_counts_all_that_are_asked_for(gateway: Gateway) -> None:
+    model = "google/nano-banana-2/text-to-image"
+    await price(gateway, "0.05", model=model, per="output")
+    await limit(gateway, spend_usd_per_day="0.20")
+    gateway.wait(2)
+    body = {"model": model, "input": {"prompt": "four foxes", "num_images": 4}}
+    accepted = await gateway.http.post("/v1/jobs", json=body)
+    assert (accepted.status_code, accepted.json()["cost"]["amount_usd"]) == (202, "0.20")
+    body["input"] = {"prompt": "a fox"}
+    assert (await gateway.http.post("/v1/jobs", json=body)).status_code == 429
 
 
 async def test_a_refused_request_consumes_nothing_of_any_limit(gateway: Gateway) -> None:

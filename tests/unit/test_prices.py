@@ -14,14 +14,23 @@ def line(base: str = "0.10", unit: PriceUnit = "second", model: str = "a/b", **w
     return Price(model=model, base_price_usd=Decimal(base), price_unit=unit, when=when)
 
 
-def cost(*prices: Price, output_seconds: Decimal | None = FIVE, **values: Any) -> Decimal | None:
-    return price_of(prices, model="a/b", input=values, output_seconds=output_seconds)
+def cost(
+    *prices: Price, output_seconds: Decimal | None = FIVE, outputs: int | None = 1, **values: Any
+) -> Decimal | None:
+    return price_of(
+        prices, model="a/b", input=values, output_seconds=output_seconds, outputs=outputs
+    )
 
 
-def test_seconds_are_paid_by_their_number_and_outputs_once() -> None:
-    assert cost(line("0.10")) == Decimal("0.50")
+def test_seconds_and_outputs_are_paid_by_their_number() -> None:
+    assert cost(line("0.10"), outputs=4) == Decimal("0.50")
     assert cost(line("0.10", "output")) == Decimal("0.10")
-    assert cost(line("0.10", "output"), output_seconds=None) == Decimal("0.10")
+    assert cost(line("0.10", "output"), outputs=4, output_seconds=None) == Decimal("0.40")
+
+
+def test_outputs_of_an_unknown_number_have_no_price() -> None:
+    assert cost(line("0.10", "output"), outputs=None) is None
+    assert cost(line("0.10"), outputs=None) == Decimal("0.50")
 
 
 def test_no_line_no_price() -> None:

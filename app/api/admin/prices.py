@@ -26,7 +26,10 @@ class PriceWrite(AdminBody):
             json_schema_extra={"type": ["string", "number"], "example": "0.10"},
         ),
     ]
-    price_unit: PriceUnit
+    price_unit: Annotated[
+        PriceUnit,
+        Field(description="What it is multiplied by: the seconds, or outputs, an input asks for."),
+    ]
     when: Annotated[
         dict[str, Annotated[str, StringConstraints(max_length=500)] | bool | int | float],
         Field(max_length=20),

@@ -1,11 +1,11 @@
-"""Seconds of output: what the input tells, and when it tells nothing."""
+"""How much output an input asks for: what it tells, and when it tells nothing."""
 
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from app.catalogue.duration import output_seconds
+from app.catalogue.amount import output_seconds, outputs
 from app.catalogue.service import Catalogue
 
 
@@ -63,6 +63,46 @@ def test_what_is_no_believable_duration_tells_nothing(settings: dict[str, Any]) 
 
 def test_image_lasts_no_time() -> None:
     assert output_seconds({}, output_kind="image") == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "number"),
+    [
+        ({}, 1),
+        ({"num_images": 4}, 4),
+        ({"num_images": "3"}, 3),
+        ({"max_images": 5}, 5),
+        ({"num_outputs": 2.0}, 2),
+        ({"num_images": 0}, None),
+        ({"num_images": 2.5}, None),
+        ({"num_images": "auto"}, None),
+        ({"num_images": 1e300}, None),
+    ],
+)
+def test_outputs_are_counted_and_one_if_no_field_tells(
+    settings: dict[str, Any], number: int | None
+) -> None:
+    assert outputs(settings) == number
+
+
+def test_several_outputs_last_as_long_together() -> None:
+    assert output_seconds({"duration": 5, "num_videos": 3}, output_kind="video") == 15
+    assert output_seconds({"duration": 5, "num_videos": "auto"}, output_kind="video") is None
+
+
+@pytest.mark.parametrize(
+    ("model_id", "given", "number"),
+    [
+        ("google/nano-banana-2/text-to-image", {}, 1),
+        ("google/nano-banana-2/text-to-image", {"num_images": 4}, 4),
+        ("wan-ai/wan-2.7/text-to-image", {"max_images": 5}, 5),
+        ("bytedance/seedance-1-0/pro/image-to-video", {}, 1),
+    ],
+)
+def test_bundled_models_tell_how_many_outputs_they_make(
+    model_id: str, given: dict[str, Any], number: int
+) -> None:
+    assert Catalogue.bundled().get(model_id).check(given).outputs == number
 
 
 @pytest.mark.parametrize(

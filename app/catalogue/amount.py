@@ -32,8 +32,9 @@ def outputs(settings: Mapping[str, Any]) -> int | None:
     for name in _NUMBERS:
         if name in settings:
             amount = _amount(settings[name])
-            is_number = amount is not None and 1 <= amount <= _MOST and amount == int(amount)
-            return int(amount) if is_number else None
+            if amount is None or not 1 <= amount <= _MOST or amount % 1:
+                return None
+            return int(amount)
     return 1
 
 

@@ -1,9 +1,10 @@
 """The only HTTP to RunComfy: five calls, each sent at most once, each failure sorted."""
-# ruff: noqa: ASYNC109 - a call's timeout is the caller's to choose; asyncio.timeout keeps it
+# ruff: noqa: ASYNC109 - a call's timeout is the caller's to choose; `_within` keeps it
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -36,6 +37,7 @@ from app.upstream.wire import (
 
 _LONGEST_ANSWER = 8 * 2**20
 _PIECE = 2**16
+_LAST_LOOK_S = 0.1
 _NOTHING = httpx.ByteStream(b"")
 _NEVER_CONNECTED = (
     httpx.ConnectError,
@@ -188,7 +190,7 @@ async def _exchange(
     if client.is_closed:
         raise unsent("The gateway is shutting down.")
     try:
-        async with asyncio.timeout(timeout.total_seconds()):
+        async with _within(timeout):
             try:
                 response = await client.send(request, stream=True)
             except _NEVER_CONNECTED as exc:
@@ -198,6 +200,24 @@ async def _exchange(
         raise
     except Exception as exc:  # the answer is lost, whatever broke
         raise lost(f"RunComfy's answer was lost ({type(exc).__name__}).", outage=True) from exc
+
+
+@asynccontextmanager
+async def _within(timeout: timedelta) -> AsyncIterator[None]:
+    """Raise TimeoutError when the time is over and nothing that has arrived is left to be read.
+
+    A loop looks at its clock before its sockets: a process that was frozen would find the time over
+    and throw away the answer that waits for it, with the id of a job that is paid for.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        ending = loop.call_later(
+            timeout.total_seconds(), lambda: limit.reschedule(loop.time() + _LAST_LOOK_S)
+        )
+        try:
+            yield
+        finally:
+            ending.cancel()
 
 
 async def _read(response: httpx.Response) -> Answer:

@@ -3,6 +3,7 @@
 
 import asyncio
 import gzip
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -174,6 +175,16 @@ async def test_an_answer_that_takes_too_long_leaves_it_unknown(length: int) -> N
         await line.wait_for_the_other_end()
 
     assert type(await failed_by(script, sent=1, timeout=SOON)) is OutcomeUnknownError
+
+
+async def test_an_answer_that_came_while_the_process_was_frozen_counts() -> None:
+    async def script(line: Line) -> None:
+        await line.request()
+        await line.send(ACCEPTED)
+        time.sleep(2 * SOON.total_seconds())  # noqa: ASYNC251 - the whole loop stands still
+
+    async with wire_server(script) as server, upstream(server.url) as client:
+        assert await client.submit(MODEL, BODY, timeout=SOON) == "req-1"
 
 
 async def test_an_answer_in_drops_is_bound_by_the_whole_time() -> None:

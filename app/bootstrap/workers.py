@@ -95,6 +95,7 @@ def make_workers(base: Base, outside: Outside, stores: Stores, services: Service
                 stores.sweeper.prune,
                 services.clients.prune,
                 retention.prune_jobs,
+                retention.prune_erased,
                 retention.prune_deliveries,
                 retention.prune_findings,
                 retention.prune_keys,

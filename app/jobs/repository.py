@@ -9,6 +9,7 @@ from sqlalchemy import (
     ColumnElement,
     Row,
     Select,
+    and_,
     case,
     delete,
     func,
@@ -19,7 +20,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models import JobRow, UserRow
+from app.db.models import (
+    ClientTokenRow,
+    JobEventRow,
+    JobFileRow,
+    JobRow,
+    OutputRow,
+    UserRow,
+    WebhookDeliveryRow,
+)
 from app.db.prepared import made_once
 from app.db.statements import among
 from app.jobs.models import Job, JobFilter
@@ -43,13 +52,25 @@ class JobRepository:
         row = found.one_or_none()
         return None if row is None else job_from_row(row)
 
-    async def erase(self, job_id: str, *, user_id: str) -> bool:
-        """Delete a job that has ended, with its events and keys; False if it has not."""
-        erased = await self._tx.execute(
-            delete(JobRow)
-            .where(JobRow.id == job_id, JobRow.user_id == user_id, JobRow.state.in_(TERMINAL))
+    async def erase(self, job_id: str, *, user_id: str, at: datetime) -> bool:
+        """Delete a job that has ended, with its events and outputs; False if it has not.
+
+        One that is watched stays without all that it held, unseen: a late success is charged.
+        """
+        final = and_(
+            JobRow.id == job_id, JobRow.user_id == user_id, JobRow.state.in_(TERMINAL), _IS_THERE
+        )
+        emptied = await self._tx.execute(
+            update(JobRow)
+            .where(final, JobRow.watch_until.is_not(None))
+            .values(_emptied(at))
             .returning(JobRow.id)
         )
+        if emptied.scalar_one_or_none() is not None:
+            for row in _PARTS:
+                await self._tx.execute(delete(row).where(row.job_id == job_id))
+            return True
+        erased = await self._tx.execute(delete(JobRow).where(final).returning(JobRow.id))
         return erased.scalar_one_or_none() is not None
 
     async def find_many(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
@@ -125,6 +146,9 @@ class JobRepository:
         return JobRow.meta.op("->>")(key) == text
 
 
+# What goes with a job's row; the claim of an Idempotency-Key stays.
+_PARTS = (JobEventRow, OutputRow, JobFileRow, WebhookDeliveryRow, ClientTokenRow)
+_IS_THERE = JobRow.erased_at.is_(None)
 _JOBS: Select[Any] = select(
     JobRow.id,
     JobRow.user_id,
@@ -150,7 +174,7 @@ _JOBS: Select[Any] = select(
     JobRow.finished_at,
     JobRow.late,
     JobRow.traceparent,
-)
+).where(_IS_THERE)
 _JOBS_BY_ID = made_once(_JOBS.where(among(JobRow.id, "ids")))
 
 
@@ -163,6 +187,19 @@ def cancelled_here(at: datetime) -> Mapping[str, Any]:
         "cost_state": "released",
         "cancel_outcome": CANCELLED_LOCALLY,
         "event_seq": JobRow.event_seq + 1,
+    }
+
+
+def _emptied(at: datetime) -> Mapping[str, Any]:
+    """Give what is written of a watched job that is erased."""
+    failure = literal({"code": "erased", "message": "erased"}, JobRow.error.type)
+    return {
+        "erased_at": at,
+        "input": {},
+        "meta": {},
+        "webhook_url": None,
+        "traceparent": None,
+        "error": case((JobRow.error.is_not(None), failure), else_=null()),
     }
 
 

@@ -48,7 +48,15 @@ class Retention:
     async def prune_jobs(self, *, limit: int = 100) -> int:
         """Delete jobs that ended so long ago, with their events, deliveries and objects."""
         at = self._clock.now()
-        old = over(before=at - self._life, at=at)
+        return await self._delete_jobs(over(before=at - self._life, at=at), limit=limit)
+
+    async def prune_erased(self, *, limit: int = 100) -> int:
+        """Delete what was left of erased jobs to watch for a late success."""
+        watched_out = and_(JobRow.erased_at.is_not(None), JobRow.watch_until.is_(None))
+        return await self._delete_jobs(watched_out, limit=limit)
+
+    async def _delete_jobs(self, old: ColumnElement[bool], *, limit: int) -> int:
+        at = self._clock.now()
 
         async def look(connection: AsyncConnection) -> bool:
             found = await connection.execute(select(JobRow.id).where(old).limit(1))

@@ -133,7 +133,7 @@ class JobService:
 
         async def work(tx: AsyncConnection) -> Sequence[str] | None:
             outputs = await discards.output_keys(tx, [job_id])
-            if not await JobRepository(tx).erase(job_id, user_id=user_id):
+            if not await JobRepository(tx).erase(job_id, user_id=user_id, at=at):
                 return None
             return await discards.discard_jobs(tx, [job_id], outputs=outputs, at=at)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.core.clock import ManualClock
-from tests.support.gateway import Gateway, Sandbox, running
+from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.invariants import assert_invariants, event_types, read_jobs
 
 pytestmark = pytest.mark.either_database
@@ -205,4 +205,46 @@ async def test_a_late_charge_counts_in_the_window_it_is_made_in(
         await gateway.submit()
         refused = await gateway.http.post("/v1/jobs", json=gateway.body())
         assert refused.json()["code"] == "quota_exceeded"
+        await all_is_well(gateway, database_url)
+
+
+async def test_an_erased_job_is_seen_by_nobody_and_charged_when_it_succeeds_late(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=TIMEOUT
+    ) as gateway:
+        line = {"model": SEEDANCE, "base_price_usd": "0.10", "price_unit": "second"}
+        await gateway.admin.put("/v1/admin/prices", json={"prices": [line]})
+        gateway.wait(2)
+        job = await gateway.submit("sandbox:queue=10 sandbox:slow=80 a secret", duration=5)
+        await gateway.dispatch()
+        gateway.wait(TIMEOUT)
+        await gateway.poll()
+        assert (await gateway.read(job))["status"] == "failed"
+        assert (await gateway.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+
+        for answer in (
+            await gateway.http.get(f"/v1/jobs/{job['id']}"),
+            await gateway.http.delete(f"/v1/jobs/{job['id']}"),
+            await gateway.http.get(f"/v1/jobs/{job['id']}/events"),
+            await gateway.http.post(f"/v1/jobs/{job['id']}/cancel"),
+            await gateway.admin.get(f"/v1/admin/jobs/{job['id']}"),
+        ):
+            assert answer.status_code == 404, answer.text
+        for listed in (
+            await gateway.http.get("/v1/jobs"),
+            await gateway.admin.get("/v1/admin/jobs"),
+        ):
+            assert listed.json()["data"] == []
+        row, events = (await read_jobs(database_url))[job["id"]]
+        assert (row.input, events) == ({}, [])
+
+        for _ in range(60):
+            gateway.wait(2)
+            await gateway.poll()
+        assert (await gateway.http.get("/v1/usage")).json()["data"][0]["spend_usd"] == "0.50"
+        assert (await gateway.http.get(f"/v1/jobs/{job['id']}")).status_code == 404
+        await gateway.workers.pruner.run_once()
+        assert job["id"] not in await read_jobs(database_url)
         await all_is_well(gateway, database_url)

@@ -23,7 +23,8 @@ class JobRow(Base):
     While `submitting`, and for ever after in `submit_unknown`, the token names the one attempt that
     may have reached upstream; in flight it names the worker process that polls the job.
     Until `watch_until` a job that ended without upstream's word is still looked at; `late` says
-    that it succeeded then, and whether that was charged.
+    that it succeeded then, and whether that was charged. If its owner erased it, nothing of it is
+    left but what the watch needs, and nobody sees it; then it goes, too.
     """
 
     __tablename__ = "jobs"
@@ -69,6 +70,12 @@ class JobRow(Base):
             "finished_at",
             sqlite_where=text("finished_at IS NOT NULL"),
             postgresql_where=text("finished_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_jobs_erased_at",
+            "erased_at",
+            sqlite_where=text("erased_at IS NOT NULL"),
+            postgresql_where=text("erased_at IS NOT NULL"),
         ),
         Index(None, "state", "user_id", "priority", "id", "key_id"),
         # Few jobs have either, and whoever looks for one must not go through all that wait.
@@ -131,6 +138,7 @@ class JobRow(Base):
     submitted_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    erased_at: Mapped[datetime | None]
 
 
 class JobEventRow(Base):

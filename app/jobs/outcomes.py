@@ -142,7 +142,7 @@ def progressed(
     """Note where upstream is with the job, if that is news."""
     if not is_news(lease, state, queue_position):
         return None
-    started_at = at if state is JobState.IN_PROGRESS else lease.started_at
+    started_at = lease.started_at or (at if state is JobState.IN_PROGRESS else None)
     return _change(
         lease, state, at=at, queue_position=queue_position, started_at=started_at, due_at=due_at
     )

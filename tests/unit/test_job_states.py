@@ -105,6 +105,15 @@ def test_a_new_position_is_news_and_the_same_one_is_none() -> None:
     assert change.note is None
 
 
+def test_a_running_job_that_upstream_knows_again_has_not_begun_anew() -> None:
+    lost = replace(lease(JobState.IN_PROGRESS), lost_polls=1, lost_since=AT)
+    change = outcomes.progressed(
+        lost, state=JobState.IN_PROGRESS, queue_position=None, due_at=LATER, at=LATER
+    )
+    assert change is not None
+    assert (change.started_at, change.lost_polls, change.lost_since) == (AT, 0, None)
+
+
 def test_an_end_lets_go_of_the_job() -> None:
     running = lease(JobState.IN_PROGRESS)
     for change in (

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,6 +19,8 @@ _FRESH_FOR = timedelta(seconds=10)
 _SKEW = timedelta(minutes=2)  # of other replicas' clocks, and of long transactions
 _WORTH_OF_BELIEF = 4.0
 _WORTH_OF_MODEL = 8.0
+
+_Weight = tuple[Kind, int, float]  # that of one bucket
 
 
 class Durations:
@@ -94,13 +97,14 @@ class Forecast:
         since = datetime.min.replace(tzinfo=UTC) if self._read_at is None else self._read_at - _SKEW
         at = self._clock.now()
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: AsyncConnection) -> tuple[Sequence[_Weight], int]:
             repository = DurationRepository(connection)
-            for kind, bucket, weight in await repository.since(since):
-                self.durations.put(kind, bucket, weight)
-            self.followed = await repository.count_followed()
+            return await repository.since(since), await repository.count_followed()
 
-        await self._database.read(work)
+        # Taken in out here: on SQLite `work` has a thread of its own, beside all who read curves.
+        weights, self.followed = await self._database.read(work)
+        for kind, bucket, weight in weights:
+            self.durations.put(kind, bucket, weight)
         self.durations.settle(at=at)
         self._read_at = at
         self._fresh_until = self._clock.monotonic() + _FRESH_FOR.total_seconds()

@@ -134,10 +134,11 @@ async def _callers_news(connection: AsyncConnection, whose: Whose, after: Cursor
 
 
 def _moments(job: Job, events: Sequence[tuple[int, str, datetime]]) -> Sequence[Moment]:
+    """Tell of events that the job shows already: on Postgres a log read after it may be ahead."""
     return [
         Moment(_as_of(job, JobState(kind), at=at, is_last=seq == job.event_seq), seq)
         for seq, kind, at in events
-        if kind in _SHOWN
+        if kind in _SHOWN and seq <= job.event_seq
     ]
 
 

@@ -96,6 +96,7 @@ class OperatorRepository:
             new |= {
                 "state": change.state,
                 "event_seq": JobRow.event_seq + 1,
+                "queue_position": None,
                 "lease_token": None,
                 "lease_expires_at": change.due_at if change.state is JobState.IN_QUEUE else None,
                 "finished_at": change.finished_at,

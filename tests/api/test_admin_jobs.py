@@ -149,6 +149,14 @@ async def test_releasing_frees_the_hold(gateway: Gateway, database_url: str, how
     await all_is_well(gateway, database_url)
 
 
+async def test_what_an_operator_ended_has_no_place_in_upstreams_queue(gateway: Gateway) -> None:
+    job = await gateway.submit("sandbox:stuck-in-queue")
+    job = await gateway.follow(job, lambda read: read["queue_position"] is not None)
+    await act(gateway, job, "fail")
+    ended = await gateway.read(job)
+    assert (ended["status"], ended["queue_position"]) == ("failed", None)
+
+
 async def test_adopting_follows_the_request_to_its_end(gateway: Gateway, database_url: str) -> None:
     await price(gateway)
     job = await unknown(gateway, "sandbox:queue=1 sandbox:slow=2")

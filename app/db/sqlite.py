@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any, cast
@@ -162,12 +162,15 @@ async def _turn(places: asyncio.Semaphore) -> AsyncIterator[None]:
 
 
 async def _to_the_end(threads: ThreadPoolExecutor, call: Callable[[], Done]) -> Done:
-    """Wait for a call even when cancelled: the thread goes on, and has the connection."""
+    """Wait for a call however often cancelled: the thread goes on, and has the connection."""
     done = asyncio.get_running_loop().run_in_executor(threads, copy_context().run, call)
     try:
         return await asyncio.shield(done)
     except asyncio.CancelledError:
-        await asyncio.wait([done])
+        while not done.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([done])
+        done.exception()  # seen, though who is cancelled is told of that alone
         raise
 
 

@@ -142,6 +142,23 @@ async def test_who_is_cancelled_while_it_waits_for_the_file_leaves_it_as_it_was(
     assert await database.look_up(count) == 1
 
 
+async def test_who_is_cancelled_again_and_again_leaves_it_as_it_was_too(
+    database: Database, other: sqlite3.Connection
+) -> None:
+    """By a worker that ends, and then by the process that ends with it."""
+    writing = asyncio.ensure_future(database.transact(add))
+    for _ in range(3):
+        await ticks_during(asyncio.sleep(0.01))  # noqa: TID251 - as above
+        writing.cancel()
+    await ticks_during(asyncio.sleep(0.01))  # noqa: TID251 - as above
+    assert not writing.done()
+    other.execute("COMMIT")
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    await database.transact(add)
+    assert await database.look_up(count) == 1
+
+
 async def test_a_long_read_leaves_the_loop_to_others(database: Database) -> None:
     async def long(connection: AsyncConnection) -> int:
         return int(await connection.scalar(SLOW))

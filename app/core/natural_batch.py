@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from structlog.contextvars import clear_contextvars
+
 from app.core.errors import DatabaseUnavailableError
 
 Item = TypeVar("Item")
@@ -58,6 +60,7 @@ class NaturalBatch(Generic[Item, Answer]):
         return await mine.answer  # who leaves cancels it, and is worked for no more
 
     async def _take_turns(self) -> None:
+        clear_contextvars()  # the first caller's: what is logged for all is not of its request
         batch: list[_Waiting[Item, Answer]] = []
         loop = asyncio.get_running_loop()
         try:

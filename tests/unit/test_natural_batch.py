@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from app.core.errors import DatabaseUnavailableError
 from app.core.natural_batch import NaturalBatch
@@ -46,6 +47,20 @@ async def test_a_lone_caller_waits_for_nobody() -> None:
     batch = NaturalBatch(work)
     assert [await batch(1), await batch(2)] == [2, 4]
     assert work.batches == [[1], [2]]
+
+
+async def test_what_a_batch_logs_is_said_of_none_of_its_callers() -> None:
+    """It works for many, in a task that the first of them began."""
+    bound: list[dict[str, Any]] = []
+
+    async def work(items: Sequence[int]) -> Sequence[int]:
+        bound.append(get_contextvars())
+        return items
+
+    with bound_contextvars(request_id="req_1"):
+        await NaturalBatch(work)(1)
+        assert get_contextvars()["request_id"] == "req_1"
+    assert bound == [{}]
 
 
 async def test_callers_who_come_again_and_again_come_together() -> None:

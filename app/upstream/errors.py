@@ -67,11 +67,6 @@ class RefusedError(UpstreamError):
         """Whether it is a plain 403, which an account gets as well as a single call."""
         return self.status == HTTPStatus.FORBIDDEN and self.error_code not in _ACCOUNT_CODES
 
-    @property
-    def record_unknown(self) -> bool:
-        """Whether a read asked for a request that RunComfy does not know, or no longer."""
-        return self.status == 404 or self.error_code == "404001"  # noqa: PLR2004
-
 
 class OutcomeUnknownError(UpstreamError):
     retryable = False

@@ -4,7 +4,7 @@ Pure: the repository reads an account under its row lock, these functions decide
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -54,19 +54,6 @@ class Account:
     id: str
     arrival_us: int = 0
     windows: Mapping[Period, Window] = field(default_factory=dict)
-
-    def at(self, moment: datetime, *, zone: ZoneInfo) -> "Account":
-        """Begin new windows where the old ones are over."""
-        current = {period: window(period, zone=zone, at=moment)[0] for period in Period}
-        return replace(
-            self,
-            windows={
-                period: held
-                if (held := self.windows.get(period)) and held.start >= start
-                else Window(start=start)
-                for period, start in current.items()
-            },
-        )
 
     def hold(self, amounts: Amounts) -> "Account":
         return self._add(amounts, held=1)
@@ -138,7 +125,7 @@ def excesses(
     zone: ZoneInfo,
     at: datetime,
 ) -> Iterator[Excess]:
-    """Find the limits that one more job would exceed; `account` has been brought `at` the time."""
+    """Find the limits that one more job would exceed; `account` has the windows of that time."""
     for name, limit in limits.items():
         if _exceeds(account, name, limit, amounts, pending=pending, at=at):
             standing = stand(account, name, limit, pending=pending, zone=zone, at=at)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.quotas.account import Account, Excess, amounts_of, excesses, stand
+from app.quotas.account import Account, Excess, Window, amounts_of, excesses, stand
 from app.quotas.policy import (
     WINDOWED,
     Limit,
@@ -19,6 +19,7 @@ from app.quotas.policy import (
     Period,
     Tally,
     from_units,
+    window,
 )
 
 ZONE = ZoneInfo("Europe/Berlin")
@@ -28,7 +29,11 @@ JOB = amounts_of(output_seconds=Decimal(5), price_usd=Decimal("0.50"))
 
 
 def account(*, at: datetime = NOON) -> Account:
-    return Account(id="user:alice").at(at, zone=ZONE)
+    return Account(id="user:alice", windows=windows(at))
+
+
+def windows(at: datetime) -> dict[Period, Window]:
+    return {period: Window(start=window(period, zone=ZONE, at=at)[0]) for period in Period}
 
 
 def limited(**limits: str | int) -> Limits:
@@ -61,15 +66,17 @@ def test_a_late_charge_is_used_without_a_hold() -> None:
 
 
 def test_what_was_held_yesterday_is_settled_yesterday_and_this_month() -> None:
-    tomorrow = account().hold(JOB).at(NOON + DAY, zone=ZONE)
+    held = account().hold(JOB)
+    day = windows(NOON + DAY)[Period.DAY]
+    tomorrow = replace(held, windows={**held.windows, Period.DAY: day})
     assert tallies(tomorrow, Measure.JOBS) == (Tally(), Tally(held=1))
     settled = tomorrow.settle(JOB, held_at=NOON)
     assert tallies(settled, Measure.JOBS) == (Tally(), Tally(used=1))
 
 
 def test_what_was_held_last_month_is_history() -> None:
-    held = account().hold(JOB).at(NOON + 10 * DAY, zone=ZONE)
-    assert held.settle(JOB, held_at=NOON) == held
+    december = account(at=NOON + 10 * DAY)
+    assert december.settle(JOB, held_at=NOON) == december
 
 
 def test_an_unknown_amount_changes_only_what_is_known() -> None:
@@ -170,12 +177,6 @@ def test_every_limit_stands_somewhere(name: LimitName) -> None:
     assert (standing.mode, standing.used, standing.held) == ("shadow", 2 if waiting else 0, 0)
     assert standing.remaining == (3 if waiting else 5)
     assert (standing.resets_at is None) == waiting
-
-
-def test_windows_stay_while_they_last() -> None:
-    held = account().hold(JOB)
-    assert held.at(NOON + timedelta(hours=10), zone=ZONE) == held
-    assert replace(held, arrival_us=1).at(NOON, zone=ZONE).arrival_us == 1
 
 
 @given(

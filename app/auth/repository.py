@@ -146,6 +146,12 @@ class AuthRepository:
             update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(last_used_at=at)
         )
 
+    async def lock_service(self, user_id: str) -> bool:
+        """Keep a user that acts for others until the transaction ends; False if it is gone."""
+        service = select(UserRow.id).where(UserRow.id == user_id)
+        found = await self._tx.execute(service.with_for_update(read=True, key_share=True))
+        return found.first() is not None
+
     async def ensure_user(
         self, user_id: str, *, at: datetime, plan_name: str | None = None
     ) -> None:

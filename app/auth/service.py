@@ -23,6 +23,7 @@ from app.auth.oidc.service import OidcSignIn
 from app.auth.repository import ApiKey, AuthRepository, FoundClient, UserTerms
 from app.auth.tokens import ClientToken, Token, hash_secret
 from app.core.clock import Clock
+from app.core.errors import UserGoneError
 from app.core.ids import new_id
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
@@ -61,8 +62,8 @@ class AuthService:
     ) -> Principal:
         """Tell who sent this Authorization header (RFC 6750), or for whom a service sent it.
 
-        Raises UnauthenticatedError, MissingScopeError, WrongOriginError, InvalidUserIdError or
-        UserDisabledError.
+        Raises UnauthenticatedError, MissingScopeError, WrongOriginError, InvalidUserIdError,
+        UserDisabledError or UserGoneError.
         """
         if authorization is None:
             raise UnauthenticatedError(
@@ -183,6 +184,8 @@ class AuthService:
 
         async def make(tx: AsyncConnection) -> UserTerms | None:
             auth = AuthRepository(tx)
+            if not await auth.lock_service(key.user_id):
+                raise UserGoneError
             await auth.ensure_user(user_id, at=at, plan_name=key.plan_name)
             return await auth.find_terms(user_id)
 

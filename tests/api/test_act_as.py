@@ -1,13 +1,18 @@
 """X-Gateway-User: a service speaks for its own users, and for nobody else's."""
 
+import asyncio
 from typing import Any
 
 import httpx
 import pytest
 
+from app.auth.service import AuthService
+from app.core.errors import UserGoneError
 from app.events.tail import Whose
 from tests.support.answers import problem
 from tests.support.gateway import Gateway
+from tests.support.switched_database import SwitchedDatabase
+from tests.support.turns import turns
 
 pytestmark = pytest.mark.either_database
 
@@ -166,3 +171,29 @@ async def test_a_user_of_a_service_cannot_have_a_service_of_its_own(gateway: Gat
     answer = await gateway.admin.post("/v1/admin/keys", json=key)
     assert answer.status_code == 422
     assert [error["code"] for error in answer.json()["errors"]] == ["act_as_refused"]
+
+
+async def test_a_service_that_was_deleted_just_now_leaves_no_user_behind(
+    gateway: Gateway, database_url: str
+) -> None:
+    """The next of that name would act for it."""
+    client = await shop(gateway)
+    assert (await client.get("/v1/me")).status_code == 200  # the use is noted: nothing else waits
+    database = SwitchedDatabase(database_url)
+    auth = AuthService(database=database, clock=gateway.clock)
+    database.open.clear()
+    asking = asyncio.ensure_future(
+        auth.authenticate(client.headers["Authorization"], acting_for="u1")
+    )
+    try:
+        async with asyncio.timeout(60):
+            while not database.waiting:
+                await turns()
+        assert (await gateway.admin.delete("/v1/admin/users/shop")).status_code == 204
+        database.open.set()
+        with pytest.raises(UserGoneError):
+            await asking
+    finally:
+        await database.close()
+    users = (await gateway.admin.get("/v1/admin/users")).json()["data"]
+    assert [user["id"] for user in users] == ["alice"]

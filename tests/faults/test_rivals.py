@@ -3,13 +3,16 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 
+import httpx
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.auth.repository import AuthRepository
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
 from app.core.metrics import Metrics
@@ -147,3 +150,27 @@ def _leave_nested_loops_alone(database_url: str) -> None:
             name = SQL("ALTER DATABASE {} SET {} = off")
             database = Identifier(connection.info.dbname)
             connection.execute(name.format(database, Identifier(f"enable_{plan}")))
+
+
+async def test_a_user_made_while_its_service_is_deleted_goes_with_it(
+    gateway: Gateway, database_url: str
+) -> None:
+    await gateway.client_of("shop")
+    database = open_database(database_url)
+
+    async def make(tx: AsyncConnection) -> asyncio.Future[httpx.Response]:
+        auth = AuthRepository(tx)
+        assert await auth.lock_service("shop")
+        await auth.ensure_user("shop/u1", at=gateway.clock.now())
+        erasing = asyncio.ensure_future(gateway.admin.delete("/v1/admin/users/shop"))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await asyncio.shield(erasing)
+        return erasing
+
+    try:
+        assert (await (await database.transact(make))).status_code == 204
+    finally:
+        await database.close()
+    users = (await gateway.admin.get("/v1/admin/users")).json()["data"]
+    assert [user["id"] for user in users] == ["alice"]

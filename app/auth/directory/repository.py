@@ -129,6 +129,9 @@ class DirectoryRepository:
 
     async def lock_with_name_space(self, user_id: str) -> Sequence[str]:
         """Lock a user and those of its name space against everything; gives their ids."""
+        # The user alone first: who adds to its name space holds it, and a statement that had to
+        # wait for that sees nothing of what was added.
+        await self._tx.execute(select(UserRow.id).where(UserRow.id == user_id).with_for_update())
         # Not LIKE, which takes shop/ and SHOP/ for the same on SQLite.
         prefix = f"{user_id}/"
         within = func.substr(UserRow.id, 1, len(prefix)) == prefix

@@ -4,6 +4,7 @@ ProblemError
 ├── InvalidRequestError            422 invalid_request: what the client sent breaks a rule
 ├── MalformedBodyError             400 malformed_body: not JSON at all
 ├── NotFoundError                  404 not_found
+├── UserGoneError                  401 unauthenticated
 └── DatabaseUnavailableError       503 database_unavailable
 
 Every room adds its own in its `errors.py`. Anything that is not a ProblemError is a bug, is logged

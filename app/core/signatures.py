@@ -1,4 +1,4 @@
-"""Keyed signatures for what leaves the gateway and comes back: links and cursors.
+"""Keyed signatures for links, which leave the gateway and come back.
 
 HMAC-SHA256 (RFC 2104). Each purpose signs with a key of its own, derived from the secret, so that a
 signature made for one purpose is worth nothing for another.

@@ -89,7 +89,8 @@ class OperatorRepository:
     async def move(self, job_id: str, change: Manual) -> int | None:
         """Change the job if it is in one of the sources, and give its event number.
 
-        The lease is taken away: a worker that still holds the job can write nothing any more.
+        With a new state the lease is taken away: a worker that still holds the job can write
+        nothing any more.
         """
         new: dict[str, Any] = {"due_at": change.due_at}
         if change.state is not None:

@@ -1,4 +1,4 @@
-"""Limits as a plan states them, and the decision on one request: pure functions of plain values."""
+"""Limits as a plan states them, their units and their windows: pure functions of plain values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

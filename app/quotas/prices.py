@@ -1,4 +1,4 @@
-"""The operator's table of prices: replaced as a whole, read at every accept."""
+"""The operator's table of prices: replaced as a whole, and read once a second at most."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

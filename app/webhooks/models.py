@@ -31,7 +31,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A change of a job, numbered in its log."""
+    """A change of a job, to be told to whoever listens."""
 
     job_id: str
     state: str

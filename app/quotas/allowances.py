@@ -4,21 +4,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models.client_token import ClientTokenRow
 from app.db.models.quota import LedgerRow
 from app.quotas.account import Amounts, Excess, Standing
 from app.quotas.policy import Allowance, AllowanceName, Measure, Tally, from_units
-from app.quotas.repository import EntryKind
-
-_USED = case((LedgerRow.kind.in_([EntryKind.SETTLE, EntryKind.LATE_CHARGE]), 1), else_=0)
-_HELD = case(
-    (LedgerRow.kind == EntryKind.HOLD, 1),
-    (LedgerRow.kind.in_([EntryKind.SETTLE, EntryKind.RELEASE]), -1),
-    else_=0,
-)
+from app.quotas.sums import HELD, USED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +52,10 @@ async def find_taken(connection: AsyncConnection, token_ids: Sequence[str]) -> d
     found = await connection.execute(
         select(
             LedgerRow.token_id,
-            func.sum(_USED).label("jobs_used"),
-            func.sum(_HELD).label("jobs_held"),
-            func.sum(_USED * cost).label("cost_used"),
-            func.sum(_HELD * cost).label("cost_held"),
+            func.sum(USED).label("jobs_used"),
+            func.sum(HELD).label("jobs_held"),
+            func.sum(USED * cost).label("cost_used"),
+            func.sum(HELD * cost).label("cost_held"),
         )
         .where(LedgerRow.token_id.in_(token_ids))
         .group_by(LedgerRow.token_id)

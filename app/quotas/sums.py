@@ -39,12 +39,12 @@ _WINDOWS = Rows(
     column("start", UtcDateTime),
 )
 
-_USED = case(
+USED = case(
     (one_of(LedgerRow.kind, [EntryKind.SETTLE, EntryKind.LATE_CHARGE]), 1),
     else_=0,
 )
 # A hold and its end name the same amounts and the same `held_at`: an end takes its hold away.
-_HELD = case(
+HELD = case(
     (LedgerRow.kind == EntryKind.HOLD, 1),
     (one_of(LedgerRow.kind, [EntryKind.SETTLE, EntryKind.RELEASE]), -1),
     else_=0,
@@ -102,7 +102,7 @@ def _added_up_for(kind: str, owner: InstrumentedAttribute[str], wanted: CTE) -> 
             *(
                 func.sum(sign * amount).label(f"{measure.value}_{sort}")
                 for measure, amount in measured.items()
-                for sort, sign in (("used", _USED), ("held", _HELD))
+                for sort, sign in (("used", USED), ("held", HELD))
             ),
         )
         .select_from(wanted)

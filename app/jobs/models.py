@@ -4,19 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from app.jobs.line import Place, Priority
 from app.jobs.state import TERMINAL, JobState
 from app.quotas.policy import Policy
 from app.storage.uses import FileUse
 from app.upstream.accounts import DEFAULT
+from app.upstream.wire import OUTPUT_KEYS, RemoteOutput
 
 CostState = Literal["held", "settled", "released"]
 LateCharge = Literal["charged", "free"]
-Output = dict[str, str | list[str]]
-
-OUTPUT_KEYS = ("video", "videos", "image", "images", "audio", "audios")
+Output: TypeAlias = RemoteOutput
 
 
 def addresses(output: Output) -> Iterator[str]:

@@ -34,7 +34,9 @@ class CancelOutcome(StrEnum):
 
 
 RemoteOutput: TypeAlias = dict[str, str | list[str]]
-"""Addresses under RunComfy's own keys: `video`, `videos`, `image`, `images`, `audio`, `audios`."""
+"""Addresses under RunComfy's own keys."""
+
+OUTPUT_KEYS = ("video", "videos", "image", "images", "audio", "audios")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,6 @@ _HIGHEST_COST = 1_000_000
 _CANCELLED = frozenset({"cancelled", "canceled"})
 _STATES = {str(state): state for state in RemoteState} | {"canceled": RemoteState.CANCELLED}
 _ADDRESS = re.compile(r"https?://[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,8192}", re.IGNORECASE)
-_OUTPUT_KEYS = ("video", "videos", "image", "images", "audio", "audios")
 _IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp"})
 _AUDIOS = frozenset({".mp3", ".wav", ".flac", ".ogg", ".m4a", ".aac", ".opus"})
 
@@ -207,7 +208,7 @@ def _money(value: Any) -> Decimal | None:
 
 def _output(output: Any) -> RemoteOutput | None:
     named = output if isinstance(output, dict) else {}
-    found = {key: urls for key in _OUTPUT_KEYS if (urls := _addresses(named.get(key)))}
+    found = {key: urls for key in OUTPUT_KEYS if (urls := _addresses(named.get(key)))}
     return found or _by_kind(_addresses(output))
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, and_, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
@@ -17,7 +16,7 @@ from app.auth.clients.repository import CLIENT, client_from_row
 from app.auth.tokens import hash_secret
 from app.db.models import ApiKeyRow, ClientTokenRow, PlanRow, UserRow
 from app.db.prepared import made_once
-from app.db.statements import among
+from app.db.statements import among, insert_into
 from app.quotas.policy import Limit, LimitName, stored_limits
 
 
@@ -155,9 +154,8 @@ class AuthRepository:
     async def ensure_user(
         self, user_id: str, *, at: datetime, plan_name: str | None = None
     ) -> None:
-        dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
         await self._tx.execute(
-            dialect.insert(UserRow)
+            insert_into(self._tx, UserRow)
             .values(id=user_id, disabled=False, plan_name=plan_name, created_at=at)
             .on_conflict_do_nothing()
         )
@@ -187,9 +185,8 @@ class AuthRepository:
         self, key_id: str, *, user_id: str, scopes: Sequence[str], at: datetime
     ) -> None:
         """Make the key that stands for a user's sign-ins; no secret has its hash."""
-        dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
         await self._tx.execute(
-            dialect.insert(ApiKeyRow)
+            insert_into(self._tx, ApiKeyRow)
             .values(
                 id=key_id,
                 user_id=user_id,

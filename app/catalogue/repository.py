@@ -7,18 +7,17 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Row, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.catalogue.model import Listing, Model
 from app.db.models import CatalogueModelRow, CatalogueRow, JobRow
+from app.db.statements import insert_into
 
 
 class CatalogueRepository:
     def __init__(self, tx: AsyncConnection, source: str) -> None:
         self._tx = tx
         self._source = source
-        self._dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
 
     async def version(self) -> int:
         """Give the number of the last change; 0 before the first."""
@@ -68,7 +67,7 @@ class CatalogueRepository:
         """Put models in, or in place of what was said of them before."""
         if not models:
             return
-        insert = self._dialect.insert(CatalogueModelRow)
+        insert = insert_into(self._tx, CatalogueModelRow)
         replaced = [
             column.name for column in CatalogueModelRow.__table__.c if not column.primary_key
         ]
@@ -101,7 +100,7 @@ class CatalogueRepository:
         return set(found.scalars())
 
     async def _ensure(self, at: datetime) -> None:
-        fresh = self._dialect.insert(CatalogueRow).values(
+        fresh = insert_into(self._tx, CatalogueRow).values(
             source=self._source, version=0, due_at=at, synced_at=None
         )
         await self._tx.execute(fresh.on_conflict_do_nothing())

@@ -1,4 +1,4 @@
-"""What SQLAlchemy leaves to its users in statements that are made once."""
+"""What SQLAlchemy leaves to its users, above all in statements that are made once."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -22,6 +22,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -57,6 +58,11 @@ def one_of(value: SQLColumnExpression[str], texts: Iterable[str]) -> ColumnEleme
 def table_of(row: type[Base]) -> Table:
     """Give the table itself: a statement on the mapped class is put together at each execution."""
     return row.metadata.tables[row.__tablename__]
+
+
+def insert_into(tx: AsyncConnection, table: type[Base]) -> Any:
+    """Begin an INSERT that can say what is to be done on a conflict, in its database's words."""
+    return (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 async def lock_table(tx: AsyncConnection, table: type[Base]) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import DurationRow, JobRow
+from app.db.statements import insert_into
 from app.jobs.durations import Kind, Observation, Phase, bucket_of, weight_at
 from app.jobs.state import FOLLOWED
 
@@ -21,8 +21,7 @@ class DurationRepository:
         seen = Counter((each.kind, bucket_of(each.seconds)) for each in observations)
         if not seen:
             return
-        dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
-        row = dialect.insert(DurationRow)
+        row = insert_into(self._tx, DurationRow)
         row = row.on_conflict_do_update(
             index_elements=[
                 DurationRow.model,

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from functools import cache
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
@@ -14,6 +13,7 @@ from app.core.errors import DatabaseUnavailableError
 from app.db import schema
 from app.db.engine import Database
 from app.db.models import HeartbeatRow, SchemaReleaseRow, SwitchRow
+from app.db.statements import insert_into
 from app.jobs.accounts import Roster
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.switches import DISPATCH_PAUSED
@@ -46,9 +46,8 @@ class HealthService:
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> None:
-            dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
             await tx.execute(
-                dialect.insert(HeartbeatRow)
+                insert_into(tx, HeartbeatRow)
                 .values(worker=worker, beat_at=at)
                 .on_conflict_do_update(index_elements=["worker"], set_={"beat_at": at})
             )

@@ -5,12 +5,11 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import BudgetRow
 from app.db.prepared import made_once
-from app.db.statements import instant, table_of
+from app.db.statements import insert_into, instant, table_of
 from app.jobs.lane import Lane, Reason
 
 DISPATCH = "dispatch"
@@ -72,9 +71,8 @@ class LaneRepository:
         """Read a lane under its row lock, which is held until the end of the transaction."""
         row = (await self._tx.execute(_LOCKED, {"lane": name})).one_or_none()
         if row is None:
-            dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
             await self._tx.execute(
-                dialect.insert(BudgetRow)
+                insert_into(self._tx, BudgetRow)
                 .values(name=name, arrival_us=0, trips=0)
                 .on_conflict_do_nothing()
             )

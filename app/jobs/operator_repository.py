@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from sqlalchemy import case, literal, null, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, SwitchRow
 from app.db.models.base import UtcDateTime
+from app.db.statements import insert_into
 from app.jobs.models import CostState
 from app.jobs.state import JobState
 from app.quotas.repository import EntryKind
@@ -142,8 +142,7 @@ class OperatorRepository:
         return bool(found.scalar_one_or_none())
 
     async def switch(self, name: str, *, is_on: bool) -> None:
-        dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
-        row = dialect.insert(SwitchRow).values(name=name, is_on=is_on)
+        row = insert_into(self._tx, SwitchRow).values(name=name, is_on=is_on)
         await self._tx.execute(
             row.on_conflict_do_update(
                 index_elements=[SwitchRow.name], set_={"is_on": row.excluded.is_on}

@@ -9,14 +9,13 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import CTE, CompoundSelect, Text, and_, column, func, select, union_all, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models.job import JobRow
 from app.db.models.quota import AccountRow, LedgerRow
 from app.db.prepared import made_once
 from app.db.rows import NewRows, Rows
-from app.db.statements import among, instant, one_of, table_of
+from app.db.statements import among, insert_into, instant, one_of, table_of
 from app.quotas.account import Account, Amounts, Window
 from app.quotas.policy import LimitName, Measure, Period, Tally
 
@@ -68,10 +67,9 @@ class QuotaRepository:
         ids = {"ids": wanted}
         accounts = {row.id: _account(row) for row in await self._tx.execute(_LOCKED, ids)}
         if len(accounts) < len(wanted):
-            dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
             fresh = [_row(Account(id=id_)) for id_ in wanted if id_ not in accounts]
             await self._tx.execute(
-                dialect.insert(AccountRow).values(fresh).on_conflict_do_nothing()
+                insert_into(self._tx, AccountRow).values(fresh).on_conflict_do_nothing()
             )
             accounts = {row.id: _account(row) for row in await self._tx.execute(_LOCKED, ids)}
         return accounts

@@ -7,11 +7,11 @@ from typing import Any
 
 import structlog
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database
 from app.db.models import ShadowFindingRow
+from app.db.statements import insert_into
 
 logger = structlog.get_logger(__name__)
 
@@ -89,7 +89,6 @@ class ShadowFindings:
 async def note(tx: AsyncConnection, findings: Sequence[Finding], *, at: datetime) -> None:
     """Count what was found; the accounts are locked, so nobody else counts for them now."""
     day = at.astimezone(UTC).date().isoformat()
-    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
     for finding in findings:
         logger.warning(
             "limit.would_refuse",
@@ -97,7 +96,7 @@ async def note(tx: AsyncConnection, findings: Sequence[Finding], *, at: datetime
             account=finding.account,
             job_id=finding.job_id,
         )
-        row = dialect.insert(ShadowFindingRow).values(
+        row = insert_into(tx, ShadowFindingRow).values(
             id=f"{day}/{finding.limit}/{finding.account}/{finding.user_id}",
             day=day,
             user_id=finding.user_id,

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Exists, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
 from app.db.engine import Database
 from app.db.models import DiscardRow, FileRow, JobFileRow, JobRow, OutputRow
+from app.db.statements import insert_into
 from app.storage.store import Storage
 
 # A writer that lost its turn may be at the object for as long: it is deleted then again.
@@ -20,8 +20,7 @@ _BATCH = 100
 async def discard(tx: AsyncConnection, keys: Iterable[str], *, due_at: datetime) -> None:
     rows = [{"storage_key": key, "due_at": due_at} for key in sorted(set(keys))]
     if rows:
-        dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
-        await tx.execute(dialect.insert(DiscardRow).on_conflict_do_nothing(), rows)
+        await tx.execute(insert_into(tx, DiscardRow).on_conflict_do_nothing(), rows)
 
 
 async def output_keys(tx: AsyncConnection, job_ids: Sequence[str]) -> Sequence[str]:

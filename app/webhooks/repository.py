@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.errors import UserGoneError
 from app.db.models import UserRow, WebhookEndpointRow, WebhookSecretRow
+from app.db.statements import insert_into
 from app.webhooks.models import Endpoint
 
 
@@ -144,9 +144,8 @@ class SecretRepository:
 
     async def ensure(self, user_id: str, *, sealed: str, at: datetime) -> None:
         """Keep the secret that is there; of rivals who make one the first wins."""
-        dialect = sqlite if self._tx.dialect.name == "sqlite" else postgresql
         await self._tx.execute(
-            dialect.insert(WebhookSecretRow)
+            insert_into(self._tx, WebhookSecretRow)
             .values(user_id=user_id, secret=sealed, created_at=at)
             .on_conflict_do_nothing()
         )

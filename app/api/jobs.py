@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.body import parse
 from app.api.conditions import caller_has
+from app.api.cursors import encode_cursor, last_job
 from app.api.deps import (
     CALLER_PROBLEMS,
     Gateway,
@@ -19,7 +20,7 @@ from app.api.deps import (
     Writer,
 )
 from app.api.limits import LimitRead, read_limits
-from app.api.listing import Filter, decode_cursor, encode_cursor
+from app.api.listing import Filter
 from app.api.prefer import PreferredWait, say_applied, wait_for
 from app.api.problems import (
     FieldErrorRead,
@@ -252,7 +253,7 @@ async def list_jobs(
     jobs = await gateway.jobs.page(
         user_id=caller.user_id,
         matching=matching,
-        before=None if cursor is None else decode_cursor(cursor),
+        before=last_job(cursor),
         limit=limit + 1,
     )
     page = jobs[:limit]

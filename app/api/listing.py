@@ -1,7 +1,5 @@
-"""Pages of jobs: their cursor and their filters, checked parameter by parameter."""
+"""The filters of lists of jobs, checked parameter by parameter."""
 
-import base64
-import binascii
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
@@ -12,7 +10,6 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 
 from app.api.problems import InvalidParameterError
-from app.core.ids import is_id
 from app.jobs.models import JobFilter
 from app.jobs.state import JobState, states_of
 
@@ -20,24 +17,6 @@ _METADATA = re.compile(r"metadata\[(.{1,40})\]", re.DOTALL)
 _MOST_METADATA = 10  # each is a condition of the query, and SQLite takes only so many
 _KNOWN = {"status", "model", "created_after", "created_before", "limit", "cursor"}
 _STATUSES = sorted({state.status for state in JobState})
-
-
-def encode_cursor(job_id: str) -> str:
-    return base64.urlsafe_b64encode(job_id.encode()).decode().rstrip("=")
-
-
-def decode_cursor(cursor: str) -> str:
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        job_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        job_id = ""
-    if not is_id(job_id, prefix="job"):
-        raise InvalidParameterError(
-            "cursor",
-            "The cursor is none that this call gave; use `next_cursor` of a page as it is.",
-        )
-    return job_id
 
 
 def job_filter(*others: str) -> Callable[..., Awaitable[JobFilter]]:

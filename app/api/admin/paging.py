@@ -1,7 +1,5 @@
-"""Pages of what operators list: one cursor and the filters that a call knows."""
+"""Pages of lists that go by an id: one cursor, and the filters that a call knows."""
 
-import base64
-import binascii
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Query, Request
 from pydantic import BaseModel
 
+from app.api.cursors import decode_cursor, encode_cursor
 from app.api.problems import InvalidParameterError
 
 Record = TypeVar("Record")
@@ -42,7 +41,7 @@ def page_query(*filters: str, is_cursor: Callable[[str], bool]) -> Callable[...,
                 raise InvalidParameterError(name, f"The parameter {name!r} is given twice.")
             if "\0" in request.query_params[name]:
                 raise InvalidParameterError(name, "A parameter cannot hold a NUL.")
-        return Page(limit, None if cursor is None else _decoded(cursor, is_cursor))
+        return Page(limit, None if cursor is None else decode_cursor(cursor, is_cursor=is_cursor))
 
     return read
 
@@ -59,23 +58,5 @@ def listed(
     more = len(records) > page.limit
     return {
         "data": [read(record) for record in shown],
-        "next_cursor": _encoded(id_of(shown[-1])) if more else None,
+        "next_cursor": encode_cursor(id_of(shown[-1])) if more else None,
     }
-
-
-def _encoded(id_: str) -> str:
-    return base64.urlsafe_b64encode(id_.encode()).decode().rstrip("=")
-
-
-def _decoded(cursor: str, is_cursor: Callable[[str], bool]) -> str:
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        id_ = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        id_ = ""
-    if not is_cursor(id_):
-        raise InvalidParameterError(
-            "cursor",
-            "The cursor is none that this call gave; use `next_cursor` of a page as it is.",
-        )
-    return id_

@@ -126,19 +126,7 @@ async def end_all(tx: AsyncConnection, endings: Mapping[str, EntryKind], *, at: 
         return
     repository = QuotaRepository(tx)
     holds = await repository.find_open_holds(endings)
-    if not holds:
-        return
-    accounts = await repository.lock_accounts(
-        account
-        for hold in holds
-        for account in (user_account(hold.user_id), key_account(hold.key_id))
-    )
-    entries = [replace(hold, kind=endings[hold.job_id], at=at) for hold in holds]
-    for entry in entries:
-        for account in (user_account(entry.user_id), key_account(entry.key_id)):
-            accounts[account] = _ended(accounts[account], entry)
-    await repository.save_accounts(list(accounts.values()))
-    await repository.append(entries)
+    await _enter(repository, [replace(hold, kind=endings[hold.job_id], at=at) for hold in holds])
 
 
 async def charge_late(tx: AsyncConnection, job_ids: Sequence[str], *, at: datetime) -> None:
@@ -149,18 +137,25 @@ async def charge_late(tx: AsyncConnection, job_ids: Sequence[str], *, at: dateti
     if not job_ids:
         return
     repository = QuotaRepository(tx)
-    entries = [
-        replace(hold, kind=EntryKind.LATE_CHARGE, at=at, held_at=at)
-        for hold in await repository.find_holds(job_ids)
-    ]
-    accounts = await repository.lock_accounts(
-        account
+    holds = await repository.find_holds(job_ids)
+    await _enter(
+        repository,
+        [replace(hold, kind=EntryKind.LATE_CHARGE, at=at, held_at=at) for hold in holds],
+    )
+
+
+async def _enter(repository: QuotaRepository, entries: Sequence[Entry]) -> None:
+    """Write what became of holds, and count it in the accounts of users and keys."""
+    if not entries:
+        return
+    touched = [
+        (account, entry)
         for entry in entries
         for account in (user_account(entry.user_id), key_account(entry.key_id))
-    )
-    for entry in entries:
-        for account in (user_account(entry.user_id), key_account(entry.key_id)):
-            accounts[account] = _ended(accounts[account], entry)
+    ]
+    accounts = await repository.lock_accounts(account for account, _ in touched)
+    for account, entry in touched:
+        accounts[account] = _ended(accounts[account], entry)
     await repository.save_accounts(list(accounts.values()))
     await repository.append(entries)
 

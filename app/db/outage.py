@@ -15,7 +15,7 @@ class Outages:
 
     def __init__(self, who: str) -> None:
         self._who = who
-        self._is_away = False
+        self.is_away = False
 
     @contextmanager
     def noted(self) -> Iterator[None]:
@@ -23,10 +23,10 @@ class Outages:
         try:
             yield
         except DatabaseUnavailableError:
-            if not self._is_away:
-                self._is_away = True
+            if not self.is_away:
+                self.is_away = True
                 logger.warning("database.away", who=self._who)
             raise
-        if self._is_away:
-            self._is_away = False
+        if self.is_away:
+            self.is_away = False
             logger.info("database.back", who=self._who)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Protocol
 
 import structlog
@@ -20,6 +19,9 @@ class Looker(Protocol):
     """`looked_at` is when it last asked for work and was answered, on the monotonic clock."""
 
     looked_at: float
+
+    @property
+    def waits_for_database(self) -> bool: ...
 
 
 class Heart:
@@ -43,9 +45,11 @@ class Heart:
 
     async def run_once(self) -> bool:
         """Beat if all is well; tells whether it is."""
-        oldest = min(loop.looked_at for loop in self._loops)
-        if timedelta(seconds=self._clock.monotonic() - oldest) >= ALIVE_FOR:
-            logger.error("worker.hangs", worker=self._worker)
+        since = self._clock.monotonic() - ALIVE_FOR.total_seconds()
+        late = [loop for loop in self._loops if loop.looked_at <= since]
+        if late:
+            if not all(loop.waits_for_database for loop in late):  # which was said when it went
+                logger.error("worker.hangs", worker=self._worker)
             return False
         await self._health.beat(self._worker)
         return True

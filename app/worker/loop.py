@@ -62,6 +62,10 @@ class WorkLoop(Generic[Piece]):
         self._busy: set[asyncio.Task[None]] = set()
         self.looked_at = self._asked_at = clock.monotonic()
 
+    @property
+    def waits_for_database(self) -> bool:
+        return self._outages.is_away
+
     async def run_once(self) -> int:
         """Claim once, handle all of it, and tell how many pieces there were."""
         pieces = await self._claim(self._places)

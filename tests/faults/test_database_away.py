@@ -8,15 +8,21 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, insert, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.testing import capture_logs
 
 from app.core.clock import ManualClock, SystemClock
+from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
 from app.db.engine import open_database
 from app.db.models import SwitchRow
 from app.db.prepared import made_once
 from app.db.statements import table_of
+from app.jobs.accounts import Roster
+from app.jobs.health import HealthService
+from app.worker.heart import Heart
 from tests.support.gateway import Gateway, Sandbox
 from tests.support.invariants import event_types
+from tests.support.turns import turns
 from tests.support.workbench import Workbench, workbench
 
 PATIENCE_S = 60
@@ -174,6 +180,25 @@ async def test_a_stop_without_a_database_still_ends(gateway: Gateway, bench: Wor
     gateway.wait(31)
     await gateway.dispatch()
     assert (await gateway.read(job))["status"] == "submit_unknown"
+
+
+async def test_a_worker_without_a_database_is_not_said_to_hang(
+    bench: Workbench, clock: ManualClock
+) -> None:
+    """That the database is away was said when it went; an error would wake somebody each time."""
+    health = HealthService(database=bench.database, roster=Roster(), clock=clock)
+    loop = bench.dispatcher.loop
+    heart = Heart(
+        health=health, worker="worker_1", loops=(loop,), doorbell=Doorbell(clock=clock), clock=clock
+    )
+    bench.database.away = True
+    with capture_logs() as logs:
+        running = asyncio.ensure_future(loop.run(asyncio.Event()))
+        await turns()
+        clock.advance(timedelta(seconds=30))
+        assert not await heart.run_once()
+        running.cancel()
+    assert [(line["event"], line["log_level"]) for line in logs] == [("database.away", "warning")]
 
 
 async def test_a_process_frozen_in_a_transaction_loses_its_locks(

@@ -25,8 +25,9 @@ from app.jobs.models import Job, NewJob
 from app.jobs.places import with_places
 from app.jobs.repository import JobRepository
 from app.jobs.state import JobState
-from app.quotas import ledger
+from app.quotas import ledger, shadow
 from app.quotas.policy import Measure, to_units
+from app.quotas.shadow import Finding
 from app.quotas.standings import Caller, Standings
 from app.storage import uses
 from app.storage.uses import FileUse
@@ -76,7 +77,9 @@ class AcceptBatch:
     async def _accept_all(self, requests: Sequence[NewJob]) -> Sequence[Accepted | Exception]:
         tries = 0
 
-        async def work(tx: AsyncConnection) -> Sequence[Accepted | Exception]:
+        async def work(
+            tx: AsyncConnection,
+        ) -> tuple[Sequence[Accepted | Exception], Sequence[Finding]]:
             nonlocal tries
             tries += 1
             at = self._clock.now()
@@ -110,7 +113,7 @@ class AcceptBatch:
             if earlier := {holder.job_id for holder in beaten.values()} - set(refused) - set(jobs):
                 jobs |= await JobRepository(tx).find_many(sorted(earlier))
             gone = {request.id for request in requests} - {request.id for request in known}
-            return [
+            answers = [
                 UnauthenticatedError("This API key or its user was deleted.")
                 if request.id in gone
                 else _answer(
@@ -122,8 +125,11 @@ class AcceptBatch:
                 )
                 for request in requests
             ]
+            return answers, held.findings
 
-        return await self._database.transact(work)
+        answers, findings = await self._database.transact(work)
+        shadow.tell(findings)
+        return answers
 
     async def _lost_files(
         self, tx: AsyncConnection, requests: Sequence[NewJob], *, at: datetime

@@ -66,10 +66,14 @@ def check_known(policy: Policy, *, model: str, amounts: Amounts) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What became of each claim, by job: a refusal, or how its caller's limits stand now."""
+    """What became of each claim, by job: a refusal, or how its caller's limits stand now.
+
+    `findings` are what shadow limits would have refused of what was held.
+    """
 
     refused: Mapping[str, ProblemError]
     standings: Mapping[str, Standings]
+    findings: Sequence[Finding]
 
 
 async def hold_all(
@@ -117,7 +121,8 @@ async def hold_all(
         await repository.save_accounts(list(accounts.values()))
         await repository.append(entries)
     counts = {**counts, LimitName.PENDING_JOBS: pending}
-    return Held(refused, _standings(claims, accounts, counts=counts, taken=taken, at=at))
+    standings = _standings(claims, accounts, counts=counts, taken=taken, at=at)
+    return Held(refused, standings, findings)
 
 
 async def end_all(tx: AsyncConnection, endings: Mapping[str, EntryKind], *, at: datetime) -> None:

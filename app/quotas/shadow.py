@@ -90,12 +90,6 @@ async def note(tx: AsyncConnection, findings: Sequence[Finding], *, at: datetime
     """Count what was found; the accounts are locked, so nobody else counts for them now."""
     day = at.astimezone(UTC).date().isoformat()
     for finding in findings:
-        logger.warning(
-            "limit.would_refuse",
-            limit=finding.limit,
-            account=finding.account,
-            job_id=finding.job_id,
-        )
         row = insert_into(tx, ShadowFindingRow).values(
             id=f"{day}/{finding.limit}/{finding.account}/{finding.user_id}",
             day=day,
@@ -115,6 +109,17 @@ async def note(tx: AsyncConnection, findings: Sequence[Finding], *, at: datetime
                     "last_job_id": row.excluded.last_job_id,
                 },
             )
+        )
+
+
+def tell(findings: Sequence[Finding]) -> None:
+    """Log what was found, once that is committed."""
+    for finding in findings:
+        logger.warning(
+            "limit.would_refuse",
+            limit=finding.limit,
+            account=finding.account,
+            job_id=finding.job_id,
         )
 
 

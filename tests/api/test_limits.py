@@ -1,11 +1,19 @@
 """Limits: what is refused, what is counted, and what a caller is told of both."""
 
 import asyncio
+from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.testing import capture_logs
 
+from app.db.engine import open_database
+from app.quotas import ledger
+from app.quotas.policy import Limit, LimitName, Policy
+from app.quotas.standings import Caller
 from tests.support.gateway import SEEDANCE, Gateway
 
 
@@ -164,6 +172,43 @@ async def test_a_refused_request_binds_no_idempotency_key(gateway: Gateway) -> N
     assert accepted.status_code == 202
     replayed = await gateway.http.post("/v1/jobs", json=body, headers=key)
     assert (replayed.status_code, replayed.json()["id"]) == (200, accepted.json()["id"])
+
+
+async def test_what_a_shadow_limit_found_of_no_job_is_not_logged(
+    gateway: Gateway, database_url: str
+) -> None:
+    """A transaction may come to nothing, or be tried again."""
+    never = {LimitName.JOBS_PER_DAY: Limit(limit=Decimal(0), mode="shadow")}
+    policy = Policy(zone=ZoneInfo("UTC"), user=never, key={})
+    claim = ledger.Claim(
+        job_id="job_x",
+        caller=Caller(policy=policy, user_id="alice", key_id="key_x"),
+        model=SEEDANCE,
+        output_seconds=None,
+        price_usd=None,
+    )
+    at = gateway.clock.now()
+
+    async def come_to_nothing(tx: AsyncConnection) -> None:
+        held = await ledger.hold_all(tx, [claim], unknown_since=at, at=at)
+        assert not held.refused
+        raise LookupError
+
+    database = open_database(database_url)
+    with capture_logs() as logs:
+        with pytest.raises(LookupError):
+            await database.transact(come_to_nothing)
+        assert logs == []
+        limits = {"limits": {"jobs_per_day": {"limit": 0, "mode": "shadow"}}}
+        await gateway.admin.patch("/v1/admin/users/alice", json=limits)
+        job = await gateway.submit()
+    await database.close()
+    (told,) = [line for line in logs if line["event"] == "limit.would_refuse"]
+    assert (told["job_id"], told["limit"], told["account"]) == (
+        job["id"],
+        "jobs_per_day",
+        "user:alice",
+    )
 
 
 async def test_a_shadow_limit_counts_and_refuses_nobody(gateway: Gateway) -> None:

@@ -10,6 +10,7 @@ from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
 from app.db.outage import Outages
+from app.storage.errors import StorageUnavailableError
 
 logger = structlog.get_logger(__name__)
 
@@ -42,8 +43,8 @@ class Pruner:
         try:
             with self._outages.noted():
                 return await chore()
-        except DatabaseUnavailableError:
-            return 0
+        except (DatabaseUnavailableError, StorageUnavailableError):
+            return 0  # no fault of the chore's, and said already
         except Exception:
             logger.exception("pruner.failed")
             return 0

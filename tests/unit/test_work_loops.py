@@ -5,10 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
+from app.storage.errors import StorageUnavailableError
 from app.worker.loop import WorkLoop, run_until
+from app.worker.pruner import Pruner
 from tests.support.turns import turns
 
 pytestmark = pytest.mark.anyio
@@ -131,3 +134,24 @@ async def test_what_hangs_keeps_no_free_place_from_the_rest() -> None:
             may_end.release()
         bell.ring()
         await running
+
+
+async def test_a_chore_without_its_storage_is_no_fault_and_bars_no_other() -> None:
+    """The storage says by itself that it does not answer."""
+    clock = ManualClock()
+
+    async def delete() -> int:
+        raise StorageUnavailableError
+
+    async def break_down() -> int:
+        raise LookupError
+
+    async def forget() -> int:
+        return 3
+
+    pruner = Pruner(
+        chores=[delete, break_down, forget], doorbell=Doorbell(clock=clock), clock=clock
+    )
+    with capture_logs() as logs:
+        assert await pruner.run_once() == 3
+    assert [line["event"] for line in logs] == ["pruner.failed"]

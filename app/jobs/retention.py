@@ -1,7 +1,6 @@
 """Forgets what has ended long ago, some at a time; the ledger and the audit log stay."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, bindparam, delete, select
@@ -13,7 +12,6 @@ from app.db.models import IdempotencyKeyRow, JobRow, OutputRow, WebhookDeliveryR
 from app.quotas.shadow import ShadowFindings
 from app.storage import discards
 from app.storage.discards import Sweeper
-from app.storage.errors import StorageUnavailableError
 from app.webhooks.queue import DeliveryQueue
 
 # Another replica's clock may be behind, and take a key that is over for one that is not.
@@ -82,8 +80,7 @@ class Retention:
         if not await self._database.read(look):
             return 0
         pruned, keys = await self._database.transact(work)
-        with suppress(StorageUnavailableError):  # what is noted as discarded is deleted later
-            await self._sweeper.delete(keys)
+        await self._sweeper.delete(keys)
         return pruned
 
     async def prune_deliveries(self, *, limit: int = 500) -> int:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Literal
 
@@ -29,7 +28,6 @@ from app.quotas import ledger
 from app.quotas.repository import EntryKind
 from app.storage import discards
 from app.storage.discards import Sweeper
-from app.storage.errors import StorageUnavailableError
 
 CancelOutcome = Literal["cancelled_locally", "cancelled_upstream", "cancel_requested"]
 
@@ -141,8 +139,7 @@ class JobService:
         if keys is None:
             await self.get(job_id, user_id=user_id)  # or a rival has erased it meanwhile
             raise JobNotFinalError(job.state.status)
-        with suppress(StorageUnavailableError):  # the job is gone: the pruner deletes the rest
-            await self._sweeper.delete(keys)
+        await self._sweeper.delete(keys)
 
     async def _intend_cancel(self, job_id: str, *, user_id: str) -> None:
         at = self._clock.now()

@@ -1,6 +1,7 @@
 """Objects that nothing names any more: noted in the transaction that says so, deleted after it."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from sqlalchemy import Exists, delete, select, update
@@ -10,6 +11,7 @@ from app.core.clock import Clock
 from app.db.engine import Database
 from app.db.models import DiscardRow, FileRow, JobFileRow, JobRow, OutputRow
 from app.db.statements import insert_into
+from app.storage.errors import StorageUnavailableError
 from app.storage.store import Storage
 
 # A writer that lost its turn may be at the object for as long: it is deleted then again.
@@ -96,7 +98,11 @@ class Sweeper:
         self._clock = clock
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects now; their rows let the pruner do it again once nobody writes."""
+        """Delete what was discarded now, if the storage answers; the pruner does it by its rows."""
+        with suppress(StorageUnavailableError):
+            await self._delete(keys)
+
+    async def _delete(self, keys: Sequence[str]) -> None:
         if self._storage is not None:
             for key in keys:
                 await self._storage.delete(key)
@@ -119,7 +125,7 @@ class Sweeper:
         if any_expired:
             expired, due = await self._database.transact(expire)
         if due:
-            await self.delete(due)
+            await self._delete(due)
 
             async def forget(tx: AsyncConnection) -> None:
                 await tx.execute(delete(DiscardRow).where(DiscardRow.storage_key.in_(due)))

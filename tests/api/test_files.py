@@ -12,6 +12,12 @@ import pytest
 
 from app.core.clock import ManualClock
 from app.core.errors import UserGoneError
+from app.db.engine import open_database
+from app.storage.discards import Sweeper
+from app.storage.errors import FileTooLargeError, StorageUnavailableError
+from app.storage.files import FilesConfig, FileService
+from app.storage.opening import open_folder
+from app.storage.store import Storage
 from tests.support.answers import faults, problem
 from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
 from tests.support.storages import files_below
@@ -387,3 +393,40 @@ async def test_a_user_may_be_deleted_while_a_file_of_theirs_arrives(
     ):
         with pytest.raises(UserGoneError):
             await asking
+
+
+class Reluctant(Storage):
+    """A folder that takes and gives, but deletes nothing just now."""
+
+    async def delete(self, key: str) -> None:
+        raise StorageUnavailableError
+
+
+async def test_what_cannot_be_taken_back_now_hides_no_refusal_and_goes_later(
+    gateway: Gateway, database_url: str, tmp_path: Path
+) -> None:
+    clock = gateway.clock
+    sound = open_folder(tmp_path / "kept")
+    reluctant = Reluctant(sound._opened, folder=sound._folder)  # noqa: SLF001 - it takes its place
+    database = open_database(database_url)
+    files = FileService(
+        database=database,
+        storage=reluctant,
+        sweeper=Sweeper(database=database, storage=reluctant, clock=clock),
+        config=FilesConfig(largest_image=1000),
+        clock=clock,
+    )
+
+    async def body() -> AsyncIterator[bytes]:
+        yield PNG
+
+    try:
+        with pytest.raises(FileTooLargeError):
+            await files.upload(body(), user_id="alice")
+        kept = await files.keep(PNG, declared="image/png", user_id="alice", made_for="job_x")
+        await files.drop([kept.id])
+        assert len(files_below(tmp_path / "kept")) == 1
+        await Sweeper(database=database, storage=sound, clock=clock).prune()
+        assert files_below(tmp_path / "kept") == []
+    finally:
+        await database.close()

@@ -15,7 +15,7 @@ from app.storage.errors import StorageUnavailableError
 from app.storage.store import Storage
 
 # A writer that lost its turn may be at the object for as long: it is deleted then again.
-_LATE_WRITERS = timedelta(hours=1)
+LATE_WRITERS = timedelta(hours=1)
 _BATCH = 100
 
 
@@ -44,7 +44,7 @@ async def discard_jobs(
     )
     await tx.execute(update(FileRow).where(made_for).values(expires_at=at, made_for=None))
     keys = [*freed.scalars(), *outputs]
-    await discard(tx, keys, due_at=at + _LATE_WRITERS)
+    await discard(tx, keys, due_at=at + LATE_WRITERS)
     return keys
 
 
@@ -64,7 +64,7 @@ async def discard_users(tx: AsyncConnection, user_ids: Sequence[str], *, at: dat
     arriving = {row.storage_key for row in rows if row.state == "uploading"}
     kept = {row.storage_key for row in rows} - arriving
     await discard(tx, [*outputs.scalars(), *kept], due_at=at)
-    await discard(tx, arriving, due_at=at + _LATE_WRITERS)
+    await discard(tx, arriving, due_at=at + LATE_WRITERS)
 
 
 async def discard_expired(tx: AsyncConnection, *, at: datetime, limit: int = _BATCH) -> int:

@@ -137,7 +137,7 @@ class FileService:
             )
             left = await tx.execute(select(FileRow.id).where(FileRow.id == draft.id))
             keys = [] if left.one_or_none() else [draft.key]
-            await discards.discard(tx, keys, due_at=at)
+            await discards.discard(tx, keys, due_at=at + discards.LATE_WRITERS)
             return keys
 
         await self._sweeper.delete(await self._database.transact(work))

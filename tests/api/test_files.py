@@ -17,7 +17,7 @@ from app.storage.discards import Sweeper
 from app.storage.errors import FileTooLargeError, StorageUnavailableError
 from app.storage.files import FilesConfig, FileService
 from app.storage.opening import open_folder
-from app.storage.store import Storage
+from app.storage.store import Storage, Stored
 from tests.support.answers import faults, problem
 from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
 from tests.support.storages import files_below
@@ -427,6 +427,47 @@ async def test_what_cannot_be_taken_back_now_hides_no_refusal_and_goes_later(
         await files.drop([kept.id])
         assert len(files_below(tmp_path / "kept")) == 1
         await Sweeper(database=database, storage=sound, clock=clock).prune()
+        assert files_below(tmp_path / "kept") == []
+    finally:
+        await database.close()
+
+
+class Broken(Storage):
+    """Gives up a writer that goes on all the same; `key` is the one it is at."""
+
+    key = ""
+
+    async def put(self, key: str, source: AsyncIterator[bytes]) -> Stored:
+        self.key = key
+        raise StorageUnavailableError
+
+
+async def test_what_a_writer_stores_after_it_was_given_up_goes_too(
+    gateway: Gateway, database_url: str, tmp_path: Path
+) -> None:
+    """Who was cancelled has a thread that may just be moving the object to its place."""
+    sound = open_folder(tmp_path / "kept")
+    broken = Broken(sound._opened, folder=sound._folder)  # noqa: SLF001 - it takes its place
+    database = open_database(database_url)
+    sweeper = Sweeper(database=database, storage=sound, clock=gateway.clock)
+    files = FileService(
+        database=database,
+        storage=broken,
+        sweeper=sweeper,
+        config=FilesConfig(),
+        clock=gateway.clock,
+    )
+
+    async def body() -> AsyncIterator[bytes]:
+        yield PNG
+
+    try:
+        with pytest.raises(StorageUnavailableError):
+            await files.upload(body(), user_id="alice")
+        await sweeper.prune()
+        await sound.put(broken.key, body())
+        gateway.wait(3600)
+        await sweeper.prune()
         assert files_below(tmp_path / "kept") == []
     finally:
         await database.close()

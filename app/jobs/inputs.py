@@ -107,8 +107,9 @@ class JobInputs:
     async def resolved(self, job_id: str, given: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Put what RunComfy understands in the place of each file, for one request.
 
-        Raises StorageUnavailableError, or RefusedError when a file is gone for good. Few inputs
-        that carry their files inside are in memory at one time: each may take a hundred megabytes.
+        Raises StorageUnavailableError, NoStorageError where there is none any more, or RefusedError
+        when a file is gone for good. Few inputs that carry their files inside are in memory at one
+        time: each may take a hundred megabytes.
         """
         if not any(_is_file(text) for value in given.values() for text in _texts(value)):
             yield given

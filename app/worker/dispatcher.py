@@ -21,7 +21,7 @@ from app.jobs.models import Attempt, Change, Lease
 from app.jobs.queue import JobQueue
 from app.jobs.schedule import Jitter, retry_delay
 from app.jobs.state import JobState
-from app.storage.errors import StorageUnavailableError
+from app.storage.errors import NoStorageError, StorageUnavailableError
 from app.upstream.accounts import AccountClients
 from app.upstream.errors import (
     NotSentError,
@@ -132,7 +132,7 @@ class Dispatcher:
             )
         except asyncio.CancelledError as exc:
             raise NotSentError("the gateway stopped before it was sent") from exc
-        except (DatabaseUnavailableError, StorageUnavailableError) as exc:
+        except (DatabaseUnavailableError, StorageUnavailableError, NoStorageError) as exc:
             raise NotSentError("the input's files cannot be read now") from exc
 
     async def _with_id(self, lease: Lease, request_id: str, *, began_at: datetime) -> None:

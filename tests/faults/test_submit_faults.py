@@ -13,6 +13,7 @@ from app.sandbox.scenarios import FAULTS
 from tests.support.gateway import Gateway, Sandbox, running, sandboxed
 from tests.support.invariants import assert_invariants, event_types
 from tests.support.wire_server import full_backlog, refused_port
+from tests.support.workbench import workbench
 
 pytestmark = pytest.mark.either_database
 
@@ -166,3 +167,21 @@ async def test_a_worker_that_is_told_to_go_takes_back_what_it_did_not_send(
         *("pending", "submitting", "pending", "submitting", "in_queue")
     ]
     await assert_invariants(database_url)
+
+
+async def test_a_job_whose_files_have_no_storage_here_was_surely_not_sent(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
+) -> None:
+    """It waits for a replica that has one, or for the operator who took it away."""
+    async with (
+        running(
+            database_url, sandbox=sandbox, clock=clock, storage_url=f"file://{tmp_path}/kept"
+        ) as gateway,
+        workbench(database_url, upstream_url=sandbox.url, clock=clock) as bench,
+    ):
+        png = b"\x89PNG\r\n\x1a\n" + bytes(300)
+        file = (await gateway.http.post("/v1/files", content=png)).json()
+        job = await gateway.submit(first_frame_image_url=file["id"])
+        await bench.dispatcher.loop.run_once()
+        assert await event_types(database_url, job) == ["pending", "submitting", "pending"]
+        assert (await gateway.follow(job))["status"] == "completed"

@@ -1,6 +1,5 @@
 """What this process knows of durations: read from the shared table, kept for some seconds."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -8,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
+from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.jobs.duration_repository import DurationRepository
 from app.jobs.durations import UNSEEN, Curve, Kind, Phase, learned, weight_at
@@ -78,7 +78,7 @@ class Forecast:
     def __init__(self, *, database: Database, clock: Clock, config: ScheduleConfig) -> None:
         self._database = database
         self._clock = clock
-        self._turn = asyncio.Lock()
+        self._together = NaturalBatch(self._read_for)
         self._read_at: datetime | None = None
         self._fresh_until = float("-inf")
         self.durations = Durations(config=config)
@@ -87,11 +87,13 @@ class Forecast:
 
     async def refresh(self) -> None:
         """Read what is new, unless that was done just now."""
-        if self._clock.monotonic() < self._fresh_until:
-            return
-        async with self._turn:
-            if self._clock.monotonic() >= self._fresh_until:
-                await self._read()
+        if self._clock.monotonic() >= self._fresh_until:
+            await self._together(None)
+
+    async def _read_for(self, waiting: Sequence[None]) -> Sequence[None]:
+        if self._clock.monotonic() >= self._fresh_until:
+            await self._read()
+        return waiting
 
     async def _read(self) -> None:
         since = datetime.min.replace(tzinfo=UTC) if self._read_at is None else self._read_at - _SKEW

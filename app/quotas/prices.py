@@ -1,6 +1,5 @@
 """The operator's table of prices: replaced as a whole, and read once a second at most."""
 
-import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,6 +11,7 @@ from app.audit import log as audit
 from app.core.clock import Clock
 from app.core.errors import FieldError, InvalidRequestError
 from app.core.guesses import guess
+from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.quotas.numbers import decimal_of, has_at_most
 from app.quotas.prices_repository import PricesRepository
@@ -48,7 +48,7 @@ class PricesService:
         self._models = models
         self._kept: Sequence[Price] = ()
         self._fresh_until = float("-inf")
-        self._reading = asyncio.Lock()
+        self._together = NaturalBatch(self._read_for)
 
     async def list(self) -> Sequence[Price]:
         async def work(connection: AsyncConnection) -> Sequence[Price]:
@@ -59,16 +59,16 @@ class PricesService:
     async def current(self) -> Sequence[Price]:
         """Give the table as it was at most a second ago, mostly without asking the database."""
         if self._clock.monotonic() >= self._fresh_until:
-            await self._read()
+            await self._together(None)
         return self._kept
 
-    async def _read(self) -> None:
-        """Read the table, unless that was done while this one waited for its turn."""
-        async with self._reading:
-            asked = self._clock.monotonic()
-            if asked >= self._fresh_until:
-                self._kept = await self.list()
-                self._fresh_until = asked + _FRESH_S
+    async def _read_for(self, waiting: Sequence[None]) -> Sequence[None]:
+        """Read the table, unless that was done while these waited for their turn."""
+        asked = self._clock.monotonic()
+        if asked >= self._fresh_until:
+            self._kept = await self.list()
+            self._fresh_until = asked + _FRESH_S
+        return waiting
 
     async def replace(self, lines: Sequence[PriceLine], *, actor: str) -> Sequence[Price]:
         """Put these lines in place of all; raises InvalidRequestError with what is wrong."""

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.body import parse
 from app.api.conditions import caller_has
-from app.api.cursors import encode_cursor, last_job
 from app.api.deps import (
     CALLER_PROBLEMS,
     Gateway,
@@ -20,7 +19,7 @@ from app.api.deps import (
     Writer,
 )
 from app.api.limits import LimitRead, read_limits
-from app.api.listing import Filter
+from app.api.listing import Filter, decode_cursor, encode_cursor
 from app.api.prefer import PreferredWait, say_applied, wait_for
 from app.api.problems import (
     FieldErrorRead,
@@ -253,7 +252,7 @@ async def list_jobs(
     jobs = await gateway.jobs.page(
         user_id=caller.user_id,
         matching=matching,
-        before=last_job(cursor),
+        before=None if cursor is None else decode_cursor(cursor),
         limit=limit + 1,
     )
     page = jobs[:limit]

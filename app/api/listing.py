@@ -1,4 +1,4 @@
-"""The filters of lists of jobs, checked parameter by parameter."""
+"""Pages of jobs: their cursor and their filters, checked parameter by parameter."""
 
 import re
 from collections import Counter
@@ -9,7 +9,9 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
+from app.api import cursors
 from app.api.problems import InvalidParameterError
+from app.core.ids import is_id
 from app.jobs.models import JobFilter
 from app.jobs.state import JobState, states_of
 
@@ -17,6 +19,14 @@ _METADATA = re.compile(r"metadata\[(.{1,40})\]", re.DOTALL)
 _MOST_METADATA = 10  # each is a condition of the query, and SQLite takes only so many
 _KNOWN = {"status", "model", "created_after", "created_before", "limit", "cursor"}
 _STATUSES = sorted({state.status for state in JobState})
+
+
+def encode_cursor(job_id: str) -> str:
+    return cursors.encoded(job_id)
+
+
+def decode_cursor(cursor: str) -> str:
+    return cursors.decoded(cursor, is_cursor=lambda text: is_id(text, prefix="job"))
 
 
 def job_filter(*others: str) -> Callable[..., Awaitable[JobFilter]]:

@@ -9,9 +9,8 @@ from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, Time, body_of
 from app.api.body import parse
-from app.api.cursors import encode_cursor, last_job
 from app.api.deps import Gateway, JsonBody
-from app.api.listing import AdminFilter
+from app.api.listing import AdminFilter, decode_cursor, encode_cursor
 from app.api.problems import problem_responses
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.models import Job
@@ -93,7 +92,7 @@ async def list_all_jobs(
     jobs = await gateway.operator_jobs.page(
         user_id=user,
         matching=matching,
-        before=last_job(cursor),
+        before=None if cursor is None else decode_cursor(cursor),
         limit=limit + 1,
     )
     page = jobs[:limit]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Query, Request
 from pydantic import BaseModel
 
-from app.api.cursors import decode_cursor, encode_cursor
+from app.api import cursors
 from app.api.problems import InvalidParameterError
 
 Record = TypeVar("Record")
@@ -41,7 +41,7 @@ def page_query(*filters: str, is_cursor: Callable[[str], bool]) -> Callable[...,
                 raise InvalidParameterError(name, f"The parameter {name!r} is given twice.")
             if "\0" in request.query_params[name]:
                 raise InvalidParameterError(name, "A parameter cannot hold a NUL.")
-        return Page(limit, None if cursor is None else decode_cursor(cursor, is_cursor=is_cursor))
+        return Page(limit, None if cursor is None else cursors.decoded(cursor, is_cursor=is_cursor))
 
     return read
 
@@ -58,5 +58,5 @@ def listed(
     more = len(records) > page.limit
     return {
         "data": [read(record) for record in shown],
-        "next_cursor": encode_cursor(id_of(shown[-1])) if more else None,
+        "next_cursor": cursors.encoded(id_of(shown[-1])) if more else None,
     }

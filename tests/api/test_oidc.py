@@ -11,13 +11,17 @@ import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from structlog.testing import capture_logs
 
+from app.auth.oidc.keys import IssuerKeys
 from app.auth.oidc.naming import key_id_of, user_id_of
 from app.core.clock import ManualClock, SystemClock
 from app.core.ids import is_id
+from app.net.clients import trusted
 from tests.support.answers import problem
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.issuer import AUDIENCE, Issuer, private_key, public_jwk, running_issuer
+from tests.support.turns import turns
 
 pytestmark = pytest.mark.either_database
 
@@ -291,3 +295,18 @@ def test_no_two_claims_are_one_user() -> None:
     assert all(len(id_) <= len("oidc/") + 128 for id_ in ids)
     assert len({key_id_of(id_) for id_ in ids}) == len(ids)
     assert is_id(key_id_of("oidc/a"), prefix="key")
+
+
+async def test_a_fault_of_a_refresh_ends_neither_the_loop_nor_the_gateway(
+    issuer: Issuer, clock: ManualClock
+) -> None:
+    client = trusted(timeout=timedelta(seconds=1), connections=1, keepalive=timedelta(seconds=1))
+    await client.aclose()  # from where a call is a bug, and raises what no failed fetch does
+    keys, stop = IssuerKeys(issuer=issuer.url, client=client, clock=clock), asyncio.Event()
+    with capture_logs() as logs:
+        refreshing = asyncio.ensure_future(keys.run(stop))
+        await turns()
+        assert not refreshing.done()
+        stop.set()
+        await refreshing
+    assert [line["event"] for line in logs] == ["oidc.refresh_failed"]

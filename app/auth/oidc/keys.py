@@ -79,7 +79,12 @@ class IssuerKeys:
     async def run(self, stop: asyncio.Event) -> None:
         """Refresh again and again, until `stop`."""
         while not stop.is_set():
-            pause = _REFRESHED_EVERY if await self.refresh() else _TRIED_AGAIN_AFTER
+            pause = _TRIED_AGAIN_AFTER
+            try:
+                if await self.refresh():
+                    pause = _REFRESHED_EVERY
+            except Exception:
+                logger.exception("oidc.refresh_failed")
             waits = [
                 asyncio.ensure_future(self._clock.sleep(pause)),
                 asyncio.ensure_future(stop.wait()),

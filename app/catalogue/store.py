@@ -64,10 +64,6 @@ class CatalogueStore:
         self._refresh = refresh
         self._version = 0
 
-    @property
-    def is_synced(self) -> bool:
-        return self._version > 0
-
     async def load(self) -> None:
         """Serve what is stored, if that changed; a small query tells."""
         source = self._source

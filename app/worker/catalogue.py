@@ -17,7 +17,6 @@ logger = structlog.get_logger(__name__)
 
 _LOOK = timedelta(seconds=2)
 _RETRY = timedelta(minutes=1)
-_PATIENCE = timedelta(seconds=2)
 
 
 class CatalogueKeeper:
@@ -48,17 +47,12 @@ class CatalogueKeeper:
 
     async def run_once(self) -> None:
         """Read upstream if it is due and nobody else does, then serve what is stored."""
-        await self._refresh_if_due(patience=None)
+        await self._refresh_if_due()
         await self._store.load()
 
     async def sync(self) -> SyncReport:
         """Read upstream now; raises UpstreamError, and what was good before stays."""
         return await self._store.apply(await self._reader.read())
-
-    async def begin(self) -> None:
-        """Have prices from the first request on, where upstream is quick to tell them."""
-        if not self._store.is_synced:
-            await self._refresh_if_due(patience=_PATIENCE)
 
     async def _repeat(self) -> None:
         while True:
@@ -71,18 +65,16 @@ class CatalogueKeeper:
                 logger.exception("worker.catalogue_failed")
             await self._clock.sleep(_LOOK)
 
-    async def _refresh_if_due(self, *, patience: timedelta | None) -> None:
+    async def _refresh_if_due(self) -> None:
         if self._refresh is None:
             return
         if not await self._store.take_turn(retry=min(_RETRY, self._refresh)):
             return
         try:
-            async with asyncio.timeout(None if patience is None else patience.total_seconds()):
-                entries = await self._reader.read()
-        except (UpstreamError, TimeoutError) as exc:
-            reason = exc.message if isinstance(exc, UpstreamError) else "It takes too long."
+            entries = await self._reader.read()
+        except UpstreamError as exc:
             self._metrics.catalogue_syncs.labels("failed").inc()
-            logger.warning("catalogue.sync_failed", reason=reason)
+            logger.warning("catalogue.sync_failed", reason=exc.message)
         else:
             report = await self._store.apply(entries)
             self._metrics.catalogue_syncs.labels("ok").inc()

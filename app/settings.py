@@ -243,8 +243,8 @@ class Settings(BaseSettings):
     @property
     def sqlite_path(self) -> Path | None:
         """The database file, or None on Postgres."""
-        prefix = "sqlite:///"
-        return Path(self.database_url[len(prefix) :]) if self.is_sqlite else None
+        named = parse_url(self.database_url).database  # without options
+        return Path(named) if self.is_sqlite and named else None
 
     @property
     def is_sqlite(self) -> bool:

@@ -297,6 +297,13 @@ def python(
     )
 
 
+def test_options_of_an_sqlite_address_are_no_part_of_the_files_name() -> None:
+    settings = explicit_settings(
+        database_url="sqlite:////data/gateway.db?timeout=5", upstream_url="http://127.0.0.1:9"
+    )
+    assert settings.sqlite_path == Path("/data/gateway.db")
+
+
 async def test_the_key_beside_sqlite_is_for_its_owner_alone(tmp_path: Path) -> None:
     server = Server(
         ("serve",),

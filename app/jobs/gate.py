@@ -19,7 +19,7 @@ logger = structlog.get_logger(__name__)
 _FAILURES = 5  # in a row, before this process believes that upstream is away
 
 
-class Change(Protocol):
+class Step(Protocol):
     def __call__(self, lane: Lane, *, at: datetime) -> Lane: ...
 
 
@@ -75,7 +75,7 @@ class Gate:
         except DatabaseUnavailableError:
             logger.warning("upstream.gate_waits_for_database", lane=self._name)
 
-    def _change(self, error: UpstreamError | None) -> Change | None:
+    def _change(self, error: UpstreamError | None) -> Step | None:
         if error is None or (isinstance(error, RefusedError) and not error.account_problem):
             self._failures = self._refusals = 0
             return opened if self.troubled else None
@@ -97,7 +97,7 @@ class Gate:
             return self._failures >= self._probes
         return self._failures >= _FAILURES and at - self._failing_since >= self._patience
 
-    async def _write(self, change: Change, *, began_at: datetime) -> None:
+    async def _write(self, change: Step, *, began_at: datetime) -> None:
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> tuple[Lane, Lane]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from app.core.signatures import Signer
+from app.core.timestamps import rfc3339
 from app.jobs.forecast import Durations, eta
 from app.jobs.models import Job, Output, addresses
 from app.jobs.state import Status
@@ -16,10 +17,6 @@ from app.quotas.numbers import shown_usd
 from app.upstream.wire import OUTPUT_KEYS
 
 _SIGNED_FOR = timedelta(hours=24)
-
-
-def rfc3339(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _number(amount: Decimal) -> int | float:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from app.core.errors import FieldError, InvalidRequestError, ProblemError
+from app.core.timestamps import rfc3339
 from app.quotas.account import Excess
 from app.quotas.numbers import shown_usd
 from app.quotas.policy import WINDOWED, AllowanceName, LimitName, Measure
@@ -36,7 +37,7 @@ class QuotaExceededError(ProblemError):
             f" Nothing was consumed; {_way_out(standing.name)}.",
             headers={"Retry-After": str(self.retry_after_s)},
             limit=standing.name.value,
-            resets_at=None if standing.resets_at is None else _rfc3339(standing.resets_at),
+            resets_at=None if standing.resets_at is None else rfc3339(standing.resets_at),
             **shown,
         )
 
@@ -113,7 +114,3 @@ def _retry_after_s(excess: Excess, *, at: datetime) -> int:
     if standing.resets_at is None:
         return 5
     return max(1, math.ceil((standing.resets_at - at).total_seconds()))
-
-
-def _rfc3339(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -20,6 +20,7 @@ from app.core.errors import (
     MalformedBodyError,
     NotFoundError,
 )
+from app.core.timestamps import rfc3339
 from app.quotas.policy import LimitName
 
 ALWAYS = problem_responses(
@@ -45,13 +46,7 @@ class LimitRuleRead(BaseModel):
     mode: Literal["enforce", "shadow"]
 
 
-Time = Annotated[
-    datetime,
-    PlainSerializer(
-        lambda at: at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        return_type=str,
-    ),
-]
+Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
 
 _LIMITS_SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from app.auth.tokens import Token
+from app.core.timestamps import rfc3339
 from app.quotas.limits import shown_limits
 from app.quotas.policy import Limits
 
@@ -126,4 +127,4 @@ def _recorded_models(models: tuple[str, ...] | None) -> list[str] | None:
 
 
 def _recorded_time(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if at is None else rfc3339(at)

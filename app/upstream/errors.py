@@ -19,6 +19,9 @@ _ACCOUNT_CODES = frozenset({"400002", "400004"})
 class UpstreamError(Exception):
     """`message` is one clean line, free of the token, of addresses and of the input.
 
+    Where RunComfy `said` something it is that, and may still quote parts of an input: it is for the
+    job's owner and for operators. The text of the exception is ours alone, and fit for a log.
+
     An `outage` speaks of RunComfy as a whole, or the way there, rather than of this call.
     """
 
@@ -28,13 +31,14 @@ class UpstreamError(Exception):
         self,
         message: str,
         *,
+        said: str = "",
         status: int | None = None,
         error_code: str | None = None,
         retry_after: timedelta | None = None,
         outage: bool = False,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = said or message
         self.status = status
         self.error_code = error_code
         self.retry_after = retry_after

@@ -95,8 +95,10 @@ def _is_refusal(status: int) -> bool:
 def _as(kind: Callable[..., UpstreamError], answer: Answer, hidden: Iterable[str]) -> UpstreamError:
     secrets = tuple(hidden)
     code = answer.error_code
+    number = f" with the code {code}" if code and _CODE.fullmatch(code) else ""
     return kind(
-        clean(said(answer.body), hidden=secrets) or f"RunComfy answered {answer.status}.",
+        f"RunComfy answered {answer.status}{number}.",
+        said=clean(said(answer.body), hidden=secrets),
         status=answer.status,
         error_code=code and clean(code, hidden=secrets),
         retry_after=answer.retry_after,

@@ -101,7 +101,7 @@ class Archiver:
         except _GoneError as exc:
             await self._not_there(lease, str(exc))
         except (RefusedError, TryLaterError) as exc:
-            await self._later(lease, exc.message)
+            await self._later(lease, str(exc))
         except (StorageUnavailableError, ObjectGoneError):
             await self._later(lease, "The storage does not answer.")
         except TimeoutError:

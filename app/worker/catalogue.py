@@ -74,7 +74,7 @@ class CatalogueKeeper:
             entries = await self._reader.read()
         except UpstreamError as exc:
             self._metrics.catalogue_syncs.labels("failed").inc()
-            logger.warning("catalogue.sync_failed", reason=exc.message)
+            logger.warning("catalogue.sync_failed", reason=str(exc))
         else:
             report = await self._store.apply(entries)
             self._metrics.catalogue_syncs.labels("ok").inc()

@@ -122,7 +122,7 @@ class Look:
             )
         except UpstreamError as exc:
             logger.info(
-                "job.cancel_failed", job_id=lease.job_id, reason=exc.message, status=exc.status
+                "job.cancel_failed", job_id=lease.job_id, reason=str(exc), status=exc.status
             )
             return None
 

@@ -109,9 +109,7 @@ class Poller:
         except UpstreamError as exc:
             error = exc
             change = self._without_answer(lease, exc)
-            logger.info(
-                "job.poll_failed", job_id=lease.job_id, reason=exc.message, status=exc.status
-            )
+            logger.info("job.poll_failed", job_id=lease.job_id, reason=str(exc), status=exc.status)
         finally:
             del self._under_way[lease.job_id]
             is_called_off = lease.job_id in self._called_off

@@ -71,6 +71,21 @@ async def test_no_failure_tells_the_token_or_the_input(
         assert not [each for each in shown if secret in each]
 
 
+async def test_the_exceptions_own_text_quotes_nobody() -> None:
+    """An error for the log; its message, for the job's owner, tells what RunComfy said."""
+    part = answer(422, {"error_code": "422001", "error_message": "no private prompt"})
+    async with wire_server(answers(part)) as server, upstream(server.url) as client:
+        with pytest.raises(UpstreamError) as submitted:
+            await client.submit(MODEL, BODY, timeout=LONG)
+        assert submitted.value.message == "no private prompt"
+        assert str(submitted.value) == "RunComfy answered 422 with the code 422001."
+    word = answer(500, {"error_code": "private"})
+    async with wire_server(answers(word)) as server, upstream(server.url) as client:
+        with pytest.raises(UpstreamError) as asked:
+            await client.status("req-1", timeout=LONG)
+        assert asked.value.message == str(asked.value) == "RunComfy answered 500."
+
+
 async def test_a_message_keeps_what_is_fit_to_be_read() -> None:
     data = answer(400, {"error_message": f"  {ECHO}\x1b[31m\n\ud800 {'x' * 900}"})
     async with wire_server(answers(data)) as server, upstream(server.url) as client:

@@ -27,7 +27,8 @@ class FieldError:
 class ProblemError(Exception):
     """An expected failure, rendered as RFC 9457 problem details.
 
-    `code` and `status` are the contract with clients and never change once published.
+    `code` and `status` are the contract with clients and never change once published. The detail
+    may quote what a client sent: the text of the exception, which logs show, is the title.
     """
 
     code: ClassVar[str]
@@ -42,7 +43,7 @@ class ProblemError(Exception):
         errors: list[FieldError] | None = None,
         **extra: Any,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(self.title)
         self.detail = detail
         self.headers = headers or {}
         self.errors = errors or []

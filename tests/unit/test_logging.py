@@ -11,6 +11,7 @@ from typing import Never
 import pytest
 import structlog
 
+from app.catalogue.errors import UnknownModelError
 from app.core.logging import configure_logging
 
 pytestmark = pytest.mark.usefixtures("own_logging")
@@ -30,6 +31,19 @@ def test_an_exception_that_is_its_own_cause_is_told_once(
     except Tail:
         logging.getLogger("test").exception("it.broke")
     assert capsys.readouterr().err.count("Tail") == 1
+
+
+def test_a_refusal_in_the_chain_is_told_without_what_it_quotes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging(format="json", level="info")
+    try:
+        raise Tail from UnknownModelError("a secret garden", nearest=[])
+    except Tail:
+        logging.getLogger("test").exception("it.broke")
+    printed = capsys.readouterr().err
+    assert "app.catalogue.errors.UnknownModelError: No such model" in printed
+    assert "garden" not in printed
 
 
 def test_an_event_has_the_form_of_a_line_of_a_library(

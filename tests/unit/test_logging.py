@@ -38,7 +38,8 @@ def test_a_refusal_in_the_chain_is_told_without_what_it_quotes(
 ) -> None:
     configure_logging(format="json", level="info")
     try:
-        raise Tail from UnknownModelError("a secret garden", nearest=[])
+        tail = Tail()
+        raise tail from UnknownModelError("a secret garden", nearest=[])
     except Tail:
         logging.getLogger("test").exception("it.broke")
     printed = capsys.readouterr().err

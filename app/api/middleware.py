@@ -1,6 +1,6 @@
 """Around every request: its id, our own time, a bound on its body, and bugs as a bare 500."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 
 import structlog
@@ -79,9 +79,9 @@ class Edge:
                 app = self._cors.preflight(scope) or self._app
                 await app(scope, receive, send_marked)
             except ClientDisconnect:  # in the middle of its body: nobody waits for an answer
-                logger.info("request.abandoned", path=scope["path"], method=scope["method"])
+                logger.info("request.abandoned", **_told(scope))
             except Exception:
-                logger.exception("request.failed", path=scope["path"], method=scope["method"])
+                logger.exception("request.failed", **_told(scope))
                 if has_begun:
                     raise
                 answer = render(InternalError(), Request(scope))
@@ -90,11 +90,17 @@ class Edge:
                 structlog.contextvars.reset_contextvars(**bound)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count by the route's template: what clients send would make a label each."""
-        route = getattr(scope.get("route"), "path", "") or _NO_ROUTE
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._answers(method, route, status).inc()
-        self._seconds(route).observe(seconds)
+        told = _told(scope)
+        self._answers(told["method"], told["route"], status).inc()
+        self._seconds(told["route"]).observe(seconds)
+
+
+def _told(scope: Scope) -> Mapping[str, str]:
+    """Name a request by its route: what clients write in a path is theirs, and a label each."""
+    return {
+        "method": scope["method"] if scope["method"] in _METHODS else "other",
+        "route": getattr(scope.get("route"), "path", "") or _NO_ROUTE,
+    }
 
 
 def _bounded(receive: Receive, headers: Headers, *, most: int) -> Callable[[], Awaitable[Message]]:

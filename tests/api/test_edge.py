@@ -222,9 +222,18 @@ async def test_a_bug_is_ours_and_tells_nothing(gateway: Gateway) -> None:
     }
     assert answer.headers["X-Request-Id"] == "r1"
     assert answer.headers["Server-Timing"] == "gateway;dur=0.0"
-    models = await gateway.http.get("/v1/models")
+    with capture_logs() as logs:
+        models = await gateway.http.get("/v1/models/a-secret/of-a-client")
     assert (models.status_code, models.json()["error_code"]) == (500, 500001)
     assert "secret" not in answer.text + models.text
+    # What a log tells of an exception is for another test.
+    [line] = [line for line in logs if line.pop("exc_info")]
+    assert line == {
+        "event": "request.failed",
+        "log_level": "error",
+        "method": "GET",
+        "route": "/v1/models/{model_id:path}",
+    }
 
 
 def stumble(app: FastAPI) -> None:
@@ -257,7 +266,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_nobodys_fault(
     }
     with capture_logs() as logs:
         await gateway.app(scope, receive, send)
-    assert [line["event"] for line in logs] == ["request.abandoned"]
+    assert [(line["event"], line["route"]) for line in logs] == [("request.abandoned", "/v1/jobs")]
     assert answered == []
 
 

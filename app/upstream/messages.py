@@ -9,7 +9,8 @@ LONGEST = 500
 _SHORTEST_HIDDEN = 8
 _DEEPEST = 4
 _KEYS = ("error_message", "message", "error", "detail", "msg")
-_ADDRESS = re.compile(r"\b(?:https?://|data:)\S+", re.IGNORECASE)
+# With a scheme, or a word with a query: what is signed is signed there.
+_ADDRESS = re.compile(r"\b(?:https?://|data:)\S+|(?<!\S)[^\s?]+\?[^\s=]*=\S*", re.IGNORECASE)
 
 
 def said(body: Any) -> str:

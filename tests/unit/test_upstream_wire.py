@@ -214,6 +214,9 @@ def test_the_first_key_that_says_something_is_quoted() -> None:
 def test_a_message_becomes_one_short_line_without_addresses() -> None:
     text = "see\n https://x/?sig=1 and DATA:image/png;base64,AAAA \x00\u202e\ud800now"
     assert clean(text) == "see [address] and [address] now"
+    assert clean("no file at x.example/a?n=1&sig=2, /v1/a?=, why? a=b") == (
+        "no file at [address] [address] why? a=b"
+    )
     assert clean("x" * 600) == "x" * 500
     assert clean("a b", hidden=["", " \n "]) == "a b"
 

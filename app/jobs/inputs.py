@@ -31,7 +31,7 @@ from app.upstream.errors import RefusedError
 _INLINE_CHARACTERS = 1024
 _LARGEST_BODY = 64 * 2**20
 _LARGE_AT_ONCE = 4
-_DATA_URI = re.compile(r"data:(?P<type>[^;,]*)[^,]*,")
+_DATA_URI = re.compile(r"data:(?P<type>[^;,]*)[^,]*,", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

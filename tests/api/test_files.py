@@ -300,6 +300,15 @@ async def test_a_data_uri_becomes_a_file_of_its_job(inland: Gateway, tmp_path: P
     assert (await inland.http.delete(f"/v1/jobs/{again['id']}")).status_code == 204
 
 
+async def test_the_letters_of_a_data_uris_head_may_be_of_either_case(inland: Gateway) -> None:
+    shouted = data_uri(PNG).replace("data:image/png;base64", "DATA:Image/PNG;BASE64")
+    job = await inland.submit(first_frame_image_url=shouted)
+    file = await inland.http.get(f"/v1/files/{job['input']['first_frame_image_url']}")
+    assert file.json()["media_type"] == "image/png"
+    await inland.dispatch()
+    assert await sent_frame(inland, job) == data_uri(PNG)
+
+
 async def test_what_is_erased_with_its_job_is_gone_at_once(inland: Gateway, tmp_path: Path) -> None:
     job = await inland.submit("sandbox:instant", first_frame_image_url=data_uri(PNG))
     await inland.follow(job)

@@ -52,7 +52,7 @@ from app.jobs.models import Job
 from app.jobs.service import CancelOutcome
 from app.jobs.state import TERMINAL
 from app.jobs.wire import JobCostRead, JobRead
-from app.media.errors import MediaBusyError
+from app.media.errors import MediaBusyError, MediaUnreachableError
 from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
 from app.quotas.numbers import shown_usd
 from app.webhooks.addresses import MAX_URL_CHARACTERS
@@ -69,6 +69,7 @@ _BODY_PROBLEMS = problem_responses(
     UnsupportedMediaTypeError,
     InvalidRequestError,
     InvalidInputError,
+    MediaUnreachableError,
     MediaBusyError,
     UnknownModelError,
     PriceUnknownError,

@@ -37,7 +37,7 @@ from app.jobs.line import Priority
 from app.jobs.models import Job
 from app.jobs.state import Status
 from app.jobs.wire import Instant, JobRead
-from app.media.errors import MediaBusyError
+from app.media.errors import MediaBusyError, MediaUnreachableError
 from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
 
 router = Router(
@@ -134,6 +134,7 @@ class RequestCancelRead(BaseModel):
         UnsupportedMediaTypeError,
         InvalidRequestError,
         InvalidInputError,
+        MediaUnreachableError,
         MediaBusyError,
         UnknownModelError,
         ModelNotAllowedError,

@@ -26,6 +26,7 @@ from app.jobs.inputs import JobInputs
 from app.jobs.line import Priority
 from app.jobs.models import NewJob
 from app.jobs.prices import prices_of
+from app.media.errors import MediaUnreachableError
 from app.media.inspector import MediaInspector
 from app.quotas import ledger
 from app.quotas.account import amounts_of
@@ -206,15 +207,20 @@ class JobIntake:
         return model, replace(checked, errors=[*checked.errors, *flaws]) if flaws else checked
 
     async def _look_at_files(self, checked: Checked, *, principal: Principal) -> None:
-        """Raise InvalidInputError for files that RunComfy would refuse."""
+        """Raise InvalidInputError for files that RunComfy would refuse.
+
+        Or MediaUnreachableError, if it is only that there was nothing to be seen of them.
+        """
         if self._media.goes_out_for(checked.media):
             # Whoever has no submit left has no errands run for them either.
             await self._quotas.check_rate(
                 principal.policy, user_id=principal.user_id, key_id=principal.key_id
             )
-        checked = await self._inspected(checked, principal=principal)
-        if checked.errors:
-            raise InvalidInputError(checked.errors)
+        errors = (await self._inspected(checked, principal=principal)).errors
+        if errors and all(error.code == MediaUnreachableError.code for error in errors):
+            raise MediaUnreachableError(errors)
+        if errors:
+            raise InvalidInputError(errors)
 
     async def _inspected(self, checked: Checked, *, principal: Principal) -> Checked:
         """Look at the files themselves too; the time that takes is that of their hosts."""

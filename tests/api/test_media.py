@@ -15,6 +15,7 @@ from tests.support.wire_server import Line, answer, refused_port, wire_server
 
 pytestmark = pytest.mark.either_database
 
+FIRST_LAST = "bytedance/seedance-2.5/first-last-frame/480p"
 POINTER = "/input/first_frame_image_url"
 WIDE = "The uploaded image width and height must not exceed 6000 pixels."
 SMALL = "The uploaded image width and height must not be less than 300 pixels."
@@ -214,6 +215,34 @@ async def test_servers_that_give_no_file_are_told_apart(
         "best_effort": sure | dict.fromkeys(unsure, None),
         "off": dict.fromkeys([*sure, *unsure], None),
     }
+
+
+async def test_files_that_cannot_be_fetched_are_a_problem_of_their_own(looking: Gateway) -> None:
+    """Where nothing else is wrong: once their servers answer the input may be accepted."""
+    async with shelf({"/500": 500, "/503": 503, "/page": b"<!doctype html>"}) as pictures:
+
+        async def refused(first: str, last: str) -> tuple[dict[str, Any], dict[str, Any]]:
+            frames = {"first_frame": pictures.url + first, "last_frame": pictures.url + last}
+            body = {"model": FIRST_LAST, "input": {"prompt": "a walk"} | frames}
+            ours = await looking.http.post("/v1/jobs", json=body)
+            runcomfys = await looking.http.post(f"/v1/models/{FIRST_LAST}", json=body["input"])
+            assert (ours.status_code, runcomfys.status_code) == (422, 422)
+            assert runcomfys.json()["error_code"] == 422001
+            return ours.json(), runcomfys.json()
+
+        ours, runcomfys = await refused("/500", "/503")
+        assert ours["code"] == "media_unreachable"
+        assert [(error["pointer"], error["code"]) for error in ours["errors"]] == [
+            ("/input/first_frame", "media_unreachable"),
+            ("/input/last_frame", "media_unreachable"),
+        ]
+        assert [(error["loc"], error["type"]) for error in runcomfys["detail"]] == [
+            (["body", "first_frame"], "media_unreachable"),
+            (["body", "last_frame"], "media_unreachable"),
+        ]
+        ours, _ = await refused("/500", "/page")
+        assert ours["code"] == "invalid_input"
+        assert [error["code"] for error in ours["errors"]] == ["media_unreachable", "media_type"]
 
 
 async def test_private_addresses_are_refused_unless_allowed_and_never_link_local_ones(

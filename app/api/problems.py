@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from app.api import runcomfy
 from app.api.context import request_id_of
+from app.catalogue.media import MediaFault
 from app.catalogue.wording import quoted
 from app.core.errors import InvalidRequestError, NotFoundError, ProblemError
 from app.core.metrics import Metrics
@@ -62,8 +63,12 @@ class InternalError(ProblemError):
 
 
 class FieldErrorRead(BaseModel):
-    pointer: str
-    code: str
+    pointer: str = Field(description="RFC 6901, from the start of the request body.")
+    code: str = Field(
+        description="The broken rule: a keyword of JSON Schema (`required`, `enum`, `max_length`),"
+        " `unknown_field`, the code of a problem, or the fault of a file that an input names:"
+        f" {', '.join(f'`{fault}`' for fault in get_args(MediaFault))}."
+    )
     detail: str
 
 

@@ -15,6 +15,22 @@ from app.core.ids import is_id
 from app.net.urls import url_flaw
 
 MediaKind = Literal["image", "video", "audio", "media"]
+MediaFault = Literal[
+    "media_url",
+    "media_data_uri",
+    "unknown_file",
+    "media_denied",
+    "media_redirects",
+    "media_unreachable",
+    "media_type",
+    "media_unreadable",
+    "media_too_large",
+    "file_size_mb",
+    "width_pixels",
+    "height_pixels",
+    "aspect_ratio",
+]
+"""What can be wrong with a file that an input names: the code of its error."""
 
 URL_WAY_OUT = "a public https:// URL, a base64 data URI or a file_... of yours may stand here"
 
@@ -95,7 +111,9 @@ class MediaField:
             else:
                 yield MediaCheck(at, element, self.kind, self.rules)
 
-    def _refusal(self, value: Any, *, allow_private_networks: bool) -> tuple[str, str] | None:
+    def _refusal(
+        self, value: Any, *, allow_private_networks: bool
+    ) -> tuple[MediaFault | Literal["type"], str] | None:
         if not isinstance(value, str):
             return "type", "must be text: a public https:// URL or a base64 data URI"
         if is_id(value, prefix="file"):

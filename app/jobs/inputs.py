@@ -17,7 +17,7 @@ from typing import Any
 from anyio import to_thread
 
 from app.catalogue.checker import Checked
-from app.catalogue.media import MediaCheck
+from app.catalogue.media import MediaCheck, MediaFault
 from app.core.clock import Clock
 from app.core.errors import FieldError
 from app.core.ids import is_id
@@ -162,7 +162,7 @@ def _is_file(value: Any) -> bool:
     return isinstance(value, str) and is_id(value, prefix=PREFIX)
 
 
-def _flaw(check: MediaCheck, file: File | None) -> Iterable[tuple[str, str]]:
+def _flaw(check: MediaCheck, file: File | None) -> Iterable[tuple[MediaFault, str]]:
     if file is None:
         yield (
             "unknown_file",

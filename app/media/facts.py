@@ -1,10 +1,10 @@
 """What was found of a file, and which of a field's rules it breaks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from app.catalogue.media import MediaCheck, MediaRule
+from app.catalogue.media import MediaCheck, MediaFault, MediaRule
 from app.catalogue.wording import label
 from app.core.errors import FieldError
 from app.core.media_types import Format
@@ -49,7 +49,7 @@ def flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> list[FieldError]
     return list(_flaws(check, facts, lenient=lenient))
 
 
-def field_error(check: MediaCheck, code: str, sentence_end: str) -> FieldError:
+def field_error(check: MediaCheck, code: MediaFault, sentence_end: str) -> FieldError:
     return FieldError(
         pointer=check.pointer, code=code, detail=f"{_label(check.pointer)} {sentence_end}."
     )
@@ -94,7 +94,7 @@ def _suits(found: Format, check: MediaCheck) -> bool:
 
 _SIZE = "file_size_mb"
 _MEASURES = frozenset({"width_pixels", "height_pixels", "width/height"})
-_CODES = {
+_CODES: Mapping[str, MediaFault] = {
     "width_pixels": "width_pixels",
     "height_pixels": "height_pixels",
     "width/height": "aspect_ratio",

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from app.catalogue.media import URL_WAY_OUT, MediaCheck
 from app.core.clock import Clock
 from app.core.errors import FieldError
-from app.media.errors import MediaBusyError, MediaUnreachableError
+from app.media.errors import MediaBusyError
 from app.media.facts import Facts, Wanted, field_error, flaws
 from app.media.places import Places
 from app.media.probe import MediaFile, Source
@@ -213,9 +213,7 @@ def _unreachable(check: MediaCheck, exc: OutwardError) -> FieldError:
         else "cannot be reached, or answers with an error of its own"
     )
     return field_error(
-        check,
-        MediaUnreachableError.code,
-        f"is on a server that {what}, and RunComfy could not fetch it",
+        check, "media_unreachable", f"is on a server that {what}, and RunComfy could not fetch it"
     )
 
 

@@ -1,5 +1,6 @@
 """Files that inputs name are looked at before any hold; what RunComfy would refuse stops here."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.api.problems import FieldErrorRead
 from app.core.clock import ManualClock
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.pictures import data_uri, jpeg, png, shelf, tiff
@@ -17,6 +19,7 @@ pytestmark = pytest.mark.either_database
 
 FIRST_LAST = "bytedance/seedance-2.5/first-last-frame/480p"
 POINTER = "/input/first_frame_image_url"
+DOCUMENTED = set(re.findall(r"`(\w+)`", FieldErrorRead.model_fields["code"].description or ""))
 WIDE = "The uploaded image width and height must not exceed 6000 pixels."
 SMALL = "The uploaded image width and height must not be less than 300 pixels."
 RATIO = "The aspect ratio range should be between 0.4 and 2.5."
@@ -61,6 +64,7 @@ async def errors_of(gateway: Gateway, picture: str) -> list[dict[str, Any]]:
     checked = (await gateway.http.post("/v1/jobs/validate", json=body)).json()
     assert checked["valid"] == (not checked["errors"])
     errors: list[dict[str, Any]] = checked["errors"]
+    assert {error["code"] for error in errors} <= DOCUMENTED
     return errors
 
 

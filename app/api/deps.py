@@ -150,15 +150,18 @@ def caller(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
     @CREDENTIALS
     async def authenticate(request: Request) -> Principal:
         gateway: Services = request.app.state.services
-        principal = await gateway.auth.authenticate(
+        sender = await gateway.auth.authenticate(
             header_of(request, "Authorization"),
-            acting_for=_acting_for(request),
             came_from=CameFrom(
                 origin=header_of(request, "Origin"),
                 is_same_origin=header_of(request, "Sec-Fetch-Site") == "same-origin",
             ),
         )
-        request.state.principal = principal
+        # Every answer from here on tells of limits: until another user is known, the sender's.
+        request.state.principal = principal = sender.principal
+        name = _acting_for(request)
+        if name is not None:
+            request.state.principal = principal = await gateway.auth.act(sender, name=name)
         for scope in scopes:
             if scope not in principal.scopes:
                 raise MissingScopeError(scope)

@@ -1,6 +1,7 @@
 """From a bearer token to a principal, and keys for users."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -36,6 +37,14 @@ _NOWHERE = CameFrom()
 _DOTS_OF_A_JWT = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sent a request, before it is asked for whom; only with a `key` it may be for another."""
+
+    principal: Principal
+    key: ApiKey | None = None
+
+
 class AuthService:
     """`own_origin` is that of the gateway's own pages; `oidc` is for tokens of an issuer."""
 
@@ -54,16 +63,11 @@ class AuthService:
         self._find_key = NaturalBatch(self._find_keys)
 
     async def authenticate(
-        self,
-        authorization: str | None,
-        *,
-        acting_for: str | None = None,
-        came_from: CameFrom = _NOWHERE,
-    ) -> Principal:
-        """Tell who sent this Authorization header (RFC 6750), or for whom a service sent it.
+        self, authorization: str | None, *, came_from: CameFrom = _NOWHERE
+    ) -> Sender:
+        """Tell who sent this Authorization header (RFC 6750).
 
-        Raises UnauthenticatedError, MissingScopeError, WrongOriginError, InvalidUserIdError,
-        UserDisabledError or UserGoneError.
+        Raises UnauthenticatedError, WrongOriginError or UserDisabledError.
         """
         if authorization is None:
             raise UnauthenticatedError(
@@ -72,18 +76,31 @@ class AuthService:
         scheme, _, text = authorization.partition(" ")
         text = text.strip() if scheme.lower() == "bearer" else ""
         if token := Token.parse(text):
-            return await self._holder_of_key(token, acting_for)
+            return await self._holder_of_key(token)
         if client := ClientToken.parse(text):
-            principal = await self._client(client, came_from)
-        elif self._oidc is not None and text.count(".") == _DOTS_OF_A_JWT:
-            principal = await self._user_of_issuer(self._oidc, text)
-        else:
-            raise UnauthenticatedError(
-                "That is not an API key of this gateway; send `Authorization: Bearer rcg_...`."
-            )
-        if acting_for is not None:
+            return Sender(await self._client(client, came_from))
+        if self._oidc is not None and text.count(".") == _DOTS_OF_A_JWT:
+            return Sender(await self._user_of_issuer(self._oidc, text))
+        raise UnauthenticatedError(
+            "That is not an API key of this gateway; send `Authorization: Bearer rcg_...`."
+        )
+
+    async def act(self, sender: Sender, *, name: str) -> Principal:
+        """Tell for which user of theirs a service sent a request: the one of that `name`.
+
+        Raises MissingScopeError, InvalidUserIdError, UserDisabledError or UserGoneError.
+        """
+        key, own = sender.key, sender.principal
+        if key is None or Scope.ACT_AS not in key.scopes:
             raise MissingScopeError(Scope.ACT_AS)
-        return principal
+        terms = await self._user_of_service(key, name)
+        return replace(
+            own,
+            user_id=terms.user_id,
+            plan=terms.plan,
+            models=_both(terms.models, key.models),
+            policy=replace(own.policy, zone=terms.zone, user=terms.limits),
+        )
 
     async def holder_of_link(self, token_id: str) -> Principal:
         """Tell whom a link stands for that was signed for a client token; it lives as long."""
@@ -92,7 +109,7 @@ class AuthService:
             raise UnauthenticatedError("The client token of this link was revoked or has expired.")
         return _client_principal(found)
 
-    async def _holder_of_key(self, token: Token, acting_for: str | None) -> Principal:
+    async def _holder_of_key(self, token: Token) -> Sender:
         at = self._clock.now()
         found = await self._find_key(token.key_id)
         if found is None or not found[0].opens_with(token.secret, at=at):
@@ -101,18 +118,16 @@ class AuthService:
         if terms.disabled or not key.is_valid(at=at):
             raise UnauthenticatedError("This API key was revoked, has expired or is disabled.")
         await self._note_use(key)
-        key_zone = terms.zone
-        if acting_for is not None:
-            terms = await self._user_of_service(key, acting_for)
-        return Principal(
+        principal = Principal(
             user_id=terms.user_id,
             key_id=key.id,
             scopes=key.scopes,
             plan=terms.plan,
             models=_both(terms.models, key.models),
-            policy=Policy(zone=terms.zone, user=terms.limits, key=key.limits, key_zone=key_zone),
+            policy=Policy(zone=terms.zone, user=terms.limits, key=key.limits, key_zone=terms.zone),
             secret_hash=hash_secret(token.secret),
         )
+        return Sender(principal, key)
 
     async def _find_keys(self, key_ids: Sequence[str]) -> Sequence[tuple[ApiKey, UserTerms] | None]:
         async def work(connection: AsyncConnection) -> Mapping[str, tuple[ApiKey, UserTerms]]:
@@ -174,8 +189,6 @@ class AuthService:
 
     async def _user_of_service(self, key: ApiKey, name: str) -> UserTerms:
         """Give the terms of a user of the key's owner, made on first sight under the key's plan."""
-        if Scope.ACT_AS not in key.scopes:
-            raise MissingScopeError(Scope.ACT_AS)
         user_id = f"{key.user_id}/{checked_user_id(name)}"
         at = self._clock.now()
 

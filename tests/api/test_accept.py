@@ -59,8 +59,10 @@ async def test_who_was_deleted_meanwhile_is_turned_away_and_its_neighbours_are_n
 ) -> None:
     services = gateway.app.state.services
     doomed = await gateway.client_of("doomed")
-    present = await services.auth.authenticate(gateway.http.headers["Authorization"])
-    gone = await services.auth.authenticate(doomed.headers["Authorization"])
+    present, gone = [
+        (await services.auth.authenticate(client.headers["Authorization"])).principal
+        for client in (gateway.http, doomed)
+    ]
     assert (await gateway.admin.delete("/v1/admin/users/doomed")).status_code == 204
 
     async def submit(principal: Any, key: str | None) -> Any:

@@ -11,8 +11,7 @@ from fastapi import FastAPI
 from structlog.testing import capture_logs
 
 from app.api.deps import Services
-from app.auth.models import Principal
-from app.auth.service import AuthService
+from app.auth.service import AuthService, Sender
 from app.core.clock import ManualClock
 from app.main import create_app
 from app.settings import explicit_settings
@@ -206,9 +205,9 @@ async def test_a_database_that_is_away_is_said_to_be_away(
 class Forgetful(AuthService):
     """The real thing, but for the one call that stumbles."""
 
-    async def authenticate(self, authorization: str | None) -> Principal:
-        principal = await super().authenticate(authorization)
-        raise LookupError(f"a secret of {principal.user_id}")
+    async def authenticate(self, authorization: str | None, **came: Any) -> Sender:
+        sender = await super().authenticate(authorization, **came)
+        raise LookupError(f"a secret of {sender.principal.user_id}")
 
 
 async def test_a_bug_is_ours_and_tells_nothing(gateway: Gateway) -> None:

@@ -131,12 +131,16 @@ async def test_reads_and_refusals_tell_what_is_left(gateway: Gateway) -> None:
     await price(gateway, "0.25")
     await gateway.admin.patch("/v1/admin/users/alice", json={"limits": limits})
     await gateway.submit()
+    key = {"user": "alice", "scopes": ["jobs:read", "act_as"]}
+    service = (await gateway.admin.post("/v1/admin/keys", json=key)).json()["key"]
     expected = '"jobs_per_day";r=0;t=50400, "spend_usd_per_day";r=25;t=50400'
     for answer in (
         await gateway.http.get("/v1/jobs"),
         await gateway.http.get("/v1/jobs/nope"),
         await gateway.http.post("/v1/jobs", json=gateway.body()),
         await gateway.http.post("/v1/jobs", json={}),
+        await gateway.http.get("/v1/jobs", headers={"X-Gateway-User": "u1"}),
+        await gateway.client_with(service).get("/v1/jobs", headers={"X-Gateway-User": "no id"}),
     ):
         assert answer.headers["RateLimit"] == expected, answer.text
         policy = '"jobs_per_day";q=1;w=86400, "spend_usd_per_day";q=75;w=86400'

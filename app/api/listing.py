@@ -15,7 +15,7 @@ from app.core.ids import is_id
 from app.jobs.models import JobFilter
 from app.jobs.state import JobState, states_of
 
-_METADATA = re.compile(r"metadata\[(.{1,40})\]", re.DOTALL)
+_METADATA = re.compile(r"metadata\[(.{0,40})\]", re.DOTALL)
 _MOST_METADATA = 10  # each is a condition of the query, and SQLite takes only so many
 _KNOWN = {"status", "model", "created_after", "created_before", "limit", "cursor"}
 _STATUSES = sorted({state.status for state in JobState})

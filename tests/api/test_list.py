@@ -98,12 +98,12 @@ async def test_metadata_is_found_whatever_its_key_is_called(gateway: Gateway) ->
         "0",
         "ключ 🎬",
     ]
-    keys += ["a\\b", "#-1", "$.x", "a b", "a&b=c", "+", "\n", "k" * 40]
+    keys += ["", "a\\b", "#-1", "$.x", "a b", "a&b=c", "+", "\n", "k" * 40]
     ids = {key: await tagged(gateway, {key: f"v{key}"}) for key in keys}
     for key in keys:
         found = await listed(gateway, **{f"metadata[{key}]": f"v{key}", "limit": 100})
         assert found == [ids[key]], key
-        assert await listed(gateway, **{f"metadata[{key}]": "v"}) == []
+        assert await listed(gateway, **{f"metadata[{key}]": "w"}) == []
 
 
 async def test_metadata_filters_are_all_to_be_met(gateway: Gateway) -> None:
@@ -165,6 +165,6 @@ async def test_a_filter_that_does_not_exist_is_refused_not_ignored(gateway: Gate
         " limit, model, status and metadata[<key>].",
         "parameter": "state",
     }
-    for name in ("metadata", "metadata[]", f"metadata[{'k' * 41}]", "metadata[a", "Limit", ""):
+    for name in ("metadata", f"metadata[{'k' * 41}]", "metadata[a", "Limit", ""):
         refused: httpx.Response = await gateway.http.get("/v1/jobs", params={name: "1"})
         assert problem(refused)["parameter"] == name[:64], name

@@ -1,6 +1,6 @@
 """/v1/jobs: submit, check, list, read and cancel."""
 
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ from app.api.deps import (
 )
 from app.api.limits import LimitRead, read_limits
 from app.api.listing import Filter, decode_cursor, encode_cursor
-from app.api.prefer import PreferredWait, say_applied, wait_for
+from app.api.prefer import PreferredWait, place_to_wait, say_applied, wait_for
 from app.api.problems import (
     FieldErrorRead,
     InvalidParameterError,
@@ -174,18 +174,24 @@ async def submit_job(
     request: Request,
     response: Response,
 ) -> JobRead:
-    with gateway.hub.place(caller.user_id) if wait else nullcontext():
+    with place_to_wait(gateway, caller, wait) as refusal:
+
+        def make() -> JobRequest:
+            if refusal is not None:  # not before the key was looked up: a replay meets no limit
+                raise refusal
+            return _request(parse(JobCreate, body))
+
         accepted = await accept(
             gateway,
             caller,
             request,
-            lambda: _request(parse(JobCreate, body)),
+            make,
             idempotency_key=key,
             route="POST /v1/jobs",
             body=body,
         )
         job = accepted.job
-        if wait is not None:
+        if wait is not None and refusal is None:
             # Who may no longer wait, or waits for what somebody erased, is told of what it was let
             # to do: it may send it twice else.
             with suppress(UnauthenticatedError, JobNotFoundError):

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from app.auth.models import Principal
 from app.core.clock import Clock
 from app.core.elsewhere import elsewhere
 from app.core.errors import DatabaseUnavailableError
-from app.events.hub import Ending, Watch
+from app.events.hub import Ending, TooManyStreamsError, Watch
 from app.jobs.errors import JobNotFoundError
 from app.jobs.models import Job
 
@@ -51,6 +52,21 @@ PreferredWait = Annotated[timedelta | None, Depends(preferred_wait)]
 
 def say_applied(response: Response, wait: timedelta) -> None:
     response.headers["Preference-Applied"] = f"wait={int(wait.total_seconds())}"
+
+
+@contextmanager
+def place_to_wait(
+    gateway: Services, principal: Principal, wait: timedelta | None
+) -> Iterator[TooManyStreamsError | None]:
+    """Take a place if there is something to wait, or give the refusal, to be raised in its time."""
+    with ExitStack() as stack:
+        refusal = None
+        try:
+            if wait:
+                stack.enter_context(gateway.hub.place(principal.user_id))
+        except TooManyStreamsError as exc:
+            refusal = exc
+        yield refusal
 
 
 async def wait_for(

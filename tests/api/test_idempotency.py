@@ -6,8 +6,9 @@ from typing import Any
 
 import httpx
 
+from app.core.clock import ManualClock
 from tests.support.answers import problem
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, Sandbox, running
 
 
 async def post(gateway: Gateway, body: Any, *, key: str = "order-4711") -> httpx.Response:
@@ -32,6 +33,31 @@ async def test_the_same_request_again_is_answered_with_the_same_job(gateway: Gat
     assert later.json() == await gateway.read(first.json())
     assert later.json()["status"] == "in_queue"
     assert len(await gateway.sandbox.submits(first.json())) == 1
+
+
+async def test_a_replay_finds_its_job_where_there_is_no_place_to_wait(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    """A new job is refused rather than accepted and not waited for."""
+    settings = {"max_streams_per_user": 1}
+    async with running(database_url, sandbox=sandbox, clock=clock, **settings) as gateway:
+        body, other = gateway.body(), gateway.body()
+        first = await post(gateway, body)
+        waiting = {"Idempotency-Key": "order-4711", "Prefer": "wait=5"}
+        with gateway.app.state.services.hub.place("alice"):
+            again = await gateway.http.post("/v1/jobs", json=body, headers=waiting)
+            assert (again.status_code, again.json()) == (200, first.json())
+            assert again.headers["Idempotency-Replayed"] == "true"
+            assert "Preference-Applied" not in again.headers
+            conflict = await gateway.http.post("/v1/jobs", json=other, headers=waiting)
+            assert problem(conflict)["code"] == "idempotency_conflict"
+            new = await gateway.http.post("/v1/jobs", json=other, headers={"Prefer": "wait=5"})
+            assert problem(new)["code"] == "too_many_streams"
+        assert len((await gateway.http.get("/v1/jobs")).json()["data"]) == 1
+        await gateway.http.post(f"/v1/jobs/{first.json()['id']}/cancel")
+        again = await gateway.http.post("/v1/jobs", json=body, headers=waiting)
+        assert again.headers["Preference-Applied"] == "wait=5"
+        assert (again.status_code, again.json()["status"]) == (200, "cancelled")
 
 
 async def test_the_order_of_keys_and_the_spelling_of_numbers_do_not_count(

@@ -11,6 +11,7 @@ from app.api.conditions import caller_has
 from app.api.deps import header_of
 from app.core.errors import ProblemError
 from app.core.media_types import SUFFIXES, UNKNOWN, suffix_of
+from app.core.ranges import ByteRange
 
 Read = Callable[[int, int], AsyncIterator[bytes]]
 """Gives the bytes from one offset to before another."""
@@ -21,8 +22,6 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     304: {"description": "Not changed."},
 }
 """What a download can answer where all is well, for the OpenAPI document."""
-
-_LONGEST_NUMBER = 30
 
 
 class RangeNotSatisfiableError(ProblemError):
@@ -70,7 +69,7 @@ def stored_content(
     headers = safe_headers(media_type, name=name) | {"ETag": etag, "Accept-Ranges": "bytes"}
     if caller_has(request, etag):
         return Response(status_code=304, headers=headers)
-    wanted = _range(request, etag=etag, size=size)
+    wanted = wanted_range(request, etag=etag, size=size)
     start, stop = wanted or (0, size)
     headers["Content-Length"] = str(stop - start)
     if wanted:
@@ -83,28 +82,12 @@ def stored_content(
     )
 
 
-def _bounded(digits: str) -> int:
-    """Read a number that may have thousands of digits; beyond any file they are all alike."""
-    return int(digits.lstrip("0")[:_LONGEST_NUMBER] or "0")
-
-
-def _range(request: Request, *, etag: str, size: int) -> tuple[int, int] | None:
-    """Read a single range of bytes; anything else, and a stale If-Range, means the whole."""
-    asked = header_of(request, "Range")
+def wanted_range(request: Request, *, etag: str, size: int) -> tuple[int, int] | None:
+    """Tell from where to before where to send; None for the whole, as where If-Range is stale."""
+    asked = ByteRange.parse(header_of(request, "Range") or "")
     if asked is None or request.headers.get("If-Range", etag) != etag:
         return None
-    unit, _, spec = asked.partition("=")
-    first, dash, last = (part.strip() for part in spec.partition("-"))
-    if unit.strip().lower() != "bytes" or not dash or not (first or last):
-        return None
-    if not all(part.isascii() and (part.isdigit() or not part) for part in (first, last)):
-        return None  # several ranges too: the whole is always allowed
-    if not first:
-        start, stop = max(size - _bounded(last), 0), size
-    else:
-        start, stop = _bounded(first), min(_bounded(last) + 1, size) if last else size
-        if last and _bounded(last) < start:
-            return None
-    if start >= stop:
+    span = asked.within(size)
+    if span is None:
         raise RangeNotSatisfiableError(f"bytes */{size}")
-    return start, stop
+    return span

@@ -1,6 +1,5 @@
 """Fetches the files that RunComfy made, from hosts that the operator trusts and no others."""
 
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
@@ -10,10 +9,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from app.core.media_types import SUFFIXES, UNKNOWN
+from app.core.ranges import ByteRange
 from app.upstream.errors import RefusedError, TryLaterError
 
 _ASKED = ("Range", "If-Range", "If-None-Match", "If-Modified-Since")
-_ONE_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-[0-9]{1,18})", re.IGNORECASE)
 
 
 class OutputClient:
@@ -79,16 +78,11 @@ def _passed_on(headers: Mapping[str, str]) -> Mapping[str, str]:
     if not all(value.isascii() for value in asked.values()):
         # No server told such a tag. The whole is right then; a range without its condition is not.
         return {}
-    if not _is_one_range(asked.get("Range", "")):
-        # Several ranges come back as multipart, under a media type of upstream's choice, and
-        # some servers answer 400 to what is none; the whole may always be sent instead.
-        asked.pop("Range", None)
+    # Several ranges come back as multipart, under a media type of upstream's choice, and some
+    # servers answer 400 to what is none; the whole may always be sent instead.
+    if wanted := ByteRange.parse(asked.pop("Range", "")):
+        asked["Range"] = str(wanted)
     return asked
-
-
-def _is_one_range(asked: str) -> bool:
-    found = _ONE_RANGE.fullmatch(asked.strip())
-    return found is not None and not (found[2] and int(found[1]) > int(found[2]))
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

@@ -37,13 +37,18 @@ class RangeNotSatisfiableError(ProblemError):
 
 
 class Streamed(StreamingResponse):
-    """Closes what it streams from, however the streaming ends, or if it never begins."""
+    """Closes what it streams from, however the streaming ends, or if it never begins.
+
+    To HEAD it gives the head alone, and reads nothing.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        source: Any = self.body_iterator
+        if scope["method"] == "HEAD":
+            self.body_iterator = _nothing()
         try:
             await super().__call__(scope, receive, send)
         finally:
-            source: Any = self.body_iterator
             await source.aclose()
 
 
@@ -75,8 +80,6 @@ def stored_content(
     if wanted:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     status = 206 if wanted else 200
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers)
     return Streamed(
         read(start, stop), status_code=status, headers=headers, media_type=headers["Content-Type"]
     )
@@ -91,3 +94,8 @@ def wanted_range(request: Request, *, etag: str, size: int) -> tuple[int, int] |
     if span is None:
         raise RangeNotSatisfiableError(f"bytes */{size}")
     return span
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for none in ():
+        yield none

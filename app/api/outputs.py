@@ -137,7 +137,7 @@ async def _relayed(
     async with AsyncExitStack() as stack:
         try:
             remote = await stack.enter_async_context(
-                gateway.outputs.open(request.method, url, headers=request.headers)
+                gateway.outputs.open(url, headers=request.headers)
             )
         except (RefusedError, TryLaterError) as exc:
             raise OutputUnavailableError(exc.message, headers={"Retry-After": "5"}) from exc

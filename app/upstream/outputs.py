@@ -25,9 +25,7 @@ class OutputClient:
         self._upstream = _origin(upstream)
 
     @asynccontextmanager
-    async def open(
-        self, method: str, url: str, *, headers: Mapping[str, str]
-    ) -> AsyncIterator[httpx.Response]:
+    async def open(self, url: str, *, headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
         """Ask for a file with the caller's range and conditions; the body is not read yet.
 
         Raises RefusedError for an address that is not trusted and TryLaterError without an answer.
@@ -35,7 +33,8 @@ class OutputClient:
         if not self._is_trusted(url):
             raise RefusedError("The output is on a host that GATEWAY_OUTPUT_HOSTS does not name.")
         try:
-            request = self._client.build_request(method, url, headers=_passed_on(headers))
+            # Also for the head alone: a link that is signed for GET may be refused to HEAD.
+            request = self._client.build_request("GET", url, headers=_passed_on(headers))
             response = await self._client.send(request, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
             raise TryLaterError(f"The output cannot be fetched ({type(exc).__name__}).") from exc

@@ -115,7 +115,7 @@ class Archiver:
 
     async def _made(self, lease: CopyLease) -> Copy:
         url = list(addresses(lease.output))[lease.n]
-        async with self._outputs.open("GET", url, headers={}) as remote:
+        async with self._outputs.open(url, headers={}) as remote:
             if remote.status_code in _GONE:
                 raise _GoneError(f"The output's host answered {remote.status_code}.")
             if remote.status_code != _OK:

@@ -39,8 +39,9 @@ router = Router(prefix="/v1/jobs", tags=["outputs"])
 _PASSED_ON = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _GONE = frozenset({403, 404, 410})
-_PASSED_STATUSES = frozenset({200, 206, 304})
-_WHOLE, _UNCHANGED, _OUTSIDE = 200, 304, 416
+_WHOLE, _PART, _UNCHANGED, _OUTSIDE = 200, 206, 304, 416
+_IN_WHOLE = frozenset({_WHOLE, _UNCHANGED})
+_IN_PART = _IN_WHOLE | {_PART, _OUTSIDE}
 
 
 class OutputNotFoundError(NotFoundError):
@@ -141,15 +142,7 @@ async def _relayed(
             )
         except (RefusedError, TryLaterError) as exc:
             raise OutputUnavailableError(exc.message, headers={"Retry-After": "5"}) from exc
-        if remote.status_code in _GONE:
-            raise OutputGoneError("RunComfy no longer has this output; run the job again.")
-        if remote.status_code == _OUTSIDE:
-            # Not passed on: an object store's own words name its buckets.
-            raise RangeNotSatisfiableError(remote.headers.get("Content-Range", "bytes */*"))
-        if remote.status_code not in _PASSED_STATUSES:
-            raise OutputUnavailableError(
-                f"The output's host answered {remote.status_code}.", headers={"Retry-After": "5"}
-            )
+        _check(remote)
         headers = _headers(remote, job_id=job_id, n=n, url=url)
         # Not every file server looks at If-None-Match itself.
         is_known = remote.status_code == _WHOLE and caller_has(request, remote.headers.get("ETag"))
@@ -163,6 +156,20 @@ async def _relayed(
         headers=headers,
         media_type=headers["Content-Type"],
     )
+
+
+def _check(remote: httpx.Response) -> None:
+    """Raise what is to be told of an answer that cannot be passed on."""
+    if remote.status_code in _GONE:
+        raise OutputGoneError("RunComfy no longer has this output; run the job again.")
+    expected = _IN_PART if "Range" in remote.request.headers else _IN_WHOLE
+    if remote.status_code not in expected:
+        raise OutputUnavailableError(
+            f"The output's host answered {remote.status_code}.", headers={"Retry-After": "5"}
+        )
+    if remote.status_code == _OUTSIDE:
+        # Not passed on: an object store's own words name its buckets.
+        raise RangeNotSatisfiableError(remote.headers.get("Content-Range", "bytes */*"))
 
 
 async def _permitted(

@@ -106,5 +106,21 @@ async def test_a_host_that_has_nothing_is_gone_by_head_too(relaying: Relaying) -
         assert problem(await relay.get())["code"] == "output_gone"
 
 
+@pytest.mark.parametrize("status", [206, 416])
+async def test_a_part_that_nobody_asked_for_is_not_taken_for_the_file(
+    relaying: Relaying, status: int
+) -> None:
+    part = answer(status, raw=b"film", Content_Range=f"bytes 0-3/{len(FILM)}")
+    async with relaying(lambda _: part) as relay:
+        for refused in (await relay.get(), await relay.get(Range="bytes=0-1,5-6")):
+            assert problem(refused) == {
+                "status": 503,
+                "code": "output_unavailable",
+                "detail": f"The output's host answered {status}.",
+            }
+            assert refused.headers["Retry-After"] == "5"
+    assert ["range" in asked.headers for asked in relay.host.received] == [False, False]
+
+
 def _lasting(answered: httpx.Response) -> dict[str, str]:
     return {name: value for name, value in answered.headers.items() if name != "x-request-id"}

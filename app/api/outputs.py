@@ -32,7 +32,7 @@ from app.jobs.wire import output_urls
 from app.storage.archive import Archive, OutputRecord
 from app.storage.errors import StorageUnavailableError
 from app.upstream.errors import RefusedError, TryLaterError
-from app.upstream.outputs import body_of, known_type
+from app.upstream.outputs import body_of, known_type, packing_of
 
 router = Router(prefix="/v1/jobs", tags=["outputs"])
 
@@ -242,7 +242,9 @@ class _Span:
 
 
 def _span(remote: httpx.Response) -> _Span | None:
-    """Tell which bytes of the file an answer carries."""
+    """Tell which bytes of the file an answer carries, unless they are packed."""
+    if packing_of(remote):
+        return None
     if remote.status_code == _WHOLE:
         length = remote.headers.get("Content-Length", "")
         return _Span(0, int(length), int(length)) if length.isdecimal() else None
@@ -256,7 +258,9 @@ def _unsized(headers: dict[str, str]) -> dict[str, str]:
 
 def _headers(remote: httpx.Response, *, job_id: str, n: int, url: str) -> dict[str, str]:
     media_type = known_type(remote.headers.get("Content-Type", ""), url=url)
+    packing = packing_of(remote)
     return {
         **{name: remote.headers[name] for name in _PASSED_ON if name in remote.headers},
+        **({"Content-Encoding": packing} if packing else {}),
         **safe_headers(media_type, name=f"{job_id}-{n}"),
     }

@@ -12,6 +12,8 @@ from app.core.media_types import SUFFIXES, UNKNOWN
 from app.core.ranges import ByteRange
 from app.upstream.errors import RefusedError, TryLaterError
 
+# The last tells how a file came into an object store, some of which go on saying so.
+_NOT_PACKED = frozenset({"", "identity", "aws-chunked"})
 _ASKED = ("Range", "If-Range", "If-None-Match", "If-Modified-Since")
 
 
@@ -60,6 +62,12 @@ def known_type(declared: str, *, url: str) -> str:
         return media_type
     suffix = PurePosixPath(urlsplit(url).path).suffix.lower().replace(".jpeg", ".jpg")
     return next((kind for kind, end in SUFFIXES.items() if end == suffix), UNKNOWN)
+
+
+def packing_of(response: httpx.Response) -> str | None:
+    """Tell how the body is packed, though it was asked for as it is; None where it is the file."""
+    packing = str(response.headers.get("Content-Encoding", ""))
+    return packing if packing.strip().lower() not in _NOT_PACKED else None
 
 
 async def body_of(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -18,7 +18,7 @@ from app.storage.archive import Archive, Copy, CopyLease
 from app.storage.errors import ObjectGoneError, StorageUnavailableError
 from app.storage.store import Storage
 from app.upstream.errors import RefusedError, TryLaterError
-from app.upstream.outputs import OutputClient, body_of, known_type
+from app.upstream.outputs import OutputClient, body_of, known_type, packing_of
 from app.worker.loop import WorkLoop
 
 logger = structlog.get_logger(__name__)
@@ -120,6 +120,8 @@ class Archiver:
                 raise _GoneError(f"The output's host answered {remote.status_code}.")
             if remote.status_code != _OK:
                 raise TryLaterError(f"The output's host answered {remote.status_code}.")
+            if packing_of(remote):
+                raise TryLaterError("The output's host sent it packed, by a Content-Encoding.")
             declared = known_type(remote.headers.get("Content-Type", ""), url=url)
             stored = await self._storage.put(lease.key, _not_empty(body_of(remote)))
         media_type = sniff(stored.head) or declared

@@ -173,6 +173,7 @@ async def test_an_upstream_that_breaks_off_is_asked_again_and_readers_go_on_with
 
     async with running(database_url, sandbox=sandbox, clock=clock) as plain:
         job = await finished(plain)
+    packed = answer(raw=b"\x1f\x8b", Content_Encoding="gzip", Connection="close")
     lying = answers(answer(raw=FILM, Content_Type="text/html; charset=utf-8"))
 
     async def redirects(line: Line) -> None:
@@ -181,7 +182,9 @@ async def test_an_upstream_that_breaks_off_is_asked_again_and_readers_go_on_with
         line.hang_up()
 
     async with (
-        wire_server(breaks_off, redirects, breaks_off, breaks_off_later, lying) as host,
+        wire_server(
+            breaks_off, redirects, answers(packed), breaks_off, breaks_off_later, lying
+        ) as host,
         running(
             database_url,
             sandbox=Sandbox(url=host.url, http=sandbox.http),
@@ -196,7 +199,11 @@ async def test_an_upstream_that_breaks_off_is_asked_again_and_readers_go_on_with
             " SELECT id, 0, :key, 'waiting', 0, finished_at, finished_at FROM jobs",
             key="outputs/" + "0" * 32,
         )
-        for reason in ("The output broke off (", "The output's host answered 302."):
+        for reason in (
+            "The output broke off (",
+            "The output's host answered 302.",
+            "The output's host sent it packed, by a Content-Encoding.",
+        ):
             assert await copy(gateway) == 1
             assert files_below(tmp_path / "kept") == []
             assert (await rows(gateway))[0]["reason"].startswith(reason)

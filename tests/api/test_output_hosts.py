@@ -1,5 +1,6 @@
 """What a file's host leaves out or gets wrong, and what readers of an output get all the same."""
 
+import gzip
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -120,6 +121,27 @@ async def test_a_part_that_nobody_asked_for_is_not_taken_for_the_file(
             }
             assert refused.headers["Retry-After"] == "5"
     assert ["range" in asked.headers for asked in relay.host.received] == [False, False]
+
+
+async def test_a_file_that_its_host_packs_is_said_to_be_packed(relaying: Relaying) -> None:
+    packed = answer(raw=gzip.compress(FILM), Content_Type="video/mp4", Content_Encoding="gzip")
+    async with relaying(lambda _: packed) as relay:
+        whole, head = await relay.get(), await relay.head()
+    assert (whole.status_code, whole.content) == (200, FILM)  # the client unpacks it
+    assert whole.headers["Content-Encoding"] == "gzip"
+    assert _lasting(head) == _lasting(whole)
+    assert relay.host.received[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("none", ["identity", "aws-chunked"])
+async def test_a_file_that_only_seems_to_be_packed_is_sent_as_it_is(
+    relaying: Relaying, none: str
+) -> None:
+    plain = answer(raw=FILM, Content_Type="video/mp4", Content_Encoding=none)
+    async with relaying(lambda _: plain) as relay:
+        whole = await relay.get()
+    assert whole.content == FILM
+    assert "Content-Encoding" not in whole.headers
 
 
 def _lasting(answered: httpx.Response) -> dict[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 
 import httpx
 from fastapi import Request, Response
@@ -15,8 +16,10 @@ from app.api.content import (
     ANSWERS,
     RangeNotSatisfiableError,
     Streamed,
+    part_headers,
     safe_headers,
     stored_content,
+    wanted_range,
 )
 from app.api.deps import Gateway, Services, caller
 from app.api.links import Expires, Grant, InvalidSignatureError, Signature, holder_of_link
@@ -32,11 +35,12 @@ from app.jobs.wire import output_urls
 from app.storage.archive import Archive, OutputRecord
 from app.storage.errors import StorageUnavailableError
 from app.upstream.errors import RefusedError, TryLaterError
-from app.upstream.outputs import body_of, known_type, packing_of
+from app.upstream.outputs import body_of, cut, known_type, packing_of
 
 router = Router(prefix="/v1/jobs", tags=["outputs"])
 
 _PASSED_ON = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
+_OF_BODY = frozenset({"Content-Length", "Content-Range", "Content-Encoding"})
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _GONE = frozenset({403, 404, 410})
 _WHOLE, _PART, _UNCHANGED, _OUTSIDE = 200, 206, 304, 416
@@ -143,19 +147,16 @@ async def _relayed(
         except (RefusedError, TryLaterError) as exc:
             raise OutputUnavailableError(exc.message, headers={"Retry-After": "5"}) from exc
         _check(remote)
-        headers = _headers(remote, job_id=job_id, n=n, url=url)
+        status, span, body = remote.status_code, _span(remote), body_of(remote)
+        headers = _headers(remote, span, job_id=job_id, n=n, url=url)
         # Not every file server looks at If-None-Match itself.
-        is_known = remote.status_code == _WHOLE and caller_has(request, remote.headers.get("ETag"))
-        if is_known or remote.status_code == _UNCHANGED:
-            # A length beside no body is what the file has: HTTP lets that be, our server does not.
-            return Response(status_code=304, headers=_unsized(headers))
-        relay = _Relay(remote, stack.pop_all(), archive=gateway.archive, job_id=job_id, n=n)
-    return Streamed(
-        relay,
-        status_code=remote.status_code,
-        headers=headers,
-        media_type=headers["Content-Type"],
-    )
+        if status == _UNCHANGED or caller_has(request, headers.get("ETag")):
+            return Response(status_code=304, headers=_bodiless(headers))
+        if part := _ignored_range(request, remote, span, etag=headers["ETag"]):
+            status, span, body = _PART, part, cut(body, part.start, part.stop)
+            headers |= part_headers(part.start, part.stop, size=part.total)
+        relay = _Relay(body, span, stack.pop_all(), archive=gateway.archive, job_id=job_id, n=n)
+    return Streamed(relay, status_code=status, headers=headers, media_type=headers["Content-Type"])
 
 
 def _check(remote: httpx.Response) -> None:
@@ -198,19 +199,28 @@ async def _permitted(
     return await gateway.jobs.get_signed(job_id)
 
 
+@dataclass(frozen=True, slots=True)
+class _Span:
+    start: int
+    stop: int
+    total: int
+
+
 class _Relay:
     """Upstream's bytes as they come; where they break off the copy goes on, if there is one yet."""
 
     def __init__(
         self,
-        remote: httpx.Response,
+        body: AsyncIterator[bytes],
+        span: _Span | None,
         keep_open: AsyncExitStack,
         *,
         archive: Archive,
         job_id: str,
         n: int,
     ) -> None:
-        self._remote = remote
+        self._body = body
+        self._span = span
         self._keep_open = keep_open
         self._archive = archive
         self._job_id = job_id
@@ -219,12 +229,11 @@ class _Relay:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         sent = 0
         try:
-            async for chunk in body_of(self._remote):
+            async for chunk in self._body:
                 sent += len(chunk)
                 yield chunk
         except TryLaterError:
-            copy = await self._archive.find(self._job_id, self._n)
-            span = _span(self._remote)
+            copy, span = await self._archive.find(self._job_id, self._n), self._span
             if copy is None or span is None or copy.size != span.total:
                 raise
             async for chunk in self._archive.read(copy, span.start + sent, span.stop):
@@ -232,13 +241,6 @@ class _Relay:
 
     async def aclose(self) -> None:
         await self._keep_open.aclose()
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    start: int
-    stop: int
-    total: int
 
 
 def _span(remote: httpx.Response) -> _Span | None:
@@ -252,15 +254,41 @@ def _span(remote: httpx.Response) -> _Span | None:
     return found and _Span(int(found[1]), int(found[2]) + 1, int(found[3]))
 
 
-def _unsized(headers: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name != "Content-Length"}
+def _ignored_range(
+    request: Request, remote: httpx.Response, span: _Span | None, *, etag: str
+) -> _Span | None:
+    """Tell which part of the whole is wanted where the host was asked for one and sent it all."""
+    if remote.status_code != _WHOLE or "Range" not in remote.request.headers or span is None:
+        return None
+    wanted = wanted_range(request, etag=etag, size=span.total)
+    return wanted and _Span(*wanted, span.total)
 
 
-def _headers(remote: httpx.Response, *, job_id: str, n: int, url: str) -> dict[str, str]:
+def _bodiless(headers: dict[str, str]) -> dict[str, str]:
+    """Leave out what tells of a body: HTTP lets a length be there, our server waits for it."""
+    return {name: value for name, value in headers.items() if name not in _OF_BODY}
+
+
+def _headers(
+    remote: httpx.Response, span: _Span | None, *, job_id: str, n: int, url: str
+) -> dict[str, str]:
     media_type = known_type(remote.headers.get("Content-Type", ""), url=url)
-    packing = packing_of(remote)
-    return {
-        **{name: remote.headers[name] for name in _PASSED_ON if name in remote.headers},
-        **({"Content-Encoding": packing} if packing else {}),
-        **safe_headers(media_type, name=f"{job_id}-{n}"),
-    }
+    headers = {name: value for name in _PASSED_ON if (value := remote.headers.get(name))}
+    if packing := packing_of(remote):
+        headers["Content-Encoding"] = packing
+    if span is not None:
+        headers["Accept-Ranges"] = "bytes"
+    if remote.status_code != _UNCHANGED:
+        headers.setdefault("ETag", _own_tag(span, job_id=job_id, n=n))
+    return headers | safe_headers(media_type, name=f"{job_id}-{n}")
+
+
+def _own_tag(span: _Span | None, *, job_id: str, n: int) -> str:
+    """Make the ETag of a file whose host has none; it never changes, so whose it is will do.
+
+    With its length, which tells it from what a host may send in its stead. Without one, or packed,
+    the same bytes may not come twice: the tag is weak. A copy has a tag of its own, by its bytes.
+    """
+    known = f"{job_id}/{n}" if span is None else f"{job_id}/{n} {span.total}"
+    tag = f'"{sha256(known.encode()).hexdigest()[:32]}"'
+    return f"W/{tag}" if span is None else tag

@@ -1,7 +1,7 @@
 """Fetches the files that RunComfy made, from hosts that the operator trusts and no others."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
@@ -70,13 +70,25 @@ def packing_of(response: httpx.Response) -> str | None:
     return packing if packing.strip().lower() not in _NOT_PACKED else None
 
 
-async def body_of(response: httpx.Response) -> AsyncIterator[bytes]:
+async def body_of(response: httpx.Response) -> AsyncGenerator[bytes]:
     """Give the bytes as they are on the wire, or raise TryLaterError where they break off."""
     try:
         async for chunk in response.aiter_raw():
             yield chunk
     except httpx.HTTPError as exc:
         raise TryLaterError(f"The output broke off ({type(exc).__name__}).") from exc
+
+
+async def cut(body: AsyncGenerator[bytes], start: int, stop: int) -> AsyncGenerator[bytes]:
+    """Give what lies from `start` to before `stop`, dropping what comes before; read no further."""
+    at = 0
+    async with aclosing(body):
+        async for chunk in body:
+            if piece := chunk[max(start - at, 0) : stop - at]:
+                yield piece
+            at += len(chunk)
+            if at >= stop:
+                return
 
 
 def _passed_on(headers: Mapping[str, str]) -> Mapping[str, str]:

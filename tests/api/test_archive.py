@@ -157,7 +157,11 @@ async def test_what_fails_is_tried_again_later_and_shown_at_risk(
 async def test_an_upstream_that_breaks_off_is_asked_again_and_readers_go_on_with_the_copy(
     database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
 ) -> None:
-    half, reading, copied = answer(raw=FILM)[: len(FILM) // 2], asyncio.Event(), asyncio.Event()
+    half, reading, copied = (
+        answer(raw=FILM)[: len(FILM) // 2],
+        asyncio.Semaphore(0),
+        asyncio.Event(),
+    )
 
     async def breaks_off(line: Line) -> None:
         await line.request()
@@ -167,7 +171,7 @@ async def test_an_upstream_that_breaks_off_is_asked_again_and_readers_go_on_with
     async def breaks_off_later(line: Line) -> None:
         await line.request()
         await line.send(half)
-        reading.set()
+        reading.release()
         await copied.wait()
         line.hang_up()
 
@@ -183,7 +187,7 @@ async def test_an_upstream_that_breaks_off_is_asked_again_and_readers_go_on_with
 
     async with (
         wire_server(
-            breaks_off, redirects, answers(packed), breaks_off, breaks_off_later, lying
+            breaks_off, redirects, answers(packed), breaks_off, *[breaks_off_later] * 3, lying
         ) as host,
         running(
             database_url,
@@ -210,13 +214,24 @@ async def test_an_upstream_that_breaks_off_is_asked_again_and_readers_go_on_with
             gateway.wait(60)
         with pytest.raises(TryLaterError, match="broke off"):
             await gateway.http.get(path_of(job))
-        download = asyncio.ensure_future(gateway.http.get(path_of(job)))
-        await reading.wait()
+        downloads = [
+            asyncio.ensure_future(gateway.http.get(path_of(job), headers=headers))
+            for headers in ({}, {"Range": "bytes=1000-999999"}, {"Range": "bytes=-9"})
+        ]
+        for _ in downloads:
+            await reading.acquire()
         assert await copy(gateway) == 1
         copied.set()
-        assert (await download).content == FILM
+        whole, middle, end = await asyncio.gather(*downloads)
+        assert whole.content == FILM
+        assert (middle.status_code, middle.content) == (206, FILM[1000:1_000_000])
+        assert (end.status_code, end.content) == (206, FILM[-9:])
         again = await gateway.http.get(path_of(job))
         assert (again.content, again.headers["Content-Type"]) == (FILM, "video/mp4")
+        etag = whole.headers["ETag"]  # of a host's file and of its copy nothing is put together
+        for headers in ({"If-None-Match": etag}, {"If-Range": etag, "Range": "bytes=0-9"}):
+            switched = await gateway.http.get(path_of(job), headers=headers)
+            assert (switched.status_code, switched.content) == (200, FILM)
         assert {request.headers.get("authorization") for request in host.received} == {None}
 
 

@@ -144,5 +144,88 @@ async def test_a_file_that_only_seems_to_be_packed_is_sent_as_it_is(
     assert "Content-Encoding" not in whole.headers
 
 
+@pytest.mark.parametrize("tag", [None, '"of-the-host"'])
+async def test_a_host_without_ranges_gives_ranges_all_the_same(
+    relaying: Relaying, tag: str | None
+) -> None:
+    tagged = {} if tag is None else {"ETag": tag}
+    plain = answer(raw=FILM, Content_Type="video/mp4", **tagged)
+    async with relaying(lambda _: plain) as relay:
+        whole = await relay.get()
+        etag = whole.headers["ETag"]
+        assert (whole.content, whole.headers["Accept-Ranges"]) == (FILM, "bytes")
+        assert tag in {None, etag}
+
+        for asked, start, stop in (
+            ("0-9", 0, 10),
+            ("1000-999999", 1000, 1_000_000),
+            ("1023999-", 1_023_999, 1_024_000),
+            ("-300000", 724_000, 1_024_000),
+            ("0-" + "9" * 20, 0, 1_024_000),
+        ):
+            part = await relay.get(Range=f"bytes={asked}", If_Range=etag)
+            assert (part.status_code, part.content) == (206, FILM[start:stop]), asked
+            assert part.headers["Content-Range"] == f"bytes {start}-{stop - 1}/1024000"
+            assert part.headers["Content-Length"] == str(stop - start)
+            assert part.headers["ETag"] == etag
+        head = await relay.head(Range="bytes=0-9")
+        assert (head.status_code, head.headers["Content-Length"]) == (206, "10")
+
+        beyond = await relay.get(Range="bytes=1024000-")
+        assert problem(beyond)["code"] == "range_not_satisfiable"
+        assert beyond.headers["Content-Range"] == "bytes */1024000"
+        for ignored in (
+            await relay.get(Range="bytes=0-1,5-6"),
+            await relay.get(Range="bytes=0-1", If_Range='"another"'),
+            await relay.get(Range="bytes=0-1", If_Range="Sun, 22 Nov 2026 10:00:00 GMT"),
+        ):
+            assert (ignored.status_code, ignored.content) == (200, FILM)
+        same = await relay.get(Range="bytes=0-1", If_None_Match=etag)
+        assert (same.status_code, same.content, same.headers["ETag"]) == (304, b"", etag)
+    assert len(relay.host.received) == 12
+
+
+async def test_of_a_host_without_ranges_no_more_is_read_than_is_wanted(
+    relaying: Relaying,
+) -> None:
+    start = b"HTTP/1.1 200 OK\r\nContent-Length: 5000000000\r\n\r\na film"
+    async with relaying(lambda _: start) as relay:
+        part = await relay.get(Range="bytes=2-5")
+    assert (part.content, part.headers["Content-Range"]) == (b"film", "bytes 2-5/5000000000")
+
+
+async def test_a_host_with_ranges_and_no_tag_gets_one_for_whole_and_part(
+    relaying: Relaying,
+) -> None:
+    part = answer(206, raw=FILM[:4], Content_Range=f"bytes 0-3/{len(FILM)}")
+
+    async with relaying(lambda asked: part if "range" in asked.headers else PLAIN) as relay:
+        whole, first = await relay.get(), await relay.get(Range="bytes=0-3")
+        etag = first.headers["ETag"]
+        known = await relay.get(Range="bytes=0-3", If_None_Match=etag)
+    assert (first.status_code, first.content, etag) == (206, FILM[:4], whole.headers["ETag"])
+    assert (known.status_code, "Content-Range" in known.headers) == (304, False)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfilm\r\n0\r\n\r\n",
+        answer(raw=gzip.compress(b"film"), Content_Encoding="gzip"),
+        answer(raw=b"film", ETag='W/"weak"'),
+    ],
+    ids=["chunked", "packed", "weakly tagged"],
+)
+async def test_what_may_not_come_twice_alike_is_never_put_together(
+    relaying: Relaying, sent: bytes
+) -> None:
+    async with relaying(lambda _: sent) as relay:
+        etag = (await relay.get()).headers["ETag"]
+        whole = await relay.get(Range="bytes=0-1", If_Range=etag)
+        same = await relay.get(If_None_Match=etag)
+    assert (whole.status_code, whole.content) == (200, b"film")
+    assert (etag[:2], same.status_code) == ("W/", 304)
+
+
 def _lasting(answered: httpx.Response) -> dict[str, str]:
     return {name: value for name, value in answered.headers.items() if name != "x-request-id"}

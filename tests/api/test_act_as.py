@@ -181,10 +181,9 @@ async def test_a_service_that_was_deleted_just_now_leaves_no_user_behind(
     assert (await client.get("/v1/me")).status_code == 200  # the use is noted: nothing else waits
     database = SwitchedDatabase(database_url)
     auth = AuthService(database=database, clock=gateway.clock)
+    sender = await auth.authenticate(client.headers["Authorization"])
     database.open.clear()
-    asking = asyncio.ensure_future(
-        auth.authenticate(client.headers["Authorization"], acting_for="u1")
-    )
+    asking = asyncio.ensure_future(auth.act(sender, name="u1"))
     try:
         async with asyncio.timeout(60):
             while not database.waiting:

@@ -17,6 +17,10 @@ from app.cli.models import models
 from app.cli.webhooks import webhooks
 from app.core.errors import ConfigurationError, ProblemError
 
+Port = Annotated[
+    int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for a free one.")
+]
+
 app = typer.Typer(
     name="gateway",
     help="A self-hosted gateway in front of RunComfy's Model API.",
@@ -61,7 +65,7 @@ def _gateway(
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 for a free one.")] = 8000,
+    port: Port = 8000,
 ) -> None:
     """Serve the API and do the background work."""
     from app import server
@@ -80,7 +84,8 @@ def serve(
 def worker(
     host: Annotated[str, typer.Option(help="The address of health and metrics.")] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(help="Their port; without one there is neither.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Their port; without one there is neither."),
     ] = None,
 ) -> None:
     """Do the background work alone."""
@@ -103,7 +108,7 @@ def upgrade() -> None:
 @app.command()
 def sandbox(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 for a free one.")] = 8100,
+    port: Port = 8100,
     data: Annotated[Path, typer.Option(help="The folder of its requests and films.")] = Path(
         "sandbox"
     ),

@@ -126,11 +126,12 @@ def parse_url(url: str) -> URL:
     """Name the driver in a database URL, or say what is wrong with it."""
     try:
         parsed = make_url(url)
-    except ArgumentError as exc:
+    except (ArgumentError, ValueError):  # whose words may quote a part of the password
         raise ConfigurationError(
             "GATEWAY_DATABASE_URL is not a database URL;"
-            " use sqlite:///gateway.db or postgresql://user:password@host/name."
-        ) from exc
+            " use sqlite:///gateway.db or postgresql://user:password@host/name, where @, : and /"
+            " in a password are written as %40, %3A and %2F."
+        ) from None
     match parsed.drivername:
         case "sqlite" if parsed.database not in (None, "", ":memory:"):
             return parsed

@@ -5,12 +5,14 @@ Alembic is not asked: it is heavy, and a gateway that starts seldom has anything
 
 import re
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from sqlalchemy import URL, Text, column, create_engine, inspect, select, table
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import URL, Engine, Text, column, create_engine, inspect, select, table
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from app.core import bundled
 from app.core.errors import ConfigurationError
@@ -23,6 +25,9 @@ VERSION = table("alembic_version", column("version_num", Text))
 
 _REVISION = re.compile(r"^revision = [\"'](\w+)[\"']$", re.MULTILINE)
 _BEFORE = re.compile(r"^down_revision = [\"'](\w+)[\"']$", re.MULTILINE)  # the first has none
+
+# The last two are of options behind the address.
+_CANNOT_OPEN = (OperationalError, sqlite3.Error, OSError, ProgrammingError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +75,9 @@ def newest_revision() -> str:
 def read(url: str) -> Schema:
     """Read where the schema is; raises ConfigurationError if there is no database."""
     parsed = synchronous(url)
-    engine = create_engine(parsed)
     try:
         _make_file(parsed)
-        with engine.connect() as connection:
+        with _engine(parsed) as engine, engine.connect() as connection:
             tables = inspect(connection)
             if not tables.has_table(VERSION.name):
                 return Schema(None, frozenset())
@@ -82,13 +86,11 @@ def read(url: str) -> Schema:
                 return Schema(revision, frozenset())
             releases = connection.execute(select(SchemaReleaseRow.revision)).scalars()
             return Schema(revision, frozenset(releases))
-    except (OperationalError, sqlite3.Error, OSError) as exc:
+    except _CANNOT_OPEN as exc:
         raise ConfigurationError(
             "GATEWAY_DATABASE_URL leads to no database that can be opened;"
-            " start it, or correct the address."
+            " start it, or correct the address and its options."
         ) from exc
-    finally:
-        engine.dispose()
 
 
 def synchronous(url: str) -> URL:
@@ -107,6 +109,15 @@ def _migrations() -> dict[str, str | None]:
         for text in texts
         if (revision := _REVISION.search(text))
     }
+
+
+@contextmanager
+def _engine(url: URL) -> Iterator[Engine]:
+    engine = create_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _make_file(url: URL) -> None:

@@ -107,6 +107,8 @@ def test_a_key_is_all_that_is_printed(command: Command) -> None:
         (["worker"], {}, "GATEWAY_UPSTREAM_URL=sandbox to work without an account"),
         (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "mysql://x/y"}, "GATEWAY_DATABASE_URL asks"),
         (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "sqlite:////proc/x/y.db"}, "no database"),
+        (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "sqlite:///x.db?timeout=soon"}, "its options"),
+        (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "postgresql://h/x?nosuch=1"}, "its options"),
         (["keys", "create", "--user", "a b"], {}, "A user id is 1 to 128 characters"),
         (["keys", "create", "--user", "a/b"], {}, "A user id is 1 to 128 characters"),
         (["keys", "create", "--user", "oidc"], {}, "'oidc' is reserved"),
@@ -163,6 +165,23 @@ def test_a_wrong_setting_stops_the_start_with_a_sentence(
     done = command("serve", "--port", "0", settings=token | settings)
     assert (done.code, done.stdout) == (2, "")
     assert told in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("rest", ["p@ss:w0rd@host/x", "w0rd", "u:w0rd@host:w0rd/x"])
+def test_a_wrong_database_address_tells_nothing_of_its_password(
+    command: Command, rest: str
+) -> None:
+    done = command("keys", "list", settings={"GATEWAY_DATABASE_URL": f"postgresql://u:{rest}"})
+    assert done.code == 2
+    assert "w0rd" not in done.stdout + done.stderr
+    assert "%40" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["serve", "worker", "sandbox"])
+def test_a_port_that_is_none_is_refused(command: Command, name: str) -> None:
+    done = command(name, "--port", "99999")
+    assert done.code == 2
+    assert "'--port'" in done.stderr
 
 
 def test_postgres_is_migrated_by_command_and_refused_before(

@@ -139,6 +139,8 @@ async def download_file(
         ):
             raise InvalidSignatureError
         file = await gateway.files.get_signed(file_id)
+    # Asked before the head is sent, which promises a length.
+    await gateway.files.require_content(file)
 
     def read(start: int, stop: int) -> Any:
         return gateway.files.read(file, start=start, stop=stop)

@@ -199,6 +199,11 @@ class FileService:
     def read(self, file: File, *, start: int, stop: int) -> AsyncIterator[bytes]:
         return self._required().read(file.key, start=start, stop=stop)
 
+    async def require_content(self, file: File) -> None:
+        """Raise UnknownFileError if its object is gone or cut, StorageUnavailableError if away."""
+        if await self._required().size(file.key) != file.size:
+            raise UnknownFileError(file.id)
+
     async def read_head(self, file: File, *, most: int) -> bytes:
         """Give at most so many bytes of its beginning."""
         pieces = self.read(file, start=0, stop=min(most, file.size))

@@ -124,6 +124,21 @@ async def test_a_file_is_uploaded_raw_or_by_form_and_read_back(public: Gateway) 
     assert by_key.content == PNG
 
 
+async def test_a_file_whose_bytes_are_gone_is_not_begun(inland: Gateway, tmp_path: Path) -> None:
+    made = await inland.http.post("/v1/files", content=PNG)
+    (stored,) = files_below(tmp_path / "kept")
+    link = made.json()["urls"]["content"]
+    stored.write_bytes(PNG[:-1])
+    for change in (lambda: None, stored.unlink):
+        change()
+        assert problem(await inland.http.get(link))["code"] == "file_not_found"
+        assert (await inland.http.head(link)).status_code == 404
+    stored.parent.rmdir()
+    stored.parent.write_bytes(b"no folder")
+    away = await inland.http.get(link)
+    assert (away.status_code, problem(away)["code"]) == (503, "storage_unavailable")
+
+
 EXPECTED_HEADERS = {
     "Content-Type": "image/png",
     "Content-Length": str(len(PNG)),

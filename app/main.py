@@ -61,10 +61,10 @@ def create_app(
     """
     clock = clock or SystemClock()
     metrics, tracing = Metrics(), tracing or Tracing()
+    stop = closing or asyncio.Event()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        stop = closing or asyncio.Event()
         async with open_parts(
             settings,
             clock=clock,
@@ -109,6 +109,7 @@ def create_app(
         max_body_bytes=settings.max_body_bytes,
         cors=Cors(settings.cors_origins),
         metrics=metrics,
+        closing=stop,
     )
     return app
 
@@ -146,5 +147,6 @@ def create_probe(settings: Settings, parts: Parts, *, metrics: Metrics, clock: C
         max_body_bytes=settings.max_body_bytes,
         cors=Cors(()),
         metrics=metrics,
+        closing=parts.services.closing,
     )
     return app

@@ -22,6 +22,14 @@ class NotReadyError(ProblemError):
         super().__init__(detail, headers={"Retry-After": "2"}, **checks)
 
 
+class InterruptedRequestError(NotReadyError):
+    def __init__(self) -> None:
+        super().__init__(
+            "This process had to stop before it had an answer. Send the request again, a submit"
+            " under its Idempotency-Key: it may have been accepted."
+        )
+
+
 class UpstreamRead(BaseModel):
     """`open`, or why nothing goes that way now; neither makes the gateway unready."""
 

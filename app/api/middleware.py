@@ -1,5 +1,6 @@
 """Around every request: its id, our own time, a bound on its body, and bugs as a bare 500."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import name_request
 from app.api.cors import Cors
+from app.api.health import InterruptedRequestError
 from app.api.limits import limit_headers
 from app.api.problems import InternalError, PayloadTooLargeError, render
 from app.core.clock import Clock
@@ -35,9 +37,17 @@ class Edge:
     """Pure ASGI: the framework's own middleware classes cost each request a task and a queue."""
 
     def __init__(
-        self, app: ASGIApp, *, clock: Clock, max_body_bytes: int, cors: Cors, metrics: Metrics
+        self,
+        app: ASGIApp,
+        *,
+        clock: Clock,
+        max_body_bytes: int,
+        cors: Cors,
+        metrics: Metrics,
+        closing: asyncio.Event,
     ) -> None:
         self._app = app
+        self._closing = closing
         self._answers = cache(metrics.requests.labels)
         self._seconds = cache(metrics.request_seconds.labels)
         self._cors = cors
@@ -80,6 +90,13 @@ class Edge:
                 await app(scope, receive, send_marked)
             except ClientDisconnect:  # in the middle of its body: nobody waits for an answer
                 logger.info("request.abandoned", **_told(scope))
+            except asyncio.CancelledError:
+                # The server cancels what has no answer some seconds after it was told to stop.
+                if has_begun or not self._closing.is_set():
+                    raise
+                logger.warning("request.interrupted", **_told(scope))
+                answer = render(InterruptedRequestError(), Request(scope))
+                await answer(scope, receive, send_marked)
             except Exception:
                 logger.exception("request.failed", **_told(scope))
                 if has_begun:

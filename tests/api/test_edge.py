@@ -1,5 +1,6 @@
 """Around every call: paths, methods, ids, and the two failures that are ours."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from tests.support.answers import problem
 from tests.support.asgi import send_raw
 from tests.support.databases import Databases
 from tests.support.gateway import PUBLIC_URL, SEEDANCE, TOKEN, Gateway
+from tests.support.turns import turns
 
 pytestmark = pytest.mark.either_database
 
@@ -267,6 +269,43 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_nobodys_fault(
         await gateway.app(scope, receive, send)
     assert [(line["event"], line["route"]) for line in logs] == [("request.abandoned", "/v1/jobs")]
     assert answered == []
+
+
+class Pensive(AuthService):
+    """The real thing, but for an answer that never comes."""
+
+    async def authenticate(self, authorization: str | None, **came: Any) -> Sender:
+        await asyncio.Event().wait()
+        return await super().authenticate(authorization, **came)
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [("/v1/jobs", "not_ready"), (f"/v1/models/{SEEDANCE}", 503001)]
+)
+async def test_a_request_that_a_stop_cuts_off_is_told_to_come_again(
+    gateway: Gateway, path: str, code: str | int
+) -> None:
+    services: Services = gateway.app.state.services
+    services.auth.__class__ = Pensive
+    sending = asyncio.ensure_future(gateway.http.post(path, json=gateway.body()))
+    await turns()
+    services.closing.set()
+    sending.cancel()  # as the server does, some seconds later
+    answer = await sending
+    told = answer.json()
+    assert (answer.status_code, told.get("code", told.get("error_code"))) == (503, code)
+    assert answer.headers["Retry-After"] == "2"
+    assert answer.headers["X-Request-Id"]
+
+
+async def test_a_request_that_is_cancelled_otherwise_is_cancelled(gateway: Gateway) -> None:
+    services: Services = gateway.app.state.services
+    services.auth.__class__ = Pensive
+    sending = asyncio.ensure_future(gateway.http.get("/v1/jobs"))
+    await turns()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
 
 
 async def test_the_log_leads_from_a_request_to_its_job(gateway: Gateway) -> None:

@@ -75,14 +75,16 @@ class Gates:
     def troubled(self, account: str) -> bool:
         return self._own.get(account, self.whole).troubled
 
-    async def heard(self, account: str, error: UpstreamError | None, *, began_at: datetime) -> None:
+    async def heard(
+        self, account: str, error: UpstreamError | None, *, source: str, began_at: datetime
+    ) -> None:
         """Take note of an answer, or of none, to a call of this account that `began_at`."""
         own = self._own.get(account)
         is_of_account = error is None or isinstance(error, RefusedError) or error.retry_after
         if own is not None and is_of_account:
-            await own.heard(error, began_at=began_at)
+            await own.heard(error, source=source, began_at=began_at)
             error = None
-        await self.whole.heard(error, began_at=began_at)
+        await self.whole.heard(error, source=source, began_at=began_at)
 
     async def lanes(self, tx: AsyncConnection) -> dict[str, Lane]:
         """Read the accounts' own lanes, and lock those that were ever closed."""

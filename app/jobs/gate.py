@@ -29,7 +29,8 @@ class Gate:
     So many `refusals` of the account in a row close it: a submit that is refused goes back in line,
     but one poll may be refused for reasons of its own. Five failures in a row close it once they
     last for a `patience`: a submit that fails may be lost, a poll is made again.
-    So many `probes` have to fail, one after the other, before it is closed again.
+    So many `probes` have to fail, one after the other, before it is closed again. A `source` counts
+    once, as a job does whose polls fail: it speaks for nobody else.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Gate:
         self._most_refusals = refusals
         self._probes = probes
         self._patience = patience
-        self._failures = 0
+        self._failed: set[str] = set()
         self._failing_since = clock.now()
         self._refusals = 0
         self.troubled = False
@@ -65,9 +66,9 @@ class Gate:
         self.saw(lane)
         return lane.is_closed(at)
 
-    async def heard(self, error: UpstreamError | None, *, began_at: datetime) -> None:
+    async def heard(self, error: UpstreamError | None, *, source: str, began_at: datetime) -> None:
         """Take note of an answer, or of none, to a call that `began_at`."""
-        change = self._change(error)
+        change = self._change(error, source)
         if change is None:
             return
         try:
@@ -75,9 +76,10 @@ class Gate:
         except DatabaseUnavailableError:
             logger.warning("upstream.gate_waits_for_database", lane=self._name)
 
-    def _change(self, error: UpstreamError | None) -> Step | None:
+    def _change(self, error: UpstreamError | None, source: str) -> Step | None:
         if error is None or (isinstance(error, RefusedError) and not error.account_problem):
-            self._failures = self._refusals = 0
+            self._failed.clear()
+            self._refusals = 0
             return opened if self.troubled else None
         if isinstance(error, RefusedError):
             self._refusals += 1
@@ -85,17 +87,17 @@ class Gate:
             return partial(refused, reason=_reason(error)) if is_enough else None
         if error.retry_after:
             return partial(told_to_wait, wait=error.retry_after)
-        return tripped if error.outage and self._is_away() else None
+        return tripped if error.outage and self._is_away(source) else None
 
-    def _is_away(self) -> bool:
+    def _is_away(self, source: str) -> bool:
         """Count one more failure, and tell whether upstream is believed to be away by now."""
         at = self._clock.now()
-        if not self._failures:
+        if not self._failed:
             self._failing_since = at
-        self._failures += 1
+        self._failed.add(source)
         if self.troubled:
-            return self._failures >= self._probes
-        return self._failures >= _FAILURES and at - self._failing_since >= self._patience
+            return len(self._failed) >= self._probes
+        return len(self._failed) >= _FAILURES and at - self._failing_since >= self._patience
 
     async def _write(self, change: Step, *, began_at: datetime) -> None:
         at = self._clock.now()
@@ -114,7 +116,7 @@ class Gate:
         self.saw(after)
         if after is before:
             return
-        self._failures = 0
+        self._failed.clear()
         _tell(self._name, after)
 
 

@@ -137,12 +137,18 @@ class Dispatcher:
 
     async def _with_id(self, lease: Lease, request_id: str, *, began_at: datetime) -> None:
         await self.follow(lease, request_id)
-        await self._queue.submits.heard(lease.account, None, began_at=began_at)
+        await self._heard(lease, None, began_at=began_at)
 
     async def _without_id(self, lease: Lease, error: UpstreamError, *, began_at: datetime) -> None:
         change = self._what_it_means(lease, error)
-        await self._queue.submits.heard(lease.account, error, began_at=began_at)
+        await self._heard(lease, error, began_at=began_at)
         await self._record(change)
+
+    async def _heard(
+        self, lease: Lease, error: UpstreamError | None, *, began_at: datetime
+    ) -> None:
+        attempt = f"{lease.job_id}/{lease.attempts}"
+        await self._queue.submits.heard(lease.account, error, source=attempt, began_at=began_at)
 
     async def follow(self, lease: Lease, request_id: str) -> None:
         """Record the request id, also when this attempt was given up meanwhile."""

@@ -115,7 +115,7 @@ class Poller:
             is_called_off = lease.job_id in self._called_off
             self._called_off.discard(lease.job_id)
         self._metrics.polls.labels(_found(lease, change, error)).inc()
-        await self._queue.polls.heard(lease.account, error, began_at=began_at)
+        await self._queue.polls.heard(lease.account, error, source=lease.job_id, began_at=began_at)
         if not self._under_way:
             self._together.go()
         change = self._in_time(lease, change)

@@ -191,6 +191,15 @@ async def test_polls_of_an_upstream_that_fails_wait_and_end_nothing(
     await assert_invariants(database_url)
 
 
+async def test_a_few_jobs_whose_own_polls_fail_pause_nobody(gateway: Gateway) -> None:
+    await many(gateway, 4, "sandbox:stuck sandbox:poll-500=1000")
+    await gateway.dispatch()
+    for _ in range(120):
+        gateway.wait(1)
+        await gateway.poll()
+        assert (await traffic(gateway))["polling"]["paused"] is False
+
+
 async def test_jobs_whose_own_polls_fail_do_not_speak_for_the_others(gateway: Gateway) -> None:
     """They are those that are left: all others end, and are asked about no more."""
     failing = await many(gateway, 8, "sandbox:stuck sandbox:poll-504=1000")

@@ -22,7 +22,7 @@ TOKEN = "scraper-" + "5" * 32
 
 
 async def scrape(gateway: Gateway) -> dict[str, float]:
-    """Give each sample as it is written, without what only tells when it was made."""
+    """Give each sample as it is written, but for the buckets of histograms."""
     answer = await send_raw(gateway.app, "GET", "/metrics")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/plain")
@@ -34,7 +34,7 @@ def read(text: str) -> dict[str, float]:
         _shown(sample): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if not sample.name.endswith(("_created", "_bucket"))
+        if not sample.name.endswith("_bucket")
     }
 
 

@@ -67,7 +67,7 @@ class JobRepository:
             .returning(JobRow.id)
         )
         if emptied.scalar_one_or_none() is not None:
-            for row in _PARTS:
+            for row in PARTS:
                 await self._tx.execute(delete(row).where(row.job_id == job_id))
             return True
         erased = await self._tx.execute(delete(JobRow).where(final).returning(JobRow.id))
@@ -147,7 +147,7 @@ class JobRepository:
 
 
 # What goes with a job's row; the claim of an Idempotency-Key stays.
-_PARTS = (JobEventRow, OutputRow, JobFileRow, WebhookDeliveryRow, ClientTokenRow)
+PARTS = (JobEventRow, OutputRow, JobFileRow, WebhookDeliveryRow, ClientTokenRow)
 _IS_THERE = JobRow.erased_at.is_(None)
 _JOBS: Select[Any] = select(
     JobRow.id,

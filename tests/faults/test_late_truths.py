@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from app.core.clock import ManualClock
+from app.db.models.base import Base
+from app.jobs.repository import PARTS
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.invariants import assert_invariants, event_types, read_jobs
 
@@ -248,3 +250,12 @@ async def test_an_erased_job_is_seen_by_nobody_and_charged_when_it_succeeds_late
         await gateway.workers.pruner.run_once()
         assert job["id"] not in await read_jobs(database_url)
         await all_is_well(gateway, database_url)
+
+
+def test_all_that_hangs_on_a_job_goes_when_it_is_emptied() -> None:
+    hanging = {
+        table.name
+        for table in Base.metadata.tables.values()
+        if any(key.column.table.name == "jobs" for key in table.foreign_keys)
+    }
+    assert {row.__tablename__ for row in PARTS} == hanging

@@ -1,10 +1,9 @@
 """The only HTTP to RunComfy: five calls, each sent at most once, each failure sorted."""
-# ruff: noqa: ASYNC109 - a call's timeout is the caller's to choose; `_within` keeps it
+# ruff: noqa: ASYNC109 - a call's timeout is the caller's to choose; `_exchange` keeps it
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -190,34 +189,35 @@ async def _exchange(
     if client.is_closed:
         raise unsent("The gateway is shutting down.")
     try:
-        async with _within(timeout):
+        async with asyncio.timeout(None) as limit:
+            loop = asyncio.get_running_loop()
+            over = loop.call_later(timeout.total_seconds(), _look_once_more, limit)
             try:
-                response = await client.send(request, stream=True)
-            except _NEVER_CONNECTED as exc:
-                raise unsent(clean(f"RunComfy cannot be reached: {exc}"), outage=True) from exc
-            return await _read(response)
+                return await _read(await _sent(client, request, unsent=unsent))
+            finally:
+                over.cancel()
     except UpstreamError:
         raise
     except Exception as exc:  # the answer is lost, whatever broke
         raise lost(f"RunComfy's answer was lost ({type(exc).__name__}).", outage=True) from exc
 
 
-@asynccontextmanager
-async def _within(timeout: timedelta) -> AsyncIterator[None]:
-    """Raise TimeoutError when the time is over and nothing that has arrived is left to be read.
+async def _sent(
+    client: httpx.AsyncClient, request: httpx.Request, *, unsent: type[UpstreamError]
+) -> httpx.Response:
+    try:
+        return await client.send(request, stream=True)
+    except _NEVER_CONNECTED as exc:
+        raise unsent(clean(f"RunComfy cannot be reached: {exc}"), outage=True) from exc
+
+
+def _look_once_more(limit: asyncio.Timeout) -> None:
+    """End a call whose time is over once nothing that has arrived is left to be read.
 
     A loop looks at its clock before its sockets: a process that was frozen would find the time over
     and throw away the answer that waits for it, with the id of a job that is paid for.
     """
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(None) as limit:
-        ending = loop.call_later(
-            timeout.total_seconds(), lambda: limit.reschedule(loop.time() + _LAST_LOOK_S)
-        )
-        try:
-            yield
-        finally:
-            ending.cancel()
+    limit.reschedule(asyncio.get_running_loop().time() + _LAST_LOOK_S)
 
 
 async def _read(response: httpx.Response) -> Answer:

@@ -101,6 +101,15 @@ async def test_a_head_of_a_file_without_a_length_tells_none(relaying: Relaying) 
     assert "Content-Length" not in head.headers
 
 
+async def test_a_host_may_tell_the_length_of_what_it_need_not_send(relaying: Relaying) -> None:
+    lines = b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nContent-Length: 5000\r\n\r\n'
+    async with relaying(lambda _: lines) as relay:
+        same = await relay.get(If_None_Match='"a"')
+    assert (same.status_code, same.content, same.headers["ETag"]) == (304, b"", '"a"')
+    assert "Content-Length" not in same.headers  # the server would wait for so many bytes
+    assert same.headers["Content-Type"] == "video/mp4"
+
+
 async def test_a_host_that_has_nothing_is_gone_by_head_too(relaying: Relaying) -> None:
     async with relaying(lambda _: answer(404)) as relay:
         assert (await relay.head()).status_code == 410

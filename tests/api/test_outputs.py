@@ -6,11 +6,9 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from app.core.clock import ManualClock
 from tests.support.answers import problem
-from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
+from tests.support.gateway import PUBLIC_URL, Gateway
 from tests.support.rows import change
-from tests.support.wire_server import answers, wire_server
 
 pytestmark = pytest.mark.either_database
 
@@ -225,28 +223,6 @@ async def test_a_name_that_nobody_can_look_up_is_unavailable(
         )
         answer = await gateway.http.get(f"/v1/jobs/{job['id']}/outputs/0")
         assert (answer.status_code, problem(answer)["code"]) == (503, "output_unavailable"), host
-
-
-async def test_a_host_may_tell_the_length_of_what_it_need_not_send(
-    gateway: Gateway, database_url: str, clock: ManualClock
-) -> None:
-    job = await finished(gateway)
-    lines = b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nContent-Length: 5000\r\n\r\n'
-    async with wire_server(answers(lines)) as host:
-        change(
-            database_url,
-            "UPDATE jobs SET output = :output WHERE id = :id",
-            id=job["id"],
-            output=f'{{"video": "{host.url}/0.mp4"}}',
-        )
-        there = Sandbox(url=host.url, http=gateway.sandbox.http)
-        async with running(database_url, sandbox=there, clock=clock) as asking:
-            asking.http.headers["Authorization"] = gateway.http.headers["Authorization"]
-            path = f"/v1/jobs/{job['id']}/outputs/0"
-            same = await asking.http.get(path, headers={"If-None-Match": '"a"'})
-    assert (same.status_code, same.content, same.headers["ETag"]) == (304, b"", '"a"')
-    assert "Content-Length" not in same.headers  # the server would wait for so many bytes
-    assert same.headers["Content-Type"] == "video/mp4"
 
 
 async def test_an_answer_that_is_no_media_is_handed_out_as_a_download(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from app.api import cursors
 from app.api.body import parse
 from app.api.conditions import caller_has
 from app.api.deps import (
@@ -19,7 +20,7 @@ from app.api.deps import (
     Writer,
 )
 from app.api.limits import LimitRead, read_limits
-from app.api.listing import Filter, decode_cursor, encode_cursor
+from app.api.listing import Filter, decode_cursor
 from app.api.prefer import PreferredWait, place_to_wait, say_applied, wait_for
 from app.api.problems import (
     FieldErrorRead,
@@ -265,7 +266,7 @@ async def list_jobs(
     page = jobs[:limit]
     return JobList(
         data=[_read(gateway, job) for job in page],
-        next_cursor=encode_cursor(page[-1].id) if len(jobs) > limit else None,
+        next_cursor=cursors.encoded(page[-1].id) if len(jobs) > limit else None,
     )
 
 

@@ -21,10 +21,6 @@ _KNOWN = {"status", "model", "created_after", "created_before", "limit", "cursor
 _STATUSES = sorted({state.status for state in JobState})
 
 
-def encode_cursor(job_id: str) -> str:
-    return cursors.encoded(job_id)
-
-
 def decode_cursor(cursor: str) -> str:
     return cursors.decoded(cursor, is_cursor=lambda text: is_id(text, prefix="job"))
 

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from app.api.admin.paging import Page, listed, page_query
 from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, Time, body_of
 from app.api.body import parse
 from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody
+from app.api.paging import Page, listed, page_query
 from app.api.problems import problem_responses
 from app.api.routing import Router
 from app.api.webhook_secret import Receiver, Rotate, RotateBody, overlap_of

@@ -7,10 +7,10 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
 from app.api.admin.auth import Operator
-from app.api.admin.paging import Page, listed, page_query
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import LIST_PROBLEMS
 from app.api.deps import Gateway
+from app.api.paging import Page, listed, page_query
 from app.api.problems import problem_responses
 from app.api.webhook_wire import DeliveryRead, read_delivery
 from app.core.ids import is_id

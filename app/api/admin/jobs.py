@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from app.api import cursors
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, Time, body_of
 from app.api.body import parse
 from app.api.deps import Gateway, JsonBody
-from app.api.listing import AdminFilter, decode_cursor, encode_cursor
+from app.api.listing import AdminFilter, decode_cursor
 from app.api.problems import problem_responses
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.models import Job
@@ -98,7 +99,7 @@ async def list_all_jobs(
     page = jobs[:limit]
     return AdminJobList(
         data=[AdminJobRead(**_fields(gateway, job, underside)) for job, underside in page],
-        next_cursor=encode_cursor(page[-1][0].id) if len(jobs) > limit else None,
+        next_cursor=cursors.encoded(page[-1][0].id) if len(jobs) > limit else None,
     )
 
 

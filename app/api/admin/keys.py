@@ -7,7 +7,6 @@ from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from app.api.admin.auth import Operator
-from app.api.admin.paging import Page, listed, page_query
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import (
     BODY_PROBLEMS,
@@ -21,6 +20,7 @@ from app.api.admin.wire import (
 )
 from app.api.body import json_body, parse
 from app.api.deps import Gateway, JsonBody
+from app.api.paging import Page, listed, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
 from app.auth.directory.models import Key, KeyChanges, NewSecret

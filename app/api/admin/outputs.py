@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
-from app.api.admin.paging import Page, listed, page_query
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import LIST_PROBLEMS, Time
 from app.api.deps import Gateway
+from app.api.paging import Page, listed, page_query
 from app.core.ids import is_id
 from app.storage.archive import OutputRecord
 

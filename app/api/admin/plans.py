@@ -6,7 +6,6 @@ from fastapi import Depends, Response
 from pydantic import BaseModel, Field
 
 from app.api.admin.auth import Operator
-from app.api.admin.paging import Page, listed, page_query
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import (
     BODY_PROBLEMS,
@@ -19,6 +18,7 @@ from app.api.admin.wire import (
 )
 from app.api.body import parse
 from app.api.deps import Gateway, JsonBody
+from app.api.paging import Page, listed, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.checks import is_plan_name
 from app.auth.directory.errors import PlanExistsError, PlanInUseError, PlanNotFoundError

@@ -6,7 +6,6 @@ from fastapi import Depends, Query, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from app.api.admin.auth import Operator
-from app.api.admin.paging import Page, listed, page_query
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import (
     BODY_PROBLEMS,
@@ -20,6 +19,7 @@ from app.api.admin.wire import (
 from app.api.body import parse
 from app.api.deps import Gateway, JsonBody
 from app.api.limits import LimitRead, read_limits
+from app.api.paging import Page, listed, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.checks import could_be_user_id
 from app.auth.directory.errors import (

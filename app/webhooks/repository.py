@@ -150,17 +150,26 @@ class SecretRepository:
             .on_conflict_do_nothing()
         )
 
-    async def replace(
-        self, user_id: str, *, sealed: str, previous_expires_at: datetime | None
+    async def rotate(
+        self, user_id: str, *, sealed: str, previous_expires_at: datetime | None, at: datetime
     ) -> None:
-        """Let the present secret be the previous one, until `previous_expires_at`."""
+        """Let the present secret be the previous one, until `previous_expires_at`, if there is one.
+
+        In one statement, so that of rivals who make the first one neither is passed over.
+        """
+        new = insert_into(self._tx, WebhookSecretRow).values(
+            user_id=user_id, secret=sealed, created_at=at
+        )
         await self._tx.execute(
-            update(WebhookSecretRow)
-            .where(WebhookSecretRow.user_id == user_id)
-            .values(
-                secret=sealed,
-                previous_secret=None if previous_expires_at is None else WebhookSecretRow.secret,
-                previous_expires_at=previous_expires_at,
+            new.on_conflict_do_update(
+                index_elements=[WebhookSecretRow.user_id],
+                set_={
+                    "secret": sealed,
+                    "previous_secret": (
+                        None if previous_expires_at is None else WebhookSecretRow.secret
+                    ),
+                    "previous_expires_at": previous_expires_at,
+                },
             )
         )
 

@@ -193,7 +193,11 @@ class WebhookService:
             return None if row is None else self._safe.show(row)
 
         async def make(tx: AsyncConnection) -> Secret:
-            return await self._ensured(tx, user_id)
+            secrets = SecretRepository(tx)
+            _, sealed = self._safe.make()
+            await lock_user(tx, user_id)
+            await secrets.ensure(user_id, sealed=sealed, at=self._clock.now())
+            return self._safe.show(await secrets.find(user_id))
 
         found = await self._database.look_up(find)
         return await self._database.transact(make) if found is None else found
@@ -203,14 +207,13 @@ class WebhookService:
         previous_expires_at = self._end_of(overlap)
 
         async def work(tx: AsyncConnection) -> None:
-            secrets = SecretRepository(tx)
-            if await secrets.find(user_id):
-                await secrets.replace(
-                    user_id, sealed=sealed, previous_expires_at=previous_expires_at
-                )
-            else:
-                await lock_user(tx, user_id)
-                await secrets.ensure(user_id, sealed=sealed, at=self._clock.now())
+            await lock_user(tx, user_id)
+            await SecretRepository(tx).rotate(
+                user_id,
+                sealed=sealed,
+                previous_expires_at=previous_expires_at,
+                at=self._clock.now(),
+            )
 
         await self._database.transact(work)
         return Secret(secret=secret, previous_expires_at=previous_expires_at)
@@ -248,13 +251,6 @@ class WebhookService:
         delivery = await self._database.transact(work)
         self._deliverer.ring()
         return delivery
-
-    async def _ensured(self, tx: AsyncConnection, user_id: str) -> Secret:
-        secrets = SecretRepository(tx)
-        _, sealed = self._safe.make()
-        await lock_user(tx, user_id)
-        await secrets.ensure(user_id, sealed=sealed, at=self._clock.now())
-        return self._safe.show(await secrets.find(user_id))
 
     def _end_of(self, overlap: timedelta) -> datetime | None:
         return self._clock.now() + overlap if overlap else None

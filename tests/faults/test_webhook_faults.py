@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,6 +15,7 @@ from app.core.clock import ManualClock
 from app.db.engine import open_database
 from app.events.log import JobEvent
 from app.jobs.announce import announce
+from app.webhooks.repository import lock_user
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.receiver import Receiver, receiving, status
 from tests.support.rows import change, stored
@@ -152,6 +154,27 @@ async def test_without_its_secret_nothing_is_sent_and_rotation_mends_it(
     gateway.wait(6)
     assert await gateway.deliver() == 1
     assert receiver.last.is_signed_with(rotated["secret"])
+
+
+async def test_two_who_rotate_a_secret_at_once_both_hold_one_that_signs(
+    gateway: Gateway, database_url: str, receiver: Receiver
+) -> None:
+    async def rotate_twice(tx: AsyncConnection) -> asyncio.Future[list[httpx.Response]]:
+        await lock_user(tx, "alice")
+        rotate = "/v1/webhook-secret/rotate"
+        rotating = asyncio.gather(*(gateway.http.post(rotate) for _ in range(2)))
+        await asyncio.wait([rotating], timeout=0.3)
+        return rotating
+
+    database = open_database(database_url)
+    rotated = await (await database.transact(rotate_twice))
+    await database.close()
+    secrets = {answer.json()["secret"] for answer in rotated}
+    assert (await gateway.http.get("/v1/webhook-secret")).json()["secret"] in secrets
+    body = gateway.body("sandbox:instant") | {"webhook_url": receiver.url}
+    await gateway.follow((await gateway.http.post("/v1/jobs", json=body)).json())
+    assert await gateway.deliver() == 1
+    assert all(receiver.last.is_signed_with(secret) for secret in secrets)
 
 
 async def test_what_is_over_can_be_pruned_and_what_is_not_cannot(

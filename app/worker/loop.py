@@ -16,8 +16,6 @@ logger = structlog.get_logger(__name__)
 
 Piece = TypeVar("Piece")
 
-_AFTER_A_FAILURE = timedelta(seconds=1)
-
 
 class WorkLoop(Generic[Piece]):
     """`claim` gives at most as many pieces as asked for; `handle` does one and leaves none half.
@@ -106,11 +104,9 @@ class WorkLoop(Generic[Piece]):
             with self._outages.noted():
                 pieces = await self._claim(room)
         except DatabaseUnavailableError:
-            await self._doorbell.wait(at_most=_AFTER_A_FAILURE)
             return 0
         except Exception:
             logger.exception("worker.claim_failed", worker=self._name)
-            await self._doorbell.wait(at_most=_AFTER_A_FAILURE)
             return 0
         self.looked_at = self._clock.monotonic()
         for piece in pieces:

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
+from app.core.errors import DatabaseUnavailableError
 from app.storage.errors import StorageUnavailableError
 from app.worker.loop import WorkLoop, run_until
 from app.worker.pruner import Pruner
@@ -134,6 +135,26 @@ async def test_what_hangs_keeps_no_free_place_from_the_rest() -> None:
             may_end.release()
         bell.ring()
         await running
+
+
+@pytest.mark.parametrize("failure", [DatabaseUnavailableError(), LookupError()])
+async def test_a_loop_that_cannot_claim_ends_as_soon_as_it_is_told_to(failure: Exception) -> None:
+    clock = ManualClock()
+    stop, bell = asyncio.Event(), Doorbell(clock=clock)
+
+    async def claim(_: int) -> list[int]:
+        raise failure
+
+    async def handle(_: int) -> None:
+        raise AssertionError("there is nothing")
+
+    loop = WorkLoop("cut off", claim=claim, handle=handle, **eight_places(bell, clock))
+    running = asyncio.ensure_future(loop.run(stop))
+    await turns()
+    stop.set()
+    bell.ring()
+    await turns()
+    assert running.done()
 
 
 async def test_a_chore_without_its_storage_is_no_fault_and_bars_no_other() -> None:

@@ -95,6 +95,8 @@ class Recorder:
             logger.warning("job.lease_lost", job_id=job_id, state=state)
         elif change.state is not change.lease.state:
             self._metrics.moves.labels(state).inc()
+            if change.detection_delay is not None:
+                self._metrics.detection_delay.observe(change.detection_delay.total_seconds())
             logger.info(
                 "job.advanced",
                 job_id=job_id,

@@ -6,7 +6,6 @@ from datetime import timedelta
 import structlog
 
 from app.core.clock import Clock
-from app.core.metrics import Metrics
 from app.jobs import outcomes
 from app.jobs.appointments import Appointments
 from app.jobs.models import Change, Lease
@@ -31,14 +30,12 @@ class Look:
         upstream: AccountClients,
         timeout: timedelta,
         charge_late: bool,
-        metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._appointments = appointments
         self._upstream = upstream
         self._timeout = timeout
         self._charge_late = charge_late
-        self._metrics = metrics
         self._clock = clock
 
     async def at(self, lease: Lease) -> Change | None:
@@ -89,9 +86,7 @@ class Look:
         if result.finished_at is None or lease.finished_at is not None:
             return None
         # Clocks that differ make no negative delays.
-        delay = max(timedelta(), self._clock.now() - result.finished_at)
-        self._metrics.detection_delay.observe(delay.total_seconds())
-        return delay
+        return max(timedelta(), self._clock.now() - result.finished_at)
 
     def _cancelled(self, lease: Lease) -> Change | None:
         if lease.finished_at is not None:

@@ -62,7 +62,6 @@ class Poller:
             upstream=upstream,
             timeout=config.timeout,
             charge_late=config.charge_late,
-            metrics=metrics,
             clock=clock,
         )
         self._metrics = metrics

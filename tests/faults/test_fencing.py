@@ -49,6 +49,22 @@ async def test_a_poll_that_outlived_its_lease_does_not_count(
     assert (await event_types(database_url, job))[-1] == "in_queue"
 
 
+async def test_an_end_that_a_rival_wrote_first_is_measured_by_the_rival_alone(
+    gateway: Gateway, rival: Gateway
+) -> None:
+    await gateway.submit("sandbox:instant")
+    await gateway.dispatch()
+    gateway.wait(2)
+    [lease] = await gateway.workers.poller.claim(64)
+    gateway.wait(31)
+    assert await rival.poll() == 1
+    await gateway.workers.poller.poll(lease)
+    slow, quick = [(await each.http.get("/metrics")).text for each in (gateway, rival)]
+    assert 'gateway_lease_losses_total{work="job"} 1.0' in slow
+    assert "gateway_detection_delay_seconds_count 0.0" in slow
+    assert "gateway_detection_delay_seconds_count 1.0" in quick
+
+
 async def test_an_outcome_against_another_state_does_not_count(
     gateway: Gateway, database_url: str
 ) -> None:

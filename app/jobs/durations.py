@@ -19,6 +19,7 @@ EDGES: Sequence[float] = (0.0, *(_FIRST_EDGE * _STEP**n for n in range(_BUCKETS 
 
 _HALF_LIFE = timedelta(days=7)
 _LANDMARK = datetime(2026, 1, 1, tzinfo=UTC)
+_MOST_DOUBLINGS = 900  # until 2043; thereafter nothing fades, but no float overflows either
 
 _RESOLUTIONS = frozenset(
     {"360p", "480p", "512p", "540p", "576p", "720p", "768p", "1080p", "1440p", "2160p", "2k", "4k"}
@@ -77,7 +78,8 @@ def weight_at(at: datetime) -> float:
     Forward decay: Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay: A Practical Time Decay
     Model for Streaming Systems" (2009). Sums of such weights may be added up in any order.
     """
-    return math.exp2((at - _LANDMARK) / _HALF_LIFE)
+    doublings = (at - _LANDMARK) / _HALF_LIFE
+    return math.exp2(min(max(doublings, -_MOST_DOUBLINGS), _MOST_DOUBLINGS))
 
 
 class Rising:

@@ -92,7 +92,12 @@ def test_a_duration_lies_in_its_bucket(seconds: float) -> None:
 
 def test_old_observations_fade_by_a_half_each_week() -> None:
     assert weight_at(AT + timedelta(days=7)) / weight_at(AT) == pytest.approx(2)
-    assert math.isfinite(weight_at(AT + timedelta(days=10 * 365)))
+
+
+@pytest.mark.parametrize("year", [1970, 2045, 9999])
+def test_no_year_is_so_far_that_its_weights_cannot_be_added_and_compared(year: int) -> None:
+    weight = weight_at(AT.replace(year=year))
+    assert 1e9 * weight / weight == 1e9
 
 
 def test_a_kind_without_data_is_expected_to_be_like_its_models_others() -> None:

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 class KeptConnections:
     """As many as its pool holds, each with one user at a time; the one used last is warm.
 
-    A use that fails gives them all back, also those that others have, once these are done: the pool
-    rolls back what it finds open, and knows which of them are lost.
+    Who fails gives a connection back to the pool, which rolls back what it finds open. If it is
+    lost, all others go back too, once who has them is done: the pool knows which of them are lost.
     """
 
     def __init__(self, engine: AsyncEngine, *, most: int) -> None:
@@ -20,13 +20,13 @@ class KeptConnections:
         self._turn = asyncio.Semaphore(most)
         self._at_hand: list[AsyncConnection] = []
         self._in_use = 0
-        self._failures = 0
+        self._losses = 0
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
         async with self._turn:
             self._in_use += 1
-            failures = self._failures
+            losses = self._losses
             try:
                 taken = self._at_hand.pop() if self._at_hand else await self.engine.connect()
                 try:
@@ -34,11 +34,13 @@ class KeptConnections:
                     if taken.in_transaction():  # for SQLAlchemy, which takes each use for one
                         await taken.rollback()
                 except BaseException:
-                    self._failures += 1
+                    is_lost = taken.invalidated
+                    self._losses += is_lost
                     await _close(taken)
-                    await self._give_back()
+                    if is_lost:
+                        await self._give_back()
                     raise
-                if failures == self._failures:
+                if losses == self._losses:
                     self._at_hand.append(taken)
                 else:
                     await _close(taken)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database, open_database
@@ -13,6 +14,7 @@ from tests.support.databases import PostgresDatabases
 # A transaction has one time for all of its statements.
 BEGAN = text("SELECT transaction_timestamp()")
 BACKEND = text("SELECT pg_backend_pid()")
+CUT_OFF = text("SELECT pg_terminate_backend(pg_backend_pid())")
 TABLES = text("SELECT count(*) FROM pg_tables WHERE tablename = 'made'")
 
 
@@ -58,15 +60,24 @@ async def test_a_connection_stays_at_hand_until_a_use_of_it_fails(database: Data
     assert database.pools()["writer"] == {"in_use": 0, "size": 8}
 
 
-async def test_who_is_at_work_while_another_fails_gives_a_connection_back(
-    database: Database,
-) -> None:
-    """It may be as lost as the other's, which only the pool knows to make anew."""
+async def test_a_use_that_fails_by_itself_leaves_the_others_at_hand(database: Database) -> None:
     kept = database._connections._writer  # type: ignore[attr-defined]  # noqa: SLF001
     async with kept.connection():
         with pytest.raises(LookupError):
             async with kept.connection():
                 raise LookupError
+    assert kept.engine.pool.checkedout() == 1
+
+
+async def test_who_is_at_work_while_another_is_cut_off_gives_a_connection_back(
+    database: Database,
+) -> None:
+    """It may be as lost as the other's, which only the pool knows to make anew."""
+    kept = database._connections._writer  # type: ignore[attr-defined]  # noqa: SLF001
+    async with kept.connection():
+        with pytest.raises(DBAPIError):
+            async with kept.connection() as cut_off:
+                await cut_off.execute(CUT_OFF)
     assert kept.engine.pool.checkedout() == 0
 
 

@@ -32,6 +32,7 @@ def key_beside(database: Path) -> SecretBytes:
         with tempfile.NamedTemporaryFile(dir=database.parent) as draft:  # 0600
             draft.write(secrets.token_hex(32).encode())
             draft.flush()
+            os.fsync(draft.fileno())  # what it has sealed by the next power cut is stored, too
             with suppress(FileExistsError):  # another process was first: its key it is
                 os.link(draft.name, path)
     return SecretBytes(path.read_bytes())

@@ -6,7 +6,7 @@ Alembic is not asked: it is heavy, and a gateway that starts seldom has anything
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,6 +125,5 @@ def _make_file(url: URL) -> None:
         assert url.database is not None
         Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
         # WAL stays with the file, so readers never meet the rollback journal's locks.
-        connection = sqlite3.connect(url.database)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
+        with closing(sqlite3.connect(url.database)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")

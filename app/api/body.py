@@ -13,6 +13,7 @@ from app.api.problems import UnsupportedMediaTypeError, contrast
 from app.catalogue.portability import is_storable
 from app.core.errors import FieldError, InvalidRequestError, MalformedBodyError
 from app.core.guesses import guess
+from app.core.pointers import joined
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -57,18 +58,18 @@ def parse(kind: type[Body], value: Any) -> Body:
 
 
 def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
-    path = [str(part) for part in error["loc"]]
+    path = list(error["loc"])
     is_key = path[2:] == ["[key]"]  # so pydantic says that the key before it is at fault
     if is_key:
         path.pop()
-    pointer = "".join(f"/{_escaped(part)}" for part in path)
+    pointer = joined(*path)
     name, limits = pointer or "The body", error.get("ctx", {})
     match error["type"]:
         case "missing":
             code, flaw = "required", "is missing"
         case "extra_forbidden":
             known = kind.model_fields
-            way_out = guess(path[-1], known) or f": known are {', '.join(known)}"
+            way_out = guess(str(path[-1]), known) or f": known are {', '.join(known)}"
             code, flaw = "unknown_field", f"is not known{way_out}"
         case "string_type":
             code, flaw = "type", "must be text"
@@ -155,15 +156,9 @@ def _texts(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
         case dict():
             for key, item in value.items():
                 yield pointer, key
-                yield from _texts(item, f"{pointer}/{_escaped(key)}")
+                yield from _texts(item, pointer + joined(key))
         case _:
             return
-
-
-def _escaped(part: str) -> str:
-    """Write one part of a JSON pointer (RFC 6901), in characters that any encoding can carry."""
-    plain = part.encode("utf-8", "replace").decode()
-    return plain[:200].replace("~", "~0").replace("/", "~1")
 
 
 def _reason(exc: ValueError) -> str:

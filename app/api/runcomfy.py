@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.errors import ProblemError
+from app.core.pointers import steps_of
 
 _PREFIXES = ("/v1/models", "/v1/requests")
 
@@ -95,7 +96,7 @@ def _loc(pointer: str) -> list[str | int]:
     """Turn a pointer into pydantic's path; the input that it starts at is here the whole body."""
     if pointer == "/model":  # which stands in the path here
         return ["path", "model_id"]
-    steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+    steps = steps_of(pointer)
     within = steps[1:] if steps[:1] == ["input"] else steps
     return ["body", *(int(step) if _INDEX.fullmatch(step) else step for step in within)]
 

@@ -12,6 +12,7 @@ from app.catalogue.errors import BrokenModelError
 from app.catalogue.wording import label, pointer
 from app.core.errors import FieldError
 from app.core.ids import is_id
+from app.core.pointers import steps_of
 from app.net.urls import url_flaw
 
 MediaKind = Literal["image", "video", "audio", "media"]
@@ -84,6 +85,10 @@ class MediaCheck:
     value: str
     kind: MediaKind
     rules: tuple[MediaRule, ...]
+
+    @property
+    def label(self) -> str:
+        return label(*steps_of(self.pointer)[1:])
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
+from app.core.pointers import joined
+
 _QUOTED_CHARACTERS = 60
-_NAME_CHARACTERS = 200
 
 
 def pointer(*path: str | int) -> str:
-    """Point into the request body, as RFC 6901 writes it: `/input/images/0`."""
-    return "".join(f"/{_escaped(step)}" for step in ("input", *path))
+    """Point into the request body: `/input/images/0`."""
+    return joined("input", *path)
 
 
 def label(*path: str | int) -> str:
@@ -31,7 +32,3 @@ def clipped(text: str, *, most: int = _QUOTED_CHARACTERS) -> str:
     if len(text) > most:
         text = text[: most - 1] + "…"
     return text.encode("utf-8", "replace").decode()
-
-
-def _escaped(step: str | int) -> str:
-    return clipped(str(step), most=_NAME_CHARACTERS).replace("~", "~0").replace("/", "~1")

@@ -22,6 +22,7 @@ from app.core.clock import Clock
 from app.core.errors import FieldError
 from app.core.ids import is_id
 from app.core.media_types import kind_of
+from app.core.pointers import steps_of
 from app.storage.errors import ObjectGoneError
 from app.storage.files import PREFIX, File, FileService
 from app.storage.links import FileLinks
@@ -67,7 +68,7 @@ class JobInputs:
             return []
         found = await self._files.find_many([check.value for check in named], user_id=user_id)
         errors = [
-            FieldError(pointer=check.pointer, code=code, detail=f"{_name(check)} {flaw}.")
+            FieldError(pointer=check.pointer, code=code, detail=f"{check.label} {flaw}.")
             for check in named
             for code, flaw in _flaw(check, found.get(check.value))
         ]
@@ -151,7 +152,7 @@ class JobInputs:
             return []
         largest = max(named, key=lambda check: found[check.value].size)
         detail = (
-            f"{_name(largest)} is too large: this gateway has no address that RunComfy can reach,"
+            f"{largest.label} is too large: this gateway has no address that RunComfy can reach,"
             f" so files travel inside the request, which may have {_LARGEST_BODY} bytes; give a"
             " public https:// URL or a smaller file."
         )
@@ -172,19 +173,9 @@ def _flaw(check: MediaCheck, file: File | None) -> Iterable[tuple[MediaFault, st
         yield "media_type", f"names a file of the type {file.media_type}, not {check.kind}/*"
 
 
-def _name(check: MediaCheck) -> str:
-    first, *rest = _path(check.pointer)
-    return f"`{first}{''.join(f'[{step}]' for step in rest)}`"
-
-
-def _path(pointer: str) -> list[str]:
-    steps = pointer.split("/")[2:]  # past the empty one and `input`
-    return [step.replace("~1", "/").replace("~0", "~") for step in steps]
-
-
 def _with(given: dict[str, Any], pointer: str, value: str) -> dict[str, Any]:
     """Copy an input with one text replaced: that of a field, or of one element of it."""
-    name, *rest = _path(pointer)
+    _input, name, *rest = steps_of(pointer)
     if not rest:
         return {**given, name: value}
     elements = list(given[name])

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.catalogue.media import MediaCheck, MediaFault, MediaRule
-from app.catalogue.wording import label
 from app.core.errors import FieldError
 from app.core.media_types import Format
 from app.media.probe import Dimensions
@@ -50,9 +49,7 @@ def flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> list[FieldError]
 
 
 def field_error(check: MediaCheck, code: MediaFault, sentence_end: str) -> FieldError:
-    return FieldError(
-        pointer=check.pointer, code=code, detail=f"{_label(check.pointer)} {sentence_end}."
-    )
+    return FieldError(pointer=check.pointer, code=code, detail=f"{check.label} {sentence_end}.")
 
 
 def _flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> Iterator[FieldError]:
@@ -84,7 +81,7 @@ def _flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> Iterator[FieldE
             yield FieldError(
                 pointer=check.pointer,
                 code=_CODES[rule.rule[:-1]],
-                detail=f"{rule.message} {_label(check.pointer)} {found}.",
+                detail=f"{rule.message} {check.label} {found}.",
             )
 
 
@@ -133,8 +130,3 @@ def _holds(value: float, comparison: str, bound: float) -> bool:
             return value >= bound
         case _:
             return True
-
-
-def _label(pointer: str) -> str:
-    steps = pointer.split("/")[2:]
-    return label(*(step.replace("~1", "/").replace("~0", "~") for step in steps))

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.core.errors import FieldError
 from app.core.guesses import guess
+from app.core.pointers import joined
 from app.quotas.errors import shown_amount
 from app.quotas.numbers import decimal_of, has_at_most
 from app.quotas.policy import WINDOWED, Limit, LimitName, Limits, Measure
@@ -45,7 +46,7 @@ def checked_limits(
     limits: dict[LimitName, Limit | None] = {}
     errors: list[FieldError] = []
     for name, entry in given.items():
-        at = f"{pointer}/{_escaped(name)}"
+        at = pointer + joined(name)
         faults = list(_faults(name, entry, at))
         errors += faults
         if not faults:
@@ -94,7 +95,7 @@ def _faults(name: str, entry: Any, at: str) -> Iterator[FieldError]:
         return
     for field in entry:
         if field not in ("limit", "mode"):
-            where = f"{at}/{_escaped(str(field))}"
+            where = at + joined(field)
             detail = f"{where} is not known: a limit has `limit` and `mode`."
             yield FieldError(pointer=where, code="unknown_field", detail=detail)
     if entry.get("mode", "enforce") not in _MODES:
@@ -116,7 +117,3 @@ def _number_faults(name: LimitName, value: Any, at: str) -> Iterator[FieldError]
         yield FieldError(pointer=at, code="minimum", detail=f"{at} must not be negative.")
     elif number > highest:
         yield FieldError(pointer=at, code="maximum", detail=f"{at} must be at most {highest}.")
-
-
-def _escaped(part: str) -> str:
-    return part[:200].replace("~", "~0").replace("/", "~1")

@@ -12,6 +12,7 @@ from app.core.clock import Clock
 from app.core.errors import FieldError, InvalidRequestError
 from app.core.guesses import guess
 from app.core.natural_batch import NaturalBatch
+from app.core.pointers import joined
 from app.db.engine import Database
 from app.quotas.numbers import decimal_of, has_at_most
 from app.quotas.prices_repository import PricesRepository
@@ -146,7 +147,7 @@ def _line_faults(
         return
     for name in line.when:
         if name not in models[line.model]:
-            where = f"{at}/when/{name[:200].replace('~', '~0').replace('/', '~1')}"
+            where = at + joined("when", name)
             meant = guess(name, models[line.model])
             detail = f"{where} is no input of {line.model}{meant}."
             yield FieldError(pointer=where, code="unknown_field", detail=detail)

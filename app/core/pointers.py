@@ -1,0 +1,17 @@
+"""JSON pointers (RFC 6901): into what a client sent, in words that any answer can carry."""
+
+_LONGEST_STEP = 200
+
+
+def joined(*steps: str | int) -> str:
+    """Write a pointer, or what goes on behind one; a step that is too long is cut."""
+    return "".join(f"/{_escaped(str(step))}" for step in steps)
+
+
+def steps_of(pointer: str) -> list[str]:
+    return [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+
+
+def _escaped(step: str) -> str:
+    plain = step[:_LONGEST_STEP].encode("utf-8", "replace").decode()
+    return plain.replace("~", "~0").replace("/", "~1")

@@ -3,8 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
@@ -12,6 +11,7 @@ from fastapi import Depends, Query, Request
 from app.api import cursors
 from app.api.problems import InvalidParameterError
 from app.core.ids import is_id
+from app.core.timestamps import from_rfc3339
 from app.jobs.models import JobFilter
 from app.jobs.state import JobState, states_of
 
@@ -90,11 +90,7 @@ def _states(words: str) -> frozenset[JobState]:
 def _instant(name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
-    at = None
-    with suppress(ValueError, OverflowError):
-        # A plus sign that was not escaped arrives as a space.
-        given = datetime.fromisoformat(text.replace(" ", "+"))
-        at = given.astimezone(UTC) if given.tzinfo else None
+    at = from_rfc3339(text.replace(" ", "+"))  # as a plus sign arrives that was not escaped
     if at is None:
         raise InvalidParameterError(
             name, f"{name} must be an RFC 3339 time with a zone, like 2026-11-22T10:00:00Z."

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -14,6 +15,7 @@ from app.api.deps import CALLER_PROBLEMS, AnyCaller, Gateway, Reader
 from app.api.limits import LimitRead, read_limits
 from app.api.problems import InvalidParameterError, problem_responses
 from app.api.routing import Router
+from app.core.timestamps import from_rfc3339
 from app.jobs.wire import Seconds
 from app.quotas.numbers import shown_usd
 from app.quotas.usage import Grouping, Usage
@@ -161,17 +163,15 @@ def span(
 
 
 def _moment(name: str, text: str, zone: ZoneInfo) -> datetime:
-    try:
+    at = from_rfc3339(text.replace(" ", "+"))  # as a plus sign arrives that was not escaped
+    with suppress(ValueError, OverflowError):
         if len(text) == len("2026-11-22"):
-            return _midnight(date.fromisoformat(text), zone)
-        given = datetime.fromisoformat(text.replace(" ", "+"))
-        if given.tzinfo is not None:
-            return given.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise InvalidParameterError(
-        name, f"{name} must be a day like 2026-11-22, or an RFC 3339 time with a zone."
-    )
+            at = _midnight(date.fromisoformat(text), zone)
+    if at is None:
+        raise InvalidParameterError(
+            name, f"{name} must be a day like 2026-11-22, or an RFC 3339 time with a zone."
+        )
+    return at
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:

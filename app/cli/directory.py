@@ -3,7 +3,7 @@
 import getpass
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -18,6 +18,7 @@ from app.auth.directory.models import (
     recorded_user,
 )
 from app.core.errors import ConfigurationError
+from app.core.timestamps import from_rfc3339
 
 if TYPE_CHECKING:
     from app.cli.directories import Directories
@@ -193,15 +194,12 @@ def _number(text: str) -> int | float | str:
 
 
 def _at(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-        if at.tzinfo is not None:
-            return at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise ConfigurationError("--expires-at must be a time with a zone, like 2027-01-01T00:00:00Z.")
+    at = from_rfc3339(text)
+    if at is None and text is not None:
+        raise ConfigurationError(
+            "--expires-at must be a time with a zone, like 2027-01-01T00:00:00Z."
+        )
+    return at
 
 
 def _actor() -> str:

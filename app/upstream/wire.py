@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
+from app.core.timestamps import from_rfc3339
 from app.upstream.errors import TryLaterError
 from app.upstream.messages import clean, said
 
@@ -119,17 +120,8 @@ def parse_result(body: Any, *, hidden: Collection[str] = ()) -> RemoteResult:
         output=output if state is RemoteState.SUCCEEDED else None,
         error=_error(error, hidden=hidden) if state is RemoteState.FAILED else None,
         cost_usd=_money(body.get("cost")),
-        finished_at=_instant(body.get("finished_at")),
+        finished_at=from_rfc3339(body.get("finished_at")),
     )
-
-
-def _instant(value: Any) -> datetime | None:
-    """Read a time if it is one and says its zone; nothing hangs on it but a measurement."""
-    try:
-        read = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
-    return read if read.tzinfo is not None else None
 
 
 def parse_cancel(body: Any) -> CancelOutcome:

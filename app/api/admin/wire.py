@@ -1,7 +1,7 @@
 """What bodies and answers of the admin API have in common."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
@@ -20,7 +20,7 @@ from app.core.errors import (
     MalformedBodyError,
     NotFoundError,
 )
-from app.core.timestamps import rfc3339
+from app.core.timestamps import from_rfc3339, rfc3339
 from app.quotas.policy import LimitName
 
 ALWAYS = problem_responses(
@@ -91,21 +91,12 @@ def body_of(kind: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
 
 def instant(value: Any) -> datetime | None:
     """Read an RFC 3339 time with a zone, for a field that may be null."""
-    if value is None:
-        return None
-    try:
-        at = datetime.fromisoformat(value).astimezone(UTC) if _has_zone(value) else None
-    except (ValueError, OverflowError):
-        at = None
-    if at is None:
+    at = from_rfc3339(value)
+    if at is None and value is not None:
         raise PydanticCustomError(
             "time", "it must be an RFC 3339 time with a zone, like 2026-11-22T10:00:00Z"
         )
     return at
-
-
-def _has_zone(value: Any) -> bool:
-    return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:

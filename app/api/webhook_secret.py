@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.admin.wire import BODY_PROBLEMS, Time, body_of
+from app.api.admin.wire import BODY_PROBLEMS, body_of
 from app.api.body import json_body, parse
 from app.api.deps import CALLER_PROBLEMS, Gateway, caller
 from app.api.problems import problem_responses
 from app.api.routing import Router
 from app.auth.models import Principal, Scope
+from app.jobs.wire import Instant
 from app.webhooks.errors import SecretOfServiceError, SecretUnreadableError
 from app.webhooks.models import Secret
 from app.webhooks.outbox import owner_of
@@ -39,7 +40,7 @@ class Rotate(BaseModel):
 class SecretRead(BaseModel):
     object: Literal["webhook_secret"] = "webhook_secret"
     secret: str
-    previous_secret_expires_at: Time | None = Field(
+    previous_secret_expires_at: Instant | None = Field(
         description="Until when the secret before the last rotation signs too, or signed."
     )
 

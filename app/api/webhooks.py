@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, Time, body_of
+from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, body_of
 from app.api.body import parse
 from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody
 from app.api.paging import Page, listed, page_query
@@ -14,6 +14,7 @@ from app.api.routing import Router
 from app.api.webhook_secret import Receiver, Rotate, RotateBody, overlap_of
 from app.api.webhook_wire import DeliveryRead, read_delivery
 from app.core.ids import is_id
+from app.jobs.wire import Instant
 from app.webhooks.addresses import MAX_URL_CHARACTERS
 from app.webhooks.errors import (
     DeliveryNotFoundError,
@@ -70,11 +71,11 @@ class EndpointRead(BaseModel):
     disabled_reason: Literal["owner", "gone", "failing"] | None = Field(
         description="`gone`: it answered 410; `failing`: it has failed for five days."
     )
-    failing_since: Time | None = Field(description="The first failure after the last success.")
-    previous_secret_expires_at: Time | None = Field(
+    failing_since: Instant | None = Field(description="The first failure after the last success.")
+    previous_secret_expires_at: Instant | None = Field(
         description="Until when the secret before the last rotation signs too, or signed."
     )
-    created_at: Time
+    created_at: Instant
 
 
 class EndpointSecretRead(EndpointRead):

@@ -6,18 +6,19 @@ from fastapi import Depends
 from pydantic import BaseModel, Field
 
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import LIST_PROBLEMS, Time
+from app.api.admin.wire import LIST_PROBLEMS
 from app.api.deps import Gateway
 from app.api.paging import Page, listed, page_query
 from app.audit.log import AuditEntry
 from app.core.ids import is_id
+from app.jobs.wire import Instant
 
 router = admin_router("/audit")
 
 
 class AuditRead(BaseModel):
     id: str
-    at: Time
+    at: Instant
     actor: str = Field(description="The name of an admin token, `cli:<os user>` or `system`.")
     action: str
     target: str

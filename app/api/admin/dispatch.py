@@ -8,12 +8,13 @@ from pydantic import BaseModel
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, AdminBody, Time, body_of
+from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, AdminBody, body_of
 from app.api.body import parse
 from app.api.deps import Gateway, JsonBody
 from app.api.me import UsageRead, groupings, span, usage_answer
 from app.api.problems import InvalidParameterError, problem_responses
 from app.jobs.lane import Lane
+from app.jobs.wire import Instant
 from app.quotas.usage import Grouping
 
 router = admin_router("")
@@ -33,8 +34,8 @@ class LaneRead(BaseModel):
         Literal["operator", "retry_after", "upstream_unavailable", "token_refused", "no_balance"]
         | None
     )
-    since: Time | None
-    until: Time | None
+    since: Instant | None
+    until: Instant | None
 
 
 class AccountRead(LaneRead):

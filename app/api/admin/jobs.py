@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from app.api import cursors
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, Time, body_of
+from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, body_of
 from app.api.body import parse
 from app.api.deps import Gateway, JsonBody
 from app.api.listing import AdminFilter, decode_cursor
@@ -17,7 +17,7 @@ from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.models import Job
 from app.jobs.operator import HoldOutcome, JobDetail
 from app.jobs.operator_repository import Underside
-from app.jobs.wire import JobRead, Seconds
+from app.jobs.wire import Instant, JobRead, Seconds
 from app.quotas.numbers import shown_usd
 from app.quotas.policy import Measure, from_units
 from app.quotas.repository import Entry
@@ -40,13 +40,13 @@ class AdminJobRead(JobRead):
         description="The RunComfy account that it was sent with last, by its name in the settings."
     )
     attempts: int
-    due_at: Time | None
-    lease_expires_at: Time | None
+    due_at: Instant | None
+    lease_expires_at: Instant | None
 
 
 class LedgerEntryRead(BaseModel):
     kind: Literal["hold", "settle", "release", "late_charge"]
-    at: Time
+    at: Instant
     amount_usd: str | None
     output_seconds: Seconds | None
 
@@ -54,7 +54,7 @@ class LedgerEntryRead(BaseModel):
 class JobEventRead(BaseModel):
     seq: int
     type: str
-    at: Time
+    at: Instant
     data: dict[str, Any] | None
 
 

@@ -14,7 +14,6 @@ from app.api.admin.wire import (
     AdminBody,
     LimitRuleRead,
     LimitsBody,
-    Time,
     body_of,
     instant,
 )
@@ -26,6 +25,7 @@ from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
 from app.auth.directory.models import Key, KeyChanges, NewSecret
 from app.auth.models import DEFAULT_SCOPES, Scope
 from app.core.ids import is_id
+from app.jobs.wire import Instant
 from app.quotas.limits import shown_limits
 
 router = admin_router("/keys")
@@ -83,13 +83,13 @@ class KeyRead(BaseModel):
     models: list[str] | None
     limits: dict[str, LimitRuleRead]
     plan: str | None
-    created_at: Time
-    expires_at: Time | None
-    previous_expires_at: Time | None = Field(
+    created_at: Instant
+    expires_at: Instant | None
+    previous_expires_at: Instant | None = Field(
         description="When the secret before the last rotation ends, or ended."
     )
-    revoked_at: Time | None
-    last_used_at: Time | None
+    revoked_at: Instant | None
+    last_used_at: Instant | None
 
 
 class KeySecretRead(KeyRead):

@@ -6,10 +6,11 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import LIST_PROBLEMS, Time
+from app.api.admin.wire import LIST_PROBLEMS
 from app.api.deps import Gateway
 from app.api.paging import Page, listed, page_query
 from app.core.ids import is_id
+from app.jobs.wire import Instant
 from app.storage.archive import OutputRecord
 
 router = admin_router("/outputs")
@@ -25,15 +26,15 @@ class OutputRead(BaseModel):
     )
     at_risk: bool = Field(description="Not copied for so long that RunComfy may forget it.")
     attempts: int
-    due_at: Time | None
+    due_at: Instant | None
     reason: str | None = Field(description="Why the last attempt failed.")
     size: int | None
     sha256: str | None
     media_type: str | None
     duration_seconds: float | None
     codec: str | None
-    created_at: Time
-    archived_at: Time | None
+    created_at: Instant
+    archived_at: Instant | None
 
 
 class OutputList(BaseModel):

@@ -6,10 +6,11 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import LIST_PROBLEMS, Time
+from app.api.admin.wire import LIST_PROBLEMS
 from app.api.deps import Gateway
 from app.jobs.overview import Hour
 from app.jobs.state import Status
+from app.jobs.wire import Instant
 
 router = admin_router("/overview")
 
@@ -20,7 +21,7 @@ class DetectionRead(BaseModel):
 
 
 class HourRead(BaseModel):
-    since: Time
+    since: Instant
     accepted: int
     completed: int
     failed: int
@@ -31,7 +32,7 @@ class HourRead(BaseModel):
 
 
 class OverviewRead(BaseModel):
-    at: Time
+    at: Instant
     unfinished: dict[Status, int] = Field(description="Jobs that are not final now, by status.")
     hours: list[HourRead] = Field(
         description="The jobs accepted in each hour, the oldest first, and how they ended so far."

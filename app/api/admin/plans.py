@@ -13,7 +13,6 @@ from app.api.admin.wire import (
     AdminBody,
     LimitRuleRead,
     LimitsBody,
-    Time,
     body_of,
 )
 from app.api.body import parse
@@ -23,6 +22,7 @@ from app.api.problems import problem_responses
 from app.auth.directory.checks import is_plan_name
 from app.auth.directory.errors import PlanExistsError, PlanInUseError, PlanNotFoundError
 from app.auth.directory.models import Plan, PlanChanges
+from app.jobs.wire import Instant
 from app.quotas.limits import shown_limits
 
 router = admin_router("/plans")
@@ -52,7 +52,7 @@ class PlanRead(BaseModel):
     default: bool
     models: list[str] | None
     limits: dict[str, LimitRuleRead]
-    created_at: Time
+    created_at: Instant
 
 
 class PlanList(BaseModel):

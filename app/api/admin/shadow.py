@@ -7,9 +7,10 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import LIST_PROBLEMS, Time
+from app.api.admin.wire import LIST_PROBLEMS
 from app.api.deps import Gateway
 from app.api.paging import Page, listed, page_query
+from app.jobs.wire import Instant
 from app.quotas.shadow import DayOfFindings
 
 router = admin_router("/shadow-findings")
@@ -23,7 +24,7 @@ class ShadowFindingRead(BaseModel):
     account: str = Field(description="Whose limit it was: `user:<id>` or `key:<id>`.")
     limit: str
     count: int = Field(description="How many accepted jobs it would have refused on that day.")
-    last_at: Time
+    last_at: Instant
     last_job: str
 
 

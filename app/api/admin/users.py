@@ -13,7 +13,6 @@ from app.api.admin.wire import (
     AdminBody,
     LimitRuleRead,
     LimitsBody,
-    Time,
     body_of,
 )
 from app.api.body import parse
@@ -28,6 +27,7 @@ from app.auth.directory.errors import (
     UserNotFoundError,
 )
 from app.auth.directory.models import User, UserChanges
+from app.jobs.wire import Instant
 from app.quotas.limits import shown_limits
 
 router = admin_router("/users")
@@ -51,7 +51,7 @@ class UserRead(BaseModel):
     plan: str | None
     limits: dict[str, LimitRuleRead]
     disabled: bool
-    created_at: Time
+    created_at: Instant
 
 
 class UserList(BaseModel):

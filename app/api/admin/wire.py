@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from app.api.problems import (
@@ -20,7 +20,7 @@ from app.core.errors import (
     MalformedBodyError,
     NotFoundError,
 )
-from app.core.timestamps import from_rfc3339, rfc3339
+from app.core.timestamps import from_rfc3339
 from app.quotas.policy import LimitName
 
 ALWAYS = problem_responses(
@@ -45,8 +45,6 @@ class LimitRuleRead(BaseModel):
     limit: int | float | str
     mode: Literal["enforce", "shadow"]
 
-
-Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
 
 _LIMITS_SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -1,15 +1,15 @@
-"""JSON bodies, read strictly: what cannot be stored or compared is refused by name."""
+"""JSON bodies, described, and read strictly: what cannot be stored or compared is refused."""
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Never, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from app.api.problems import UnsupportedMediaTypeError, contrast
+from app.api.problems import PayloadTooLargeError, UnsupportedMediaTypeError, contrast
 from app.catalogue.portability import is_storable
 from app.core.errors import FieldError, InvalidRequestError, MalformedBodyError
 from app.core.guesses import guess
@@ -17,8 +17,27 @@ from app.core.pointers import joined
 
 Body = TypeVar("Body", bound=BaseModel)
 
+BODY_PROBLEMS = (
+    MalformedBodyError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+    InvalidRequestError,
+)
+
 _LONGEST_INTEGER = 1000  # digits; JSON has no limit, and our arithmetic takes its square
 _DEEPEST = 100  # far from the depth at which recursion ends a program
+
+
+def body_of(kind: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """Describe a JSON body that `parse` reads, whose schema the framework does not know."""
+    schema = kind.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    return {
+        "requestBody": {
+            "required": required,
+            "content": {"application/json": {"schema": _inlined(schema, definitions)}},
+        }
+    }
 
 
 async def json_body(request: Request) -> Any:
@@ -45,6 +64,11 @@ async def json_body(request: Request) -> Any:
     return value
 
 
+async def optional_json_body(request: Request) -> Any:
+    """Take no body at all for an empty one."""
+    return await json_body(request) if await request.body() else {}
+
+
 def parse(kind: type[Body], value: Any) -> Body:
     """Make a wire model of a body, or raise InvalidRequestError with every fault in it."""
     _refuse_broken_text(value)
@@ -55,6 +79,18 @@ def parse(kind: type[Body], value: Any) -> Body:
         raise InvalidRequestError(
             "The body breaks the rules of this call; `errors` names each field.", errors=errors
         ) from exc
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    match schema:
+        case {"$ref": str(ref)}:
+            return _inlined(definitions[ref.rpartition("/")[2]], definitions)
+        case dict():
+            return {name: _inlined(part, definitions) for name, part in schema.items()}
+        case list():
+            return [_inlined(part, definitions) for part in schema]
+        case _:
+            return schema
 
 
 def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:

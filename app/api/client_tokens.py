@@ -15,8 +15,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from app.api.admin.wire import BODY_PROBLEMS, body_of
-from app.api.body import parse
+from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody, caller
 from app.api.paging import Page, listed, page_query
 from app.api.problems import InvalidParameterError, problem_responses

@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from pydantic import SecretStr
 
-from app.api.body import json_body
+from app.api.body import json_body, optional_json_body
 from app.api.described import Described
 from app.api.problems import InvalidParameterError
 from app.audit.service import AuditTrail
@@ -194,6 +194,7 @@ Reader = Annotated[Principal, Depends(caller(Scope.JOBS_READ))]
 Writer = Annotated[Principal, Depends(caller(Scope.JOBS_WRITE))]
 
 JsonBody = Annotated[Any, Depends(json_body)]
+OptionalJsonBody = Annotated[Any, Depends(optional_json_body)]
 
 
 @Described(

@@ -3,12 +3,11 @@
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.admin.wire import BODY_PROBLEMS, body_of
-from app.api.body import json_body, parse
-from app.api.deps import CALLER_PROBLEMS, Gateway, caller
+from app.api.body import BODY_PROBLEMS, body_of, parse
+from app.api.deps import CALLER_PROBLEMS, Gateway, OptionalJsonBody, caller
 from app.api.problems import problem_responses
 from app.api.routing import Router
 from app.auth.models import Principal, Scope
@@ -45,14 +44,6 @@ class SecretRead(BaseModel):
     )
 
 
-async def _optional_body(request: Request) -> Any:
-    """Take no body at all for an empty one."""
-    return await json_body(request) if await request.body() else {}
-
-
-RotateBody = Annotated[Any, Depends(_optional_body)]
-
-
 @router.get(
     "/webhook-secret",
     summary="Read what signs the webhooks that your jobs name",
@@ -73,7 +64,7 @@ async def get_webhook_secret(gateway: Gateway, caller: Receiver, response: Respo
     responses=problem_responses(*BODY_PROBLEMS, SecretOfServiceError),
 )
 async def rotate_webhook_secret(
-    gateway: Gateway, caller: Receiver, body: RotateBody, response: Response
+    gateway: Gateway, caller: Receiver, body: OptionalJsonBody, response: Response
 ) -> SecretRead:
     response.headers["Cache-Control"] = "no-store"
     return _secret(await gateway.webhooks.rotate_secret(_signer(caller), overlap=overlap_of(body)))

@@ -5,13 +5,12 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, body_of
-from app.api.body import parse
-from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody
+from app.api.body import BODY_PROBLEMS, body_of, parse
+from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody, OptionalJsonBody
 from app.api.paging import Page, listed, page_query
-from app.api.problems import problem_responses
+from app.api.problems import InvalidParameterError, problem_responses
 from app.api.routing import Router
-from app.api.webhook_secret import Receiver, Rotate, RotateBody, overlap_of
+from app.api.webhook_secret import Receiver, Rotate, overlap_of
 from app.api.webhook_wire import DeliveryRead, read_delivery
 from app.core.ids import is_id
 from app.jobs.wire import Instant
@@ -126,7 +125,7 @@ async def create_webhook_endpoint(
 @router.get(
     "/webhook-endpoints",
     summary="List your webhook endpoints, newest first",
-    responses=LIST_PROBLEMS,
+    responses=problem_responses(InvalidParameterError),
 )
 async def list_webhook_endpoints(
     gateway: Gateway, caller: Receiver, page: _EndpointPage
@@ -182,7 +181,7 @@ async def delete_webhook_endpoint(gateway: Gateway, caller: Receiver, endpoint_i
     responses=problem_responses(*BODY_PROBLEMS, EndpointNotFoundError),
 )
 async def rotate_webhook_endpoint(
-    gateway: Gateway, caller: Receiver, endpoint_id: str, body: RotateBody, response: Response
+    gateway: Gateway, caller: Receiver, endpoint_id: str, body: OptionalJsonBody, response: Response
 ) -> EndpointSecretRead:
     response.headers["Cache-Control"] = "no-store"
     endpoint, secret = await gateway.webhooks.rotate(
@@ -206,7 +205,7 @@ async def test_webhook_endpoint(
 @router.get(
     "/webhook-endpoints/{endpoint_id}/deliveries",
     summary="List what was and is to be delivered to an endpoint, newest first",
-    responses={**LIST_PROBLEMS, **problem_responses(EndpointNotFoundError)},
+    responses=problem_responses(InvalidParameterError, EndpointNotFoundError),
 )
 async def list_deliveries(
     gateway: Gateway, caller: Receiver, endpoint_id: str, page: _DeliveryPage

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, AdminBody, body_of
-from app.api.body import parse
+from app.api.admin.wire import LIST_PROBLEMS, AdminBody
+from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.me import UsageRead, groupings, span, usage_answer
 from app.api.problems import InvalidParameterError, problem_responses

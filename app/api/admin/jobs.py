@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from app.api import cursors
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import BODY_PROBLEMS, LIST_PROBLEMS, body_of
-from app.api.body import parse
+from app.api.admin.wire import LIST_PROBLEMS
+from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.listing import AdminFilter, decode_cursor
 from app.api.problems import problem_responses

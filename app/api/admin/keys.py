@@ -3,22 +3,14 @@
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Query, Response
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import (
-    BODY_PROBLEMS,
-    LIST_PROBLEMS,
-    AdminBody,
-    LimitRuleRead,
-    LimitsBody,
-    body_of,
-    instant,
-)
-from app.api.body import json_body, parse
-from app.api.deps import Gateway, JsonBody
+from app.api.admin.wire import LIST_PROBLEMS, AdminBody, LimitRuleRead, LimitsBody, instant
+from app.api.body import BODY_PROBLEMS, body_of, parse
+from app.api.deps import Gateway, JsonBody, OptionalJsonBody
 from app.api.paging import Page, listed, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
@@ -64,14 +56,6 @@ class KeyRotate(AdminBody):
     overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=_LONGEST_OVERLAP_S)] = Field(
         default=86_400, description="How long the present secret is good for; 0 ends it at once."
     )
-
-
-async def _rotate_body(request: Request) -> Any:
-    """Take no body at all for an empty one."""
-    return await json_body(request) if await request.body() else {}
-
-
-RotateBody = Annotated[Any, Depends(_rotate_body)]
 
 
 class KeyRead(BaseModel):
@@ -170,7 +154,7 @@ async def revoke_key(gateway: Gateway, operator: Operator, key_id: str) -> None:
     responses=problem_responses(*BODY_PROBLEMS, KeyNotFoundError, KeyRevokedError),
 )
 async def rotate_key(
-    gateway: Gateway, operator: Operator, key_id: str, body: RotateBody, response: Response
+    gateway: Gateway, operator: Operator, key_id: str, body: OptionalJsonBody, response: Response
 ) -> KeySecretRead:
     response.headers["Cache-Control"] = "no-store"
     overlap = timedelta(seconds=parse(KeyRotate, body).overlap_seconds)

@@ -7,8 +7,8 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import BODY_PROBLEMS, AdminBody, body_of
-from app.api.body import parse
+from app.api.admin.wire import AdminBody
+from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.problems import problem_responses
 from app.quotas.prices import MOST_PRICES, PriceLine

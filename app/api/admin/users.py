@@ -7,15 +7,8 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import (
-    BODY_PROBLEMS,
-    LIST_PROBLEMS,
-    AdminBody,
-    LimitRuleRead,
-    LimitsBody,
-    body_of,
-)
-from app.api.body import parse
+from app.api.admin.wire import LIST_PROBLEMS, AdminBody, LimitRuleRead, LimitsBody
+from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.limits import LimitRead, read_limits
 from app.api.paging import Page, listed, page_query

@@ -1,6 +1,5 @@
 """What bodies and answers of the admin API have in common."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -9,15 +8,11 @@ from pydantic_core import PydanticCustomError
 
 from app.api.problems import (
     InvalidParameterError,
-    PayloadTooLargeError,
-    UnsupportedMediaTypeError,
     problem_responses,
 )
 from app.auth.operator_errors import TooManyAttemptsError, WrongAdminTokenError
 from app.core.errors import (
     DatabaseUnavailableError,
-    InvalidRequestError,
-    MalformedBodyError,
     NotFoundError,
 )
 from app.core.timestamps import from_rfc3339
@@ -25,12 +20,6 @@ from app.quotas.policy import LimitName
 
 ALWAYS = problem_responses(
     WrongAdminTokenError, NotFoundError, TooManyAttemptsError, DatabaseUnavailableError
-)
-BODY_PROBLEMS = (
-    MalformedBodyError,
-    PayloadTooLargeError,
-    UnsupportedMediaTypeError,
-    InvalidRequestError,
 )
 LIST_PROBLEMS = problem_responses(InvalidParameterError)
 
@@ -75,18 +64,6 @@ LimitsBody = Annotated[
 ]
 
 
-def body_of(kind: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
-    """Describe a JSON body that `api.body` reads, whose schema the framework does not know."""
-    schema = kind.model_json_schema()
-    definitions = schema.pop("$defs", {})
-    return {
-        "requestBody": {
-            "required": required,
-            "content": {"application/json": {"schema": _inlined(schema, definitions)}},
-        }
-    }
-
-
 def instant(value: Any) -> datetime | None:
     """Read an RFC 3339 time with a zone, for a field that may be null."""
     at = from_rfc3339(value)
@@ -95,15 +72,3 @@ def instant(value: Any) -> datetime | None:
             "time", "it must be an RFC 3339 time with a zone, like 2026-11-22T10:00:00Z"
         )
     return at
-
-
-def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
-    match schema:
-        case {"$ref": str(ref)}:
-            return _inlined(definitions[ref.rpartition("/")[2]], definitions)
-        case dict():
-            return {name: _inlined(part, definitions) for name, part in schema.items()}
-        case list():
-            return [_inlined(part, definitions) for part in schema]
-        case _:
-            return schema

@@ -21,6 +21,7 @@ from app.net.resolver import Resolver, SystemResolver
 _LAST_PORT = 65535
 # What is on its way when enough has been read was sent for nothing.
 _SMALL_BUFFER = (socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
+_LONGEST_HEAD = 32 * 1024
 _CRUMB = 64  # bytes
 _MOST_CRUMBS = 1000
 _MOST_TRIES = 4  # of a name's addresses
@@ -122,6 +123,7 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
                 except BaseException:
                     await line.aclose()  # httpcore leaves a half-made TLS connection open
                     raise
+        response.extensions["network_stream"].has_head = True
         return httpx.Response(
             response.status,
             headers=response.headers,
@@ -161,7 +163,7 @@ class _Pinned(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        self._stream = await self._first_to_answer(port)
+        self._stream = _Stream(await self._first_to_answer(port))
         return self._stream
 
     async def aclose(self) -> None:
@@ -184,6 +186,51 @@ class _Pinned(httpcore.AsyncNetworkBackend):
         return await self._plain.connect_tcp(
             str(address), port, timeout=timeout, socket_options=[_SMALL_BUFFER]
         )
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection on which only so much is read until it `has_head`, that of the answer.
+
+    Then UnreachableError: heads that announce another one (1xx) cost far more to read than to send,
+    and are read in a row, without a turn for anybody else.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._room = _LONGEST_HEAD
+        self.has_head = False
+
+    async def read(
+        self,
+        max_bytes: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface's argument
+    ) -> bytes:
+        if self.has_head:
+            return await self._stream.read(max_bytes, timeout)
+        if not self._room:
+            raise UnreachableError
+        piece = await self._stream.read(min(max_bytes, self._room), timeout)
+        self._room -= len(piece)
+        return piece
+
+    async def write(
+        self,
+        buffer: bytes,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface's argument
+    ) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface's argument
+    ) -> httpcore.AsyncNetworkStream:
+        self._stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        return self
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class _Body(httpx.AsyncByteStream):

@@ -364,6 +364,25 @@ async def test_no_more_is_read_than_was_asked_for_and_nothing_is_unpacked() -> N
     assert sent < 5_000_000
 
 
+async def test_heads_that_only_announce_another_are_read_for_a_while() -> None:
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
+    sent = 0
+
+    async def endless(line: Line) -> None:
+        nonlocal sent
+        await line.request()
+        while True:
+            await line.send(hint * 1000)
+            sent += 1000
+
+    async with wire_server(answers(hint * 3 + answer(200, raw=b"x" * 100_000))) as server:
+        assert await fetch(server.url, reach=_HERE, most=100_000) == (200, b"x" * 100_000)
+    async with wire_server(endless) as server:
+        with pytest.raises(UnreachableError):
+            await fetch(server.url, reach=_HERE)
+    assert sent < 100_000
+
+
 async def test_look_ups_that_hang_hold_up_a_few_threads_and_nothing_else() -> None:
     release = threading.Event()
     under_way: list[str] = []

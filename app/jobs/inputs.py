@@ -23,11 +23,10 @@ from app.core.errors import FieldError
 from app.core.ids import is_id
 from app.core.media_types import kind_of
 from app.core.pointers import steps_of
-from app.storage.errors import ObjectGoneError
+from app.storage.errors import LostFileError, ObjectGoneError, UnknownFileError
 from app.storage.files import PREFIX, File, FileService
 from app.storage.links import FileLinks
 from app.storage.uses import FileUse
-from app.upstream.errors import RefusedError
 
 _INLINE_CHARACTERS = 1024
 _LARGEST_BODY = 64 * 2**20
@@ -108,9 +107,9 @@ class JobInputs:
     async def resolved(self, job_id: str, given: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Put what RunComfy understands in the place of each file, for one request.
 
-        Raises StorageUnavailableError, NoStorageError where there is none any more, or RefusedError
-        when a file is gone for good. Few inputs that carry their files inside are in memory at one
-        time: each may take a hundred megabytes.
+        Raises StorageUnavailableError, NoStorageError where there is none any more, or
+        LostFileError when a file is gone for good. Few inputs that carry their files inside are in
+        memory at one time: each may take a hundred megabytes.
         """
         if not any(_is_file(text) for value in given.values() for text in _texts(value)):
             yield given
@@ -126,14 +125,13 @@ class JobInputs:
         return given
 
     async def _in_upstreams_words(self, file: File) -> str:
-        if self._links is not None:
-            return self._links.until(file.id, self._clock.now() + self._link_life)
         try:
+            await self._files.require_content(file)
+            if self._links is not None:
+                return self._links.until(file.id, self._clock.now() + self._link_life)
             data = await self._files.read_head(file, most=file.size)
-        except ObjectGoneError as exc:
-            raise RefusedError(
-                f"The file {file.id} is no longer in the gateway's storage."
-            ) from exc
+        except (UnknownFileError, ObjectGoneError) as exc:
+            raise LostFileError(file.id) from exc
         return await to_thread.run_sync(_encoded, file.media_type, data)
 
     def _is_to_store(self, value: str) -> bool:

@@ -9,6 +9,13 @@ class ObjectGoneError(Exception):
     """The store has nothing under this key."""
 
 
+class LostFileError(Exception):
+    """A file that a job names is no longer where it was kept."""
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"The file {file_id} is no longer in the gateway's storage; send it again.")
+
+
 class StorageUnavailableError(ProblemError):
     code = "storage_unavailable"
     title = "The storage does not answer"

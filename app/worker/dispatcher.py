@@ -21,7 +21,7 @@ from app.jobs.models import Attempt, Change, Lease
 from app.jobs.queue import JobQueue
 from app.jobs.schedule import Jitter, retry_delay
 from app.jobs.state import JobState
-from app.storage.errors import NoStorageError, StorageUnavailableError
+from app.storage.errors import LostFileError, NoStorageError, StorageUnavailableError
 from app.upstream.accounts import AccountClients
 from app.upstream.errors import (
     NotSentError,
@@ -106,6 +106,8 @@ class Dispatcher:
             request_id = await self.send(attempt)
         except UpstreamError as exc:
             outcome = self._without_id(attempt.lease, exc, began_at=began_at)
+        except LostFileError as exc:
+            outcome = self._record(self._lost_file(attempt.lease, exc))
         except asyncio.CancelledError:
             await _last_try(self._record(self._interrupted(attempt.lease)))
             raise
@@ -114,7 +116,10 @@ class Dispatcher:
         await _see_through(outcome)
 
     async def send(self, attempt: Attempt) -> str:
-        """Send the one submit of this attempt and give its request id; raises UpstreamError."""
+        """Send the one submit of this attempt and give its request id.
+
+        Raises UpstreamError, or LostFileError before anything was sent.
+        """
         timeout = self._config.submit_timeout
         async with AsyncExitStack() as stack:
             given = await self._prepare(attempt, stack)
@@ -228,6 +233,9 @@ class Dispatcher:
         if lease.refusals < others and not error.could_be_the_call:
             return timedelta()
         return _AFTER_A_REFUSAL
+
+    def _lost_file(self, lease: Lease, error: LostFileError) -> Change:
+        return outcomes.failed(lease, code="file_lost", message=str(error), at=self._clock.now())
 
     def _interrupted(self, lease: Lease) -> Change:
         reason = "the gateway stopped before the answer came"

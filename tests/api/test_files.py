@@ -20,6 +20,7 @@ from app.storage.opening import open_folder
 from app.storage.store import Storage, Stored
 from tests.support.answers import faults, problem
 from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
+from tests.support.invariants import assert_invariants
 from tests.support.storages import files_below
 
 pytestmark = pytest.mark.either_database
@@ -271,6 +272,15 @@ async def test_runcomfy_gets_a_link_that_lives_as_long_as_the_job_may(public: Ga
     assert "signature" not in shown.text.replace("outputs", "")
 
 
+async def test_no_link_is_sent_to_a_file_that_was_lost(public: Gateway, tmp_path: Path) -> None:
+    job = await public.submit(first_frame_image_url=(await upload(public))["id"])
+    (stored,) = files_below(tmp_path / "kept")
+    stored.unlink()
+    await public.dispatch()
+    assert (await public.read(job))["error"]["code"] == "file_lost"
+    assert await public.sandbox.submits(job) == []
+
+
 async def test_without_a_public_address_files_travel_inside(inland: Gateway) -> None:
     file = await upload(inland)
     prompt_that_names_it = inland.body(file["id"], first_frame_image_url=file["id"])
@@ -283,6 +293,33 @@ async def test_without_a_public_address_files_travel_inside(inland: Gateway) -> 
     large = await upload(inland, PNG + bytes(50 * 2**20 - len(PNG)))
     answer = await inland.http.post("/v1/jobs", json=inland.body(first_frame_image_url=large["id"]))
     assert faults(answer) == [("/input/first_frame_image_url", "media_too_large")]
+
+
+async def test_a_job_whose_file_was_lost_fails_by_that_name_and_asks_runcomfy_nothing(
+    inland: Gateway, database_url: str, tmp_path: Path
+) -> None:
+    refused = await inland.submit("sandbox:submit-402=1")
+    await inland.dispatch()
+    await inland.http.post(f"/v1/jobs/{refused['id']}/cancel")
+    for damage in (lambda path: path.write_bytes(PNG[:-1]), Path.unlink):
+        file = await upload(inland)
+        job = await inland.submit(first_frame_image_url=file["id"])
+        (stored,) = files_below(tmp_path / "kept")
+        damage(stored)
+        inland.wait(61)
+        await inland.dispatch()
+        failed = await inland.read(job)
+        assert (failed["status"], failed["cost"]["state"]) == ("failed", "released")
+        assert failed["error"] == {
+            "code": "file_lost",
+            "message": f"The file {file['id']} is no longer in the gateway's storage;"
+            " send it again.",
+        }
+        assert await inland.sandbox.submits(job) == []
+        traffic = (await inland.admin.get("/v1/admin/dispatch")).json()
+        assert traffic["reason"] == "no_balance", "nobody heard anything new of the account"
+        stored.unlink(missing_ok=True)
+    await assert_invariants(database_url)
 
 
 async def test_a_data_uri_becomes_a_file_of_its_job(inland: Gateway, tmp_path: Path) -> None:

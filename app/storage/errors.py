@@ -13,7 +13,7 @@ class LostFileError(Exception):
     """A file that a job names is no longer where it was kept."""
 
     def __init__(self, file_id: str) -> None:
-        super().__init__(f"The file {file_id} is no longer in the gateway's storage; send it again.")
+        super().__init__(f"The file {file_id} is gone from the gateway's storage; send it again.")
 
 
 class StorageUnavailableError(ProblemError):

@@ -312,8 +312,7 @@ async def test_a_job_whose_file_was_lost_fails_by_that_name_and_asks_runcomfy_no
         assert (failed["status"], failed["cost"]["state"]) == ("failed", "released")
         assert failed["error"] == {
             "code": "file_lost",
-            "message": f"The file {file['id']} is no longer in the gateway's storage;"
-            " send it again.",
+            "message": f"The file {file['id']} is gone from the gateway's storage; send it again.",
         }
         assert await inland.sandbox.submits(job) == []
         traffic = (await inland.admin.get("/v1/admin/dispatch")).json()

@@ -14,7 +14,7 @@ class AttemptRead(BaseModel):
     status_code: int | None
     error: str | None = Field(
         description="Why it failed: `status`, `redirect`, `timeout`, `unreachable`,"
-        " `not_public`, `no_secret`, `endpoint_disabled` or `user_disabled`."
+        " `not_public`, `no_secret`, `endpoint_disabled`, `user_disabled` or `internal`."
     )
     body: str | None = Field(description="The first kilobyte of the answer.")
 

@@ -24,6 +24,8 @@ from app.webhooks.safe import Safe
 
 logger = structlog.get_logger(__name__)
 
+_OURS = frozenset({"endpoint_disabled", "user_disabled", "no_secret", "internal"})
+
 
 class DeliveryQueueConfig(BaseModel):
     """`per_lane` and `per_user` bound what one receiver, or one user's, can hold of a process."""
@@ -208,7 +210,9 @@ class DeliveryQueue:
         endpoints = EndpointRepository(tx)
         well = _endpoints(each for each in outcomes if each.delivered)
         # Not reached for a reason of ours, an endpoint has not failed.
-        tried = [each for each in outcomes if not each.delivered and not each.errand.obstacle]
+        tried = [
+            each for each in outcomes if not each.delivered and each.attempt.error not in _OURS
+        ]
         badly = _endpoints(tried) - well
         gone = _endpoints(each for each in tried if each.gone)
         disabled: list[tuple[str, str]] = []

@@ -90,13 +90,21 @@ class Deliverer:
 
     async def _deliver(self, errand: Errand, job: Job | None) -> None:
         try:
-            answer = await self.attempt(errand, job)
+            answer = await self._attempted(errand, job)
             if answer is not None:
                 await self._queue.record(self._outcome(errand, answer))
         finally:
             del self._under_way[errand.id, errand.token]
             if self._queue.has_room_again(errand.lane, self._under_way.values()):
                 self._doorbell.ring()
+
+    async def _attempted(self, errand: Errand, job: Job | None) -> Answer | None:
+        """Attempt it; a bug of ours is an attempt too, else it would be met at each lease anew."""
+        try:
+            return await self.attempt(errand, job)
+        except Exception:
+            logger.exception("webhook.not_attempted", delivery_id=errand.id)
+            return Answer(milliseconds=0, error="internal")
 
     async def attempt(self, errand: Errand, job: Job | None) -> Answer | None:
         """Send the message as it reads now; None if its job was erased, and the message with it."""

@@ -145,6 +145,7 @@ async def test_without_its_secret_nothing_is_sent_and_rotation_mends_it(
     assert receiver.messages == []
     (delivery,) = await listed(gateway, endpoint)
     assert delivery["attempts"][0]["error"] == "no_secret"
+    assert (await gateway.http.get(f"{ENDPOINTS}/{endpoint['id']}")).json()["failing_since"] is None
     unreadable = await gateway.http.get("/v1/webhook-secret")
     assert (unreadable.status_code, unreadable.json()["code"]) == (409, "secret_unreadable")
     assert (await gateway.http.post("/v1/webhook-secret/rotate")).status_code == 200
@@ -175,6 +176,27 @@ async def test_two_who_rotate_a_secret_at_once_both_hold_one_that_signs(
     await gateway.follow((await gateway.http.post("/v1/jobs", json=body)).json())
     assert await gateway.deliver() == 1
     assert all(receiver.last.is_signed_with(secret) for secret in secrets)
+
+
+async def test_what_cannot_be_rendered_climbs_the_ladder_and_speaks_against_no_endpoint(
+    gateway: Gateway, database_url: str, receiver: Receiver
+) -> None:
+    endpoint = await endpoint_at(gateway, receiver)
+    await gateway.follow(await gateway.submit("sandbox:fail"))
+    change(database_url, "UPDATE jobs SET error = '{}'")
+    for attempts, wait in enumerate((0, 6, 331), start=1):
+        gateway.wait(wait)
+        assert await gateway.deliver() == 1
+        (delivery,) = await listed(gateway, endpoint)
+        assert (delivery["state"], delivery["attempts_made"]) == ("pending", attempts)
+        assert delivery["attempts"][-1]["error"] == "internal"
+        assert await gateway.deliver() == 0
+    read = (await gateway.http.get(f"{ENDPOINTS}/{endpoint['id']}")).json()
+    assert read["failing_since"] is None
+    change(database_url, """UPDATE jobs SET error = '{"code": "c", "message": "m"}'""")
+    gateway.wait(2000)
+    assert await gateway.deliver() == 1
+    assert receiver.last.payload["data"]["error"] == {"code": "c", "message": "m"}
 
 
 async def test_what_is_over_can_be_pruned_and_what_is_not_cannot(

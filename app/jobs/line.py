@@ -4,7 +4,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from heapq import heapify, heappop, heappush
 
@@ -29,7 +29,7 @@ class Waiting:
 class Load:
     """How many jobs are in flight, by user and by key, and how many may be; no entry: no limit.
 
-    `turns` says when users had their last one; no entry: never.
+    `turns` says when users had their last one, each at another time; no entry: never.
     """
 
     by_user: Mapping[str, int]
@@ -38,12 +38,17 @@ class Load:
     key_limits: Mapping[str, int]
     turns: Mapping[str, datetime] = field(default_factory=dict)
 
-    def turn(self, user_id: str, *, in_flight: int) -> tuple[int, datetime]:
-        """Give what users are sorted by: the fewest in flight first, then the longest without."""
-        return in_flight, self.turns.get(user_id, _NEVER)
+    def turn(self, user_id: str, *, in_flight: int) -> tuple[int, int, datetime]:
+        """Give what users are sorted by: the fewest in flight first, then the longest without.
+
+        A turn that is given now, beyond what was in flight, is later than all before.
+        """
+        given_now = in_flight - self.by_user.get(user_id, 0)
+        return in_flight, given_now, self.turns.get(user_id, _NEVER)
 
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
+_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,14 @@ class Place:
     position: int
     in_flight: int
     is_paused: bool
+
+
+def turns_of(chosen: Iterable[Waiting], *, at: datetime) -> Mapping[str, datetime]:
+    """Tell when each user had the last turn of a round; no two had it at once.
+
+    Else the oldest line would come first again, and have all that is left over of places.
+    """
+    return {job.user_id: at + place * _INSTANT for place, job in enumerate(chosen)}
 
 
 def choose(waiting: Iterable[Waiting], *, load: Load, free: int) -> Sequence[Waiting]:
@@ -96,5 +109,5 @@ def choose(waiting: Iterable[Waiting], *, load: Load, free: int) -> Sequence[Wai
     return chosen
 
 
-_Turn = tuple[tuple[int, datetime], str, str]
+_Turn = tuple[tuple[int, int, datetime], str, str]
 """What users are sorted by, with the job that would start and its user."""

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -26,6 +26,7 @@ from sqlalchemy.orm import aliased
 
 from app.db.models import ApiKeyRow, JobRow, PlanRow, UserRow
 from app.db.prepared import made_once
+from app.db.rows import Rows
 from app.db.statements import among, instant, one_of, table_of
 from app.jobs.line import Load, Waiting
 from app.jobs.state import IN_FLIGHT, JobState
@@ -90,9 +91,12 @@ class LineRepository:
         new_keys = {job.key_id for job in waiting} - set(keys)
         return waiting, replace(load, key_limits=key_limits | await self._key_limits(new_keys))
 
-    async def note_turns(self, user_ids: Collection[str], *, at: datetime) -> None:
+    async def note_turns(self, turns: Mapping[str, datetime]) -> None:
         """Let these users be last among those who have as many jobs in flight."""
-        await self._tx.execute(_NOTE_TURNS, {"ids": sorted(user_ids), "at": at})
+        noted = [{"id": user_id, "turn_at": turn_at} for user_id, turn_at in turns.items()]
+        await self._tx.execute(
+            _NOTE_TURNS[self._tx.dialect.name], _TURNS.as_parameter(self._tx, noted)
+        )
 
     async def _lines(
         self, users: Sequence[str], *, without: Sequence[str], at: datetime, most: int
@@ -228,6 +232,7 @@ _HEADS = made_once(_heads())
 _LIMITS_OF_KEYS = made_once(
     select(ApiKeyRow.id, ApiKeyRow.limits).where(among(ApiKeyRow.id, "ids"))
 )
-_NOTE_TURNS = made_once(
-    update(_USERS).where(among(_USERS.c.id, "ids")).values(turn_at=instant("at"))
+_TURNS = Rows(_USERS.c.id, _USERS.c.turn_at)
+_NOTE_TURNS = _TURNS.in_statement(
+    lambda new: update(_USERS).where(_USERS.c.id == new.c.id).values(turn_at=new.c.turn_at)
 )

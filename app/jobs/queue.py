@@ -23,7 +23,7 @@ from app.jobs.change_repository import ChangeRepository
 from app.jobs.forecast import Forecast
 from app.jobs.lane import admit
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
-from app.jobs.line import choose
+from app.jobs.line import choose, turns_of
 from app.jobs.line_repository import LineRepository
 from app.jobs.models import Attempt, Lease
 from app.jobs.queue_repository import QueueRepository
@@ -262,7 +262,7 @@ class JobQueue:
                 expires_at=at + self._config.lease,
                 covered_until=covered_until,
             )
-        await line.note_turns({job.user_id for job in chosen}, at=at)
+        await line.note_turns(turns_of(chosen, at=at))
         await self.submits.take(
             tx, own, Counter(attempt.lease.account for attempt, _ in started), at
         )

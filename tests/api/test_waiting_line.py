@@ -146,6 +146,23 @@ async def test_users_take_turns_where_there_are_fewer_places_than_users(
         await all_is_well(gateway)
 
 
+async def test_a_place_that_is_left_over_goes_round(
+    database_url: str, sandbox: Sandbox, clock: Any
+) -> None:
+    async with running(database_url, sandbox=sandbox, clock=clock, max_in_flight=3) as gateway:
+        clients = [await gateway.client_of(user) for user in ("alicia", "bob")]
+        lines = [[(await submit(gateway, client))["id"] for _ in range(6)] for client in clients]
+        shares = []
+        for _ in range(4):
+            await gateway.dispatch()
+            flying = await in_flight(gateway)
+            shares.append([len(set(flying) & set(line)) for line in lines])
+            for job_id in flying:
+                await end(gateway, job_id)
+            gateway.wait(1)
+        assert shares == [[2, 1], [1, 2], [2, 1], [1, 2]]
+
+
 async def test_the_more_urgent_and_then_the_older_job_of_a_user_starts(gateway: Gateway) -> None:
     await limit(gateway, concurrent_jobs=1)
     order = ["low", "normal", "high", "normal", "high"]

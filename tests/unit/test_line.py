@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from app.jobs.line import Load, Priority, Waiting, choose
+from app.jobs.line import Load, Priority, Waiting, choose, turns_of
 
 
 def line(user: str, *numbers: int, key: str = "", priority: int = Priority.NORMAL) -> list[Waiting]:
@@ -37,6 +37,21 @@ def test_who_had_no_turn_for_longest_comes_first_among_equals() -> None:
     }
     waiting = line("a", 1, 2) + line("b", 3, 4) + line("c", 5)
     assert order(waiting, free=4, turns=turns) == ["005-c", "003-b", "001-a", "004-b"]
+
+
+def test_a_turn_in_this_round_is_later_than_all_before() -> None:
+    turns = {
+        "a": datetime(2026, 11, 22, 9, tzinfo=UTC),
+        "b": datetime(2026, 11, 22, 10, tzinfo=UTC),
+    }
+    waiting = line("a", 1, 2) + line("b", 3, 4)
+    assert order(waiting, free=2, turns=turns, by_user={"b": 1}) == ["001-a", "003-b"]
+
+
+def test_no_two_users_have_had_their_turns_at_once() -> None:
+    at = datetime(2026, 11, 22, 9, tzinfo=UTC)
+    turns = turns_of([*line("a", 1), *line("b", 3), *line("a", 2)], at=at)
+    assert at < turns["b"] < turns["a"]
 
 
 def test_users_of_one_key_share_its_places() -> None:

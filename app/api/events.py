@@ -93,7 +93,8 @@ async def follow_job(
     look = _JobLook(gateway, job_id, after=_number(header_of(request, "Last-Event-ID")))
     with ExitStack() as stack:
         stack.enter_context(gateway.hub.place(caller.user_id))
-        watch = stack.enter_context(gateway.hub.watch(job_id, holder=caller.holder))
+        holder = caller.holder(Scope.JOBS_READ)
+        watch = stack.enter_context(gateway.hub.watch(job_id, holder=holder))
         watch.knows = look.knows
         first = await look()
         if first.is_last and not first.events:
@@ -127,7 +128,9 @@ async def follow_all_jobs(
     after = _cursor(header_of(request, "Last-Event-ID"))
     with ExitStack() as stack:
         stack.enter_context(gateway.hub.place(caller.user_id))
-        watch = stack.enter_context(gateway.hub.watch(whose, holder=caller.holder))
+        acting = [Scope.ACT_AS] if whose.with_theirs else []
+        holder = caller.holder(Scope.JOBS_READ, *acting)
+        watch = stack.enter_context(gateway.hub.watch(whose, holder=holder))
         look = _CallerLook(gateway, whose, after=await gateway.feed.start(after))
         watch.knows = look.knows
         watch.tell()

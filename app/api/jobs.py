@@ -32,7 +32,7 @@ from app.api.problems import (
 from app.api.routing import Router
 from app.api.submitting import accept
 from app.auth.errors import ModelNotAllowedError, UnauthenticatedError
-from app.auth.models import Principal
+from app.auth.models import Principal, Scope
 from app.catalogue.errors import UnknownModelError
 from app.core.errors import (
     FieldError,
@@ -197,7 +197,12 @@ async def submit_job(
             # to do: it may send it twice else.
             with suppress(UnauthenticatedError, JobNotFoundError):
                 job = await wait_for(
-                    gateway, request, job, principal=caller, until=_is_final, at_most=wait
+                    gateway,
+                    request,
+                    job,
+                    holder=caller.holder(Scope.JOBS_WRITE),
+                    until=_is_final,
+                    at_most=wait,
                 )
             request.state.standings = None  # limits have moved on while it waited
             say_applied(response, wait)
@@ -345,7 +350,7 @@ async def _changed(
             gateway,
             request,
             job,
-            principal=caller,
+            holder=caller.holder(Scope.JOBS_READ),
             until=lambda later: later.state.status != job.state.status,
             at_most=at_most,
         )

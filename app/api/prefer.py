@@ -12,7 +12,7 @@ from fastapi import Depends, Request, Response
 from app.api.deps import Services, header_of
 from app.api.described import Described
 from app.auth.errors import UnauthenticatedError
-from app.auth.models import Principal
+from app.auth.models import Holder, Principal
 from app.core.clock import Clock
 from app.core.elsewhere import elsewhere
 from app.core.errors import DatabaseUnavailableError
@@ -74,7 +74,7 @@ async def wait_for(
     request: Request,
     job: Job,
     *,
-    principal: Principal,
+    holder: Holder,
     until: Callable[[Job], bool],
     at_most: timedelta,
 ) -> Job:
@@ -85,7 +85,7 @@ async def wait_for(
     """
     if until(job):
         return job
-    with elsewhere(gateway.clock), gateway.hub.watch(job.id, holder=principal.holder) as watch:
+    with elsewhere(gateway.clock), gateway.hub.watch(job.id, holder=holder) as watch:
         ends = (_end_in_time(watch, gateway.clock, at_most), _end_when_left(watch, request))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(end) for end in ends]

@@ -40,11 +40,13 @@ class CameFrom:
 class Holder:
     """What a principal's access hangs on, for as long as it stays; see `standing.py`.
 
-    `ends_at` is when what was sent ends by itself, where no row of ours says so.
+    `needs` are the scopes by which it stays. `ends_at` is when what was sent ends by itself, where
+    no row of ours says so.
     """
 
     user_id: str
     key_id: str
+    needs: frozenset[Scope]
     secret_hash: str | None = field(repr=False)
     token_id: str | None
     ends_at: datetime | None = None
@@ -69,11 +71,12 @@ class Principal:
     secret_hash: str | None = field(default=None, repr=False)
     ends_at: datetime | None = None
 
-    @property
-    def holder(self) -> Holder:
+    def holder(self, *needs: Scope) -> Holder:
         allowance = self.policy.allowance
         token_id = None if allowance is None else allowance.token_id
-        return Holder(self.user_id, self.key_id, self.secret_hash, token_id, self.ends_at)
+        return Holder(
+            self.user_id, self.key_id, frozenset(needs), self.secret_hash, token_id, self.ends_at
+        )
 
 
 def checked_user_id(user_id: str) -> str:

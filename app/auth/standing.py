@@ -21,7 +21,7 @@ class Standing:
         self._clock = clock
 
     async def lost(self, holders: Collection[Holder]) -> Collection[Holder]:
-        """Give those whose key, token or user has ended, or may no longer read jobs."""
+        """Give those whose key, token or user has ended, or who may no longer do what they do."""
         at = self._clock.now()
 
         async def work(connection: AsyncConnection) -> Collection[Holder]:
@@ -42,7 +42,7 @@ class Standing:
 
 def _opens(key: ApiKey | None, holder: Holder, secret_hash: str | None, *, at: datetime) -> bool:
     """Tell whether the key is good, by the secret that was sent or that the token was made with."""
-    if key is None or not key.is_valid(at=at) or Scope.JOBS_READ not in key.scopes:
+    if key is None or not key.is_valid(at=at) or not holder.needs <= key.scopes:
         return False
     if holder.user_id != key.user_id and Scope.ACT_AS not in key.scopes:
         return False

@@ -150,6 +150,19 @@ async def test_a_service_follows_its_users_and_they_see_their_own(gateway: Serve
         assert users <= {"shop", "shop/u1", "shop/u2"}
 
 
+async def test_a_service_that_may_no_longer_act_follows_its_users_no_longer(
+    gateway: Served,
+) -> None:
+    mint = {"user": "shop", "scopes": ["jobs:read", "act_as"]}
+    async with gateway.admin() as admin:
+        await admin.post("/v1/admin/users", json={"id": "shop"})
+        made = (await admin.post("/v1/admin/keys", json=mint)).json()
+        async with gateway.client(made["key"]) as shop, stream(shop, "/v1/events") as live:
+            scopes = {"scopes": ["jobs:read"]}
+            await admin.patch(f"/v1/admin/keys/{made['id']}", json=scopes)
+            assert await live.rest() == []
+
+
 async def test_a_wait_ends_with_the_job_or_with_the_time(gateway: Served) -> None:
     async with gateway.admin() as operator:
         limits = {"concurrent_jobs": {"limit": 50}, "pending_jobs": {"limit": 70}}
@@ -174,6 +187,16 @@ async def test_a_wait_ends_with_the_job_or_with_the_time(gateway: Served) -> Non
     assert {twin.status_code for twin in twins} == {200}
     assert {twin.headers["preference-applied"] for twin in twins} == {"wait=60"}
     assert len({twin.json()["id"] for twin in twins}) == 1
+
+
+async def test_who_may_only_submit_waits_like_anybody_else(gateway: Served) -> None:
+    mint = {"user": "alice", "scopes": ["jobs:write"]}
+    async with gateway.admin() as admin:
+        made = (await admin.post("/v1/admin/keys", json=mint)).json()
+    async with gateway.client(made["key"]) as submitter:
+        wait = {"Prefer": "wait=60"}
+        done = await submitter.post("/v1/jobs", json=body("sandbox:slow=40"), headers=wait)
+    assert (done.status_code, done.json()["status"]) == (200, "completed")
 
 
 async def test_a_read_waits_for_the_next_change(gateway: Served) -> None:

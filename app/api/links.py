@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Query, Request
 
 from app.api.deps import CREDENTIALS, Gateway, caller
-from app.auth.errors import UnauthenticatedError
+from app.auth.errors import MissingScopeError, UnauthenticatedError
 from app.auth.models import Principal, Scope
 from app.jobs.links import LinkClaim
 
@@ -32,12 +32,15 @@ async def holder_of_link(
 ) -> Principal:
     """Tell whom a link to a path below a job stands for, or raise InvalidSignatureError.
 
-    The client token that it was signed for must live: else UnauthenticatedError.
+    The client token that it was signed for must live and may still read: else
+    UnauthenticatedError or MissingScopeError.
     """
     if not gateway.links.is_genuine(claim, job_id=job_id, path=path, at=gateway.clock.now()):
         raise InvalidSignatureError
     principal = await gateway.auth.holder_of_link(claim.grant)
     request.state.principal = principal
+    if Scope.JOBS_READ not in principal.scopes:
+        raise MissingScopeError(Scope.JOBS_READ)
     return principal
 
 

@@ -381,6 +381,23 @@ async def test_links_of_a_job_token_live_as_long_as_it_does(gateway: Gateway) ->
     assert problem(await page.get(link))["code"] == "invalid_signature"
 
 
+async def test_links_of_a_job_token_open_no_more_than_the_token_does(gateway: Gateway) -> None:
+    maker = await client_with_key(gateway)
+    job = await gateway.follow(await gateway.submit("sandbox:instant"))
+    made = await minted(maker, job=job["id"])
+    key_id = (await maker.get("/v1/me")).json()["key"]
+    page, token = anybody(gateway), gateway.client_with(made["token"])
+    narrowed = {"scopes": ["jobs:write", "tokens"]}
+    assert (await gateway.admin.patch(f"/v1/admin/keys/{key_id}", json=narrowed)).is_success
+    for refused in (
+        await token.get(f"/v1/jobs/{job['id']}"),
+        await page.get(made["urls"]["events"]),
+        await page.get(made["urls"]["outputs"][0]),
+    ):
+        body = problem(refused)
+        assert (body["status"], body["code"], body["scope"]) == (403, "missing_scope", "jobs:read")
+
+
 async def test_expired_tokens_are_pruned_and_lists_are_paged(gateway: Gateway) -> None:
     maker = await client_with_key(gateway)
     made = [(await minted(maker, expires_in=60 + n))["id"] for n in range(5)]

@@ -96,3 +96,7 @@ class DatabaseUnavailableError(ProblemError):
 
 class ConfigurationError(Exception):
     """The gateway cannot start as it is set up; the message is one sentence with the way out."""
+
+
+class AwayError(ConfigurationError):
+    """What the gateway needs does not answer; the same start may succeed later."""

@@ -126,6 +126,8 @@ def parse_url(url: str) -> URL:
     """Name the driver in a database URL, or say what is wrong with it."""
     try:
         parsed = make_url(url)
+        if "@" in (parsed.host or ""):  # what is before it belongs to the password
+            raise ValueError  # noqa: TRY301 - one sentence for both
     except (ArgumentError, ValueError):  # whose words may quote a part of the password
         raise ConfigurationError(
             "GATEWAY_DATABASE_URL is not a database URL;"

@@ -4,8 +4,10 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
 
 from app.core import bundled
+from app.core.errors import ConfigurationError
 from app.db import schema
 
 logger = structlog.get_logger(__name__)
@@ -16,7 +18,13 @@ def upgrade(url: str) -> None:
     if not schema.is_behind(url):
         return
     before = schema.read(url).revision
-    command.upgrade(configuration(schema.synchronous(url)), "head")
+    try:
+        command.upgrade(configuration(schema.synchronous(url)), "head")
+    except DBAPIError as exc:
+        raise ConfigurationError(
+            f"The database's schema cannot be brought up to date ({schema.words_of(exc)});"
+            " mend that and run it again: no migration is left half done."
+        ) from exc
     if (revision := schema.read(url).revision) != before:
         logger.info("database.migrated", revision=revision, before=before)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import structlog
 from sqlalchemy import URL, Engine, Text, column, create_engine, inspect, select, table
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from app.core import bundled
-from app.core.errors import ConfigurationError
+from app.core.errors import AwayError, ConfigurationError
 from app.db.engine import parse_url
 from app.db.models import SchemaReleaseRow
 
@@ -73,7 +73,10 @@ def newest_revision() -> str:
 
 
 def read(url: str) -> Schema:
-    """Read where the schema is; raises ConfigurationError if there is no database."""
+    """Read where the schema is; raises ConfigurationError if there is no database.
+
+    AwayError if there may be one later.
+    """
     parsed = synchronous(url)
     try:
         _make_file(parsed)
@@ -87,10 +90,7 @@ def read(url: str) -> Schema:
             releases = connection.execute(select(SchemaReleaseRow.revision)).scalars()
             return Schema(revision, frozenset(releases))
     except _CANNOT_OPEN as exc:
-        raise ConfigurationError(
-            "GATEWAY_DATABASE_URL leads to no database that can be opened;"
-            " start it, or correct the address and its options."
-        ) from exc
+        raise _cannot_open(parsed, exc) from exc
 
 
 def synchronous(url: str) -> URL:
@@ -99,6 +99,24 @@ def synchronous(url: str) -> URL:
     if parsed.get_backend_name() == "sqlite":
         return parsed
     return parsed.set(drivername="postgresql+psycopg")
+
+
+def words_of(exc: Exception) -> str:
+    """Give the first line of what the driver says; SQLAlchemy's words have the statement too."""
+    return str(exc.orig if isinstance(exc, DBAPIError) else exc).partition("\n")[0]
+
+
+def _cannot_open(url: URL, exc: Exception) -> ConfigurationError:
+    named = "GATEWAY_DATABASE_URL leads to no database that can be opened"
+    correct = "correct the address and its options"
+    if url.get_backend_name() == "sqlite":
+        path = Path(url.database or "").absolute()
+        return ConfigurationError(
+            f"{named} ({path}: {words_of(exc)});"
+            f" {correct}, or give this user the right to the file and its folder."
+        )
+    sentence = f"{named} ({words_of(exc)}); start it, or {correct}."
+    return (AwayError if isinstance(exc, OperationalError) else ConfigurationError)(sentence)
 
 
 def _migrations() -> dict[str, str | None]:

@@ -108,7 +108,11 @@ def test_a_key_is_all_that_is_printed(command: Command) -> None:
         (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "mysql://x/y"}, "GATEWAY_DATABASE_URL asks"),
         (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "sqlite:////proc/x/y.db"}, "no database"),
         (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "sqlite:///x.db?timeout=soon"}, "its options"),
-        (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "postgresql://h/x?nosuch=1"}, "its options"),
+        (
+            ["db", "upgrade"],
+            {"GATEWAY_DATABASE_URL": "postgresql://h/x?nosuch=1"},
+            "its options",
+        ),
         (["keys", "create", "--user", "a b"], {}, "A user id is 1 to 128 characters"),
         (["keys", "create", "--user", "a/b"], {}, "A user id is 1 to 128 characters"),
         (["keys", "create", "--user", "oidc"], {}, "'oidc' is reserved"),
@@ -167,7 +171,9 @@ def test_a_wrong_setting_stops_the_start_with_a_sentence(
     assert told in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("rest", ["p@ss:w0rd@host/x", "w0rd", "u:w0rd@host:w0rd/x"])
+@pytest.mark.parametrize(
+    "rest", ["p@ss:w0rd@host/x", "p@ssw0rd@host/x", "w0rd", "u:w0rd@host:w0rd/x"]
+)
 def test_a_wrong_database_address_tells_nothing_of_its_password(
     command: Command, rest: str
 ) -> None:
@@ -175,6 +181,27 @@ def test_a_wrong_database_address_tells_nothing_of_its_password(
     assert done.code == 2
     assert "w0rd" not in done.stdout + done.stderr
     assert "%40" in done.stderr
+
+
+def test_a_file_that_is_no_database_is_named_with_the_reason(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "gateway.db").write_text("Dear diary, " * 100)
+    done = command("keys", "list")
+    assert (done.code, done.stdout) == (2, "")
+    assert f"({tmp_path}/gateway.db: file is not a database)" in done.stderr
+
+
+def test_a_database_of_somebody_else_is_left_alone(
+    command: Command, empty_database_url: str
+) -> None:
+    change(empty_database_url, "CREATE TABLE jobs (id INTEGER)")
+    done = command("db", "upgrade", settings={"GATEWAY_DATABASE_URL": empty_database_url})
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr.startswith("gateway: The database's schema cannot be brought up to date (")
+    assert "already exists)" in done.stderr
+    change(empty_database_url, "DROP TABLE jobs")
+    assert command("db", "upgrade", settings={"GATEWAY_DATABASE_URL": empty_database_url}).code == 0
 
 
 @pytest.mark.parametrize("name", ["serve", "worker", "sandbox"])

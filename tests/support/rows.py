@@ -10,7 +10,7 @@ def change(database_url: str, statement: str, **values: Any) -> None:
     """Run one statement in a transaction of its own, beside a gateway that is running."""
     engine = _engine(database_url)
     with engine.begin() as connection:
-        assert connection.execute(text(statement), values).rowcount > 0
+        assert connection.execute(text(statement), values).rowcount != 0
     engine.dispose()
 
 

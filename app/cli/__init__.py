@@ -6,6 +6,7 @@ A command imports what it does when it is run: the whole gateway takes a second 
 
 import json
 import sys
+from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,10 @@ import typer
 from app.cli import directory
 from app.cli.models import models
 from app.cli.webhooks import webhooks
-from app.core.errors import ConfigurationError, ProblemError
+from app.core.errors import AwayError, ConfigurationError, ProblemError
+
+_AWAY = 1
+_WRONG = 2
 
 Port = Annotated[
     int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for a free one.")
@@ -38,13 +42,22 @@ app.add_typer(webhooks, name="webhooks")
 
 
 def main() -> None:
-    """Run a command; what the operator can mend is one sentence on stderr and exit code 2."""
+    """Run a command; what ends it is one sentence on stderr and an exit code.
+
+    2 is for what the operator can mend, 1 for what is away and may come back by itself: a unit of
+    systemd tries again after one and not after the other.
+    """
     try:
         app()
+    except AwayError as exc:
+        sys.exit(_complain(str(exc), code=_AWAY))
     except ConfigurationError as exc:
-        sys.exit(_complain(str(exc)))
+        sys.exit(_complain(str(exc), code=_WRONG))
     except ProblemError as exc:
-        sys.exit(_complain(" ".join([error.detail for error in exc.errors] or [exc.detail])))
+        told = " ".join([error.detail for error in exc.errors] or [exc.detail])
+        sys.exit(
+            _complain(told, code=_AWAY if exc.status == HTTPStatus.SERVICE_UNAVAILABLE else _WRONG)
+        )
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - a flag's callback
@@ -171,6 +184,6 @@ def _greeting(url: str, *, sandboxed: bool) -> str:
     return "\n".join(lines)
 
 
-def _complain(sentence: str) -> int:
+def _complain(sentence: str, *, code: int) -> int:
     typer.echo(f"gateway: {sentence}", err=True)
-    return 2
+    return code

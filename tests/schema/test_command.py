@@ -110,7 +110,7 @@ def test_a_key_is_all_that_is_printed(command: Command) -> None:
         (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "sqlite:///x.db?timeout=soon"}, "its options"),
         (
             ["db", "upgrade"],
-            {"GATEWAY_DATABASE_URL": "postgresql://h/x?nosuch=1"},
+            {"GATEWAY_DATABASE_URL": "postgresql://127.0.0.1/x?nosuch=1"},
             "its options",
         ),
         (["keys", "create", "--user", "a b"], {}, "A user id is 1 to 128 characters"),
@@ -181,6 +181,12 @@ def test_a_wrong_database_address_tells_nothing_of_its_password(
     assert done.code == 2
     assert "w0rd" not in done.stdout + done.stderr
     assert "%40" in done.stderr
+
+
+def test_a_database_that_is_away_is_no_wrong_setting(command: Command) -> None:
+    done = command("keys", "list", settings={"GATEWAY_DATABASE_URL": "postgresql://127.0.0.1:1/x"})
+    assert (done.code, done.stdout) == (1, "")
+    assert "port 1 failed: Connection refused); start it" in done.stderr
 
 
 def test_a_file_that_is_no_database_is_named_with_the_reason(

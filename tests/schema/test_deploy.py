@@ -229,6 +229,9 @@ def test_a_unit_runs_a_command_where_the_readme_puts_it(path: Path) -> None:
         assert place in readme
     assert service["WorkingDirectory"] == f"/var/lib/{service['StateDirectory']}"
     assert f"useradd --system --home-dir {service['WorkingDirectory']}" in readme
+    # A wrong setting ends it for good, and nothing else does.
+    assert (service["Restart"], service["RestartPreventExitStatus"]) == ("always", "2")
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
     assert service["ProtectSystem"] == "strict"
     assert service["CapabilityBoundingSet"] == ""
 

@@ -33,6 +33,7 @@ logger = structlog.get_logger(__name__)
 # Requests under way have this long to end after SIGTERM, while the workers have their own grace.
 _DRAIN_S = 3
 _LOOK = timedelta(milliseconds=10)
+_LONGEST_HEAD = 64 * 1024
 
 
 async def serve(
@@ -284,12 +285,33 @@ def _uvicorn(app: FastAPI) -> uvicorn.Server:
 
 
 class _Protocol(HttpToolsProtocol):
-    """Refuses what is no HTTP, or a method nobody knows, like everything else that is refused."""
+    """Refuses what is no HTTP, or a method nobody knows, like everything else that is refused.
+
+    So it does with a head, or trailers, without an end: the parser keeps what came of them.
+    """
+
+    _unfinished = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._unfinished += len(data)
+        super().data_received(data)
+        if self._unfinished > _LONGEST_HEAD and not self.transport.is_closing():
+            self.send_400_response("The head is too long.")
+
+    def on_headers_complete(self) -> None:
+        self._unfinished = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unfinished = 0
+        super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
         scope = {"type": "http", "path": "", "headers": []}
         request_id = name_request(scope)
-        problem = ForeignError("That is no HTTP request; look at its method, target and headers.")
+        problem = ForeignError(
+            "That is no HTTP request; look at its method, target and headers, which may be too long."
+        )
         answer = render(problem, Request(scope))
         headers = (
             *answer.raw_headers,

@@ -341,3 +341,27 @@ async def test_what_is_no_http_is_refused_like_everything_else(gateway: Served) 
     for path in ("/", "/console", "/healthz"):
         head = await gateway.http.head(path)
         assert (head.status_code, head.content) == (200, b""), path
+
+
+async def test_a_head_that_does_not_end_is_refused(gateway: Served) -> None:
+    address = httpx.URL(gateway.url)
+    key = gateway.http.headers["Authorization"]
+    head = (
+        "POST /v1/jobs HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n"
+        f"Authorization: {key}\r\nExpect: 100-continue\r\n\r\n"
+    )
+    for before, start in (
+        ("", "GET /"),
+        ("", "GET /healthz HTTP/1.1\r\nX-Long: "),
+        (head, "0\r\nX-Long: "),  # trailers of a body are kept like headers
+    ):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(before.encode())
+        async with asyncio.timeout(WITHIN_S):
+            if before:
+                assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(start.encode().ljust(64 * 1024 + 1, b"x"))
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert b'"code":"bad_request"' in answer
+        writer.close()

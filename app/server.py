@@ -310,7 +310,7 @@ class _Protocol(HttpToolsProtocol):
         scope = {"type": "http", "path": "", "headers": []}
         request_id = name_request(scope)
         problem = ForeignError(
-            "That is no HTTP request; look at its method, target and headers, which may be too long."
+            "That is no HTTP request; look at its method, target and headers, and their length."
         )
         answer = render(problem, Request(scope))
         headers = (

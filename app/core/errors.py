@@ -87,10 +87,16 @@ class DatabaseUnavailableError(ProblemError):
     title = "The database does not answer"
     status = 503
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_unsure: bool = False) -> None:
+        """Say that nothing was written, or that it may have been: a commit's answer is missing."""
+        self.is_unsure = is_unsure
+        outcome = (
+            "the request may have been accepted. Send it again, a submit under its Idempotency-Key."
+            if is_unsure
+            else "nothing was accepted. Try again shortly."
+        )
         super().__init__(
-            "The gateway's database does not answer; nothing was accepted. Try again shortly.",
-            headers={"Retry-After": "2"},
+            f"The gateway's database does not answer; {outcome}", headers={"Retry-After": "2"}
         )
 
 

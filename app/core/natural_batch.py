@@ -118,6 +118,6 @@ class NaturalBatch(Generic[Item, Answer]):
 
 def _again(exc: DatabaseUnavailableError) -> DatabaseUnavailableError:
     """Give each caller an exception of its own: raising one adds to its traceback."""
-    copy = DatabaseUnavailableError()
+    copy = DatabaseUnavailableError(is_unsure=exc.is_unsure)
     copy.__cause__ = exc
     return copy

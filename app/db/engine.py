@@ -79,7 +79,7 @@ class Database:
             except _FAILURES as exc:
                 is_stale = _is_stale(exc) and not is_ending and tries_left == _TRIES - 1
                 if not (is_stale or (_is_lost_race(exc) and tries_left)):
-                    raise _translated(exc) from exc
+                    raise _translated(exc, is_unsure=is_ending) from exc
         raise AssertionError("the last try returns or raises")
 
     async def read(self, work: Work[Done]) -> Done:
@@ -179,17 +179,16 @@ def _is_lost_race(exc: Exception) -> bool:
     return isinstance(exc, IntegrityError) or sqlstate(getattr(exc, "orig", None)) in _RIVALS
 
 
-def _translated(exc: Exception) -> Exception:
+def _translated(exc: Exception, *, is_unsure: bool = False) -> Exception:
     """Tell a database that is away from a bug in what we asked of it."""
+    away = DatabaseUnavailableError(is_unsure=is_unsure)
     if not isinstance(exc, DBAPIError):  # no turn, no answer, or a file that is locked
-        return DatabaseUnavailableError()
+        return away
     if exc.connection_invalidated:
-        return DatabaseUnavailableError()
+        return away
     if isinstance(exc.orig, sqlite3.OperationalError):
         # "no such table" and the like are bugs; locked, full and unreadable are not.
-        return (
-            exc if exc.orig.sqlite_errorcode == sqlite3.SQLITE_ERROR else DatabaseUnavailableError()
-        )
+        return exc if exc.orig.sqlite_errorcode == sqlite3.SQLITE_ERROR else away
     if isinstance(exc, OperationalError | InterfaceError):
-        return DatabaseUnavailableError()
+        return away
     return exc

@@ -1,7 +1,7 @@
 """A database that goes away while money is on its way, and a worker that is told to stop then."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from app.core.clock import ManualClock, SystemClock
 from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
+from app.core.natural_batch import NaturalBatch
 from app.db.engine import open_database
 from app.db.models import SwitchRow
 from app.db.prepared import made_once
@@ -287,11 +288,51 @@ async def test_a_server_that_says_nothing_is_away(database_url: str, way: Way) -
 
     database = open_database(database_url, answers_within=timedelta(seconds=0.1))
     try:
-        with pytest.raises(DatabaseUnavailableError):
+        with pytest.raises(DatabaseUnavailableError) as failure:
             await database.transact(work)
+        assert failure.value.detail.endswith("; nothing was accepted. Try again shortly.")
         with pytest.raises(DatabaseUnavailableError):
             await database.read(work)
     finally:
+        await database.close()
+
+
+async def test_nobody_is_told_that_nothing_was_accepted_once_it_was_to_be_committed(
+    database_url: str, way: Way
+) -> None:
+    if database_url.startswith("sqlite"):
+        return  # there is no server
+
+    add = way(insert(SWITCHES).values(name="a", is_on=True))
+
+    async def take_long_to_commit(tx: AsyncConnection) -> None:
+        wait = "BEGIN PERFORM pg_sleep(60); RETURN NULL; END"
+        await tx.execute(
+            text(f"CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS '{wait}'")
+        )
+        await tx.execute(
+            text(
+                "CREATE CONSTRAINT TRIGGER dawdles AFTER INSERT ON switches"
+                " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dawdle()"
+            )
+        )
+
+    async def work(_: Sequence[None]) -> Sequence[None]:
+        await database.transact(lambda tx: tx.execute(add))
+        return [None]
+
+    setting_up = open_database(database_url)
+    database = open_database(database_url, answers_within=timedelta(seconds=0.1))
+    try:
+        await setting_up.transact(take_long_to_commit)
+        with pytest.raises(DatabaseUnavailableError) as failure:
+            await NaturalBatch(work)(None)
+        assert failure.value.detail == (
+            "The gateway's database does not answer; the request may have been accepted."
+            " Send it again, a submit under its Idempotency-Key."
+        )
+    finally:
+        await setting_up.close()
         await database.close()
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.db.kept import KeptConnections
+from app.db.patience import within
 from app.db.prepared import Prepared, PreparedStatements, driver_error, wrapped
 from app.db.work import Done, Work
 
@@ -37,7 +38,7 @@ class PostgresConnections:
     """What is not done within `answers_within` raises TimeoutError, and loses its connection."""
 
     def __init__(self, url: URL, *, answers_within: timedelta) -> None:
-        self._patience_s = answers_within.total_seconds()
+        self._patience = answers_within
         self._made_once = PreparedStatements(in_use=url.get_driver_name() == "psycopg")
         self._writer = KeptConnections(_create(url, pool_size=_WRITERS), most=_WRITERS)
         # At READ COMMITTED each statement sees what is committed by then, in a transaction or not:
@@ -49,7 +50,7 @@ class PostgresConnections:
     async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
         begun = self._begun if self._made_once.in_use else _begun_by_sqlalchemy
         async with (
-            asyncio.timeout(self._patience_s),
+            within(self._patience),
             self._writer.connection() as connection,
             begun(connection) as transaction,
         ):
@@ -64,12 +65,14 @@ class PostgresConnections:
             await transaction.commit()
 
     async def read(self, work: Work[Done]) -> Done:
-        async with asyncio.timeout(self._patience_s), self._reader.connection() as connection:
+        async with within(self._patience), self._reader.connection() as connection:
             if not self._made_once.in_use:
                 return await work(connection)
             return await work(_Direct(connection, self._made_once).as_asked_for)
 
-    look_up = read
+    async def look_up(self, work: Work[Done]) -> Done:
+        async with within(self._patience / 4):  # it waits for no lock, and not for many rows
+            return await self.read(work)
 
     def pools(self) -> Mapping[str, Mapping[str, int]]:
         return {"writer": self._writer.use(), "reader": self._reader.use()}

@@ -13,6 +13,7 @@ from app.core.clock import Clock
 from app.core.metrics import Metrics
 from app.db.engine import Database
 from app.db.models import HeartbeatRow, JobRow, WebhookDeliveryRow
+from app.db.patience import within
 from app.jobs.accounts import Roster
 from app.jobs.health import ALIVE_FOR
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
@@ -24,7 +25,7 @@ from app.storage.archive import Archive
 logger = structlog.get_logger(__name__)
 
 _FRESH_S = 5.0
-_PATIENCE_S = 3.0
+_PATIENCE = timedelta(seconds=3)
 _OVERDUE = timedelta(minutes=1)
 _MICRO = 1_000_000
 _UNFINISHED = tuple(state for state in JobState if state not in TERMINAL)
@@ -64,7 +65,7 @@ class Census:
 
     async def _take(self) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with within(_PATIENCE):
                 self._metrics.outputs_at_risk.set(await self._archive.count_at_risk())
                 await self._database.read(self._read)
         except Exception as exc:  # noqa: BLE001 - what is known without it is still worth telling

@@ -1,6 +1,5 @@
 """Whether the gateway can do its work: its database, its schema, its workers, and upstream."""
 
-import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -13,6 +12,7 @@ from app.core.errors import DatabaseUnavailableError
 from app.db import schema
 from app.db.engine import Database
 from app.db.models import HeartbeatRow, SchemaReleaseRow, SwitchRow
+from app.db.patience import within
 from app.db.statements import insert_into
 from app.jobs.accounts import Roster
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
@@ -21,7 +21,7 @@ from app.jobs.switches import DISPATCH_PAUSED
 BEAT_EVERY = timedelta(seconds=5)
 ALIVE_FOR = timedelta(seconds=30)
 _FORGOTTEN = timedelta(hours=1)
-_PATIENCE_S = 3
+_PATIENCE = timedelta(seconds=3)
 _OPEN = "open"
 
 
@@ -71,7 +71,7 @@ class HealthService:
             )
 
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with within(_PATIENCE):
                 return await self._database.read(work)
         except TimeoutError as exc:
             raise DatabaseUnavailableError from exc

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, insert, literal, select, text, update
+from sqlalchemy import delete, func, insert, literal, make_url, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.testing import capture_logs
 
@@ -23,6 +24,7 @@ from app.jobs.health import HealthService
 from app.worker.heart import Heart
 from tests.support.gateway import Gateway, Sandbox
 from tests.support.invariants import event_types
+from tests.support.network import running_wire
 from tests.support.turns import turns
 from tests.support.workbench import Workbench, workbench
 
@@ -295,6 +297,38 @@ async def test_a_server_that_says_nothing_is_away(database_url: str, way: Way) -
             await database.read(work)
     finally:
         await database.close()
+
+
+async def test_a_server_that_is_frozen_is_given_up_and_not_asked_to_stop(
+    database_url: str, way: Way
+) -> None:
+    if database_url.startswith("sqlite"):
+        return  # there is no server
+
+    one = way(select(literal(1)))
+    folder = make_url(database_url).query["host"]
+    assert isinstance(folder, str)
+    with running_wire(Path(folder) / ".s.PGSQL.5432") as wire:
+        through = make_url(database_url).set(host="127.0.0.1", port=wire.port, query={})
+        database = open_database(
+            through.render_as_string(hide_password=False), answers_within=timedelta(seconds=1)
+        )
+        ways = (database.transact, database.read, database.look_up)
+        for use in ways:
+            await use(lambda connection: connection.execute(one))
+        wire.freeze()
+        try:
+            async with asyncio.timeout(8):  # the driver would ask for ten seconds more
+                waiting = [
+                    asyncio.ensure_future(use(lambda connection: connection.execute(one)))
+                    for use in ways
+                ]
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                assert [each.done() for each in waiting] == [False, False, True]
+                await asyncio.wait(waiting)
+        finally:
+            await database.close()
+        assert {type(each.exception()) for each in waiting} == {DatabaseUnavailableError}
 
 
 async def test_nobody_is_told_that_nothing_was_accepted_once_it_was_to_be_committed(

@@ -126,6 +126,8 @@ def certified(*names: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 class Wire:
     """A line to a server's socket that can be cut, with all that goes over it, and mended.
 
+    Or it freezes: whoever comes is let in, and hears nothing.
+
     It works in a thread of its own, as who uses it may block the loop that it was made in.
     """
 
@@ -135,6 +137,11 @@ class Wire:
         self.port = 0
         self._server: asyncio.Server | None = None
         self._ends: set[asyncio.StreamWriter] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
+
+    def freeze(self) -> None:
+        self._loop.call_soon_threadsafe(self._flows.clear)
 
     def mend(self) -> None:
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
@@ -149,6 +156,7 @@ class Wire:
     async def _close(self) -> None:
         assert self._server is not None
         self._server.close()
+        self._flows.set()
         for end in list(self._ends):
             end.transport.abort()
 
@@ -157,17 +165,17 @@ class Wire:
         ends = {writer, far_writer}
         self._ends |= ends
         async with asyncio.TaskGroup() as group:
-            group.create_task(_copy(reader, far_writer))
-            group.create_task(_copy(far_reader, writer))
+            group.create_task(self._copy(reader, far_writer))
+            group.create_task(self._copy(far_reader, writer))
         self._ends -= ends
 
-
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while piece := await source.read(2**16):
-            sink.write(piece)
-            await sink.drain()
-    sink.close()
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while piece := await source.read(2**16):
+                await self._flows.wait()
+                sink.write(piece)
+                await sink.drain()
+        sink.close()
 
 
 @contextmanager

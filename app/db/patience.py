@@ -1,0 +1,22 @@
+"""How long the database is waited for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+_LAST_WORD = timedelta(seconds=0.5)
+
+
+@asynccontextmanager
+async def within(span: timedelta) -> AsyncIterator[None]:
+    """Raise TimeoutError after this long, or hardly later.
+
+    Once cancelled, psycopg asks the server to stop, and waits ten seconds for one that is frozen;
+    cancelled once more it hangs up.
+    """
+    async with (
+        asyncio.timeout((span + _LAST_WORD).total_seconds()),
+        asyncio.timeout(span.total_seconds()),
+    ):
+        yield

@@ -105,7 +105,7 @@ def _deliveries(
     job = receivers[0]
     shared = {"job_id": event.job_id, "type": kind.value, "event_at": event.at}
     if job.webhook_url is not None and kind in DEFAULT_EVENTS:
-        lane = f"{job.user_id} {origin_of(job.webhook_url)}"
+        lane = f"{owner_of(job.user_id)} {origin_of(job.webhook_url)}"
         yield new_delivery(user_id=job.user_id, lane=lane, **shared)
     for each in receivers:
         if each.endpoint_id is not None and kind.value in each.events:

@@ -329,6 +329,21 @@ async def test_a_slow_receiver_holds_up_nobody_else(gateway: Gateway, receiver: 
             await working
 
 
+async def test_a_receiver_of_a_service_is_one_however_many_users_name_it(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    await gateway.admin.post("/v1/admin/users", json={"id": "shop"})
+    scopes = ["jobs:write", "act_as"]
+    made = await gateway.admin.post("/v1/admin/keys", json={"user": "shop", "scopes": scopes})
+    shop = gateway.client_with(made.json()["key"])
+    for number in range(40):
+        acting = {"X-Gateway-User": f"u{number}"}
+        job = await submit(shop, gateway.body() | {"webhook_url": receiver.url}, **acting)
+        cancelled = await shop.post(f"/v1/jobs/{job['id']}/cancel", headers=acting)
+        assert cancelled.status_code == 200
+    assert await gateway.deliver() == 32
+
+
 async def test_a_service_is_told_of_its_users_jobs_by_name(
     gateway: Gateway, receiver: Receiver
 ) -> None:

@@ -22,7 +22,7 @@ from app.api.problems import InvalidParameterError, problem_responses
 from app.api.routing import Router
 from app.auth.clients.errors import ClientTokenNotFoundError, TooManyClientTokensError
 from app.auth.clients.models import Client, ClientRequest
-from app.auth.errors import MissingScopeError, ModelNotAllowedError
+from app.auth.errors import ModelNotAllowedError
 from app.auth.models import Principal, Scope
 from app.core.ids import is_id
 from app.jobs.errors import JobNotFoundError
@@ -138,7 +138,6 @@ _Page = Annotated[Page, Depends(page_query(is_cursor=lambda text: is_id(text, pr
     openapi_extra=body_of(ClientTokenCreate),
     responses=problem_responses(
         *BODY_PROBLEMS,
-        MissingScopeError,
         ModelNotAllowedError,
         JobNotFoundError,
         TooManyClientTokensError,

@@ -12,7 +12,6 @@ from app.api.links import InvalidSignatureError, job_reader
 from app.api.problems import InvalidParameterError, problem_responses
 from app.api.routing import Router
 from app.api.streaming import EventStream, Look
-from app.auth.errors import UnauthenticatedError
 from app.auth.models import Principal, Scope
 from app.events.cursor import Cursor
 from app.events.hub import TooManyStreamsError
@@ -79,7 +78,7 @@ class CallersJobRead(JobRead):
     responses={
         200: _STREAM,
         204: {"description": "The job is final, and its last event was `Last-Event-ID`."},
-        **problem_responses(JobNotFoundError, UnauthenticatedError, InvalidSignatureError),
+        **problem_responses(JobNotFoundError, InvalidSignatureError),
     },
 )
 async def follow_job(

@@ -64,9 +64,7 @@ async def list_categories(gateway: Gateway, caller: AnyCaller) -> dict[str, list
 @router.get(
     "/{model_id:path}",
     summary="Read one model with its schema",
-    responses=runcomfy.error_responses(
-        *CALLER_PROBLEMS, UnknownModelError, ModelNotAllowedError, NotFoundError
-    ),
+    responses=runcomfy.error_responses(UnknownModelError, ModelNotAllowedError, NotFoundError),
 )
 async def get_model(gateway: Gateway, caller: AnyCaller, model_id: str) -> dict[str, Any]:
     model = gateway.catalogue.get(model_id)

@@ -23,6 +23,7 @@ from app.api.problems import (
     MethodNotAllowedError,
     ProblemRead,
     problem_responses,
+    together,
 )
 from app.core.errors import NotFoundError, ProblemError
 
@@ -112,15 +113,7 @@ def _errors(path: str, *kinds: type[ProblemError]) -> dict[str, Any]:
 
 def _any_error(path: str) -> dict[str, Any]:
     """Document what no call chooses: a wrong path or method, a request that is none, our bug."""
-    answers = list(_errors(path, *_EVERYWHERE).values())
-    ((media_type, body),) = answers[0]["content"].items()
-    examples: dict[str, Any] = {}
-    for answer in answers:
-        examples |= answer["content"][media_type]["examples"]
-    return {
-        "description": "; ".join(answer["description"] for answer in answers),
-        "content": {media_type: {"schema": body["schema"], "examples": examples}},
-    }
+    return together(*_errors(path, *_EVERYWHERE).values())
 
 
 def _schemas(*models: type[BaseModel]) -> dict[str, Any]:

@@ -106,6 +106,17 @@ def problem_responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, A
     }
 
 
+def together(*answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Document several errors' answers as one."""
+    (media_type,) = answers[0]["content"]
+    bodies = [answer["content"][media_type] for answer in answers]
+    examples = {code: example for body in bodies for code, example in body["examples"].items()}
+    return {
+        "description": "; ".join(answer["description"] for answer in answers),
+        "content": {media_type: {"schema": bodies[0]["schema"], "examples": examples}},
+    }
+
+
 def install(app: FastAPI, *, metrics: Metrics) -> None:
     """Render every error of the app."""
     app.state.metrics = metrics

@@ -128,7 +128,6 @@ class RequestCancelRead(BaseModel):
         }
     },
     responses=runcomfy.error_responses(
-        *CALLER_PROBLEMS,
         MalformedBodyError,
         PayloadTooLargeError,
         UnsupportedMediaTypeError,

@@ -9,6 +9,8 @@ from fastapi.params import Depends
 from fastapi.routing import APIRoute, serialize_response
 from starlette.types import Receive, Scope, Send
 
+from app.api.problems import together
+
 Reader = Callable[[Request], Awaitable[Any]]
 """A dependency that needs the request alone."""
 
@@ -77,6 +79,21 @@ class Router(APIRouter):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(route_class=Route, generate_unique_id_function=_name_of, **settings)
+
+    def add_api_route(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        *,
+        responses: dict[int | str, dict[str, Any]] | None = None,
+        **settings: Any,
+    ) -> None:
+        """Document how all calls of the router fail beside how this one does, in each status."""
+        documented = {
+            status: together(self.responses[status], own) if status in self.responses else own
+            for status, own in (responses or {}).items()
+        }
+        super().add_api_route(path, endpoint, responses=documented, **settings)
 
 
 def _name_of(route: APIRoute) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from app.api.deps import CALLER_PROBLEMS
 from app.main import create_app
 from app.settings import explicit_settings
 
@@ -33,6 +34,18 @@ def test_every_call_says_what_it_is_for_and_how_it_fails(document: dict[str, Any
             like_runcomfy = path.startswith(("/v1/models", "/v1/requests"))
             assert media_type == f"application/{'json' if like_runcomfy else 'problem+json'}"
             assert content["examples"], path
+
+
+def test_how_callers_fail_stands_beside_how_a_call_fails(document: dict[str, Any]) -> None:
+    for path, operation in _operations(document):
+        answers = operation["responses"]
+        for answer in answers.values():
+            said = answer["description"].split("; ")
+            assert len(said) == len(set(said)), path
+        if operation.get("security") == [{"HTTPBearer": []}]:
+            for problem in CALLER_PROBLEMS:
+                (content,) = answers[str(problem.status)]["content"].values()
+                assert problem.code in content["examples"], path
 
 
 def test_a_bearer_token_is_needed_for_all_but_health(document: dict[str, Any]) -> None:

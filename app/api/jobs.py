@@ -22,39 +22,21 @@ from app.api.deps import (
 from app.api.limits import LimitRead, read_limits
 from app.api.listing import Filter, decode_cursor
 from app.api.prefer import PreferredWait, place_to_wait, say_applied, wait_for
-from app.api.problems import (
-    FieldErrorRead,
-    InvalidParameterError,
-    PayloadTooLargeError,
-    UnsupportedMediaTypeError,
-    problem_responses,
-)
+from app.api.problems import FieldErrorRead, InvalidParameterError, problem_responses
 from app.api.routing import Router
-from app.api.submitting import accept
-from app.auth.errors import ModelNotAllowedError, UnauthenticatedError
+from app.api.submitting import CHECK_PROBLEMS, SUBMIT_PROBLEMS, accept
+from app.auth.errors import UnauthenticatedError
 from app.auth.models import Principal, Scope
 from app.catalogue.errors import UnknownModelError
-from app.core.errors import (
-    FieldError,
-    InvalidRequestError,
-    MalformedBodyError,
-)
+from app.core.errors import FieldError
 from app.events.hub import TooManyStreamsError
-from app.jobs.errors import (
-    IdempotencyConflictError,
-    InvalidInputError,
-    JobNotFinalError,
-    JobNotFoundError,
-    NotCancellableError,
-)
+from app.jobs.errors import JobNotFinalError, JobNotFoundError, NotCancellableError
 from app.jobs.intake import JobRequest
 from app.jobs.line import Priority
 from app.jobs.models import Job
 from app.jobs.service import CancelOutcome
 from app.jobs.state import TERMINAL
 from app.jobs.wire import JobCostRead, JobRead
-from app.media.errors import MediaBusyError, MediaUnreachableError
-from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
 from app.quotas.numbers import shown_usd
 from app.webhooks.addresses import MAX_URL_CHARACTERS
 
@@ -62,20 +44,6 @@ router = Router(
     prefix="/v1/jobs",
     tags=["jobs"],
     responses=problem_responses(*CALLER_PROBLEMS),
-)
-
-_BODY_PROBLEMS = problem_responses(
-    MalformedBodyError,
-    PayloadTooLargeError,
-    UnsupportedMediaTypeError,
-    InvalidRequestError,
-    InvalidInputError,
-    MediaUnreachableError,
-    MediaBusyError,
-    UnknownModelError,
-    PriceUnknownError,
-    DurationUnknownError,
-    InvalidParameterError,
 )
 
 
@@ -157,13 +125,7 @@ _JOB_BODY = {
     openapi_extra=_JOB_BODY,
     responses={
         200: {"model": JobRead, "description": "The final job, or the one that this key made."},
-        **_BODY_PROBLEMS,
-        **problem_responses(
-            IdempotencyConflictError,
-            QuotaExceededError,
-            TooManyStreamsError,
-            ModelNotAllowedError,
-        ),
+        **problem_responses(*SUBMIT_PROBLEMS, TooManyStreamsError),
     },
 )
 async def submit_job(
@@ -220,7 +182,7 @@ async def submit_job(
     summary="Check a job without submitting it",
     description="Nothing is held and nothing is sent.",
     openapi_extra=_JOB_BODY,
-    responses=_BODY_PROBLEMS,
+    responses=problem_responses(*CHECK_PROBLEMS),
 )
 async def validate_job(gateway: Gateway, caller: Writer, body: JsonBody) -> JobCheck:
     request = _request(parse(JobCreate, body))

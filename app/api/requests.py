@@ -16,29 +16,15 @@ from app.api.deps import (
     Services,
     Writer,
 )
-from app.api.problems import (
-    InvalidParameterError,
-    PayloadTooLargeError,
-    UnsupportedMediaTypeError,
-)
 from app.api.routing import Router
-from app.api.submitting import accept
-from app.auth.errors import ModelNotAllowedError
-from app.catalogue.errors import UnknownModelError
-from app.core.errors import FieldError, InvalidRequestError, MalformedBodyError
-from app.jobs.errors import (
-    IdempotencyConflictError,
-    InvalidInputError,
-    JobNotFoundError,
-    NotCancellableError,
-)
+from app.api.submitting import SUBMIT_PROBLEMS, accept
+from app.core.errors import FieldError, InvalidRequestError
+from app.jobs.errors import JobNotFoundError, NotCancellableError
 from app.jobs.intake import JobRequest
 from app.jobs.line import Priority
 from app.jobs.models import Job
 from app.jobs.state import Status
 from app.jobs.wire import Instant, JobRead
-from app.media.errors import MediaBusyError, MediaUnreachableError
-from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
 
 router = Router(
     prefix="/v1", tags=["requests"], responses=runcomfy.error_responses(*CALLER_PROBLEMS)
@@ -127,22 +113,7 @@ class RequestCancelRead(BaseModel):
             },
         }
     },
-    responses=runcomfy.error_responses(
-        MalformedBodyError,
-        PayloadTooLargeError,
-        UnsupportedMediaTypeError,
-        InvalidRequestError,
-        InvalidInputError,
-        MediaUnreachableError,
-        MediaBusyError,
-        UnknownModelError,
-        ModelNotAllowedError,
-        PriceUnknownError,
-        DurationUnknownError,
-        InvalidParameterError,
-        IdempotencyConflictError,
-        QuotaExceededError,
-    ),
+    responses=runcomfy.error_responses(*SUBMIT_PROBLEMS),
 )
 async def submit_request(
     gateway: Gateway,

@@ -6,11 +6,37 @@ from typing import Any
 import structlog
 from fastapi import Request
 
+from app.api.body import BODY_PROBLEMS
 from app.api.deps import Services
+from app.api.problems import InvalidParameterError
+from app.auth.errors import ModelNotAllowedError
 from app.auth.models import Principal
+from app.catalogue.errors import UnknownModelError
 from app.jobs.batch import Accepted
+from app.jobs.errors import IdempotencyConflictError, InvalidInputError
 from app.jobs.fingerprint import fingerprint
 from app.jobs.intake import JobRequest
+from app.media.errors import MediaBusyError, MediaUnreachableError
+from app.quotas.errors import DurationUnknownError, PriceUnknownError, QuotaExceededError
+
+CHECK_PROBLEMS = (
+    *BODY_PROBLEMS,
+    InvalidInputError,
+    MediaUnreachableError,
+    MediaBusyError,
+    UnknownModelError,
+    PriceUnknownError,
+    DurationUnknownError,
+    InvalidParameterError,
+)
+"""What a job's description can meet, whether a job is made of it or not."""
+
+SUBMIT_PROBLEMS = (
+    *CHECK_PROBLEMS,
+    IdempotencyConflictError,
+    QuotaExceededError,
+    ModelNotAllowedError,
+)
 
 logger = structlog.get_logger(__name__)
 

@@ -1,6 +1,6 @@
 """The one renderer of errors: RFC 9457 problem details, for what we raise and what others raise."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar, get_args
 
@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 
 from app.api import runcomfy
 from app.api.context import request_id_of
@@ -148,6 +148,27 @@ def render(problem: ProblemError, request: Request) -> JSONResponse:
     )
 
 
+def misdirected(request: Request, *, methods: Sequence[str]) -> ProblemError:
+    """Say that the path takes other methods, or that nothing is there."""
+    path = _path_of(request)
+    if not methods:
+        return NotFoundError(f"There is no {path!r} here; see /openapi.json.")
+    allowed = ", ".join(methods)
+    return MethodNotAllowedError(
+        f"{path} takes {allowed}, not {request.method[:20]}.", headers={"Allow": allowed}
+    )
+
+
+def methods_of(request: Request, routes: Iterable[BaseRoute]) -> Sequence[str]:
+    """Collect the methods of all routes of the path: the framework names those of the first."""
+    methods: set[str] = set()
+    for route in routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
+
+
 async def _on_problem(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, ProblemError)
     if exc.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -159,19 +180,17 @@ async def _on_problem(request: Request, exc: Exception) -> JSONResponse:
 async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
     """Translate what the framework itself refuses: unknown paths and methods."""
     assert isinstance(exc, HTTPException)
-    path = _path_of(request)
-    if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = ", ".join(_methods_of(request))
-        return render(
-            MethodNotAllowedError(
-                f"{path} takes {allowed}, not {request.method[:20]}.",
-                headers={"Allow": allowed},
-            ),
-            request,
-        )
-    if exc.status_code == HTTPStatus.NOT_FOUND:
-        return render(NotFoundError(f"There is no {path!r} here; see /openapi.json."), request)
-    return render(ForeignError.of(exc), request)
+    match exc.status_code:
+        case HTTPStatus.METHOD_NOT_ALLOWED if "app_root_path" in request.scope:
+            # So a mount marks what it took; all we mount are files.
+            problem = misdirected(request, methods=_OF_FILES)
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            problem = misdirected(request, methods=methods_of(request, request.app.routes))
+        case HTTPStatus.NOT_FOUND:
+            problem = misdirected(request, methods=())
+        case _:
+            problem = ForeignError.of(exc)
+    return render(problem, request)
 
 
 async def _on_validation_error(request: Request, exc: Exception) -> JSONResponse:
@@ -214,18 +233,6 @@ def _path_of(request: Request) -> str:
     """Quote the path; not from request.url, which what the caller sent may make no URL at all."""
     path: str = request.scope["path"]
     return path[:_LONGEST_QUOTE].encode("utf-8", "replace").decode()
-
-
-def _methods_of(request: Request) -> Sequence[str]:
-    """Collect the methods of all routes of the path: the framework names those of the first."""
-    if "app_root_path" in request.scope:  # so a mount marks what it took; all we mount are files
-        return _OF_FILES
-    methods: set[str] = set()
-    for route in request.app.routes:
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
-    return sorted(methods)
 
 
 def _type_of(kind: type[ProblemError]) -> str:

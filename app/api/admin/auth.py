@@ -6,7 +6,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
 from app.api.deps import Gateway, header_of
-from app.core.errors import NotFoundError
+from app.api.problems import misdirected
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -20,8 +20,7 @@ async def operator(
 ) -> str:
     """Give the name of the operator's token; without any token there is no admin API."""
     if not gateway.operators.is_open:
-        path = request.scope["path"][:200]
-        raise NotFoundError(f"There is no {path!r} here; see /openapi.json.")
+        raise misdirected(request, methods=())
     return gateway.operators.admit(header_of(request, "Authorization"))
 
 

@@ -161,21 +161,24 @@ class MediaInspector:
         async with self._places.one(user_id):
             try:
                 async with asyncio.timeout(self._config.deadline.total_seconds()):
-                    async with self._remote.open(
-                        url, unless=seen.validator if seen else None
-                    ) as file:
-                        if file is None:
-                            assert seen
-                            facts, validator = seen.facts, seen.validator
-                        else:
-                            facts, validator = await _facts_of(file, wanted), file.validator
-                            if facts.size == "untold" and facts.format:
-                                counted = await file.measure(most=self._config.most_counted)
-                                facts = replace(facts, size=counted or facts.size)
+                    facts, validator = await self._found(url, wanted, seen)
             except TimeoutError as exc:
                 raise TooSlowError from exc
         self._remember((digest, wanted), _Seen(facts, validator, self._clock.monotonic()))
         return facts
+
+    async def _found(
+        self, url: str, wanted: Wanted, seen: _Seen | None
+    ) -> tuple[Facts, Validator | None]:
+        async with self._remote.open(url, unless=seen.validator if seen else None) as file:
+            if file is None:
+                assert seen
+                return seen.facts, seen.validator
+            facts = await _facts_of(file, wanted)
+            if facts.size == "untold" and facts.format:
+                counted = await file.measure(most=self._config.most_counted)
+                facts = replace(facts, size=counted or facts.size)
+            return facts, file.validator
 
     def _remember(self, key: tuple[bytes, Wanted], seen: _Seen) -> None:
         self._seen[key] = seen

@@ -22,28 +22,25 @@ class Places:
         line = self._lines.setdefault(caller, _Line(asyncio.Semaphore(self._each)))
         line.members += 1
         try:
-            try:
-                async with asyncio.timeout(self._patience):
-                    await line.places.acquire()
-            except TimeoutError as exc:
-                raise MediaBusyError from exc
-            try:
-                # Only who has a place of their own waits here: nobody fills this line alone.
-                try:
-                    async with asyncio.timeout(self._patience):
-                        await self._overall.acquire()
-                except TimeoutError as exc:
-                    raise MediaBusyError from exc
-                try:
-                    yield
-                finally:
-                    self._overall.release()
-            finally:
-                line.places.release()
+            # Only who has a place of their own waits for one of all: nobody fills that line alone.
+            async with self._held(line.places), self._held(self._overall):
+                yield
         finally:
             line.members -= 1
             if not line.members:
                 del self._lines[caller]
+
+    @asynccontextmanager
+    async def _held(self, places: asyncio.Semaphore) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._patience):
+                await places.acquire()
+        except TimeoutError as exc:
+            raise MediaBusyError from exc
+        try:
+            yield
+        finally:
+            places.release()
 
 
 @dataclass(slots=True)

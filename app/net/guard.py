@@ -14,7 +14,13 @@ import httpx
 
 from app.net.addresses import IPAddress, literal_ip, unwrapped
 from app.net.clients import tls
-from app.net.errors import AddressRefusedError, NoSuchHostError, TooSlowError, UnreachableError
+from app.net.errors import (
+    AddressRefusedError,
+    NoSuchHostError,
+    RedirectedTooOftenError,
+    TooSlowError,
+    UnreachableError,
+)
 from app.net.reach import PUBLIC, Reach, default_port
 from app.net.resolver import Resolver, SystemResolver
 
@@ -66,7 +72,7 @@ async def opened(
 ) -> AsyncIterator[httpx.Response]:
     """Send `request`; each of at most so many redirects is judged as the first address was.
 
-    Raises TooManyRedirects beyond them, and UnreachableError for one that leads to no URL.
+    Raises RedirectedTooOftenError beyond them, and UnreachableError for one that leads to no URL.
     """
     for _ in range(redirects + 1):
         try:
@@ -81,7 +87,7 @@ async def opened(
         finally:
             await response.aclose()
         request = following
-    raise httpx.TooManyRedirects(f"more than {redirects} redirects", request=request)
+    raise RedirectedTooOftenError
 
 
 async def read_at_most(response: httpx.Response, most: int) -> bytes:

@@ -8,7 +8,7 @@ from typing import Self, cast
 
 import httpx
 
-from app.net.errors import DeniedError, RedirectedTooOftenError, UnreachableError
+from app.net.errors import DeniedError, UnreachableError
 from app.net.guard import opened
 
 _REDIRECTS = 3
@@ -144,8 +144,6 @@ class RemoteFile:
             )
         except httpx.InvalidURL as exc:
             raise UnreachableError from exc
-        except httpx.TooManyRedirects as exc:
-            raise RedirectedTooOftenError from exc
         if response.status_code >= _BROKEN:
             raise UnreachableError
         if response.status_code not in (_OK, _PARTIAL, _NOT_MODIFIED, _OUTSIDE):

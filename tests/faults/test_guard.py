@@ -18,6 +18,7 @@ from app.net.errors import (
     AddressRefusedError,
     NoSuchHostError,
     OutwardError,
+    RedirectedTooOftenError,
     TooSlowError,
     UnreachableError,
 )
@@ -231,7 +232,7 @@ async def test_redirects_are_followed_so_far_and_no_further() -> None:
         assert await fetch(server.url, reach=_HERE) == (200, b"here")
         assert [each.target for each in server.received] == ["/", "/2", "/3", "/4"]
     async with wire_server(answers(to("/again"))) as endless:
-        with pytest.raises(httpx.TooManyRedirects):
+        with pytest.raises(RedirectedTooOftenError):
             await fetch(endless.url, reach=_HERE)
         assert endless.connections == 4
     async with wire_server(answers(to("/again"))) as server:

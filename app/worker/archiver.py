@@ -99,7 +99,7 @@ class Archiver:
             async with asyncio.timeout(self._config.longest_copy.total_seconds()):
                 copy = await self._made(lease)
         except _GoneError as exc:
-            await self._not_there(lease, str(exc))
+            await self._later(lease, str(exc), denied=True)
         except (RefusedError, TryLaterError) as exc:
             await self._later(lease, str(exc))
         except (StorageUnavailableError, ObjectGoneError):
@@ -157,15 +157,10 @@ class Archiver:
                 copying.cancel()
                 return
 
-    async def _not_there(self, lease: CopyLease, reason: str) -> None:
-        if lease.denials + 1 < self._config.denials:
-            await self._later(lease, reason, denied=True)
-        elif await self._archive.give_up(lease, reason=reason):
-            self._metrics.copies.labels("lost").inc()
-            logger.error("output.lost", job_id=lease.job_id, n=lease.n)
-
     async def _later(self, lease: CopyLease, reason: str, *, denied: bool = False) -> None:
-        if self._clock.now() - lease.created_at > self._config.patience:
+        """Try again, unless the host has denied it too often or it has been tried for too long."""
+        is_gone = denied and lease.denials + 1 >= self._config.denials
+        if is_gone or self._clock.now() - lease.created_at > self._config.patience:
             if await self._archive.give_up(lease, reason=reason):
                 self._metrics.copies.labels("lost").inc()
                 logger.error("output.lost", job_id=lease.job_id, n=lease.n)

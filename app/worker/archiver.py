@@ -167,9 +167,9 @@ class Archiver:
             return
         doubled = self._config.first_wait * 2 ** min(lease.attempts - 1, 20)
         wait = min(doubled, self._config.longest_wait)
-        self._metrics.copies.labels("postponed").inc()
-        logger.info("output.postponed", job_id=lease.job_id, n=lease.n, reason=reason)
-        await self._archive.postpone(lease, reason=reason, wait=wait, denied=denied)
+        if await self._archive.postpone(lease, reason=reason, wait=wait, denied=denied):
+            self._metrics.copies.labels("postponed").inc()
+            logger.info("output.postponed", job_id=lease.job_id, n=lease.n, reason=reason)
 
 
 async def _not_empty(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

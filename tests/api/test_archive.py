@@ -255,6 +255,20 @@ async def test_a_dead_archivers_work_is_taken_over_after_its_lease(
     assert await services.archive.postpone(second, reason="mine", wait=late)
 
 
+async def test_a_copy_that_a_rival_has_made_is_not_said_to_wait(kept: Gateway) -> None:
+    assert kept.workers.archiver is not None
+    await finished(kept, "sandbox:output=image sandbox:output-gone=60")
+    [lease] = await kept.app.state.services.archive.claim(4)
+    kept.wait(31)
+    assert await copy(kept) == 1
+    kept.wait(60)
+    await kept.workers.archiver.copy(lease)
+    assert [row["state"] for row in await rows(kept)] == ["archived"]
+    metrics = (await kept.http.get("/metrics")).text
+    assert 'gateway_output_copies_total{outcome="archived"} 1.0' in metrics
+    assert 'gateway_output_copies_total{outcome="postponed"}' not in metrics
+
+
 @pytest.mark.parametrize("in_time", [True, False])
 async def test_a_copy_is_made_though_the_database_goes_away_meanwhile(
     kept: Gateway, database_url: str, clock: ManualClock, tmp_path: Path, *, in_time: bool

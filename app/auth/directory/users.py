@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -78,7 +79,7 @@ class UserDirectory:
         return await self._database.transact(work)
 
     async def change(self, user_id: str, changes: UserChanges, *, actor: str) -> User:
-        """Change what is named; another plan's time zone moves the windows with all their use."""
+        """Change what is named."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> User:
@@ -89,19 +90,7 @@ class UserDirectory:
             faults.raise_any()
             if user == before:
                 return before
-            await repository.save_user(user)
-            old, new = await _zone(repository, before), await _zone(repository, user)
-            if new != old:
-                await zones.move(tx, await repository.accounts_of_user(user_id), to=new, at=at)
-            await audit.append(
-                tx,
-                at=at,
-                actor=actor,
-                action="user.changed",
-                target=f"user:{user_id}",
-                before=recorded_user(before),
-                after=recorded_user(user),
-            )
+            await save_changed(tx, user, before=before, actor=actor, at=at)
             return user
 
         return await self._database.transact(work, is_long=True)
@@ -132,6 +121,26 @@ class UserDirectory:
             return erased
 
         return await self._database.transact(work, is_long=True)
+
+
+async def save_changed(
+    tx: AsyncConnection, user: User, *, before: User, actor: str, at: datetime
+) -> None:
+    """Save a user; another plan's time zone moves the windows with all their use."""
+    repository = DirectoryRepository(tx)
+    await repository.save_user(user)
+    old, new = await _zone(repository, before), await _zone(repository, user)
+    if new != old:
+        await zones.move(tx, await repository.accounts_of_user(user.id), to=new, at=at)
+    await audit.append(
+        tx,
+        at=at,
+        actor=actor,
+        action="user.changed",
+        target=f"user:{user.id}",
+        before=recorded_user(before),
+        after=recorded_user(user),
+    )
 
 
 async def _find(repository: DirectoryRepository, user_id: str, *, lock: bool = False) -> User:

@@ -5,11 +5,9 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.audit import log as audit
-from app.auth.directory import zones
 from app.auth.directory.checks import is_plan_name
-from app.auth.directory.models import recorded_user
 from app.auth.directory.repository import DirectoryRepository
+from app.auth.directory.users import save_changed
 from app.auth.errors import UnauthenticatedError, UserDisabledError
 from app.auth.models import CLIENT_SCOPES
 from app.auth.oidc.errors import UnknownPlanClaimError
@@ -78,28 +76,6 @@ def _plan(claimed: object) -> str | None:
 
 
 async def _move(tx: AsyncConnection, user_id: str, plan: str | None, *, at: datetime) -> None:
-    """Put a user on a plan, as an operator would: with all that the open windows hold."""
-    directory = DirectoryRepository(tx)
-    user = await directory.find_user(user_id, lock=True)
-    if user is None or user.plan == plan:
-        return
-    moved = replace(user, plan=plan)
-    await directory.save_user(moved)
-    old, new = [await _zone(directory, name) for name in (user.plan, plan)]
-    if new != old:
-        await zones.move(tx, await directory.accounts_of_user(user_id), to=new, at=at)
-    await audit.append(
-        tx,
-        at=at,
-        actor="system",
-        action="user.changed",
-        target=f"user:{user_id}",
-        before=recorded_user(user),
-        after=recorded_user(moved),
-    )
-
-
-async def _zone(directory: DirectoryRepository, plan: str | None) -> str:
-    if plan is None:
-        return zones.zone_name(await directory.find_default_plan())
-    return zones.zone_name(await directory.find_plan(plan))
+    user = await DirectoryRepository(tx).find_user(user_id, lock=True)
+    if user is not None and user.plan != plan:
+        await save_changed(tx, replace(user, plan=plan), before=user, actor="system", at=at)

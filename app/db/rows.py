@@ -6,7 +6,6 @@ by one, Postgres' driver takes as long for each as for a statement.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from types import NoneType
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
@@ -34,7 +33,7 @@ from app.db.statements import table_of
 Statement = TypeVar("Statement", bound=Executable)
 
 _NEW = "new"
-_AS_IT_IS = (str, int, float, dict, list, NoneType)
+_AS_IT_IS = (str, int, float, dict, list)
 
 
 class Rows:

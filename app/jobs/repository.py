@@ -104,12 +104,12 @@ class JobRepository:
         )
         return moved.scalar_one_or_none()
 
-    async def request_cancel(self, job_id: str, *, user_id: str, at: datetime) -> bool:
-        """Leave word for the worker that has the job; False if no worker will look at it.
+    async def request_cancel(self, job_id: str, *, user_id: str, at: datetime) -> None:
+        """Leave word for the worker that has the job, if one will look at it.
 
         A job that was just being sent may be back to `pending` by now: the word stands there too.
         """
-        asked = await self._tx.execute(
+        await self._tx.execute(
             update(JobRow)
             .where(
                 JobRow.id == job_id,
@@ -121,9 +121,7 @@ class JobRepository:
                 cancel_outcome=None,
                 due_at=case((JobRow.state == JobState.SUBMITTING, null()), else_=literal(at)),
             )
-            .returning(JobRow.id)
         )
-        return asked.scalar_one_or_none() is not None
 
     def _conditions(self, matching: JobFilter) -> list[ColumnElement[bool]]:
         conditions: list[ColumnElement[bool]] = []

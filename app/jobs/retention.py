@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.db.engine import Database
 from app.db.models import IdempotencyKeyRow, JobRow, OutputRow, WebhookDeliveryRow
+from app.db.statements import table_of
 from app.quotas.shadow import ShadowFindings
 from app.storage import discards
 from app.storage.discards import Sweeper
@@ -17,7 +18,7 @@ from app.webhooks.queue import DeliveryQueue
 # Another replica's clock may be behind, and take a key that is over for one that is not.
 _KEPT_AFTER = timedelta(hours=1)
 
-_KEYS = IdempotencyKeyRow.metadata.tables[IdempotencyKeyRow.__tablename__]
+_KEYS = table_of(IdempotencyKeyRow)
 _DELETE_KEY = delete(_KEYS).where(
     _KEYS.c.user_id == bindparam("of"), _KEYS.c.key == bindparam("named")
 )

@@ -165,7 +165,8 @@ def stand(
         used, held = from_units(measure, tally.used), from_units(measure, tally.held)
         resets_at = window(period, zone=zone, at=at)[1]
     elif name is LimitName.SUBMITS_PER_MINUTE:
-        free, _ = _take(account.arrival_us, per_minute=int(limit.limit), at=at, wanted=None)
+        per_minute = int(limit.limit)
+        free, _ = _take(account.arrival_us, per_minute=per_minute, at=at, wanted=per_minute)
         used, held = limit.limit - free, Decimal(0)
         resets_at = max(at, _from_us(account.arrival_us))
     else:
@@ -200,13 +201,11 @@ def _from_us(microseconds: int) -> datetime:
     return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
 
 
-def _take(
-    arrival_us: int, *, per_minute: int, at: datetime, wanted: int | None = 1
-) -> tuple[int, int]:
+def _take(arrival_us: int, *, per_minute: int, at: datetime, wanted: int = 1) -> tuple[int, int]:
     if not per_minute:
         return 0, arrival_us
     return gcra.take(
-        per_minute if wanted is None else wanted,
+        wanted,
         arrival_us=arrival_us,
         now_us=round(at.timestamp() * 1_000_000),
         interval_us=_MINUTE_US // per_minute,

@@ -68,7 +68,7 @@ class Delivery:
 class Errand:
     """One attempt in a worker's hands: what it records counts only while the row has `token`.
 
-    Without `url` there is nowhere to go any more, for the reason in `obstacle`.
+    With an `obstacle` there is nowhere to go any more, for that reason.
     """
 
     id: str

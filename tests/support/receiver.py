@@ -1,7 +1,6 @@
 """A receiver of webhooks on a real socket, which answers as a test wants it to."""
 
 import asyncio
-import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -111,7 +110,3 @@ async def hang_up(line: Line) -> None:
 
 def _message(received: Received) -> Message:
     return Message(received.headers, received.body.decode())
-
-
-def secret_bytes(secret: str) -> bytes:
-    return base64.b64decode(secret.removeprefix("whsec_"))

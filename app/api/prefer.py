@@ -11,6 +11,7 @@ from fastapi import Depends, Request, Response
 
 from app.api.deps import Services, header_of
 from app.api.described import Described
+from app.api.streaming import end_when_left
 from app.auth.errors import UnauthenticatedError
 from app.auth.models import Holder, Principal
 from app.core.clock import Clock
@@ -86,7 +87,7 @@ async def wait_for(
     if until(job):
         return job
     with elsewhere(gateway.clock), gateway.hub.watch(job.id, holder=holder) as watch:
-        ends = (_end_in_time(watch, gateway.clock, at_most), _end_when_left(watch, request))
+        ends = (_end_in_time(watch, gateway.clock, at_most), end_when_left(watch, request.receive))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(end) for end in ends]
             try:
@@ -123,9 +124,3 @@ async def _look_until(
 async def _end_in_time(watch: Watch, clock: Clock, at_most: timedelta) -> None:
     await clock.sleep(at_most)
     watch.end(Ending.TIME)
-
-
-async def _end_when_left(watch: Watch, request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    watch.end(Ending.LEFT)

@@ -64,7 +64,7 @@ class EventStream(Response):
         self._jitter = jitter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        listener = asyncio.ensure_future(_end_when_left(self._watch, receive))
+        listener = asyncio.ensure_future(end_when_left(self._watch, receive))
         try:
             headers = self.raw_headers
             await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -109,7 +109,7 @@ class EventStream(Response):
         self._watch.sent = self._clock.monotonic()
 
 
-async def _end_when_left(watch: Watch, receive: Receive) -> None:
+async def end_when_left(watch: Watch, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     watch.end(Ending.LEFT)

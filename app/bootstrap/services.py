@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from datetime import timedelta
 
 from app.api.deps import Services
 from app.audit.service import AuditTrail
@@ -116,7 +115,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
                 clock=clock,
                 dispatcher=doorbells.submitted,
                 poller=doorbells.polled,
-                late_watch=timedelta(seconds=settings.late_watch_seconds),
+                late_watch=base.configs.queue.late_watch,
                 deliverer=doorbells.announced,
                 roster=stores.roster,
             ),

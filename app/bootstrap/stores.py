@@ -1,7 +1,6 @@
 """What the edge fills and the background empties: models, jobs, deliveries, files."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from app.bootstrap.base import Base
 from app.bootstrap.catalogue import open_catalogue
@@ -91,7 +90,7 @@ async def open_stores(base: Base, outside: Outside) -> Stores:
         inputs=JobInputs(
             files=files,
             links=file_links if is_reachable(base.public_url) else None,
-            link_life=timedelta(seconds=base.settings.job_timeout_seconds),
+            link_life=configs.queue.job_timeout,
             clock=clock,
         ),
     )

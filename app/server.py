@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.api.context import name_request
 from app.api.problems import ForeignError, render
-from app.bootstrap import open_parts, require_accounts
+from app.bootstrap import open_parts, require_accounts, secret_keys, storage_of
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
 from app.core.metrics import Metrics
@@ -44,8 +44,7 @@ async def serve(
     `announce` is told the address that clients use, once it is taken.
     """
     with sole_worker(settings), _listening(host, port) as listener, _tracing() as tracing:
-        prepare_database(settings)
-        await require_accounts(settings)
+        await _prepare(settings)
         public_url = _public_url(settings, listener)
         closing = _stop_signal()
         server = _server(settings, public_url=public_url, closing=closing, tracing=tracing)
@@ -64,8 +63,7 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
     with ExitStack() as stack:
         stack.enter_context(sole_worker(settings))
         listener = None if port is None else stack.enter_context(_listening(host, port))
-        prepare_database(settings)
-        await require_accounts(settings)
+        await _prepare(settings)
         # A message has links in it: who knows no address leaves it to those that serve. Nothing
         # else that is done here makes one, so any address will do.
         delivers = settings.public_url is not None
@@ -96,8 +94,7 @@ async def running_gateway(
 ) -> AsyncIterator[str]:
     """Serve on loopback inside this event loop, without touching signals; gives the address."""
     with sole_worker(settings), _listening("127.0.0.1", port) as listener:
-        prepare_database(settings)
-        await require_accounts(settings)
+        await _prepare(settings)
         public_url = _public_url(settings, listener)
         closing = asyncio.Event()
         server = _server(settings, public_url=public_url, closing=closing, clock=clock)
@@ -147,6 +144,14 @@ def prepare_database(settings: Settings) -> None:
         from app.db import migrate  # noqa: PLC0415 - Alembic is heavy, and seldom wanted
 
         migrate.upgrade(settings.database_url)
+
+
+async def _prepare(settings: Settings) -> None:
+    """Raise ConfigurationError for what would end the start later, with a traceback in the log."""
+    prepare_database(settings)
+    await require_accounts(settings)
+    secret_keys(settings)
+    storage_of(settings)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from app.upstream.accounts import PLACEHOLDERS, Account, parse_accounts
 
 RUNCOMFY_URL = "https://model-api.runcomfy.net"
 SANDBOX = "sandbox"
-_SHORTEST_SECRET = 32
+SHORTEST_SECRET = 32
 _MODEL_PATTERN = re.compile(r"[\w.*/-]{1,256}", re.ASCII)
 _HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
@@ -110,8 +110,8 @@ def _some(value: object) -> object:
 
 
 def _long_enough(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    if any(len(secret.get_secret_value().encode()) < _SHORTEST_SECRET for secret in value):
-        raise ValueError(f"each key must be at least {_SHORTEST_SECRET} bytes long")
+    if any(len(secret.get_secret_value().encode()) < SHORTEST_SECRET for secret in value):
+        raise ValueError(f"each key must be at least {SHORTEST_SECRET} bytes long")
     return value
 
 
@@ -312,6 +312,12 @@ def load_settings() -> Settings:
     except ValidationError as exc:
         faults = "; ".join(_fault(error["loc"], error["msg"]) for error in exc.errors())
         raise ConfigurationError(f"{faults}.") from exc
+    except (OSError, UnicodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is no UTF-8"
+        raise ConfigurationError(
+            f"The file .env in this folder cannot be read ({reason}); mend it, give this user the"
+            " right to it, or run this elsewhere."
+        ) from exc
 
 
 def _fault(loc: tuple[int | str, ...], message: str) -> str:

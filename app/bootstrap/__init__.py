@@ -2,8 +2,9 @@
 
 from app.bootstrap.accounts import require_accounts
 from app.bootstrap.catalogue import open_catalogue
-from app.bootstrap.keys import webhook_sealer
+from app.bootstrap.keys import secret_keys, webhook_sealer
 from app.bootstrap.parts import Parts, open_parts
+from app.bootstrap.stores import storage_of
 from app.bootstrap.workers import Workers
 
 __all__ = [
@@ -12,5 +13,7 @@ __all__ = [
     "open_catalogue",
     "open_parts",
     "require_accounts",
+    "secret_keys",
+    "storage_of",
     "webhook_sealer",
 ]

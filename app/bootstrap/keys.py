@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pydantic import SecretBytes
 
+from app.core.errors import ConfigurationError
 from app.core.sealing import Sealer
-from app.settings import Settings
+from app.settings import SHORTEST_SECRET, Settings
 
 
 def secret_keys(settings: Settings) -> Sequence[SecretBytes]:
@@ -28,11 +29,27 @@ def webhook_sealer(settings: Settings) -> Sealer:
 def key_beside(database: Path) -> SecretBytes:
     """Give the key of an SQLite gateway, made once and readable by its owner alone."""
     path = database.with_name(f"{database.name}.secret")
-    if not path.exists():
-        with tempfile.NamedTemporaryFile(dir=database.parent) as draft:  # 0600
-            draft.write(secrets.token_hex(32).encode())
-            draft.flush()
-            os.fsync(draft.fileno())  # what it has sealed by the next power cut is stored, too
-            with suppress(FileExistsError):  # another process was first: its key it is
-                os.link(draft.name, path)
-    return SecretBytes(path.read_bytes())
+    try:
+        if not path.exists():
+            _make(path)
+        key = path.read_bytes()
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{path.absolute()}, which holds what links are signed with, cannot be read"
+            f" ({exc.strerror}); give this user the right to it."
+        ) from exc
+    if len(key) < SHORTEST_SECRET:
+        raise ConfigurationError(
+            f"{path.absolute()} holds no key of {SHORTEST_SECRET} bytes: put it back from a backup,"
+            " or remove it, and links made before are good no more and webhook secrets are rotated."
+        )
+    return SecretBytes(key)
+
+
+def _make(path: Path) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent) as draft:  # 0600
+        draft.write(secrets.token_hex(32).encode())
+        draft.flush()
+        os.fsync(draft.fileno())  # what it has sealed by the next power cut is stored, too
+        with suppress(FileExistsError):  # another process was first: its key it is
+            os.link(draft.name, path)

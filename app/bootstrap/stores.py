@@ -53,7 +53,7 @@ async def open_stores(base: Base, outside: Outside) -> Stores:
     )
     forecast = Forecast(database=database, clock=clock, config=configs.queue.schedule)
     safe = Safe(webhook_sealer(base.settings))
-    storage = _storage(base.settings)
+    storage = storage_of(base.settings)
     sweeper = Sweeper(database=database, storage=storage, clock=clock)
     files = FileService(
         database=database, storage=storage, sweeper=sweeper, config=configs.files, clock=clock
@@ -96,7 +96,7 @@ async def open_stores(base: Base, outside: Outside) -> Stores:
     )
 
 
-def _storage(settings: Settings) -> Storage | None:
+def storage_of(settings: Settings) -> Storage | None:
     """Open what was chosen; without a choice a folder beside the SQLite file serves uploads."""
     if settings.storage_url is not None:
         return open_storage(settings.storage_url)

@@ -148,6 +148,10 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
         ),
         ({"GATEWAY_SECRET_KEY": "short"}, "GATEWAY_SECRET_KEY: each key must be at least 32"),
         ({"GATEWAY_SECRET_KEY": ","}, "GATEWAY_SECRET_KEY: names no key"),
+        (
+            {"GATEWAY_STORAGE_URL": "file:///proc/x"},
+            "The storage folder /proc/x cannot be made (No such file or directory);",
+        ),
         ({"GATEWAY_PUBLIC_URL": "gateway.example"}, "GATEWAY_PUBLIC_URL: "),
         ({"GATEWAY_PUBLIC_URL": "https://gateway.example?a=b"}, "GATEWAY_PUBLIC_URL: must be like"),
         ({"GATEWAY_OUTPUT_HOSTS": "https://a.example"}, "'https://a.example' is no host name"),
@@ -169,6 +173,28 @@ def test_a_wrong_setting_stops_the_start_with_a_sentence(
     done = command("serve", "--port", "0", settings=token | settings)
     assert (done.code, done.stdout) == (2, "")
     assert told in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("written", ["", "short", None])
+def test_a_file_that_holds_no_key_stops_the_start(
+    command: Command, tmp_path: Path, written: str | None
+) -> None:
+    key = tmp_path / "gateway.db.secret"
+    if written is None:
+        key.mkdir()
+    else:
+        key.write_text(written)
+    done = command("serve", "--port", "0", settings={"RUNCOMFY_API_TOKEN": "a-real-token"})
+    assert (done.code, done.stdout) == (2, "")
+    reason = ", which holds what links" if written is None else " holds no key of 32 bytes"
+    assert f"gateway: {key}{reason}" in done.stderr
+
+
+def test_settings_that_cannot_be_read_are_told(command: Command, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("RUNCOMFY_API_TOKEN=a-real-token".encode("utf-16"))
+    done = command("keys", "list")
+    assert (done.code, done.stdout) == (2, "")
+    assert "The file .env in this folder cannot be read (it is no UTF-8)" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -76,18 +76,15 @@ class ChangeRepository:
         job_id: str,
         request_id: str,
         *,
-        is_free: bool,
         account: str,
         watch_until: datetime,
         at: datetime,
     ) -> int | None:
         """Take an event number for a request id that came late, unless the job has this very one.
 
-        A job that has ended without any is watched by it from now on, if it is no other job's.
+        A job that has ended without any is watched by it from now on.
         """
-        orphan = and_(
-            literal(is_free), JobRow.state.in_(WATCHED), JobRow.upstream_request_id.is_(None)
-        )
+        orphan = and_(JobRow.state.in_(WATCHED), JobRow.upstream_request_id.is_(None))
         new = {
             "account": account,
             "upstream_request_id": request_id,

@@ -22,8 +22,8 @@ from app.jobs.lane import Lane, Reason
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.models import Job, JobFilter
 from app.jobs.operator_repository import Manual, OperatorRepository, Underside
+from app.jobs.queue_repository import QueueRepository
 from app.jobs.repository import JobRepository
-from app.jobs.request_repository import RequestRepository
 from app.jobs.state import FOLLOWED, JobState
 from app.jobs.switches import DISPATCH_PAUSED
 from app.quotas import ledger
@@ -233,13 +233,15 @@ class OperatorJobs:
     ) -> HoldOutcome:
         async def work(tx: AsyncConnection) -> HoldOutcome:
             operators = OperatorRepository(tx)
+            request_id = change.upstream_request_id
+            if request_id is not None:
+                # Rivals with the same request are two jobs, so no row of theirs would order them.
+                await QueueRepository(tx).take_dispatch_turn()
             before = (await operators.find([job_id])).get(job_id)
             if before is None:
                 raise JobNotFoundError(job_id)
-            if (request_id := change.upstream_request_id) is not None:
-                holders = await RequestRepository(tx).holders([request_id])
-                if request_id in holders:
-                    raise RequestTakenError(request_id, holders[request_id])
+            if request_id is not None and (holder := await operators.holder_of(request_id)):
+                raise RequestTakenError(request_id, holder)
             moved = await operators.move(job_id, change)
             if moved is None:
                 raise WrongStateError(action, before.state, sorted(change.sources))

@@ -28,7 +28,6 @@ from app.jobs.line_repository import LineRepository
 from app.jobs.models import Attempt, Lease
 from app.jobs.queue_repository import QueueRepository
 from app.jobs.recorder import Recorder
-from app.jobs.request_repository import RequestRepository
 from app.jobs.schedule import Jitter, Pace, ScheduleConfig
 from app.jobs.state import JobState
 from app.jobs.sweeps import Moves, SweepConfig, Sweeps
@@ -102,10 +101,7 @@ class JobQueue:
             deliverer=deliverer,
         )
         self.record = NaturalBatch(recorder.write)
-        """Write one change; tells whether it counted, which it does not once the lease is lost.
-
-        Raises RequestTakenError, and writes nothing, for a request that another job has.
-        """
+        """Write one change; tells whether it counted, which it does not once the lease is lost."""
 
     async def claim_submits(self, *, limit: int) -> Sequence[Attempt]:
         """Take pending jobs to send, within what all replicas together may have in flight."""
@@ -204,11 +200,9 @@ class JobQueue:
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> bool:
-            holders = await RequestRepository(tx).holders([request_id])
             seq = await ChangeRepository(tx).note_request(
                 lease.job_id,
                 request_id,
-                is_free=request_id not in holders,
                 account=lease.account,
                 watch_until=at + self._config.late_watch,
                 at=at,

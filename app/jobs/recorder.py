@@ -14,10 +14,8 @@ from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.change_repository import ChangeRepository
 from app.jobs.duration_repository import DurationRepository
-from app.jobs.errors import RequestTakenError
 from app.jobs.models import Change, addresses
 from app.jobs.outcomes import observed
-from app.jobs.request_repository import RequestRepository
 from app.quotas import ledger
 from app.quotas.repository import EntryKind
 from app.storage import archive
@@ -28,8 +26,6 @@ _ENDINGS: Mapping[str, EntryKind] = {
     "settled": EntryKind.SETTLE,
     "released": EntryKind.RELEASE,
 }
-Taken = Mapping[str, RequestTakenError]
-"""What is to be answered to the writers of some changes, by job."""
 
 
 class Recorder:
@@ -48,17 +44,11 @@ class Recorder:
         self._clock = clock
         self._deliverer = deliverer
 
-    async def write(self, changes: Sequence[Change]) -> Sequence[bool | RequestTakenError]:
-        """Tell of each change whether it counted, which it does not once the lease is lost.
+    async def write(self, changes: Sequence[Change]) -> Sequence[bool]:
+        """Tell of each change whether it counted, which it does not once the lease is lost."""
 
-        One that would give a job the request of another job is not written.
-        """
-
-        async def work(tx: AsyncConnection) -> tuple[Taken, Mapping[str, int], bool]:
-            taken = await _taken(tx, changes)
-            seqs = await ChangeRepository(tx).apply(
-                [change for change in changes if change.lease.job_id not in taken]
-            )
+        async def work(tx: AsyncConnection) -> tuple[Mapping[str, int], bool]:
+            seqs = await ChangeRepository(tx).apply(changes)
             moved = [
                 change
                 for change in changes
@@ -89,17 +79,14 @@ class Recorder:
             )
             late = [change.lease.job_id for change in moved if change.late == "charged"]
             await ledger.charge_late(tx, late, at=self._clock.now())
-            return taken, seqs, to_deliver
+            return seqs, to_deliver
 
-        taken, seqs, to_deliver = await self._database.transact(work)
+        seqs, to_deliver = await self._database.transact(work)
         if to_deliver:
             self._deliverer.ring()
-        for job_id, refusal in taken.items():
-            logger.error("job.request_taken", job_id=job_id, reason=refusal.detail)
         for change in changes:
-            if change.lease.job_id not in taken:
-                self._tell(change, counted=change.lease.job_id in seqs)
-        return [taken.get(change.lease.job_id, change.lease.job_id in seqs) for change in changes]
+            self._tell(change, counted=change.lease.job_id in seqs)
+        return [change.lease.job_id in seqs for change in changes]
 
     def _tell(self, change: Change, *, counted: bool) -> None:
         job_id, state = change.lease.job_id, change.state.value
@@ -126,20 +113,3 @@ class Recorder:
                 if change.output is not None
             }
             await archive.enqueue(tx, outputs, at=self._clock.now())
-
-
-async def _taken(tx: AsyncConnection, changes: Sequence[Change]) -> Taken:
-    """Find whom upstream gave the request of another job: of two at once the first keeps it."""
-    given = {
-        change.lease.job_id: change.upstream_request_id
-        for change in changes
-        if change.upstream_request_id is not None and change.lease.upstream_request_id is None
-    }
-    if not given:
-        return {}
-    holders = dict(await RequestRepository(tx).holders(given.values()))
-    return {
-        job_id: RequestTakenError(request_id, holder)
-        for job_id, request_id in given.items()
-        if (holder := holders.setdefault(request_id, job_id)) != job_id
-    }

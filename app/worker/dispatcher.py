@@ -16,7 +16,6 @@ from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
 from app.core.tracing import Tracing
 from app.jobs import outcomes
-from app.jobs.errors import RequestTakenError
 from app.jobs.inputs import JobInputs
 from app.jobs.models import Attempt, Change, Lease
 from app.jobs.queue import JobQueue
@@ -157,22 +156,14 @@ class Dispatcher:
         await self._queue.submits.heard(lease.account, error, source=attempt, began_at=began_at)
 
     async def follow(self, lease: Lease, request_id: str) -> None:
-        """Record the request id, also when this attempt was given up meanwhile.
-
-        What upstream did with a job that it gave the request of another one, nobody knows; that
-        one's output is not for this job's owner, nor its price.
-        """
+        """Record the request id, also when this attempt was given up meanwhile."""
         at = self._clock.now()
-        try:
-            if await self._record(self._accepted(lease, request_id, at=at)):
-                return
-            given_up = replace(lease, state=JobState.SUBMIT_UNKNOWN)
-            if await self._record(self._accepted(given_up, request_id, at=at)):
-                logger.warning("job.adopted_late", job_id=lease.job_id)
-                return
-        except RequestTakenError as exc:
-            if await self._record(outcomes.outcome_unknown(lease, reason=exc.detail, at=at)):
-                return
+        if await self._record(self._accepted(lease, request_id, at=at)):
+            return
+        given_up = replace(lease, state=JobState.SUBMIT_UNKNOWN)
+        if await self._record(self._accepted(given_up, request_id, at=at)):
+            logger.warning("job.adopted_late", job_id=lease.job_id)
+            return
         note = partial(self._queue.note_late_request, lease, request_id=request_id)
         if await self._insist(note, lease.job_id, request_id):
             logger.error(

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.api.problems import PayloadTooLargeError, UnsupportedMediaTypeError, contrast
+from app.catalogue.checker import MAX_ERRORS
 from app.catalogue.portability import is_storable
 from app.core.errors import FieldError, InvalidRequestError, MalformedBodyError
 from app.core.guesses import guess
@@ -70,12 +71,13 @@ async def optional_json_body(request: Request) -> Any:
 
 
 def parse(kind: type[Body], value: Any) -> Body:
-    """Make a wire model of a body, or raise InvalidRequestError with every fault in it."""
+    """Make a wire model of a body, or raise InvalidRequestError with the faults in it."""
     _refuse_broken_text(value)
     try:
         return kind.model_validate(value)
     except ValidationError as exc:
-        errors = [_field_error(kind, error) for error in exc.errors(include_url=False)]
+        told = exc.errors(include_url=False)[:MAX_ERRORS]
+        errors = [_field_error(kind, error) for error in told]
         raise InvalidRequestError(
             "The body breaks the rules of this call; `errors` names each field.", errors=errors
         ) from exc

@@ -91,6 +91,16 @@ async def test_a_body_that_is_no_job_is_refused_field_by_field(gateway: Gateway)
     ]
 
 
+async def test_the_first_hundred_faults_of_a_body_are_named(gateway: Gateway) -> None:
+    many = {f"modle{number}": 1 for number in range(200)}
+    for body in ({"input": []} | many, gateway.body() | {"metadata": many}):
+        assert len(await refused(gateway, body)) == 100
+    assert (await refused(gateway, {"input": []} | many))[:2] == [
+        ("/model", "required"),
+        ("/input", "type"),
+    ]
+
+
 async def test_a_setting_that_breaks_a_rule_is_named_with_its_value(gateway: Gateway) -> None:
     wrong = {"priority": "urgent", "start_within_seconds": 0}
     answer = await gateway.http.post("/v1/jobs", json=gateway.body() | wrong)

@@ -49,6 +49,8 @@ def _judge(loc: list[str | int], rules: Mapping[str, Any], value: Any) -> Iterat
 def _is_a(kind: str, value: Any) -> bool:
     if isinstance(value, bool):
         return kind == "boolean"
+    if kind == "integer" and isinstance(value, float):
+        return value.is_integer()
     return isinstance(value, _TYPES[kind])
 
 

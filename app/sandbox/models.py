@@ -30,9 +30,10 @@ class ModelCalls:
         return JSONResponse({"categories": self._catalogue.categories()})
 
     async def one(self, request: Request) -> Response:
-        model = self._catalogue.find(request.path_params["model_id"])
+        model_id = request.path_params["model_id"]
+        model = self._catalogue.find(model_id)
         if model is None:
-            raise Refusal(404000, "no model is called so")
+            raise Refusal(400001, f"no model is called {model_id!r}")
         return JSONResponse(model.entry(with_schema=True))
 
 

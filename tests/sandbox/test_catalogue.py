@@ -62,8 +62,9 @@ async def test_a_bad_page_is_refused(sandbox: Sandbox, query: str) -> None:
     assert answer.json()["detail"][0]["loc"] == ["query", query.partition("=")[0]]
 
 
-async def test_an_unknown_model_is_404(sandbox: Sandbox) -> None:
-    assert (await sandbox.http.get("/v1/models/no/such")).status_code == 404
+async def test_an_unknown_model_is_400001(sandbox: Sandbox) -> None:
+    answer = await sandbox.http.get("/v1/models/no/such")
+    assert (answer.status_code, answer.json()["error_code"]) == (400, 400001)
 
 
 def prices() -> list[float]:

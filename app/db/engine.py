@@ -79,7 +79,7 @@ class Database:
             except _FAILURES as exc:
                 is_stale = _is_stale(exc) and not is_ending and tries_left == _TRIES - 1
                 if not (is_stale or (_is_lost_race(exc) and tries_left)):
-                    raise _translated(exc, is_unsure=is_ending) from exc
+                    raise _translated(exc, is_unsure=is_ending and _is_silent(exc)) from exc
         raise AssertionError("the last try returns or raises")
 
     async def read(self, work: Work[Done]) -> Done:
@@ -173,6 +173,11 @@ async def _read(read: Callable[[Work[Done]], Awaitable[Done]], work: Work[Done])
 def _is_stale(exc: Exception) -> bool:
     """Tell a lost connection, after which the pool makes all of them anew."""
     return isinstance(exc, DBAPIError) and exc.connection_invalidated
+
+
+def _is_silent(exc: Exception) -> bool:
+    """Tell a server that has not answered from one that refused."""
+    return isinstance(exc, TimeoutError) or _is_stale(exc)
 
 
 def _is_lost_race(exc: Exception) -> bool:

@@ -331,23 +331,30 @@ async def test_a_server_that_is_frozen_is_given_up_and_not_asked_to_stop(
         assert {type(each.exception()) for each in waiting} == {DatabaseUnavailableError}
 
 
-async def test_nobody_is_told_that_nothing_was_accepted_once_it_was_to_be_committed(
-    database_url: str, way: Way
+@pytest.mark.parametrize(
+    ("at_commit", "is_sure"),
+    [
+        ("PERFORM pg_sleep(60)", False),
+        ("RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'", True),
+    ],
+)
+async def test_only_a_commit_without_an_answer_leaves_open_what_was_accepted(
+    database_url: str, way: Way, at_commit: str, *, is_sure: bool
 ) -> None:
     if database_url.startswith("sqlite"):
         return  # there is no server
 
     add = way(insert(SWITCHES).values(name="a", is_on=True))
 
-    async def take_long_to_commit(tx: AsyncConnection) -> None:
-        wait = "BEGIN PERFORM pg_sleep(60); RETURN NULL; END"
+    async def prepare(tx: AsyncConnection) -> None:
+        body = f"$$ BEGIN {at_commit}; RETURN NULL; END $$"
         await tx.execute(
-            text(f"CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS '{wait}'")
+            text(f"CREATE FUNCTION falter() RETURNS trigger LANGUAGE plpgsql AS {body}")
         )
         await tx.execute(
             text(
-                "CREATE CONSTRAINT TRIGGER dawdles AFTER INSERT ON switches"
-                " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dawdle()"
+                "CREATE CONSTRAINT TRIGGER falters AFTER INSERT ON switches"
+                " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION falter()"
             )
         )
 
@@ -358,12 +365,14 @@ async def test_nobody_is_told_that_nothing_was_accepted_once_it_was_to_be_commit
     setting_up = open_database(database_url)
     database = open_database(database_url, answers_within=timedelta(seconds=0.1))
     try:
-        await setting_up.transact(take_long_to_commit)
+        await setting_up.transact(prepare)
         with pytest.raises(DatabaseUnavailableError) as failure:
             await NaturalBatch(work)(None)
-        assert failure.value.detail == (
-            "The gateway's database does not answer; the request may have been accepted."
-            " Send it again, a submit under its Idempotency-Key."
+        assert failure.value.detail == "The gateway's database does not answer; " + (
+            "nothing was accepted. Try again shortly."
+            if is_sure
+            else "the request may have been accepted. Send it again, a submit under its"
+            " Idempotency-Key."
         )
     finally:
         await setting_up.close()

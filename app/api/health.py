@@ -65,6 +65,12 @@ async def readyz(gateway: Gateway) -> ReadyRead:
         raise NotReadyError("This process was told to stop; send requests to another one.")
     health = await gateway.health.read()
     upstream = UpstreamRead(submits=health.submits, polls=health.polls)
+    if not health.takes_writes:
+        raise NotReadyError(
+            "The database answers, but takes no writes; is its disk full, or is it a standby?",
+            failed="database",
+            upstream=upstream.model_dump(),
+        )
     if not health.is_schema_current:
         raise NotReadyError(
             "The database's schema is not this release's; run `gateway db upgrade`.",

@@ -29,6 +29,7 @@ _OPEN = "open"
 class Health:
     """`submits` and `polls` say `open`, or why nothing goes that way to upstream now."""
 
+    takes_writes: bool
     is_schema_current: bool
     has_workers: bool
     submits: str
@@ -40,9 +41,10 @@ class HealthService:
         self._database = database
         self._roster = roster
         self._clock = clock
+        self._takes_writes = True
 
     async def beat(self, worker: str) -> None:
-        """Note that this process looks for work."""
+        """Note that this process looks for work, and whether that could be written."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> None:
@@ -53,7 +55,12 @@ class HealthService:
             )
             await tx.execute(delete(HeartbeatRow).where(HeartbeatRow.beat_at < at - _FORGOTTEN))
 
-        await self._database.transact(work)
+        try:
+            await self._database.transact(work)
+        except DatabaseUnavailableError:
+            self._takes_writes = False
+            raise
+        self._takes_writes = True
 
     async def read(self) -> Health:
         """Tell how things are; raises DatabaseUnavailableError if that takes seconds to learn."""
@@ -64,6 +71,7 @@ class HealthService:
             beat_at = await connection.scalar(select(func.max(HeartbeatRow.beat_at)))
             is_paused = bool(await connection.scalar(switched_off))
             return Health(
+                takes_writes=self._takes_writes,
                 is_schema_current=await _is_current(connection),
                 has_workers=beat_at is not None and at - beat_at < ALIVE_FOR,
                 submits="operator" if is_paused else await self._lane(connection, DISPATCH, at=at),

@@ -1,11 +1,14 @@
 """What load balancers and operators are told: alive, ready, or why not."""
 
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.core.errors import DatabaseUnavailableError
 from app.db.engine import open_database
 from app.db.models import HeartbeatRow, SchemaReleaseRow
 from app.db.schema import newest_revision
@@ -49,6 +52,35 @@ async def test_it_is_ready_while_some_process_looks_for_work(gateway: Gateway) -
     await gateway.dispatch()
     assert not await gateway.workers.heart.run_once()  # one of them hangs
     await gateway.poll()
+    assert await gateway.workers.heart.run_once()
+    assert (await gateway.http.get("/readyz")).json() == READY
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file of this process grow."""
+    size = resource.RLIMIT_FSIZE
+    before = resource.getrlimit(size)
+    resource.setrlimit(size, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(size, before)
+
+
+@pytest.mark.sqlite_alone  # whose disk is this process's; Postgres refuses a beat likewise
+async def test_a_database_that_takes_no_writes_is_not_ready(gateway: Gateway) -> None:
+    gateway.wait(5)  # SQLite does not write what is there already
+    with full_disk(), pytest.raises(DatabaseUnavailableError):
+        await gateway.workers.heart.run_once()
+    assert problem(await gateway.http.get("/readyz")) == {
+        "status": 503,
+        "code": "not_ready",
+        "detail": "The database answers, but takes no writes; is its disk full, or is it a"
+        " standby?",
+        "failed": "database",
+        "upstream": {"submits": "open", "polls": "open"},
+    }
     assert await gateway.workers.heart.run_once()
     assert (await gateway.http.get("/readyz")).json() == READY
 

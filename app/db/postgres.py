@@ -185,6 +185,9 @@ class _Transaction(_Direct):
         cursor = await super()._send(prepared, values)
         if self._pipeline is None:
             return cursor
+        if self._driver.pgconn.flush():
+            # Of what is long a part is still here, and psycopg would wait for its answer.
+            await self._driver.wait(_rest(self._driver.pgconn))
         if prepared.has_rows or not self._is_answered:
             await self._pipeline.sync()
             self._is_answered = True
@@ -192,6 +195,13 @@ class _Transaction(_Direct):
             self._driver.pgconn.pipeline_sync()
             self._pipeline.result_queue.append(None)
         return cursor
+
+
+def _rest(connection: Any) -> Any:
+    """Give psycopg what sends all that was begun, in its way of waiting."""
+    from psycopg.generators import send  # noqa: PLC0415 - not there where SQLite is all
+
+    return send(connection)
 
 
 @asynccontextmanager

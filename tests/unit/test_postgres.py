@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Text, bindparam, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database, open_database
+from app.db.prepared import made_once
 from tests.support.databases import PostgresDatabases
 
 # A transaction has one time for all of its statements.
@@ -16,6 +17,8 @@ BEGAN = text("SELECT transaction_timestamp()")
 BACKEND = text("SELECT pg_backend_pid()")
 CUT_OFF = text("SELECT pg_terminate_backend(pg_backend_pid())")
 TABLES = text("SELECT count(*) FROM pg_tables WHERE tablename = 'made'")
+LENGTH = made_once(select(func.length(bindparam("text", type_=Text))))
+UNREAD = made_once(select(func.length(bindparam("text", type_=Text)) + 1), wants_rows=False)
 
 
 @pytest.fixture
@@ -38,6 +41,18 @@ async def test_a_read_has_no_transaction(database: Database) -> None:
 
 async def test_a_transaction_is_one(database: Database) -> None:
     assert not await database.transact(began_twice)
+
+
+async def test_what_is_long_is_sent_to_its_end_at_once(database: Database) -> None:
+    long = {"text": "x" * 2**24}
+
+    async def work(tx: AsyncConnection) -> int:
+        await tx.execute(UNREAD, long)
+        await tx.execute(UNREAD, long)
+        return int((await tx.execute(LENGTH, long)).scalar_one())
+
+    async with asyncio.timeout(10):  # before a server that waits for more takes it for frozen
+        assert await database.transact(work) == 2**24
 
 
 async def test_a_connection_stays_at_hand_until_a_use_of_it_fails(database: Database) -> None:

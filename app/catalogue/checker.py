@@ -17,6 +17,7 @@ from app.catalogue.wording import pointer
 from app.core.errors import FieldError
 
 MAX_ERRORS = 100
+MAX_CHARACTERS = 2**20
 
 _WHOLE = ""  # the name under which errors of the input as a whole are found
 
@@ -74,6 +75,7 @@ class InputChecker:
         return (
             all(map(self._knows, filled))
             and portability_flaw(filled) is None
+            and not self._too_long(filled)
             and self._validator.is_valid(filled)
         )
 
@@ -81,7 +83,7 @@ class InputChecker:
         unknown = list(islice((n for n in filled if not self._knows(n)), MAX_ERRORS))
         known = [name for name in filled if self._knows(name)]
         named = {name: filled[name] for name in (*known, *unknown)}
-        flaws = _flaws(named)
+        flaws = {**_flaws(named), **self._too_long(named)}
         sound = {name: filled[name] for name in known if name not in flaws}
 
         findings = _Findings(self._fields)
@@ -101,6 +103,14 @@ class InputChecker:
 
     def _knows(self, name: str) -> bool:
         return name in self._fields or not self._is_closed
+
+    def _too_long(self, given: Mapping[str, Any]) -> Mapping[str, str]:
+        """Say which texts are too long; files are none, since they are kept apart from the job."""
+        return {
+            name: f"must have {MAX_CHARACTERS} characters at most"
+            for name, value in given.items()
+            if isinstance(value, str) and len(value) > MAX_CHARACTERS and name not in self._media
+        }
 
     def _broken_rules(
         self, sound: Mapping[str, Any], *, given: Mapping[str, Any]

@@ -348,6 +348,20 @@ def test_deep_nesting_is_refused() -> None:
     assert found(model(x={}).check({"x": deep})) == [("/input/x", "not_storable")]
 
 
+def test_text_is_short_enough_to_be_listed_a_hundred_times() -> None:
+    long = "x" * 2**20
+    a_file = f"data:image/png;base64,{'AAAA' * 2**20}"
+    known = model(prompt={"type": "string"}, image_url={"type": "string"})
+    assert found(known.check({"prompt": long, "image_url": a_file})) == []
+    (error,) = known.check({"prompt": f"{long}x", "image_url": a_file}).errors
+    assert error == FieldError(
+        pointer="/input/prompt",
+        code="not_storable",
+        detail="`prompt` must have 1048576 characters at most, or it can be neither stored nor"
+        " sent.",
+    )
+
+
 def test_letters_of_every_script_and_line_breaks_are_welcome() -> None:
     checked = SEED.check({**GOOD, "prompt": "Ein Kätzchen\n\t猫 🐈 \u202e \x1b"})
     assert checked.errors == []

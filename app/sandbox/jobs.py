@@ -180,9 +180,11 @@ def _parse(request: Request, body: bytes) -> Any:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise Refusal(400001, "the Content-Type is application/json")
     try:
-        return json.loads(body, parse_constant=_refuse_constant)
+        given = json.loads(body, parse_constant=_refuse_constant)
+        json.dumps(given, ensure_ascii=False).encode()  # half of a character is no text
     except (ValueError, RecursionError) as error:
         raise Refusal(400001, f"the body is not JSON: {error}") from error
+    return given
 
 
 def _refuse_constant(name: str) -> Any:

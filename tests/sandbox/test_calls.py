@@ -114,6 +114,7 @@ async def test_a_call_without_the_token_is_400004(
         (b"{}", "text/plain", 400001),
         (b"{", "application/json", 400001),
         (b'{"a": NaN}', "application/json", 400001),
+        (b'{"prompt": "half of \\ud83d"}', "application/json", 400001),
         (b"[1]", "application/json; charset=utf-8", 422000),
     ],
 )
@@ -124,6 +125,7 @@ async def test_a_body_that_is_no_json_object_is_refused(
     answer = await sandbox.http.post(url, content=content, headers={"Content-Type": kind})
     assert answer.status_code == code // 1000
     assert answer.json()["error_code"] == code
+    assert (await sandbox.http.get("/sandbox/requests")).status_code == 200
 
 
 async def test_an_unknown_model_is_400001(sandbox: Sandbox) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
@@ -132,17 +132,14 @@ def share(
 
 
 async def count_in_flight(tx: AsyncConnection) -> Counter[str]:
-    found = await tx.execute(
-        select(ACCOUNT, func.count()).where(JobRow.state.in_(IN_FLIGHT)).group_by(ACCOUNT)
-    )
-    return Counter({row[0]: row[1] for row in found})
+    return await _count(tx, JobRow.state.in_(IN_FLIGHT))
 
 
 async def count_unfinished(tx: AsyncConnection) -> Counter[str]:
     """Count by account the jobs that its token is needed for, watched ones included."""
-    found = await tx.execute(
-        select(ACCOUNT, func.count())
-        .where(or_(JobRow.state.in_(IN_FLIGHT), JobRow.watch_until.is_not(None)))
-        .group_by(ACCOUNT)
-    )
+    return await _count(tx, or_(JobRow.state.in_(IN_FLIGHT), JobRow.watch_until.is_not(None)))
+
+
+async def _count(tx: AsyncConnection, of_these: ColumnElement[bool]) -> Counter[str]:
+    found = await tx.execute(select(ACCOUNT, func.count()).where(of_these).group_by(ACCOUNT))
     return Counter({row[0]: row[1] for row in found})

@@ -20,7 +20,7 @@ from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.invariants import Violation, violations
 from app.jobs.lane import Lane, Reason
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
-from app.jobs.models import Job, JobFilter
+from app.jobs.models import CostState, Job, JobFilter
 from app.jobs.operator_repository import Manual, OperatorRepository, Underside
 from app.jobs.queue_repository import QueueRepository
 from app.jobs.repository import JobRepository
@@ -28,8 +28,6 @@ from app.jobs.state import FOLLOWED, JobState
 from app.jobs.switches import DISPATCH_PAUSED
 from app.quotas import ledger
 from app.quotas.repository import Entry, EntryKind, QuotaRepository
-
-HoldOutcome = Literal["held", "settled", "released"]
 
 _STUCK = frozenset({JobState.SUBMIT_UNKNOWN, *FOLLOWED})
 _UNKNOWN = frozenset({JobState.SUBMIT_UNKNOWN})
@@ -113,7 +111,7 @@ class OperatorJobs:
             raise JobNotFoundError(job_id)
         return detail
 
-    async def poll(self, job_id: str, *, actor: str) -> HoldOutcome:
+    async def poll(self, job_id: str, *, actor: str) -> CostState:
         """Let a worker look at the job at once."""
         at = self._clock.now()
         change = Manual(sources=FOLLOWED, state=None, due_at=at)
@@ -121,7 +119,7 @@ class OperatorJobs:
         self._poller.ring()
         return outcome
 
-    async def adopt(self, job_id: str, *, request_id: str, actor: str) -> HoldOutcome:
+    async def adopt(self, job_id: str, *, request_id: str, actor: str) -> CostState:
         """Follow a request that was found to be this job's; raises RequestTakenError."""
         at = self._clock.now()
         change = Manual(
@@ -131,21 +129,21 @@ class OperatorJobs:
         self._poller.ring()
         return outcome
 
-    async def settle(self, job_id: str, *, actor: str) -> HoldOutcome:
+    async def settle(self, job_id: str, *, actor: str) -> CostState:
         """End a stuck job as failed and charge its hold."""
         return await self._end("job.settle", job_id, EntryKind.SETTLE, actor=actor)
 
-    async def release(self, job_id: str, *, actor: str) -> HoldOutcome:
+    async def release(self, job_id: str, *, actor: str) -> CostState:
         """End a stuck job as failed and free its hold."""
         return await self._end("job.release", job_id, EntryKind.RELEASE, actor=actor)
 
-    async def fail(self, job_id: str, *, actor: str) -> HoldOutcome:
+    async def fail(self, job_id: str, *, actor: str) -> CostState:
         """End a job that is not final, waiting ones included, as failed and free its hold."""
         return await self._end(
             "job.fail", job_id, EntryKind.RELEASE, actor=actor, sources=_STUCK | {JobState.PENDING}
         )
 
-    async def resubmit(self, job_id: str, *, actor: str) -> HoldOutcome:
+    async def resubmit(self, job_id: str, *, actor: str) -> CostState:
         """Send a job again whose first submit is known to have reached nobody."""
         at = self._clock.now()
         change = Manual(sources=_UNKNOWN, state=JobState.PENDING, due_at=at)
@@ -215,7 +213,7 @@ class OperatorJobs:
         *,
         actor: str,
         sources: frozenset[JobState] = _STUCK,
-    ) -> HoldOutcome:
+    ) -> CostState:
         at = self._clock.now()
         message = "An operator ended this job."
         change = Manual(
@@ -230,8 +228,8 @@ class OperatorJobs:
 
     async def _act(
         self, action: str, job_id: str, change: Manual, *, actor: str, at: datetime
-    ) -> HoldOutcome:
-        async def work(tx: AsyncConnection) -> HoldOutcome:
+    ) -> CostState:
+        async def work(tx: AsyncConnection) -> CostState:
             operators = OperatorRepository(tx)
             request_id = change.upstream_request_id
             if request_id is not None:

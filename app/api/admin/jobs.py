@@ -14,8 +14,8 @@ from app.api.deps import Gateway, JsonBody
 from app.api.listing import AdminFilter, decode_cursor
 from app.api.problems import problem_responses
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
-from app.jobs.models import Job
-from app.jobs.operator import HoldOutcome, JobDetail
+from app.jobs.models import CostState, Job
+from app.jobs.operator import JobDetail
 from app.jobs.operator_repository import Underside
 from app.jobs.wire import Instant, JobRead, Seconds
 from app.quotas.numbers import shown_usd
@@ -78,7 +78,7 @@ class Adoption(BaseModel):
 class ActRead(BaseModel):
     """What became of the hold, and the job afterwards."""
 
-    hold: HoldOutcome
+    hold: CostState
     job: AdminJobDetail
 
 
@@ -162,7 +162,7 @@ async def fail_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:
     return await _done(gateway, job_id, await gateway.operator_jobs.fail(job_id, actor=actor))
 
 
-async def _done(gateway: Gateway, job_id: str, hold: HoldOutcome) -> ActRead:
+async def _done(gateway: Gateway, job_id: str, hold: CostState) -> ActRead:
     return ActRead(hold=hold, job=_detail(gateway, await gateway.operator_jobs.get(job_id)))
 
 

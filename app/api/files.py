@@ -1,6 +1,7 @@
 """/v1/files: images and videos for the inputs of jobs."""
 
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -141,13 +142,9 @@ async def download_file(
         file = await gateway.files.get_signed(file_id)
     # Asked before the head is sent, which promises a length.
     await gateway.files.require_content(file)
-
-    def read(start: int, stop: int) -> Any:
-        return gateway.files.read(file, start=start, stop=stop)
-
     return stored_content(
         request,
-        read,
+        partial(gateway.files.read, file),
         size=file.size,
         sha256=file.sha256,
         media_type=file.media_type,

@@ -28,7 +28,7 @@ class UploadedFile:
     async def load(self, offset: int) -> bytes | None:
         stop = min(offset + _STEP, self._file.size)
         try:
-            pieces = self._files.read(self._file, start=offset, stop=stop)
+            pieces = self._files.read(self._file, offset, stop)
             return b"".join([piece async for piece in pieces])
         except ObjectGoneError:
             return None

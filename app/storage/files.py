@@ -196,7 +196,7 @@ class FileService:
 
         return await self._database.read(work)
 
-    def read(self, file: File, *, start: int, stop: int) -> AsyncIterator[bytes]:
+    def read(self, file: File, start: int, stop: int) -> AsyncIterator[bytes]:
         return self._required().read(file.key, start=start, stop=stop)
 
     async def require_content(self, file: File) -> None:
@@ -206,7 +206,7 @@ class FileService:
 
     async def read_head(self, file: File, *, most: int) -> bytes:
         """Give at most so many bytes of its beginning."""
-        pieces = self.read(file, start=0, stop=min(most, file.size))
+        pieces = self.read(file, 0, min(most, file.size))
         return b"".join([piece async for piece in pieces])
 
     def _required(self) -> Storage:

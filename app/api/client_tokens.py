@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody, caller
 from app.api.paging import Page, listed, page_query
-from app.api.problems import InvalidParameterError, problem_responses
+from app.api.problems import problem_responses
 from app.api.routing import Router
 from app.auth.clients.errors import ClientTokenNotFoundError, TooManyClientTokensError
 from app.auth.clients.models import Client, ClientRequest
@@ -161,7 +161,6 @@ async def create_client_token(
 @router.get(
     "",
     summary="List the client tokens that live, newest first",
-    responses=problem_responses(InvalidParameterError),
 )
 async def list_client_tokens(gateway: Gateway, caller: Minter, page: _Page) -> ClientTokenList:
     clients = await gateway.clients.page(

@@ -118,7 +118,7 @@ async def follow_job(
     " happens from now on, or behind `Last-Event-ID`; every event comes, and comes once. The `id`"
     " is opaque; heartbeats have one too.",
     response_class=EventStream,
-    responses={200: _STREAM, **problem_responses(InvalidParameterError)},
+    responses={200: _STREAM},
 )
 async def follow_all_jobs(
     gateway: Gateway, caller: Reader, request: Request, _last_event_id: LastEventId = None

@@ -22,7 +22,7 @@ from app.api.deps import (
 from app.api.limits import LimitRead, read_limits
 from app.api.listing import Filter, decode_cursor
 from app.api.prefer import PreferredWait, place_to_wait, say_applied, wait_for
-from app.api.problems import FieldErrorRead, InvalidParameterError, problem_responses
+from app.api.problems import FieldErrorRead, problem_responses
 from app.api.routing import Router
 from app.api.submitting import CHECK_PROBLEMS, SUBMIT_PROBLEMS, accept
 from app.auth.errors import UnauthenticatedError
@@ -215,7 +215,6 @@ async def validate_job(gateway: Gateway, caller: Writer, body: JsonBody) -> JobC
     description="Filters are `status` (several with commas), `model`, `created_after`,"
     " `created_before` and `metadata[<key>]`; another one is refused. Pages are stable while jobs"
     " are added.",
-    responses=problem_responses(InvalidParameterError),
 )
 async def list_jobs(
     gateway: Gateway,

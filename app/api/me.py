@@ -83,7 +83,6 @@ async def read_me(gateway: Gateway, caller: AnyCaller) -> MeRead:
     summary="What did I use?",
     description="Days are those of the plan's time zone, `to` is not included; both default to the"
     " current month. With `Accept: text/csv` the answer is a file.",
-    responses=problem_responses(InvalidParameterError),
 )
 async def read_usage(
     gateway: Gateway,

@@ -42,16 +42,18 @@ class DescribedApp(FastAPI):
 
 
 def _completed(document: dict[str, Any], *, routes: Iterable[BaseRoute]) -> dict[str, Any]:
-    for route in routes:
-        if isinstance(route, APIRoute) and route.include_in_schema:
-            _describe(document, route)
     for path, operation in _operations(document):
         responses = operation["responses"]
         if _is_foreign(responses.get("422", {})):
             del responses["422"]
-            if _can_be_invalid(operation):
-                responses |= _errors(path, InvalidParameterError)
+        if any(parameter["in"] != "path" for parameter in operation.get("parameters", ())):
+            for status, answer in _errors(path, InvalidParameterError).items():
+                known = responses.get(status)
+                responses[status] = together(known, answer) if known else answer
         responses["default"] = _any_error(path)
+    for route in routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            _describe(document, route)
     schemas = document["components"]["schemas"]
     for name in _FOREIGN_SCHEMAS:
         schemas.pop(name, None)
@@ -95,14 +97,6 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
 def _is_foreign(response: dict[str, Any]) -> bool:
     schema = response.get("content", {}).get("application/json", {}).get("schema", {})
     return bool(schema.get("$ref", "").endswith(f"/{_FOREIGN_SCHEMAS[0]}"))
-
-
-def _can_be_invalid(operation: dict[str, Any]) -> bool:
-    """Tell whether a parameter can break a rule; any text is a path's id, known or not."""
-    return any(
-        parameter["in"] != "path" or parameter["schema"].get("type") != "string"
-        for parameter in operation.get("parameters", [])
-    )
 
 
 def _errors(path: str, *kinds: type[ProblemError]) -> dict[str, Any]:

@@ -27,12 +27,12 @@ CHECK_PROBLEMS = (
     UnknownModelError,
     PriceUnknownError,
     DurationUnknownError,
-    InvalidParameterError,
 )
 """What a job's description can meet, whether a job is made of it or not."""
 
 SUBMIT_PROBLEMS = (
     *CHECK_PROBLEMS,
+    InvalidParameterError,
     IdempotencyConflictError,
     QuotaExceededError,
     ModelNotAllowedError,

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody, OptionalJsonBody
 from app.api.paging import Page, listed, page_query
-from app.api.problems import InvalidParameterError, problem_responses
+from app.api.problems import problem_responses
 from app.api.routing import Router
 from app.api.webhook_secret import Receiver, Rotate, overlap_of
 from app.api.webhook_wire import DeliveryRead, read_delivery
@@ -125,7 +125,6 @@ async def create_webhook_endpoint(
 @router.get(
     "/webhook-endpoints",
     summary="List your webhook endpoints, newest first",
-    responses=problem_responses(InvalidParameterError),
 )
 async def list_webhook_endpoints(
     gateway: Gateway, caller: Receiver, page: _EndpointPage
@@ -205,7 +204,7 @@ async def test_webhook_endpoint(
 @router.get(
     "/webhook-endpoints/{endpoint_id}/deliveries",
     summary="List what was and is to be delivered to an endpoint, newest first",
-    responses=problem_responses(InvalidParameterError, EndpointNotFoundError),
+    responses=problem_responses(EndpointNotFoundError),
 )
 async def list_deliveries(
     gateway: Gateway, caller: Receiver, endpoint_id: str, page: _DeliveryPage

@@ -48,6 +48,15 @@ def test_how_callers_fail_stands_beside_how_a_call_fails(document: dict[str, Any
                 assert problem.code in content["examples"], path
 
 
+def test_whoever_sends_a_parameter_may_be_told_that_it_breaks_a_rule(
+    document: dict[str, Any],
+) -> None:
+    for path, operation in _operations(document):
+        if any(parameter["in"] == "query" for parameter in operation.get("parameters", [])):
+            (content,) = operation["responses"]["422"]["content"].values()
+            assert "invalid_parameter" in content["examples"], path
+
+
 def test_a_bearer_token_is_needed_for_all_but_health(document: dict[str, Any]) -> None:
     schemes = document["components"]["securitySchemes"]
     assert schemes.keys() == {"HTTPBearer", "AdminToken"}

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import LIST_PROBLEMS, AdminBody
+from app.api.admin.wire import AdminBody
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.me import UsageRead, groupings, span, usage_answer
@@ -130,7 +130,6 @@ async def read_invariants(gateway: Gateway) -> InvariantsRead:
     response_model=UsageRead,
     summary="What did everybody use?",
     description="Days are those of UTC. With `Accept: text/csv` the answer is a file.",
-    responses=LIST_PROBLEMS,
 )
 async def read_all_usage(
     gateway: Gateway,

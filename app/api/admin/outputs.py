@@ -6,7 +6,6 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import LIST_PROBLEMS
 from app.api.deps import Gateway
 from app.api.paging import Page, listed, page_query
 from app.core.ids import is_id
@@ -51,7 +50,7 @@ def _is_cursor(text: str) -> bool:
 _Page = Annotated[Page, Depends(page_query("at_risk", is_cursor=_is_cursor))]
 
 
-@router.get("", summary="List outputs and their copies, newest jobs first", responses=LIST_PROBLEMS)
+@router.get("", summary="List outputs and their copies, newest jobs first")
 async def list_outputs(
     gateway: Gateway, page: _Page, at_risk: Annotated[bool | None, Query()] = None
 ) -> OutputList:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import LIST_PROBLEMS, AdminBody, LimitRuleRead, LimitsBody
+from app.api.admin.wire import AdminBody, LimitRuleRead, LimitsBody
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.paging import Page, listed, page_query
@@ -72,7 +72,7 @@ async def create_plan(
     return _read(plan)
 
 
-@router.get("", summary="List plans by name", responses=LIST_PROBLEMS)
+@router.get("", summary="List plans by name")
 async def list_plans(
     gateway: Gateway, page: Annotated[Page, Depends(page_query(is_cursor=is_plan_name))]
 ) -> PlanList:

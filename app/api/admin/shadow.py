@@ -7,7 +7,6 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import LIST_PROBLEMS
 from app.api.deps import Gateway
 from app.api.paging import Page, listed, page_query
 from app.jobs.wire import Instant
@@ -39,7 +38,7 @@ _Page = Annotated[
 ]
 
 
-@router.get("", summary="List what shadow limits would have refused", responses=LIST_PROBLEMS)
+@router.get("", summary="List what shadow limits would have refused")
 async def list_shadow_findings(
     gateway: Gateway, page: _Page, user: Annotated[str | None, Query()] = None
 ) -> ShadowFindingList:

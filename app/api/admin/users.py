@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import LIST_PROBLEMS, AdminBody, LimitRuleRead, LimitsBody
+from app.api.admin.wire import AdminBody, LimitRuleRead, LimitsBody
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.limits import LimitRead, read_limits
@@ -79,7 +79,7 @@ async def create_user(
     return _read(user)
 
 
-@router.get("", summary="List users by id, also of one plan", responses=LIST_PROBLEMS)
+@router.get("", summary="List users by id, also of one plan")
 async def list_users(
     gateway: Gateway, page: _Page, plan: Annotated[str | None, Query()] = None
 ) -> UserList:

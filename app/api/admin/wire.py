@@ -7,7 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from app.api.problems import (
-    InvalidParameterError,
     problem_responses,
 )
 from app.auth.operator_errors import TooManyAttemptsError, WrongAdminTokenError
@@ -21,7 +20,6 @@ from app.quotas.policy import LimitName
 ALWAYS = problem_responses(
     WrongAdminTokenError, NotFoundError, TooManyAttemptsError, DatabaseUnavailableError
 )
-LIST_PROBLEMS = problem_responses(InvalidParameterError)
 
 
 class AdminBody(BaseModel):

@@ -21,13 +21,12 @@ from app.api.content import (
     stored_content,
     wanted_range,
 )
-from app.api.deps import Gateway, Services, caller
+from app.api.deps import CALLER_PROBLEMS, Gateway, Services, caller
 from app.api.links import Expires, Grant, InvalidSignatureError, Signature, holder_of_link
 from app.api.problems import problem_responses
 from app.api.routing import Router
-from app.auth.errors import MissingScopeError, UnauthenticatedError
 from app.auth.models import Scope
-from app.core.errors import DatabaseUnavailableError, NotFoundError, ProblemError
+from app.core.errors import NotFoundError, ProblemError
 from app.jobs.errors import JobNotFoundError
 from app.jobs.links import LinkClaim
 from app.jobs.models import Job
@@ -37,7 +36,7 @@ from app.storage.errors import StorageUnavailableError
 from app.upstream.errors import RefusedError, TryLaterError
 from app.upstream.outputs import body_of, cut, known_type, packing_of
 
-router = Router(prefix="/v1/jobs", tags=["outputs"])
+router = Router(prefix="/v1/jobs", tags=["outputs"], responses=problem_responses(*CALLER_PROBLEMS))
 
 _PASSED_ON = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
 _OF_BODY = frozenset({"Content-Length", "Content-Range", "Content-Encoding"})
@@ -80,16 +79,13 @@ _authenticate = caller(Scope.JOBS_READ)
     responses={
         **ANSWERS,
         **problem_responses(
-            UnauthenticatedError,
             InvalidSignatureError,
-            MissingScopeError,
             JobNotFoundError,
             OutputNotFoundError,
             OutputGoneError,
             RangeNotSatisfiableError,
             OutputUnavailableError,
             StorageUnavailableError,
-            DatabaseUnavailableError,
         ),
     },
 )

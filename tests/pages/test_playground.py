@@ -207,6 +207,26 @@ async def test_a_failure_and_a_client_token_that_ends_are_told(
             assert gone.status_code == 204
             await page.get_by_label("Prompt").fill("after the end")
             await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+            await expect(page.get_by_role("alert")).to_contain_text("You were signed out")
+
+
+async def test_what_cannot_be_a_key_is_told_as_such(site: str, browser: Browser) -> None:
+    async with visiting(browser, site) as page:
+        await page.get_by_label("Key or client token").fill("ключ")
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_role("alert")).to_contain_text("That is not one")
+
+
+async def test_who_may_use_no_model_is_told(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    plan = {"name": "none", "models": [], "default": True}
+    assert (await directory.http.post("/v1/admin/plans", json=plan)).status_code == 201
+    key = await directory.key("ivo")
+    async with visiting(browser, site) as page:
+        await page.get_by_label("Key or client token").fill(key)
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_text("No model is open to you")).to_be_visible()
 
 
 async def test_the_keyboard_alone_finds_a_model_and_makes_a_picture(

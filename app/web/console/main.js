@@ -1,7 +1,7 @@
 // The operators' console: who uses what, what is stuck, what it costs.
 
-import { Api, Session } from "../shared/api.js";
-import { SignIn, ThemeSwitch, html, render, useEffect, useRef, useState } from "../shared/view.js";
+import { Session } from "../shared/api.js";
+import { Gate, ThemeSwitch, html, render, useEffect, useRef, useState } from "../shared/view.js";
 import { AuditLog } from "./audit.js";
 import { Deliveries } from "./deliveries.js";
 import { Jobs } from "./jobs.js";
@@ -13,8 +13,6 @@ import { to, useRoute } from "./route.js";
 import { ShadowFindings } from "./shadow.js";
 import { Usage } from "./usage.js";
 import { Users } from "./users.js";
-
-const session = new Session("console-token");
 
 const VIEWS = [
   ["overview", "Overview", Overview],
@@ -28,28 +26,6 @@ const VIEWS = [
   ["deliveries", "Webhooks", Deliveries],
   ["audit", "Audit log", AuditLog],
 ];
-
-function App() {
-  const [signedIn, setSignedIn] = useState(Boolean(session.token));
-  const leave = () => {
-    session.signOut();
-    setSignedIn(false);
-  };
-  const api = useRef(new Api(session, { onSignedOut: leave })).current;
-  if (signedIn) return html`<${Console} api=${api} onLeave=${leave} />`;
-  const check = async (token) => {
-    session.signIn(token);
-    try {
-      await api.get("/v1/admin/dispatch");
-    } catch (problem) {
-      session.signOut();
-      throw problem;
-    }
-  };
-  return html`<${SignIn} title="Console" label="Admin token" check=${check}
-    hint="One of GATEWAY_ADMIN_TOKEN. It stays in this tab and is forgotten with it."
-    onDone=${() => setSignedIn(true)} />`;
-}
 
 function Console({ api, onLeave }) {
   const { path, query } = useRoute();
@@ -73,4 +49,8 @@ function Console({ api, onLeave }) {
   </div>`;
 }
 
-render(html`<${App} />`, document.getElementById("app"));
+render(
+  html`<${Gate} session=${new Session("console-token")} probe="/v1/admin/dispatch" Inside=${Console} title="Console"
+    label="Admin token" hint="One of GATEWAY_ADMIN_TOKEN. It stays in this tab and is forgotten with it." />`,
+  document.getElementById("app"),
+);

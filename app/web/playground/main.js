@@ -1,34 +1,17 @@
 // The playground: sign in, choose a model, fill in its form, watch the job, see the video.
 
-import { Api, Session } from "../shared/api.js";
-import { LimitBar, ProblemNote, SignIn, TopBar, html, render, useEffect, useRef, useState } from "../shared/view.js";
+import { Session } from "../shared/api.js";
+import { Gate, LimitBar, ProblemNote, TopBar, html, render, useEffect, useState } from "../shared/view.js";
 import { ModelForm } from "./form.js";
 import { History } from "./history.js";
 import { JobCard } from "./job.js";
 import { ModelPicker } from "./models.js";
 
-const session = new Session("playground-token");
 const FIRST_MODEL = "bytedance/seedance-1-0/pro/image-to-video";
-
-function App() {
-  const [signedIn, setSignedIn] = useState(Boolean(session.token));
-  const leave = () => {
-    session.signOut();
-    setSignedIn(false);
-  };
-  const api = useRef(new Api(session, { onSignedOut: leave })).current;
-  if (signedIn) return html`<${Playground} api=${api} onLeave=${leave} />`;
-  const check = async (token) => {
-    session.signIn(token);
-    await api.get("/v1/me");
-  };
-  return html`<${SignIn} title="Make a video" label="Key or client token" check=${check}
-    hint="It stays in this tab and is forgotten with it." onDone=${() => setSignedIn(true)} />`;
-}
 
 function Playground({ api, onLeave }) {
   const [me, setMe] = useState(null);
-  const [models, setModels] = useState([]);
+  const [models, setModels] = useState(null);
   const [model, setModel] = useState(null);
   const [start, setStart] = useState({}); // what the form begins with
   const [job, setJob] = useState(null);
@@ -89,4 +72,8 @@ function Playground({ api, onLeave }) {
     </main>`;
 }
 
-render(html`<${App} />`, document.getElementById("app"));
+render(
+  html`<${Gate} session=${new Session("playground-token")} probe="/v1/me" Inside=${Playground} title="Make a video"
+    label="Key or client token" hint="It stays in this tab and is forgotten with it." />`,
+  document.getElementById("app"),
+);

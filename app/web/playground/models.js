@@ -12,7 +12,7 @@ export function ModelPicker({ models, model, onChoose }) {
   const dialog = useRef(null);
   const [search, setSearch] = useState("");
   const words = search.toLowerCase().split(/\s+/);
-  const found = models.filter((each) => {
+  const found = (models || []).filter((each) => {
     const text = `${each.model_id} ${each.display_name} ${each.output_kind}`.toLowerCase();
     return words.every((word) => text.includes(word));
   });
@@ -23,10 +23,10 @@ export function ModelPicker({ models, model, onChoose }) {
   };
   return html`
     <button type="button" class="card card-link w-100 text-start mb-3" onClick=${() => dialog.current.showModal()}
-      aria-haspopup="dialog" disabled=${!models.length}>
+      aria-haspopup="dialog" disabled=${!models?.length}>
       <span class="card-body d-flex align-items-center py-3">
         <span class="flex-fill">
-          <span class="fw-bold d-block">${model ? model.display_name : "Loading models"}</span>
+          <span class="fw-bold d-block">${model ? model.display_name : models?.length === 0 ? "No model is open to you" : "Loading models"}</span>
           <span class="small d-block">${model && html`${model.model_id} · ${price(model)}`}</span>
         </span>
         <span class="btn btn-sm ms-2 flex-shrink-0" aria-hidden="true">Change</span>
@@ -34,7 +34,7 @@ export function ModelPicker({ models, model, onChoose }) {
     </button>
     <dialog ref=${dialog} class="card chooser" aria-label="Choose a model">
       <div class="card-header d-flex gap-2">
-        <input type="search" class="form-control" placeholder="Search ${models.length} models" aria-label="Search models"
+        <input type="search" class="form-control" placeholder="Search ${models?.length} models" aria-label="Search models"
           value=${search} onInput=${(event) => setSearch(event.target.value)} autofocus />
         <button type="button" class="btn" onClick=${() => dialog.current.close()}>Close</button>
       </div>

@@ -1,6 +1,7 @@
 // What both pages show alike: states, instants, money, limits, problems.
 
-import { html, useState } from "../vendor/preact-htm.js";
+import { html, useRef, useState } from "../vendor/preact-htm.js";
+import { Api } from "./api.js";
 
 export { html, render, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm.js";
 
@@ -120,17 +121,46 @@ export function TopBar({ title, who, onLeave, children }) {
 // `autofocus` alone does nothing for what is drawn after the page was loaded.
 const focused = (input) => input && !input.value && input.focus();
 
-/** Asks for the credential that opens a page; `check` throws a Problem for a wrong one. */
-export function SignIn({ title, label, hint, check, onDone }) {
+const NOT_ONE = "That is not one: keys and tokens are plain letters, digits and signs, without blanks.";
+
+/** Shows `Inside` to who has a credential that `probe` answers to, and asks for one else. */
+export function Gate({ session, probe, Inside, ...words }) {
+  const [signedIn, setSignedIn] = useState(Boolean(session.token));
+  const [lost, setLost] = useState(false);
+  const leave = (isLost) => {
+    session.signOut();
+    setLost(isLost);
+    setSignedIn(false);
+  };
+  const api = useRef(new Api(session, { onSignedOut: () => leave(true) })).current;
+  if (signedIn) return html`<${Inside} api=${api} onLeave=${() => leave(false)} />`;
+  const check = async (token) => {
+    session.signIn(token);
+    try {
+      await api.get(probe);
+    } catch (problem) {
+      session.signOut();
+      throw problem;
+    }
+  };
+  return html`<${SignIn} ...${words} lost=${lost} check=${check} onDone=${() => setSignedIn(true)} />`;
+}
+
+function SignIn({ title, label, hint, lost, check, onDone }) {
   const [token, setToken] = useState("");
-  const [problem, setProblem] = useState(null);
+  const [problem, setProblem] = useState(lost ? { message: `You were signed out: that ${label.toLowerCase()} is no longer good.` } : null);
+  const [busy, setBusy] = useState(false);
   const submit = async (event) => {
     event.preventDefault();
+    setBusy(true);
     try {
+      // Of anything else no header can be made.
+      if (!/^[\x21-\x7e]+$/.test(token.trim())) throw new Error(NOT_ONE);
       await check(token);
       onDone();
     } catch (error) {
       setProblem(error);
+      setBusy(false);
     }
   };
   return html`<main class="container-tight py-6">
@@ -142,7 +172,7 @@ export function SignIn({ title, label, hint, check, onDone }) {
         <input id="token" class="form-control" type="password" autocomplete="off" required autofocus ref=${focused}
           value=${token} onInput=${(event) => setToken(event.target.value)} />
         <div class="form-hint mt-2">${hint}</div>
-        <button class="btn btn-primary w-100 mt-4">Sign in</button>
+        <button class="btn btn-primary w-100 mt-4" disabled=${busy}>${busy ? "One moment" : "Sign in"}</button>
       </div>
     </form>
   </main>`;

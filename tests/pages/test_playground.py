@@ -229,6 +229,17 @@ async def test_who_may_use_no_model_is_told(
         await expect(page.get_by_text("No model is open to you")).to_be_visible()
 
 
+async def test_a_picture_that_the_policy_bars_is_not_shown(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("ole")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        async with page.expect_response("**/v1/jobs/validate"):
+            await page.get_by_label("Start Image: URL").fill("http://127.0.0.1:9/a.png")
+        await expect(page.get_by_role("img", name="Start Image")).to_have_count(0)
+
+
 async def test_the_keyboard_alone_finds_a_model_and_makes_a_picture(
     site: str, directory: Directory, browser: Browser
 ) -> None:

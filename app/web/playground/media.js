@@ -72,7 +72,7 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
     event.preventDefault();
     setState({ hover: true });
   };
-  const source = preview || (/^(https?|data):/.test(value || "") ? value : null);
+  const source = preview || (/^(https|data):/.test(value || "") ? value : null); // the page's policy takes no others
   return html`<div class="media-field ${state.hover ? "hover" : ""}" onDrop=${drop} onDragOver=${hover}
     onDragLeave=${() => setState({})} onPaste=${paste}>
     ${source && html`<${Preview} kind=${kind} source=${source} label=${label} />`}

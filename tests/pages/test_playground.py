@@ -240,6 +240,37 @@ async def test_a_picture_that_the_policy_bars_is_not_shown(
         await expect(page.get_by_role("img", name="Start Image")).to_have_count(0)
 
 
+async def test_long_names_and_other_scripts_find_their_place(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("u" * 128)
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        edge = "document.querySelector('{}').getBoundingClientRect().{}"
+        await expect(page.get_by_text("u" * 128)).to_be_visible()
+        brand, who = edge.format(".navbar-brand", "right"), edge.format(".who", "left")
+        assert await page.evaluate(f"{brand} <= {who}")
+        await page.get_by_label("Prompt").fill("غروب الشمس")
+        assert await page.get_by_label("Prompt").evaluate("e => getComputedStyle(e).direction") == (
+            "rtl"
+        )
+
+
+async def test_a_file_that_is_gone_is_told(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("udo")
+    async with visiting(browser, site, allow="410") as page:
+        await sign_in(page, key)
+        await fill_in(page, f"{PROMPT} sandbox:instant sandbox:output-gone")
+        await page.get_by_role("button", name="Make it").click()
+        job = page.get_by_role("region", name="Job")
+        await expect(job.get_by_text("The video cannot be fetched")).to_be_visible()
+        history = page.get_by_role("region", name="History")
+        await expect(history.get_by_text("no file")).to_be_visible()
+        assert await serious_faults(page) == []
+
+
 async def test_the_keyboard_alone_finds_a_model_and_makes_a_picture(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -7,7 +7,7 @@ import { usePages, useRead } from "./load.js";
 import { CheckField, Confirm, Dialog, Facts, FormDialog, PagedTable, SelectField, TextField, View } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
-const COLUMNS = [["User", "long"], ["Name"], ["Plan"], ["Own limits"], ["State"], ["Created", "tight"]];
+const COLUMNS = [["User", "long"], ["Name", "long"], ["Plan"], ["Own limits"], ["State"], ["Created", "tight"]];
 
 export function Users({ api, query }) {
   const pages = usePages(api, `/v1/admin/users?${queryOf({ limit: 100, plan: query.plan })}`);
@@ -86,7 +86,7 @@ function UserDrawer({ api, id, plans, onClose, onChanged }) {
       : html`<p>Nothing is limited: neither the plan nor the user sets a limit.</p>`)}
     <h3>Keys</h3>
     ${keys.data && (keys.data.data.length
-      ? html`<ul class="list-unstyled mb-0">${keys.data.data.map((key) => html`<li key=${key.id}><span class="mono">${key.id}</span> ${key.name} · ${keyState(key)}</li>`)}</ul>
+      ? html`<ul class="list-unstyled mb-0">${keys.data.data.map((key) => html`<li key=${key.id} class="text-break"><span class="mono">${key.id}</span> ${key.name} · ${keyState(key)}</li>`)}</ul>
           <a class="small" href=${to("keys", { user: id })}>Manage keys</a>`
       : html`<p>No key.</p>`)}
     ${open === "edit" && html`<${UserForm} api=${api} user=${user.data} plans=${plans} onClose=${close} onSaved=${saved} />`}

@@ -40,7 +40,7 @@ function Tile({ job, onOpen, onAgain }) {
       ${job.output ? html`<${Outputs} job=${job} quiet />` : html`<${Status} status=${job.status} />`}
     </button>
     <div class="card-body p-2 small">
-      <div class="text-truncate">${job.input.prompt || job.model}</div>
+      <div class="text-truncate" dir="auto">${job.input.prompt || job.model}</div>
       <div class="d-flex justify-content-between align-items-center">
         <${Instant} at=${job.created_at} />
         <button class="btn btn-sm" onClick=${() => onAgain(job)} aria-label=${`Again with ${name}`}>Again</button>

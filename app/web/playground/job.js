@@ -43,7 +43,7 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
     <div class="card-body">
       <${ProblemNote} problem=${problem} />
       ${job.error && html`<div class="alert alert-danger" role="alert">${job.error.message}<div class="small">${job.error.code}</div></div>`}
-      ${job.input.prompt && html`<p class="mb-3 prompt">${job.input.prompt}</p>`}
+      ${job.input.prompt && html`<p class="mb-3 prompt" dir="auto">${job.input.prompt}</p>`}
       <div class="d-flex flex-wrap gap-2">
         ${!isFinal(job) && html`<button class="btn" onClick=${cancel}>Cancel</button>`}
         ${job.urls.outputs.map((url, n) => html`<a class="btn" href=${url} download key=${n}>Download${job.urls.outputs.length > 1 ? ` ${n + 1}` : ""}</a>`)}
@@ -78,11 +78,16 @@ export function Outputs({ job, quiet = false }) {
 }
 
 function Output({ url, kind, quiet, label }) {
-  if (kind === "image") return html`<img class="output" src=${url} alt=${label} loading="lazy" />`;
-  if (kind === "audio") return html`<audio class="w-100 p-3" src=${url} controls preload="metadata" aria-label=${label}></audio>`;
+  const [gone, setGone] = useState(false);
+  const onError = () => setGone(true);
+  if (gone && quiet) return html`<span>no file</span>`;
+  if (gone) return html`<div class="card-body pb-0">The ${kind} cannot be fetched: RunComfy no longer has it, or does not answer.</div>`;
+  if (kind === "image") return html`<img class="output" src=${url} alt=${label} loading="lazy" onError=${onError} />`;
+  if (kind === "audio" && quiet) return html`<span>sound</span>`; // no controls inside a button
+  if (kind === "audio") return html`<audio class="w-100 p-3" src=${url} controls preload="metadata" aria-label=${label} onError=${onError}></audio>`;
   return quiet
-    ? html`<video class="output" src=${`${url}#t=0.1`} muted playsinline preload="metadata" aria-label=${label}></video>`
-    : html`<video class="output" src=${url} controls loop muted autoplay playsinline aria-label=${label}></video>`;
+    ? html`<video class="output" src=${`${url}#t=0.1`} muted playsinline preload="metadata" aria-label=${label} onError=${onError}></video>`
+    : html`<video class="output" src=${url} controls loop muted autoplay playsinline aria-label=${label} onError=${onError}></video>`;
 }
 
 /** Tells what the n-th output is, by the key it stands under. */

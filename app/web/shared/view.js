@@ -54,7 +54,7 @@ export const limitAmount = ({ name }, amount) => (name.startsWith("spend_usd") ?
 /** One limit as a bar: what is used, what is held, what is left. */
 export function LimitBar({ limit }) {
   const most = Number(limit.limit) || 0;
-  const share = (amount) => (most ? Math.min(100, (100 * Number(amount)) / most) : 100);
+  const share = (amount) => (most ? Math.min(100, (100 * Number(amount)) / most) : 0);
   const full = Number(limit.remaining) <= 0;
   const name = limitName(limit);
   return html`<div class="mb-3">
@@ -82,6 +82,7 @@ export function ProblemNote({ problem }) {
 
 export function Copy({ text, label = "Copy", size = "btn-sm" }) {
   const [done, setDone] = useState(false);
+  if (!navigator.clipboard) return null; // it exists on https and loopback alone
   const copy = async () => {
     await navigator.clipboard.writeText(text);
     setDone(true);
@@ -110,7 +111,7 @@ export function TopBar({ title, who, onLeave, children }) {
       <span class="navbar-brand"><img src="/assets/shared/icon.svg" width="24" height="24" alt="" />${title}</span>
       ${children}
       <div class="ms-auto d-flex align-items-center gap-2">
-        <span class="small d-none d-sm-inline">${who}</span>
+        <span class="who small text-truncate d-none d-sm-block" title=${who}>${who}</span>
         <${ThemeSwitch} />
         <button type="button" class="btn btn-sm" onClick=${onLeave}>Sign out</button>
       </div>

@@ -46,19 +46,6 @@ def _split(value: object) -> object:
     return value
 
 
-def _absolute_url(value: str) -> str:
-    TypeAdapter(HttpUrl).validate_python(value)
-    return value.rstrip("/")
-
-
-def _public_base(value: str) -> str:
-    """Check what paths are put behind."""
-    parts = urlsplit(_absolute_url(value))
-    if parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError("must be like https://gateway.example: no user, query or fragment")
-    return value.rstrip("/")
-
-
 def _issuer(value: str) -> str:
     """Check an issuer and leave it as it is: tokens name it letter by letter."""
     TypeAdapter(HttpUrl).validate_python(value)
@@ -67,13 +54,24 @@ def _issuer(value: str) -> str:
     return value
 
 
+def _base_url(value: str) -> str:
+    """Check what paths are put behind."""
+    return _issuer(value).rstrip("/")
+
+
+def _public_base(value: str) -> str:
+    if "@" in urlsplit(value).netloc:
+        raise ValueError("must be like https://gateway.example: no user")
+    return _base_url(value)
+
+
 def _is_loopback(host: str | None) -> bool:
     ip = literal_ip(host or "")
     return host == "localhost" or (ip is not None and ip.is_loopback)
 
 
 def _upstream_url(value: str) -> str:
-    return value if value == SANDBOX else _absolute_url(value)
+    return value if value == SANDBOX else _base_url(value)
 
 
 def _database_url(value: str) -> str:
@@ -326,4 +324,5 @@ def _fault(loc: tuple[int | str, ...], message: str) -> str:
         return reason
     field = str(loc[0])
     name = field if field.isupper() else f"GATEWAY_{field.upper()}"
-    return f"{name}: {reason[:1].lower()}{reason[1:]}"
+    is_word = not reason[:2].isupper()  # and no abbreviation
+    return f"{name}: {reason[:1].lower() if is_word else reason[:1]}{reason[1:]}"

@@ -14,6 +14,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TOKEN = re.compile(r"[!-+\--9;-~]+")  # visible ASCII without comma and colon
 _SHORTEST = 32
 _ONLY_NAME = "admin"
+_GATEWAY_ITSELF = "system"
 
 _SECOND_US = 1_000_000
 _BURST = 10
@@ -42,6 +43,8 @@ def parse_admin_tokens(text: str) -> tuple[AdminToken, ...]:
                 f"entry {place} must be `name:token`, with a name of 1 to 64 letters,"
                 " digits and . _ -"
             )
+        if name == _GATEWAY_ITSELF:
+            raise ValueError(f"{name} is what the audit log calls the gateway itself")
         tokens.append(AdminToken(name, _digest(_checked(token, of=f"the token of {name}"))))
     if len({token.name for token in tokens}) < len(tokens):
         raise ValueError("each name may be there once")

@@ -26,6 +26,7 @@ BODY_PROBLEMS = (
 )
 
 _LONGEST_INTEGER = 1000  # digits; JSON has no limit, and our arithmetic takes its square
+_MOST_VALUES = 100_000  # a tenth of a second; a million of them hold everybody up for one
 _DEEPEST = 100  # far from the depth at which recursion ends a program
 
 
@@ -49,6 +50,11 @@ async def json_body(request: Request) -> Any:
             f"The body is {media_type[:100]!r}; send JSON with Content-Type: application/json."
         )
     raw = await request.body()
+    openings = raw.count(b"[") + raw.count(b"{")
+    if openings + raw.count(b",") > _MOST_VALUES:
+        raise MalformedBodyError(
+            f"The body has more than {_MOST_VALUES} commas and brackets, and is not read."
+        )
     try:
         value = json.loads(
             raw.decode(),
@@ -60,7 +66,7 @@ async def json_body(request: Request) -> Any:
         raise MalformedBodyError("The body is nested too deeply to be read.") from exc
     except ValueError as exc:  # of JSON, of UTF-8, or of ours
         raise MalformedBodyError(f"The body is not JSON in UTF-8: {_reason(exc)}.") from exc
-    if raw.count(b"[") + raw.count(b"{") > _DEEPEST and _is_deeper(value, _DEEPEST):
+    if openings > _DEEPEST and _is_deeper(value, _DEEPEST):
         raise MalformedBodyError(f"The body is nested more than {_DEEPEST} levels deep.")
     return value
 

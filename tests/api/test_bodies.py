@@ -63,6 +63,16 @@ async def test_no_malformed_body_is_more_than_a_400(gateway: Gateway) -> None:
         assert (answer.status_code, len(answer.text) < 500) == (400, True), body[:40]
 
 
+async def test_a_body_of_very_many_values_is_refused_unread(gateway: Gateway) -> None:
+    for value in (b"1", b"[]", b'{"a":[]}'):
+        answer = await post(gateway, b"[" + b",".join([value] * 100_001) + b"]")
+        assert problem(answer) == {
+            "status": 400,
+            "code": "malformed_body",
+            "detail": "The body has more than 100000 commas and brackets, and is not read.",
+        }
+
+
 async def test_the_last_of_two_equal_names_counts(gateway: Gateway) -> None:
     body = json.dumps(gateway.body())
     answer = await post(gateway, f'{{"model": "nobody/knows", {body[1:]}'.encode())

@@ -5,6 +5,7 @@ an object is written beside its place and moved there once it is synced, so that
 process nor a power cut leaves half of one under its name.
 """
 
+import asyncio
 import hashlib
 import os
 import re
@@ -12,6 +13,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -52,14 +54,20 @@ def new_key(purpose: Purpose) -> str:
 class Storage:
     """`folder` is where the objects are if that is a disk; then writes are synced to it.
 
-    `opened` gives the store, and is called when the first object is written or asked for.
+    `opened` gives the store, and is called when the first object is written or asked for. Who asks
+    about an object has `patience`, less than it takes to move one: there may be another way.
     """
 
     def __init__(
-        self, opened: Callable[[], "LocalStore | S3Store"], *, folder: Path | None
+        self,
+        opened: Callable[[], "LocalStore | S3Store"],
+        *,
+        folder: Path | None,
+        patience: timedelta = timedelta(seconds=5),
     ) -> None:
         self._opened = opened
         self._folder = folder
+        self._patience_s = patience.total_seconds()
         self._piece = _PIECE_OF_S3 if folder is None else _PIECE_ON_DISK
 
     async def put(self, key: str, source: AsyncIterator[bytes]) -> Stored:
@@ -116,7 +124,8 @@ class Storage:
         """Tell how long an object is; None if there is none."""
         _check(key)
         try:
-            return (await self._store.head_async(key))["size"]
+            async with asyncio.timeout(self._patience_s):
+                return (await self._store.head_async(key))["size"]
         except FileNotFoundError:
             return None
         except _failures() as exc:

@@ -3,9 +3,11 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from obstore.store import S3Store
 
 from app.core.errors import ConfigurationError
 from app.core.media_types import HEAD_BYTES
@@ -13,6 +15,7 @@ from app.storage.errors import ObjectGoneError, StorageUnavailableError
 from app.storage.opening import open_storage
 from app.storage.store import Storage, new_key
 from tests.support.storages import files_below, point_at, running_s3
+from tests.support.wire_server import Line, wire_server
 
 MIB = 2**20
 
@@ -120,6 +123,18 @@ async def test_a_storage_that_is_away_says_so_and_no_more(monkeypatch: pytest.Mo
     with pytest.raises(StorageUnavailableError) as caught:
         await storage.size(new_key("files"))
     assert "127.0.0.1" not in str(caught.value)
+
+
+async def test_a_storage_that_hangs_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with wire_server(Line.wait_for_the_other_end) as silent:
+        url = point_at(silent.url, monkeypatch)
+        storage = Storage(
+            lambda: S3Store.from_url(url, client_options={"allow_http": True}),
+            folder=None,
+            patience=timedelta(milliseconds=100),
+        )
+        with pytest.raises(StorageUnavailableError):
+            await storage.size(new_key("outputs"))
 
 
 def test_a_folder_that_cannot_be_is_told_at_start(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ async def get_webhook_secret(gateway: Gateway, caller: Receiver, response: Respo
 @router.post(
     "/webhook-secret/rotate",
     summary="Make what signs the webhooks of your jobs anew",
-    description="For `overlap_seconds` each message carries a signature by either secret.",
+    description="For `overlap_seconds` each message carries a signature by either secret; an older"
+    " one signs no more.",
     openapi_extra=body_of(Rotate, required=False),
     responses=problem_responses(*BODY_PROBLEMS, SecretOfServiceError),
 )

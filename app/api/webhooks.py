@@ -175,7 +175,8 @@ async def delete_webhook_endpoint(gateway: Gateway, caller: Receiver, endpoint_i
 @router.post(
     "/webhook-endpoints/{endpoint_id}/rotate",
     summary="Give a webhook endpoint a new secret",
-    description="For `overlap_seconds` each message carries a signature by either secret.",
+    description="For `overlap_seconds` each message carries a signature by either secret; an older"
+    " one signs no more.",
     openapi_extra=body_of(Rotate, required=False),
     responses=problem_responses(*BODY_PROBLEMS, EndpointNotFoundError),
 )

@@ -54,8 +54,8 @@ def new_key(purpose: Purpose) -> str:
 class Storage:
     """`folder` is where the objects are if that is a disk; then writes are synced to it.
 
-    `opened` gives the store, and is called when the first object is written or asked for. Who asks
-    about an object has `patience`, less than it takes to move one: there may be another way.
+    `opened` gives the store, and is called when the first object is written or asked for. What
+    moves nothing of any size has `patience`: a client waits for it, and there may be another way.
     """
 
     def __init__(
@@ -136,7 +136,8 @@ class Storage:
         _check(key)
         try:
             with suppress(FileNotFoundError):
-                await self._store.delete_async(key)
+                async with asyncio.timeout(self._patience_s):
+                    await self._store.delete_async(key)
             if self._folder is not None:
                 await to_thread.run_sync(_sweep, self._folder / key)
         except _failures() as exc:

@@ -133,8 +133,9 @@ async def test_a_storage_that_hangs_is_away(monkeypatch: pytest.MonkeyPatch) -> 
             folder=None,
             patience=timedelta(milliseconds=100),
         )
-        with pytest.raises(StorageUnavailableError):
-            await storage.size(new_key("outputs"))
+        for attempt in (storage.size, storage.delete):
+            with pytest.raises(StorageUnavailableError):
+                await attempt(new_key("outputs"))
 
 
 def test_a_folder_that_cannot_be_is_told_at_start(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from app.core.errors import FieldError, InvalidRequestError, MalformedBodyError
 
 _FIELD = b"file"
 _LARGEST_HEADER = 16 * 2**10
+_MOST_PARTS = 100  # empty ones cost far more to read than to send
 
 
 def uploaded(request: Request) -> AsyncIterator[bytes]:
@@ -45,6 +46,7 @@ class _Form:
     def __init__(self, boundary: bytes) -> None:
         self.data: deque[bytes] = deque()
         self.files = 0
+        self._parts = 0
         self.is_whole = False
         self._in_file = False
         self._name = self._value = b""
@@ -72,6 +74,9 @@ class _Form:
             raise MalformedBodyError("The body is not the form that its type says.") from exc
 
     def _on_part(self) -> None:
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise MalformedBodyError(f"The form has more than {_MOST_PARTS} fields.")
         self._name = self._value = self._disposition = b""
         self._in_file = False
 

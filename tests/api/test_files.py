@@ -181,6 +181,16 @@ async def test_what_is_no_image_or_video_is_refused_and_nothing_stays(
     assert files_below(tmp_path / "kept") == []
 
 
+async def test_a_form_has_a_hundred_fields_at_most(public: Gateway) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    other = b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\n\r\n'
+    file = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + PNG + b"\r\n--b--\r\n"
+    taken = await public.http.post("/v1/files", content=other * 99 + file, headers=headers)
+    assert (taken.status_code, taken.json()["size"]) == (201, len(PNG))
+    refused = await public.http.post("/v1/files", content=other * 100 + file, headers=headers)
+    assert (refused.status_code, problem(refused)["code"]) == (400, "malformed_body")
+
+
 async def test_a_body_that_never_ends_is_refused_early(
     database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ class Metrics:
         )
         self.webhooks = self._counter("webhook_attempts", "Tries to deliver a webhook.", "outcome")
         self.copies = self._counter("output_copies", "Tries to archive an output.", "outcome")
+        self.copies.labels("lost")  # from 0 on: no rule sees how a series begins
         self.lease_losses = self._counter(
             "lease_losses", "Outcomes that came after their lease was another's.", "work"
         )

@@ -256,6 +256,21 @@ async def test_long_names_and_other_scripts_find_their_place(
         )
 
 
+async def test_a_gateway_that_is_back_is_no_longer_said_to_be_away(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("pam")
+    async with visiting(browser, site, allow="ERR_FAILED") as page:
+        await sign_in(page, key)
+        await page.route("**/v1/jobs/validate", lambda route: route.abort())
+        await fill_in(page, f"{PROMPT} sandbox:instant")
+        away = page.get_by_role("form").get_by_text("The gateway cannot be reached.")
+        await expect(away).to_be_visible()
+        await page.get_by_role("button", name="Make it").click()
+        await expect(page.get_by_role("region", name="Job").locator("video")).to_be_visible()
+        await expect(away).to_be_hidden()
+
+
 async def test_a_file_that_is_gone_is_told(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -60,6 +60,7 @@ export function ModelForm({ api, model, start, limits, onSubmitted }) {
       const job = await api.post("/v1/jobs", body, { headers: { "Idempotency-Key": attempt.current.key } });
       attempt.current = null;
       setRefused(null);
+      setUnchecked(null);
       onSubmitted(job);
     } catch (error) {
       if (error.status && error.status < 500) attempt.current = null;

@@ -66,14 +66,13 @@ class Edge:
             nonlocal has_begun
             if message["type"] == "http.response.start":
                 has_begun = True
-                passed = self._clock.monotonic() - began
-                self._count(scope, message["status"], passed)
-                spent_ms = (passed - waited.seconds) * 1000
+                spent = self._clock.monotonic() - began - waited.seconds
+                self._count(scope, message["status"], spent)
                 said = {name for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
                     (b"x-request-id", request_id.encode()),
-                    (b"server-timing", b"gateway;dur=%.1f" % spent_ms),
+                    (b"server-timing", b"gateway;dur=%.1f" % (spent * 1000)),
                     *(header for header in _UNLESS_SAID if header[0] not in said),
                     *await limit_headers(scope),
                 ]

@@ -33,7 +33,10 @@ class Metrics:
             "http_requests", "Answers to HTTP requests.", "method", "route", "code"
         )
         self.request_seconds = self._histogram(
-            "http_request_seconds", "From a request to the head of its answer.", _FAST, "route"
+            "http_request_seconds",
+            "From a request to the head of its answer, without waits for others.",
+            _FAST,
+            "route",
         )
         self.refusals = self._counter(
             "refusals", "Requests refused with 429, by the limit they met.", "code", "limit"

@@ -327,6 +327,8 @@ async def test_waiting_for_a_file_is_no_part_of_the_gateways_own_time(looking: G
         accepted = await looking.http.post("/v1/jobs", json=body)
         assert accepted.status_code == 202
         assert own_ms(accepted) == 0.0
+    measured = (await looking.http.get("/metrics")).text
+    assert 'gateway_http_request_seconds_sum{route="/v1/jobs"} 0.0' in measured
     looking.wait(3600)
     refused = await looking.http.post("/v1/jobs", json=body)
     assert (refused.status_code, own_ms(refused)) == (422, 0.0)

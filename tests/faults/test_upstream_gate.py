@@ -127,6 +127,24 @@ async def test_a_retry_after_holds_for_all_replicas_and_both_lanes_alone(
         assert sum(sent) == 6
 
 
+async def test_a_429_that_names_no_time_is_met_by_few_submits_at_a_time(
+    gateway: Gateway, database_url: str
+) -> None:
+    """RunComfy takes no more jobs now, however many wait here; what it takes again, it gets."""
+    refused = await many(gateway, 60, "sandbox:submit-429=1000 sandbox:retry-after=none")
+    await gateway.dispatch()
+    sent = []
+    for _ in range(60):
+        gateway.wait(1)
+        sent.append(await gateway.dispatch())
+    assert max(sent) <= 2
+    assert sum(sent) >= 30
+    assert await statuses(gateway, refused) == {"pending"}
+    assert (await traffic(gateway))["polling"]["paused"] is False
+    await gateway.follow(await gateway.submit("sandbox:instant"))
+    await assert_invariants(database_url)
+
+
 async def test_an_upstream_that_is_away_is_probed_and_then_filled_gradually(
     database_url: str, tmp_path: Path, clock: ManualClock
 ) -> None:

@@ -36,6 +36,8 @@ class CatalogueReader:
         entries: list[Any] = []
         while True:
             page = await client.models(offset=len(entries), limit=_PAGE, timeout=_TIMEOUT)
+            if entries and page.entries[:1] == entries[:1]:
+                raise TryLaterError("RunComfy's catalogue began again before its total.")
             entries += page.entries
             if max(page.total, len(entries)) > self._most:
                 raise TryLaterError(f"RunComfy's catalogue has more than {self._most} models.")

@@ -103,6 +103,7 @@ BROKEN = {
     "no list": answer(200, {"models": {"a": 1}, "total": 1}),
     "nothing": answer(200, {"models": [], "total": 0}),
     "too much": answer(raw=b"[" + b"1," * 5 * 2**20 + b"1]"),
+    "one page for all": answer(200, {"models": [entry("acme/new/text-to-video")], "total": 2}),
     "too many": answer(200, {"models": [entry()], "total": 2001}),
     "a redirect": answer(302, Location="https://example.com/"),
 }

@@ -235,7 +235,7 @@ class OperatorJobs:
             if request_id is not None:
                 # Rivals with the same request are two jobs, so no row of theirs would order them.
                 await QueueRepository(tx).take_dispatch_turn()
-            before = (await operators.find([job_id])).get(job_id)
+            before = (await operators.find([job_id], lock=True)).get(job_id)
             if before is None:
                 raise JobNotFoundError(job_id)
             if request_id is not None and (holder := await operators.holder_of(request_id)):

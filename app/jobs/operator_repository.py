@@ -49,20 +49,19 @@ class OperatorRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
 
-    async def find(self, job_ids: Sequence[str]) -> Mapping[str, Underside]:
-        found = await self._tx.execute(
-            select(
-                JobRow.id,
-                JobRow.state,
-                JobRow.cost_state,
-                JobRow.attempts,
-                JobRow.account,
-                JobRow.reported_cost_usd,
-                JobRow.upstream_request_id,
-                JobRow.due_at,
-                JobRow.lease_expires_at,
-            ).where(JobRow.id.in_(job_ids))
-        )
+    async def find(self, job_ids: Sequence[str], *, lock: bool = False) -> Mapping[str, Underside]:
+        jobs = select(
+            JobRow.id,
+            JobRow.state,
+            JobRow.cost_state,
+            JobRow.attempts,
+            JobRow.account,
+            JobRow.reported_cost_usd,
+            JobRow.upstream_request_id,
+            JobRow.due_at,
+            JobRow.lease_expires_at,
+        ).where(JobRow.id.in_(job_ids))
+        found = await self._tx.execute(jobs.with_for_update() if lock else jobs)
         return {
             row.id: Underside(
                 state=JobState(row.state),

@@ -17,9 +17,12 @@ from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
 from app.core.metrics import Metrics
 from app.db.engine import open_database
+from app.events.log import JobEvent
+from app.jobs.announce import announce
 from app.jobs.forecast import Forecast
+from app.jobs.operator_repository import Manual, OperatorRepository
 from app.jobs.queue import JobQueue, QueueConfig
-from app.jobs.state import IN_FLIGHT
+from app.jobs.state import IN_FLIGHT, JobState
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.invariants import read_jobs
 
@@ -174,3 +177,30 @@ async def test_a_user_made_while_its_service_is_deleted_goes_with_it(
         await database.close()
     users = (await gateway.admin.get("/v1/admin/users")).json()["data"]
     assert [user["id"] for user in users] == ["alice"]
+
+
+async def test_who_acts_on_a_job_second_tells_what_the_first_left(
+    gateway: Gateway, database_url: str
+) -> None:
+    job = await gateway.submit("sandbox:lost-answer")
+    await gateway.dispatch()
+    database = open_database(database_url)
+
+    async def resubmit(tx: AsyncConnection) -> asyncio.Future[httpx.Response]:
+        at, unknown = gateway.clock.now(), frozenset({JobState.SUBMIT_UNKNOWN})
+        again = Manual(sources=unknown, state=JobState.PENDING, due_at=at)
+        seq = await OperatorRepository(tx).move(job["id"], again)
+        assert seq is not None
+        await announce(tx, [JobEvent(job_id=job["id"], seq=seq, type="pending", at=at)])
+        failing = asyncio.ensure_future(gateway.admin.post(f"/v1/admin/jobs/{job['id']}/fail"))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await asyncio.shield(failing)
+        return failing
+
+    try:
+        assert (await (await database.transact(resubmit))).status_code == 200
+    finally:
+        await database.close()
+    (act, *_) = (await gateway.admin.get("/v1/admin/audit")).json()["data"]
+    assert (act["action"], act["before"]["state"]) == ("job.fail", "pending")

@@ -22,12 +22,11 @@ from statistics import quantiles
 
 import httpx
 
-from app.auth.service import AuthService
 from app.core.clock import SystemClock
-from app.db.engine import open_database
 from app.db.migrate import upgrade
 from bench.load import cpu_s, resident_kb
 from tests.support.gateway import SEEDANCE
+from tests.support.keys import make_key
 from tests.support.postgres import running_postgres
 from tests.support.processes import Server, gateway_process, sandbox_process
 
@@ -122,10 +121,7 @@ async def measure(streams: int, *, changes: int, idle: timedelta) -> Figures:
             for name in ("writer", "reader")
         ]
         await asyncio.gather(sandbox.ready(), writer.ready(), reader.ready())
-        database = open_database(database_url)
-        auth = AuthService(database=database, clock=clock)
-        key = str(await auth.create_key(user_id="alice", name="bench"))
-        await database.close()
+        key = await make_key(database_url)
         http = await stack.enter_async_context(
             httpx.AsyncClient(base_url=writer.url, headers={"Authorization": f"Bearer {key}"})
         )

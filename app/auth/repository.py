@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
@@ -158,27 +158,6 @@ class AuthRepository:
             insert_into(self._tx, UserRow)
             .values(id=user_id, disabled=False, plan_name=plan_name, created_at=at)
             .on_conflict_do_nothing()
-        )
-
-    async def add_key(
-        self,
-        *,
-        key_id: str,
-        user_id: str,
-        name: str,
-        secret_hash: str,
-        scopes: Sequence[str],
-        at: datetime,
-    ) -> None:
-        await self._tx.execute(
-            insert(ApiKeyRow).values(
-                id=key_id,
-                user_id=user_id,
-                name=name,
-                secret_hash=secret_hash,
-                scopes=list(scopes),
-                created_at=at,
-            )
         )
 
     async def ensure_sign_in_key(

@@ -14,7 +14,6 @@ from app.auth.errors import (
 )
 from app.auth.models import (
     CLIENT_SCOPES,
-    DEFAULT_SCOPES,
     CameFrom,
     Principal,
     Scope,
@@ -25,7 +24,6 @@ from app.auth.repository import ApiKey, AuthRepository, FoundClient, UserTerms
 from app.auth.tokens import ClientToken, Token, hash_secret
 from app.core.clock import Clock
 from app.core.errors import UserGoneError
-from app.core.ids import new_id
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.quotas.policy import Policy
@@ -218,27 +216,6 @@ class AuthService:
             await AuthRepository(tx).note_use(key.id, at=at)
 
         await self._database.transact(work)
-
-    async def create_key(self, *, user_id: str, name: str) -> Token:
-        """Make a key, and its user on first sight; the token cannot be shown again."""
-        checked_user_id(user_id)
-        token = Token.make(new_id("key"))
-        at = self._clock.now()
-
-        async def work(tx: AsyncConnection) -> None:
-            auth = AuthRepository(tx)
-            await auth.ensure_user(user_id, at=at)
-            await auth.add_key(
-                key_id=token.key_id,
-                user_id=user_id,
-                name=name,
-                secret_hash=hash_secret(token.secret),
-                scopes=DEFAULT_SCOPES,
-                at=at,
-            )
-
-        await self._database.transact(work)
-        return token
 
 
 def _client_principal(found: FoundClient) -> Principal:

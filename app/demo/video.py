@@ -11,7 +11,7 @@ import httpx
 from anyio import to_thread
 from pydantic import SecretStr
 
-from app.auth.service import AuthService
+from app.auth.directory.keys import KeyDirectory
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
 from app.db.engine import open_database
@@ -135,8 +135,9 @@ async def _make_key(settings: Settings) -> str:
     prepare_database(settings)
     database = open_database(settings.database_url)
     try:
-        auth = AuthService(database=database, clock=SystemClock())
-        return str(await auth.create_key(user_id="demo", name="demo"))
+        keys = KeyDirectory(database=database, clock=SystemClock(), known_models=frozenset)
+        made = await keys.create("demo", {"name": "demo"}, actor="system", make_user=True)
+        return str(made.token)
     finally:
         await database.close()
 

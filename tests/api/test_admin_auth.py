@@ -89,7 +89,7 @@ async def test_each_token_signs_with_its_own_name(
         for name, token in (("one", ann), ("two", bea)):
             await gateway.client_with(token).post("/v1/admin/plans", json={"name": name})
         entries = (await gateway.client_with(bea).get("/v1/admin/audit")).json()["data"]
-        assert [(each["actor"], each["target"]) for each in entries] == [
+        assert [(each["actor"], each["target"]) for each in entries[:2]] == [
             ("bea", "plan:two"),
             ("ann", "plan:one"),
         ]
@@ -102,7 +102,7 @@ async def test_a_single_token_is_called_admin(
         database_url, sandbox=sandbox, clock=clock, admin_token=ADMIN_TOKEN
     ) as gateway:
         await gateway.admin.post("/v1/admin/plans", json={"name": "one"})
-        (entry,) = (await gateway.admin.get("/v1/admin/audit")).json()["data"]
+        (entry,) = await gateway.audited()
         assert entry["actor"] == "admin"
 
 

@@ -37,7 +37,7 @@ async def test_the_table_is_replaced_and_read_as_it_was_written(gateway: Gateway
     # What was read can be sent back.
     assert (await gateway.admin.put("/v1/admin/prices", json=table)).json() == table
     assert (await put(gateway)).json() == {"prices": []}
-    audit = (await gateway.admin.get("/v1/admin/audit")).json()["data"]
+    audit = await gateway.audited()
     assert [entry["action"] for entry in audit] == ["prices.replaced"] * 3
     assert (audit[0]["before"], audit[0]["after"]) == (table, {"prices": []})
 

@@ -132,7 +132,7 @@ async def test_an_erased_user_leaves_no_job_and_no_key(gateway: Gateway) -> None
     assert (await gateway.admin.delete("/v1/admin/users/alice")).status_code == 204
     gateway.wait(2)
     assert (await gateway.http.get("/v1/jobs")).status_code == 401
-    entry = (await gateway.admin.get("/v1/admin/audit")).json()["data"][0]
+    entry = (await gateway.audited())[0]
     assert (entry["action"], entry["target"]) == ("user.deleted", "user:alice")
     assert entry["after"] == {"erased": {"users": 1, "keys": 1, "jobs": 1}}
 

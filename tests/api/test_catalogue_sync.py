@@ -56,11 +56,6 @@ async def dream(gateway: Gateway, **fields: Any) -> Any:
     return await gateway.http.post("/v1/jobs", json=body)
 
 
-async def audit(gateway: Gateway) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = (await gateway.admin.get("/v1/admin/audit")).json()["data"]
-    return entries
-
-
 async def test_what_runcomfy_lists_is_served_and_priced(opening: Opening, upstream: Shelf) -> None:
     upstream.entries += [entry(f"acme/other-{n:03}/text-to-image") for n in range(250)]
     async with opening() as gateway:
@@ -199,7 +194,7 @@ async def test_a_breaking_change_of_a_model_in_use_is_an_alarm(
     assert (alarm["log_level"], alarm["model"], alarm["breaks"]) == ("error", DREAM, breaks)
     after = (await synced.http.get(f"/v1/models/{DREAM}")).json()["schema_hash"]
     assert after != before
-    entries = await audit(synced)
+    entries = await synced.audited()
     told = [each for each in entries if each["action"] == "catalogue.breaking_change"]
     assert [(each["actor"], each["target"]) for each in told] == [("system", DREAM)]
     assert told[0]["before"] == {"schema_hash": before}
@@ -212,9 +207,9 @@ async def test_a_breaking_change_of_a_model_in_use_is_an_alarm(
     assert (await synced.admin.get(f"/v1/admin/jobs/{job['id']}")).json()["schema_hash"] == before
 
     assert (await dream(synced)).json()["errors"][0]["pointer"] == "/input/duration"
-    count = len(await audit(synced))
+    count = len(await synced.audited())
     assert not (await synced.workers.catalogue.sync()).is_news
-    assert len(await audit(synced)) == count, "no news, no entry"
+    assert len(await synced.audited()) == count, "no news, no entry"
     synced.wait(31 * 86_400)
     upstream.entries = [entry("acme/unused/text-to-video")]
     assert (await synced.workers.catalogue.sync()).breaks == {}, "nobody uses it any more"
@@ -280,7 +275,7 @@ async def test_reads_at_once_end_in_one_catalogue(opening: Opening) -> None:
         assert sorted(len(report.added) for report in reports) == [0, 0, 0, 0, 0, 1]
         await asyncio.gather(*(keeper.run_once() for keeper in keepers))
         assert await ids(one) == await ids(two) == [DREAM]
-        assert [each["action"] for each in await audit(one)] == ["catalogue.synced"]
+        assert [each["action"] for each in await one.audited()] == ["catalogue.synced"]
 
 
 async def test_only_allowed_models_are_offered(opening: Opening, upstream: Shelf) -> None:

@@ -111,7 +111,7 @@ async def test_the_plan_follows_its_claim(gateway: Gateway, issuer: Issuer) -> N
         token = issuer.sign(gateway.clock.now(), claims={"tier": tier})
         answer = await me(gateway, token)
         assert (answer.status_code, problem(answer)["code"]) == (403, "unknown_plan")
-    audit = (await gateway.admin.get("/v1/admin/audit")).json()["data"]
+    audit = await gateway.audited()
     changes = [(each["actor"], each["target"]) for each in audit if "changed" in each["action"]]
     assert changes == [("system", "user:oidc/u1")] * 3
 

@@ -248,7 +248,7 @@ async def test_pausing_keeps_accepting_and_following(gateway: Gateway) -> None:
     assert now.json() == polling | now_idle
     await gateway.dispatch()
     assert await in_flight(gateway) == [job["id"]]
-    entries = (await gateway.admin.get("/v1/admin/audit")).json()["data"]
+    entries = await gateway.audited()
     assert [(entry["action"], entry["before"], entry["after"]) for entry in entries[:2]] == [
         ("dispatch.resume", {"paused": True}, {"paused": False}),
         ("dispatch.pause", {"paused": False}, {"paused": True}),

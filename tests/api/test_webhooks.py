@@ -245,7 +245,7 @@ async def test_an_endpoint_that_is_gone_is_disabled_until_enabled(
     assert (read["disabled"], read["disabled_reason"]) == (True, "gone")
     (gone,) = await deliveries(gateway, endpoint)
     assert (gone["state"], gone["attempts"][0]["status_code"]) == ("failed", 410)
-    audited = (await gateway.admin.get("/v1/admin/audit")).json()["data"]
+    audited = await gateway.audited()
     assert (audited[0]["actor"], audited[0]["action"]) == ("system", "webhook_endpoint.disabled")
 
     await gateway.follow(await gateway.submit("sandbox:instant"))

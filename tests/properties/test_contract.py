@@ -24,14 +24,12 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from app.auth.service import AuthService
-from app.core.clock import SystemClock
-from app.db.engine import open_database
 from app.sandbox import SandboxConfig, running_sandbox
 from app.server import running_gateway
 from app.settings import explicit_settings
 from tests.support.databases import Databases
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, TOKEN
+from tests.support.keys import make_key
 
 pytestmark = pytest.mark.either_database
 
@@ -147,12 +145,7 @@ def _serving(database_url: str, folder: Path) -> Iterator[Served]:
 
 
 async def _prepare(address: str, database_url: str) -> Served:
-    database = open_database(database_url)
-    try:
-        auth = AuthService(database=database, clock=SystemClock())
-        key = str(await auth.create_key(user_id="alice", name="test"))
-    finally:
-        await database.close()
+    key = await make_key(database_url)
     body = {
         "model": SEEDANCE,
         "input": {

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import httpx
 
-from app.auth.service import AuthService
 from app.core.clock import SystemClock
-from app.db.engine import open_database
 from tests.support.gateway import SEEDANCE
+from tests.support.keys import make_key
 from tests.support.processes import gateway_process
 from tests.support.storages import files_below
 from tests.support.wire_server import Line, answer, wire_server
@@ -83,11 +82,7 @@ async def test_kill_9_halfway_through_a_copy(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def _alice(database_url: str, url: str) -> AsyncIterator[httpx.AsyncClient]:
-    database = open_database(database_url)
-    key = await AuthService(database=database, clock=SystemClock(), own_origin=url).create_key(
-        user_id="alice", name="test"
-    )
-    await database.close()
+    key = await make_key(database_url)
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as http:
         yield http

@@ -10,11 +10,10 @@ import httpx
 import psycopg
 import pytest
 
-from app.auth.service import AuthService
 from app.core.clock import SystemClock
-from app.db.engine import open_database
 from app.server import running_gateway
 from tests.support.databases import PostgresDatabases
+from tests.support.keys import make_key
 from tests.support.processes import Server, gateway_process, sandbox_process
 from tests.support.served import Served, body, served, settings_of
 from tests.support.sse import stream
@@ -112,10 +111,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 
 async def test_a_stop_ends_a_thousand_streams_and_waits_and_asks_them_back(server: Server) -> None:
-    database = open_database(f"sqlite:///{server.folder / 'gateway.db'}")
-    auth = AuthService(database=database, clock=SystemClock())
-    key = str(await auth.create_key(user_id="alice", name="test"))
-    await database.close()
+    key = await make_key(f"sqlite:///{server.folder / 'gateway.db'}")
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as http:
         job = (await http.post("/v1/jobs", json=body(STUCK))).json()

@@ -12,11 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from app.auth.service import AuthService
 from app.core.clock import SystemClock
-from app.db.engine import open_database
 from tests.support.gateway import SEEDANCE
 from tests.support.invariants import assert_invariants, read_jobs
+from tests.support.keys import make_key
 from tests.support.processes import (
     Server,
     gateway_process,
@@ -50,11 +49,7 @@ async def gateway(tmp_path: Path, sandbox: Server) -> AsyncIterator[Server]:
 async def http(gateway: Server, sandbox: Server) -> AsyncIterator[httpx.AsyncClient]:
     """Give alice's client once both processes answer; it outlives the gateways of its test."""
     await asyncio.gather(gateway.ready(), sandbox.ready())
-    database = open_database(database_of(gateway))
-    key = await AuthService(database=database, clock=SystemClock()).create_key(
-        user_id="alice", name="test"
-    )
-    await database.close()
+    key = await make_key(database_of(gateway))
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=60) as client:
         yield client

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from app.auth.service import AuthService
+from app.auth.directory.keys import KeyDirectory
 from app.bootstrap import Workers
 from app.core.clock import ManualClock
 from app.core.tracing import Tracing
@@ -23,6 +23,7 @@ SEEDANCE = "bytedance/seedance-1-0/pro/image-to-video"
 PUBLIC_URL = "https://gateway.test"
 TOKEN = "upstream-token-4f2a"
 ADMIN_TOKEN = "operators-only-" + "7" * 32
+_TESTS = "tests"
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Gateway:
     clock: ManualClock
     sandbox: Sandbox
     workers: Workers
-    auth: AuthService
+    keys: KeyDirectory
 
     def body(self, words: str = "", **fields: Any) -> dict[str, Any]:
         """Make a request whose prompt no other request has, with magic words for the sandbox."""
@@ -108,8 +109,12 @@ class Gateway:
 
     async def client_of(self, user: str) -> httpx.AsyncClient:
         """Make a user with a key; the client needs no closing."""
-        key = await self.auth.create_key(user_id=user, name="test")
-        return self.client_with(str(key))
+        return self.client_with(await _key(self.keys, user))
+
+    async def audited(self) -> list[dict[str, Any]]:
+        """Give the audit's entries, newest first, without those of the keys that tests make."""
+        entries = (await self.admin.get("/v1/admin/audit")).json()["data"]
+        return [entry for entry in entries if entry["actor"] != _TESTS]
 
     def client_with(self, token: str) -> httpx.AsyncClient:
         return _client(self.app, key=token)
@@ -153,17 +158,16 @@ async def running(
     )
     async with app.router.lifespan_context(app):
         parts = app.state.parts
-        auth = parts.services.auth
+        keys = parts.services.keys
         await parts.workers.heart.run_once()  # its workers stand by
-        key = await auth.create_key(user_id="alice", name="test")
-        async with _client(app, key=str(key)) as http:
+        async with _client(app, key=await _key(keys, "alice")) as http:
             yield Gateway(
                 app=app,
                 http=http,
                 clock=clock,
                 sandbox=sandbox,
                 workers=parts.workers,
-                auth=auth,
+                keys=keys,
             )
 
 
@@ -176,6 +180,11 @@ async def sandboxed(folder: Path, *, clock: ManualClock) -> AsyncIterator[Sandbo
         httpx.AsyncClient(base_url=url, verify=False) as http,
     ):
         yield Sandbox(url=url, http=http)
+
+
+async def _key(keys: KeyDirectory, user: str) -> str:
+    made = await keys.create(user, {"name": "test"}, actor=_TESTS, make_user=True)
+    return str(made.token)
 
 
 def _client(app: FastAPI, *, key: str) -> httpx.AsyncClient:

@@ -9,13 +9,11 @@ from typing import Any
 
 import httpx
 
-from app.auth.service import AuthService
-from app.core.clock import SystemClock
-from app.db.engine import open_database
 from app.sandbox import SandboxConfig, running_sandbox
 from app.server import running_gateway
 from app.settings import Settings, explicit_settings
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, TOKEN
+from tests.support.keys import make_key
 
 _TAKES = itertools.count(1)
 
@@ -37,12 +35,7 @@ class Served:
         return self.client(ADMIN_TOKEN)
 
     async def key_of(self, user: str) -> str:
-        database = open_database(self.database_url)
-        try:
-            auth = AuthService(database=database, clock=SystemClock())
-            return str(await auth.create_key(user_id=user, name="test"))
-        finally:
-            await database.close()
+        return await make_key(self.database_url, user)
 
     async def submit(self, words: str = "", **headers: str) -> httpx.Response:
         return await self.http.post("/v1/jobs", json=body(words), headers=headers)

@@ -17,7 +17,7 @@ _ROOMS = ("jobs", "quotas", "auth", "events", "webhooks", "storage")
 @contextmanager
 def recorded(gateway: Gateway) -> Iterator[list[list[str]]]:
     """Write down each transaction's statements, and each read's; BEGIN and COMMIT apart."""
-    engines = gateway.auth._database.watch()  # noqa: SLF001 - all share one
+    engines = gateway.keys._database.watch()  # noqa: SLF001 - all share one
     seen: list[list[str]] = []
     current: dict[int, list[str]] = {}
 

@@ -189,11 +189,8 @@ def _translated(exc: Exception, *, is_unsure: bool = False) -> Exception:
     away = DatabaseUnavailableError(is_unsure=is_unsure)
     if not isinstance(exc, DBAPIError):  # no turn, no answer, or a file that is locked
         return away
-    if exc.connection_invalidated:
-        return away
+    is_away = isinstance(exc, OperationalError | InterfaceError)
     if isinstance(exc.orig, sqlite3.OperationalError):
         # "no such table" and the like are bugs; locked, full and unreadable are not.
-        return exc if exc.orig.sqlite_errorcode == sqlite3.SQLITE_ERROR else away
-    if isinstance(exc, OperationalError | InterfaceError):
-        return away
-    return exc
+        is_away = exc.orig.sqlite_errorcode != sqlite3.SQLITE_ERROR
+    return away if is_away or exc.connection_invalidated else exc

@@ -4,7 +4,7 @@ import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -56,13 +56,9 @@ def _issuer(value: str) -> str:
 
 def _base_url(value: str) -> str:
     """Check what paths are put behind."""
-    return _issuer(value).rstrip("/")
-
-
-def _public_base(value: str) -> str:
     if "@" in urlsplit(value).netloc:
-        raise ValueError("must be like https://gateway.example: no user")
-    return _base_url(value)
+        raise ValueError("must have no user")
+    return _issuer(value).rstrip("/")
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -71,7 +67,10 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def _upstream_url(value: str) -> str:
-    return value if value == SANDBOX else _base_url(value)
+    base = value if value == SANDBOX else _base_url(value)
+    if base.endswith("/v1"):
+        raise ValueError("must end before /v1, with which each call begins")
+    return base
 
 
 def _database_url(value: str) -> str:
@@ -157,7 +156,7 @@ class Settings(BaseSettings):
     secret_key: Annotated[
         tuple[SecretStr, ...], *CommaSeparated, BeforeValidator(_some), AfterValidator(_long_enough)
     ] = ()
-    public_url: Annotated[str, AfterValidator(_public_base)] | None = None
+    public_url: Annotated[str, AfterValidator(_base_url)] | None = None
     cors_origins: Annotated[
         tuple[Annotated[str, AfterValidator(checked_origin)], ...], *CommaSeparated
     ] = ()
@@ -247,14 +246,6 @@ class Settings(BaseSettings):
     @property
     def is_sqlite(self) -> bool:
         return self.database_url.startswith("sqlite:")
-
-    @property
-    def upstream_name(self) -> str:
-        """The upstream as it may be stored: without what could be a secret."""
-        if self.is_sandboxed:
-            return SANDBOX
-        parts = urlsplit(self.upstream_url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
     def require_upstream(self) -> None:
         """Raise ConfigurationError unless jobs can be sent somewhere and links be signed."""

@@ -20,7 +20,7 @@ async def open_catalogue(
         database=database,
         clock=clock,
         catalogue=catalogue,
-        source=settings.upstream_name,
+        source=settings.upstream_url,
         refresh=timedelta(seconds=settings.catalogue_refresh_seconds),
     )
     with suppress(DatabaseUnavailableError):  # looked for again every few seconds

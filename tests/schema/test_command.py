@@ -158,6 +158,11 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
         ({"GATEWAY_PUBLIC_URL": "ftp://gateway.example"}, "GATEWAY_PUBLIC_URL: URL scheme"),
         ({"GATEWAY_UPSTREAM_URL": "https://a.example?b=c"}, "GATEWAY_UPSTREAM_URL: must have no"),
         ({"GATEWAY_ADMIN_TOKEN": f"system:{SECRET}"}, "GATEWAY_ADMIN_TOKEN: system is what the"),
+        (
+            {"GATEWAY_UPSTREAM_URL": "https://model-api.runcomfy.net/v1/"},
+            "GATEWAY_UPSTREAM_URL: must end before /v1",
+        ),
+        ({"GATEWAY_UPSTREAM_URL": "https://u:p@a.example"}, "GATEWAY_UPSTREAM_URL: must have no"),
         ({"GATEWAY_OUTPUT_HOSTS": "https://a.example"}, "'https://a.example' is no host name"),
         ({"GATEWAY_SUBMIT_UNKNOWN_POLICY": "hope"}, "GATEWAY_SUBMIT_UNKNOWN_POLICY: "),
         ({"GATEWAY_ADMIN_TOKEN": "short"}, "GATEWAY_ADMIN_TOKEN: "),

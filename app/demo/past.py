@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.bootstrap import Workers
 from app.core.clock import ManualClock, SystemClock
-from app.core.errors import ConfigurationError
 from app.db.engine import open_database
 from app.demo.people import (
     ACTS,
@@ -33,6 +32,7 @@ from app.demo.people import (
     Person,
     Wish,
 )
+from app.demo.saying import answer_of
 from app.main import create_app
 from app.settings import Settings
 from app.storage import archive
@@ -88,26 +88,26 @@ class _Desk:
         if wish.picture is not None:
             given[wish.picture_field] = self.pictures[wish.picture % len(self.pictures)]
         answer = await self.http.post("/v1/jobs", json={"model": wish.model, "input": given})
-        return None if answer.status_code == httpx.codes.TOO_MANY_REQUESTS else _answer(answer)
+        return None if answer.status_code == httpx.codes.TOO_MANY_REQUESTS else answer_of(answer)
 
 
 async def _settle_in(
     app: FastAPI, admin: httpx.AsyncClient, stack: AsyncExitStack, *, receiver: str
 ) -> Mapping[str, _Desk]:
-    _answer(await admin.put("/v1/admin/prices", json={"prices": PRICES}))
+    answer_of(await admin.put("/v1/admin/prices", json={"prices": PRICES}))
     for plan in PLANS:
-        _answer(await admin.post("/v1/admin/plans", json=plan))
+        answer_of(await admin.post("/v1/admin/plans", json=plan))
     drawn = await to_thread.run_sync(_draw_pictures)
     desks = {}
     for person in PEOPLE:
         user = {"id": person.id, "name": person.name, "plan": person.plan}
-        _answer(await admin.post("/v1/admin/users", json=user))
+        answer_of(await admin.post("/v1/admin/users", json=user))
         asked = {"user": person.id, "name": person.key, "scopes": _SCOPES}
-        key = _answer(await admin.post("/v1/admin/keys", json=asked))
+        key = answer_of(await admin.post("/v1/admin/keys", json=asked))
         http = await stack.enter_async_context(_client(app, key["key"]))
-        pictures = [_answer(await http.post("/v1/files", content=drawn[n]))["id"] for n in drawn]
+        pictures = [answer_of(await http.post("/v1/files", content=drawn[n]))["id"] for n in drawn]
         url = receiver + person.told_at
-        _answer(await http.post("/v1/webhook-endpoints", json={"url": url}))
+        answer_of(await http.post("/v1/webhook-endpoints", json={"url": url}))
         desks[person.id] = _Desk(person, key["key"], key["id"], http, pictures)
     return desks
 
@@ -157,13 +157,13 @@ class _Day:
 
     async def _act(self, act: Act) -> None:
         path = act.path.format(key=self._desks[act.key_of].key_id if act.key_of else "")
-        _answer(await self._admin.request(act.method, path, json=act.body))
+        answer_of(await self._admin.request(act.method, path, json=act.body))
 
     async def _lose(self) -> None:
         lost = await self._desks["campaigns"].submit(LOST)
         await self._steps(_STEPS // 2)
         assert lost is not None
-        _answer(await self._admin.post(f"/v1/admin/jobs/{lost['id']}/settle"))
+        answer_of(await self._admin.post(f"/v1/admin/jobs/{lost['id']}/settle"))
 
     async def _ask(self) -> tuple[_Desk, dict[str, Any]] | None:
         desks = list(self._desks.values())
@@ -232,10 +232,3 @@ def _draw_pictures() -> dict[int, bytes]:
     from app.sandbox.painting import scene  # noqa: PLC0415
 
     return {n: scene(turn) for n, turn in enumerate((0, 96, 150))}
-
-
-def _answer(response: httpx.Response) -> dict[str, Any]:
-    if response.is_error:
-        raise ConfigurationError(f"The demo's gateway answered {response.text}")
-    answer: dict[str, Any] = response.json()
-    return answer

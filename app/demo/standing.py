@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from app.core.clock import SystemClock
 from app.demo.past import live_through_a_day
 from app.demo.receiver import running_receiver
+from app.demo.saying import say
 from app.sandbox import require_extra
 from app.server import prepare_database, running_gateway, until_stopped
 from app.settings import Settings, explicit_settings
@@ -35,7 +35,7 @@ async def keep() -> None:
 
 async def _stand(folder: Path) -> None:
     admin_token = secrets.token_urlsafe(32)
-    _say("Living through a day of made-up work; a few seconds ...")
+    say("Living through a day of made-up work; a few seconds ...")
     past = _settings(folder, admin_token=admin_token, sandbox_speed=0.4, archives=False)
     prepare_database(past)
     present = _settings(folder, admin_token=admin_token, sandbox_speed=1.0, archives=True)
@@ -44,7 +44,7 @@ async def _stand(folder: Path) -> None:
             past, operator=admin_token, receiver=receiver, until=SystemClock().now()
         )
         async with running_gateway(present) as url:
-            _say(f"""
+            say(f"""
   Playground  {url}/
   Key         {key}
 
@@ -65,8 +65,3 @@ def _settings(folder: Path, *, admin_token: str, sandbox_speed: float, archives:
         sandbox_speed=sandbox_speed,
         allow_private_networks=True,
     )
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()

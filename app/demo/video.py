@@ -15,6 +15,7 @@ from app.auth.directory.keys import KeyDirectory
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
 from app.db.engine import open_database
+from app.demo.saying import answer_of, say
 from app.net.clients import trusted
 from app.sandbox import SandboxConfig, running_sandbox
 from app.server import prepare_database, running_gateway
@@ -50,7 +51,7 @@ async def run(output: Path) -> None:
                 client.headers["Authorization"] = f"Bearer {key}"
                 client.base_url = httpx.URL(gateway_url)
                 picture = f"{sandbox_url}/samples/first-frame.jpg"
-                _say(f"A gateway runs at {gateway_url}, a RunComfy sandbox at {sandbox_url}.\n")
+                say(f"A gateway runs at {gateway_url}, a RunComfy sandbox at {sandbox_url}.\n")
                 await _make_video(client, key=key, picture=picture, output=output)
 
 
@@ -63,8 +64,8 @@ def _require_place(output: Path) -> None:
 
 async def _make_video(client: httpx.AsyncClient, *, key: str, picture: str, output: Path) -> None:
     base = str(client.base_url).rstrip("/")
-    _say("Submit a job:")
-    _say(f"""
+    say("Submit a job:")
+    say(f"""
   curl -s {base}/v1/jobs \\
     -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
     -d '{{"model": "{_MODEL}",
@@ -81,18 +82,18 @@ async def _make_video(client: httpx.AsyncClient, *, key: str, picture: str, outp
             "duration": 5,
         },
     }
-    job = _answer(await client.post("/v1/jobs", json=request))
-    _say("Follow it:\n")
-    _say(f"  curl -s {job['urls']['self']} -H 'Authorization: Bearer {key}'\n")
+    job = answer_of(await client.post("/v1/jobs", json=request))
+    say("Follow it:\n")
+    say(f"  curl -s {job['urls']['self']} -H 'Authorization: Bearer {key}'\n")
     job = await _follow(client, job, clock=SystemClock())
     if job["status"] != "completed":
         raise ConfigurationError(f"The demo's job ended as {job['status']}: {job['error']}.")
     video = job["output"]["video"]
-    _say("\nFetch the video, by a link that works without the key for a day:\n")
-    _say(f"  curl -s -o {output} '{video}'\n")
+    say("\nFetch the video, by a link that works without the key for a day:\n")
+    say(f"  curl -s -o {output} '{video}'\n")
     size = await _download(client, video, output)
-    _say(f"Saved {output} ({size / 1024:.0f} kB). Open it in any player or browser.")
-    _say("This gateway ends now; GATEWAY_UPSTREAM_URL=sandbox gateway serve starts one that stays.")
+    say(f"Saved {output} ({size / 1024:.0f} kB). Open it in any player or browser.")
+    say("This gateway ends now; GATEWAY_UPSTREAM_URL=sandbox gateway serve starts one that stays.")
 
 
 async def _follow(
@@ -106,15 +107,15 @@ async def _follow(
             sys.stdout.write(f"\r\033[K  {elapsed:5.1f} s  {_progress(job)}")
             sys.stdout.flush()
         elif _progress(job) != shown:
-            _say(f"  {elapsed:5.1f} s  {_progress(job)}")
+            say(f"  {elapsed:5.1f} s  {_progress(job)}")
         shown = _progress(job)
         if job["finished_at"] is not None:
-            _say("")
+            say("")
             return job
         if elapsed > _PATIENCE.total_seconds():
             raise ConfigurationError("The demo's job did not end; the log says why.")
         await clock.sleep(_LOOK)
-        job = _answer(await client.get(f"/v1/jobs/{job['id']}"))
+        job = answer_of(await client.get(f"/v1/jobs/{job['id']}"))
 
 
 def _progress(job: dict[str, Any]) -> str:
@@ -140,15 +141,3 @@ async def _make_key(settings: Settings) -> str:
         return str(made.token)
     finally:
         await database.close()
-
-
-def _answer(response: httpx.Response) -> dict[str, Any]:
-    if response.is_error:
-        raise ConfigurationError(f"The demo's gateway answered {response.text}")
-    answer: dict[str, Any] = response.json()
-    return answer
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()

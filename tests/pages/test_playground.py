@@ -271,6 +271,19 @@ async def test_a_gateway_that_is_back_is_no_longer_said_to_be_away(
         await expect(away).to_be_hidden()
 
 
+async def test_a_lost_answer_is_explained(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("uma")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await fill_in(page, f"{PROMPT} sandbox:lost-answer")
+        await page.get_by_role("button", name="Make it").click()
+        job = page.get_by_role("region", name="Job")
+        await expect(job.get_by_text("submit unknown")).to_be_visible()
+        await expect(job.get_by_text("it is not sent again by itself")).to_be_visible()
+
+
 async def test_a_file_that_is_gone_is_told(
     site: str, directory: Directory, browser: Browser
 ) -> None:

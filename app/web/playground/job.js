@@ -66,8 +66,9 @@ function Progress({ job }) {
   return html`<div class="card-body text-center py-5" aria-live="polite">
     <div class="display-6">${duration((now - new Date(job.created_at)) / 1000)}</div>
     <div class="mt-2">
-      ${place !== null && place !== undefined && html`<span class="me-3">place ${place} in the ${job.status === "pending" ? "waiting line" : "queue"}</span>`}
-      ${job.eta_seconds !== null && html`<span>about ${duration(job.eta_seconds)} to go</span>`}
+      ${job.status === "submit_unknown" && html`<div>RunComfy's answer was lost, and nobody knows yet whether it took the job: it is not sent again by itself.</div>`}
+      ${place !== null && place !== undefined && html`<span class="d-inline-block mx-2">place ${place} in the ${job.status === "pending" ? "waiting line" : "queue"}</span>`}
+      ${job.eta_seconds !== null && html`<span class="d-inline-block mx-2">about ${duration(job.eta_seconds)} to go</span>`}
     </div>
     <div class="progress progress-sm mt-4"><div class="progress-bar progress-bar-indeterminate"></div></div>
   </div>`;

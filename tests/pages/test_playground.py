@@ -271,6 +271,24 @@ async def test_a_gateway_that_is_back_is_no_longer_said_to_be_away(
         await expect(away).to_be_hidden()
 
 
+async def test_the_history_moves_on_while_another_job_is_looked_at(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("leo")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        history = page.get_by_role("region", name="History")
+        for prompt in ("first sandbox:instant", "second sandbox:slow=12"):
+            await fill_in(page, prompt)
+            await page.get_by_role("button", name="Make it").click()
+            await expect(history.get_by_role("button", name=f"Open {prompt}")).to_be_visible()
+        await history.get_by_role("button", name="Open first").click()
+        await expect(page.get_by_role("region", name="Job").locator("video")).to_be_visible()
+        tile = history.get_by_role("button", name="Open second")
+        await expect(tile.get_by_text(re.compile("pending|in"))).to_be_visible()
+        await expect(tile.locator("video")).to_be_visible()
+
+
 async def test_a_lost_answer_is_explained(
     site: str, directory: Directory, browser: Browser
 ) -> None:

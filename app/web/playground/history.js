@@ -4,14 +4,17 @@ import { Instant, ProblemNote, Status, html, isFinal, useEffect, useState } from
 import { Outputs } from "./job.js";
 
 const PAGE = 12;
+const MOST = 100;
+const LOOK_MS = 5000;
 
-export function History({ api, rounds, latest, onOpen, onAgain }) {
+export function History({ api, rounds, latest, onOpen, onAgain, onMoved }) {
   const [jobs, setJobs] = useState([]);
   const [cursor, setCursor] = useState(null);
   const [problem, setProblem] = useState(null);
   const load = async (from) => {
+    const size = from ? PAGE : Math.min(MOST, Math.max(PAGE, jobs.length)); // what was shown stays
     try {
-      const page = await api.get(`/v1/jobs?limit=${PAGE}${from ? `&cursor=${encodeURIComponent(from)}` : ""}`);
+      const page = await api.get(`/v1/jobs?limit=${size}${from ? `&cursor=${encodeURIComponent(from)}` : ""}`);
       setJobs((earlier) => (from ? [...earlier, ...page.data] : page.data));
       setCursor(page.next_cursor);
       setProblem(null);
@@ -22,6 +25,18 @@ export function History({ api, rounds, latest, onOpen, onAgain }) {
   useEffect(() => {
     load(null);
   }, [rounds]);
+  // The job in view is followed; of those that are not, nobody else tells.
+  useEffect(() => {
+    if (jobs.every(isFinal)) return undefined;
+    const look = async () => {
+      if (document.hidden) return;
+      const { data } = await api.get(`/v1/jobs?limit=${PAGE}`);
+      const known = new Map(jobs.map(({ id, status }) => [id, status]));
+      if (data.some(({ id, status }) => known.get(id) !== status)) onMoved();
+    };
+    const timer = setInterval(() => look().catch(() => {}), LOOK_MS); // one that fails is made up for
+    return () => clearInterval(timer);
+  }, [jobs]);
   if (!jobs.length && !problem) return null;
   return html`<section class="mt-5" aria-label="History">
     <h2 class="mb-3">History</h2>

@@ -68,7 +68,7 @@ function Playground({ api, onLeave }) {
           </div></section>`}
         </div>
       </div>
-      <${History} api=${api} rounds=${rounds} latest=${latest} onOpen=${show} onAgain=${again} />
+      <${History} api=${api} rounds=${rounds} latest=${latest} onOpen=${show} onAgain=${again} onMoved=${moved} />
     </main>`;
 }
 

@@ -80,7 +80,12 @@ class Gates:
     ) -> None:
         """Take note of an answer, or of none, to a call of this account that `began_at`."""
         own = self._own.get(account)
-        is_of_account = error is None or isinstance(error, RefusedError) or error.retry_after
+        is_of_account = (
+            error is None
+            or isinstance(error, RefusedError)
+            or error.is_busy
+            or error.retry_after is not None
+        )
         if own is not None and is_of_account:
             await own.heard(error, source=source, began_at=began_at)
             error = None

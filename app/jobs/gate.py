@@ -17,6 +17,7 @@ from app.upstream.errors import RefusedError, UpstreamError
 logger = structlog.get_logger(__name__)
 
 _FAILURES = 5  # in a row, before this process believes that upstream is away
+_SOON = timedelta(seconds=1)  # is when an upstream is asked again that is busy, and names no time
 
 
 class Step(Protocol):
@@ -28,7 +29,8 @@ class Gate:
 
     So many `refusals` of the account in a row close it: a submit that is refused goes back in line,
     but one poll may be refused for reasons of its own. Five failures in a row close it once they
-    last for a `patience`: a submit that fails may be lost, a poll is made again.
+    last for a `patience`: a submit that fails may be lost, a poll is made again. One failure that
+    says when to come back is enough.
     So many `probes` have to fail, one after the other, before it is closed again. A `source` counts
     once, as a job does whose polls fail: it speaks for nobody else.
     """
@@ -87,10 +89,12 @@ class Gate:
             return partial(refused, reason=_reason(error)) if is_enough else None
         if error.retry_after:
             return partial(told_to_wait, wait=error.retry_after)
-        return tripped if error.outage and self._is_away(source) else None
+        if not (error.outage or error.is_busy) or not self._is_enough(source):
+            return None
+        return tripped if error.outage else partial(told_to_wait, wait=_SOON)
 
-    def _is_away(self, source: str) -> bool:
-        """Count one more failure, and tell whether upstream is believed to be away by now."""
+    def _is_enough(self, source: str) -> bool:
+        """Count one more failure, and tell whether upstream is believed to serve nobody by now."""
         at = self._clock.now()
         if not self._failed:
             self._failing_since = at

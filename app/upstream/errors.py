@@ -22,7 +22,8 @@ class UpstreamError(Exception):
     Where RunComfy `said` something it is that, and may still quote parts of an input: it is for the
     job's owner and for operators. The text of the exception is ours alone, and fit for a log.
 
-    An `outage` speaks of RunComfy as a whole, or the way there, rather than of this call.
+    An `outage` speaks of RunComfy as a whole, or the way there, rather than of this call; `is_busy`
+    says that it takes no more now.
     """
 
     retryable: ClassVar[bool]
@@ -36,6 +37,7 @@ class UpstreamError(Exception):
         error_code: str | None = None,
         retry_after: timedelta | None = None,
         outage: bool = False,
+        is_busy: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = said or message
@@ -43,6 +45,7 @@ class UpstreamError(Exception):
         self.error_code = error_code
         self.retry_after = retry_after
         self.outage = outage
+        self.is_busy = is_busy
 
 
 class NotSentError(UpstreamError):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -13,7 +13,6 @@ from app.upstream.messages import clean, said
 from app.upstream.wire import parse_error_code, parse_request_id
 
 _LONGEST_WAIT = timedelta(hours=1)
-_SOON = timedelta(seconds=1)  # after a 429 to a submit that names no time: it speaks for the others
 _UNDECIDED = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _CODE = re.compile(r"([45]\d\d)(?:\d{3})?")
 
@@ -53,8 +52,6 @@ def accepted_request_id(
     if request_id and (answer.status in retry_statuses or not _is_refusal(answer.status)):
         return request_id
     if answer.meaning in retry_statuses:
-        if answer.meaning == HTTPStatus.TOO_MANY_REQUESTS:
-            answer = replace(answer, retry_after=answer.retry_after or _SOON)
         raise _as(TryLaterError, answer, hidden)
     if _is_refusal(answer.meaning):
         raise _as(RefusedError, answer, hidden)
@@ -106,4 +103,5 @@ def _as(kind: Callable[..., UpstreamError], answer: Answer, hidden: Iterable[str
         error_code=code and clean(code, hidden=secrets),
         retry_after=answer.retry_after,
         outage=kind is not RefusedError and answer.meaning not in _UNDECIDED,
+        is_busy=answer.meaning == HTTPStatus.TOO_MANY_REQUESTS,
     )

@@ -50,14 +50,13 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def _located(item: Any) -> str:
-    """Read one entry of FastAPI's `detail`: where, and what is wrong there."""
+    """Read one entry of a list, such as FastAPI's `detail`: where, and what is wrong there."""
     if not isinstance(item, dict):
         return item if isinstance(item, str) else ""
-    where, sentence = item.get("loc"), item.get("msg")
-    if not isinstance(sentence, str):
-        return ""
+    where = item.get("loc")
+    sentence = next((each for each in map(item.get, _KEYS) if each and isinstance(each, str)), "")
     path = ".".join(map(str, where[1:])) if isinstance(where, list) else ""
-    return f"{path}: {sentence}" if path else sentence
+    return f"{path}: {sentence}" if path and sentence else sentence
 
 
 def _one_line(text: str) -> str:

@@ -115,6 +115,7 @@ def test_a_success_without_any_file_is_a_failure(word: str, output: Any) -> None
         ({"type": "Nsfw", "message": "flagged"}, RemoteError("Nsfw", "flagged")),
         ({"error": {"message": "deep"}}, RemoteError(None, "deep")),
         ({"detail": [{"loc": ["body", "a"], "msg": "bad"}, "x"]}, RemoteError(None, "a: bad; x")),
+        ([{"type": "Filter", "message": "unsafe"}, {"code": 7}], RemoteError(None, "unsafe")),
         ({"code": 7, "input": "private"}, RemoteError(None, "RunComfy gave no reason.")),
         ({"type": 7}, RemoteError(None, "RunComfy gave no reason.")),
         (None, RemoteError(None, "RunComfy gave no reason.")),

@@ -6,8 +6,9 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from app.catalogue.dialect import fields_of
 from app.catalogue.errors import BrokenModelError, UnknownModelError
 from app.catalogue.model import Model
 from app.catalogue.wording import clipped
@@ -60,9 +61,9 @@ class Catalogue:
         """Give every model that there is or was, offered or not."""
         return tuple(self._known.values())
 
-    def input_fields(self) -> Mapping[str, Collection[str]]:
-        """Name the fields of every known model's input."""
-        return {id_: model.input_schema.get("properties", {}) for id_, model in self._known.items()}
+    def input_fields(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+        """Give what their schemas say of the fields of every known model's input, by name."""
+        return {id_: fields_of(model.input_schema) for id_, model in self._known.items()}
 
     def _is_allowed(self, model_id: str) -> bool:
         return not self._allowed or any(fnmatchcase(model_id, each) for each in self._allowed)

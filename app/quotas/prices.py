@@ -1,6 +1,6 @@
 """The operator's table of prices: replaced as a whole, and read once a second at most."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -16,7 +16,9 @@ from app.core.pointers import joined
 from app.db.engine import Database
 from app.quotas.numbers import decimal_of, has_at_most
 from app.quotas.prices_repository import PricesRepository
-from app.quotas.pricing import Price, PriceUnit, condition
+from app.quotas.pricing import Price, PriceUnit, condition, says
+
+Fields = Mapping[str, Mapping[str, Any]]
 
 MOST_PRICES = 1000
 
@@ -35,14 +37,14 @@ class PriceLine:
 
 
 class PricesService:
-    """`models` gives the names of each model's input fields."""
+    """`models` gives what their schemas say of each model's input fields, by name."""
 
     def __init__(
         self,
         *,
         database: Database,
         clock: Clock,
-        models: Callable[[], Mapping[str, Collection[str]]],
+        models: Callable[[], Mapping[str, Fields]],
     ) -> None:
         self._database = database
         self._clock = clock
@@ -114,9 +116,7 @@ def _price(line: PriceLine) -> Price:
     )
 
 
-def _faults(
-    lines: Sequence[PriceLine], models: Mapping[str, Collection[str]]
-) -> Iterator[FieldError]:
+def _faults(lines: Sequence[PriceLine], models: Mapping[str, Fields]) -> Iterator[FieldError]:
     seen: dict[tuple[str, frozenset[tuple[str, str]]], int] = {}
     if len(lines) > MOST_PRICES:
         detail = f"/prices has {len(lines)} lines; at most {MOST_PRICES} are allowed."
@@ -132,9 +132,7 @@ def _faults(
             yield FieldError(pointer=at, code="duplicate", detail=detail)
 
 
-def _line_faults(
-    line: PriceLine, models: Mapping[str, Collection[str]], at: str
-) -> Iterator[FieldError]:
+def _line_faults(line: PriceLine, models: Mapping[str, Fields], at: str) -> Iterator[FieldError]:
     price = decimal_of(line.base_price_usd)
     if price is None or price < 0 or price > _DEAREST or not has_at_most(price, decimals=6):
         where = f"{at}/base_price_usd"
@@ -145,12 +143,19 @@ def _line_faults(
         detail = f"{where} is no model of this gateway{guess(line.model, models)}."
         yield FieldError(pointer=where, code="unknown_model", detail=detail)
         return
-    for name in line.when:
-        if name not in models[line.model]:
-            where = at + joined("when", name)
-            meant = guess(name, models[line.model])
+    fields = models[line.model]
+    for name, value in line.when.items():
+        where = at + joined("when", name)
+        if name not in fields:
+            meant = guess(name, fields)
             detail = f"{where} is no input of {line.model}{meant}."
             yield FieldError(pointer=where, code="unknown_field", detail=detail)
+        elif (enum := fields[name].get("enum")) and not any(
+            says(each, condition(value)) for each in enum
+        ):
+            known = ", ".join(map(str, enum))
+            detail = f"{where} must be one of {known}; no other input is taken."
+            yield FieldError(pointer=where, code="enum", detail=detail)
 
 
 def _recorded(prices: Sequence[Price]) -> dict[str, Any]:

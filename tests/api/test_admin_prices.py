@@ -54,6 +54,8 @@ async def test_the_table_is_replaced_and_read_as_it_was_written(gateway: Gateway
         ({"base_price_usd": None}, "/prices/0/base_price_usd", "price"),
         ({"price_unit": "minute"}, "/prices/0/price_unit", "literal_error"),
         ({"when": {"resolutoin": "1080p"}}, "/prices/0/when/resolutoin", "unknown_field"),
+        ({"when": {"resolution": "1080P"}}, "/prices/0/when/resolution", "enum"),
+        ({"when": {"duration": 5.5}}, "/prices/0/when/duration", "enum"),
         ({"currency": "EUR"}, "/prices/0/currency", "unknown_field"),
     ],
 )
@@ -87,7 +89,7 @@ async def test_rivals_leave_the_table_of_one_of_them(gateway: Gateway) -> None:
         answer = await put(gateway, line(base_price_usd=price), line(when={"duration": price}))
         return int(answer.status_code)
 
-    assert await asyncio.gather(*map(replace, range(8))) == [200] * 8
+    assert await asyncio.gather(*map(replace, range(2, 10))) == [200] * 8
     first, second = (await gateway.admin.get("/v1/admin/prices")).json()["prices"]
     assert first["base_price_usd"] == second["when"]["duration"]
 

@@ -12,13 +12,7 @@ from app.auth.errors import (
     UserDisabledError,
     WrongOriginError,
 )
-from app.auth.models import (
-    CLIENT_SCOPES,
-    CameFrom,
-    Principal,
-    Scope,
-    checked_user_id,
-)
+from app.auth.models import CLIENT_SCOPES, CameFrom, Principal, Scope, checked_user_id
 from app.auth.oidc.service import OidcSignIn
 from app.auth.repository import ApiKey, AuthRepository, FoundClient, UserTerms
 from app.auth.tokens import ClientToken, Token, hash_secret

@@ -14,11 +14,7 @@ from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.events.log import JobEvent
 from app.jobs.announce import announce
-from app.jobs.errors import (
-    JobNotFinalError,
-    JobNotFoundError,
-    NotCancellableError,
-)
+from app.jobs.errors import JobNotFinalError, JobNotFoundError, NotCancellableError
 from app.jobs.forecast import Forecast
 from app.jobs.models import Job, JobFilter
 from app.jobs.outcomes import CANCELLED_LOCALLY, NOT_CANCELLABLE

@@ -90,6 +90,8 @@ class OperatorJobs:
                 user_id=user_id, matching=matching, before=before, limit=limit
             )
             undersides = await OperatorRepository(connection).find([job.id for job in jobs])
+            if len(undersides) < len(jobs):  # one was erased in between: another is on the page
+                return await work(connection)
             return [(job, undersides[job.id]) for job in jobs]
 
         return await self._database.read(work)
@@ -97,11 +99,12 @@ class OperatorJobs:
     async def get(self, job_id: str) -> JobDetail:
         async def work(connection: AsyncConnection) -> JobDetail | None:
             jobs = await JobRepository(connection).find_many([job_id])
-            if job_id not in jobs:
+            undersides = await OperatorRepository(connection).find([job_id])
+            if job_id not in jobs or job_id not in undersides:
                 return None
             return JobDetail(
                 job=jobs[job_id],
-                underside=(await OperatorRepository(connection).find([job_id]))[job_id],
+                underside=undersides[job_id],
                 ledger=await QuotaRepository(connection).find_entries(job_id),
                 events=await log.read(connection, job_id),
             )

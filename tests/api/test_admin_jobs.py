@@ -1,14 +1,18 @@
 """What operators do by hand with jobs that are stuck, and what becomes of holds by it."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import Connection, event
 
 from tests.support.answers import problem
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.invariants import assert_invariants
+from tests.support.rows import change
 
 pytestmark = pytest.mark.either_database
 
@@ -285,6 +289,33 @@ async def test_rivals_end_a_job_once(gateway: Gateway, database_url: str) -> Non
     assert len(final) == 1
     assert (await kinds(gateway, job))[1:] in (["settle"], ["release"])
     await all_is_well(gateway, database_url)
+
+
+async def test_a_job_that_goes_while_it_is_read_is_not_found_and_ends_no_list(
+    gateway: Gateway, database_url: str
+) -> None:
+    first, *_, newest = [await gateway.submit() for _ in range(4)]
+    with erased_in_between(gateway, newest, database_url):
+        listed = (await gateway.admin.get("/v1/admin/jobs?limit=3")).json()
+    assert listed["next_cursor"] or listed["data"][-1]["id"] == first["id"]
+    with erased_in_between(gateway, first, database_url):
+        assert (await gateway.admin.get(f"/v1/admin/jobs/{first['id']}")).status_code in {200, 404}
+
+
+@contextmanager
+def erased_in_between(gateway: Gateway, job: dict[str, Any], database_url: str) -> Iterator[None]:
+    """Erase the job after the next statement on jobs; a read of SQLite goes on seeing it."""
+    left = [job["id"]]
+
+    def erase(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if left and "FROM jobs" in statement:
+            change(database_url, f"DELETE FROM jobs WHERE id = '{left.pop()}'")
+
+    reader, _ = gateway.keys._database.watch()  # noqa: SLF001 - all share one
+    event.listen(reader, "after_cursor_execute", erase)
+    yield
+    event.remove(reader, "after_cursor_execute", erase)
+    assert not left
 
 
 async def test_every_act_is_in_the_audit_log_without_inputs(gateway: Gateway) -> None:

@@ -10,6 +10,7 @@ import structlog
 import uvicorn
 
 from app.core.clock import Clock, SystemClock
+from app.core.errors import ConfigurationError
 from app.sandbox.config import SandboxConfig
 from app.sandbox.factory import create_sandbox
 from app.sandbox.faults import ReachableProtocol
@@ -86,13 +87,22 @@ def _listening(host: str, port: int | None, *, memory: Path) -> Iterator[socket.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, _remembered(memory) if port is None else port))
-        except OSError:
+        except OSError as exc:
             if port is not None:
-                raise
+                raise ConfigurationError(
+                    f"Cannot listen on {host} port {port} ({exc.strerror});"
+                    " choose another with --port."
+                ) from exc
             logger.warning("sandbox.port_taken", port=_remembered(memory))
             listener.bind((host, 0))
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        memory.write_text(str(listener.getsockname()[1]), "utf-8")
+        try:
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            memory.write_text(str(listener.getsockname()[1]), "utf-8")
+        except OSError as exc:
+            raise ConfigurationError(
+                f"Nothing can be kept in {memory.parent} ({exc.strerror});"
+                " choose another with --data."
+            ) from exc
         yield listener
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -121,6 +122,7 @@ def test_a_key_is_all_that_is_printed(command: Command) -> None:
             {"RUNCOMFY_API_TOKEN": "a-real-token"},
             "GATEWAY_PUBLIC_URL is not set",
         ),
+        (["sandbox", "--port", "0", "--data", "/proc/x"], {}, "Nothing can be kept in /proc/x (No"),
         (["demo", "--output", "no/such/folder.mp4"], {}, "choose another with --output"),
     ],
 )
@@ -243,6 +245,16 @@ def test_a_database_of_somebody_else_is_left_alone(
     assert "already exists)" in done.stderr
     change(empty_database_url, "DROP TABLE jobs")
     assert command("db", "upgrade", settings={"GATEWAY_DATABASE_URL": empty_database_url}).code == 0
+
+
+@pytest.mark.parametrize("name", ["serve", "worker", "sandbox"])
+def test_a_port_that_is_taken_is_told(command: Command, name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = command(name, "--port", port, settings={"RUNCOMFY_API_TOKEN": "a-real-token"})
+    assert (done.code, done.stdout) == (2, "")
+    told = f"Cannot listen on 127.0.0.1 port {port} (Address already in use); choose another"
+    assert told in done.stderr
 
 
 @pytest.mark.parametrize("name", ["serve", "worker", "sandbox"])

@@ -10,14 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError
 from app.db.engine import Database
-from app.jobs.lane import Lane, Reason, opened, refused, told_to_wait, tripped
+from app.jobs.lane import Lane, Reason, opened, refused, slowed, told_to_wait, tripped
 from app.jobs.lane_repository import LaneRepository
 from app.upstream.errors import RefusedError, UpstreamError
 
 logger = structlog.get_logger(__name__)
 
 _FAILURES = 5  # in a row, before this process believes that upstream is away
-_SOON = timedelta(seconds=1)  # is when an upstream is asked again that is busy, and names no time
 
 
 class Step(Protocol):
@@ -29,8 +28,8 @@ class Gate:
 
     So many `refusals` of the account in a row close it: a submit that is refused goes back in line,
     but one poll may be refused for reasons of its own. Five failures in a row close it once they
-    last for a `patience`: a submit that fails may be lost, a poll is made again. One failure that
-    says when to come back is enough.
+    last for a `patience`: a submit that fails may be lost, a poll is made again. One that says when
+    to come back is enough; five that say it is busy close nothing, but let few go at a time.
     So many `probes` have to fail, one after the other, before it is closed again. A `source` counts
     once, as a job does whose polls fail: it speaks for nobody else.
     """
@@ -91,7 +90,7 @@ class Gate:
             return partial(told_to_wait, wait=error.retry_after)
         if not (error.outage or error.is_busy) or not self._is_enough(source):
             return None
-        return tripped if error.outage else partial(told_to_wait, wait=_SOON)
+        return tripped if error.outage else slowed
 
     def _is_enough(self, source: str) -> bool:
         """Count one more failure, and tell whether upstream is believed to serve nobody by now."""
@@ -121,7 +120,8 @@ class Gate:
         if after is before:
             return
         self._failed.clear()
-        _tell(self._name, after)
+        if after.closed_until != before.closed_until:
+            _tell(self._name, after)
 
 
 def _reason(error: RefusedError) -> Reason:

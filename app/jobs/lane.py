@@ -101,6 +101,11 @@ def told_to_wait(lane: Lane, *, wait: timedelta, at: datetime) -> Lane:
     )
 
 
+def slowed(lane: Lane, *, at: datetime) -> Lane:
+    """Begin the gradual filling of an open lane again."""
+    return lane if lane.closed_until is not None else replace(lane, changed_at=at)
+
+
 def _pause(trips: int) -> timedelta:
     return timedelta(seconds=min(2**trips, _LONGEST_PAUSE_S))
 

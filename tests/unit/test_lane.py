@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.jobs.lane import Lane, admit, opened, tripped
+from app.jobs.lane import Lane, admit, opened, slowed, tripped
 
 START = datetime(2026, 11, 22, 10, tzinfo=UTC)
 
@@ -53,3 +53,19 @@ def test_an_open_lane_is_filled_twice_as_fast_every_two_seconds() -> None:
         granted.append(number)
     assert granted[:6] == [2, 2, 4, 4, 8, 8]
     assert granted[16:] == [1000] * 4
+
+
+def test_who_is_slowed_lets_two_go_each_second_and_stays_open() -> None:
+    lane, granted = Lane(), []
+    for second in range(6):
+        at = START + timedelta(seconds=second)
+        lane = slowed(lane, at=at)
+        number, lane = admit(lane, 1000, at=at, rate=None)
+        granted.append(number)
+        assert not lane.is_closed(at)
+    assert granted == [2] * 6
+
+
+def test_who_is_closed_is_not_opened_by_being_slowed() -> None:
+    lane = tripped(Lane(), at=START)
+    assert slowed(lane, at=START) is lane

@@ -5,6 +5,7 @@ A command imports what it does when it is run: the whole gateway takes a second 
 """
 
 import json
+import os
 import sys
 from http import HTTPStatus
 from importlib import metadata
@@ -18,7 +19,7 @@ from app.cli.models import models
 from app.cli.webhooks import webhooks
 from app.core.errors import AwayError, ConfigurationError, ProblemError
 
-_AWAY = 1
+_AWAY = os.EX_TEMPFAIL
 _WRONG = 2
 
 Port = Annotated[
@@ -44,7 +45,7 @@ app.add_typer(webhooks, name="webhooks")
 def main() -> None:
     """Run a command; what ends it is one sentence on stderr and an exit code.
 
-    2 is for what the operator can mend, 1 for what is away and may come back by itself: a unit of
+    2 is for what the operator can mend, 75 for what is away and may come back by itself: a unit of
     systemd tries again after one and not after the other.
     """
     try:

@@ -222,7 +222,7 @@ def test_a_wrong_database_address_tells_nothing_of_its_password(
 
 def test_a_database_that_is_away_is_no_wrong_setting(command: Command) -> None:
     done = command("keys", "list", settings={"GATEWAY_DATABASE_URL": "postgresql://127.0.0.1:1/x"})
-    assert (done.code, done.stdout) == (1, "")
+    assert (done.code, done.stdout) == (os.EX_TEMPFAIL, "")
     assert "port 1 failed: Connection refused); start it" in done.stderr
 
 

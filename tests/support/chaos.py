@@ -1,6 +1,7 @@
 """Clients that spend money while everything is killed, frozen and restarted, and the reckoning."""
 
 import asyncio
+import os
 import random
 import signal
 from collections import Counter
@@ -49,7 +50,7 @@ SCENARIOS = {
     "sandbox:cancel-undone=20": 1,
 }
 _PATIENCE_S = 120
-_NO_DATABASE = 1  # the code that a command ends with when what it needs is away
+_NO_DATABASE = os.EX_TEMPFAIL  # the code that a command ends with when what it needs is away
 _CLOCK = SystemClock()
 
 

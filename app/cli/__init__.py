@@ -7,6 +7,7 @@ A command imports what it does when it is run: the whole gateway takes a second 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path
@@ -49,6 +50,7 @@ def main() -> None:
     systemd tries again after one and not after the other.
     """
     try:
+        _require_text(sys.argv)
         app()
     except AwayError as exc:
         sys.exit(_complain(str(exc), code=_AWAY))
@@ -59,6 +61,15 @@ def main() -> None:
         sys.exit(
             _complain(told, code=_AWAY if exc.status == HTTPStatus.SERVICE_UNAVAILABLE else _WRONG)
         )
+
+
+def _require_text(words: Sequence[str]) -> None:
+    try:
+        "".join(words).encode()
+    except UnicodeEncodeError as exc:
+        raise ConfigurationError(
+            "What was typed is no text in this terminal's encoding; look at LANG and LC_ALL."
+        ) from exc
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - a flag's callback

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from app.core.clock import ManualClock
+from app.core.errors import ConfigurationError
 from app.sandbox import SandboxConfig, running_sandbox
 from tests.sandbox.caller import Sandbox, client
 
@@ -75,7 +76,7 @@ async def test_the_port_is_remembered(config: SandboxConfig) -> None:
 async def test_a_port_that_is_asked_for_is_had_or_refused(config: SandboxConfig) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(ConfigurationError, match="in use"):
             async with running_sandbox(config, port=port):
                 pass
     async with running_sandbox(config, port=port) as base:

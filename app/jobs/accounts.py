@@ -40,7 +40,7 @@ class Roster:
 class Gates:
     """A lane to upstream; where there are several accounts, each has one of its own within it.
 
-    What speaks of one account closes that one's alone: a refusal, or a Retry-After.
+    What speaks of one account is for that one's alone: a refusal, a Retry-After, or a 429.
     """
 
     def __init__(
@@ -81,10 +81,7 @@ class Gates:
         """Take note of an answer, or of none, to a call of this account that `began_at`."""
         own = self._own.get(account)
         is_of_account = (
-            error is None
-            or isinstance(error, RefusedError)
-            or error.is_busy
-            or error.retry_after is not None
+            error is None or isinstance(error, RefusedError) or error.is_busy or error.retry_after
         )
         if own is not None and is_of_account:
             await own.heard(error, source=source, began_at=began_at)

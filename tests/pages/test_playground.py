@@ -77,9 +77,13 @@ async def visiting(
         await context.close()
 
 
-async def sign_in(page: Page, credential: str) -> None:
+async def enter(page: Page, credential: str) -> None:
     await page.get_by_label("Key or client token").fill(credential)
     await page.get_by_role("button", name="Sign in").click()
+
+
+async def sign_in(page: Page, credential: str) -> None:
+    await enter(page, credential)
     await expect(page.get_by_role("form", name="Seedance")).to_be_visible()
 
 
@@ -92,6 +96,11 @@ async def fill_in(page: Page, prompt: str) -> None:
     await page.get_by_label("Prompt").fill(prompt)
     await page.get_by_role("radio", name="2", exact=True).check(force=True)
     await expect(page.get_by_label("Start Image: URL")).to_have_value(re.compile("^file_"))
+
+
+async def make(page: Page, prompt: str) -> None:
+    await fill_in(page, prompt)
+    await page.get_by_role("button", name="Make it").click()
 
 
 async def test_a_newcomer_makes_a_video_and_then_another(
@@ -158,8 +167,7 @@ async def test_a_waiting_job_is_cancelled_and_a_used_up_limit_is_told(
     key = await directory.key("bob", limits={"jobs_per_day": 1})
     async with visiting(browser, site, allow="429") as page:
         await sign_in(page, key)
-        await fill_in(page, f"{PROMPT} sandbox:queue=0 sandbox:slow=600")
-        await page.get_by_role("button", name="Make it").click()
+        await make(page, f"{PROMPT} sandbox:queue=0 sandbox:slow=600")
         job = page.get_by_role("region", name="Job")
         await expect(job.get_by_text("in progress")).to_be_visible()
         await expect(job.get_by_text(re.compile(r"^\d+ s$"))).to_be_visible()
@@ -176,8 +184,7 @@ async def test_a_waiting_job_is_cancelled_and_a_used_up_limit_is_told(
     other = await directory.key("cem")
     async with visiting(browser, site) as page:
         await sign_in(page, other)
-        await fill_in(page, f"{PROMPT} sandbox:stuck-in-queue")
-        await page.get_by_role("button", name="Make it").click()
+        await make(page, f"{PROMPT} sandbox:stuck-in-queue")
         job = page.get_by_role("region", name="Job")
         await expect(job.get_by_text("in queue", exact=True)).to_be_visible()
         await job.get_by_role("button", name="Cancel").click()
@@ -197,8 +204,7 @@ async def test_a_failure_and_a_client_token_that_ends_are_told(
         ).json()
         async with visiting(browser, site, allow="401|429") as page:
             await sign_in(page, minted["token"])
-            await fill_in(page, f"{PROMPT} sandbox:fail")
-            await page.get_by_role("button", name="Make it").click()
+            await make(page, f"{PROMPT} sandbox:fail")
             job = page.get_by_role("region", name="Job")
             await expect(job.get_by_text("failed", exact=True)).to_be_visible()
             await expect(job.get_by_role("alert")).to_be_visible()
@@ -212,8 +218,7 @@ async def test_a_failure_and_a_client_token_that_ends_are_told(
 
 async def test_what_cannot_be_a_key_is_told_as_such(site: str, browser: Browser) -> None:
     async with visiting(browser, site) as page:
-        await page.get_by_label("Key or client token").fill("ключ")
-        await page.get_by_role("button", name="Sign in").click()
+        await enter(page, "ключ")
         await expect(page.get_by_role("alert")).to_contain_text("That is not one")
 
 
@@ -224,8 +229,7 @@ async def test_who_may_use_no_model_is_told(
     assert (await directory.http.post("/v1/admin/plans", json=plan)).status_code == 201
     key = await directory.key("ivo")
     async with visiting(browser, site) as page:
-        await page.get_by_label("Key or client token").fill(key)
-        await page.get_by_role("button", name="Sign in").click()
+        await enter(page, key)
         await expect(page.get_by_text("No model is open to you")).to_be_visible()
 
 
@@ -279,8 +283,7 @@ async def test_the_history_moves_on_while_another_job_is_looked_at(
         await sign_in(page, key)
         history = page.get_by_role("region", name="History")
         for prompt in ("first sandbox:instant", "second sandbox:slow=12"):
-            await fill_in(page, prompt)
-            await page.get_by_role("button", name="Make it").click()
+            await make(page, prompt)
             await expect(history.get_by_role("button", name=f"Open {prompt}")).to_be_visible()
         await history.get_by_role("button", name="Open first").click()
         await expect(page.get_by_role("region", name="Job").locator("video")).to_be_visible()
@@ -295,8 +298,7 @@ async def test_a_lost_answer_is_explained(
     key = await directory.key("uma")
     async with visiting(browser, site) as page:
         await sign_in(page, key)
-        await fill_in(page, f"{PROMPT} sandbox:lost-answer")
-        await page.get_by_role("button", name="Make it").click()
+        await make(page, f"{PROMPT} sandbox:lost-answer")
         job = page.get_by_role("region", name="Job")
         await expect(job.get_by_text("submit unknown")).to_be_visible()
         await expect(job.get_by_text("it is not sent again by itself")).to_be_visible()
@@ -308,8 +310,7 @@ async def test_a_file_that_is_gone_is_told(
     key = await directory.key("udo")
     async with visiting(browser, site, allow="410") as page:
         await sign_in(page, key)
-        await fill_in(page, f"{PROMPT} sandbox:instant sandbox:output-gone")
-        await page.get_by_role("button", name="Make it").click()
+        await make(page, f"{PROMPT} sandbox:instant sandbox:output-gone")
         job = page.get_by_role("region", name="Job")
         await expect(job.get_by_text("The video cannot be fetched")).to_be_visible()
         history = page.get_by_role("region", name="History")
@@ -371,8 +372,7 @@ async def test_it_is_usable_for_everybody_by_day_and_night_near_and_far(
         ) as page:
             assert await serious_faults(page) == []
             await sign_in(page, key)
-            await fill_in(page, f"{PROMPT} sandbox:instant")
-            await page.get_by_role("button", name="Make it").click()
+            await make(page, f"{PROMPT} sandbox:instant")
             await expect(page.get_by_role("region", name="Job").locator("video")).to_be_visible()
             await expect(page.get_by_role("region", name="History")).to_be_visible()
             assert await serious_faults(page) == []

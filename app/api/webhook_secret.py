@@ -11,10 +11,10 @@ from app.api.deps import CALLER_PROBLEMS, Gateway, OptionalJsonBody, caller
 from app.api.problems import problem_responses
 from app.api.routing import Router
 from app.auth.models import Principal, Scope
+from app.core.owners import owner_of
 from app.jobs.wire import Instant
 from app.webhooks.errors import SecretOfServiceError, SecretUnreadableError
 from app.webhooks.models import Secret
-from app.webhooks.outbox import owner_of
 
 router = Router(
     prefix="/v1",

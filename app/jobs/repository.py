@@ -26,11 +26,11 @@ from app.db.models import (
     JobFileRow,
     JobRow,
     OutputRow,
-    UserRow,
     WebhookDeliveryRow,
 )
 from app.db.prepared import made_once
 from app.db.statements import among
+from app.db.users import is_enabled
 from app.jobs.models import Job, JobFilter
 from app.jobs.outcomes import CANCELLED_LOCALLY
 from app.jobs.places import with_places
@@ -43,14 +43,12 @@ class JobRepository:
         self._tx = tx
 
     async def find_signed(self, job_id: str) -> Job | None:
-        """Find a job whoever owns it, as long as its owner is not disabled."""
-        found = await self._tx.execute(
-            _JOBS.join(UserRow, UserRow.id == JobRow.user_id).where(
-                JobRow.id == job_id, UserRow.disabled.is_(False)
-            )
-        )
+        """Find a job whoever owns it, unless its user or the service behind is disabled."""
+        found = await self._tx.execute(_JOBS.where(JobRow.id == job_id))
         row = found.one_or_none()
-        return None if row is None else job_from_row(row)
+        if row is None or not await is_enabled(self._tx, row.user_id):
+            return None
+        return job_from_row(row)
 
     async def erase(self, job_id: str, *, user_id: str, at: datetime) -> bool:
         """Delete a job that has ended, with its events and outputs; False if it has not.

@@ -21,6 +21,7 @@ from app.core.ids import is_id, new_id
 from app.core.media_types import HEAD_BYTES, kind_of, sniff
 from app.db.engine import Database
 from app.db.models import FileRow, JobFileRow, UserRow
+from app.db.users import is_enabled
 from app.storage import discards
 from app.storage.discards import Sweeper
 from app.storage.errors import (
@@ -170,13 +171,11 @@ class FileService:
         """Give a file to the bearer of a link that this gateway signed, as long as it is kept."""
 
         async def work(connection: AsyncConnection) -> File | None:
-            found = await connection.execute(
-                _FILES.join(UserRow, UserRow.id == FileRow.user_id).where(
-                    _READY, FileRow.id == file_id, UserRow.disabled.is_(False)
-                )
-            )
+            found = await connection.execute(_FILES.where(_READY, FileRow.id == file_id))
             row = found.one_or_none()
-            return None if row is None else _file(row)
+            if row is None or not await is_enabled(connection, row.user_id):
+                return None
+            return _file(row)
 
         file = await self._database.look_up(work) if is_id(file_id, prefix=PREFIX) else None
         if file is None:

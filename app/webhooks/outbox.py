@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Select, func, insert, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.ids import new_id
+from app.core.owners import owner_of
 from app.db.models import JobRow, WebhookDeliveryRow, WebhookEndpointRow
 from app.db.statements import among
 from app.webhooks.events import DEFAULT_EVENTS, EventType, event_of
@@ -33,15 +34,6 @@ async def enqueue(tx: AsyncConnection, events: Sequence[Event]) -> bool:
     if rows:
         await tx.execute(insert(WebhookDeliveryRow), rows)
     return bool(rows)
-
-
-def owner_of(user_id: str) -> str:
-    """Give the service that acts for a user, or the user: whose secret signs for its jobs."""
-    service, slash, _ = user_id.partition("/")
-    return service if slash and service != _OIDC else user_id
-
-
-_OIDC = "oidc"  # a name space that nobody owns
 
 
 def origin_of(url: str) -> str:

@@ -14,10 +14,10 @@ from app.core.clock import Clock
 from app.core.ids import new_id
 from app.core.metrics import Metrics
 from app.core.natural_batch import NaturalBatch
+from app.core.owners import owner_of
 from app.db.engine import Database
 from app.webhooks.delivery_repository import DeliveryRepository
 from app.webhooks.models import Errand, Outcome
-from app.webhooks.outbox import owner_of
 from app.webhooks.queue_repository import QueueRepository, Waiting
 from app.webhooks.repository import EndpointRepository, SecretRepository
 from app.webhooks.safe import Safe

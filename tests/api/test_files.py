@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,24 @@ async def test_nobody_sees_or_uses_another_users_file(public: Gateway) -> None:
     assert problem(await public.http.get(f"/v1/files/{file['id']}"))["code"] == "file_not_found"
     late = await public.http.post("/v1/jobs", json=body)
     assert faults(late) == expected
+
+
+async def test_links_of_a_disabled_services_users_lead_nowhere(public: Gateway) -> None:
+    await public.admin.post("/v1/admin/users", json={"id": "shop"})
+    key = {"user": "shop", "scopes": ["jobs:read", "jobs:write", "files", "act_as"]}
+    service = public.client_with(
+        (await public.admin.post("/v1/admin/keys", json=key)).json()["key"]
+    )
+    service.headers["X-Gateway-User"] = "u1"
+    shop = replace(public, http=service)
+    job = await shop.follow(await shop.submit("sandbox:instant sandbox:output=image"))
+    file = await upload(shop)
+    links = [job["output"]["image"], file["urls"]["content"]]
+    anybody = public.client_with("")
+    assert [(await anybody.get(link)).status_code for link in links] == [200, 200]
+    await public.admin.patch("/v1/admin/users/shop", json={"disabled": True})
+    told = [problem(await anybody.get(link))["code"] for link in links]
+    assert told == ["job_not_found", "file_not_found"]
 
 
 async def test_uploads_count_as_submits_and_need_their_scope(public: Gateway) -> None:

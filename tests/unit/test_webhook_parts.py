@@ -7,9 +7,10 @@ import pytest
 from pydantic import SecretBytes
 from standardwebhooks import Webhook
 
+from app.core.owners import owner_of
 from app.core.sealing import SealBrokenError, Sealer
 from app.webhooks.events import event_of, state_of
-from app.webhooks.outbox import origin_of, owner_of
+from app.webhooks.outbox import origin_of
 from app.webhooks.schedule import LADDER, retry_delay
 from app.webhooks.signing import NoSecretError, new_secret, signed_headers
 

@@ -17,6 +17,7 @@ from app.sandbox.scenarios import Script
 _PAGE = "<!doctype html><title>{0}</title><center><h1>{0}</h1></center><hr><center>cdn</center>"
 # On, and waiting zero seconds: closing drops what is unsent and answers with RST.
 _NO_LINGER = struct.pack("ii", 1, 0)
+_CODES = {"422": 422001, "429": 429001}
 _DETAIL = [{"loc": ["body", "prompt"], "msg": "Input is not wanted", "type": "value_error"}]
 
 
@@ -26,7 +27,7 @@ def broken(fault: str, *, proper: Mapping[str, Any], script: Script, now: dateti
         return _BROKEN[fault](proper)
     if fault == "error-200":
         return JSONResponse(Refusal(500000, script=script).body())
-    code = int(fault.ljust(6, "0"))
+    code = _CODES.get(fault) or int(fault.ljust(6, "0"))
     return Refusal(code, detail=_DETAIL if fault == "422" else None, script=script).answer(now)
 
 

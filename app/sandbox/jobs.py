@@ -87,14 +87,14 @@ class JobCalls:
         if model is None:
             raise Refusal(400001, f"no model is called {receipt.model_id!r}")
         if not isinstance(receipt.input, dict):
-            raise Refusal(422000, "the body is one JSON object: the model's input")
+            raise Refusal(422001, "the body is one JSON object: the model's input")
         try:
             script = read_script(receipt.input)
         except UnknownWordError as error:
             detail = [{"loc": ["body"], "msg": str(error), "type": "magic_word"}]
-            raise Refusal(422000, str(error), detail=detail) from error
+            raise Refusal(422001, str(error), detail=detail) from error
         if detail := complaints(model.input_schema, receipt.input):
-            raise Refusal(422000, detail=detail, script=script)
+            raise Refusal(422001, detail=detail, script=script)
         return model, script
 
     def _accept(self, receipt: Receipt, model: Model, script: Script, *, base: str) -> Response:

@@ -43,4 +43,4 @@ def _whole(request: Request, name: str, *, default: int, low: int, high: int) ->
         return int(given)
     rule = f"Input should be a whole number from {low} to {high}"
     detail = [{"loc": ["query", name], "msg": rule, "type": "int_range"}]
-    raise Refusal(422000, detail=detail)
+    raise Refusal(422001, detail=detail)

@@ -21,8 +21,8 @@ _MESSAGES: Mapping[int, str] = {
     404001: "The request is unknown, deleted or expired",
     408000: "The request took too long",
     413000: "The body is too large",
-    422000: "The input does not match the model's schema",
-    429000: "Too many requests",
+    422001: "The input does not match the model's schema",
+    429001: "Too many requests",
     500000: "Something went wrong",
     503000: "The service is not available",
 }

@@ -115,7 +115,7 @@ async def test_a_call_without_the_token_is_400004(
         (b"{", "application/json", 400001),
         (b'{"a": NaN}', "application/json", 400001),
         (b'{"prompt": "half of \\ud83d"}', "application/json", 400001),
-        (b"[1]", "application/json; charset=utf-8", 422000),
+        (b"[1]", "application/json; charset=utf-8", 422001),
     ],
 )
 async def test_a_body_that_is_no_json_object_is_refused(

@@ -36,7 +36,8 @@ def check(fault: str, answer: httpx.Response) -> None:
         assert answer.json()
         assert "request_id" not in answer.json()
     else:
-        code = 500000 if fault == "error-200" else int(fault.ljust(6, "0"))
+        named = {"error-200": 500000, "422": 422001, "429": 429001}
+        code = named.get(fault) or int(fault.ljust(6, "0"))
         assert answer.json()["error_code"] == code
         assert ("detail" in answer.json()) == (fault == "422")
 

@@ -226,16 +226,16 @@ async def test_a_granted_cancel_may_come_late_or_never(
 @pytest.mark.parametrize(
     ("words", "body", "retry_after"),
     [
-        ("", {"error_code": 429000, "error_message": "Too many requests"}, "2"),
-        ("sandbox:error-key", {"error_code": 429000, "message": "Too many requests"}, "2"),
-        ("sandbox:error-key=detail", {"error_code": 429000, "detail": "Too many requests"}, "2"),
-        ("sandbox:error-key=error", {"error_code": 429000, "error": "Too many requests"}, "2"),
-        ("sandbox:error-code", {"error_code": "429000", "error_message": "Too many requests"}, "2"),
+        ("", {"error_code": 429001, "error_message": "Too many requests"}, "2"),
+        ("sandbox:error-key", {"error_code": 429001, "message": "Too many requests"}, "2"),
+        ("sandbox:error-key=detail", {"error_code": 429001, "detail": "Too many requests"}, "2"),
+        ("sandbox:error-key=error", {"error_code": 429001, "error": "Too many requests"}, "2"),
+        ("sandbox:error-code", {"error_code": "429001", "error_message": "Too many requests"}, "2"),
         ("sandbox:error-code=none", {"error_message": "Too many requests"}, "2"),
-        ("sandbox:retry-after", {"error_code": 429000, "error_message": "Too many requests"}, None),
+        ("sandbox:retry-after", {"error_code": 429001, "error_message": "Too many requests"}, None),
         (
             "sandbox:retry-after=9",
-            {"error_code": 429000, "error_message": "Too many requests"},
+            {"error_code": 429001, "error_message": "Too many requests"},
             "9",
         ),
     ],

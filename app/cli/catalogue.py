@@ -7,11 +7,11 @@ from app.bootstrap import open_parts
 from app.catalogue.store import SyncReport
 from app.cli.running import run, settings
 from app.core.clock import SystemClock
-from app.core.errors import ConfigurationError
+from app.core.errors import AwayError, ConfigurationError
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
 from app.settings import Settings
-from app.upstream.errors import UpstreamError
+from app.upstream.errors import RefusedError, UpstreamError
 
 
 def read() -> SyncReport:
@@ -33,6 +33,7 @@ async def _sync(loaded: Settings) -> SyncReport:
         try:
             return await parts.workers.catalogue.sync()
         except UpstreamError as exc:
-            raise ConfigurationError(
+            told = ConfigurationError if isinstance(exc, RefusedError) else AwayError
+            raise told(
                 f"RunComfy's catalogue cannot be read, and the last one stays: {exc.message}"
             ) from exc

@@ -16,13 +16,14 @@ async def test_a_read_by_hand_tells_what_changed_and_keeps_what_is_good(tmp_path
         assert (code, out) == (0, "")
         assert err.splitlines()[-1] == "1 models: 1 new, 0 changed, 0 withdrawn, 1 skipped."
 
-        upstream.broken = answer(503, {"error_code": 503000, "error_message": "Come back later"})
-        code, out, err = await run(server, "models", "sync")
-        assert (code, out) == (2, "")
-        assert err.splitlines()[-1] == (
-            "gateway: RunComfy's catalogue cannot be read, and the last one stays: Come back later"
-        )
-        assert TOKEN not in err
+        for status, words, expected in ((503, "Come back later", 75), (403, "Not you", 2)):
+            upstream.broken = answer(status, {"error_code": status * 1000, "error_message": words})
+            code, out, err = await run(server, "models", "sync")
+            assert (code, out) == (expected, "")
+            assert err.splitlines()[-1] == (
+                f"gateway: RunComfy's catalogue cannot be read, and the last one stays: {words}"
+            )
+            assert TOKEN not in err
 
     # Plans and keys know the models that were read, without RunComfy.
     for model, known in (("acme/dream/text-to-video", True), ("bytedance/seedance-1-0", False)):

@@ -26,7 +26,7 @@ from app.core.metrics import Metrics
 from app.core.tracing import Tracing
 from app.db import schema
 from app.main import create_app, create_probe
-from app.settings import Settings
+from app.settings import Settings, unknown_names
 
 logger = structlog.get_logger(__name__)
 
@@ -148,6 +148,8 @@ def prepare_database(settings: Settings) -> None:
 
 async def _prepare(settings: Settings) -> None:
     """Raise ConfigurationError for what would end the start later, with a traceback in the log."""
+    for name, likeliest in unknown_names().items():
+        logger.warning("settings.unknown", name=name, perhaps_meant=likeliest)
     prepare_database(settings)
     await require_accounts(settings)
     secret_keys(settings)

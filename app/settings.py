@@ -1,6 +1,8 @@
 """The settings, read from the environment once at start; names are those of the README's table."""
 
 import re
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +20,8 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -309,11 +313,39 @@ def load_settings() -> Settings:
         ) from exc
 
 
+def unknown_names() -> Mapping[str, str | None]:
+    """Name what the environment and `.env` set that is no setting, and the likeliest one meant.
+
+    What a cluster sets for each of its services is left out: one may be called `gateway`.
+    """
+    prefix = "gateway_"
+    set_there = {*EnvSettingsSource(Settings).env_vars, *DotEnvSettingsSource(Settings).env_vars}
+    names = {name.removeprefix(prefix) for name in set_there if name.startswith(prefix)}
+    known = Settings.model_fields.keys() - {"api_token"}
+    unknown = sorted(name for name in names - known if not _OF_A_SERVICE.fullmatch(name))
+    return {_written(name): _likeliest(name, known) for name in unknown}
+
+
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_OF_A_SERVICE = re.compile(
+    r"(\w+_)?(service_host|service_port(_\w+)?|port(_\d+_(tcp|udp|sctp)(_\w+)?)?)"
+)
+
+
+def _likeliest(name: str, known: Collection[str]) -> str | None:
+    found = get_close_matches(name, known, n=1)
+    return _written(found[0]) if found else None
+
+
+def _written(field: str) -> str:
+    return f"GATEWAY_{field.upper()}"
+
+
 def _fault(loc: tuple[int | str, ...], message: str) -> str:
     reason = message.removeprefix("Value error, ")
     if not loc:
         return reason
     field = str(loc[0])
-    name = field if field.isupper() else f"GATEWAY_{field.upper()}"
+    name = field if field.isupper() else _written(field)
     is_word = not reason[:2].isupper()  # and no abbreviation
     return f"{name}: {reason[:1].lower() if is_word else reason[:1]}{reason[1:]}"

@@ -1,5 +1,6 @@
 """The `gateway` command as an operator meets it: what it prints, where, and how it ends."""
 
+import json
 import os
 import re
 import signal
@@ -200,6 +201,28 @@ def test_a_file_that_holds_no_key_stops_the_start(
     assert (done.code, done.stdout) == (2, "")
     reason = ", which holds what links" if written is None else " holds no key of 32 bytes"
     assert f"gateway: {key}{reason}" in done.stderr
+
+
+def test_a_misspelt_setting_is_told_and_what_a_cluster_sets_is_not(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("GATEWAY_RETENTION_DAY=3\nGATEWAY_SERVICE_HOST=10.0.0.1\n")
+    (tmp_path / "gateway.db.secret").touch()  # which ends the start
+    settings = {
+        "RUNCOMFY_API_TOKEN": "a-real-token",
+        "GATEWAY_MAX_INFLIGHT": "5",
+        "GATEWAY_NOTES": "ours",
+        "GATEWAY_PORT": "tcp://10.0.0.1:8000",
+        "GATEWAY_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "GATEWAY_METRICS_SERVICE_PORT_HTTP": "9100",
+    }
+    done = command("serve", "--port", "0", settings=settings)
+    lines = [json.loads(line) for line in done.stderr.splitlines() if "settings.unknown" in line]
+    assert [(line["level"], line["name"], line["perhaps_meant"]) for line in lines] == [
+        ("warning", "GATEWAY_MAX_INFLIGHT", "GATEWAY_MAX_IN_FLIGHT"),
+        ("warning", "GATEWAY_NOTES", None),
+        ("warning", "GATEWAY_RETENTION_DAY", "GATEWAY_RETENTION_DAYS"),
+    ]
 
 
 def test_settings_that_cannot_be_read_are_told(command: Command, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ logger = structlog.get_logger(__name__)
 _DRAIN_S = 3
 _LOOK = timedelta(milliseconds=10)
 _LONGEST_HEAD = 64 * 1024
+# As nginx's `send_timeout`: a paused player asks again, by Range.
+_STALLED_FOR_S = 60
 
 
 async def serve(
@@ -294,10 +296,30 @@ def _uvicorn(app: FastAPI) -> uvicorn.Server:
 class _Protocol(HttpToolsProtocol):
     """Refuses what is no HTTP, or a method nobody knows, like everything else that is refused.
 
-    So it does with a head, or trailers, without an end: the parser keeps what came of them.
+    So it does with a head, or trailers, without an end: the parser keeps what came of them. Who
+    takes nothing of an answer for a minute is hung up on: it may hold a connection to RunComfy's
+    files, of which there are not many.
     """
 
     _unfinished = 0
+    _giving_up: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._giving_up = self.loop.call_later(_STALLED_FOR_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_giving_up()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_giving_up()
+        super().connection_lost(exc)
+
+    def _stop_giving_up(self) -> None:
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
 
     def data_received(self, data: bytes) -> None:
         self._unfinished += len(data)

@@ -1,0 +1,56 @@
+"""Who asks for a file and does not take it, on real sockets."""
+
+import asyncio
+import socket
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from app import server
+from app.core.clock import SystemClock
+from tests.support.serving import Served, serving
+
+# More than the sockets of both sides take in.
+FILE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\x90\0\0\1\x90\x08\2\0\0\0" + bytes(24 * 2**20)
+
+
+async def test_who_takes_nothing_of_an_answer_is_hung_up_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_STALLED_FOR_S", 1)
+    async with serving(tmp_path, speed=1, storage_url=f"file://{tmp_path}/kept") as served:
+        path = await _uploaded(served)
+        with await _asking(served, path) as stalled, await _asking(served, path) as steady:
+            assert await _taken(steady) > len(FILE)
+            await SystemClock().sleep(timedelta(seconds=2))
+            assert await _taken(stalled) < len(FILE)
+
+
+async def _uploaded(served: Served) -> str:
+    async with served.client() as http:
+        made = await http.post("/v1/files", content=FILE, headers={"Content-Type": "image/png"})
+    assert made.status_code == 201, made.text
+    parts = urlsplit(made.json()["urls"]["content"])
+    return f"{parts.path}?{parts.query}"
+
+
+async def _asking(served: Served, path: str) -> socket.socket:
+    at = urlsplit(served.url)
+    asking = socket.socket()
+    asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    asking.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(asking, (at.hostname, at.port))
+    await loop.sock_sendall(asking, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    return asking
+
+
+async def _taken(asking: socket.socket) -> int:
+    """Read to the end, and give how many bytes came."""
+    taken = 0
+    async with asyncio.timeout(60):
+        while chunk := await asyncio.get_running_loop().sock_recv(asking, 2**20):
+            taken += len(chunk)
+    return taken

@@ -40,10 +40,12 @@ async def _asking(served: Served, path: str) -> socket.socket:
     at = urlsplit(served.url)
     asking = socket.socket()
     asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    asking.setblocking(False)
+    asking.settimeout(0)
     loop = asyncio.get_running_loop()
     await loop.sock_connect(asking, (at.hostname, at.port))
-    await loop.sock_sendall(asking, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    await loop.sock_sendall(
+        asking, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    )
     return asking
 
 

@@ -29,10 +29,12 @@ _POLICY = (
     "require-trusted-types-for 'script'",
     "trusted-types 'none'",
 )
+# Kept, and asked for anew each time: a new release must not meet scripts of the one before.
+_ANEW = {"Cache-Control": "no-cache"}
 _HEADERS = {
     "Content-Security-Policy": "; ".join(_POLICY),
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
+    **_ANEW,
 }
 _COMPRESSED_FROM = 1024
 
@@ -52,7 +54,7 @@ async def console() -> FileResponse:
 
 
 def mount(app: FastAPI) -> None:
-    """Serve scripts and styles; a browser asks anew each time and is told that nothing changed."""
+    """Serve scripts and styles."""
     app.mount("/assets", _Assets(directory=web.FOLDER), name="assets")
 
 
@@ -71,12 +73,14 @@ class _Assets(StaticFiles):
         status_code: int = 200,
     ) -> Response:
         plain = super().file_response(full_path, stat_result, scope, status_code)
+        plain.headers.update(_ANEW)
         if not isinstance(plain, FileResponse) or stat_result.st_size < _COMPRESSED_FROM:
             return plain
         plain.headers.add_vary_header("Accept-Encoding")
         if "gzip" not in Headers(scope=scope).get("Accept-Encoding", ""):
             return plain
-        kept = {name: plain.headers[name] for name in ("ETag", "Last-Modified", "Vary")}
+        names = ("Cache-Control", "ETag", "Last-Modified", "Vary")
+        kept = {name: plain.headers[name] for name in names}
         return Response(
             _compressed(Path(full_path), stat_result.st_mtime_ns),
             headers=kept | {"Content-Encoding": "gzip"},

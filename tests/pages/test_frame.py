@@ -74,6 +74,18 @@ async def test_a_file_is_compressed_for_who_can_read_that_and_not_sent_again(sit
         assert (again.status_code, again.content) == (304, b"")
 
 
+async def test_a_browser_keeps_no_script_of_an_earlier_release(site: str) -> None:
+    """Without a word it keeps a file for a tenth of its age: of one made in spring, for weeks."""
+    async with httpx.AsyncClient(base_url=site, timeout=60) as http:
+        for file in ("/assets/shared/icon.svg", "/assets/shared/api.js"):
+            for headers in ({"Accept-Encoding": "gzip"}, {"Accept-Encoding": "identity"}):
+                sent = await http.get(file, headers=headers)
+                known = {"If-None-Match": sent.headers["etag"]}
+                again = await http.get(file, headers=headers | known)
+                assert [sent.status_code, again.status_code] == [200, 304]
+                assert sent.headers["cache-control"] == again.headers["cache-control"] == "no-cache"
+
+
 @pytest.mark.parametrize("path", PAGES)
 async def test_a_page_is_light_with_all_that_its_modules_load(
     site: str, browser: Browser, path: str

@@ -150,7 +150,6 @@ async def create_client_token(
     job = None if asked.job is None else await gateway.jobs.get(asked.job, user_id=caller.user_id)
     made = await gateway.clients.create(_request(asked), principal=caller)
     response.headers["Location"] = f"/v1/client-tokens/{made.client.id}"
-    response.headers["Cache-Control"] = "no-store"
     return ClientTokenMade(
         **_fields(made.client),
         token=str(made.token),

@@ -23,8 +23,10 @@ logger = structlog.get_logger(__name__)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NO_ROUTE = "none"
 
-# Pages and media have a policy of their own; what else we answer is nothing to be shown or run.
+# Pages and media have a policy of their own; what else we answer is nothing to be shown or run, and
+# of one caller and moment: who is known by a tag alone would see an old place in the line.
 _UNLESS_SAID = (
+    (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),

@@ -19,7 +19,6 @@ from app.jobs.schedule import Jitter
 
 _HEADERS = {
     "Content-Type": "text/event-stream",
-    "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
 }
 _OPENING = b": the stream is open\n\n"

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Response
+from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.body import BODY_PROBLEMS, body_of, parse
@@ -51,8 +51,7 @@ class SecretRead(BaseModel):
     " own, which signs for their jobs.",
     responses=problem_responses(SecretOfServiceError, SecretUnreadableError),
 )
-async def get_webhook_secret(gateway: Gateway, caller: Receiver, response: Response) -> SecretRead:
-    response.headers["Cache-Control"] = "no-store"
+async def get_webhook_secret(gateway: Gateway, caller: Receiver) -> SecretRead:
     return _secret(await gateway.webhooks.secret(_signer(caller)))
 
 
@@ -65,9 +64,8 @@ async def get_webhook_secret(gateway: Gateway, caller: Receiver, response: Respo
     responses=problem_responses(*BODY_PROBLEMS, SecretOfServiceError),
 )
 async def rotate_webhook_secret(
-    gateway: Gateway, caller: Receiver, body: OptionalJsonBody, response: Response
+    gateway: Gateway, caller: Receiver, body: OptionalJsonBody
 ) -> SecretRead:
-    response.headers["Cache-Control"] = "no-store"
     return _secret(await gateway.webhooks.rotate_secret(_signer(caller), overlap=overlap_of(body)))
 
 

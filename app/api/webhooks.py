@@ -118,7 +118,6 @@ async def create_webhook_endpoint(
         user_id=caller.user_id, url=asked.url, events=[event.value for event in asked.events]
     )
     response.headers["Location"] = f"/v1/webhook-endpoints/{endpoint.id}"
-    response.headers["Cache-Control"] = "no-store"
     return _read_secret(endpoint, secret)
 
 
@@ -181,9 +180,8 @@ async def delete_webhook_endpoint(gateway: Gateway, caller: Receiver, endpoint_i
     responses=problem_responses(*BODY_PROBLEMS, EndpointNotFoundError),
 )
 async def rotate_webhook_endpoint(
-    gateway: Gateway, caller: Receiver, endpoint_id: str, body: OptionalJsonBody, response: Response
+    gateway: Gateway, caller: Receiver, endpoint_id: str, body: OptionalJsonBody
 ) -> EndpointSecretRead:
-    response.headers["Cache-Control"] = "no-store"
     endpoint, secret = await gateway.webhooks.rotate(
         endpoint_id, overlap=overlap_of(body), user_id=caller.user_id
     )

@@ -31,6 +31,20 @@ async def test_a_job_that_has_not_changed_is_not_sent_again(gateway: Gateway) ->
         assert (answer.status_code, answer.json()) == (200, job), other
 
 
+async def test_no_cache_answers_in_place_of_the_gateway(gateway: Gateway) -> None:
+    """A browser that keeps a job sends its tag by itself, and shows an old place in line for ever."""
+    job = await gateway.submit()
+    path = f"/v1/jobs/{job['id']}"
+    answers = [
+        await gateway.http.get(path),
+        await gateway.http.get(path, headers={"If-None-Match": "*"}),
+        await gateway.http.get(f"{path}/outputs/0"),
+        await gateway.http.get("/v1/jobs"),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 304, 404, 200]
+    assert {answer.headers["Cache-Control"] for answer in answers} == {"no-store"}
+
+
 async def test_the_tag_changes_with_every_state(gateway: Gateway) -> None:
     job = await gateway.submit("sandbox:output=image")
     tags = {}

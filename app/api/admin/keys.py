@@ -105,7 +105,6 @@ async def create_key(
     changes = KeyChanges(**asked.model_dump(exclude={"user"}, exclude_unset=True))  # type: ignore[typeddict-item]
     made = await gateway.keys.create(asked.user, changes, actor=operator)
     response.headers["Location"] = f"/v1/admin/keys/{made.key.id}"
-    response.headers["Cache-Control"] = "no-store"
     return _read_secret(made)
 
 
@@ -154,9 +153,8 @@ async def revoke_key(gateway: Gateway, operator: Operator, key_id: str) -> None:
     responses=problem_responses(*BODY_PROBLEMS, KeyNotFoundError, KeyRevokedError),
 )
 async def rotate_key(
-    gateway: Gateway, operator: Operator, key_id: str, body: OptionalJsonBody, response: Response
+    gateway: Gateway, operator: Operator, key_id: str, body: OptionalJsonBody
 ) -> KeySecretRead:
-    response.headers["Cache-Control"] = "no-store"
     overlap = timedelta(seconds=parse(KeyRotate, body).overlap_seconds)
     return _read_secret(await gateway.keys.rotate(key_id, overlap=overlap, actor=operator))
 

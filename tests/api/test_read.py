@@ -32,7 +32,7 @@ async def test_a_job_that_has_not_changed_is_not_sent_again(gateway: Gateway) ->
 
 
 async def test_no_cache_answers_in_place_of_the_gateway(gateway: Gateway) -> None:
-    """A browser that keeps a job sends its tag by itself, and shows an old place in line for ever."""
+    """A browser that keeps a job sends its tag by itself, and shows an old place for ever."""
     job = await gateway.submit()
     path = f"/v1/jobs/{job['id']}"
     answers = [

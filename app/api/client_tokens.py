@@ -149,7 +149,7 @@ async def create_client_token(
     asked = parse(ClientTokenCreate, body)
     job = None if asked.job is None else await gateway.jobs.get(asked.job, user_id=caller.user_id)
     made = await gateway.clients.create(_request(asked), principal=caller)
-    response.headers["Location"] = f"/v1/client-tokens/{made.client.id}"
+    response.headers["Location"] = f"{gateway.base_path}/v1/client-tokens/{made.client.id}"
     return ClientTokenMade(
         **_fields(made.client),
         token=str(made.token),

@@ -66,12 +66,15 @@ bearer = HTTPBearer(
 class Services:
     """What the edge needs; bootstrap puts it together.
 
+    `base_path` is what clients write before our paths: nothing, unless a proxy takes it away.
+
     `closing` is set the moment the process is told to stop, before the server waits for open
     requests: whoever answers slowly (a stream, a long poll) waits for it too, and ends by it.
     """
 
     audit: AuditTrail
     auth: AuthService
+    base_path: str
     catalogue: Catalogue
     clients: ClientTokens
     clock: Clock

@@ -170,7 +170,7 @@ async def submit_job(
             say_applied(response, wait)
     if wait is not None and _is_final(job):
         response.status_code = 200
-    response.headers["Location"] = f"/v1/jobs/{accepted.job.id}"
+    response.headers["Location"] = f"{gateway.base_path}/v1/jobs/{accepted.job.id}"
     if accepted.replayed:
         response.status_code = 200
         response.headers["Idempotency-Replayed"] = "true"

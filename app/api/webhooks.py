@@ -117,7 +117,7 @@ async def create_webhook_endpoint(
     endpoint, secret = await gateway.webhooks.create(
         user_id=caller.user_id, url=asked.url, events=[event.value for event in asked.events]
     )
-    response.headers["Location"] = f"/v1/webhook-endpoints/{endpoint.id}"
+    response.headers["Location"] = f"{gateway.base_path}/v1/webhook-endpoints/{endpoint.id}"
     return _read_secret(endpoint, secret)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from urllib.parse import urlsplit
 
 from app.api.deps import Services
 from app.audit.service import AuditTrail
@@ -61,6 +62,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
             archive=stores.archive,
             audit=AuditTrail(database=database),
             auth=_auth(base, outside.issuer_keys),
+            base_path=urlsplit(base.public_url).path.rstrip("/"),
             catalogue=stores.catalogue,
             census=Census(
                 database=database,

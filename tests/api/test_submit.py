@@ -2,11 +2,13 @@
 
 import json
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 
+from app.core.clock import ManualClock
 from tests.support.answers import faults, problem
-from tests.support.gateway import SEEDANCE, Gateway
+from tests.support.gateway import PUBLIC_URL, SEEDANCE, Gateway, Sandbox, running
 
 pytestmark = pytest.mark.either_database
 
@@ -39,6 +41,17 @@ async def test_what_was_answered_is_what_is_read_later(gateway: Gateway) -> None
     assert job["metadata"] == metadata
     read = await gateway.http.get(answer.headers["Location"])
     assert read.json() == job
+
+
+async def test_a_job_is_where_its_answer_says_below_a_path_too(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    public_url = f"{PUBLIC_URL}/video"
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, public_url=public_url
+    ) as gateway:
+        answer = await gateway.http.post("/v1/jobs", json=gateway.body())
+    assert urljoin(public_url, answer.headers["Location"]) == answer.json()["urls"]["self"]
 
 
 async def test_an_empty_prompt_is_allowed_and_an_empty_picture_is_not(gateway: Gateway) -> None:

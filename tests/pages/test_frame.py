@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from app import web
 from tests.support.browser import Complaints, serious_faults
@@ -36,7 +36,7 @@ async def test_a_page_may_load_from_its_own_origin_alone(site: str, path: str) -
 
 
 def scripts_named(page: str) -> set[Path]:
-    named = re.findall(r'(?:modulepreload" href|type="module" src)="/assets/([^"]+)"', page)
+    named = re.findall(r'(?:modulepreload" href|type="module" src)="assets/([^"]+)"', page)
     return {web.FOLDER / each for each in named}
 
 
@@ -53,6 +53,25 @@ def modules_of(path: str) -> set[Path]:
             )
             ahead += [(module.parent / each).resolve() for each in imports]
     return found
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_works_below_a_path_that_a_proxy_takes_away(
+    site: str, browser: Browser, path: str
+) -> None:
+    context = await browser.new_context()
+
+    async def strip(route: Route) -> None:
+        assert route.request.url.startswith(f"{site}/below/")
+        await route.continue_(url=route.request.url.replace("/below", "", 1))
+
+    await context.route("**/*", strip)
+    page = await context.new_page()
+    await page.goto(f"{site}/below{path}")
+    await page.get_by_label(re.compile("key|token", re.IGNORECASE)).fill("nobody's")
+    async with page.expect_response(lambda answer: answer.status == 401):
+        await page.get_by_role("button", name="Sign in").click()
+    await context.close()
 
 
 async def test_a_file_is_compressed_for_who_can_read_that_and_not_sent_again(site: str) -> None:

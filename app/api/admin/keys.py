@@ -104,7 +104,7 @@ async def create_key(
     asked = parse(KeyCreate, body)
     changes = KeyChanges(**asked.model_dump(exclude={"user"}, exclude_unset=True))  # type: ignore[typeddict-item]
     made = await gateway.keys.create(asked.user, changes, actor=operator)
-    response.headers["Location"] = f"/v1/admin/keys/{made.key.id}"
+    response.headers["Location"] = f"{gateway.base_path}/v1/admin/keys/{made.key.id}"
     return _read_secret(made)
 
 

@@ -68,7 +68,7 @@ async def create_plan(
     asked = parse(PlanCreate, body)
     changes = PlanChanges(**asked.model_dump(exclude={"name"}, exclude_unset=True))  # type: ignore[typeddict-item]
     plan = await gateway.plans.create(asked.name, changes, actor=operator)
-    response.headers["Location"] = f"/v1/admin/plans/{plan.name}"
+    response.headers["Location"] = f"{gateway.base_path}/v1/admin/plans/{plan.name}"
     return _read(plan)
 
 

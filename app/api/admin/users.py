@@ -75,7 +75,7 @@ async def create_user(
     asked = parse(UserCreate, body)
     changes = UserChanges(**asked.model_dump(exclude={"id"}, exclude_unset=True))  # type: ignore[typeddict-item]
     user = await gateway.users.create(asked.id, changes, actor=operator)
-    response.headers["Location"] = f"/v1/admin/users/{user.id}"
+    response.headers["Location"] = f"{gateway.base_path}/v1/admin/users/{user.id}"
     return _read(user)
 
 

@@ -37,7 +37,7 @@ function Console({ api, onLeave }) {
   }, [title]);
   return html`<div class="console">
     <header class="console-top">
-      <img src="/assets/shared/icon.svg" width="24" height="24" alt="" />
+      <img src="assets/shared/icon.svg" width="24" height="24" alt="" />
       <span class="fw-bold flex-fill">Console</span>
       <${ThemeSwitch} />
       <button class="btn btn-sm" onClick=${onLeave}>Sign out</button>

@@ -1,5 +1,6 @@
 // One job: how far it is, then what came of it.
 
+import { ROOT } from "../shared/api.js";
 import { Copy, Instant, ProblemNote, Status, duration, html, isFinal, money, useEffect, useState } from "../shared/view.js";
 
 const RETRY_MS = 2000;
@@ -124,5 +125,5 @@ async function follow(api, id, { signal, onChange }) {
 
 function asCurl(job) {
   const body = JSON.stringify({ model: job.model, input: job.input }, null, 2).replaceAll("'", "'\\''");
-  return `curl ${location.origin}/v1/jobs -H "Authorization: Bearer $GATEWAY_KEY" -H 'Content-Type: application/json' -d '${body}'\n`;
+  return `curl ${ROOT}/v1/jobs -H "Authorization: Bearer $GATEWAY_KEY" -H 'Content-Type: application/json' -d '${body}'\n`;
 }

@@ -1,5 +1,8 @@
 // Calls to the gateway: JSON in and out, problems as exceptions, streams as iterators.
 
+/** Where the gateway is: a proxy may have put it below a path. */
+export const ROOT = new URL("../..", import.meta.url).href.slice(0, -1);
+
 /** What the gateway refused, in its own words (RFC 9457). */
 export class Problem extends Error {
   constructor(status, body) {
@@ -62,7 +65,7 @@ export class Api {
     const asIs = body === undefined || body instanceof Blob || body instanceof FormData;
     let answer;
     try {
-      answer = await fetch(path, {
+      answer = await fetch(ROOT + path, {
         method,
         signal,
         headers: {

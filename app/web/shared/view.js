@@ -108,7 +108,7 @@ export function ThemeSwitch() {
 export function TopBar({ title, who, onLeave, children }) {
   return html`<header class="navbar navbar-expand-md d-print-none">
     <div class="container-xl">
-      <span class="navbar-brand"><img src="/assets/shared/icon.svg" width="24" height="24" alt="" />${title}</span>
+      <span class="navbar-brand"><img src="assets/shared/icon.svg" width="24" height="24" alt="" />${title}</span>
       ${children}
       <div class="ms-auto d-flex align-items-center gap-2">
         <span class="who small text-truncate d-none d-sm-block" title=${who}>${who}</span>

@@ -16,9 +16,12 @@ from app.core.ranges import ByteRange
 Read = Callable[[int, int], AsyncIterator[bytes]]
 """Gives the bytes from one offset to before another."""
 
+# The type that generated clients know to be bytes comes first: some read no other, or fail.
+_TYPES = (UNKNOWN, "video/*", "image/*", "audio/*")
+_CONTENT = {each: {"schema": {"type": "string", "format": "binary"}} for each in _TYPES}
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The file.", "content": {"*/*": {}}},
-    206: {"description": "The range that was asked for.", "content": {"*/*": {}}},
+    200: {"description": "The file.", "content": _CONTENT},
+    206: {"description": "The range that was asked for.", "content": _CONTENT},
     304: {"description": "Not changed."},
 }
 """What a download can answer where all is well, for the OpenAPI document."""

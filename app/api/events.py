@@ -29,24 +29,12 @@ router = Router(
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _HEARTBEAT = b": heartbeat\n\n"
-# OpenAPI 3.1 has the schema of a sequential media type tell each of its items.
 _STREAM: dict[str, Any] = {
     "description": "Events until the stream ends.",
     "content": {
         "text/event-stream": {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "id": {"type": "string"},
-                    "event": {"type": "string"},
-                    "data": {"type": "string", "contentMediaType": "application/json"},
-                },
-            },
-            "example": {
-                "id": "4",
-                "event": "job.in_progress",
-                "data": '{"id":"job_01m82...", ...}',
-            },
+            "schema": {"type": "string"},
+            "example": 'id: 4\nevent: job.in_progress\ndata: {"id":"job_01m82...", ...}\n\n',
         }
     },
 }

@@ -26,6 +26,11 @@ router = Router(
     responses=problem_responses(*CALLER_PROBLEMS),
 )
 
+AS_CSV: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/csv": {"schema": {"type": "string"}}}}
+}
+"""What `usage_answer` gives beside JSON, for the OpenAPI document."""
+
 _LONGEST_SPAN = timedelta(days=400)
 
 
@@ -83,6 +88,7 @@ async def read_me(gateway: Gateway, caller: AnyCaller) -> MeRead:
     summary="What did I use?",
     description="Days are those of the plan's time zone, `to` is not included; both default to the"
     " current month. With `Accept: text/csv` the answer is a file.",
+    responses=AS_CSV,
 )
 async def read_usage(
     gateway: Gateway,

@@ -27,7 +27,9 @@ SPEED = 40
 GENERATED = """
 import os, sys, time
 from gateway_client import AuthenticatedClient
+from gateway_client.api.events import follow_job
 from gateway_client.api.jobs import get_job, submit_job
+from gateway_client.api.outputs import download_output
 from gateway_client.api.requests import get_request_result
 from gateway_client.models import JobCreate
 
@@ -41,7 +43,9 @@ while job.finished_at is None:
     time.sleep(0.1)
     job = get_job.sync(job.id, client=client)
 result = get_request_result.sync(job.id, client=client, include_cost=True)
-print(job.status, result.status, result.cost)
+film = download_output.sync(job.id, 0, client=client).payload.read()
+print(follow_job.sync(job.id, client=client).splitlines()[3])
+print(job.status, result.status, result.cost, film[4:8].decode())
 """
 
 
@@ -117,7 +121,9 @@ async def test_generated_types_compile_and_the_client_submits_and_reads(served: 
     assert job["video"].startswith(f"{served.url}/v1/jobs/{job['id']}/outputs/0?")
 
 
-async def test_a_generated_python_client_submits_and_reads(served: Served, tmp_path: Path) -> None:
+async def test_a_generated_python_client_submits_follows_and_downloads(
+    served: Served, tmp_path: Path
+) -> None:
     assert GENERATOR.exists(), "The generator is not installed: run make generators"
     document = ROOT / "openapi" / "openapi.json"
     await _run(
@@ -128,7 +134,7 @@ async def test_a_generated_python_client_submits_and_reads(served: Served, tmp_p
     )
     (tmp_path / "use.py").write_text(GENERATED)
     out = await _run(sys.executable, "use.py", served.picture, by=served, at=tmp_path)
-    assert out.splitlines()[-1] == "completed succeeded 0.2"
+    assert out.splitlines()[-2:] == ["event: job.completed", "completed succeeded 0.2 ftyp"]
 
 
 async def _run(*command: object, by: Served, at: Path, code: int = 0) -> str:

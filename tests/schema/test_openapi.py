@@ -57,6 +57,12 @@ def test_whoever_sends_a_parameter_may_be_told_that_it_breaks_a_rule(
             assert "invalid_parameter" in content["examples"], path
 
 
+def test_usage_is_told_as_a_file_too(document: dict[str, Any]) -> None:
+    for path in ("/v1/usage", "/v1/admin/usage"):
+        answer = document["paths"][path]["get"]["responses"]["200"]
+        assert list(answer["content"]) == ["application/json", "text/csv"]
+
+
 def test_a_bearer_token_is_needed_for_all_but_health(document: dict[str, Any]) -> None:
     schemes = document["components"]["securitySchemes"]
     assert schemes.keys() == {"HTTPBearer", "AdminToken"}

@@ -11,7 +11,7 @@ from app.api.admin.routing import admin_router
 from app.api.admin.wire import AdminBody
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
-from app.api.me import UsageRead, groupings, span, usage_answer
+from app.api.me import AS_CSV, UsageRead, groupings, span, usage_answer
 from app.api.problems import InvalidParameterError, problem_responses
 from app.jobs.lane import Lane
 from app.jobs.wire import Instant
@@ -130,6 +130,7 @@ async def read_invariants(gateway: Gateway) -> InvariantsRead:
     response_model=UsageRead,
     summary="What did everybody use?",
     description="Days are those of UTC. With `Accept: text/csv` the answer is a file.",
+    responses=AS_CSV,
 )
 async def read_all_usage(
     gateway: Gateway,

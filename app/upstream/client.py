@@ -4,6 +4,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -34,7 +35,10 @@ from app.upstream.wire import (
     parse_status,
 )
 
-_LONGEST_ANSWER = 8 * 2**20
+# A result may repeat its input, of which RunComfy takes 64 MiB: files can be inside it.
+_LONGEST_ANSWER = 72 * 2**20
+_LARGE_ANSWER = 2**20
+_LARGE_AT_ONCE = 4
 _PIECE = 2**16
 _LAST_LOOK_S = 0.1
 _NOTHING = httpx.ByteStream(b"")
@@ -76,6 +80,7 @@ class UpstreamClient:
         self._headers = reads.headers.copy()  # as those of `submits`
         self._headers["Authorization"] = f"Bearer {token.get_secret_value()}"
         self._submit_retry_statuses = submit_retry_statuses
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def submit(self, model_id: str, body: Mapping[str, Any], *, timeout: timedelta) -> str:
         """Send a job and give its request id.
@@ -93,7 +98,12 @@ class UpstreamClient:
             stream=passage,
         )
         exchange = _exchange(
-            self._submits, request, timeout=timeout, unsent=NotSentError, lost=OutcomeUnknownError
+            self._submits,
+            request,
+            timeout=timeout,
+            unsent=NotSentError,
+            lost=OutcomeUnknownError,
+            large=nullcontext(),  # one that waits for others may be lost
         )
         try:
             answer = await exchange
@@ -132,7 +142,12 @@ class UpstreamClient:
         """Make a call that may be repeated, whatever becomes of it."""
         request = self._request(method, path, timeout=timeout, headers={}, params=params)
         answer = await _exchange(
-            self._reads, request, timeout=timeout, unsent=TryLaterError, lost=TryLaterError
+            self._reads,
+            request,
+            timeout=timeout,
+            unsent=TryLaterError,
+            lost=TryLaterError,
+            large=self._large,
         )
         return readable_body(answer, hidden=self._secrets())
 
@@ -184,8 +199,9 @@ async def _exchange(
     timeout: timedelta,
     unsent: type[UpstreamError],
     lost: type[UpstreamError],
+    large: AbstractAsyncContextManager[None],
 ) -> Answer:
-    """Send once and read the whole answer; raise `unsent` or `lost`, and no other."""
+    """Send once and read the whole answer, a `large` one within that; raise `unsent` or `lost`."""
     if client.is_closed:
         raise unsent("The gateway is shutting down.")
     try:
@@ -193,7 +209,7 @@ async def _exchange(
             loop = asyncio.get_running_loop()
             over = loop.call_later(timeout.total_seconds(), _look_once_more, limit)
             try:
-                return await _read(await _sent(client, request, unsent=unsent))
+                return await _read(await _sent(client, request, unsent=unsent), large=large)
             finally:
                 over.cancel()
     except UpstreamError:
@@ -220,25 +236,26 @@ def _look_once_more(limit: asyncio.Timeout) -> None:
     limit.reschedule(asyncio.get_running_loop().time() + _LAST_LOOK_S)
 
 
-async def _read(response: httpx.Response) -> Answer:
+async def _read(response: httpx.Response, *, large: AbstractAsyncContextManager[None]) -> Answer:
     assert isinstance(response.stream, httpx.AsyncByteStream)
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(response.aclose)
         raw = bytearray()
         # As it comes, so that nothing unpacks a bomb; we asked for no encoding, and parse none.
         async for piece in response.stream:
+            if len(raw) <= _LARGE_ANSWER < len(raw) + len(piece):
+                await stack.enter_async_context(large)
             raw += piece
             if len(raw) > _LONGEST_ANSWER:
                 raw.clear()
                 break
-    finally:
-        await response.aclose()
-    return Answer(
-        status=response.status_code,
-        body=decode(bytes(raw)),
-        retry_after=retry_after(
-            response.headers.get("Retry-After"), date=response.headers.get("Date")
-        ),
-    )
+        return Answer(
+            status=response.status_code,
+            body=decode(raw),
+            retry_after=retry_after(
+                response.headers.get("Retry-After"), date=response.headers.get("Date")
+            ),
+        )
 
 
 class _Passage(httpx.AsyncByteStream):

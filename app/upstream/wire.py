@@ -71,7 +71,7 @@ class CataloguePage:
     total: int
 
 
-def decode(raw: bytes) -> Any:
+def decode(raw: bytes | bytearray) -> Any:
     """Parse JSON, or give None for anything else: a CDN answers in HTML when it likes."""
     try:
         return json.loads(raw, parse_float=_exact)

@@ -324,6 +324,13 @@ async def test_without_a_public_address_files_travel_inside(inland: Gateway) -> 
     assert faults(answer) == [("/input/first_frame_image_url", "media_too_large")]
 
 
+async def test_a_result_is_read_though_it_repeats_the_files_of_its_input(inland: Gateway) -> None:
+    large = await upload(inland, PNG + bytes(8 * 2**20))
+    asked = "sandbox:instant sandbox:echo-input"
+    job = await inland.submit(asked, first_frame_image_url=large["id"])
+    assert (await inland.follow(job))["status"] == "completed"
+
+
 async def test_a_job_whose_file_was_lost_fails_by_that_name_and_asks_runcomfy_nothing(
     inland: Gateway, database_url: str, tmp_path: Path
 ) -> None:

@@ -34,14 +34,19 @@ class CatalogueReader:
 
     async def _read(self, client: UpstreamClient) -> list[Any]:
         entries: list[Any] = []
+        total = 0
         while True:
             page = await client.models(offset=len(entries), limit=_PAGE, timeout=_TIMEOUT)
             if entries and page.entries[:1] == entries[:1]:
                 raise TryLaterError("RunComfy's catalogue began again before its total.")
+            if entries and page.total != total:
+                # Its pages were cut anew: one may have moved to a page that was read before.
+                raise TryLaterError("RunComfy's catalogue changed while it was read.")
             entries += page.entries
-            if max(page.total, len(entries)) > self._most:
+            total = page.total
+            if max(total, len(entries)) > self._most:
                 raise TryLaterError(f"RunComfy's catalogue has more than {self._most} models.")
-            if len(entries) >= page.total:
+            if len(entries) >= total:
                 break
             if not page.entries:
                 raise TryLaterError("RunComfy's catalogue ended before its total.")

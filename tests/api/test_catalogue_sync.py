@@ -124,6 +124,19 @@ async def test_the_last_good_catalogue_stays_while_runcomfy_is_down(
         assert SEEDANCE in await ids(elsewhere), "another upstream's catalogue says nothing here"
 
 
+async def test_no_model_is_lost_between_pages_when_the_catalogue_shrinks_as_it_is_read(
+    synced: Gateway, upstream: Shelf
+) -> None:
+    upstream.entries[:0] = [entry(f"acme/other-{n:03}/text-to-image") for n in range(100)]
+    upstream.shrinks = True
+    with pytest.raises(UpstreamError, match="while it was read"):
+        await synced.workers.catalogue.sync()
+    assert await ids(synced) == [DREAM]
+    upstream.shrinks = False
+    report = await synced.workers.catalogue.sync()
+    assert (report.models, report.withdrawn) == (99, [])
+
+
 async def test_a_broken_entry_takes_nobody_down(synced: Gateway, upstream: Shelf) -> None:
     schema = entry()["input_schema"]
     deep: dict[str, Any] = {}

@@ -12,13 +12,17 @@ from tests.support.wire_server import Line, answer, wire_server
 
 @dataclass
 class Shelf:
-    """`entries` are served in pages; while `broken` is set it is the whole answer."""
+    """`entries` are served in pages; while `broken` is set it is the whole answer.
+
+    One that `shrinks` loses its first entry once a page was served.
+    """
 
     url: str = ""
     entries: list[Any] = field(default_factory=list)
     broken: bytes | None = None
     total: int | None = None
     most: int = 500
+    shrinks: bool = False
     asked: list[dict[str, str]] = field(default_factory=list)
 
     def page(self, target: str) -> bytes:
@@ -30,6 +34,8 @@ class Shelf:
         offset, limit = int(query["offset"]), min(int(query["limit"]), self.most)
         total = len(self.entries) if self.total is None else self.total
         models = self.entries[offset : offset + limit]
+        if self.shrinks:
+            del self.entries[0]
         return answer(
             raw=json.dumps(
                 {"models": models, "total": total, "limit": limit, "offset": offset}

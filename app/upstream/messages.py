@@ -7,6 +7,8 @@ from typing import Any
 LONGEST = 500
 # Shorter values of an input ("720p", "true") are ordinary words of a useful message.
 _SHORTEST_HIDDEN = 8
+# Of a longer word, such as a file that travelled inside the request, the rest never shows.
+_LONGEST_WORD = 2**16
 _DEEPEST = 4
 _KEYS = ("error_message", "message", "error", "detail", "msg")
 # With a scheme, or a word with a query: what is signed is signed there.
@@ -60,7 +62,12 @@ def _located(item: Any) -> str:
 
 
 def _one_line(text: str) -> str:
+    line = _spaced(text)
+    if line.isprintable():
+        return line
     # Away go controls, direction marks, and halves of surrogate pairs, which no database takes.
-    if not text.isprintable():
-        text = "".join(each if each.isprintable() else " " for each in text)
-    return " ".join(text.split())
+    return _spaced("".join(each if each.isprintable() else " " for each in line))
+
+
+def _spaced(text: str) -> str:
+    return " ".join(word[:_LONGEST_WORD] for word in text.split())

@@ -222,6 +222,13 @@ def test_a_message_becomes_one_short_line_without_addresses() -> None:
     assert clean("a b", hidden=["", " \n "]) == "a b"
 
 
+@pytest.mark.timeout(10)
+def test_a_message_that_repeats_a_whole_file_holds_up_nobody() -> None:
+    """It is read on the event loop, where all others wait for it."""
+    told = f"cannot open {'A' * 2**26}"
+    assert clean(told) == told[:500]
+
+
 def test_the_texts_of_an_input_are_found_at_any_depth() -> None:
     deep: Any = "a long prompt"
     for _ in range(5000):

@@ -154,6 +154,38 @@ async def test_what_fails_is_tried_again_later_and_shown_at_risk(
     assert problem(await kept.http.get(path_of(job)))["code"] == "output_gone"
 
 
+async def test_a_page_that_is_sent_for_a_moment_is_not_kept_as_the_film(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
+) -> None:
+    pages = [
+        answer(raw=content, Content_Type=media_type, Connection="close")
+        for content, media_type in (
+            (b"<!doctype html><title>Just a moment...</title>", "text/html"),
+            (b'{"error_code": 500000}', "Application/JSON; charset=utf-8"),
+        )
+    ]
+    folder = f"file://{tmp_path}/kept"
+    async with running(database_url, sandbox=sandbox, clock=clock, storage_url=folder) as gateway:
+        job = await finished(gateway)
+    async with wire_server(*map(answers, pages), answers(answer(raw=FILM))) as host:
+        _point(database_url, job, f"{host.url}/0.mp4")
+        elsewhere = Sandbox(url=host.url, http=sandbox.http)
+        async with running(
+            database_url, sandbox=elsewhere, clock=clock, storage_url=folder
+        ) as gateway:
+            for _ in pages:
+                assert await copy(gateway) == 1
+                (row,) = await rows(gateway)
+                assert (row["state"], row["reason"]) == (
+                    "waiting",
+                    "The output's host sent a page, not the file.",
+                )
+                assert files_below(tmp_path / "kept") == []
+                gateway.wait(60)
+            assert await copy(gateway) == 1
+            assert (await gateway.http.get(path_of(job))).content == FILM
+
+
 async def test_an_upstream_that_breaks_off_is_asked_again_and_readers_go_on_with_the_copy(
     database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
 ) -> None:

@@ -67,7 +67,8 @@ class Poller:
         self._metrics = metrics
         self._tracing = tracing
         self._clock = clock
-        self._under_way: dict[str, Lease] = {}
+        self._under_way: dict[str, Lease] = {}  # until what was found is written
+        self._unanswered = 0
         self._called_off: set[str] = set()  # while a poll of them was under way
         self._connections = asyncio.Semaphore(config.polls_at_once)
         self._together = Together(at_most=config.together)
@@ -86,7 +87,8 @@ class Poller:
 
     async def claim(self, limit: int) -> list[Lease]:
         leases = await self._queue.claim_polls(limit=limit)
-        # A slow answer may outlast the appointment for the next poll: one at a time for each job.
+        # A slow answer, or its slow write, may outlast the appointment for the next poll: one at a
+        # time for each job.
         self._called_off |= {
             lease.job_id
             for lease in leases
@@ -96,12 +98,17 @@ class Poller:
         return [lease for lease in leases if lease.job_id not in self._under_way]
 
     async def poll(self, lease: Lease) -> None:
-        with self._tracing.stage("poll", of=lease.traceparent, job_id=lease.job_id):
-            await self._poll(lease)
+        self._under_way[lease.job_id] = lease
+        try:
+            with self._tracing.stage("poll", of=lease.traceparent, job_id=lease.job_id):
+                await self._poll(lease)
+        finally:
+            del self._under_way[lease.job_id]
+            self._called_off.discard(lease.job_id)
 
     async def _poll(self, lease: Lease) -> None:
-        self._under_way[lease.job_id] = lease
         began_at, error = self._clock.now(), None
+        self._unanswered += 1
         try:
             async with self._connections:
                 change = await self._look.at(lease)
@@ -110,21 +117,19 @@ class Poller:
             change = self._without_answer(lease, exc)
             logger.info("job.poll_failed", job_id=lease.job_id, reason=str(exc), status=exc.status)
         finally:
-            del self._under_way[lease.job_id]
-            is_called_off = lease.job_id in self._called_off
-            self._called_off.discard(lease.job_id)
+            self._unanswered -= 1
         self._metrics.polls.labels(_found(lease, change, error)).inc()
         await self._queue.polls.heard(lease.account, error, source=lease.job_id, began_at=began_at)
-        if not self._under_way:
+        if not self._unanswered:
             self._together.go()
         change = self._in_time(lease, change)
-        if change is None and is_called_off:
+        if change is None and lease.job_id in self._called_off:
             # The appointment that its owner's wish had made was used up while this poll went on.
             at = self._clock.now()
             change = outcomes.postponed(lease, due_at=at, at=at)
         if change is None:
             return
-        if self._under_way and lease.cancel_requested_at is None:  # somebody waits for a cancel
+        if self._unanswered and lease.cancel_requested_at is None:  # somebody waits for a cancel
             await self._together.wait()
         await self._queue.record(change)
 

@@ -21,6 +21,7 @@ from app.db.prepared import made_once
 from app.db.statements import table_of
 from app.jobs.accounts import Roster
 from app.jobs.health import HealthService
+from app.jobs.models import Change
 from app.worker.heart import Heart
 from tests.support.gateway import Gateway, Sandbox
 from tests.support.invariants import event_types
@@ -101,6 +102,31 @@ async def test_a_poll_without_a_database_is_asked_again(gateway: Gateway, bench:
     assert (await gateway.read(job))["status"] == "in_queue"
     gateway.wait(2)
     await bench.poller.loop.run_once()
+    assert (await gateway.read(job))["status"] == "completed"
+
+
+async def test_a_job_is_not_asked_after_while_its_end_is_being_written(
+    gateway: Gateway, bench: Workbench
+) -> None:
+    """Else a database that takes longer than that is told of each end several times at once."""
+    job = await gateway.submit("sandbox:instant")
+    await bench.dispatcher.loop.run_once()
+    gateway.wait(2)
+    [lease] = await bench.poller.claim(64)
+    begun, written, record = asyncio.Event(), asyncio.Event(), bench.queue.record
+
+    async def late(changes: Sequence[Change]) -> Sequence[bool]:
+        begun.set()
+        await written.wait()
+        return [await record(change) for change in changes]
+
+    bench.queue.record = NaturalBatch(late)
+    polling = asyncio.ensure_future(bench.poller.poll(lease))
+    await begun.wait()
+    gateway.wait(10)
+    assert await bench.poller.claim(64) == []
+    written.set()
+    await polling
     assert (await gateway.read(job))["status"] == "completed"
 
 

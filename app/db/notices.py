@@ -35,6 +35,7 @@ class Notices:
         engine = create_async_engine(
             self._url,
             poolclass=NullPool,
+            pool_reset_on_return=None,  # it is closed then, and mostly lost
             isolation_level="AUTOCOMMIT",
             connect_args=PATIENCE,
             hide_parameters=True,

@@ -1,14 +1,17 @@
 """How statements reach Postgres: reads without a transaction, over connections that are kept."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from sqlalchemy import Text, bindparam, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.core.clock import SystemClock
 from app.db.engine import Database, open_database
+from app.db.notices import Notices
 from app.db.prepared import made_once
 from tests.support.databases import PostgresDatabases
 
@@ -16,17 +19,26 @@ from tests.support.databases import PostgresDatabases
 BEGAN = text("SELECT transaction_timestamp()")
 BACKEND = text("SELECT pg_backend_pid()")
 CUT_OFF = text("SELECT pg_terminate_backend(pg_backend_pid())")
+LISTENERS_CUT_OFF = text(
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+)
 TABLES = text("SELECT count(*) FROM pg_tables WHERE tablename = 'made'")
 LENGTH = made_once(select(func.length(bindparam("text", type_=Text))))
 UNREAD = made_once(select(func.length(bindparam("text", type_=Text)) + 1), wants_rows=False)
 
 
 @pytest.fixture
-async def database(postgres_url: str, worker_id: str) -> AsyncIterator[Database]:
+def url(postgres_url: str, worker_id: str) -> Iterator[str]:
     with PostgresDatabases(postgres_url, prefix=f"{worker_id}_reads").empty() as url:
-        opened = open_database(url)
-        yield opened
-        await opened.close()
+        yield url
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    opened = open_database(url)
+    yield opened
+    await opened.close()
 
 
 async def began_twice(connection: AsyncConnection) -> bool:
@@ -103,3 +115,19 @@ async def test_no_statement_is_compiled_to_machine_code(database: Database) -> N
         return str(await connection.scalar(text("SHOW jit")))
 
     assert await database.read(setting) == await database.transact(setting) == "off"
+
+
+async def test_a_listener_that_is_cut_off_listens_again_and_wakes_nobody(
+    database: Database, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard = asyncio.Event()
+    notices = Notices(url, channel="news", clock=SystemClock())
+    listening = asyncio.ensure_future(notices.run(heard.set))
+    async with asyncio.timeout(60):
+        await heard.wait()
+        heard.clear()
+        assert await database.read(lambda connection: connection.scalar(LISTENERS_CUT_OFF)) == 1
+        await heard.wait()
+    listening.cancel()
+    await asyncio.wait({listening})
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []

@@ -32,6 +32,7 @@ AS_CSV: dict[int | str, dict[str, Any]] = {
 """What `usage_answer` gives beside JSON, for the OpenAPI document."""
 
 _LONGEST_SPAN = timedelta(days=400)
+_YEARS = range(2, 9999)  # of which each instant has a date in every zone
 
 
 class MeRead(BaseModel):
@@ -172,7 +173,7 @@ def _moment(name: str, text: str, zone: ZoneInfo) -> datetime:
     with suppress(ValueError, OverflowError):
         if len(text) == len("2026-11-22"):
             at = _midnight(date.fromisoformat(text), zone)
-    if at is None:
+    if at is None or at.year not in _YEARS:
         raise InvalidParameterError(
             name, f"{name} must be a day like 2026-11-22, or an RFC 3339 time with a zone."
         )

@@ -243,6 +243,8 @@ async def test_operators_see_everybodys_use(gateway: Gateway) -> None:
         ("from=2026-11-22T10:00:00", "from"),
         ("to=9999-12-31T23:59:59-14:00", "to"),
         ("from=0001-01-01T00:00:00%2B14:00", "from"),
+        ("from=0001-01-01&to=0001-01-02", "from"),
+        ("from=9999-12-30&to=9999-12-31", "from"),
         ("from=2026-11-22&to=2026-11-21", "from"),
         ("from=2020-01-01", "from"),
         ("from=%00", "from"),

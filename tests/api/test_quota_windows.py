@@ -1,12 +1,15 @@
 """Windows that move, with a zone or with a clock, lose nothing that the ledger knows."""
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import Executable
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.auth.directory.plans import PlanDirectory
@@ -21,9 +24,23 @@ from app.quotas.rebuild import rebuild_accounts
 from app.quotas.repository import EntryKind, QuotaRepository
 from app.quotas.standings import Caller
 from app.quotas.sums import ledger_sums
+from app.quotas.usage import Grouping, Usage, usage
 
 UTC_ZONE, TOKYO, HONOLULU = ZoneInfo("UTC"), ZoneInfo("Asia/Tokyo"), ZoneInfo("Pacific/Honolulu")
 MORNING = datetime(2026, 11, 22, 10, tzinfo=UTC)
+
+
+class Counted:
+    """A connection that counts the rows it reads."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self.rows = 0
+
+    async def execute(self, statement: Executable) -> Sequence[Any]:
+        found = (await self._connection.execute(statement)).all()
+        self.rows += len(found)
+        return found
 
 
 class Books:
@@ -87,6 +104,29 @@ class Books:
 
     async def jobs_of_day(self) -> Tally:
         return (await self.accounts())["user:bob"].windows[Period.DAY].tally(Measure.JOBS)
+
+    async def usage(
+        self, zone: ZoneInfo, *group_by: Grouping, around: datetime = MORNING
+    ) -> tuple[list[Usage], int]:
+        """Tell what was used in two weeks, and from how many rows of the database."""
+        since, until = around - timedelta(days=7), around + timedelta(days=7)
+        rows = 0
+
+        async def work(connection: AsyncConnection) -> list[Usage]:
+            read = Counted(connection)
+            found = await usage(
+                cast("AsyncConnection", read),
+                since=since,
+                until=until,
+                zone=zone,
+                group_by=group_by,
+                user_id="bob",
+            )
+            nonlocal rows
+            rows = read.rows
+            return list(found)
+
+        return await self.database.read(work), rows
 
     async def assert_true(self) -> None:
         """Compare what the accounts say with the sums of the ledger over their windows."""
@@ -178,6 +218,40 @@ async def test_many_accounts_are_rebuilt_at_once(books: Books) -> None:
 
     await books.database.transact(work)
     assert await books.jobs_of_day() == Tally(held=1)
+
+
+async def test_however_many_jobs_there_were_their_use_is_read_in_few_rows(books: Books) -> None:
+    """Else who asks for the use of a month holds up all others while it is added up."""
+    for _ in range(20):
+        await books.end(await books.accepted(MORNING), EntryKind.SETTLE, MORNING)
+    await books.accepted(MORNING)
+    found, rows = await books.usage(UTC_ZONE, Grouping.DAY, Grouping.MODEL, Grouping.KEY)
+    assert [(each.jobs, each.jobs_settled, each.spend_usd) for each in found] == [(21, 20, 10)]
+    assert rows == 2  # what was held, and what was settled
+    assert await books.usage(UTC_ZONE) == ([replace(found[0], groups={})], 2)
+
+
+@pytest.mark.parametrize(
+    ("zone", "month", "day"),
+    [
+        ("UTC", 11, 22),
+        ("Asia/Kathmandu", 11, 22),
+        ("Europe/Berlin", 10, 25),
+        ("Australia/Lord_Howe", 10, 4),
+        ("America/Havana", 11, 1),  # its midnight comes twice
+        ("Africa/Cairo", 4, 24),  # and this one never
+    ],
+)
+async def test_use_is_told_by_the_days_of_any_zone(
+    books: Books, zone: str, month: int, day: int
+) -> None:
+    change = datetime(2026, month, day, 12, tzinfo=UTC)
+    held = [change + timedelta(minutes=200 * n) for n in range(-20, 20)]
+    for at in held:
+        await books.accepted(at)
+    found, _ = await books.usage(ZoneInfo(zone), Grouping.DAY, around=change)
+    days = Counter(at.astimezone(ZoneInfo(zone)).date().isoformat() for at in held)
+    assert {each.groups[Grouping.DAY]: each.jobs for each in found} == days
 
 
 @pytest.mark.parametrize("change", ["plan's zone", "user's plan", "default plan"])

@@ -25,6 +25,7 @@ def open_storage(url: str) -> Storage:
     parts = urlsplit(url)
     if parts.scheme == "file":
         return open_folder(Path(unquote(parts.path)))
+    _unset_what_is_empty()
     store = _s3(url)  # now, so that what is wrong with it ends the start
     return Storage(lambda: store, folder=None)
 
@@ -46,6 +47,13 @@ def _local(folder: Path) -> "LocalStore":
     from obstore.store import LocalStore  # noqa: PLC0415 - heavy
 
     return LocalStore(folder)
+
+
+def _unset_what_is_empty() -> None:
+    """Leave to the machine's role what manifests set to nothing: obstore would sign with it."""
+    for name, value in list(os.environ.items()):
+        if name.startswith("AWS_") and not value:
+            del os.environ[name]
 
 
 def _s3(url: str) -> "S3Store":

@@ -15,7 +15,7 @@ from app.storage.errors import ObjectGoneError, StorageUnavailableError
 from app.storage.opening import open_storage
 from app.storage.store import Storage, new_key
 from tests.support.storages import files_below, point_at, running_s3
-from tests.support.wire_server import Line, wire_server
+from tests.support.wire_server import Line, answer, wire_server
 
 MIB = 2**20
 
@@ -136,6 +136,38 @@ async def test_a_storage_that_hangs_is_away(monkeypatch: pytest.MonkeyPatch) -> 
         for attempt in (storage.size, storage.delete):
             with pytest.raises(StorageUnavailableError):
                 await attempt(new_key("outputs"))
+
+
+async def test_credentials_that_are_set_to_nothing_leave_it_to_the_machines_role(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    role = {
+        "AccessKeyId": "id-of-the-role",
+        "SecretAccessKey": "secret",
+        "Token": "token",
+        "Expiration": "2100-01-01T00:00:00Z",
+    }
+
+    async def machine(line: Line) -> None:
+        while True:
+            match (await line.request()).target.rpartition("/"):
+                case _, _, "token":
+                    await line.send(answer(raw=b"of-the-session"))
+                case _, _, "":
+                    await line.send(answer(raw=b"role"))
+                case _, _, "role":
+                    await line.send(answer(body=role))
+                case _:
+                    await line.send(answer(404, raw=b""))
+
+    async with wire_server(machine) as server:
+        url = point_at(server.url, monkeypatch)
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", server.url)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            monkeypatch.setenv(name, "")
+        assert await open_storage(url).size(new_key("files")) is None
+        asked = server.received[-1]
+    assert (asked.method, "id-of-the-role/" in asked.headers["authorization"]) == ("HEAD", True)
 
 
 def test_a_folder_that_cannot_be_is_told_at_start(tmp_path: Path) -> None:

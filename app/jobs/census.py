@@ -97,7 +97,7 @@ class Census:
         lanes = LaneRepository(connection)
         metrics.set_state(
             metrics.is_lane_open,
-            {shown: not (await lanes.find(lane)).is_closed(at) for shown, lane in self._lanes},
+            {shown: not (await lanes.find(lane)).is_shut(at) for shown, lane in self._lanes},
         )
         alive = select(func.count()).where(HeartbeatRow.beat_at > at - ALIVE_FOR)
         metrics.live_workers.set((await connection.execute(alive)).scalar_one())

@@ -98,7 +98,7 @@ class HealthService:
 
 async def _state(connection: AsyncConnection, lane_name: str, *, at: datetime) -> str:
     lane = await LaneRepository(connection).find(lane_name)
-    return lane.reason.value if lane.reason is not None and lane.is_closed(at) else _OPEN
+    return lane.reason.value if lane.reason is not None and lane.is_shut(at) else _OPEN
 
 
 async def _is_current(connection: AsyncConnection) -> bool:

@@ -30,6 +30,10 @@ class Lane:
     def is_closed(self, at: datetime) -> bool:
         return self.closed_until is not None and at < self.closed_until
 
+    def is_shut(self, at: datetime) -> bool:
+        """Tell who watches whether nothing goes: no waiting mends an account that was refused."""
+        return self.reason in _ACCOUNT or self.is_closed(at)
+
 
 _ACCOUNT = frozenset({Reason.TOKEN, Reason.BALANCE})
 _LONGEST_PAUSE_S = 60

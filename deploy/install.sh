@@ -11,6 +11,7 @@ set -eu
 umask 022 # whoever runs it must be able to read it
 
 folder=${1:?"where to? for example: deploy/install.sh /opt/gateway/0.1.0"}
+case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
 part=${2:-all}
 python=${PYTHON:-python3}
 cd "$(dirname "$0")/.."

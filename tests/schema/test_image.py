@@ -1,8 +1,10 @@
 """What the Dockerfile makes, made by its own steps: whole, compiled, and never written to."""
 
 import asyncio
+import os
 import signal
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,6 +30,20 @@ async def test_what_the_dockerfile_installs_is_whole_and_runs_without_a_write(
     before = snapshot(installed)
     await assert_serves(installed, folder=tmp_path / "data")
     assert snapshot(installed) == before
+
+
+def test_a_folder_that_is_there_already_is_found_where_one_stands(tmp_path: Path) -> None:
+    (tmp_path / "0.2.0").mkdir()
+    installing = subprocess.run(
+        [ROOT / "deploy" / "install.sh", "0.2.0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHON": "false"},  # should it go on
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert installing.returncode == 1
+    assert installing.stderr == f"{tmp_path}/0.2.0 is there already: choose a new one\n"
 
 
 def test_its_versions_and_hashes_are_those_that_are_tested() -> None:

@@ -1,7 +1,7 @@
 """What became of jobs since somebody looked, read for many who wait in a few statements."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -143,25 +143,6 @@ def _moments(job: Job, events: Sequence[tuple[int, str, datetime]]) -> Sequence[
 
 
 def _as_of(job: Job, state: JobState, *, at: datetime, is_last: bool) -> Job:
-    """Give the job as it was when it came into a state, as far as that can be told."""
-    if is_last and state is job.state:
-        return job
-    is_final = state in TERMINAL
-    if is_final and state is job.state:
-        return job  # what followed was a note, which changed nothing of what is shown
-    return replace(
-        job,
-        state=state,
-        output=None,
-        error=None,
-        queue_position=None,
-        place=None,
-        cost_state=job.cost_state if is_final else "held",
-        submitted_at=_unless_later(job.submitted_at, at, never=state is JobState.PENDING),
-        started_at=_unless_later(job.started_at, at, never=state is not JobState.IN_PROGRESS),
-        finished_at=at if is_final else None,
-    )
-
-
-def _unless_later(instant: datetime | None, at: datetime, *, never: bool) -> datetime | None:
-    return None if never or instant is None or instant > at else instant
+    # What followed an end in the same state was a note, which changed nothing of what is shown.
+    is_unchanged = state is job.state and (is_last or state in TERMINAL)
+    return job if is_unchanged else job.as_of(state, at=at)

@@ -59,23 +59,28 @@ class Job:
     traceparent: str | None = None
     place: Place | None = None
 
-    def as_in(self, state: JobState) -> "Job":
-        """Give the job as it was in a state that it has left; an end is told as it is now."""
-        if state is self.state or state in TERMINAL:
-            return self
+    def as_of(self, state: JobState, *, at: datetime) -> "Job":
+        """Give the job as it was when it entered `state`, as far as that can still be told."""
+        is_final = state in TERMINAL
+        is_started = is_final or state is JobState.IN_PROGRESS
+        is_sent = is_started or state is JobState.IN_QUEUE
         return replace(
             self,
             state=state,
-            cost_state="held",
+            cost_state=self.cost_state if is_final else "held",
             queue_position=None,
             output=None,
             error=None,
-            submitted_at=None if state is JobState.SUBMIT_UNKNOWN else self.submitted_at,
-            started_at=self.started_at if state is JobState.IN_PROGRESS else None,
-            finished_at=None,
+            submitted_at=_unless_later(self.submitted_at, at) if is_sent else None,
+            started_at=_unless_later(self.started_at, at) if is_started else None,
+            finished_at=at if is_final else None,
             late=None,
             place=None,
         )
+
+
+def _unless_later(instant: datetime | None, at: datetime) -> datetime | None:
+    return None if instant is None or instant > at else instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

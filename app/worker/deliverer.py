@@ -15,7 +15,7 @@ from app.core.tracing import Tracing
 from app.jobs.models import Job
 from app.jobs.schedule import Jitter
 from app.jobs.service import JobService
-from app.jobs.state import JobState
+from app.jobs.state import TERMINAL, JobState
 from app.jobs.wire import JobWire
 from app.webhooks.events import state_of
 from app.webhooks.models import Attempt, Errand, Outcome
@@ -121,12 +121,10 @@ class Deliverer:
         return await self._sender.post(errand.url, body=body, headers=headers)
 
     def _payload(self, errand: Errand, job: Job | None, *, at: datetime) -> Mapping[str, Any]:
-        """Render the job with links signed now, as it was when it entered the event's state."""
+        """Render the job with links signed now."""
         data: dict[str, Any] = {"endpoint": errand.endpoint_id}
         if job is not None:
-            state = state_of(errand.type)
-            shown = job if state is None else job.as_in(JobState(state))
-            data = self._wire.read(shown, at=at).model_dump(mode="json")
+            data = self._wire.read(_shown(job, errand), at=at).model_dump(mode="json")
             if job.user_id != errand.user_id:
                 data["user"] = job.user_id
         return {"type": errand.type, "timestamp": rfc3339(errand.event_at), "data": data}
@@ -151,3 +149,9 @@ class Deliverer:
             due_at=None if delay is None else at + delay,
             gone=gone,
         )
+
+
+def _shown(job: Job, errand: Errand) -> Job:
+    """Give the job as it was when it entered the event's state; an end is told as it is now."""
+    state = JobState(state_of(errand.type) or job.state)
+    return job if state is job.state or state in TERMINAL else job.as_of(state, at=errand.event_at)

@@ -9,6 +9,7 @@ from app.db.models.base import Base
 from app.jobs.repository import PARTS
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.invariants import assert_invariants, event_types, read_jobs
+from tests.support.sse import stream
 
 pytestmark = pytest.mark.either_database
 
@@ -144,6 +145,24 @@ async def test_what_was_cancelled_and_finished_is_completed_late(
     assert (late["status"], late["late"], late["cost"]["state"]) == ("completed", True, "settled")
     assert entries(await detail(gateway, job)) == ["hold", "release", "late_charge"]
     await all_is_well(gateway, database_url)
+
+
+async def test_an_end_that_was_not_the_last_is_replayed_as_it_was(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=TIMEOUT
+    ) as gateway:
+        job = await gateway.submit("sandbox:queue=10 sandbox:slow=80")
+        failed = await gateway.follow(job)
+        completed = await gateway.follow(job, lambda job: job["late"])
+        async with stream(gateway.http, f"/v1/jobs/{job['id']}/events", after="0") as events:
+            *_, first, last = await events.rest()
+    assert (first.event, last.event) == ("job.failed", "job.completed")
+    assert failed["started_at"] is not None
+    # What was wrong then is forgotten once there is an output.
+    assert first.data == failed | {"error": None}
+    assert last.data == completed
 
 
 @pytest.mark.parametrize("policy", ["settle", "release"])

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -310,3 +311,27 @@ async def test_a_fault_of_a_refresh_ends_neither_the_loop_nor_the_gateway(
         stop.set()
         await refreshing
     assert [line["event"] for line in logs] == ["oidc.refresh_failed"]
+
+
+async def test_a_provider_that_never_answers_holds_up_no_shutdown(clock: ManualClock) -> None:
+    asked = asyncio.Event()
+
+    async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(keep_silent, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    patience = timedelta(minutes=1)
+    async with (
+        server,
+        aclosing(trusted(timeout=patience, connections=1, keepalive=patience)) as client,
+        asyncio.timeout(5),
+    ):
+        keys = IssuerKeys(issuer=f"http://{host}:{port}", client=client, clock=clock)
+        stop = asyncio.Event()
+        refreshing = asyncio.ensure_future(keys.run(stop))
+        await asked.wait()
+        stop.set()
+        await refreshing

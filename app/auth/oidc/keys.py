@@ -77,23 +77,21 @@ class IssuerKeys:
             return await self._fetch_logged()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Refresh again and again, until `stop`."""
-        while not stop.is_set():
+        """Refresh again and again, until `stop`; a fetch under way is given up."""
+        async with asyncio.TaskGroup() as group:
+            refreshing = group.create_task(self._repeat())
+            await stop.wait()
+            refreshing.cancel()
+
+    async def _repeat(self) -> None:
+        while True:
             pause = _TRIED_AGAIN_AFTER
             try:
                 if await self.refresh():
                     pause = _REFRESHED_EVERY
             except Exception:
                 logger.exception("oidc.refresh_failed")
-            waits = [
-                asyncio.ensure_future(self._clock.sleep(pause)),
-                asyncio.ensure_future(stop.wait()),
-            ]
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
+            await self._clock.sleep(pause)
 
     def _knows(self, kid: str | None) -> bool:
         return any(kid in (None, key.kid) for key in self._keys)

@@ -239,7 +239,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             listener.bind((host, port))
         except OSError as exc:
             raise ConfigurationError(
-                f"Cannot listen on {host} port {port} ({exc.strerror}); choose another with --port."
+                f"Cannot listen on {host} port {port} ({exc.strerror});"
+                " choose another --host or --port."
             ) from exc
         yield listener
 

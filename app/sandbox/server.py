@@ -91,7 +91,7 @@ def _listening(host: str, port: int | None, *, memory: Path) -> Iterator[socket.
             if port is not None:
                 raise ConfigurationError(
                     f"Cannot listen on {host} port {port} ({exc.strerror});"
-                    " choose another with --port."
+                    " choose another --host or --port."
                 ) from exc
             logger.warning("sandbox.port_taken", port=_remembered(memory))
             listener.bind((host, 0))

@@ -277,8 +277,21 @@ def test_a_port_that_is_taken_is_told(command: Command, name: str) -> None:
         port = str(taken.getsockname()[1])
         done = command(name, "--port", port, settings={"RUNCOMFY_API_TOKEN": "a-real-token"})
     assert (done.code, done.stdout) == (2, "")
-    told = f"Cannot listen on 127.0.0.1 port {port} (Address already in use); choose another"
+    told = f"Cannot listen on 127.0.0.1 port {port} (Address already in use); choose another --host"
     assert told in done.stderr
+
+
+@pytest.mark.parametrize("name", ["serve", "worker", "sandbox"])
+def test_an_address_of_another_machine_is_told_with_what_to_change(
+    command: Command, name: str
+) -> None:
+    settings = {"RUNCOMFY_API_TOKEN": "a-real-token"}
+    done = command(name, "--host", "203.0.113.7", "--port", "9", settings=settings)
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr.rstrip().endswith(
+        "Cannot listen on 203.0.113.7 port 9 (Cannot assign requested address);"
+        " choose another --host or --port."
+    )
 
 
 @pytest.mark.parametrize("name", ["serve", "worker", "sandbox"])

@@ -1,0 +1,115 @@
+"""The statements on idempotency keys: which job each made, and from which body."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import CTE, delete, select, true
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.models import IdempotencyKeyRow
+from app.db.prepared import made_once
+from app.db.rows import Rows
+from app.db.statements import instant, table_of
+from app.jobs.models import NewJob
+
+UsersKey = tuple[str, str]
+"""A user, and an idempotency key of theirs."""
+
+_LIFE = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The job that a key made, and the fingerprint of the body it was made from."""
+
+    job_id: str
+    fingerprint: str
+
+
+class IdempotencyRepository:
+    def __init__(self, tx: AsyncConnection) -> None:
+        self._tx = tx
+
+    async def claim(self, requests: Sequence[NewJob], *, at: datetime) -> Mapping[str, Holder]:
+        """Bind each key to the first request that has it.
+
+        Gives, by job id, the requests whose key another job holds already.
+        """
+        first: dict[UsersKey, NewJob] = {}
+        for request in requests:
+            if request.idempotency_key is not None:
+                first.setdefault((request.user_id, request.idempotency_key), request)
+        if not first:
+            return {}
+        # Sorted, so that replicas that claim the same keys wait for each other in one direction.
+        rows = [
+            {
+                "user_id": user_id,
+                "key": key,
+                "job_id": request.id,
+                "fingerprint": request.fingerprint,
+                "expires_at": at + _LIFE,
+            }
+            for (user_id, key), request in sorted(first.items())
+        ]
+        bound = await self._tx.execute(
+            _BIND[self._tx.dialect.name], {**_KEYS.as_parameter(self._tx, rows), "at": at}
+        )
+        holders: dict[UsersKey, Holder] = {}
+        for user_id, key in bound:
+            request = first[user_id, key]
+            holders[user_id, key] = Holder(request.id, request.fingerprint)
+        if taken := first.keys() - holders.keys():
+            holders |= await self.find(sorted(taken), at=at)
+        return {
+            request.id: holder
+            for request in requests
+            if request.idempotency_key is not None
+            and (holder := holders[request.user_id, request.idempotency_key]).job_id != request.id
+        }
+
+    async def find(self, keys: Sequence[UsersKey], *, at: datetime) -> Mapping[UsersKey, Holder]:
+        """Give the holders of those keys that are bound and have not expired."""
+        asked = [{"user_id": user_id, "key": key} for user_id, key in keys]
+        found = await self._tx.execute(
+            _FIND[self._tx.dialect.name], {**_ASKED.as_parameter(self._tx, asked), "at": at}
+        )
+        return {(row.user_id, row.key): Holder(row.job_id, row.fingerprint) for row in found}
+
+    async def unbind(self, job_ids: Iterable[str]) -> None:
+        """Let go of the keys of refused requests: the next one with such a key is a new one."""
+        await self._tx.execute(
+            delete(IdempotencyKeyRow).where(IdempotencyKeyRow.job_id.in_(sorted(job_ids)))
+        )
+
+
+def _bind(new: CTE, dialect: Any) -> Any:
+    """Give each key to its job, unless another has it that has not expired; name those given."""
+    bound = dialect.insert(_TABLE).from_select(
+        [each.name for each in new.c],
+        select(new).where(true()),  # else SQLite takes ON CONFLICT for the ON of a join
+    )
+    return bound.on_conflict_do_update(
+        index_elements=[_TABLE.c.user_id, _TABLE.c.key],
+        set_={name: bound.excluded[name] for name in ("job_id", "fingerprint", "expires_at")},
+        where=_TABLE.c.expires_at <= instant("at"),
+    ).returning(_TABLE.c.user_id, _TABLE.c.key)
+
+
+_TABLE = table_of(IdempotencyKeyRow)
+_DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
+_KEYS = Rows(*_TABLE.columns)
+_BIND = {name: made_once(_bind(new, _DIALECTS[name])) for name, new in _KEYS.on.items()}
+_ASKED = Rows(_TABLE.c.user_id, _TABLE.c.key)
+_FIND = _ASKED.in_statement(
+    lambda asked: select(
+        _TABLE.c.user_id, _TABLE.c.key, _TABLE.c.job_id, _TABLE.c.fingerprint
+    ).where(
+        _TABLE.c.user_id == asked.c.user_id,
+        _TABLE.c.key == asked.c.key,
+        _TABLE.c.expires_at > instant("at"),
+    )
+)

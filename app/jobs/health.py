@@ -11,11 +11,12 @@ from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError
 from app.db import schema
 from app.db.engine import Database
-from app.db.models import HeartbeatRow, SchemaReleaseRow, SwitchRow
+from app.db.models import HeartbeatRow, SchemaReleaseRow
 from app.db.patience import within
 from app.db.statements import insert_into
 from app.jobs.accounts import Roster
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
+from app.jobs.operator_repository import OperatorRepository
 from app.jobs.switches import DISPATCH_PAUSED
 
 BEAT_EVERY = timedelta(seconds=5)
@@ -67,9 +68,8 @@ class HealthService:
         at = self._clock.now()
 
         async def work(connection: AsyncConnection) -> Health:
-            switched_off = select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED)
             beat_at = await connection.scalar(select(func.max(HeartbeatRow.beat_at)))
-            is_paused = bool(await connection.scalar(switched_off))
+            is_paused = await OperatorRepository(connection).is_on(DISPATCH_PAUSED)
             return Health(
                 takes_writes=self._takes_writes,
                 is_schema_current=await _is_current(connection),

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, Self
+from typing import Self
 
 from app.jobs.queue import QueueConfig
 from app.media.inspector import InspectorConfig
 from app.net.reach import Reach
-from app.quotas.repository import EntryKind
+from app.quotas.repository import Ending, EntryKind
 from app.settings import Settings
 from app.storage.archive import ArchiveConfig
 from app.storage.files import FilesConfig
@@ -18,7 +18,7 @@ from app.worker.deliverer import DelivererConfig
 from app.worker.dispatcher import DispatcherConfig
 from app.worker.poller import PollerConfig
 
-_UNKNOWN_ENDS: Mapping[str, Literal[EntryKind.SETTLE, EntryKind.RELEASE]] = {
+_UNKNOWN_ENDS: Mapping[str, Ending] = {
     "settle": EntryKind.SETTLE,
     "release": EntryKind.RELEASE,
 }

@@ -9,12 +9,20 @@ from typing import Any, Literal, TypeAlias
 from app.jobs.line import Place, Priority
 from app.jobs.state import TERMINAL, JobState
 from app.quotas.policy import Policy
+from app.quotas.repository import Ending, EntryKind
 from app.storage.uses import FileUse
 from app.upstream.accounts import DEFAULT
 from app.upstream.wire import OUTPUT_KEYS, RemoteOutput
 
 CostState = Literal["held", "settled", "released"]
 LateCharge = Literal["charged", "free"]
+
+COST_STATES: Mapping[Ending, CostState] = {
+    EntryKind.SETTLE: "settled",
+    EntryKind.RELEASE: "released",
+}
+"""What a job says of its hold once that has ended."""
+
 Output: TypeAlias = RemoteOutput
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -27,7 +27,7 @@ from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
 from app.jobs.switches import DISPATCH_PAUSED
 from app.quotas import ledger
-from app.quotas.repository import Entry, EntryKind, QuotaRepository
+from app.quotas.repository import Ending, Entry, EntryKind, QuotaRepository
 
 _STUCK = frozenset({JobState.SUBMIT_UNKNOWN, *FOLLOWED})
 _UNKNOWN = frozenset({JobState.SUBMIT_UNKNOWN})
@@ -212,7 +212,7 @@ class OperatorJobs:
         self,
         action: str,
         job_id: str,
-        kind: Literal[EntryKind.SETTLE, EntryKind.RELEASE],
+        ends_as: Ending,
         *,
         actor: str,
         sources: frozenset[JobState] = _STUCK,
@@ -224,7 +224,7 @@ class OperatorJobs:
             state=JobState.FAILED,
             finished_at=at,
             error={"code": "ended_by_operator", "message": message},
-            ends_as=kind,
+            ends_as=ends_as,
             watch_until=at + self._late_watch,
         )
         return await self._act(action, job_id, change, actor=actor, at=at)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import case, literal, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.models import JobRow, SwitchRow
 from app.db.models.base import UtcDateTime
 from app.db.statements import insert_into
-from app.jobs.models import CostState
+from app.jobs.models import COST_STATES, CostState
 from app.jobs.state import JobState
-from app.quotas.repository import EntryKind
+from app.quotas.repository import Ending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Manual:
     finished_at: datetime | None = None
     error: dict[str, Any] | None = None
     upstream_request_id: str | None = None
-    ends_as: Literal[EntryKind.SETTLE, EntryKind.RELEASE] | None = None
+    ends_as: Ending | None = None
     watch_until: datetime | None = None
 
 
@@ -119,7 +119,7 @@ class OperatorRepository:
                 )
             }
         if change.ends_as is not None:
-            new["cost_state"] = "settled" if change.ends_as is EntryKind.SETTLE else "released"
+            new["cost_state"] = COST_STATES[change.ends_as]
         moved = await self._tx.execute(
             update(JobRow)
             .where(JobRow.id == job_id, JobRow.state.in_(change.sources))

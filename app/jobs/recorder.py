@@ -14,18 +14,14 @@ from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.change_repository import ChangeRepository
 from app.jobs.duration_repository import DurationRepository
-from app.jobs.models import Change, addresses
+from app.jobs.models import COST_STATES, Change, addresses
 from app.jobs.outcomes import observed
 from app.quotas import ledger
-from app.quotas.repository import EntryKind
 from app.storage import archive
 
 logger = structlog.get_logger(__name__)
 
-_ENDINGS: Mapping[str, EntryKind] = {
-    "settled": EntryKind.SETTLE,
-    "released": EntryKind.RELEASE,
-}
+_ENDINGS = {cost_state: ending for ending, cost_state in COST_STATES.items()}
 
 
 class Recorder:

@@ -2,23 +2,22 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.events.log import JobEvent
 from app.jobs.announce import announce
+from app.jobs.models import COST_STATES
 from app.jobs.outcomes import TIMED_OUT
 from app.jobs.state import JobState
 from app.jobs.sweep_repository import SweepRepository
 from app.quotas import ledger
-from app.quotas.repository import EntryKind
+from app.quotas.repository import Ending, EntryKind
 
 Moves = Mapping[JobState, Mapping[str, int]]
 """The event numbers of jobs, by the state they moved to."""
 
-_COST_STATES = {EntryKind.SETTLE: "settled", EntryKind.RELEASE: "released"}
 _NEVER_KNOWN = {
     "code": "submit_unknown",
     "message": "Whether RunComfy has this job was never found out.",
@@ -33,7 +32,7 @@ class SweepConfig(BaseModel):
     job_timeout: timedelta = timedelta(hours=1)
     late_watch: timedelta = timedelta(hours=24)
     unknown_life: timedelta = timedelta(hours=24)
-    unknown_ends: Literal[EntryKind.SETTLE, EntryKind.RELEASE] = EntryKind.SETTLE
+    unknown_ends: Ending = EntryKind.SETTLE
 
 
 class Sweeps:
@@ -55,7 +54,7 @@ class Sweeps:
         unknown = await jobs.expire_submits()
         dropped = await jobs.drop_called_off()
         forgotten = await jobs.give_up_unknown(
-            error=_NEVER_KNOWN, cost_state=_COST_STATES[self._config.unknown_ends]
+            error=_NEVER_KNOWN, cost_state=COST_STATES[self._config.unknown_ends]
         )
         late = await jobs.time_out(error=TIMED_OUT, watch_until=at + self._config.late_watch)
         moves = {
@@ -66,7 +65,7 @@ class Sweeps:
         await announce(
             tx, [event for state, seqs in moves.items() for event in _events(seqs, state, at)]
         )
-        endings = dict.fromkeys([*dropped, *late], EntryKind.RELEASE)
+        endings: dict[str, Ending] = dict.fromkeys([*dropped, *late], EntryKind.RELEASE)
         endings |= dict.fromkeys(forgotten, self._config.unknown_ends)
         await ledger.end_all(tx, endings, at=at)
         return moves

@@ -29,7 +29,7 @@ from app.quotas.errors import (
 )
 from app.quotas.policy import WINDOWED, LimitName, Limits, Measure, Policy
 from app.quotas.rebuild import opened
-from app.quotas.repository import Entry, EntryKind, QuotaRepository
+from app.quotas.repository import Ending, Entry, EntryKind, QuotaRepository
 from app.quotas.shadow import Finding
 from app.quotas.standings import Caller, Standings, count_jobs
 
@@ -125,7 +125,7 @@ async def hold_all(
     return Held(refused, standings, findings)
 
 
-async def end_all(tx: AsyncConnection, endings: Mapping[str, EntryKind], *, at: datetime) -> None:
+async def end_all(tx: AsyncConnection, endings: Mapping[str, Ending], *, at: datetime) -> None:
     """Settle or release the hold of each job; one that has ended already stays as it ended."""
     if not endings:
         return

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import CTE, CompoundSelect, Text, and_, column, func, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,6 +25,10 @@ class EntryKind(StrEnum):
     SETTLE = "settle"
     RELEASE = "release"
     LATE_CHARGE = "late_charge"
+
+
+Ending = Literal[EntryKind.SETTLE, EntryKind.RELEASE]
+"""How a hold ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from app.db.models.quota import AccountRow, LedgerRow
 from app.db.prepared import made_once
 from app.db.rows import NewRows, Rows
 from app.db.statements import among, insert_into, instant, one_of, table_of
-from app.quotas.account import Account, Amounts, Window
+from app.quotas.account import Account, Amounts, Window, key_account, user_account
 from app.quotas.policy import LimitName, Measure, Period, Tally
 
 
@@ -125,13 +125,13 @@ class QuotaRepository:
                 {**_ASKED.as_parameter(self._tx, asked), **since},
             )
             for id_, state, count in found:
-                counted[limit_of[state]][f"user:{id_}"] += count
+                counted[limit_of[state]][user_account(id_)] += count
         if key_ids and limit_of:
             found = await self._tx.execute(
                 _of_keys(frozenset(limit_of)), {"ids": sorted(key_ids), **since}
             )
             for id_, state, count in found:
-                counted[limit_of[state]][f"key:{id_}"] += count
+                counted[limit_of[state]][key_account(id_)] += count
         return counted
 
 

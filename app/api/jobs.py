@@ -2,12 +2,12 @@
 
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import Query, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.api import cursors
 from app.api.body import parse
 from app.api.conditions import caller_has
 from app.api.deps import (
@@ -20,7 +20,8 @@ from app.api.deps import (
     Writer,
 )
 from app.api.limits import LimitRead, read_limits
-from app.api.listing import Filter, decode_cursor
+from app.api.listing import Filter, JobPage
+from app.api.paging import listed
 from app.api.prefer import PreferredWait, place_to_wait, say_applied, wait_for
 from app.api.problems import FieldErrorRead, problem_responses
 from app.api.routing import Router
@@ -220,20 +221,13 @@ async def list_jobs(
     gateway: Gateway,
     caller: Reader,
     matching: Filter,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query()] = None,
+    page: JobPage,
 ) -> JobList:
     jobs = await gateway.jobs.page(
-        user_id=caller.user_id,
-        matching=matching,
-        before=None if cursor is None else decode_cursor(cursor),
-        limit=limit + 1,
+        user_id=caller.user_id, matching=matching, before=page.cursor, limit=page.limit + 1
     )
-    page = jobs[:limit]
-    return JobList(
-        data=[_read(gateway, job) for job in page],
-        next_cursor=cursors.encoded(page[-1].id) if len(jobs) > limit else None,
-    )
+    read = partial(_read, gateway)
+    return JobList(**listed(jobs, page, id_of=lambda job: job.id, read=read))
 
 
 @router.get(

@@ -1,7 +1,6 @@
 """Pages of jobs: their cursor and their filters, checked parameter by parameter."""
 
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from typing import Annotated
@@ -9,9 +8,10 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 
 from app.api import cursors
+from app.api.paging import Page
+from app.api.parameters import each_once, instant_of, unknown_filter
 from app.api.problems import InvalidParameterError
 from app.core.ids import is_id
-from app.core.timestamps import from_rfc3339
 from app.jobs.models import JobFilter
 from app.jobs.state import JobState, states_of
 
@@ -23,6 +23,14 @@ _STATUSES = sorted({state.status for state in JobState})
 
 def decode_cursor(cursor: str) -> str:
     return cursors.decoded(cursor, is_cursor=lambda text: is_id(text, prefix="job"))
+
+
+async def job_page(
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of a page.")] = None,
+) -> Page:
+    """Read `limit` and `cursor`; what else there is, a filter reads."""
+    return Page(limit, None if cursor is None else decode_cursor(cursor))
 
 
 def job_filter(*others: str) -> Callable[..., Awaitable[JobFilter]]:
@@ -47,27 +55,19 @@ def job_filter(*others: str) -> Callable[..., Awaitable[JobFilter]]:
     return read
 
 
+JobPage = Annotated[Page, Depends(job_page)]
 Filter = Annotated[JobFilter, Depends(job_filter())]
 AdminFilter = Annotated[JobFilter, Depends(job_filter("user"))]
 
 
 def _metadata(request: Request, known: Collection[str]) -> dict[str, str]:
+    """Give what is asked of metadata; refuses what is neither that nor `known`."""
     metadata: dict[str, str] = {}
-    given = request.query_params.multi_items()
-    times = Counter(name for name, _ in given)
-    for name, value in given:
-        if times[name] > 1:
-            raise InvalidParameterError(name[:64], f"The parameter {name[:64]!r} is given twice.")
-        if "\0" in name or "\0" in value:
-            raise InvalidParameterError(name[:64], "A parameter cannot hold a NUL.")
+    for name, value in each_once(request).items():
         if match := _METADATA.fullmatch(name):
             metadata[match[1]] = value
         elif name not in known:
-            raise InvalidParameterError(
-                name[:64],
-                f"There is no filter {name[:64]!r};"
-                f" known are {', '.join(sorted(known))} and metadata[<key>].",
-            )
+            raise unknown_filter(name, known=f"{', '.join(sorted(known))} and metadata[<key>]")
     if len(metadata) > _MOST_METADATA:
         raise InvalidParameterError(
             "metadata", f"At most {_MOST_METADATA} entries of metadata can be asked for at once."
@@ -90,7 +90,7 @@ def _states(words: str) -> frozenset[JobState]:
 def _instant(name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
-    at = from_rfc3339(text.replace(" ", "+"))  # as a plus sign arrives that was not escaped
+    at = instant_of(text)
     if at is None:
         raise InvalidParameterError(
             name, f"{name} must be an RFC 3339 time with a zone, like 2026-11-22T10:00:00Z."

@@ -1,6 +1,5 @@
 """Pages of lists that go by an id: one cursor, and the filters that a call knows."""
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -9,7 +8,7 @@ from fastapi import Query, Request
 from pydantic import BaseModel
 
 from app.api import cursors
-from app.api.problems import InvalidParameterError
+from app.api.parameters import each_once, unknown_filter
 
 Record = TypeVar("Record")
 
@@ -31,16 +30,9 @@ def page_query(*filters: str, is_cursor: Callable[[str], bool]) -> Callable[...,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Query(description="`next_cursor` of a page.")] = None,
     ) -> Page:
-        for name, times in Counter(n for n, _ in request.query_params.multi_items()).items():
+        for name in each_once(request):
             if name not in known:
-                raise InvalidParameterError(
-                    name[:64],
-                    f"There is no filter {name[:64]!r}; known are {', '.join(sorted(known))}.",
-                )
-            if times > 1:
-                raise InvalidParameterError(name, f"The parameter {name!r} is given twice.")
-            if "\0" in request.query_params[name]:
-                raise InvalidParameterError(name, "A parameter cannot hold a NUL.")
+                raise unknown_filter(name, known=", ".join(sorted(known)))
         return Page(limit, None if cursor is None else cursors.decoded(cursor, is_cursor=is_cursor))
 
     return read

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.api import cursors
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
-from app.api.listing import AdminFilter, decode_cursor
+from app.api.listing import AdminFilter, JobPage
+from app.api.paging import listed
 from app.api.problems import problem_responses
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.models import CostState, Job
@@ -85,21 +85,17 @@ class ActRead(BaseModel):
 async def list_all_jobs(
     gateway: Gateway,
     matching: AdminFilter,
+    page: JobPage,
     user: Annotated[str | None, Query(max_length=300)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query()] = None,
 ) -> AdminJobList:
     jobs = await gateway.operator_jobs.page(
-        user_id=user,
-        matching=matching,
-        before=None if cursor is None else decode_cursor(cursor),
-        limit=limit + 1,
+        user_id=user, matching=matching, before=page.cursor, limit=page.limit + 1
     )
-    page = jobs[:limit]
-    return AdminJobList(
-        data=[AdminJobRead(**_fields(gateway, job, underside)) for job, underside in page],
-        next_cursor=cursors.encoded(page[-1][0].id) if len(jobs) > limit else None,
-    )
+
+    def read(found: tuple[Job, Underside]) -> AdminJobRead:
+        return AdminJobRead(**_fields(gateway, *found))
+
+    return AdminJobList(**listed(jobs, page, id_of=lambda found: found[0].id, read=read))
 
 
 @router.get(

@@ -20,6 +20,7 @@ from app.api import (
     pages,
     problems,
     requests,
+    usage,
     webhook_secret,
     webhooks,
 )
@@ -36,7 +37,7 @@ from app.settings import Settings
 _UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 _ROOMS = (
     *(jobs, events, outputs, files, models, requests, webhooks, webhook_secret),
-    *(me, client_tokens, health, exposition, pages),
+    *(me, usage, client_tokens, health, exposition, pages),
 )
 _ROUTERS = [*(room.router for room in _ROOMS), *admin.routers]
 _ROUTES = [route for router in _ROUTERS for route in router.routes]

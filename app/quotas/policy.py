@@ -132,10 +132,11 @@ def _around(period: Period, day: date, zone: ZoneInfo) -> tuple[datetime, dateti
             following = (first + timedelta(days=32)).replace(day=1)
         case _:
             assert_never(period)
-    return _midnight(first, zone), _midnight(following, zone)
+    return midnight(first, zone), midnight(following, zone)
 
 
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """Give the instant in UTC at which a day begins in a zone."""
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
 

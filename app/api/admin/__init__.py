@@ -4,6 +4,7 @@ from app.api.admin import (
     audit,
     deliveries,
     dispatch,
+    invariants,
     jobs,
     keys,
     outputs,
@@ -11,10 +12,14 @@ from app.api.admin import (
     plans,
     prices,
     shadow,
+    usage,
     users,
 )
 from app.api.admin.routing import rest_of
 
-_rooms = (plans, users, keys, jobs, outputs, prices, audit, deliveries, dispatch, overview, shadow)
+_rooms = (
+    *(plans, users, keys, jobs, outputs, prices, audit, deliveries),
+    *(dispatch, invariants, usage, overview, shadow),
+)
 _routers = [room.router for room in _rooms]
 routers = [*_routers, rest_of(_routers)]

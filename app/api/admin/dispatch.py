@@ -1,9 +1,7 @@
-"""/v1/admin/dispatch, /invariants and /usage: the whole gateway at a glance."""
+"""/v1/admin/dispatch: whether jobs are sent and followed, and the switch to stop sending."""
 
-from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
+from typing import Any, Literal
 
-from fastapi import Query, Request
 from pydantic import BaseModel
 
 from app.api.admin.auth import Operator
@@ -11,15 +9,11 @@ from app.api.admin.routing import admin_router
 from app.api.admin.wire import AdminBody
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
-from app.api.me import AS_CSV, UsageRead, groupings, span, usage_answer
-from app.api.problems import InvalidParameterError, problem_responses
+from app.api.problems import problem_responses
 from app.jobs.lane import Lane
 from app.jobs.wire import Instant
-from app.quotas.usage import Grouping
 
-router = admin_router("")
-
-_UTC = ZoneInfo("UTC")
+router = admin_router("/dispatch")
 
 
 class Dispatch(AdminBody):
@@ -52,23 +46,13 @@ class DispatchRead(LaneRead):
     accounts: list[AccountRead]
 
 
-class ViolationRead(BaseModel):
-    rule: str
-    subject: str
-
-
-class InvariantsRead(BaseModel):
-    ok: bool
-    violations: list[ViolationRead]
-
-
-@router.get("/dispatch", summary="Is sending paused?")
+@router.get("", summary="Is sending paused?")
 async def read_dispatch(gateway: Gateway) -> DispatchRead:
     return await _traffic(gateway)
 
 
 @router.put(
-    "/dispatch",
+    "",
     summary="Stop sending, or go on",
     description="Jobs are accepted and followed all the same. Going on also opens what was closed"
     " because RunComfy refused the token, had no balance, or did not answer.",
@@ -110,41 +94,3 @@ def _lane(lane: Lane) -> dict[str, Any]:
         "since": lane.changed_at if closed else None,
         "until": lane.closed_until,
     }
-
-
-@router.get(
-    "/invariants",
-    summary="Does everything add up?",
-    description="Ledger against accounts, holds against jobs, events against states.",
-)
-async def read_invariants(gateway: Gateway) -> InvariantsRead:
-    found = await gateway.operator_jobs.violations()
-    return InvariantsRead(
-        ok=not found,
-        violations=[ViolationRead(rule=each.rule, subject=each.subject) for each in found],
-    )
-
-
-@router.get(
-    "/usage",
-    response_model=UsageRead,
-    summary="What did everybody use?",
-    description="Days are those of UTC. With `Accept: text/csv` the answer is a file.",
-    responses=AS_CSV,
-)
-async def read_all_usage(
-    gateway: Gateway,
-    request: Request,
-    user: Annotated[str | None, Query(max_length=300)] = None,
-    since: Annotated[str | None, Query(alias="from")] = None,
-    until: Annotated[str | None, Query(alias="to")] = None,
-    group_by: Annotated[str, Query(description="`day`, `user`, `model`, `key`.")] = "day",
-) -> Any:
-    if user is not None and "\0" in user:
-        raise InvalidParameterError("user", "A user id cannot hold a NUL.")
-    groups = groupings(group_by, known=list(Grouping))
-    start, end = span(since, until, zone=_UTC, at=gateway.clock.now())
-    rows = await gateway.quotas.usage(
-        since=start, until=end, zone=_UTC, group_by=groups, user_id=user
-    )
-    return usage_answer(rows, request=request, zone=_UTC, groups=groups)

@@ -1,0 +1,31 @@
+"""/v1/admin/invariants: whether ledger, accounts, jobs and events agree."""
+
+from pydantic import BaseModel
+
+from app.api.admin.routing import admin_router
+from app.api.deps import Gateway
+
+router = admin_router("/invariants")
+
+
+class ViolationRead(BaseModel):
+    rule: str
+    subject: str
+
+
+class InvariantsRead(BaseModel):
+    ok: bool
+    violations: list[ViolationRead]
+
+
+@router.get(
+    "",
+    summary="Does everything add up?",
+    description="Ledger against accounts, holds against jobs, events against states.",
+)
+async def read_invariants(gateway: Gateway) -> InvariantsRead:
+    found = await gateway.operator_jobs.violations()
+    return InvariantsRead(
+        ok=not found,
+        violations=[ViolationRead(rule=each.rule, subject=each.subject) for each in found],
+    )

@@ -1,0 +1,41 @@
+"""/v1/admin/usage: what everybody used, or one user."""
+
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from fastapi import Query, Request
+
+from app.api.admin.routing import admin_router
+from app.api.deps import Gateway
+from app.api.problems import InvalidParameterError
+from app.api.usage import AS_CSV, UsageRead, groupings, span, usage_answer
+from app.quotas.usage import Grouping
+
+router = admin_router("/usage")
+
+_UTC = ZoneInfo("UTC")
+
+
+@router.get(
+    "",
+    response_model=UsageRead,
+    summary="What did everybody use?",
+    description="Days are those of UTC. With `Accept: text/csv` the answer is a file.",
+    responses=AS_CSV,
+)
+async def read_all_usage(
+    gateway: Gateway,
+    request: Request,
+    user: Annotated[str | None, Query(max_length=300)] = None,
+    since: Annotated[str | None, Query(alias="from")] = None,
+    until: Annotated[str | None, Query(alias="to")] = None,
+    group_by: Annotated[str, Query(description="`day`, `user`, `model`, `key`.")] = "day",
+) -> Any:
+    if user is not None and "\0" in user:
+        raise InvalidParameterError("user", "A user id cannot hold a NUL.")
+    groups = groupings(group_by, known=list(Grouping))
+    start, end = span(since, until, zone=_UTC, at=gateway.clock.now())
+    rows = await gateway.quotas.usage(
+        since=start, until=end, zone=_UTC, group_by=groups, user_id=user
+    )
+    return usage_answer(rows, request=request, zone=_UTC, groups=groups)

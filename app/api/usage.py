@@ -1,0 +1,167 @@
+"""/v1/usage: what a caller has used, as JSON or as a file."""
+
+import csv
+import io
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from fastapi import Query, Request, Response
+from pydantic import BaseModel
+
+from app.api.deps import CALLER_PROBLEMS, Gateway, Reader
+from app.api.parameters import instant_of
+from app.api.problems import InvalidParameterError, problem_responses
+from app.api.routing import Router
+from app.jobs.wire import Seconds
+from app.quotas.numbers import shown_usd
+from app.quotas.policy import midnight
+from app.quotas.usage import Grouping, Usage
+
+router = Router(
+    prefix="/v1",
+    tags=["me"],
+    responses=problem_responses(*CALLER_PROBLEMS),
+)
+
+AS_CSV: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/csv": {"schema": {"type": "string"}}}}
+}
+"""What `usage_answer` gives beside JSON, for the OpenAPI document."""
+
+_LONGEST_SPAN = timedelta(days=400)
+_YEARS = range(2, 9999)  # of which each instant has a date in every zone
+
+
+class UsageRow(BaseModel):
+    """The groups that were asked for, and their sums; `jobs` counts what was accepted."""
+
+    day: str | None = None
+    user: str | None = None
+    model: str | None = None
+    key: str | None = None
+    jobs: int
+    jobs_settled: int
+    jobs_released: int
+    output_seconds: Seconds
+    output_seconds_held: Seconds
+    spend_usd: str
+    spend_usd_held: str
+
+
+class UsageRead(BaseModel):
+    object: Literal["usage"] = "usage"
+    timezone: str
+    data: list[UsageRow]
+
+
+@router.get(
+    "/usage",
+    response_model=UsageRead,
+    summary="What did I use?",
+    description="Days are those of the plan's time zone, `to` is not included; both default to the"
+    " current month. With `Accept: text/csv` the answer is a file.",
+    responses=AS_CSV,
+)
+async def read_usage(
+    gateway: Gateway,
+    caller: Reader,
+    request: Request,
+    since: Annotated[str | None, Query(alias="from", description="A day or an instant.")] = None,
+    until: Annotated[str | None, Query(alias="to", description="A day or an instant.")] = None,
+    group_by: Annotated[str, Query(description="`day`, `model`, `key`, with commas.")] = "day",
+) -> Any:
+    zone = caller.policy.zone
+    groups = groupings(group_by, known=(Grouping.DAY, Grouping.MODEL, Grouping.KEY))
+    start, end = span(since, until, zone=zone, at=gateway.clock.now())
+    rows = await gateway.quotas.usage(
+        since=start, until=end, zone=zone, group_by=groups, user_id=caller.user_id
+    )
+    return usage_answer(rows, request=request, zone=zone, groups=groups)
+
+
+def usage_answer(
+    rows: Sequence[Usage], *, request: Request, zone: ZoneInfo, groups: Sequence[Grouping]
+) -> UsageRead | Response:
+    """Give the sums as JSON, or as CSV to who prefers that."""
+    read = UsageRead(timezone=zone.key, data=[_row(usage) for usage in rows])
+    if not _wants_csv(request.headers.get("accept", "")):
+        return read
+    columns = [group.value for group in groups]
+    columns += [name for name in UsageRow.model_fields if name not in set(Grouping)]
+    text = io.StringIO()
+    table = csv.DictWriter(text, fieldnames=columns, extrasaction="ignore")
+    table.writeheader()
+    for row in read.data:
+        table.writerow(row.model_dump(mode="json"))
+    return Response(
+        text.getvalue(),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="usage.csv"'},
+    )
+
+
+def _wants_csv(accept: str) -> bool:
+    """Tell whether a file is asked for, and JSON not rather (RFC 9110, 12.5.1)."""
+    quality = {"text/csv": 0.0, "application/json": 0.0}
+    for part in accept.lower().split(","):
+        kind, *parameters = (word.strip() for word in part.split(";"))
+        weights = [word[2:] for word in parameters if word.startswith("q=")]
+        try:
+            quality[kind] = float(weights[0]) if weights else 1.0
+        except ValueError:
+            quality[kind] = 0.0
+    return 0 < quality["text/csv"] >= quality["application/json"]
+
+
+def groupings(text: str, *, known: Sequence[Grouping]) -> Sequence[Grouping]:
+    words = [word.strip() for word in text.split(",")] if text else []
+    for word in words:
+        if word not in {grouping.value for grouping in known}:
+            raise InvalidParameterError(
+                "group_by", f"{word[:40]!r} is no grouping; known are {', '.join(known)}."
+            )
+    if len(set(words)) < len(words):
+        raise InvalidParameterError("group_by", "A grouping is named twice.")
+    return [Grouping(word) for word in words]
+
+
+def span(
+    since: str | None, until: str | None, *, zone: ZoneInfo, at: datetime
+) -> tuple[datetime, datetime]:
+    """Read the span of a usage call; the default is the current month so far."""
+    today = at.astimezone(zone).date()
+    start = _moment("from", since, zone) if since else midnight(today.replace(day=1), zone)
+    end = _moment("to", until, zone) if until else midnight(today + timedelta(days=1), zone)
+    if not timedelta() <= end - start <= _LONGEST_SPAN:
+        raise InvalidParameterError(
+            "from", f"`from` must be before `to`, by at most {_LONGEST_SPAN.days} days."
+        )
+    return start, end
+
+
+def _moment(name: str, text: str, zone: ZoneInfo) -> datetime:
+    at = instant_of(text)
+    with suppress(ValueError, OverflowError):
+        if len(text) == len("2026-11-22"):
+            at = midnight(date.fromisoformat(text), zone)
+    if at is None or at.year not in _YEARS:
+        raise InvalidParameterError(
+            name, f"{name} must be a day like 2026-11-22, or an RFC 3339 time with a zone."
+        )
+    return at
+
+
+def _row(usage: Usage) -> UsageRow:
+    return UsageRow(
+        **{grouping.value: value for grouping, value in usage.groups.items()},
+        jobs=usage.jobs,
+        jobs_settled=usage.jobs_settled,
+        jobs_released=usage.jobs_released,
+        output_seconds=usage.output_seconds,
+        output_seconds_held=usage.output_seconds_held,
+        spend_usd=shown_usd(usage.spend_usd),
+        spend_usd_held=shown_usd(usage.spend_usd_held),
+    )

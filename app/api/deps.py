@@ -21,7 +21,6 @@ from app.auth.directory.users import UserDirectory
 from app.auth.errors import (
     InvalidUserIdError,
     MissingScopeError,
-    UnauthenticatedError,
     UserDisabledError,
     WrongOriginError,
 )
@@ -31,7 +30,7 @@ from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
 from app.catalogue.service import Catalogue
 from app.core.clock import Clock
-from app.core.errors import DatabaseUnavailableError, ProblemError
+from app.core.errors import DatabaseUnavailableError, ProblemError, UnauthenticatedError
 from app.events.hub import Hub
 from app.jobs.census import Census
 from app.jobs.errors import JobNotFoundError

@@ -26,10 +26,9 @@ from app.api.prefer import PreferredWait, place_to_wait, say_applied, wait_for
 from app.api.problems import FieldErrorRead, problem_responses
 from app.api.routing import Router
 from app.api.submitting import CHECK_PROBLEMS, SUBMIT_PROBLEMS, accept
-from app.auth.errors import UnauthenticatedError
 from app.auth.models import Principal, Scope
 from app.catalogue.errors import UnknownModelError
-from app.core.errors import FieldError
+from app.core.errors import FieldError, UnauthenticatedError
 from app.events.hub import TooManyStreamsError
 from app.jobs.errors import JobNotFinalError, JobNotFoundError, NotCancellableError
 from app.jobs.intake import JobRequest

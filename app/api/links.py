@@ -6,8 +6,9 @@ from typing import Annotated
 from fastapi import Query, Request
 
 from app.api.deps import CREDENTIALS, Gateway, caller
-from app.auth.errors import MissingScopeError, UnauthenticatedError
+from app.auth.errors import MissingScopeError
 from app.auth.models import Principal, Scope
+from app.core.errors import UnauthenticatedError
 from app.jobs.links import LinkClaim
 
 Grant = Annotated[

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from app.api.deps import Gateway, header_of
 from app.api.routing import Router
-from app.auth.errors import UnauthenticatedError
+from app.core.errors import UnauthenticatedError
 
 router = Router(include_in_schema=False)
 

@@ -12,11 +12,10 @@ from fastapi import Depends, Request, Response
 from app.api.deps import Services, header_of
 from app.api.described import Described
 from app.api.streaming import end_when_left
-from app.auth.errors import UnauthenticatedError
 from app.auth.models import Holder, Principal
 from app.core.clock import Clock
 from app.core.elsewhere import elsewhere
-from app.core.errors import DatabaseUnavailableError
+from app.core.errors import DatabaseUnavailableError, UnauthenticatedError
 from app.events.hub import Ending, TooManyStreamsError, Watch
 from app.jobs.errors import JobNotFoundError
 from app.jobs.models import Job

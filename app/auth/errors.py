@@ -3,15 +3,6 @@
 from app.core.errors import InvalidRequestError, ProblemError
 
 
-class UnauthenticatedError(ProblemError):
-    code = "unauthenticated"
-    title = "A valid API key is needed"
-    status = 401
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
-
-
 class MissingScopeError(ProblemError):
     code = "missing_scope"
     title = "The key may not do this"

@@ -8,7 +8,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.auth.errors import (
     MissingScopeError,
-    UnauthenticatedError,
     UserDisabledError,
     WrongOriginError,
 )
@@ -17,7 +16,7 @@ from app.auth.oidc.service import OidcSignIn
 from app.auth.repository import ApiKey, AuthRepository, FoundClient, UserTerms
 from app.auth.tokens import ClientToken, Token, hash_secret
 from app.core.clock import Clock
-from app.core.errors import UserGoneError
+from app.core.errors import UnauthenticatedError, UserGoneError
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.quotas.policy import Policy

@@ -4,7 +4,8 @@ ProblemError
 ├── InvalidRequestError            422 invalid_request: what the client sent breaks a rule
 ├── MalformedBodyError             400 malformed_body: not JSON at all
 ├── NotFoundError                  404 not_found
-├── UserGoneError                  401 unauthenticated
+├── UnauthenticatedError           401 unauthenticated
+│   └── UserGoneError
 └── DatabaseUnavailableError       503 database_unavailable
 
 Every room adds its own in its `errors.py`. Anything that is not a ProblemError is a bug, is logged
@@ -68,18 +69,20 @@ class NotFoundError(ProblemError):
     status = 404
 
 
-class UserGoneError(ProblemError):
-    """A user was deleted between the look at the credential and the work: it ended with them."""
-
+class UnauthenticatedError(ProblemError):
     code = "unauthenticated"
     title = "A valid API key is needed"
     status = 401
 
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class UserGoneError(UnauthenticatedError):
+    """A user was deleted between the look at the credential and the work: it ended with them."""
+
     def __init__(self) -> None:
-        super().__init__(
-            "The user of this credential was deleted just now; nothing was kept.",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+        super().__init__("The user of this credential was deleted just now; nothing was kept.")
 
 
 class DatabaseUnavailableError(ProblemError):

@@ -8,9 +8,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.auth.errors import UnauthenticatedError
 from app.core.clock import Clock
-from app.core.errors import FieldError, ProblemError
+from app.core.errors import FieldError, ProblemError, UnauthenticatedError
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.db.models import ApiKeyRow, JobRow, UserRow

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from app.core.errors import FieldError, InvalidRequestError, ProblemError
+from app.core.errors import FieldError, InvalidRequestError, ProblemError, UnauthenticatedError
 from app.core.timestamps import rfc3339
 from app.quotas.account import Excess
 from app.quotas.numbers import shown_usd
@@ -42,15 +42,10 @@ class QuotaExceededError(ProblemError):
         )
 
 
-class TokenRevokedError(ProblemError):
-    code = "unauthenticated"
-    title = "A valid API key is needed"
-    status = 401
-
+class TokenRevokedError(UnauthenticatedError):
     def __init__(self) -> None:
         super().__init__(
-            "This client token was revoked while its job was being accepted; no job was made.",
-            headers={"WWW-Authenticate": "Bearer"},
+            "This client token was revoked while its job was being accepted; no job was made."
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.api.jobs import JobCreate
-from app.auth.errors import UnauthenticatedError
+from app.core.errors import UnauthenticatedError
 from app.jobs.batch import Accepted
 from app.jobs.intake import JobRequest
 from app.jobs.line import Priority

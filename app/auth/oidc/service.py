@@ -8,13 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.auth.directory.checks import is_plan_name
 from app.auth.directory.repository import DirectoryRepository
 from app.auth.directory.users import save_changed
-from app.auth.errors import UnauthenticatedError, UserDisabledError
+from app.auth.errors import UserDisabledError
 from app.auth.models import CLIENT_SCOPES
 from app.auth.oidc.errors import UnknownPlanClaimError
 from app.auth.oidc.naming import key_id_of
 from app.auth.oidc.verifier import OidcVerifier
 from app.auth.repository import ApiKey, AuthRepository, UserTerms
 from app.core.clock import Clock
+from app.core.errors import UnauthenticatedError
 from app.db.engine import Database
 
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from app.auth.errors import UnauthenticatedError
 from app.auth.oidc.keys import ALGORITHMS, IssuerKeys
 from app.auth.oidc.naming import user_id_of
 from app.core.clock import Clock
+from app.core.errors import UnauthenticatedError
 
 if TYPE_CHECKING:
     from jwt import PyJWS

@@ -1,7 +1,7 @@
 """Around every request: its id, our own time, a bound on its body, and bugs as a bare 500."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 
 import structlog
@@ -15,7 +15,7 @@ from app.api.health import InterruptedRequestError
 from app.api.limits import limit_headers
 from app.api.problems import InternalError, PayloadTooLargeError, render
 from app.core.clock import Clock
-from app.core.elsewhere import tallied
+from app.core.elsewhere import elsewhere, tallied
 from app.core.metrics import Metrics
 
 logger = structlog.get_logger(__name__)
@@ -86,7 +86,7 @@ class Edge:
             try:
                 # No body of a read is looked at; files only listen for the client to go.
                 if scope["method"] not in _READS:
-                    receive = _bounded(receive, Headers(scope=scope), most=self._max_body_bytes)
+                    receive = self._body(receive, Headers(scope=scope))
                 app = self._cors.preflight(scope) or self._app
                 await app(scope, receive, send_marked)
             except ClientDisconnect:  # in the middle of its body: nobody waits for an answer
@@ -107,6 +107,30 @@ class Edge:
             finally:
                 structlog.contextvars.reset_contextvars(**bound)
 
+    def _body(self, receive: Receive, headers: Headers) -> Receive:
+        """Refuse a body once it is too long, whether or not it said so before it came.
+
+        How long it takes is the client's own affair.
+        """
+        announced = headers.get("content-length", "")
+        received, is_whole = 0, False
+
+        async def receive_bounded() -> Message:
+            nonlocal received, is_whole
+            if is_whole:
+                return await receive()
+            if announced.isdecimal() and int(announced[:20]) > self._max_body_bytes:
+                raise _too_large(self._max_body_bytes)
+            with elsewhere(self._clock):
+                message = await receive()
+            is_whole = not message.get("more_body", False)
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise _too_large(self._max_body_bytes)
+            return message
+
+        return receive_bounded
+
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         told = _told(scope)
         self._answers(told["method"], told["route"], status).inc()
@@ -119,24 +143,6 @@ def _told(scope: Scope) -> Mapping[str, str]:
         "method": scope["method"] if scope["method"] in _METHODS else "other",
         "route": getattr(scope.get("route"), "path", "") or _NO_ROUTE,
     }
-
-
-def _bounded(receive: Receive, headers: Headers, *, most: int) -> Callable[[], Awaitable[Message]]:
-    """Refuse a body once it is too long, whether or not it said so before it came."""
-    announced = headers.get("content-length", "")
-    received = 0
-
-    async def receive_bounded() -> Message:
-        nonlocal received
-        if announced.isdecimal() and int(announced[:20]) > most:
-            raise _too_large(most)
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > most:
-            raise _too_large(most)
-        return message
-
-    return receive_bounded
 
 
 def _too_large(most: int) -> PayloadTooLargeError:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -115,6 +116,18 @@ async def test_a_body_beyond_the_limit_is_refused_however_it_comes(
                 "detail": "The body is longer than 4096 bytes (GATEWAY_MAX_BODY_BYTES);"
                 " send media as a URL instead of a data URI.",
             }
+
+
+async def test_how_long_a_body_takes_to_come_is_no_time_of_the_gateways(gateway: Gateway) -> None:
+    body = json.dumps(gateway.body()).encode()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield body[:9]
+        gateway.clock.advance(timedelta(seconds=4))
+        yield body[9:]
+
+    accepted = await post(gateway, slowly())
+    assert (accepted.status_code, accepted.headers["Server-Timing"]) == (202, "gateway;dur=0.0")
 
 
 async def endless(*, at_most: int) -> AsyncIterator[bytes]:

@@ -20,7 +20,7 @@ from app.api.deps import (
     Writer,
 )
 from app.api.limits import LimitRead, read_limits
-from app.api.listing import Filter, JobPage
+from app.api.listing import BY_METADATA, Filter, JobPage
 from app.api.paging import listed
 from app.api.prefer import PreferredWait, place_to_wait, say_applied, wait_for
 from app.api.problems import FieldErrorRead, problem_responses
@@ -215,6 +215,7 @@ async def validate_job(gateway: Gateway, caller: Writer, body: JsonBody) -> JobC
     description="Filters are `status` (several with commas), `model`, `created_after`,"
     " `created_before` and `metadata[<key>]`; another one is refused. Pages are stable while jobs"
     " are added.",
+    openapi_extra=BY_METADATA,
 )
 async def list_jobs(
     gateway: Gateway,

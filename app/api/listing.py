@@ -56,6 +56,21 @@ def job_filter(*others: str) -> Callable[..., Awaitable[JobFilter]]:
 
 
 JobPage = Annotated[Page, Depends(job_page)]
+BY_METADATA = {
+    "parameters": [
+        {
+            "name": "metadata",
+            "in": "query",
+            "style": "deepObject",
+            "explode": True,
+            "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+            "example": {"order": "4711"},
+            "description": "Written as `metadata[order]=4711`: jobs with all of these entries.",
+        }
+    ]
+}
+"""The filter whose names are the caller's, for the OpenAPI document."""
+
 Filter = Annotated[JobFilter, Depends(job_filter())]
 AdminFilter = Annotated[JobFilter, Depends(job_filter("user"))]
 

@@ -57,6 +57,13 @@ def test_whoever_sends_a_parameter_may_be_told_that_it_breaks_a_rule(
             assert "invalid_parameter" in content["examples"], path
 
 
+def test_jobs_can_be_found_by_metadata(document: dict[str, Any]) -> None:
+    for path in ("/v1/jobs", "/v1/admin/jobs"):
+        parameters = document["paths"][path]["get"]["parameters"]
+        (metadata,) = (each for each in parameters if each["name"] == "metadata")
+        assert (metadata["in"], metadata["style"]) == ("query", "deepObject")
+
+
 def test_usage_is_told_as_a_file_too(document: dict[str, Any]) -> None:
     for path in ("/v1/usage", "/v1/admin/usage"):
         answer = document["paths"][path]["get"]["responses"]["200"]

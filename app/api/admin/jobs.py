@@ -9,7 +9,7 @@ from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
-from app.api.listing import AdminFilter, JobPage
+from app.api.listing import BY_METADATA, AdminFilter, JobPage
 from app.api.paging import listed
 from app.api.problems import problem_responses
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
@@ -81,7 +81,7 @@ class ActRead(BaseModel):
     job: AdminJobDetail
 
 
-@router.get("", summary="List all users' jobs, newest first")
+@router.get("", summary="List all users' jobs, newest first", openapi_extra=BY_METADATA)
 async def list_all_jobs(
     gateway: Gateway,
     matching: AdminFilter,

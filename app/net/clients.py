@@ -5,10 +5,9 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-import aiohttp
 import httpx
 
-from app.net.transport import AiohttpTransport
+from app.net.transport import AiohttpTransport, Connections
 
 
 def trusted(*, timeout: timedelta, connections: int, keepalive: timedelta) -> httpx.AsyncClient:
@@ -18,8 +17,8 @@ def trusted(*, timeout: timedelta, connections: int, keepalive: timedelta) -> ht
     used again.
     """
 
-    def connector() -> aiohttp.TCPConnector:
-        return aiohttp.TCPConnector(
+    def connector() -> Connections:
+        return Connections(
             ssl=tls(), limit=connections, keepalive_timeout=keepalive.total_seconds()
         )
 

@@ -5,6 +5,27 @@ from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import httpx
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+
+
+class Connections(aiohttp.TCPConnector):
+    """A pool that offers no connection on which something came that nobody had asked for.
+
+    A balancer may say 408 there before it closes; to aiohttp it would be the next one's answer.
+    """
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the signature is aiohttp's
+    ) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):

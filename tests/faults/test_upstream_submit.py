@@ -362,6 +362,27 @@ async def test_a_connection_closed_while_idle_is_replaced() -> None:
         assert (server.connections, len(server.received)) == (3, 3)
 
 
+@pytest.mark.parametrize("unasked", [answer(408, Connection="close"), ACCEPTED])
+async def test_what_comes_unasked_on_an_idle_connection_answers_no_submit(unasked: bytes) -> None:
+    idle, sent = asyncio.Event(), asyncio.Event()
+
+    async def talks(line: Line) -> None:
+        await line.request()
+        await line.send(ACCEPTED)
+        await idle.wait()
+        await line.send(unasked)
+        sent.set()
+        await line.wait_for_the_other_end()
+
+    second = answers(answer(200, {"request_id": "req-2"}))
+    async with wire_server(talks, second) as server, upstream(server.url) as client:
+        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+        idle.set()
+        await sent.wait()  # and at once the next
+        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-2"
+        assert (server.connections, len(server.received)) == (2, 2)
+
+
 async def test_a_connection_closed_under_the_next_submit_leaves_it_unknown() -> None:
     async def script(line: Line) -> None:
         await line.request()

@@ -1,7 +1,7 @@
 """What was used, by day, model, user and key: the ledger added up."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Label, Select, extract, func, literal_column, select
+from sqlalchemy import ColumnElement, Label, Select, extract, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import LedgerRow
@@ -66,7 +66,8 @@ async def usage(
     user_id: str | None,
 ) -> Sequence[Usage]:
     """Add up the entries of the jobs accepted in a span, of one user or of all, in group order."""
-    entries = _added_up(group_by, step=_step(since, until, zone)).where(
+    seconds = _SECONDS[connection.dialect.name]
+    entries = _added_up(group_by, seconds, step=_step(since, until, zone)).where(
         LedgerRow.held_at >= since, LedgerRow.held_at < until
     )
     if user_id is not None:
@@ -93,12 +94,20 @@ async def usage(
     ]
 
 
-def _added_up(group_by: Sequence[Grouping], *, step: int) -> Select[Any]:
+_SECONDS: Mapping[str, ColumnElement[Any]] = {
+    # Cut off: SQLite rounds to milliseconds, and so the last instant of a day into the next one.
+    "sqlite": extract("epoch", func.substr(LedgerRow.held_at, 1, len("2026-11-22 10:00:00"))),
+    "postgresql": extract("epoch", LedgerRow.held_at),
+}
+
+
+def _added_up(
+    group_by: Sequence[Grouping], seconds: ColumnElement[Any], *, step: int
+) -> Select[Any]:
     """Let the database add up: entries are many, and the loop that would go through them is one.
 
     It knows no days of zones, so it adds up by steps, none of which is of two days.
     """
-    seconds = extract("epoch", LedgerRow.held_at)
     # Not as a parameter, which Postgres would take for another one in GROUP BY.
     begun = seconds - seconds % literal_column(str(step))
     columns: dict[Grouping, Any] = {

@@ -35,6 +35,7 @@ class Counted:
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
+        self.dialect = connection.dialect
         self.rows = 0
 
     async def execute(self, statement: Executable) -> Sequence[Any]:
@@ -246,7 +247,9 @@ async def test_use_is_told_by_the_days_of_any_zone(
     books: Books, zone: str, month: int, day: int
 ) -> None:
     change = datetime(2026, month, day, 12, tzinfo=UTC)
-    held = [change + timedelta(minutes=200 * n) for n in range(-20, 20)]
+    midnight = datetime(2026, month, day, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    held = [midnight, midnight - timedelta(microseconds=1)]
+    held += [change + timedelta(minutes=200 * n) for n in range(-20, 20)]
     for at in held:
         await books.accepted(at)
     found, _ = await books.usage(ZoneInfo(zone), Grouping.DAY, around=change)

@@ -9,6 +9,11 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 
+# As curl takes them: an answer with a head that is too long for us may have cost money.
+_LONGEST_FIELD = 100 * 2**10
+_MOST_FIELDS = 1000
+
+
 class Connections(aiohttp.TCPConnector):
     """A pool that offers no connection on which something came that nobody had asked for.
 
@@ -74,6 +79,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             middlewares=(tell_when_it_failed,),
             skip_auto_headers=("Content-Type",),  # a POST without a body has no type
             auto_decompress=False,
+            max_field_size=_LONGEST_FIELD,
+            max_headers=_MOST_FIELDS,
         )
 
 

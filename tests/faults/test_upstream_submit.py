@@ -338,6 +338,13 @@ async def test_the_operator_says_which_statuses_mean_not_accepted() -> None:
         assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
 
 
+@pytest.mark.parametrize("policy", [{"Link": "a" * 50_000}, {f"X-{n}": "a" for n in range(500)}])
+async def test_an_answer_may_have_a_long_head(policy: dict[str, str]) -> None:
+    data = answer(200, {"request_id": "req-1"}, **policy)
+    async with wire_server(answers(data)) as server, upstream(server.url) as client:
+        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+
+
 async def test_a_kept_connection_carries_the_next_submit() -> None:
     async with wire_server(answers(ACCEPTED, ACCEPTED)) as server, upstream(server.url) as client:
         for _ in range(2):

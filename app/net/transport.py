@@ -8,7 +8,6 @@ import httpx
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
-
 # As curl takes them: an answer with a head that is too long for us may have cost money.
 _LONGEST_FIELD = 100 * 2**10
 _MOST_FIELDS = 1000

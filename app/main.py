@@ -26,7 +26,7 @@ from app.api import (
 )
 from app.api import metrics as exposition
 from app.api.cors import Cors
-from app.api.middleware import Edge
+from app.api.middleware import PROBES, Edge
 from app.api.openapi import DescribedApp
 from app.bootstrap import Parts, open_parts
 from app.core.clock import Clock, SystemClock
@@ -34,7 +34,6 @@ from app.core.metrics import Metrics
 from app.core.tracing import Tracing
 from app.settings import Settings
 
-_UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 _ROOMS = (
     *(jobs, events, outputs, files, models, requests, webhooks, webhook_secret),
     *(me, usage, client_tokens, health, exposition, pages),
@@ -127,7 +126,7 @@ def _telemetry(tracing: Tracing) -> TelemetryConfig:
         "metrics": False,
         "logs": False,
         "operation_spans": False,
-        "exclude": lambda scope: scope.get("path") in _UNTRACED,
+        "exclude": lambda scope: scope.get("path") in PROBES,
     }
 
 

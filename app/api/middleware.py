@@ -20,6 +20,9 @@ from app.core.metrics import Metrics
 
 logger = structlog.get_logger(__name__)
 
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""What is asked all the time by who watches: it would hide what becomes of requests."""
+
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NO_ROUTE = "none"
 
@@ -133,8 +136,9 @@ class Edge:
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         told = _told(scope)
-        self._answers(told["method"], told["route"], status).inc()
-        self._seconds(told["route"]).observe(seconds)
+        if told["route"] not in PROBES:
+            self._answers(told["method"], told["route"], status).inc()
+            self._seconds(told["route"]).observe(seconds)
 
 
 def _told(scope: Scope) -> Mapping[str, str]:

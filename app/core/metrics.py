@@ -30,7 +30,11 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
         self.requests = self._counter(
-            "http_requests", "Answers to HTTP requests.", "method", "route", "code"
+            "http_requests",
+            "Answers to HTTP requests, but for health and metrics.",
+            "method",
+            "route",
+            "code",
         )
         self.request_seconds = self._histogram(
             "http_request_seconds",

@@ -110,6 +110,18 @@ async def test_what_clients_send_makes_no_labels(gateway: Gateway) -> None:
     assert not [word for word in told if word in answer.text]
 
 
+async def test_who_watches_is_counted_among_no_requests(gateway: Gateway) -> None:
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert (await send_raw(gateway.app, "GET", path)).status_code == 200
+    await send_raw(gateway.app, "GET", "/healthz/nope")
+    counted = [name for name in await scrape(gateway) if name.startswith("gateway_http_")]
+    assert counted == [
+        "gateway_http_requests_total{code=404,method=GET,route=none}",
+        "gateway_http_request_seconds_count{route=none}",
+        "gateway_http_request_seconds_sum{route=none}",
+    ]
+
+
 async def test_the_database_is_asked_once_in_five_seconds_and_may_be_away(
     gateway: Gateway, database_url: str
 ) -> None:

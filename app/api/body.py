@@ -1,4 +1,4 @@
-"""JSON bodies, described, and read strictly: what cannot be stored or compared is refused."""
+"""JSON bodies, described and read strictly: what cannot be stored or compared is refused."""
 
 import json
 import math
@@ -25,9 +25,9 @@ BODY_PROBLEMS = (
     InvalidRequestError,
 )
 
-_LONGEST_INTEGER = 1000  # digits; JSON has no limit, and our arithmetic takes its square
-_MOST_VALUES = 20_000  # far from what any call needs, or takes long to read and to find fault with
-_DEEPEST = 100  # far from the depth at which recursion ends a program
+_LONGEST_INTEGER = 1000  # digits; JSON has no limit, and the cost of our arithmetic is quadratic
+_MOST_VALUES = 20_000  # far more than any call needs, and still quick to read and to validate
+_DEEPEST = 100  # far below the depth at which Python's recursion ends
 
 
 def body_of(kind: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
@@ -72,12 +72,12 @@ async def json_body(request: Request) -> Any:
 
 
 async def optional_json_body(request: Request) -> Any:
-    """Take no body at all for an empty one."""
+    """Treat a missing body as an empty object."""
     return await json_body(request) if await request.body() else {}
 
 
 def parse(kind: type[Body], value: Any) -> Body:
-    """Make a wire model of a body, or raise InvalidRequestError with the faults in it."""
+    """Make a wire model of a body, or raise InvalidRequestError with all its faults."""
     _refuse_broken_text(value)
     try:
         return kind.model_validate(value)
@@ -103,7 +103,7 @@ def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
 
 def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
     path = list(error["loc"])
-    is_key = path[2:] == ["[key]"]  # so pydantic says that the key before it is at fault
+    is_key = path[2:] == ["[key]"]  # pydantic's way to say that the key before it is at fault
     if is_key:
         path.pop()
     pointer = joined(*path)
@@ -174,13 +174,13 @@ def _refuse_broken_text(value: Any) -> None:
         for pointer, text in _texts(value, "")
         if not is_storable(text)
     ]
-    raise InvalidRequestError("The body holds text that is none.", errors=errors[:20])
+    raise InvalidRequestError("The body holds text that cannot be stored.", errors=errors[:20])
 
 
 def _holds_broken_text(value: Any) -> bool:
-    """Tell that there is some; where it stands takes longer to tell."""
+    """Say whether there is any; finding where it stands takes longer."""
     items = [value]
-    for item in items:  # which takes in what it finds inside
+    for item in items:  # it grows by what is found inside
         if isinstance(item, dict):
             items += [*item, *item.values()]
         elif isinstance(item, list):

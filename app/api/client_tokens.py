@@ -56,7 +56,7 @@ def _dollars(value: Any) -> Decimal | None:
 
 
 class ClientTokenCreate(BaseModel):
-    """Either `scopes` with what narrows them, or one `job` to read."""
+    """Either `scopes`, possibly narrowed, or one `job` to read."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -67,14 +67,14 @@ class ClientTokenCreate(BaseModel):
         default=None, description="What may be used; null: whatever the key may use."
     )
     max_jobs: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
-        default=None, description="How many jobs may be made with it; one that is freed counts not."
+        default=None, description="How many jobs may be made with it; released ones do not count."
     )
     max_cost_usd: Annotated[
         Decimal | None,
         BeforeValidator(_dollars, json_schema_input_type=str | float | None),
-    ] = Field(default=None, description="What its jobs may cost together.")
+    ] = Field(default=None, description="What its jobs may cost in all.")
     job: Annotated[str, StringConstraints(max_length=64)] | None = Field(
-        default=None, description="Only this job may be read: its state, events and outputs."
+        default=None, description="It may read only this job: its state, events and outputs."
     )
     origin: Annotated[str, StringConstraints(max_length=300)] | None = Field(
         default=None,
@@ -112,7 +112,7 @@ class ClientTokenUrls(BaseModel):
     """Links that need no credential until the token expires, and end with it."""
 
     events: str
-    outputs: list[str] = Field(description="The first one is there before the job has ended.")
+    outputs: list[str] = Field(description="The first link is there before the job has ended.")
 
 
 class ClientTokenMade(ClientTokenRead):
@@ -133,8 +133,8 @@ _Page = Annotated[Page, Depends(page_query(is_cursor=lambda text: is_id(text, pr
     "",
     status_code=201,
     summary="Make a client token",
-    description="It may never more than the key that makes it, and ends with that key, its secret"
-    " and its user. With `X-Gateway-User` it is that user's.",
+    description="It may never do more than the key that creates it, and ends with that key, its"
+    " secret and its user. With `X-Gateway-User` it is that user's.",
     openapi_extra=body_of(ClientTokenCreate),
     responses=problem_responses(
         *BODY_PROBLEMS,
@@ -159,7 +159,7 @@ async def create_client_token(
 
 @router.get(
     "",
-    summary="List the client tokens that live, newest first",
+    summary="List the live client tokens, newest first",
 )
 async def list_client_tokens(gateway: Gateway, caller: Minter, page: _Page) -> ClientTokenList:
     clients = await gateway.clients.page(
@@ -192,7 +192,7 @@ def _request(asked: ClientTokenCreate) -> ClientRequest:
 
 
 def _urls(gateway: Gateway, client: Client, job: Job) -> ClientTokenUrls:
-    # A job that goes on will have one output at least, if it has any.
+    # An unfinished job will have at least one output, if it has any.
     outputs = len(output_urls(job)) if job.state in TERMINAL else 1
     links, until = gateway.links, client.expires_at
     return ClientTokenUrls(

@@ -1,4 +1,4 @@
-"""Stored bytes as an answer: ranges and conditions (RFC 9110), and nothing that could run here."""
+"""Stored bytes as an answer: ranges and conditions (RFC 9110), and nothing that can run here."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -24,7 +24,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     206: {"description": "The range that was asked for.", "content": _CONTENT},
     304: {"description": "Not changed."},
 }
-"""What a download can answer where all is well, for the OpenAPI document."""
+"""What a download answers when all is well, for the OpenAPI document."""
 
 
 class RangeNotSatisfiableError(ProblemError):
@@ -34,15 +34,15 @@ class RangeNotSatisfiableError(ProblemError):
 
     def __init__(self, size: str) -> None:
         super().__init__(
-            "The file ends before that range; Content-Range tells its size.",
+            "The file ends before that range; Content-Range gives its size.",
             headers={"Content-Range": size},
         )
 
 
 class Streamed(StreamingResponse):
-    """Closes what it streams from, however the streaming ends, or if it never begins.
+    """Closes its source however the streaming ends, and even if it never begins.
 
-    To HEAD it gives the head alone, and reads nothing.
+    To HEAD it sends only the head, and reads nothing.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +72,7 @@ def safe_headers(media_type: str, *, name: str) -> dict[str, str]:
 def stored_content(
     request: Request, read: Read, *, size: int, sha256: str, media_type: str, name: str
 ) -> Response:
-    """Answer with what is stored, or with the range of it that was asked for."""
+    """Answer with all that is stored, or with the range that was asked for."""
     etag = f'"{sha256[:32]}"'
     headers = safe_headers(media_type, name=name) | {"ETag": etag, "Accept-Ranges": "bytes"}
     if caller_has(request, etag):
@@ -89,7 +89,7 @@ def stored_content(
 
 
 def wanted_range(request: Request, *, etag: str, size: int) -> tuple[int, int] | None:
-    """Tell from where to before where to send; None for the whole, as where If-Range is stale."""
+    """Return the start and end (exclusive) to send; None for all, also if If-Range is stale."""
     asked = ByteRange.parse(header_of(request, "Range") or "")
     condition = request.headers.get("If-Range")
     # Compared strongly: a weak tag vouches for no bytes (RFC 9110, 13.1.5).

@@ -1,4 +1,4 @@
-"""What is known of a request before any route sees it."""
+"""What is known about a request before any route sees it."""
 
 import re
 from collections.abc import MutableMapping
@@ -12,7 +12,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def name_request(scope: MutableMapping[str, Any]) -> str:
-    """Take the caller's X-Request-Id if it can go into a log, else make one."""
+    """Use the caller's X-Request-Id if it is fit for a log, else make one."""
     given = Headers(scope=scope).get("x-request-id", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else new_id("req")
     scope.setdefault("state", {})["request_id"] = request_id

@@ -1,8 +1,8 @@
 """Which pages of other origins may read our answers (the Fetch standard's CORS protocol).
 
-Starlette's middleware stands either inside what marks every answer, and leaves answers to bugs
-without its headers, or outside, and leaves its own without ours; so these are functions that the
-edge calls. Credentials are never allowed: keys and tokens come in a header that pages set.
+Starlette's middleware stands either inside our own, and the answers to bugs lack its headers, or
+outside, and its own answers lack ours; so these are functions that our middleware calls.
+Credentials are never allowed: keys and tokens come in a header that pages set.
 """
 
 from collections.abc import Collection
@@ -22,11 +22,11 @@ _SHOWN = (
     *("Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After"),
     *("Server-Timing", "X-Request-Id"),
 )
-_KEPT_S = 7200  # the longest that browsers keep the answer to a preflight
+_KEPT_S = 7200  # the longest time that browsers keep the answer to a preflight
 
 
 class Cors:
-    """`origins` are written as browsers send them; without any there are no such headers."""
+    """`origins` are written as browsers send them; without any there are no CORS headers."""
 
     def __init__(self, origins: Collection[str]) -> None:
         self._origins = frozenset(origins)
@@ -49,7 +49,7 @@ class Cors:
         )
 
     def mark(self, message: Message, scope: Scope) -> None:
-        """Add what an answer needs so that the page that asked may read it."""
+        """Add the headers that let the page that asked read the answer."""
         if not (self._origins and _is_open(scope)):
             return
         answer = MutableHeaders(scope=message)

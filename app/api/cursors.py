@@ -12,7 +12,7 @@ def encoded(last_id: str) -> str:
 
 
 def decoded(cursor: str, *, is_cursor: Callable[[str], bool]) -> str:
-    """Give the id, or raise InvalidParameterError for what `is_cursor` knows to be none."""
+    """Return the id; raise InvalidParameterError unless `is_cursor` accepts it."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         last_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
@@ -21,6 +21,6 @@ def decoded(cursor: str, *, is_cursor: Callable[[str], bool]) -> str:
     if not is_cursor(last_id):
         raise InvalidParameterError(
             "cursor",
-            "The cursor is none that this call gave; use `next_cursor` of a page as it is.",
+            "The cursor is not one that this call gave; use `next_cursor` of a page as it is.",
         )
     return last_id

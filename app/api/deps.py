@@ -68,7 +68,7 @@ class Services:
     `base_path` is what clients write before our paths: nothing, unless a proxy takes it away.
 
     `closing` is set the moment the process is told to stop, before the server waits for open
-    requests: whoever answers slowly (a stream, a long poll) waits for it too, and ends by it.
+    requests: whatever answers slowly (a stream, a long poll) waits for it too, and then ends.
     """
 
     audit: AuditTrail
@@ -126,7 +126,7 @@ CALLER_PROBLEMS = (
     IdentityProviderUnavailableError,
     UnknownPlanClaimError,
 )
-"""What every call that needs a caller can answer."""
+"""The problems of every call that needs a caller."""
 
 
 # The framework runs dependencies in a thread of its pool unless they are coroutines.
@@ -139,11 +139,11 @@ Gateway = Annotated[Services, Depends(services_of)]
 
 
 def header_of(request: Request, name: str) -> str | None:
-    """Give all lines of a header as the one that they stand for (RFC 9110, 5.3)."""
+    """Join all lines of a header into the one that they stand for (RFC 9110, 5.3)."""
     return ", ".join(request.headers.getlist(name)) or None
 
 
-CREDENTIALS = Described({"X-Gateway-User": "Act for this user of yours."}, scheme=bearer)
+CREDENTIALS = Described({"X-Gateway-User": "Act for this user of your service."}, scheme=bearer)
 
 
 def caller(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
@@ -159,7 +159,7 @@ def caller(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
                 is_same_origin=header_of(request, "Sec-Fetch-Site") == "same-origin",
             ),
         )
-        # Every answer from here on tells of limits: until another user is known, the sender's.
+        # Every answer from here on carries limits: the sender's, until another user is known.
         request.state.principal = principal = sender.principal
         name = _acting_for(request)
         if name is not None:
@@ -174,7 +174,7 @@ def caller(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
 
 
 def _check_job(principal: Principal, request: Request) -> None:
-    """Let who may read one job alone reach only calls that name it: all others are not theirs."""
+    """Refuse a token for one job on all calls but those that name this job."""
     if principal.job_id is None:
         return
     named = [request.path_params[name] for name in _NAMING_A_JOB if name in request.path_params]
@@ -185,7 +185,7 @@ def _check_job(principal: Principal, request: Request) -> None:
 
 
 def _acting_for(request: Request) -> str | None:
-    """Give the id in X-Gateway-User; an empty one is no id, and never means the key's owner."""
+    """Return the id in X-Gateway-User; an empty one is invalid, and never means the key's owner."""
     if "X-Gateway-User" not in request.headers:
         return None
     return header_of(request, "X-Gateway-User") or ""
@@ -211,7 +211,8 @@ async def idempotency_key(request: Request) -> str | None:
     key = header_of(request, "Idempotency-Key") or ""
     if not _VISIBLE_ASCII.fullmatch(key):
         raise InvalidParameterError(
-            "Idempotency-Key", "The header Idempotency-Key is 1 to 255 visible ASCII characters."
+            "Idempotency-Key",
+            "The header Idempotency-Key must be 1 to 255 visible ASCII characters.",
         )
     return key
 

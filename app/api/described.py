@@ -1,6 +1,6 @@
-"""Headers and schemes that dependencies read by themselves, told to the OpenAPI document alone.
+"""Headers and schemes that dependencies read themselves, declared only to the OpenAPI document.
 
-Declared to the framework, each would be looked for again at every request, which took as long as
+Declared to the framework, each would be looked up again at every request, which took as long as
 all else that the framework does for a submit.
 """
 
@@ -18,13 +18,13 @@ _ATTRIBUTE = "__described__"
 
 @dataclass(frozen=True)
 class Described:
-    """`headers` are optional texts, by name with what they mean."""
+    """`headers` are optional; they map names to what they mean."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
     scheme: SecurityBase | None = None
 
     def __call__(self, dependency: Dependency) -> Dependency:
-        """Say of a dependency that it reads these."""
+        """Mark a dependency as reading these."""
         setattr(dependency, _ATTRIBUTE, self)
         return dependency
 

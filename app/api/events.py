@@ -42,12 +42,12 @@ _STREAM: dict[str, Any] = {
 JobReader = Annotated[Principal, Depends(job_reader("events"))]
 LastEventId = Annotated[
     str | None,
-    Header(alias="Last-Event-ID", description="Go on behind the event that had this `id`."),
+    Header(alias="Last-Event-ID", description="Resume after the event with this `id`."),
 ]
 
 
 class CallersJobRead(JobRead):
-    """A job beside those of others: of the caller itself, or of a user that it acts for."""
+    """A job among those of others: the caller's own, or that of a user it acts for."""
 
     user: str
 
@@ -57,9 +57,10 @@ class CallersJobRead(JobRead):
     status_code=200,
     summary="Follow a job",
     description="Server-sent events: `event: job.<status>`, `data` is the job in one line, `id` its"
-    " event number. Begins with the job as it is, or behind `Last-Event-ID` with all that"
-    " happened since (`0`: from the beginning), and ends after the final state; nothing left to"
-    " tell is 204, on which an EventSource stops. A comment every 15 s says that the line is up.",
+    " event number. Begins with the job as it is, or after `Last-Event-ID` with all that happened"
+    " since (`0`: from the beginning), and ends after the final state; 204 means that nothing is"
+    " left to send, and stops an EventSource. A comment every 15 s shows that the connection is"
+    " alive.",
     response_class=EventStream,
     # A key, or a signature in the link.
     openapi_extra={"security": [{"HTTPBearer": []}, {}]},
@@ -101,10 +102,10 @@ async def follow_job(
     "/events",
     status_code=200,
     summary="Follow all your jobs",
-    description="The same events for all jobs of the caller, `data` naming the `user` of each; a"
+    description="The same events for all jobs of the caller; `data` names the `user` of each. A"
     " key with `act_as` that sends no X-Gateway-User follows its users' jobs too. Begins with what"
-    " happens from now on, or behind `Last-Event-ID`; every event comes, and comes once. The `id`"
-    " is opaque; heartbeats have one too.",
+    " happens from now on, or after `Last-Event-ID`; every event comes exactly once. The `id` is"
+    " opaque; heartbeats have one too.",
     response_class=EventStream,
     responses={200: _STREAM},
 )
@@ -182,7 +183,7 @@ class _CallerLook:
 
 
 def _body(gateway: Services, moment: Moment, *, with_user: bool = False) -> bytes:
-    """Render an event but for its id, once for all who are told of it."""
+    """Render an event without its id, once for all streams that send it."""
     if moment.rendered is None:
         job = moment.job
         read = gateway.wire.read(job, at=gateway.clock.now())
@@ -199,7 +200,7 @@ def _whose(caller: Principal) -> Whose:
 
 
 def _number(last_event_id: str | None) -> int | None:
-    """Read an event number; what is none is passed over, as the job as it is loses nobody news."""
+    """Read an event number; ignore anything else, since the job as it is has all the news."""
     if last_event_id is None or not _NUMBER.fullmatch(last_event_id):
         return None
     return int(last_event_id)
@@ -212,7 +213,7 @@ def _cursor(last_event_id: str | None) -> Cursor | None:
     if cursor is None:
         raise InvalidParameterError(
             "Last-Event-ID",
-            "That Last-Event-ID is none that this stream gave; without one it begins with what"
+            "That Last-Event-ID is not one that this stream gave; without one it begins with what"
             " happens from now on.",
         )
     return cursor

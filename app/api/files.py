@@ -61,7 +61,9 @@ class FileRead(BaseModel):
     object: Literal["file"] = "file"
     size: int
     sha256: str
-    media_type: str = Field(description="Told by the first bytes, not by the upload's headers.")
+    media_type: str = Field(
+        description="Detected from the first bytes, not from the upload's headers."
+    )
     created_at: Instant
     expires_at: Instant
     urls: FileUrlsRead
@@ -98,7 +100,7 @@ async def upload_file(
 
 @router.get(
     "/{file_id}",
-    summary="Read what is known of a file",
+    summary="Read what is known about a file",
     responses=problem_responses(UnknownFileError),
 )
 async def get_file(gateway: Gateway, caller: _FileCaller, file_id: str) -> FileRead:
@@ -140,7 +142,7 @@ async def download_file(
         ):
             raise InvalidSignatureError
         file = await gateway.files.get_signed(file_id)
-    # Asked before the head is sent, which promises a length.
+    # Asked before the head is sent, since that promises a length.
     await gateway.files.require_content(file)
     return stored_content(
         request,

@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can serve."""
+"""Whether the process is alive, and whether it can serve."""
 
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ class InterruptedRequestError(NotReadyError):
 
 
 class UpstreamRead(BaseModel):
-    """`open`, or why nothing goes that way now; neither makes the gateway unready."""
+    """`open`, or why no such calls are made now; neither makes the gateway unready."""
 
     submits: str
     polls: str
@@ -55,8 +55,8 @@ async def healthz() -> dict[str, str]:
 @router.get(
     "/readyz",
     summary="Can it serve?",
-    description="Asks the database, whether its schema is this release's, and whether any process"
-    " works on its jobs. RunComfy being away is told and does not make the gateway unready; being"
+    description="Whether the database answers, its schema is this release's, and any process works"
+    " on its jobs. RunComfy being away is reported but does not make the gateway unready; being"
     " told to stop does.",
     responses=problem_responses(DatabaseUnavailableError, NotReadyError),
 )

@@ -73,11 +73,11 @@ class JobCreate(BaseModel):
             Annotated[str, StringConstraints(max_length=500)],
         ],
         Field(max_length=50),
-    ] = Field(default={}, description="Yours to find jobs by: at most 50 keys.")
+    ] = Field(default={}, description="Your own data, to find jobs by: at most 50 keys.")
 
     webhook_url: Annotated[str, StringConstraints(max_length=MAX_URL_CHARACTERS)] | None = Field(
         default=None,
-        description="Told when the job has completed, failed, was cancelled or became"
+        description="Called when the job has completed, failed, was cancelled or became"
         " `submit_unknown`; signed with the secret of GET /v1/webhook-secret.",
     )
     priority: Literal["high", "normal", "low"] = Field(
@@ -120,8 +120,8 @@ _JOB_BODY = {
     status_code=202,
     summary="Submit a job",
     description="202 means that the job is durable. With an Idempotency-Key that already made a"
-    " job from the same body the answer is 200, that job, and `Idempotency-Replayed: true`. With"
-    " `Prefer: wait=N` the answer comes when the job is final, and is 200 then.",
+    " job from the same body the answer is 200 with that job and `Idempotency-Replayed: true`."
+    " With `Prefer: wait=N` the answer comes when the job is final, and is 200 then.",
     openapi_extra=_JOB_BODY,
     responses={
         200: {"model": JobRead, "description": "The final job, or the one that this key made."},
@@ -155,8 +155,8 @@ async def submit_job(
         )
         job = accepted.job
         if wait is not None and refusal is None:
-            # Who may no longer wait, or waits for what somebody erased, is told of what it was let
-            # to do: it may send it twice else.
+            # A caller that may no longer wait, or whose job was erased, still learns that its
+            # submit was accepted: otherwise it might send it twice.
             with suppress(UnauthenticatedError, JobNotFoundError):
                 job = await wait_for(
                     gateway,
@@ -166,7 +166,7 @@ async def submit_job(
                     until=_is_final,
                     at_most=wait,
                 )
-            request.state.standings = None  # limits have moved on while it waited
+            request.state.standings = None  # they are out of date after the wait
             say_applied(response, wait)
     if wait is not None and _is_final(job):
         response.status_code = 200
@@ -213,7 +213,7 @@ async def validate_job(gateway: Gateway, caller: Writer, body: JsonBody) -> JobC
     "",
     summary="List your jobs, newest first",
     description="Filters are `status` (several with commas), `model`, `created_after`,"
-    " `created_before` and `metadata[<key>]`; another one is refused. Pages are stable while jobs"
+    " `created_before` and `metadata[<key>]`; others are refused. Pages are stable while jobs"
     " are added.",
     openapi_extra=BY_METADATA,
 )
@@ -234,8 +234,8 @@ async def list_jobs(
     "/{job_id}",
     response_model=JobRead,
     summary="Read a job",
-    description="With `If-None-Match` the answer is 304 until something changed. With"
-    " `Prefer: wait=N` it comes at the next change of state, and at once if the tag is an old one"
+    description="With `If-None-Match` the answer is 304 until something changes. With"
+    " `Prefer: wait=N` it comes at the next change of state, or at once if the tag is out of date"
     " or the job is final.",
     responses={
         304: {"description": "Not changed."},
@@ -266,9 +266,9 @@ async def get_job(
     "/{job_id}/cancel",
     summary="Cancel a job",
     description="`cancelled_locally` is free and certain, `cancelled_upstream` was granted by"
-    " RunComfy. 202 `cancel_requested`: no answer yet, and it is followed up.",
+    " RunComfy. 202 `cancel_requested`: no answer yet; the gateway keeps trying.",
     responses={
-        202: {"model": JobCancel, "description": "Asked for, and followed up."},
+        202: {"model": JobCancel, "description": "Asked for; the gateway keeps trying."},
         **problem_responses(JobNotFoundError, NotCancellableError),
     },
 )
@@ -295,7 +295,7 @@ async def erase_job(gateway: Gateway, caller: Writer, job_id: str) -> None:
 async def _changed(
     gateway: Services, caller: Principal, request: Request, job: Job, *, at_most: timedelta
 ) -> Job:
-    """Wait until the job is not as the caller knows it: by its tag, else as it is now."""
+    """Wait until the job differs from what the caller knows: its tag, else the job as it is now."""
     etag = gateway.wire.etag(job, at=gateway.clock.now())
     knows_an_older = "If-None-Match" in request.headers and not caller_has(request, etag)
     if knows_an_older or _is_final(job):

@@ -1,4 +1,4 @@
-"""A caller's limits as clients see them: in /v1/me, in a check, and in headers of every answer."""
+"""A caller's limits as clients see them: in /v1/me, in a check and in headers of every answer."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
 class LimitRead(BaseModel):
-    """Money is a decimal string in US dollars, time is in seconds, all else is counted."""
+    """Money is a decimal string in US dollars, time is in seconds, all else is a count."""
 
     name: LimitName | AllowanceName
     subject: Literal["user", "key", "token"] = Field(description="Whose limit it is.")
@@ -44,7 +44,7 @@ def read_limits(standings: Standings) -> list[LimitRead]:
 
 
 def _tightest(standings: Standings) -> Sequence[tuple[str, Standing]]:
-    """Give of each name the one with less left; one in shadow hides none that is enforced."""
+    """Return for each name the one with less left; a shadow one never hides an enforced one."""
     tightest: dict[LimitName | AllowanceName, tuple[str, Standing]] = {}
     for subject, standing in standings.each:
         known = tightest.get(standing.name)
@@ -76,8 +76,8 @@ def _read(subject: str, standing: Standing) -> LimitRead:
 async def limit_headers(scope: Scope) -> RawHeaders:
     """Give `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10).
 
-    Nothing for a request that nobody was authenticated for. Money is in whole cents. A name is
-    there once, since it is by its name that a policy and what is left of it belong together.
+    Nothing for an unauthenticated request. Money is in whole cents. Each name appears once, since
+    the name is what ties a policy to what is left of it.
     """
     principal: Principal | None = scope["state"].get("principal")
     if principal is None:
@@ -99,7 +99,7 @@ async def limit_headers(scope: Scope) -> RawHeaders:
 
 @lru_cache(maxsize=1024)
 def _headers(standings: Standings) -> RawHeaders:
-    """Write what many answers within a second share."""
+    """Write the header, which many answers within a second share."""
     enforced = [standing for _, standing in _tightest(standings) if standing.mode == "enforce"]
     if not enforced:
         return ()

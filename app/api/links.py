@@ -1,4 +1,4 @@
-"""Signed links in place of a credential: who they stand for, and when they are no good."""
+"""Signed links in place of a credential: who they stand for, and when they are invalid."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -22,19 +22,19 @@ _authenticate = caller(Scope.JOBS_READ)
 
 class InvalidSignatureError(UnauthenticatedError):
     code = "invalid_signature"
-    title = "The link is not valid, or no longer"
+    title = "The link is invalid or has expired"
 
     def __init__(self) -> None:
-        super().__init__("The link is not valid, or has expired; read the job again.")
+        super().__init__("The link is invalid or has expired; read the job again.")
 
 
 async def holder_of_link(
     gateway: Gateway, request: Request, claim: LinkClaim, *, job_id: str, path: str
 ) -> Principal:
-    """Tell whom a link to a path below a job stands for, or raise InvalidSignatureError.
+    """Return whom a link to a path below a job stands for, or raise InvalidSignatureError.
 
-    The client token that it was signed for must live and may still read: else
-    UnauthenticatedError or MissingScopeError.
+    The client token that it was signed for must be live and still allowed to read: otherwise
+    raises UnauthenticatedError or MissingScopeError.
     """
     if not gateway.links.is_genuine(claim, job_id=job_id, path=path, at=gateway.clock.now()):
         raise InvalidSignatureError
@@ -46,9 +46,9 @@ async def holder_of_link(
 
 
 def job_reader(path: str) -> Callable[..., Awaitable[Principal]]:
-    """Make the dependency of a route at `path` below a job, which takes links beside credentials.
+    """Make the dependency of a route at `path` below a job, which takes links or credentials.
 
-    A signature is good or the request is refused, whatever else it carries.
+    A request with an invalid signature is refused, whatever else it carries.
     """
 
     @CREDENTIALS

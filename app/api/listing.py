@@ -16,7 +16,7 @@ from app.jobs.models import JobFilter
 from app.jobs.state import JobState, states_of
 
 _METADATA = re.compile(r"metadata\[(.{0,40})\]", re.DOTALL)
-_MOST_METADATA = 10  # each is a condition of the query, and SQLite takes only so many
+_MOST_METADATA = 10  # each is a condition of the query, and SQLite limits their number
 _KNOWN = {"status", "model", "created_after", "created_before", "limit", "cursor"}
 _STATUSES = sorted({state.status for state in JobState})
 
@@ -29,12 +29,12 @@ async def job_page(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of a page.")] = None,
 ) -> Page:
-    """Read `limit` and `cursor`; what else there is, a filter reads."""
+    """Read `limit` and `cursor`; the filters read the rest."""
     return Page(limit, None if cursor is None else decode_cursor(cursor))
 
 
 def job_filter(*others: str) -> Callable[..., Awaitable[JobFilter]]:
-    """Make the dependency that reads filters; one that is not known is refused, not ignored."""
+    """Make the dependency that reads filters; an unknown one is refused, not ignored."""
     known = _KNOWN | set(others)
 
     async def read(
@@ -76,7 +76,7 @@ AdminFilter = Annotated[JobFilter, Depends(job_filter("user"))]
 
 
 def _metadata(request: Request, known: Collection[str]) -> dict[str, str]:
-    """Give what is asked of metadata; refuses what is neither that nor `known`."""
+    """Return the filters on metadata; refuse any parameter that is neither that nor `known`."""
     metadata: dict[str, str] = {}
     for name, value in each_once(request).items():
         if match := _METADATA.fullmatch(name):
@@ -96,7 +96,7 @@ def _states(words: str) -> frozenset[JobState]:
         named = states_of(word)
         if not named:
             raise InvalidParameterError(
-                "status", f"{word[:40]!r} is no status; known are {', '.join(_STATUSES)}."
+                "status", f"{word[:40]!r} is not a status; known are {', '.join(_STATUSES)}."
             )
         states |= named
     return states

@@ -1,4 +1,4 @@
-"""/v1/me: who a caller is, what it may do, and how its limits stand."""
+"""/v1/me: who a caller is, what it may do, and what is left of its limits."""
 
 from pydantic import BaseModel
 
@@ -24,7 +24,7 @@ class MeRead(BaseModel):
     limits: list[LimitRead]
 
 
-@router.get("/me", summary="Who am I, and how do my limits stand?")
+@router.get("/me", summary="Who am I, and what is left of my limits?")
 async def read_me(gateway: Gateway, caller: AnyCaller) -> MeRead:
     standings = await gateway.quotas.standings(
         caller.policy, user_id=caller.user_id, key_id=caller.key_id

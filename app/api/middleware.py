@@ -1,4 +1,4 @@
-"""Around every request: its id, our own time, a bound on its body, and bugs as a bare 500."""
+"""Around every request: its id, our own time, a limit on its body, and bugs as a bare 500."""
 
 import asyncio
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NO_ROUTE = "none"
 
-# Pages and media have a policy of their own; what else we answer is nothing to be shown or run, and
-# of one caller and moment: who is known by a tag alone would see an old place in the line.
+# Pages and media have a policy of their own; nothing else we answer is meant to be shown or run, or
+# to be kept: a client that sends only its tag would see an old place in the line.
 _UNLESS_SAID = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
@@ -87,15 +87,15 @@ class Edge:
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
         with tallied() as waited:
             try:
-                # No body of a read is looked at; files only listen for the client to go.
+                # The body of a read is ignored; downloads only listen for the client to leave.
                 if scope["method"] not in _READS:
                     receive = self._body(receive, Headers(scope=scope))
                 app = self._cors.preflight(scope) or self._app
                 await app(scope, receive, send_marked)
-            except ClientDisconnect:  # in the middle of its body: nobody waits for an answer
+            except ClientDisconnect:  # in the middle of its body: nobody is waiting for an answer
                 logger.info("request.abandoned", **_told(scope))
             except asyncio.CancelledError:
-                # The server cancels what has no answer some seconds after it was told to stop.
+                # Some seconds after it was told to stop the server cancels unanswered requests.
                 if has_begun or not self._closing.is_set():
                     raise
                 logger.warning("request.interrupted", **_told(scope))
@@ -142,7 +142,7 @@ class Edge:
 
 
 def _told(scope: Scope) -> Mapping[str, str]:
-    """Name a request by its route: what clients write in a path is theirs, and a label each."""
+    """Name a request by its route: paths are chosen by clients, and each would be a new label."""
     return {
         "method": scope["method"] if scope["method"] in _METHODS else "other",
         "route": getattr(scope.get("route"), "path", "") or _NO_ROUTE,

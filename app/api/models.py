@@ -27,7 +27,7 @@ router = Router(
 async def list_models(
     gateway: Gateway,
     caller: AnyCaller,
-    search: Annotated[str, Query(description="Words of the id or the name.")] = "",
+    search: Annotated[str, Query(description="Words from the id or the name.")] = "",
     category: Annotated[str, Query()] = "",
     kind: Annotated[str, Query()] = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
@@ -102,6 +102,6 @@ def _entry(model: Model, prices: Sequence[Price], *, include_schema: bool) -> di
 
 
 def _note(price: Price) -> str:
-    """Tell a price that holds for some inputs alone."""
+    """Describe a price that holds only for some inputs."""
     conditions = ", ".join(f"{name} {value}" for name, value in sorted(price.when.items()))
     return f"{conditions}: {price.base_price_usd:f} US dollars per {price.price_unit}"

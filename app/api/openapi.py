@@ -1,7 +1,7 @@
-"""The OpenAPI document: the framework's own, with what it cannot know and without what is untrue.
+"""The OpenAPI document: the framework's own, completed, and without what is untrue.
 
-The framework knows neither bodies that `api.body` reads nor the problems that any call can meet,
-and promises for every call with a parameter a validation error of a shape that we never send.
+The framework knows neither the bodies that `api.body` reads nor the problems that any call can
+meet, and it promises every call with a parameter a validation error of a shape we never send.
 """
 
 from collections.abc import Iterable, Iterator
@@ -84,7 +84,7 @@ def _describe(document: dict[str, Any], route: APIRoute) -> None:
                 )
                 needed: dict[str, list[str]] = {each.scheme.scheme_name: []}
                 security = operation.setdefault("security", [])
-                if needed not in security:  # a route that says what else will do, says this too
+                if needed not in security:  # a route that names alternatives names this one too
                     security.append(needed)
 
 
@@ -106,7 +106,7 @@ def _errors(path: str, *kinds: type[ProblemError]) -> dict[str, Any]:
 
 
 def _any_error(path: str) -> dict[str, Any]:
-    """Document what no call chooses: a wrong path or method, a request that is none, our bug."""
+    """Document what any call can meet: a wrong path or method, an invalid request, a bug."""
     return together(*_errors(path, *_EVERYWHERE).values())
 
 

@@ -156,7 +156,7 @@ async def _relayed(
 
 
 def _check(remote: httpx.Response) -> None:
-    """Raise what is to be told of an answer that cannot be passed on."""
+    """Raise the problem that stands for an answer that cannot be passed on."""
     if remote.status_code in _GONE:
         raise OutputGoneError("RunComfy no longer has this output; run the job again.")
     expected = _IN_PART if "Range" in remote.request.headers else _IN_WHOLE
@@ -203,7 +203,7 @@ class _Span:
 
 
 class _Relay:
-    """Upstream's bytes as they come; where they break off the copy goes on, if there is one yet."""
+    """Upstream's bytes as they come; if they break off, the copy continues, if there is one yet."""
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ class _Relay:
 
 
 def _span(remote: httpx.Response) -> _Span | None:
-    """Tell which bytes of the file an answer carries, unless they are packed."""
+    """Say which bytes of the file an answer carries, unless they are compressed."""
     if packing_of(remote):
         return None
     if remote.status_code == _WHOLE:
@@ -253,7 +253,7 @@ def _span(remote: httpx.Response) -> _Span | None:
 def _ignored_range(
     request: Request, remote: httpx.Response, span: _Span | None, *, etag: str
 ) -> _Span | None:
-    """Tell which part of the whole is wanted where the host was asked for one and sent it all."""
+    """Say which part is wanted if the host was asked for a range and sent the whole file."""
     if remote.status_code != _WHOLE or "Range" not in remote.request.headers or span is None:
         return None
     wanted = wanted_range(request, etag=etag, size=span.total)
@@ -261,7 +261,7 @@ def _ignored_range(
 
 
 def _bodiless(headers: dict[str, str]) -> dict[str, str]:
-    """Leave out what tells of a body: HTTP lets a length be there, our server waits for it."""
+    """Drop the headers of a body: HTTP allows a length, but our server would wait for it."""
     return {name: value for name, value in headers.items() if name not in _OF_BODY}
 
 
@@ -280,10 +280,10 @@ def _headers(
 
 
 def _own_tag(span: _Span | None, *, job_id: str, n: int) -> str:
-    """Make the ETag of a file whose host has none; it never changes, so whose it is will do.
+    """Make the ETag of a file whose host sends none; the file never changes, so its name will do.
 
-    With its length, which tells it from what a host may send in its stead. Without one, or packed,
-    the same bytes may not come twice: the tag is weak. A copy has a tag of its own, by its bytes.
+    Its length tells it from what a host may send instead. Without a length, or compressed, the
+    same bytes may not come twice: the tag is weak. A copy has a tag of its own, from its bytes.
     """
     known = f"{job_id}/{n}" if span is None else f"{job_id}/{n} {span.total}"
     tag = f'"{sha256(known.encode()).hexdigest()[:32]}"'

@@ -14,8 +14,8 @@ from starlette.types import Scope
 from app import web
 from app.api.routing import Router
 
-# Nothing but our own files runs, and no string becomes script or markup. Pictures may come from
-# anywhere: they are what users are about to send.
+# Only our own files run, and no string becomes script or markup. Pictures may come from anywhere:
+# they are what users are about to send.
 _POLICY = (
     "default-src 'none'",
     "script-src 'self'",
@@ -63,7 +63,7 @@ def _page(name: str) -> FileResponse:
 
 
 class _Assets(StaticFiles):
-    """Compresses a file once: for the stylesheet that takes as long as twenty requests."""
+    """Compresses each file once: for the stylesheet it takes as long as twenty requests."""
 
     def file_response(
         self,

@@ -1,4 +1,4 @@
-"""Pages of lists that go by an id: one cursor, and the filters that a call knows."""
+"""Pages of lists ordered by id: one cursor, and the filters that a call knows."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Page:
 
 
 def page_query(*filters: str, is_cursor: Callable[[str], bool]) -> Callable[..., Awaitable[Page]]:
-    """Make the dependency that reads `limit` and `cursor`, and refuses what is not known."""
+    """Make the dependency that reads `limit` and `cursor`, and refuses unknown parameters."""
     known = {"limit", "cursor", *filters}
 
     async def read(
@@ -45,7 +45,7 @@ def listed(
     id_of: Callable[[Record], str],
     read: Callable[[Record], BaseModel],
 ) -> dict[str, Any]:
-    """Make the fields of a page from records, of which one more was asked for than it holds."""
+    """Make the fields of a page from its records and the one more that was asked for."""
     shown = records[: page.limit]
     more = len(records) > page.limit
     return {

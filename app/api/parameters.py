@@ -1,4 +1,4 @@
-"""Query parameters, read strictly: each once, and none that a call does not know."""
+"""Query parameters, read strictly: each at most once, and no unknown ones."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from app.core.timestamps import from_rfc3339
 
 
 def each_once(request: Request) -> Mapping[str, str]:
-    """Give the parameters by name; raises InvalidParameterError for a repeated one, or a NUL."""
+    """Return the parameters by name; raise InvalidParameterError for a repeated one, or a NUL."""
     given = request.query_params.multi_items()
     times = Counter(name for name, _ in given)
     for name, value in given:

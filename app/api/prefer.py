@@ -33,9 +33,9 @@ _SECONDS = re.compile(r"[0-9]{1,100}")
     }
 )
 async def preferred_wait(request: Request) -> timedelta | None:
-    """Give how long the caller would wait, a minute at most.
+    """Return how long the caller would wait, a minute at most.
 
-    As the RFC asks, the first mention counts, and what is not understood is passed over.
+    As the RFC asks, the first mention counts, and what is not understood is ignored.
     """
     for preference in _PREFERENCE.findall(header_of(request, "Prefer") or ""):
         name, _, value = preference.partition(";")[0].partition("=")
@@ -58,7 +58,7 @@ def say_applied(response: Response, wait: timedelta) -> None:
 def place_to_wait(
     gateway: Services, principal: Principal, wait: timedelta | None
 ) -> Iterator[TooManyStreamsError | None]:
-    """Take a place if there is something to wait, or give the refusal, to be raised in its time."""
+    """Take a place if the caller wants to wait, or return the refusal, to be raised later."""
     with ExitStack() as stack:
         refusal = None
         try:
@@ -78,7 +78,7 @@ async def wait_for(
     until: Callable[[Job], bool],
     at_most: timedelta,
 ) -> Job:
-    """Give the job once it is as wanted, or as it is when the time, or this process, is over.
+    """Return the job once it is as wanted, or as it is when the time or this process ends.
 
     A client that leaves ends its wait. Raises UnauthenticatedError if its key ends meanwhile, and
     JobNotFoundError if the job is erased.
@@ -94,7 +94,7 @@ async def wait_for(
             finally:
                 for task in tasks:
                     task.cancel()
-    # Raised only out here: what leaves a group of tasks by itself comes wrapped, as a bug would.
+    # Raised only out here: what leaves a task group comes wrapped in an exception group.
     if found is None:
         raise JobNotFoundError(job.id)
     if watch.ending is Ending.ACCESS and not until(found):
@@ -105,7 +105,7 @@ async def wait_for(
 async def _look_until(
     gateway: Services, watch: Watch, job: Job, until: Callable[[Job], bool]
 ) -> Job | None:
-    """Give the job as it was seen last; None once it is no more."""
+    """Return the job as it was last seen; None once it is gone."""
     while True:
         watch.heed()
         ending = watch.ending

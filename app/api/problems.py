@@ -149,7 +149,7 @@ def render(problem: ProblemError, request: Request) -> JSONResponse:
 
 
 def misdirected(request: Request, *, methods: Sequence[str]) -> ProblemError:
-    """Say that the path takes other methods, or that nothing is there."""
+    """Make the problem of a wrong method, or of a path where nothing is."""
     path = _path_of(request)
     if not methods:
         return NotFoundError(f"There is no {path!r} here; see /openapi.json.")
@@ -160,7 +160,7 @@ def misdirected(request: Request, *, methods: Sequence[str]) -> ProblemError:
 
 
 def methods_of(request: Request, routes: Iterable[BaseRoute]) -> Sequence[str]:
-    """Collect the methods of all routes of the path: the framework names those of the first."""
+    """Collect the methods of all routes of the path: the framework names only the first's."""
     methods: set[str] = set()
     for route in routes:
         match, _ = route.matches(request.scope)
@@ -182,7 +182,7 @@ async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)
     match exc.status_code:
         case HTTPStatus.METHOD_NOT_ALLOWED if "app_root_path" in request.scope:
-            # So a mount marks what it took; all we mount are files.
+            # This is how a mount marks what it took; we mount only files.
             problem = misdirected(request, methods=_OF_FILES)
         case HTTPStatus.METHOD_NOT_ALLOWED:
             problem = misdirected(request, methods=methods_of(request, request.app.routes))
@@ -200,13 +200,15 @@ async def _on_validation_error(request: Request, exc: Exception) -> JSONResponse
     where, *names = (str(part) for part in first["loc"])
     name = names[0] if names else where
     if where == "path":
-        return render(NotFoundError(f"No {name!r} reads like this one; nothing is here."), request)
+        return render(
+            NotFoundError(f"This is not a valid {name!r}; there is nothing here."), request
+        )
     detail = f"The {where} parameter {name!r}: {first['msg']}{contrast(first)}."
     return render(InvalidParameterError(name, detail), request)
 
 
 def contrast(error: Mapping[str, Any]) -> str:
-    """Quote what was sent where a number or one of some words belongs; any other text is private.
+    """Quote what was sent in place of a number or a known word; any other text is private.
 
     `error` is one of pydantic's, with its input.
     """
@@ -218,7 +220,7 @@ def contrast(error: Mapping[str, Any]) -> str:
 
 
 class ForeignError(ProblemError):
-    """An HTTP error that the framework raises and we gave no name of its own."""
+    """An HTTP error that the framework raises and that has no name here."""
 
     code: ClassVar[str] = "bad_request"
     title: ClassVar[str] = "The request cannot be handled"
@@ -230,7 +232,7 @@ class ForeignError(ProblemError):
 
 
 def _path_of(request: Request) -> str:
-    """Quote the path; not from request.url, which what the caller sent may make no URL at all."""
+    """Quote the path; not from request.url, which may be invalid by what the caller sent."""
     path: str = request.scope["path"]
     return path[:_LONGEST_QUOTE].encode("utf-8", "replace").decode()
 

@@ -33,7 +33,7 @@ router = Router(
 StatusWord = Literal["in_queue", "in_progress", "completed", "cancelled"]
 ResultWord = Literal["in_queue", "in_progress", "succeeded", "failed", "cancelled"]
 
-# Whether it went well only the result tells; what is unknown to us is still to come for a client.
+# Only the result says how it ended; for a client, `submit_unknown` is still in progress.
 _STATUS_WORDS: Mapping[Status, StatusWord] = {
     "pending": "in_queue",
     "in_queue": "in_queue",
@@ -63,7 +63,7 @@ class RequestCreated(BaseModel):
 
 class RequestStatusRead(BaseModel):
     request_id: str
-    status: StatusWord = Field(description="`completed` says that it ended, not how.")
+    status: StatusWord = Field(description="`completed` means that it ended, not how.")
     queue_position: int | None = Field(
         default=None, description="While it waits: here first, then at RunComfy."
     )
@@ -96,7 +96,7 @@ class RequestCancelRead(BaseModel):
 
 @router.post(
     "/models/{model_id:path}",
-    summary="Submit a request, as to RunComfy",
+    summary="Submit a request as RunComfy takes it",
     description="The body is the model's bare input. The request is a job, and its id the job's.",
     openapi_extra={
         "requestBody": {
@@ -188,14 +188,14 @@ async def get_request_result(
     "/requests/{request_id}/cancel",
     status_code=202,
     summary="Cancel a request",
-    description="`outcome` tells what became of it. `cancellation_requested`: RunComfy has not"
-    " answered yet, and it is followed up.",
+    description="`outcome` says what came of it. `cancellation_requested`: RunComfy has not"
+    " answered yet; the gateway keeps trying.",
     responses=runcomfy.error_responses(JobNotFoundError),
 )
 async def cancel_request(gateway: Gateway, caller: Writer, request_id: str) -> RequestCancelRead:
     outcome: Literal["cancelled", "not_cancellable", "cancellation_requested"]
     try:
-        # RunComfy's clients know no job that is just being sent, so they wait until it was.
+        # RunComfy's clients do not know a job that is being sent, so they wait until it was.
         answer, job = await gateway.jobs.cancel(
             request_id, user_id=caller.user_id, awaits_submit=True
         )
@@ -227,7 +227,7 @@ def _links(gateway: Services, job_id: str, *calls: str) -> dict[str, str]:
 
 
 def _cost(job: JobRead) -> float | None:
-    """Give what the job was charged once that is certain; None where no price was known."""
+    """Return what the job was charged once that is certain; None where no price was known."""
     if job.cost.state == "released":
         return 0.0
     if job.cost.state != "settled" or job.cost.amount_usd is None:

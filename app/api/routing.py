@@ -19,11 +19,11 @@ _NO_CONTENT = 204
 
 
 class Route(APIRoute):
-    """Asks readers itself, where readers are all that a call asks for beside texts of its path.
+    """Calls readers itself, where a call depends only on readers and on texts of its path.
 
-    Then nothing else can refuse a request, all is asked in the order of the parameters, and there
-    is nothing to close afterwards: a reader returns, and yields nothing. The framework, which
-    documents these calls like all others, weighs each dependency and looks for each sort of
+    Then nothing else can refuse a request, readers are called in the order of the parameters, and
+    there is nothing to close afterwards: a reader returns, it does not yield. The framework, which
+    documents these calls like all others, resolves each dependency and looks for each kind of
     parameter anew at every request; that takes longer than most calls do.
     """
 
@@ -65,7 +65,7 @@ class Route(APIRoute):
 
 
 class _Blank(Response):
-    """A response without any header yet; a call may take those it sets for an answer of its own."""
+    """A response without headers yet; a call may copy those it gets to an answer of its own."""
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         self.raw_headers = []
@@ -74,7 +74,7 @@ class _Blank(Response):
 class Router(APIRouter):
     """Its routes are complete as they are: an app takes them without including the router.
 
-    Of an included router the framework looks for each route twice at every request.
+    For an included router the framework looks for each route twice at every request.
     """
 
     def __init__(self, **settings: Any) -> None:

@@ -26,11 +26,11 @@ _ERROR_CODES = {
 
 
 class RunComfyErrorRead(BaseModel):
-    """RunComfy's error body; `detail` tells more where the input is at fault."""
+    """RunComfy's error body; `detail` says more where the input is at fault."""
 
     model_config = ConfigDict(extra="allow")
 
-    error_code: int = Field(description="The HTTP status and three digits more.")
+    error_code: int = Field(description="The HTTP status and three more digits.")
     error_message: str
 
 
@@ -39,7 +39,7 @@ def is_ours(path: str) -> bool:
 
 
 def render(problem: ProblemError) -> JSONResponse:
-    """Give an error as RunComfy words it."""
+    """Render an error as RunComfy words it."""
     status, error_code = _status_and_code(type(problem))
     body: dict[str, Any] = {"error_code": error_code, "error_message": _message(problem)}
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
@@ -94,7 +94,7 @@ def _detail(problem: ProblemError) -> list[dict[str, Any]]:
 
 def _loc(pointer: str) -> list[str | int]:
     """Turn a pointer into pydantic's path; the input that it starts at is here the whole body."""
-    if pointer == "/model":  # which stands in the path here
+    if pointer == "/model":  # here it stands in the path
         return ["path", "model_id"]
     steps = steps_of(pointer)
     within = steps[1:] if steps[:1] == ["input"] else steps

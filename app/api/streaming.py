@@ -1,7 +1,7 @@
-"""Server-sent events on one connection: nothing is queued, what is new is read when it is sent.
+"""Server-sent events on one connection: nothing is queued, news is read when it is sent.
 
-A reader that is slow, or does not read at all, so costs what any connection costs: the server stops
-us at its full buffer, and behind that there is only the knowledge that there is news.
+So a reader that is slow, or does not read at all, costs no more than any connection: the server
+stops us at its full buffer, and behind that we only remember that there is news.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _SOONEST_MS, _SPREAD_MS = 500, 4500  # so that a thousand clients do not come ba
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What there is to send; `is_last` ends the stream behind it."""
+    """What there is to send; `is_last` ends the stream after it."""
 
     events: Sequence[bytes]
     is_last: bool = False

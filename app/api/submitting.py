@@ -1,4 +1,4 @@
-"""The way of a submit in either shape: an earlier job of the same key, or a new one."""
+"""A submit in either shape: an earlier job of the same key, or a new one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ CHECK_PROBLEMS = (
     PriceUnknownError,
     DurationUnknownError,
 )
-"""What a job's description can meet, whether a job is made of it or not."""
+"""The problems of a job's description, whether a job is made from it or not."""
 
 SUBMIT_PROBLEMS = (
     *CHECK_PROBLEMS,
@@ -51,7 +51,7 @@ async def accept(
     route: str,
     body: Any,
 ) -> Accepted:
-    """Look the key up before `make` reads the request, so that a replay meets no rule anew."""
+    """Look the key up before `make` reads the request, so that a replay is not checked again."""
     identity = ""
     if idempotency_key is not None:
         identity = fingerprint(route, body)
@@ -65,6 +65,6 @@ async def accept(
     )
     request.state.standings = accepted.standings  # for the headers of the answer
     if not accepted.replayed:
-        # The one line that has both ids: all later ones are the workers', who know no request.
+        # The one line with both ids: all later ones are the workers', which know no request.
         logger.info("job.accepted", job_id=accepted.job.id)
     return accepted

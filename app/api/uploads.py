@@ -20,19 +20,19 @@ def uploaded(request: Request) -> AsyncIterator[bytes]:
         return request.stream()
     boundary = options.get(b"boundary")
     if not boundary:
-        raise MalformedBodyError("The Content-Type multipart/form-data names no boundary.")
+        raise MalformedBodyError("The Content-Type multipart/form-data has no boundary.")
     return _file_of_form(request.stream(), boundary)
 
 
 async def _file_of_form(body: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[bytes]:
-    """Give the bytes of the one field `file`; other fields are passed over."""
+    """Yield the bytes of the one field `file`; other fields are skipped."""
     form = _Form(boundary)
     async for chunk in body:
         form.feed(chunk)
         while form.data:
             yield form.data.popleft()
     if not form.is_whole:
-        raise MalformedBodyError("The form breaks off before its last boundary.")
+        raise MalformedBodyError("The form ends before its last boundary.")
     if not form.files:
         detail = "The form has no field `file`; send the file in a field of that name."
         raise InvalidRequestError(
@@ -41,7 +41,7 @@ async def _file_of_form(body: AsyncIterator[bytes], boundary: bytes) -> AsyncIte
 
 
 class _Form:
-    """A push parser: what one chunk of the body holds of the file is in `data` after it was fed."""
+    """A push parser: after a chunk of the body was fed, its part of the file is in `data`."""
 
     def __init__(self, boundary: bytes) -> None:
         self.data: deque[bytes] = deque()
@@ -71,7 +71,9 @@ class _Form:
         try:
             self._parser.write(chunk)
         except MultipartParseError as exc:
-            raise MalformedBodyError("The body is not the form that its type says.") from exc
+            raise MalformedBodyError(
+                "The body is not the form that its Content-Type says."
+            ) from exc
 
     def _on_part(self) -> None:
         self._parts += 1
@@ -111,5 +113,5 @@ class _Form:
 
     def _short(self, text: bytes) -> bytes:
         if len(text) > _LARGEST_HEADER:
-            raise MalformedBodyError("A part of the form has too long a header.")
+            raise MalformedBodyError("A part of the form has a header that is too long.")
         return text

@@ -85,7 +85,7 @@ async def read_usage(
 def usage_answer(
     rows: Sequence[Usage], *, request: Request, zone: ZoneInfo, groups: Sequence[Grouping]
 ) -> UsageRead | Response:
-    """Give the sums as JSON, or as CSV to who prefers that."""
+    """Return the sums as JSON, or as CSV if the caller prefers that."""
     read = UsageRead(timezone=zone.key, data=[_row(usage) for usage in rows])
     if not _wants_csv(request.headers.get("accept", "")):
         return read
@@ -104,7 +104,7 @@ def usage_answer(
 
 
 def _wants_csv(accept: str) -> bool:
-    """Tell whether a file is asked for, and JSON not rather (RFC 9110, 12.5.1)."""
+    """Say whether CSV is preferred to JSON (RFC 9110, 12.5.1)."""
     quality = {"text/csv": 0.0, "application/json": 0.0}
     for part in accept.lower().split(","):
         kind, *parameters = (word.strip() for word in part.split(";"))
@@ -121,7 +121,7 @@ def groupings(text: str, *, known: Sequence[Grouping]) -> Sequence[Grouping]:
     for word in words:
         if word not in {grouping.value for grouping in known}:
             raise InvalidParameterError(
-                "group_by", f"{word[:40]!r} is no grouping; known are {', '.join(known)}."
+                "group_by", f"{word[:40]!r} is not a grouping; known are {', '.join(known)}."
             )
     if len(set(words)) < len(words):
         raise InvalidParameterError("group_by", "A grouping is named twice.")

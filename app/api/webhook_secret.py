@@ -1,4 +1,4 @@
-"""/v1/webhook-secret: what signs the webhooks of a caller's jobs, and how a secret is rotated."""
+"""/v1/webhook-secret: it signs the webhooks that a caller's jobs name themselves."""
 
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -40,15 +40,15 @@ class SecretRead(BaseModel):
     object: Literal["webhook_secret"] = "webhook_secret"
     secret: str
     previous_secret_expires_at: Instant | None = Field(
-        description="Until when the secret before the last rotation signs too, or signed."
+        description="Until when the secret before the last rotation also signs, or signed."
     )
 
 
 @router.get(
     "/webhook-secret",
-    summary="Read what signs the webhooks that your jobs name",
-    description="It is made when it is first needed. A service that acts for its users reads its"
-    " own, which signs for their jobs.",
+    summary="Read the secret that signs the webhooks of your jobs",
+    description="It is created when first needed. A service that acts for its users reads its own,"
+    " which signs for their jobs.",
     responses=problem_responses(SecretOfServiceError, SecretUnreadableError),
 )
 async def get_webhook_secret(gateway: Gateway, caller: Receiver) -> SecretRead:
@@ -57,9 +57,9 @@ async def get_webhook_secret(gateway: Gateway, caller: Receiver) -> SecretRead:
 
 @router.post(
     "/webhook-secret/rotate",
-    summary="Make what signs the webhooks of your jobs anew",
+    summary="Replace the secret that signs the webhooks of your jobs",
     description="For `overlap_seconds` each message carries a signature by either secret; an older"
-    " one signs no more.",
+    " one no longer signs.",
     openapi_extra=body_of(Rotate, required=False),
     responses=problem_responses(*BODY_PROBLEMS, SecretOfServiceError),
 )
@@ -70,7 +70,7 @@ async def rotate_webhook_secret(
 
 
 def _signer(caller: Principal) -> str:
-    """Name whose secret signs for the caller's jobs, if the caller may know it."""
+    """Return whose secret signs for the caller's jobs, if the caller may know it."""
     signer = owner_of(caller.user_id)
     # Only a service's own key can act for its users; theirs never have the scope.
     if signer != caller.user_id and Scope.ACT_AS not in caller.scopes:

@@ -1,4 +1,4 @@
-"""/v1/webhook-endpoints: who is told of events, and how it went."""
+"""/v1/webhook-endpoints: who is told of events, and how the deliveries went."""
 
 from typing import Annotated, Any, Literal
 
@@ -46,10 +46,12 @@ class EndpointCreate(BaseModel):
         json_schema_extra={"example": {"url": "https://example.com/hooks"}},
     )
 
-    url: Url = Field(description="https on the public internet; what the operator opened besides.")
+    url: Url = Field(
+        description="https on the public internet, or an address that the operator allows."
+    )
     events: Events = Field(
         default=list(DEFAULT_EVENTS),
-        description="By default all ends of a job, and `job.submit_unknown`.",
+        description="By default every final state, and `job.submit_unknown`.",
     )
 
 
@@ -72,7 +74,7 @@ class EndpointRead(BaseModel):
     )
     failing_since: Instant | None = Field(description="The first failure after the last success.")
     previous_secret_expires_at: Instant | None = Field(
-        description="Until when the secret before the last rotation signs too, or signed."
+        description="Until when the secret before the last rotation also signs, or signed."
     )
     created_at: Instant
 
@@ -105,8 +107,8 @@ _DeliveryPage = Annotated[
     "/webhook-endpoints",
     status_code=201,
     summary="Make a webhook endpoint",
-    description="Its `secret` is shown this once. The endpoint of a service is told of the jobs of"
-    " its users too, each with its `user`.",
+    description="Its `secret` is shown only now. The endpoint of a service also hears of the jobs"
+    " of its users, each with its `user`.",
     openapi_extra=body_of(EndpointCreate),
     responses=problem_responses(*BODY_PROBLEMS, TooManyEndpointsError),
 )
@@ -148,8 +150,8 @@ async def get_webhook_endpoint(
 @router.patch(
     "/webhook-endpoints/{endpoint_id}",
     summary="Change a webhook endpoint",
-    description='What is absent stays. `{"disabled": false}` enables one that was disabled, by'
-    " whomever; what ended meanwhile can be redelivered.",
+    description='Absent fields stay as they are. `{"disabled": false}` enables a disabled endpoint,'
+    " whoever disabled it; what ended meanwhile can be redelivered.",
     openapi_extra=body_of(EndpointPatch),
     responses=problem_responses(*BODY_PROBLEMS, EndpointNotFoundError),
 )
@@ -175,7 +177,7 @@ async def delete_webhook_endpoint(gateway: Gateway, caller: Receiver, endpoint_i
     "/webhook-endpoints/{endpoint_id}/rotate",
     summary="Give a webhook endpoint a new secret",
     description="For `overlap_seconds` each message carries a signature by either secret; an older"
-    " one signs no more.",
+    " one no longer signs.",
     openapi_extra=body_of(Rotate, required=False),
     responses=problem_responses(*BODY_PROBLEMS, EndpointNotFoundError),
 )
@@ -202,7 +204,7 @@ async def test_webhook_endpoint(
 
 @router.get(
     "/webhook-endpoints/{endpoint_id}/deliveries",
-    summary="List what was and is to be delivered to an endpoint, newest first",
+    summary="List the deliveries of an endpoint, done and due, newest first",
     responses=problem_responses(EndpointNotFoundError),
 )
 async def list_deliveries(
@@ -218,7 +220,7 @@ async def list_deliveries(
     "/webhook-endpoints/{endpoint_id}/deliveries/{delivery_id}/redeliver",
     status_code=202,
     summary="Send a message again",
-    description="Under the same `webhook-id`, now, and then on the ladder from its foot.",
+    description="Under the same `webhook-id`, now; if that fails, retried as if it were new.",
     responses=problem_responses(
         EndpointNotFoundError, DeliveryNotFoundError, EndpointDisabledError
     ),

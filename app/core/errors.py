@@ -65,7 +65,7 @@ class MalformedBodyError(ProblemError):
 
 class NotFoundError(ProblemError):
     code = "not_found"
-    title = "Nothing is here"
+    title = "There is nothing here"
     status = 404
 
 

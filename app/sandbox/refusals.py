@@ -17,7 +17,7 @@ _MESSAGES: Mapping[int, str] = {
     402000: "No balance is left",
     403000: "This is not allowed",
     403001: "The request belongs to another account",
-    404000: "Nothing is here",
+    404000: "There is nothing here",
     404001: "The request is unknown, deleted or expired",
     408000: "The request took too long",
     413000: "The body is too large",

@@ -58,7 +58,7 @@ class FileTooLargeError(ProblemError):
 
 class UnsupportedFileError(InvalidRequestError):
     code = "unsupported_file"
-    title = "The file is none that a model takes"
+    title = "No model takes such a file"
 
     def __init__(self, detail: str, *, pointer: str = "/file", **extra: Any) -> None:
         error = FieldError(pointer=pointer, code=self.code, detail=detail)

@@ -23,7 +23,7 @@ class DeliveryNotFoundError(NotFoundError):
 
 class TooManyEndpointsError(ProblemError):
     code = "too_many_endpoints"
-    title = "The user has as many webhook endpoints as it may"
+    title = "The user has too many webhook endpoints"
     status = 409
 
     def __init__(self, most: int) -> None:

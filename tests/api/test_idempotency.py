@@ -145,7 +145,7 @@ async def test_a_key_that_is_none_is_refused(gateway: Gateway) -> None:
         assert problem(answer) == {
             "status": 422,
             "code": "invalid_parameter",
-            "detail": "The header Idempotency-Key is 1 to 255 visible ASCII characters.",
+            "detail": "The header Idempotency-Key must be 1 to 255 visible ASCII characters.",
             "parameter": "Idempotency-Key",
         }
     longest = await post(gateway, gateway.body(), key="~" * 255)

@@ -118,7 +118,7 @@ async def test_a_link_that_was_changed_opens_nothing(
         assert problem(answer) == {
             "status": 401,
             "code": "invalid_signature",
-            "detail": "The link is not valid, or has expired; read the job again.",
+            "detail": "The link is invalid or has expired; read the job again.",
         }
         assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert problem(await anybody.get(f"{path}/0"))["code"] == "unauthenticated"

@@ -53,9 +53,9 @@ async def read_dispatch(gateway: Gateway) -> DispatchRead:
 
 @router.put(
     "",
-    summary="Stop sending, or go on",
-    description="Jobs are accepted and followed all the same. Going on also opens what was closed"
-    " because RunComfy refused the token, had no balance, or did not answer.",
+    summary="Pause sending, or resume it",
+    description="Jobs are still accepted and followed. Resuming also opens what was closed because"
+    " RunComfy refused the token, had no balance, or did not answer.",
     openapi_extra=body_of(Dispatch),
     responses=problem_responses(*BODY_PROBLEMS),
 )

@@ -1,4 +1,4 @@
-"""/v1/admin/jobs: all users' jobs from below, and what can be done for those that are stuck."""
+"""/v1/admin/jobs: all users' jobs with their internals, and what can be done for stuck ones."""
 
 from typing import Annotated, Any, Literal
 
@@ -27,16 +27,16 @@ _ACT_PROBLEMS = problem_responses(JobNotFoundError, WrongStateError)
 
 
 class AdminJobRead(JobRead):
-    """A job as its owner sees it, and from below."""
+    """A job as its owner sees it, with its internals."""
 
     user: str
     schema_hash: str = Field(description="The model's schema that the input was accepted under.")
     upstream_request_id: str | None
     reported_cost_usd: str | None = Field(
-        description="What RunComfy said that it cost, beside what was charged; null if nothing."
+        description="What RunComfy said it cost, beside what was charged; null if it did not say."
     )
     account: str | None = Field(
-        description="The RunComfy account that it was sent with last, by its name in the settings."
+        description="The RunComfy account it was last sent with, by its name in the settings."
     )
     attempts: int
     due_at: Instant | None
@@ -75,7 +75,7 @@ class Adoption(BaseModel):
 
 
 class ActRead(BaseModel):
-    """What became of the hold, and the job afterwards."""
+    """What happened to the hold, and the job afterwards."""
 
     hold: CostState
     job: AdminJobDetail
@@ -128,20 +128,22 @@ async def adopt_job(gateway: Gateway, job_id: str, actor: Operator, body: JsonBo
     return await _done(gateway, job_id, hold)
 
 
-@router.post("/{job_id}/settle", summary="End as failed, hold charged", responses=_ACT_PROBLEMS)
+@router.post(
+    "/{job_id}/settle", summary="Fail the job and charge its hold", responses=_ACT_PROBLEMS
+)
 async def settle_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:
     return await _done(gateway, job_id, await gateway.operator_jobs.settle(job_id, actor=actor))
 
 
-@router.post("/{job_id}/release", summary="End as failed, hold freed", responses=_ACT_PROBLEMS)
+@router.post("/{job_id}/release", summary="Fail the job and free its hold", responses=_ACT_PROBLEMS)
 async def release_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:
     return await _done(gateway, job_id, await gateway.operator_jobs.release(job_id, actor=actor))
 
 
 @router.post(
     "/{job_id}/resubmit",
-    summary="Send again what is known to have reached nobody",
-    description="For `submit_unknown` jobs: the operator answers for it that RunComfy has none.",
+    summary="Send again a job that RunComfy never got",
+    description="For `submit_unknown` jobs: the operator vouches that RunComfy has no request.",
     responses=_ACT_PROBLEMS,
 )
 async def resubmit_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:
@@ -150,7 +152,7 @@ async def resubmit_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRea
 
 @router.post(
     "/{job_id}/fail",
-    summary="End as failed, hold freed; waiting jobs too",
+    summary="Fail the job and free its hold; waiting jobs too",
     responses=_ACT_PROBLEMS,
 )
 async def fail_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:

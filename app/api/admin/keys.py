@@ -40,10 +40,12 @@ class KeyPatch(AdminBody):
     models: Annotated[list[str] | None, Field(max_length=1000)] = Field(
         default=None, description="What may be used; null: whatever the plan allows."
     )
-    limits: LimitsBody = Field(default={}, description="Beside the user's; the tightest counts.")
+    limits: LimitsBody = Field(
+        default={}, description="In addition to the user's; the tightest counts."
+    )
     plan: str | None = Field(
         default=None,
-        description="With `act_as`: the plan of the users that it makes; null: the default one.",
+        description="With `act_as`: the plan of the users it creates; null: the default one.",
     )
     expires_at: Annotated[datetime | None, BeforeValidator(instant)] = None
 
@@ -54,7 +56,7 @@ class KeyCreate(KeyPatch):
 
 class KeyRotate(AdminBody):
     overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=_LONGEST_OVERLAP_S)] = Field(
-        default=86_400, description="How long the present secret is good for; 0 ends it at once."
+        default=86_400, description="How long the present secret stays valid; 0 ends it at once."
     )
 
 
@@ -124,7 +126,7 @@ async def get_key(gateway: Gateway, key_id: str) -> KeyRead:
 @router.patch(
     "/{key_id}",
     summary="Change a key",
-    description="What is absent stays.",
+    description="Absent fields stay as they are.",
     openapi_extra=body_of(KeyPatch),
     responses=problem_responses(*BODY_PROBLEMS, KeyNotFoundError, KeyRevokedError),
 )
@@ -137,8 +139,8 @@ async def change_key(gateway: Gateway, operator: Operator, key_id: str, body: Js
 @router.delete(
     "/{key_id}",
     status_code=204,
-    summary="Revoke a key at once and for good",
-    description="It stays in the list with `revoked_at`. Once more changes nothing.",
+    summary="Revoke a key, at once and permanently",
+    description="It stays in the list with `revoked_at`. Revoking it again changes nothing.",
     responses=problem_responses(KeyNotFoundError),
 )
 async def revoke_key(gateway: Gateway, operator: Operator, key_id: str) -> None:
@@ -148,7 +150,7 @@ async def revoke_key(gateway: Gateway, operator: Operator, key_id: str) -> None:
 @router.post(
     "/{key_id}/rotate",
     summary="Give a key a new secret",
-    description="The present secret is good for `overlap_seconds` more; an older one ends now.",
+    description="The present secret stays valid for `overlap_seconds`; an older one ends now.",
     openapi_extra=body_of(KeyRotate, required=False),
     responses=problem_responses(*BODY_PROBLEMS, KeyNotFoundError, KeyRevokedError),
 )

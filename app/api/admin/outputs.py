@@ -21,7 +21,7 @@ class OutputRead(BaseModel):
     job: str
     n: int
     state: Literal["waiting", "archived", "gone"] = Field(
-        description="`gone`: RunComfy had it no longer when it was to be copied."
+        description="`gone`: RunComfy no longer had it when it was to be copied."
     )
     at_risk: bool = Field(description="Not copied for so long that RunComfy may forget it.")
     attempts: int

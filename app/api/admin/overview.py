@@ -26,7 +26,7 @@ class HourRead(BaseModel):
     failed: int
     cancelled: int
     detection_seconds: DetectionRead | None = Field(
-        description="How long those that ended at RunComfy had ended there before it was known."
+        description="From the end of a job at RunComfy to the gateway knowing of it."
     )
 
 
@@ -34,11 +34,11 @@ class OverviewRead(BaseModel):
     at: Instant
     unfinished: dict[Status, int] = Field(description="Jobs that are not final now, by status.")
     hours: list[HourRead] = Field(
-        description="The jobs accepted in each hour, the oldest first, and how they ended so far."
+        description="The jobs accepted in each hour, oldest first, and how they have ended so far."
     )
 
 
-@router.get("", summary="How do all jobs fare?")
+@router.get("", summary="How are all jobs doing?")
 async def read_overview(
     gateway: Gateway, hours: Annotated[int, Query(ge=1, le=48)] = 24
 ) -> OverviewRead:

@@ -58,7 +58,7 @@ class PlanList(BaseModel):
     "",
     status_code=201,
     summary="Make a plan",
-    description="With `default` it takes that from the plan that was it before.",
+    description="With `default` it replaces the present default plan.",
     openapi_extra=body_of(PlanCreate),
     responses=problem_responses(*BODY_PROBLEMS, PlanExistsError),
 )
@@ -88,8 +88,8 @@ async def get_plan(gateway: Gateway, name: str) -> PlanRead:
 @router.patch(
     "/{name}",
     summary="Change a plan",
-    description="What is absent stays. With the time zone, the days and months of its users begin"
-    " anew, and what they used since then still counts.",
+    description="Absent fields stay as they are. With a new time zone the days and months of its"
+    " users begin anew, and what they used since then still counts.",
     openapi_extra=body_of(PlanPatch),
     responses=problem_responses(*BODY_PROBLEMS, PlanNotFoundError, PlanInUseError),
 )
@@ -102,7 +102,7 @@ async def change_plan(gateway: Gateway, operator: Operator, name: str, body: Jso
 @router.delete(
     "/{name}",
     status_code=204,
-    summary="Delete a plan that nobody is on",
+    summary="Delete a plan that is not in use",
     responses=problem_responses(PlanNotFoundError, PlanInUseError),
 )
 async def delete_plan(gateway: Gateway, operator: Operator, name: str) -> None:

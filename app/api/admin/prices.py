@@ -28,15 +28,17 @@ class PriceWrite(AdminBody):
     ]
     price_unit: Annotated[
         PriceUnit,
-        Field(description="What it is multiplied by: the seconds, or outputs, an input asks for."),
+        Field(
+            description="What it is multiplied by: the seconds or outputs that an input asks for."
+        ),
     ]
     when: Annotated[
         dict[str, Annotated[str, StringConstraints(max_length=500)] | bool | int | float],
         Field(max_length=20),
     ] = Field(
         default={},
-        description="Values that the input must have; the line with the most of them wins, the"
-        " first of equals.",
+        description="Values that the input must have; the line with the most of them wins, and"
+        " the first if several have as many.",
     )
 
 
@@ -63,8 +65,8 @@ async def get_prices(gateway: Gateway) -> PricesRead:
 @router.put(
     "",
     summary="Replace the table of prices",
-    description="Jobs accepted from a second later on are priced by it; those that were accepted"
-    " before keep their price.",
+    description="Jobs accepted from one second later on are priced by it; earlier ones keep their"
+    " price.",
     openapi_extra=body_of(PricesPut),
     responses=problem_responses(*BODY_PROBLEMS),
 )

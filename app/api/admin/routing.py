@@ -1,4 +1,4 @@
-"""How every call of the admin API begins, and what answers where none is."""
+"""How every call of the admin API begins, and what answers unknown paths."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -25,7 +25,7 @@ def admin_router(path: str) -> Router:
 
 
 def rest_of(routers: Sequence[Router]) -> Router:
-    """Make the router of all other paths and methods, which tells operators only what is there."""
+    """Make the router of all other paths and methods; only operators learn what is there."""
     rest = admin_router("")
 
     @rest.api_route("/{path:path}", methods=_METHODS, include_in_schema=False)

@@ -87,10 +87,10 @@ async def list_users(
     return UserList(**listed(users, page, id_of=lambda user: user.id, read=_read))
 
 
-# Before what takes ids with their slash; a service's user named `limits` is read in the list.
+# Before the routes whose ids may hold a slash; a user named `x/limits` is read in the list.
 @router.get(
     "/{user_id:path}/limits",
-    summary="How do a user's limits stand?",
+    summary="What is left of a user's limits?",
     description="By plan and overrides; a key may have tighter ones of its own.",
     responses=problem_responses(UserNotFoundError),
 )
@@ -110,8 +110,8 @@ async def get_user(gateway: Gateway, user_id: str) -> UserRead:
 @router.patch(
     "/{user_id:path}",
     summary="Change a user",
-    description="What is absent stays. Where the new plan is of another time zone, the user's day"
-    " and month begin anew, and what was used since then still counts.",
+    description="Absent fields stay as they are. If the new plan has another time zone, the user's"
+    " day and month begin anew, and what was used since then still counts.",
     openapi_extra=body_of(UserPatch),
     responses=problem_responses(*BODY_PROBLEMS, UserNotFoundError),
 )
@@ -127,7 +127,7 @@ async def change_user(
     "/{user_id:path}",
     status_code=204,
     summary="Erase a user",
-    description="Erases the user's jobs and keys, and the users of its name space with theirs."
+    description="Erases the user's jobs and keys, and the users it acts for with theirs."
     " Ledger and audit log stay.",
     responses=problem_responses(UserNotFoundError, UserHasLiveJobsError),
 )

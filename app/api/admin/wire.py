@@ -18,7 +18,7 @@ ALWAYS = problem_responses(
 
 
 class AdminBody(BaseModel):
-    """A body of an operator; `limits` are checked where they are understood."""
+    """A body of an operator; `limits` are checked by the room that understands them."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -51,7 +51,7 @@ _LIMITS_SCHEMA: dict[str, Any] = {
 LimitsBody = Annotated[
     dict[str, Any],
     Field(
-        description="By name; null takes the limit of that name away, what is absent stays.",
+        description="By name; null removes the limit of that name, absent ones stay as they are.",
         json_schema_extra={**_LIMITS_SCHEMA, "example": {"jobs_per_day": {"limit": 10}}},
     ),
 ]

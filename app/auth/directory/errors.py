@@ -73,7 +73,7 @@ class DefaultPlanInUseError(PlanInUseError):
 
 class UserHasLiveJobsError(ProblemError):
     code = "user_has_live_jobs"
-    title = "The user has jobs that are not over"
+    title = "The user has unfinished jobs"
     status = 409
 
     def __init__(self, user_id: str, *, jobs: int) -> None:

@@ -18,7 +18,7 @@ class IdentityProviderUnavailableError(ProblemError):
 
 class UnknownPlanClaimError(ProblemError):
     code = "unknown_plan"
-    title = "The token names no plan of this gateway"
+    title = "The token names an unknown plan"
     status = 403
 
     def __init__(self) -> None:

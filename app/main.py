@@ -61,6 +61,7 @@ def create_app(
     """
     clock = clock or SystemClock()
     metrics, tracing = Metrics(), tracing or Tracing()
+    metrics.is_serving.set(1)
     stop = closing or asyncio.Event()
 
     @asynccontextmanager

@@ -77,6 +77,7 @@ class Metrics:
         self.connections = self._gauge(
             "database_connections", "Connections of this process.", "pool", "state"
         )
+        self.is_serving = self._gauge("serving", "Whether this process serves the API.")
         self.is_database_up = self._gauge(
             "database_up",
             "Whether the database answered the last look; without it the rest of"

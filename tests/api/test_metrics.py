@@ -122,6 +122,12 @@ async def test_who_watches_is_counted_among_no_requests(gateway: Gateway) -> Non
     ]
 
 
+async def test_only_the_api_says_that_it_serves(gateway: Gateway) -> None:
+    assert (await scrape(gateway))["gateway_serving{}"] == 1
+    alone = read(Metrics().render().decode())  # as a worker begins
+    assert alone["gateway_serving{}"] == 0
+
+
 async def test_the_database_is_asked_once_in_five_seconds_and_may_be_away(
     gateway: Gateway, database_url: str
 ) -> None:

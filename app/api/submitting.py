@@ -25,8 +25,10 @@ CHECK_PROBLEMS = (
     MediaUnreachableError,
     MediaBusyError,
     UnknownModelError,
+    ModelNotAllowedError,
     PriceUnknownError,
     DurationUnknownError,
+    QuotaExceededError,
 )
 """The problems of a job's description, whether a job is made from it or not."""
 
@@ -34,8 +36,6 @@ SUBMIT_PROBLEMS = (
     *CHECK_PROBLEMS,
     InvalidParameterError,
     IdempotencyConflictError,
-    QuotaExceededError,
-    ModelNotAllowedError,
 )
 
 logger = structlog.get_logger(__name__)

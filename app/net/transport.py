@@ -7,6 +7,7 @@ import aiohttp
 import httpx
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
+from yarl import URL
 
 # As curl takes them: an answer with a head that is too long for us may have cost money.
 _LONGEST_FIELD = 100 * 2**10
@@ -101,10 +102,15 @@ class _Answer(httpx.AsyncByteStream):
         await self._answer.wait_for_close()
 
 
-def _address(request: httpx.Request) -> str:
-    """Give the URL; httpx's `target` stands for path and query, so that one URL serves many."""
+def _address(request: httpx.Request) -> URL:
+    """Give the URL as it is; httpx's `target` stands for path and query, so one serves many.
+
+    Whose escapes were written anew, `%2F` as `/`, is no longer what its host has signed.
+    """
     url, target = request.url, request.extensions.get("target")
-    return str(url) if target is None else f"{url.scheme}://{url.netloc.decode()}{target.decode()}"
+    if target is None:
+        return URL(str(url), encoded=True)
+    return URL(f"{url.scheme}://{url.netloc.decode()}{target.decode()}", encoded=True)
 
 
 def _body(request: httpx.Request) -> bytes | httpx.AsyncByteStream | None:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.either_database
 
 FILM = bytes(range(256)) * 4000
 PLAIN = answer(raw=FILM, Content_Type="video/mp4")
+SIGNED = "/films%2F7/%7E0.mp4?Credential=AK%2F7&Signature=a%2bb%3D"
 
 Answers = Callable[[Received], bytes]
 
@@ -56,7 +57,7 @@ def relaying(gateway: Gateway, database_url: str, clock: ManualClock) -> Relayin
                 database_url,
                 "UPDATE jobs SET output = :output WHERE id = :id",
                 id=job["id"],
-                output=f'{{"video": "{host.url}/0.mp4"}}',
+                output=f'{{"video": "{host.url}{SIGNED}"}}',
             )
             there = Sandbox(url=host.url, http=gateway.sandbox.http)
             async with running(database_url, sandbox=there, clock=clock) as asking:
@@ -68,6 +69,12 @@ def relaying(gateway: Gateway, database_url: str, clock: ManualClock) -> Relayin
 
 def _named(headers: dict[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+async def test_a_host_is_asked_by_the_very_letters_that_it_signed(relaying: Relaying) -> None:
+    async with relaying(lambda _: PLAIN) as relay:
+        assert (await relay.get()).content == FILM
+        assert [asked.target for asked in relay.host.received] == [SIGNED]
 
 
 @pytest.mark.parametrize("refusal", [403, 405])

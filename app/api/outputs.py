@@ -268,7 +268,7 @@ def _bodiless(headers: dict[str, str]) -> dict[str, str]:
 def _headers(
     remote: httpx.Response, span: _Span | None, *, job_id: str, n: int, url: str
 ) -> dict[str, str]:
-    media_type = known_type(remote.headers.get("Content-Type", ""), url=url)
+    media_type = known_type(remote, url=url)
     headers = {name: value for name in _PASSED_ON if (value := remote.headers.get(name))}
     if packing := packing_of(remote):
         headers["Content-Encoding"] = packing

@@ -8,12 +8,15 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from app.core.media_types import SUFFIXES, UNKNOWN
+from app.core.media_types import SUFFIXES, UNKNOWN, sniff
 from app.core.ranges import ByteRange
 from app.upstream.errors import RefusedError, TryLaterError
 
 # The last tells how a file came into an object store, some of which go on saying so.
 _NOT_PACKED = frozenset({"", "identity", "aws-chunked"})
+# What a CDN sends in a file's place: "Just a moment...", or an error that says 200.
+_PAGES = frozenset({"text/html", "application/json"})
+_OK = 200
 _ASKED = ("Range", "If-Range", "If-None-Match", "If-Modified-Since")
 
 
@@ -30,7 +33,8 @@ class OutputClient:
     async def open(self, url: str, *, headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
         """Ask for a file with the caller's range and conditions; the body is not read yet.
 
-        Raises RefusedError for an address that is not trusted and TryLaterError without an answer.
+        Raises RefusedError for an address that is not trusted, and TryLaterError without an answer
+        or for a page in the file's place.
         """
         if not self._is_trusted(url):
             raise RefusedError("The output is on a host that GATEWAY_OUTPUT_HOSTS does not name.")
@@ -41,6 +45,8 @@ class OutputClient:
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
             raise TryLaterError(f"The output cannot be fetched ({type(exc).__name__}).") from exc
         try:
+            if response.status_code == _OK and _may_be_a_page(response, url):
+                await _look_at_the_beginning(response)
             yield response
         finally:
             await response.aclose()
@@ -55,13 +61,10 @@ class OutputClient:
         )
 
 
-def known_type(declared: str, *, url: str) -> str:
+def known_type(response: httpx.Response, *, url: str) -> str:
     """Give the media type that an answer declares, if it is one of ours, else the name's."""
-    media_type = declared.partition(";")[0].strip().lower()
-    if media_type in SUFFIXES:
-        return media_type
-    suffix = PurePosixPath(urlsplit(url).path).suffix.lower().replace(".jpeg", ".jpg")
-    return next((kind for kind, end in SUFFIXES.items() if end == suffix), UNKNOWN)
+    media_type = _declared_type(response)
+    return media_type if media_type in SUFFIXES else _type_by_name(url)
 
 
 def packing_of(response: httpx.Response) -> str | None:
@@ -89,6 +92,52 @@ async def cut(body: AsyncGenerator[bytes], start: int, stop: int) -> AsyncGenera
             at += len(chunk)
             if at >= stop:
                 return
+
+
+def _declared_type(response: httpx.Response) -> str:
+    declared: str = response.headers.get("Content-Type", "")
+    return declared.partition(";")[0].strip().lower()
+
+
+def _type_by_name(url: str) -> str:
+    suffix = PurePosixPath(urlsplit(url).path).suffix.lower().replace(".jpeg", ".jpg")
+    return next((kind for kind, end in SUFFIXES.items() if end == suffix), UNKNOWN)
+
+
+def _may_be_a_page(response: httpx.Response, url: str) -> bool:
+    return _declared_type(response) in _PAGES and _type_by_name(url) != UNKNOWN
+
+
+async def _look_at_the_beginning(response: httpx.Response) -> None:
+    """Raise TryLaterError for what is no media file: some hosts only call theirs a page."""
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    pieces = aiter(response.stream)
+    try:
+        first = await anext(pieces, b"")
+    except httpx.HTTPError as exc:
+        raise TryLaterError(f"The output broke off ({type(exc).__name__}).") from exc
+    if sniff(first) is None:
+        raise TryLaterError("The output's host sent a page, not the file.")
+    response.stream = _Begun(first, pieces, whole=response.stream)
+
+
+class _Begun(httpx.AsyncByteStream):
+    """A body of which the first piece was read already."""
+
+    def __init__(
+        self, first: bytes, rest: AsyncIterator[bytes], *, whole: httpx.AsyncByteStream
+    ) -> None:
+        self._first = first
+        self._rest = rest
+        self._whole = whole
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._first
+        async for piece in self._rest:
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._whole.aclose()
 
 
 def _passed_on(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -25,7 +25,6 @@ logger = structlog.get_logger(__name__)
 
 _GONE = frozenset({403, 404, 410})
 _OK = 200
-_PAGES = frozenset({"text/html", "application/json"})
 _FILMS = frozenset({"video/mp4", "video/quicktime", "audio/mp4"})
 
 
@@ -123,10 +122,9 @@ class Archiver:
                 raise TryLaterError(f"The output's host answered {remote.status_code}.")
             if packing_of(remote):
                 raise TryLaterError("The output's host sent it packed, by a Content-Encoding.")
-            declared = remote.headers.get("Content-Type", "")
-            is_page = declared.partition(";")[0].strip().lower() in _PAGES
-            stored = await self._storage.put(lease.key, _file(body_of(remote), is_page=is_page))
-        media_type = sniff(stored.head) or known_type(declared, url=url)
+            declared = known_type(remote, url=url)
+            stored = await self._storage.put(lease.key, _not_empty(body_of(remote)))
+        media_type = sniff(stored.head) or declared
         film = mp4.Film()
         if media_type in _FILMS:
             film = await mp4.look(self._reader(lease.key), size=stored.size)
@@ -174,15 +172,9 @@ class Archiver:
             logger.info("output.postponed", job_id=lease.job_id, n=lease.n, reason=reason)
 
 
-async def _file(body: AsyncIterator[bytes], *, is_page: bool) -> AsyncIterator[bytes]:
-    """Pass a file on, or raise TryLaterError if there is none: the copy is all that will be left.
-
-    Of what is declared to be a page its first bytes may say otherwise.
-    """
+async def _not_empty(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     is_empty = True
     async for chunk in body:
-        if is_empty and chunk and is_page and sniff(chunk) is None:
-            raise TryLaterError("The output's host sent a page, not the file.")
         is_empty = is_empty and not chunk
         yield chunk
     if is_empty:

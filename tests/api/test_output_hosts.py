@@ -77,6 +77,26 @@ async def test_a_host_is_asked_by_the_very_letters_that_it_signed(relaying: Rela
         assert [asked.target for asked in relay.host.received] == [SIGNED]
 
 
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-9"}])
+async def test_a_page_in_the_place_of_the_file_is_no_output(
+    relaying: Relaying, headers: dict[str, str]
+) -> None:
+    page = answer(raw=b"<!doctype html><title>Just a moment...</title>", Content_Type="text/html")
+    async with relaying(lambda _: page) as relay:
+        refused = await relay.get(**headers)
+        assert (refused.status_code, problem(refused)["code"]) == (503, "output_unavailable")
+        assert refused.headers["Retry-After"] == "5"
+        assert (await relay.head(**headers)).status_code == 503
+
+
+async def test_a_film_that_its_host_calls_a_page_is_one_all_the_same(relaying: Relaying) -> None:
+    film = b"\0\0\0\x18ftypisom\0\0\2\0isommp41" + FILM
+    called_a_page = answer(raw=film, Content_Type="text/html; charset=utf-8")
+    async with relaying(lambda _: called_a_page) as relay:
+        assert (await relay.get()).content == film
+        assert (await relay.get(Range="bytes=5-9")).content == film[5:10]
+
+
 @pytest.mark.parametrize("refusal", [403, 405])
 async def test_the_head_is_told_though_the_host_answers_get_alone(
     relaying: Relaying, refusal: int

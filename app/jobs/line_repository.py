@@ -15,9 +15,12 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    case,
+    false,
     func,
     or_,
     select,
+    true,
     union_all,
     update,
 )
@@ -150,6 +153,8 @@ def _concurrency(limits: Mapping[str, Limits]) -> dict[str, int]:
     }
 
 
+# A CASE, since it is asked of the jobs at hand alone: SQLite would look for it among all that wait.
+IS_STARTABLE = case((startable(_JOBS.c), true()), else_=false())
 _COUNT = select(JobRow.user_id, JobRow.key_id, func.count())
 # State by state, as an index has them; only those of unknown outcome are looked at one by one.
 _IN_FLIGHT = made_once(
@@ -217,7 +222,8 @@ def _lines_of(places: int) -> CompoundSelect[Any]:
         select(_JOBS.c.id, _JOBS.c.user_id, _JOBS.c.key_id, _JOBS.c.priority)
         .where(
             _JOBS.c.user_id == bindparam(_user(place)),
-            startable(_JOBS.c),
+            _JOBS.c.state == JobState.PENDING.value,
+            IS_STARTABLE,
             ~among(_JOBS.c.key_id, "without"),
         )
         .order_by(_JOBS.c.priority, _JOBS.c.id)

@@ -11,12 +11,9 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
-    case,
     column,
-    false,
     or_,
     select,
-    true,
     union_all,
     update,
 )
@@ -29,7 +26,7 @@ from app.db.rows import Rows
 from app.db.statements import among, instant, table_of
 from app.jobs.accounts import ACCOUNT
 from app.jobs.lane_repository import DISPATCH, LaneRepository
-from app.jobs.line_repository import startable
+from app.jobs.line_repository import IS_STARTABLE, startable
 from app.jobs.models import Attempt, Lease
 from app.jobs.state import FOLLOWED, WATCHED, JobState
 from app.jobs.sweep_repository import OVERDUE
@@ -243,11 +240,9 @@ _MAY_TAKE = and_(
     or_(_JOBS.c.lease_token == bindparam("poller"), _JOBS.c.lease_expires_at <= _AT),
 )
 _OF_ACCOUNTS = among(ACCOUNT, "accounts")
-# A CASE, since it is asked of these jobs alone: SQLite would look for it among all that wait.
-_IS_STILL_STARTABLE = case((startable(_JOBS.c), true()), else_=false())
 _START = made_once(
     update(_JOBS)
-    .where(among(_JOBS.c.id, "ids"), _IS_STILL_STARTABLE)
+    .where(among(_JOBS.c.id, "ids"), IS_STARTABLE)
     .values(
         state=JobState.SUBMITTING.value,
         account=bindparam("to_account"),

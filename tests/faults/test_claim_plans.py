@@ -56,6 +56,18 @@ async def test_a_claim_reads_no_more_jobs_than_it_may_take(
     assert "pk_jobs" in plan or "sqlite_autoindex_jobs_1" in plan, plan
 
 
+async def test_a_users_line_is_read_from_its_head(database_url: str, clock: ManualClock) -> None:
+    """However many jobs of others are due, and without putting one's own in order first."""
+    at = clock.now()
+    plan = await plan_of(
+        database_url,
+        lambda tx: LineRepository(tx)._lines(["alice"], without=[], at=at, most=5),  # noqa: SLF001
+    )
+    assert "ix_jobs_state_user_id_priority_id_key_id" in plan, plan
+    assert "ORDER BY" not in plan, plan
+    assert "Sort" not in plan, plan
+
+
 async def test_a_start_finds_jobs_by_their_ids(database_url: str, clock: ManualClock) -> None:
     """However many others wait beside them."""
     at = clock.now()

@@ -32,6 +32,9 @@ logger = structlog.get_logger(__name__)
 
 # Requests under way have this long to end after SIGTERM, while the workers have their own grace.
 _DRAIN_S = 3
+# Who sends into a connection that is just being closed gets no answer: so this is longer than
+# clients pause between polls, and than balancers keep a connection without a request.
+_KEEP_ALIVE_S = 620
 _LOOK = timedelta(milliseconds=10)
 _LONGEST_HEAD = 64 * 1024
 # As nginx's `send_timeout`: a paused player asks again, by Range.
@@ -289,6 +292,7 @@ def _uvicorn(app: FastAPI) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=_DRAIN_S,
         )
     )

@@ -113,6 +113,18 @@ async def test_the_node_client_asks_for_the_price_first_and_polls_the_result_alo
         await _is_a_film(result["output"]["video"], served)
 
 
+async def test_who_polls_every_five_seconds_keeps_its_connection(served: Served) -> None:
+    """Closed just then, it would take the next poll with it, and balancers answer that by a 502."""
+    address = httpx.URL(served.url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(b"HEAD /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(6):
+            await reader.read()
+    writer.close()
+
+
 async def test_the_four_calls_work_with_curl(served: Served) -> None:
     """Only host and token differ from RunComfy's own documentation."""
     submit = await _curl(

@@ -9,6 +9,8 @@ import pytest
 from playwright.async_api import Browser, Route, expect
 
 from app import web
+from app.server import running_gateway
+from app.settings import explicit_settings
 from tests.support.browser import Complaints, serious_faults
 from tests.support.gateway import ADMIN_TOKEN
 
@@ -149,6 +151,21 @@ async def test_a_wrong_credential_is_told_and_not_kept(
     assert await serious_faults(page) == []
     assert [said for said in complaints.heard if "401" not in said] == []
     await page.close()
+
+
+async def test_a_console_without_operators_says_what_to_set(
+    tmp_path: Path, browser: Browser
+) -> None:
+    settings = explicit_settings(
+        upstream_url="sandbox", database_url=f"sqlite:///{tmp_path}/gateway.db"
+    )
+    async with running_gateway(settings) as url:
+        page = await browser.new_page()
+        await page.goto(f"{url}/console")
+        await page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_role("alert")).to_contain_text("set GATEWAY_ADMIN_TOKEN")
+        await page.close()
 
 
 async def test_an_operator_gets_into_the_console(site: str, browser: Browser) -> None:

@@ -51,6 +51,7 @@ function Console({ api, onLeave }) {
 
 render(
   html`<${Gate} session=${new Session("console-token")} probe="/v1/admin/dispatch" Inside=${Console} title="Console"
+    missing="This gateway has no operators: set GATEWAY_ADMIN_TOKEN and start it again."
     label="Admin token" hint="One of GATEWAY_ADMIN_TOKEN. It stays in this tab and is forgotten with it." />`,
   document.getElementById("app"),
 );

@@ -124,8 +124,9 @@ const focused = (input) => input && !input.value && input.focus();
 
 const NOT_ONE = "That is not one: keys and tokens are plain letters, digits and signs, without blanks.";
 
-/** Shows `Inside` to who has a credential that `probe` answers to, and asks for one else. */
-export function Gate({ session, probe, Inside, ...words }) {
+/** Shows `Inside` to who has a credential that `probe` answers to, and asks for one else. Of a gateway that has no `probe`, it
+ * says that something is `missing`. */
+export function Gate({ session, probe, missing, Inside, ...words }) {
   const [signedIn, setSignedIn] = useState(Boolean(session.token));
   const [lost, setLost] = useState(false);
   const leave = (isLost) => {
@@ -141,7 +142,7 @@ export function Gate({ session, probe, Inside, ...words }) {
       await api.get(probe);
     } catch (problem) {
       session.signOut();
-      throw problem;
+      throw missing && problem.status === 404 ? new Error(missing) : problem;
     }
   };
   return html`<${SignIn} ...${words} lost=${lost} check=${check} onDone=${() => setSignedIn(true)} />`;

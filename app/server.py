@@ -10,7 +10,9 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
+from typing import Any
 
+import httptools
 import structlog
 import uvicorn
 from fastapi import FastAPI
@@ -326,6 +328,23 @@ class _Protocol(HttpToolsProtocol):
             self._giving_up.cancel()
             self._giving_up = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser = _Parser(self)
+
+    def head_without_offer(self) -> bytes:
+        """Write the head that was read last as of a request that offers no other protocol."""
+        version = self.parser.get_http_version().encode()
+        first = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)
+        kept = [line for line in self.headers if line[0] != b"upgrade"]
+        return first + b"".join(b"%b: %b\r\n" % line for line in kept) + b"\r\n"
+
+    def _should_upgrade(self) -> bool:
+        """Leave a request with an offer to the parser, which comes back with it without one."""
+        if self.parser.get_method() == b"CONNECT":  # which is an offer by itself
+            raise httptools.HttpParserInvalidMethodError
+        return True
+
     def data_received(self, data: bytes) -> None:
         self._unfinished += len(data)
         super().data_received(data)
@@ -357,3 +376,34 @@ class _Protocol(HttpToolsProtocol):
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         self.transport.write(STATUS_LINE[answer.status_code] + lines + b"\r\n" + answer.body)
         self.transport.close()
+
+
+class _Parser(httptools.HttpRequestParser):
+    """Declines every offer of another protocol, as RFC 9110 lets it (7.8), and takes the request.
+
+    Java's client offers HTTP/2 with its first request, whatever that is. The parser takes what
+    follows such a head for the other protocol's, and so the body for another request.
+    """
+
+    def __init__(self, protocol: _Protocol) -> None:
+        self._protocol = protocol
+        self._begin()
+
+    def feed_data(self, data: Any) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                super().feed_data(left)
+            except httptools.HttpParserUpgrade as offer:
+                left = left[offer.args[0] :]
+                head = self._protocol.head_without_offer()
+                self._begin()
+                super().feed_data(head)
+            else:
+                return
+
+    def _begin(self) -> None:
+        """Forget what was read: after the last request of a connection it reads no other."""
+        super().__init__(self._protocol)
+        # As uvicorn sets it: what follows such a request is passed over, and ruins no answer.
+        self.set_dangerous_leniencies(lenient_data_after_close=True)

@@ -1,6 +1,7 @@
 """Streams and waits over a real socket: what happens to jobs, told as it happens."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -341,6 +342,32 @@ async def test_what_is_no_http_is_refused_like_everything_else(gateway: Served) 
     for path in ("/", "/console", "/healthz"):
         head = await gateway.http.head(path)
         assert (head.status_code, head.content) == (200, b""), path
+
+
+@pytest.mark.parametrize("offer", ["h2c", "websocket", "TLS/1.0, HTTP/9"])
+async def test_an_offer_of_another_protocol_is_declined_and_its_request_taken(
+    gateway: Served, offer: str
+) -> None:
+    """Java's client offers HTTP/2 with its first request, be it a submit."""
+    headers = {"Upgrade": offer, "Connection": "Upgrade"}
+    answer = await gateway.http.post("/v1/jobs", json=body(STUCK), headers=headers)
+    assert answer.status_code == 202
+    # In one piece: behind each head is its body, or the next request.
+    key = gateway.http.headers["Authorization"]
+    head = f"Host: here\r\nAuthorization: {key}\r\nConnection: Upgrade\r\nUpgrade: {offer}\r\n"
+    pieces = (
+        f"POST /v1/jobs HTTP/1.1\r\n{head}Content-Length: 2\r\n\r\n{{}}",
+        f"GET /v1/me HTTP/1.1\r\n{head}\r\n",
+        f"POST /v1/jobs HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        f"POST /v1/jobs HTTP/1.1\r\nConnection: close\r\n{head}Content-Length: 2\r\n\r\n{{}}",
+    )
+    address = httpx.URL(gateway.url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write("".join(pieces).encode())
+    async with asyncio.timeout(WITHIN_S):
+        answers = (await reader.read()).decode()
+    writer.close()
+    assert re.findall(r"HTTP/1.1 (\d+)", answers) == ["422", "200", "400", "422"]
 
 
 async def test_a_head_that_does_not_end_is_refused(gateway: Served) -> None:

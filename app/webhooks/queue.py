@@ -28,7 +28,11 @@ _OURS = frozenset({"endpoint_disabled", "user_disabled", "no_secret", "internal"
 
 
 class DeliveryQueueConfig(BaseModel):
-    """`per_lane` and `per_user` bound what one receiver, or one user's, can hold of a process."""
+    """`per_lane` and `per_user` bound what one receiver, or one user's, can hold of a process.
+
+    Nor may a receiver hold more than is free beside it, or a user twice as much: so however many
+    of them are slow, there is a place for the next one.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,9 +65,10 @@ class DeliveryQueue:
         at = self._clock.now()
         lanes = Counter(errand.lane for errand in under_way)
         users = Counter(errand.user_id for errand in under_way)
+        per_lane, per_user = self._most(free=limit)
         full: dict[str, Collection[str]] = {
-            "not_lanes": [lane for lane, busy in lanes.items() if busy >= self._config.per_lane],
-            "not_users": [user for user, busy in users.items() if busy >= self._config.per_user],
+            "not_lanes": [lane for lane, busy in lanes.items() if busy >= per_lane],
+            "not_users": [user for user, busy in users.items() if busy >= per_user],
         }
 
         async def peek(connection: AsyncConnection) -> bool:
@@ -72,7 +77,7 @@ class DeliveryQueue:
         async def work(tx: AsyncConnection) -> Sequence[Errand]:
             deliveries = QueueRepository(tx)
             due = await deliveries.lock_due(at=at, limit=limit, **full)
-            chosen = self._with_room(due, lanes=Counter(lanes), users=Counter(users))
+            chosen = self._with_room(due, free=limit, lanes=Counter(lanes), users=Counter(users))
             if not chosen:
                 return []
             token = new_id("lease")
@@ -85,9 +90,9 @@ class DeliveryQueue:
         return await self._database.transact(work)
 
     def has_room_again(self, lane: str, under_way: Collection[Errand]) -> bool:
-        """Tell whether a look for more is worth it: at half, so that it finds many at a time."""
+        """Tell whether to look for more: from half on, so that it finds many at a time."""
         busy = sum(errand.lane == lane for errand in under_way)
-        return busy in (0, self._config.per_lane // 2)
+        return busy <= self._config.per_lane // 2
 
     async def free_leases(self) -> None:
         """End every lease at start; only where no other process can hold one."""
@@ -110,15 +115,17 @@ class DeliveryQueue:
             return 0
         return await self._database.transact(work)
 
+    def _most(self, *, free: int) -> tuple[int, int]:
+        """Give how many places a receiver and a user may hold while so many are free."""
+        return min(self._config.per_lane, free), min(self._config.per_user, 2 * free)
+
     def _with_room(
-        self, due: Sequence[Waiting], *, lanes: Counter[str], users: Counter[str]
+        self, due: Sequence[Waiting], *, free: int, lanes: Counter[str], users: Counter[str]
     ) -> list[str]:
         chosen: list[str] = []
         for waiting in due:
-            if (
-                lanes[waiting.lane] < self._config.per_lane
-                and users[waiting.user_id] < self._config.per_user
-            ):
+            per_lane, per_user = self._most(free=free - len(chosen))
+            if lanes[waiting.lane] < per_lane and users[waiting.user_id] < per_user:
                 lanes[waiting.lane] += 1
                 users[waiting.user_id] += 1
                 chosen.append(waiting.id)

@@ -329,6 +329,32 @@ async def test_a_slow_receiver_holds_up_nobody_else(gateway: Gateway, receiver: 
             await working
 
 
+async def test_however_many_receivers_are_slow_there_is_a_place_for_another(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    answering = asyncio.Event()
+    async with receiving(held(answering)) as slow:
+        for user in ("bob", "carol", "dave", "erin"):
+            client = await gateway.client_of(user)
+            blocked = await make(client, slow.url)
+            for _ in range(40):
+                await client.post(f"{ENDPOINTS}/{blocked['id']}/test")
+        endpoint = await make(gateway.http, receiver.url)
+        await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
+        stop = asyncio.Event()
+        working = asyncio.ensure_future(gateway.workers.deliverer.loop.run(stop))
+        try:
+            async with asyncio.timeout(10):
+                while not receiver.messages:
+                    await SystemClock().sleep(_LOOK)
+            assert len(slow.messages) < 128
+        finally:
+            answering.set()
+            stop.set()
+            gateway.app.state.parts.workers.doorbells.announced.ring()
+            await working
+
+
 async def test_a_receiver_of_a_service_is_one_however_many_users_name_it(
     gateway: Gateway, receiver: Receiver
 ) -> None:

@@ -4,6 +4,9 @@ from fastapi import Request
 
 from app.api.deps import header_of
 
+CONDITION = {"If-None-Match": "Answer 304 to who has what an `ETag` named, if it is still so."}
+"""What `caller_has` reads, for the OpenAPI document."""
+
 
 def caller_has(request: Request, etag: str | None) -> bool:
     """Compare weakly, as If-None-Match does (RFC 9110, 13.1.2)."""

@@ -7,8 +7,9 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.api.conditions import caller_has
-from app.api.deps import header_of
+from app.api.conditions import CONDITION, caller_has
+from app.api.deps import CREDENTIALS, header_of
+from app.api.described import Described
 from app.core.errors import ProblemError
 from app.core.media_types import SUFFIXES, UNKNOWN, suffix_of
 from app.core.ranges import ByteRange
@@ -25,6 +26,18 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     304: {"description": "Not changed."},
 }
 """What a download answers when all is well, for the OpenAPI document."""
+
+
+DOWNLOAD = Described(
+    {
+        **CREDENTIALS.headers,
+        **CONDITION,
+        "Range": "`bytes=0-99`: send this part alone.",
+        "If-Range": "Send the part if this is still the `ETag`, else the whole.",
+    },
+    scheme=CREDENTIALS.scheme,
+)
+"""What a download reads by itself."""
 
 
 class RangeNotSatisfiableError(ProblemError):

@@ -7,7 +7,7 @@ from fastapi import Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from app.api.content import ANSWERS, RangeNotSatisfiableError, stored_content
+from app.api.content import ANSWERS, DOWNLOAD, RangeNotSatisfiableError, stored_content
 from app.api.deps import CALLER_PROBLEMS, Gateway, caller
 from app.api.links import InvalidSignatureError
 from app.api.problems import PayloadTooLargeError, problem_responses
@@ -125,6 +125,7 @@ async def get_file(gateway: Gateway, caller: _FileCaller, file_id: str) -> FileR
         ),
     },
 )
+@DOWNLOAD
 async def download_file(
     gateway: Gateway,
     request: Request,

@@ -9,7 +9,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.body import parse
-from app.api.conditions import caller_has
+from app.api.conditions import CONDITION, caller_has
 from app.api.deps import (
     CALLER_PROBLEMS,
     Gateway,
@@ -19,6 +19,7 @@ from app.api.deps import (
     Services,
     Writer,
 )
+from app.api.described import Described
 from app.api.limits import LimitRead, read_limits
 from app.api.listing import BY_METADATA, Filter, JobPage
 from app.api.paging import listed
@@ -242,6 +243,7 @@ async def list_jobs(
         **problem_responses(JobNotFoundError, TooManyStreamsError),
     },
 )
+@Described(CONDITION)
 async def get_job(
     gateway: Gateway,
     caller: Reader,

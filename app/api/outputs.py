@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from app.api.conditions import caller_has
 from app.api.content import (
     ANSWERS,
+    DOWNLOAD,
     RangeNotSatisfiableError,
     Streamed,
     part_headers,
@@ -89,6 +90,7 @@ _authenticate = caller(Scope.JOBS_READ)
         ),
     },
 )
+@DOWNLOAD
 async def download_output(
     gateway: Gateway,
     request: Request,

@@ -57,6 +57,17 @@ def test_whoever_sends_a_parameter_may_be_told_that_it_breaks_a_rule(
             assert "invalid_parameter" in content["examples"], path
 
 
+def test_what_reads_take_beside_their_path_is_told(document: dict[str, Any]) -> None:
+    download = {"X-Gateway-User", "If-None-Match", "If-Range", "Range"}
+    for path, names in {
+        "/v1/jobs/{job_id}": {"X-Gateway-User", "If-None-Match", "Prefer"},
+        "/v1/jobs/{job_id}/outputs/{n}": download,
+        "/v1/files/{file_id}/content": download,
+    }.items():
+        parameters = document["paths"][path]["get"]["parameters"]
+        assert {each["name"] for each in parameters if each["in"] == "header"} == names
+
+
 def test_jobs_can_be_found_by_metadata(document: dict[str, Any]) -> None:
     for path in ("/v1/jobs", "/v1/admin/jobs"):
         parameters = document["paths"][path]["get"]["parameters"]

@@ -206,8 +206,9 @@ def texts(value: Any) -> Iterator[str]:
             return
 
 
-# A word stands free, so that a host called "sandbox:8000" inside an address is none.
-_MAGIC = re.compile(r"(?<!\S)sandbox:(\S+)")
+# A word stands free, so that a host called "sandbox:8000" inside an address is none. What stands
+# before it is looked at last, so that it is searched for by its letters: an input can be a file.
+_MAGIC = re.compile(r"sandbox:(?<!\Ssandbox:)(\S+)")
 _CONCRETE: Mapping[str, Word] = MappingProxyType(
     {name: word for name, word in WORDS.items() if not name.endswith("-FAULT")}
     | {f"{call}-{fault}": WORDS[f"{call}-FAULT"] for call in CALLS for fault in FAULTS}

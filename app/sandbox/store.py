@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS requests (
     cancel_calls INTEGER NOT NULL DEFAULT 0
 );
 """
-_COUNT = "UPDATE requests SET {0}_calls = {0}_calls + 1 WHERE request_id = ? RETURNING *"
+_COUNT = "UPDATE requests SET {0}_calls = {0}_calls + 1 WHERE request_id = ?"
 
 
 class Store:
@@ -89,8 +89,9 @@ class Store:
     def count(self, call: CountedCall, request_id: str) -> Record | None:
         """Note one more such call, or None for a request that was never accepted."""
         with self._db as tx:
-            rows = tx.execute(_COUNT.format(call), (request_id,)).fetchall()
-        return _record(rows[0]) if rows else None
+            # Without RETURNING, which copies an input that can be a whole file twice more.
+            tx.execute(_COUNT.format(call), (request_id,))
+        return self.find(request_id)
 
     def find(self, request_id: str) -> Record | None:
         query = "SELECT * FROM requests WHERE request_id = ?"

@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, ViewportSize, expect
 from app.server import running_gateway
 from app.settings import explicit_settings
 from tests.support.browser import DESKTOP, PHONE, Complaints, serious_faults
-from tests.support.gateway import ADMIN_TOKEN, SEEDANCE
+from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, Sandbox
 
 VIEWS = [
     *("overview", "jobs", "users", "plans", "keys", "usage", "prices"),
@@ -200,6 +200,25 @@ async def test_stuck_work_is_found_judged_and_ended(site: str, browser: Browser)
         await page.get_by_role("dialog").get_by_role("button", name="Resume sending").click()
         await expect(page.get_by_text("Sending: on")).to_be_visible()
         await expect(page.get_by_text("everything adds up")).to_be_visible()
+
+
+async def test_accounts_that_send_nothing_are_named_with_the_reason(
+    tmp_path: Path, sandbox: Sandbox, browser: Browser
+) -> None:
+    settings = explicit_settings(
+        upstream_url=sandbox.url,
+        api_token="first=no-token-of-it,second=nor-this",
+        database_url=f"sqlite:///{tmp_path}/gateway.db",
+        admin_token=f"ops:{ADMIN_TOKEN}",
+        inspect_media="off",
+    )
+    async with running_gateway(settings) as url, signed_in(browser, url) as page:
+        await expect(page.get_by_text("Sending: on")).to_be_visible()
+        await expect(page.get_by_text("Sending with")).to_have_count(0)
+        await submit_once(url, await key_of(url, "alice"), "under way")
+        for account in ("first", "second"):
+            await expect(page.get_by_text(f"Sending with {account}: paused")).to_be_visible()
+        await expect(page.get_by_text("RunComfy refuses the token.")).to_have_count(2)
 
 
 async def test_usage_comes_as_plots_and_file_and_webhooks_go_again(

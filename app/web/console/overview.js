@@ -142,7 +142,7 @@ function Traffic({ api }) {
   </button>`;
   return html`<${Card} title="Traffic to RunComfy" tools=${tools}>
     <${ProblemNote} problem=${dispatch.problem} />
-    ${state && html`<${Lane} name="Sending" lane=${state} /><${Lane} name="Following" lane=${state.polling} />`}
+    ${state && lanes(state).map(([name, lane]) => html`<${Lane} key=${name} name=${name} lane=${lane} />`)}
     ${asking && html`<${Confirm} title=${state.paused ? "Resume sending?" : "Pause sending?"} verb=${state.paused ? "Resume sending" : "Pause sending"}
       act=${put} onClose=${() => setAsking(false)}>
       <p>${state.paused
@@ -150,6 +150,15 @@ function Traffic({ api }) {
         : "No job is sent until it is resumed. Jobs are accepted and wait; those already sent are followed to their end."}</p>
     </${Confirm}>`}
   </${Card}>`;
+}
+
+/** The gateway's own lanes, and those of its accounts that are closed; where it has one account they are the same. */
+function lanes({ accounts, ...state }) {
+  const own = accounts.length < 2 ? [] : accounts.flatMap((account) => [
+    ...(account.drains ? [] : [[`Sending with ${account.name}`, account]]),
+    [`Following with ${account.name}`, account.polling],
+  ]);
+  return [["Sending", state], ["Following", state.polling], ...own.filter(([, lane]) => lane.paused)];
 }
 
 function Lane({ name, lane }) {

@@ -25,7 +25,10 @@ class InvalidSignatureError(UnauthenticatedError):
     title = "The link is invalid or has expired"
 
     def __init__(self) -> None:
-        super().__init__("The link is invalid or has expired; read the job again.")
+        super().__init__(
+            "The link is invalid or has expired; read the job or the file again for a new one,"
+            " or make another client token."
+        )
 
 
 async def holder_of_link(

@@ -118,7 +118,8 @@ async def test_a_link_that_was_changed_opens_nothing(
         assert problem(answer) == {
             "status": 401,
             "code": "invalid_signature",
-            "detail": "The link is invalid or has expired; read the job again.",
+            "detail": "The link is invalid or has expired; read the job or the file again for a"
+            " new one, or make another client token.",
         }
         assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert problem(await anybody.get(f"{path}/0"))["code"] == "unauthenticated"

@@ -9,32 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.quotas.account import Account, Window
 from app.quotas.policy import Period, window
-from app.quotas.repository import QuotaRepository
 from app.quotas.sums import ledger_sums
-
-
-async def rebuild_accounts(
-    tx: AsyncConnection, *, accounts: Mapping[str, ZoneInfo], at: datetime
-) -> None:
-    """Let accounts count in the windows of these zones; they stay locked until the end of `tx`."""
-    if not accounts:
-        return
-    repository = QuotaRepository(tx)
-    locked = await repository.lock_accounts(accounts)
-    starts = {id_: _starts(zone, at) for id_, zone in accounts.items()}
-    sums = await ledger_sums(tx, starts=starts)
-    await repository.save_accounts(
-        [
-            replace(
-                account,
-                windows={
-                    period: Window(start=start, tallies=sums[id_][period])
-                    for period, start in starts[id_].items()
-                },
-            )
-            for id_, account in locked.items()
-        ]
-    )
 
 
 async def opened(

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import log as audit
-from app.auth.directory import zones
 from app.auth.directory.checks import Faults, is_plan_name
 from app.auth.directory.errors import (
     DefaultPlanInUseError,
@@ -51,7 +49,7 @@ class PlanDirectory:
         at = self._clock.now()
         empty = Plan(
             name=name,
-            timezone=zones.UTC_NAME,
+            timezone="UTC",
             default=False,
             models=None,
             limits={},
@@ -69,7 +67,7 @@ class PlanDirectory:
             if await repository.find_plan(name):
                 raise PlanExistsError(name)
             if plan.default:
-                await _take_default(tx, plan, at=at)
+                await _take_default(repository)
             await repository.add_plan(plan)
             await audit.append(
                 tx,
@@ -81,7 +79,7 @@ class PlanDirectory:
             )
             return plan
 
-        return await self._database.transact(work, is_long=True)
+        return await self._database.transact(work)
 
     async def change(self, name: str, changes: PlanChanges, *, actor: str) -> Plan:
         """Change what is named; windows move with the time zone, and no use of them is lost."""
@@ -100,13 +98,8 @@ class PlanDirectory:
             if before.default and not plan.default:
                 await _refuse_while_default(repository, name)
             if plan.default and not before.default:
-                await _take_default(tx, plan, at=at)
+                await _take_default(repository)
             await repository.save_plan(plan)
-            if plan.timezone != before.timezone:
-                accounts = list(await repository.accounts_of_plan(name))
-                if before.default and plan.default:
-                    accounts += await repository.accounts_of_plan(None)
-                await zones.move(tx, accounts, to=plan.timezone, at=at)
             await audit.append(
                 tx,
                 at=at,
@@ -118,7 +111,7 @@ class PlanDirectory:
             )
             return plan
 
-        return await self._database.transact(work, is_long=True)
+        return await self._database.transact(work)
 
     async def delete(self, name: str, *, actor: str) -> None:
         at = self._clock.now()
@@ -167,14 +160,11 @@ async def _find(repository: DirectoryRepository, name: str, *, lock: bool = Fals
     return plan
 
 
-async def _take_default(tx: AsyncConnection, plan: Plan, *, at: datetime) -> None:
-    """Make room for a new default plan, whose zone those without a plan come to."""
-    repository = DirectoryRepository(tx)
+async def _take_default(repository: DirectoryRepository) -> None:
+    """Make room for a new default plan."""
     old = await repository.find_default_plan()
     if old is not None:
         await repository.take_default_from(old.name)
-    if zones.zone_name(old) != plan.timezone:
-        await zones.move(tx, await repository.accounts_of_plan(None), to=plan.timezone, at=at)
 
 
 async def _refuse_while_default(repository: DirectoryRepository, name: str) -> None:

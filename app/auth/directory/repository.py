@@ -11,17 +11,14 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal,
     or_,
     select,
-    union_all,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.auth.directory.models import Key, Plan, User
 from app.db.models import (
-    AccountRow,
     ApiKeyRow,
     IdempotencyKeyRow,
     JobRow,
@@ -96,15 +93,6 @@ class DirectoryRepository:
 
     async def count_without_plan(self) -> int:
         return await self._count(UserRow.id, UserRow.plan_name.is_(None))
-
-    async def accounts_of_plan(self, name: str | None) -> Sequence[str]:
-        """Name the accounts of a plan's users, or of those without one, and of their keys."""
-        return await self._accounts(
-            UserRow.plan_name.is_(None) if name is None else UserRow.plan_name == name
-        )
-
-    async def accounts_of_user(self, user_id: str) -> Sequence[str]:
-        return await self._accounts(UserRow.id == user_id)
 
     async def find_user(self, user_id: str, *, lock: bool = False) -> User | None:
         return await self._one(select(UserRow).where(UserRow.id == user_id), _user, lock=lock)
@@ -217,16 +205,6 @@ class DirectoryRepository:
     async def _count(self, counted: Any, *conditions: ColumnElement[bool]) -> int:
         found = await self._tx.execute(select(func.count(counted)).where(*conditions))
         return found.scalar_one()
-
-    async def _accounts(self, users: ColumnElement[bool]) -> Sequence[str]:
-        theirs = union_all(
-            select(literal("user:") + UserRow.id).where(users),
-            select(literal("key:") + ApiKeyRow.id)
-            .join(UserRow, UserRow.id == ApiKeyRow.user_id)
-            .where(users),
-        )
-        found = await self._tx.execute(select(AccountRow.id).where(AccountRow.id.in_(theirs)))
-        return list(found.scalars())
 
 
 def _batches(ids: Sequence[str], *, most: int = 1000) -> Sequence[Sequence[str]]:

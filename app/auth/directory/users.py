@@ -7,7 +7,6 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import log as audit
-from app.auth.directory import zones
 from app.auth.directory.checks import Faults, check_plan, could_be_user_id
 from app.auth.directory.errors import UserExistsError, UserHasLiveJobsError, UserNotFoundError
 from app.auth.directory.models import User, UserChanges, recorded_user
@@ -93,7 +92,7 @@ class UserDirectory:
             await save_changed(tx, user, before=before, actor=actor, at=at)
             return user
 
-        return await self._database.transact(work, is_long=True)
+        return await self._database.transact(work)
 
     async def erase(self, user_id: str, *, actor: str) -> Erased:
         """Delete a user and the users of its name space: jobs, keys and rows; the ledger stays.
@@ -126,12 +125,7 @@ class UserDirectory:
 async def save_changed(
     tx: AsyncConnection, user: User, *, before: User, actor: str, at: datetime
 ) -> None:
-    """Save a user; another plan's time zone moves the windows with all their use."""
-    repository = DirectoryRepository(tx)
-    await repository.save_user(user)
-    old, new = await _zone(repository, before), await _zone(repository, user)
-    if new != old:
-        await zones.move(tx, await repository.accounts_of_user(user.id), to=new, at=at)
+    await DirectoryRepository(tx).save_user(user)
     await audit.append(
         tx,
         at=at,
@@ -164,9 +158,3 @@ async def _changed(
         limits=changed(user.limits, faults.limits(changes.get("limits", {}))),
         disabled=changes.get("disabled", user.disabled),
     )
-
-
-async def _zone(repository: DirectoryRepository, user: User) -> str:
-    if user.plan is None:
-        return zones.zone_name(await repository.find_default_plan())
-    return zones.zone_name(await repository.find_plan(user.plan))

@@ -1,5 +1,6 @@
 """What this process hears from upstream, and what all replicas must know of it."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -10,13 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError
 from app.db.engine import Database
-from app.jobs.lane import Lane, Reason, opened, refused, slowed, told_to_wait, tripped
+from app.jobs.lane import Lane, Reason, admit, opened, refused, slowed, told_to_wait, tripped
 from app.jobs.lane_repository import LaneRepository
 from app.upstream.errors import RefusedError, UpstreamError
 
 logger = structlog.get_logger(__name__)
 
 _FAILURES = 5  # in a row, before this process believes that upstream is away
+_OTHERS_FIRST = timedelta(seconds=1.5)  # probe where this process has failed
 
 
 class Step(Protocol):
@@ -31,7 +33,8 @@ class Gate:
     last for a `patience`: a submit that fails may be lost, a poll is made again. One that says when
     to come back is enough; five that say it is busy close nothing, but let few go at a time.
     So many `probes` have to fail, one after the other, before it is closed again. A `source` counts
-    once, as a job does whose polls fail: it speaks for nobody else.
+    once, as a job does whose polls fail: it speaks for nobody else. Who has closed the lane, and
+    fails on though another process has opened it, is what is not well, and pauses alone.
     """
 
     def __init__(
@@ -53,29 +56,67 @@ class Gate:
         self._failed: set[str] = set()
         self._failing_since = clock.now()
         self._refusals = 0
+        self._alone = Lane()  # how this process by itself fares
         self.troubled = False
         """Whether the lane was closed, or on probation, when a claim saw it last."""
 
     def saw(self, lane: Lane) -> None:
         self.troubled = lane.closed_until is not None
+        if self.troubled:
+            return
+        if lane.changed_at is None:  # as operators leave it who resume
+            self._alone = Lane()
+        elif _is_later(lane.changed_at, self._alone.changed_at) and self._alone.closed_until:
+            # Another process has opened it: that is worth a probe at once.
+            self._alone = replace(self._alone, closed_until=lane.changed_at)
 
     async def is_closed(self, connection: AsyncConnection, *, at: datetime) -> bool:
         """Ask again where there was trouble; else whoever claims will see."""
-        if not self.troubled:
-            return False
-        lane = await LaneRepository(connection).find(self._name)
-        self.saw(lane)
-        return lane.is_closed(at)
+        if self.troubled:
+            lane = await LaneRepository(connection).find(self._name)
+            self.saw(lane)
+            if lane.is_closed(at):
+                return True
+        return self._alone.is_closed(at)
 
     async def heard(self, error: UpstreamError | None, *, source: str, began_at: datetime) -> None:
         """Take note of an answer, or of none, to a call that `began_at`."""
         change = self._change(error, source)
+        if self._is_alone(error, change, began_at=began_at):
+            self._failed.clear()
+            return
         if change is None:
             return
         try:
             await self._write(change, began_at=began_at)
         except DatabaseUnavailableError:
             logger.warning("upstream.gate_waits_for_database", lane=self._name)
+
+    def own_share(self, wanted: int, *, at: datetime) -> int:
+        """Tell how many may go as far as it is this process that was not well."""
+        return admit(self._alone, wanted, at=at, rate=None, probes=self._probes)[0]
+
+    def took(self, number: int, *, at: datetime) -> None:
+        if number:
+            _, self._alone = admit(self._alone, number, at=at, rate=None, probes=self._probes)
+
+    def _is_alone(
+        self, error: UpstreamError | None, change: Step | None, *, began_at: datetime
+    ) -> bool:
+        """Keep how this process fares, and tell whether it fails while others do not."""
+        before, at = self._alone, self._clock.now()
+        if not _is_later(began_at, before.changed_at):
+            return False
+        if error is None and before.closed_until is not None:
+            self._alone = opened(before, at=at)
+        if change is not tripped:
+            return False
+        self._alone = tripped(before, at=at + _OTHERS_FIRST)
+        if self.troubled or before.closed_until is None:
+            return False
+        until = self._alone.closed_until
+        logger.warning("upstream.out_of_reach", lane=self._name, until=until and until.isoformat())
+        return True
 
     def _change(self, error: UpstreamError | None, source: str) -> Step | None:
         if error is None or (isinstance(error, RefusedError) and not error.account_problem):
@@ -98,7 +139,7 @@ class Gate:
         if not self._failed:
             self._failing_since = at
         self._failed.add(source)
-        if self.troubled:
+        if self.troubled or self._alone.closed_until is not None:
             return len(self._failed) >= self._probes
         return len(self._failed) >= _FAILURES and at - self._failing_since >= self._patience
 
@@ -122,6 +163,10 @@ class Gate:
         self._failed.clear()
         if after.closed_until != before.closed_until:
             _tell(self._name, after)
+
+
+def _is_later(at: datetime | None, than: datetime | None) -> bool:
+    return at is not None and (than is None or at > than)
 
 
 def _reason(error: RefusedError) -> Reason:

@@ -119,6 +119,7 @@ class JobQueue:
             self.submits.whole.saw(lane)
             moves = await self._sweeps.run(tx, at=at) if is_overdue else {}
             granted, _ = admit(lane, limit, at=at, rate=None)
+            granted = self.submits.whole.own_share(granted, at=at)
             started = await self._start(tx, at=at, covered_until=covered_until, limit=granted)
             if started and lane.changed_at is not None:
                 _, lane = admit(lane, len(started), at=at, rate=None)
@@ -137,6 +138,7 @@ class JobQueue:
         if not (is_startable or is_overdue):
             return []
         done = await self._database.transact(work)
+        self.submits.whole.took(len(done.attempts), at=at)
         if any(seqs for state, seqs in done.moves.items() if state is not JobState.SUBMITTING):
             self._deliverer.ring()
         self._tell_of_round(done, at=at)
@@ -163,6 +165,7 @@ class JobQueue:
             self.polls.whole.saw(lane)
             rate = self._config.polls_per_second
             granted, _ = admit(lane, limit, at=at, rate=rate, probes=_POLL_PROBES)
+            granted = self.polls.whole.own_share(granted, at=at)
             if not granted:
                 return []
             own = await self.polls.lanes(tx) if self.polls.several else {}
@@ -189,6 +192,7 @@ class JobQueue:
         if not self._was_busy and not await self._database.look_up(peek):
             return []
         claimed = await self._database.transact(work)
+        self.polls.whole.took(len(claimed), at=at)
         self._was_busy = bool(claimed)
         return claimed
 

@@ -192,6 +192,46 @@ async def test_an_upstream_that_is_away_is_probed_and_then_filled_gradually(
     await assert_invariants(database_url)
 
 
+async def test_who_alone_does_not_reach_upstream_holds_up_nobody_else(
+    gateway: Gateway, database_url: str, clock: ManualClock
+) -> None:
+    """As a replica whose network is broken: the others go on, and it tries now and then."""
+    with refused_port() as nobody:
+        down = Sandbox(url=nobody, http=None)  # type: ignore[arg-type]
+        async with running(database_url, sandbox=down, clock=clock) as cut_off:
+            jobs = await many(gateway, 6, "sandbox:instant")
+            tried, sent = [], []
+            for _ in range(40):
+                jobs.append(await gateway.submit("sandbox:instant"))
+                tried.append(await cut_off.dispatch())
+                sent.append(await gateway.dispatch())
+                clock.advance(timedelta(seconds=1))
+            assert sum(tried[10:]) <= 2
+            assert sum(sent[10:]) >= 28
+            assert (await traffic(gateway))["reason"] is None
+    for _ in range(10):
+        clock.advance(timedelta(seconds=4))
+        await gateway.dispatch()
+        await gateway.poll()
+    assert await statuses(gateway, jobs) == {"completed"}
+
+
+async def test_an_operator_who_resumes_is_believed_by_who_alone_was_not_well(
+    gateway: Gateway, database_url: str, clock: ManualClock
+) -> None:
+    with refused_port() as nobody:
+        down = Sandbox(url=nobody, http=None)  # type: ignore[arg-type]
+        async with running(database_url, sandbox=down, clock=clock) as cut_off:
+            await many(gateway, 6)
+            for _ in range(30):
+                await cut_off.dispatch()
+                clock.advance(timedelta(seconds=1))
+            await gateway.submit()
+            assert await cut_off.dispatch() == 0
+            await gateway.admin.put("/v1/admin/dispatch", json={"paused": False})
+            assert await cut_off.dispatch() > 0
+
+
 async def test_polls_that_fail_for_a_moment_pause_nobody(gateway: Gateway) -> None:
     jobs = await many(gateway, 20, "sandbox:instant sandbox:poll-502=1")
     await gateway.dispatch()

@@ -49,6 +49,12 @@ async def json_body(request: Request) -> Any:
         raise UnsupportedMediaTypeError(
             f"The body is {media_type[:100]!r}; send JSON with Content-Type: application/json."
         )
+    packing = request.headers.get("content-encoding", "identity")
+    if packing.lower() != "identity":
+        raise UnsupportedMediaTypeError(
+            f"The body is packed ({packing[:100]!r}); send it as it is, without Content-Encoding.",
+            headers={"Accept-Encoding": "identity"},
+        )
     raw = await request.body()
     openings = raw.count(b"[") + raw.count(b"{")
     if openings + raw.count(b",") > _MOST_VALUES:

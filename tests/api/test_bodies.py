@@ -1,5 +1,6 @@
 """Bodies that are no JSON, no UTF-8, too deep or too long."""
 
+import gzip
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -27,6 +28,21 @@ async def test_what_is_not_json_is_refused_with_the_place(gateway: Gateway) -> N
         "code": "malformed_body",
         "detail": "The body is not JSON in UTF-8: Expecting ',' delimiter at line 2, column 6.",
     }
+
+
+async def test_a_packed_body_is_refused_as_what_it_is(gateway: Gateway) -> None:
+    """Some clients pack by themselves, and nobody would guess it from a byte that is no UTF-8."""
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    packed = gzip.compress(json.dumps(gateway.body()).encode())
+    answer = await gateway.http.post("/v1/jobs", content=packed, headers=headers)
+    assert problem(answer) == {
+        "status": 415,
+        "code": "unsupported_media_type",
+        "detail": "The body is packed ('gzip'); send it as it is, without Content-Encoding.",
+    }
+    assert answer.headers["Accept-Encoding"] == "identity"
+    plain = {"Content-Encoding": "identity"}
+    assert (await gateway.http.post("/v1/jobs", json=gateway.body(), headers=plain)).is_success
 
 
 async def test_no_malformed_body_is_more_than_a_400(gateway: Gateway) -> None:

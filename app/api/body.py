@@ -184,7 +184,7 @@ def _refuse_broken_text(value: Any) -> None:
 
 
 def _holds_broken_text(value: Any) -> bool:
-    """Say whether there is any; finding where it stands takes longer."""
+    """Return whether there is any; finding where it stands takes longer."""
     items = [value]
     for item in items:  # it grows by what is found inside
         if isinstance(item, dict):

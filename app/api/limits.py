@@ -74,7 +74,7 @@ def _read(subject: str, standing: Standing) -> LimitRead:
 
 
 async def limit_headers(scope: Scope) -> RawHeaders:
-    """Give `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10).
+    """Return `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10).
 
     Nothing for an unauthenticated request. Money is in whole cents. Each name appears once, since
     the name is what ties a policy to what is left of it.

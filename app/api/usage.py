@@ -104,7 +104,7 @@ def usage_answer(
 
 
 def _wants_csv(accept: str) -> bool:
-    """Say whether CSV is preferred to JSON (RFC 9110, 12.5.1)."""
+    """Return whether CSV is preferred to JSON (RFC 9110, 12.5.1)."""
     quality = {"text/csv": 0.0, "application/json": 0.0}
     for part in accept.lower().split(","):
         kind, *parameters = (word.strip() for word in part.split(";"))

@@ -51,7 +51,7 @@ async def append(
 async def page(
     connection: AsyncConnection, *, before: str | None, limit: int
 ) -> Sequence[AuditEntry]:
-    """Give up to `limit` entries, newest first, older than the entry `before`."""
+    """Return up to `limit` entries, newest first, older than the entry `before`."""
     newest = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
     if before is not None:
         newest = newest.where(AuditRow.id < before)

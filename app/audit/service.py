@@ -13,7 +13,7 @@ class AuditTrail:
         self._database = database
 
     async def page(self, *, before: str | None, limit: int) -> Sequence[AuditEntry]:
-        """Give up to `limit` entries, newest first, older than the entry `before`."""
+        """Return up to `limit` entries, newest first, older than the entry `before`."""
 
         async def work(connection: AsyncConnection) -> Sequence[AuditEntry]:
             return await page(connection, before=before, limit=limit)

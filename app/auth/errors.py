@@ -24,7 +24,7 @@ class WrongOriginError(ProblemError):
     def __init__(self) -> None:
         super().__init__(
             "This client token is bound to the origin of one web page, and the request does not"
-            " come from there; use it in that page alone."
+            " come from there; use it only in that page."
         )
 
 

@@ -1,4 +1,4 @@
-"""Users, scopes and who a request turned out to come from."""
+"""Users, scopes and principals."""
 
 import re
 from dataclasses import dataclass, field
@@ -18,19 +18,19 @@ class Scope(StrEnum):
     FILES = "files"
     WEBHOOKS = "webhooks"
     TOKENS = "tokens"  # may mint client tokens
-    ACT_AS = "act_as"  # may speak for users of its owner's
+    ACT_AS = "act_as"  # may act for users that belong to its owner
 
 
 DEFAULT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.FILES, Scope.WEBHOOKS)
 
 
 CLIENT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.FILES)
-"""What client tokens and users of an identity provider may have at most."""
+"""The most that client tokens and users of an identity provider may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class CameFrom:
-    """What a browser says of the page that a request comes from; no page can make it lie."""
+    """What a browser says about the page that a request comes from; pages cannot fake it."""
 
     origin: str | None = None
     is_same_origin: bool = False
@@ -38,10 +38,10 @@ class CameFrom:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What a principal's access hangs on, for as long as it stays; see `standing.py`.
+    """What a principal's access depends on while it stays connected; see `standing.py`.
 
-    `needs` are the scopes by which it stays. `ends_at` is when what was sent ends by itself, where
-    no row of ours says so.
+    `needs` are the scopes that let it stay. `ends_at` is when a credential ends that has no row
+    here to say so.
     """
 
     user_id: str
@@ -57,8 +57,8 @@ class Principal:
     """Who a request comes from and what it may do; `models` None means all.
 
     `key_id` is the key that was sent, or that made the client token. With a `job_id` only that job
-    may be read. `secret_hash` tells which secret of a rotated key was sent; it makes no more of
-    them. `ends_at` is the end of a token that is not ours.
+    may be read. `secret_hash` says which secret of a rotated key was sent. `ends_at` is the end of
+    a token that is not ours.
     """
 
     user_id: str
@@ -80,11 +80,9 @@ class Principal:
 
 
 def checked_user_id(user_id: str) -> str:
-    """Give the id back if it may name a user, or raise InvalidUserIdError."""
+    """Return the id if it may name a user, or raise InvalidUserIdError."""
     if not _USER_ID.fullmatch(user_id):
-        raise InvalidUserIdError(
-            "A user id is 1 to 128 characters out of letters, digits and . _ @ : -"
-        )
+        raise InvalidUserIdError("A user id must be 1 to 128 letters, digits and . _ @ : -")
     if user_id in _RESERVED:
         raise InvalidUserIdError(f"The user id {user_id!r} is reserved; choose another.")
     return user_id

@@ -1,4 +1,4 @@
-"""Operators: the admin tokens of the settings, and the gate that knows them by their hashes."""
+"""Operators: the admin tokens of the settings, and the gate that checks them by their hashes."""
 
 import hashlib
 import hmac
@@ -22,7 +22,7 @@ _BURST = 10
 
 @dataclass(frozen=True, slots=True)
 class AdminToken:
-    """A token as a digest of its 256 or so bits; `name` is who did it in the audit log."""
+    """A token as a digest of its 256 or so bits; the audit log calls its user `name`."""
 
     name: str
     digest: bytes
@@ -44,21 +44,21 @@ def parse_admin_tokens(text: str) -> tuple[AdminToken, ...]:
                 " digits and . _ -"
             )
         if name == _GATEWAY_ITSELF:
-            raise ValueError(f"{name} is what the audit log calls the gateway itself")
+            raise ValueError(f"{name} is reserved for the gateway itself in the audit log")
         tokens.append(AdminToken(name, _digest(_checked(token, of=f"the token of {name}"))))
     if len({token.name for token in tokens}) < len(tokens):
-        raise ValueError("each name may be there once")
+        raise ValueError("each name may be given only once")
     if len({token.digest for token in tokens}) < len(tokens):
         raise ValueError("two names have the same token, so nobody could tell who it was")
     return tuple(tokens)
 
 
 class OperatorGate:
-    """Tells operators by their tokens.
+    """Identifies operators by their tokens.
 
-    Wrong tokens are answered at a rate: ten at once, then one a second, in each process. A right
-    one always passes: else whoever sends wrong ones could lock the operators out, and tokens are
-    too long to be found by trying.
+    Wrong tokens are answered at a limited rate: ten at once, then one a second, in each process. A
+    right one always passes: otherwise whoever sends wrong ones could lock operators out, and
+    tokens are too long to be guessed.
     """
 
     def __init__(self, tokens: Sequence[AdminToken], *, clock: Clock) -> None:
@@ -68,14 +68,14 @@ class OperatorGate:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether there is any operator; without one there is no admin API."""
+        """Return whether there are operators; without any there is no admin API."""
         return bool(self._tokens)
 
     def admit(self, authorization: str | None) -> str:
-        """Give the operator's name; raises WrongAdminTokenError or TooManyAttemptsError."""
+        """Return the operator's name; raises WrongAdminTokenError or TooManyAttemptsError."""
         scheme, _, given = (authorization or "").partition(" ")
         digest = _digest(given.strip())
-        # All are compared, so that the time taken does not tell which ones differ.
+        # All are compared, so that the time taken does not reveal which ones differ.
         names = [token.name for token in self._tokens if hmac.compare_digest(token.digest, digest)]
         if names and scheme.lower() == "bearer":
             return names[0]

@@ -53,9 +53,9 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserTerms:
-    """What a user's plan and overrides come to; without any plan there are no limits.
+    """What a user's plan and overrides add up to; without any plan there are no limits.
 
-    `own_plan` is None for who is on the default one.
+    `own_plan` is None for a user on the default plan.
     """
 
     user_id: str
@@ -69,7 +69,7 @@ class UserTerms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundClient:
-    """A client token with all that it lives by: its key, the key's owner, and its user's terms."""
+    """A client token with all it depends on: its key, the key's owner, and its user's terms."""
 
     client: Client
     key: ApiKey
@@ -93,7 +93,7 @@ class AuthRepository:
         return {row.key_id: (_key(row), _terms(row)) for row in found}
 
     async def find_keys(self, key_ids: Collection[str]) -> Mapping[str, ApiKey]:
-        """Find the keys whose owners are not disabled; each says whose it is."""
+        """Find the keys whose owners are not disabled; each with its owner."""
         found = await self._tx.execute(
             select(*_KEY, UserRow.id.label("user_id"))
             .join(UserRow, UserRow.id == ApiKeyRow.user_id)
@@ -163,7 +163,7 @@ class AuthRepository:
     async def ensure_sign_in_key(
         self, key_id: str, *, user_id: str, scopes: Sequence[str], at: datetime
     ) -> None:
-        """Make the key that stands for a user's sign-ins; no secret has its hash."""
+        """Make the key that stands for a user's sign-ins; no secret matches its hash."""
         await self._tx.execute(
             insert_into(self._tx, ApiKeyRow)
             .values(

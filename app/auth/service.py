@@ -30,7 +30,7 @@ _DOTS_OF_A_JWT = 2
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sent a request, before it is asked for whom; only with a `key` it may be for another."""
+    """Who sent a request, before it is known for whom; only with a `key` it may be for another."""
 
     principal: Principal
     key: ApiKey | None = None
@@ -56,7 +56,7 @@ class AuthService:
     async def authenticate(
         self, authorization: str | None, *, came_from: CameFrom = _NOWHERE
     ) -> Sender:
-        """Tell who sent this Authorization header (RFC 6750).
+        """Return who sent this Authorization header (RFC 6750).
 
         Raises UnauthenticatedError, WrongOriginError or UserDisabledError.
         """
@@ -158,7 +158,7 @@ class AuthService:
         return await self._database.look_up(work)
 
     def _is_alive(self, found: FoundClient) -> bool:
-        """Tell whether all lives that the token lives by, the secret of its key included."""
+        """Return whether all that the token depends on is live, its key's secret included."""
         at = self._clock.now()
         client, key = found.client, found.key
         acts = client.user_id != key.user_id
@@ -173,13 +173,13 @@ class AuthService:
     def _check_origin(self, bound_to: str | None, came_from: CameFrom) -> None:
         if bound_to is None or came_from.origin == bound_to:
             return
-        # Browsers name no origin when a page only reads from where it came itself.
+        # Browsers send no Origin when a page only reads from its own origin.
         is_own = bound_to == self._own_origin and came_from.is_same_origin
         if came_from.origin is not None or not is_own:
             raise WrongOriginError
 
     async def _user_of_service(self, key: ApiKey, name: str) -> UserTerms:
-        """Give the terms of a user of the key's owner, made on first sight under the key's plan."""
+        """Return the terms of the owner's user, created on first use under the key's plan."""
         user_id = f"{key.user_id}/{checked_user_id(name)}"
         at = self._clock.now()
 
@@ -200,7 +200,7 @@ class AuthService:
         return terms
 
     async def _note_use(self, key: ApiKey) -> None:
-        """Write when a key was used, at most once a minute: a write per request would be dear."""
+        """Write when a key was used, at most once a minute: one per request would cost too much."""
         at = self._clock.now()
         if key.last_used_at is not None and at - key.last_used_at < _USE_NOTED_EVERY:
             return
@@ -212,7 +212,7 @@ class AuthService:
 
 
 def _client_principal(found: FoundClient) -> Principal:
-    """Give what token, key and user's plan all allow, as they are now."""
+    """Return what token, key and user's plan all allow, as they are now."""
     client, key, terms = found.client, found.key, found.terms
     return Principal(
         user_id=terms.user_id,
@@ -232,7 +232,7 @@ def _client_principal(found: FoundClient) -> Principal:
 
 
 def _both(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
-    """Give what both lists allow, where None allows everything."""
+    """Return what both lists allow, where None allows everything."""
     if one is None or other is None:
         return other if one is None else one
     return one & other

@@ -1,4 +1,4 @@
-"""Who still has the access that it came with: asked again and again for all who stay long."""
+"""Who still has the access it came with: checked again and again for those who stay long."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -21,7 +21,7 @@ class Standing:
         self._clock = clock
 
     async def lost(self, holders: Collection[Holder]) -> Collection[Holder]:
-        """Give those whose key, token or user has ended, or who may no longer do what they do."""
+        """Return those whose key, token or user has ended, or who may no longer do what they do."""
         at = self._clock.now()
 
         async def work(connection: AsyncConnection) -> Collection[Holder]:
@@ -41,7 +41,7 @@ class Standing:
 
 
 def _opens(key: ApiKey | None, holder: Holder, secret_hash: str | None, *, at: datetime) -> bool:
-    """Tell whether the key is good, by the secret that was sent or that the token was made with."""
+    """Return whether the key is valid with the secret that was sent, or that made the token."""
     if key is None or not key.is_valid(at=at) or not holder.needs <= key.scopes:
         return False
     if holder.user_id != key.user_id and Scope.ACT_AS not in key.scopes:
@@ -60,7 +60,7 @@ async def _enabled_users(connection: AsyncConnection, user_ids: Collection[str])
 async def _live_tokens(
     connection: AsyncConnection, holders: Collection[Holder], *, at: datetime
 ) -> dict[str | None, str]:
-    """Give the live ones of the client tokens, with the secret of the key that made each."""
+    """Return the live ones of the client tokens, with the secret of the key that made each."""
     wanted = {holder.token_id for holder in holders if holder.token_id is not None}
     if not wanted:
         return {}

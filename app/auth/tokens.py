@@ -1,4 +1,4 @@
-"""Keys and client tokens as text: whose it is, and 256 random bits that are kept as a hash only."""
+"""Keys and client tokens as text: an id, and 256 random bits that are stored only as a hash."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""How much output an input asks for, because prices and limits count it."""
+"""How much output an input asks for, since prices and limits count it."""
 
 import re
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ _MOST = 1000
 
 
 def outputs(settings: Mapping[str, Any]) -> int | None:
-    """Read how many outputs an input asks for, or the most that it may get; one if no field tells.
+    """Read how many outputs an input asks for, or may get at most; one if no field says.
 
-    `settings` has its defaults filled in. A field that is there and gives no number from 1 to 1000
+    `settings` has its defaults filled in. A field that is present without a number from 1 to 1000
     makes it unknown.
     """
     for name in _NUMBERS:
@@ -39,9 +39,9 @@ def outputs(settings: Mapping[str, Any]) -> int | None:
 
 
 def output_seconds(settings: Mapping[str, Any], *, output_kind: str) -> Decimal | None:
-    """Read the seconds of all outputs from the first field that tells them; None when none does.
+    """Read the seconds of all outputs from the first field that says; None if none does.
 
-    "auto", zero and less, and more than a day tell nothing. An image lasts no time, so a model that
+    "auto", zero and less, and more than a day say nothing. An image has no length, so a model that
     makes images and has no such field asks for zero.
     """
     number = outputs(settings)

@@ -1,4 +1,4 @@
-"""What a new schema no longer takes, though the old one took it: a pure comparison of two."""
+"""What a new schema no longer takes although the old one did: a pure comparison of two."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -48,7 +48,7 @@ def _narrowings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
 
 
 def _types(field: Mapping[str, Any]) -> set[str]:
-    """List the types with integers among the numbers, and RunComfy's floats as such."""
+    """List the types, with integers among the numbers, and RunComfy's floats as numbers."""
     types = {"number" if name == "float" else name for name in types_of(field)}
     return types | {"integer"} if "number" in types else types
 

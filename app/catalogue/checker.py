@@ -24,12 +24,12 @@ _WHOLE = ""  # the name under which errors of the input as a whole are found
 
 @dataclass(frozen=True)
 class Checked:
-    """What became of an input.
+    """What was found of an input.
 
-    `input` has the defaults of settings filled in; it misses only values that cannot be stored or
+    `input` has the defaults of settings filled in; it lacks only values that cannot be stored or
     sent, and what is beyond the hundredth unknown field. `errors` follow the schema's order,
-    unknown fields last, and stop at a hundred. `media` lists the files whose addresses are fine and
-    whose bytes nobody has seen.
+    unknown fields last, and stop at a hundred. `media` lists the files whose addresses are valid
+    and whose bytes have yet to be looked at.
     """
 
     input: dict[str, Any]
@@ -46,7 +46,7 @@ class InputChecker:
         self._output_kind = output_kind
         self._validator = compiled(schema)
         self._fields = fields_of(schema)
-        # RunComfy never says what it does with further fields; one we do not know may cost money.
+        # RunComfy does not say what it does with further fields; an unknown one may cost money.
         self._is_closed = bool(self._fields) and not schema.get("additionalProperties", False)
         self._defaults = defaults_of(schema, self._validator)
         media = (media_field(name, field) for name, field in self._fields.items())
@@ -71,7 +71,7 @@ class InputChecker:
         )
 
     def _is_sound(self, filled: dict[str, Any]) -> bool:
-        """Tell whether nothing is wrong but perhaps with files; that takes no list of faults."""
+        """Return whether nothing but files can be wrong; that needs no list of faults."""
         return (
             all(map(self._knows, filled))
             and portability_flaw(filled) is None
@@ -105,7 +105,7 @@ class InputChecker:
         return name in self._fields or not self._is_closed
 
     def _too_long(self, given: Mapping[str, Any]) -> Mapping[str, str]:
-        """Say which texts are too long; files are none, since they are kept apart from the job."""
+        """Name the texts that are too long; files do not count, since they are kept apart."""
         return {
             name: f"must have {MAX_CHARACTERS} characters at most"
             for name, value in given.items()
@@ -120,7 +120,7 @@ class InputChecker:
             if name == _WHOLE and isinstance(error.kind, ValidationErrorKind.Required):
                 name = error.kind.property
                 if name in given:
-                    continue  # it is there, and was withheld for a flaw already found
+                    continue  # it is present, but was left out for a flaw found before
             yield name, broken_rule(error, self._fields)
 
     def _files(
@@ -133,7 +133,7 @@ class InputChecker:
 
 
 def _flaws(given: dict[str, Any]) -> Mapping[str, str]:
-    """Say what keeps which field from being stored or sent; a sound whole has sound parts."""
+    """Name the fields that cannot be stored or sent, and why; a sound whole has sound parts."""
     if portability_flaw(given) is None:
         return {}
     flaws = {name: portability_flaw({name: value}) for name, value in given.items()}
@@ -150,7 +150,7 @@ class _Findings:
         return chain.from_iterable(self._by_field.values())
 
     def add(self, errors: Iterable[tuple[str, FieldError]]) -> None:
-        """Note `errors`, save those of values of the wrong type, which break most rules at once."""
+        """Note `errors`; of values of the wrong type, which break most rules, only that."""
         for name, error in errors:
             if not self.has_type_error(name, at=error.pointer):
                 self._by_field.setdefault(name, []).append(error)

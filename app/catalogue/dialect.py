@@ -18,23 +18,23 @@ def compiled(schema: Mapping[str, Any]) -> Validator:
         return validator_for(_translated(schema), retriever=_refuse)
     except (ValueError, TypeError, RecursionError, ReferencingError) as exc:
         rule = str(exc).partition("\n")[0]
-        raise BrokenModelError(f"input_schema is no valid schema: {rule}") from exc
+        raise BrokenModelError(f"input_schema is not a valid schema: {rule}") from exc
 
 
 def fields_of(schema: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """List the fields in the schema's order, each with what is said about it."""
+    """List the fields in the schema's order, each with its rules."""
     fields = schema.get("properties", {})
     return {name: field if isinstance(field, dict) else {} for name, field in fields.items()}
 
 
 def types_of(field: Mapping[str, Any]) -> frozenset[str]:
-    """List the types a field may have; none means that it may have any."""
+    """List the types a field may have; an empty list means any."""
     types = field.get("type", ())
     return frozenset([types] if isinstance(types, str) else types)
 
 
 def is_choice_or_number(field: Mapping[str, Any]) -> bool:
-    """Tell a setting from a text: its values may be filled in and quoted, a prompt's never."""
+    """Return whether it is a setting: its values may be filled in and quoted, a prompt's never."""
     types = types_of(field) - {"null"}
     return "enum" in field or (bool(types) and types <= _NUMBERS)
 

@@ -1,4 +1,4 @@
-"""Fields that hold images, video or sound: how they are recognised, and what may stand there."""
+"""Fields that hold images, video or audio: how they are recognised, and what they may hold."""
 
 import binascii
 import re
@@ -70,7 +70,7 @@ _LONGEST_DATA_URI_HEAD = 256
 
 @dataclass(frozen=True)
 class MediaRule:
-    """A condition that the file must satisfy, such as `width_pixels<` 6000; the edge satisfies."""
+    """A condition that the file must satisfy, such as `width_pixels<` 6000; 6000 itself does."""
 
     rule: str
     value: Any
@@ -104,7 +104,7 @@ class MediaField:
     def check(
         self, value: Any, *, allow_private_networks: bool
     ) -> Iterator[FieldError | MediaCheck]:
-        """Say of each file named here why it is refused, or what is left to inspect."""
+        """Return for each file named here why it is refused, or what is left to inspect."""
         elements = enumerate(value) if isinstance(value, list) else [(None, value)]
         for index, element in elements:
             at = self._pointer if index is None else f"{self._pointer}/{index}"
@@ -122,7 +122,7 @@ class MediaField:
         if not isinstance(value, str):
             return "type", "must be text: a public https:// URL or a base64 data URI"
         if is_id(value, prefix="file"):
-            return None  # whose it is, who keeps files knows
+            return None  # whether it is the caller's own is checked where files are kept
         if value[:5].lower() == "data:":
             flaw = _data_uri_flaw(value, kind=self.kind)
             return ("media_data_uri", flaw) if flaw else None

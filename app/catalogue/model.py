@@ -16,7 +16,7 @@ _MODEL_ID = re.compile(r"(?!\.)[\w.-]+(?:/(?!\.)[\w.-]+){1,4}", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What RunComfy's list says of a model beside its schema; price and unit come together."""
+    """What RunComfy's list says about a model beside its schema; price and unit come together."""
 
     categories: tuple[str, ...]
     kind: str
@@ -44,7 +44,7 @@ class Model:
     def parse(cls, document: Any, *, listing: Listing | None = None) -> Self:
         """Read a model's description, or raise BrokenModelError naming the rule it breaks.
 
-        Without a `listing` the id tells what a list would: its last part names what goes in and
+        Without a `listing` the id says what a list would: its last part names what goes in and
         out.
         """
         match document:

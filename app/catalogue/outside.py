@@ -1,4 +1,4 @@
-"""RunComfy's catalogue entries as models: outside data, bounded before anything looks at it."""
+"""RunComfy's catalogue entries as models: outside data, limited before anything else reads it."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def read_entry(entry: Any) -> Model:
         raise BrokenModelError("an entry is an object with a model_id")
     schema = _plain(entry.get("input_schema"), depth=0)
     if not isinstance(schema, dict):
-        raise BrokenModelError("input_schema is no object")
+        raise BrokenModelError("input_schema is not an object")
     if len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
         raise BrokenModelError(f"input_schema is larger than {MAX_SCHEMA_BYTES} bytes")
     model_id = entry["model_id"]
@@ -62,7 +62,7 @@ def _listing(entry: Mapping[str, Any]) -> Listing:
 def _price(
     entry: Mapping[str, Any],
 ) -> tuple[Decimal, Literal["second", "output"]] | tuple[None, None]:
-    """Read a price whose unit is known; a price in a unit that is not would be a wrong one."""
+    """Read a price if its unit is known; in an unknown unit it would be a wrong price."""
     given = entry.get("base_price_usd")
     if isinstance(given, bool) or not isinstance(given, int | float | Decimal):
         return None, None
@@ -77,7 +77,7 @@ def _price(
 
 
 def _output_kind(model_id: str, listing: Listing) -> str:
-    """Find the kind that one of the names ends in; `video` is what the limits are strictest on."""
+    """Find the kind that one of the names ends in; else `video`, whose limits are strictest."""
     for name in (listing.kind, *listing.categories, *reversed(model_id.split("/"))):
         last = re.split(r"[-_ ]", name.lower())[-1]
         if last in _KINDS:
@@ -118,7 +118,7 @@ def _plain(value: Any, *, depth: int) -> Any:
             raise BrokenModelError("input_schema holds text that cannot be stored")
         case Decimal() | float():
             if not math.isfinite(number := float(value)):
-                raise BrokenModelError("input_schema holds a number that is none")
+                raise BrokenModelError("input_schema holds NaN or infinity")
             return number
         case int() if value.bit_length() > MAX_INTEGER_BITS:
             raise BrokenModelError(f"input_schema holds a number of over {MAX_INTEGER_BITS} bits")

@@ -1,4 +1,4 @@
-"""Which JSON values survive the way through a database and upstream, and which stay out."""
+"""Which JSON values survive a database and upstream, and which are refused."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ MAX_INTEGER_BITS = 64
 
 
 def portability_flaw(value: Any) -> str | None:
-    """Say why `value` can be neither stored nor sent, as the end of a sentence; None if it can."""
+    """Say why `value` cannot be stored and sent, as the end of a sentence; None if it can."""
     waiting = [(value, 0)]
     seen = 0
     while waiting:
@@ -21,16 +21,16 @@ def portability_flaw(value: Any) -> str | None:
             continue
         seen += len(inside)
         if seen > MAX_VALUES:
-            return f"must hold no more than {MAX_VALUES} values"
+            return f"must hold at most {MAX_VALUES} values"
         if depth == MAX_DEPTH:
-            return f"must be nested no deeper than {MAX_DEPTH} levels"
+            return f"must be nested at most {MAX_DEPTH} levels deep"
         waiting.extend((child, depth + 1) for child in inside)
     return None
 
 
 def _scalar_flaw(item: Any) -> str | None:
     if isinstance(item, str) and not is_storable(item):
-        return "must hold no NUL character and no half of a surrogate pair"
+        return "must not hold a NUL character or half of a surrogate pair"
     if isinstance(item, float) and not math.isfinite(item):
         return "must be a finite number"
     if isinstance(item, int) and item.bit_length() > MAX_INTEGER_BITS:
@@ -39,7 +39,7 @@ def _scalar_flaw(item: Any) -> str | None:
 
 
 def is_storable(text: str) -> bool:
-    """Tell whether a text holds neither a NUL nor half of a surrogate pair."""
+    """Return whether a text holds neither a NUL nor half of a surrogate pair."""
     if "\0" in text:
         return False
     try:

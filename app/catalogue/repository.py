@@ -20,14 +20,14 @@ class CatalogueRepository:
         self._source = source
 
     async def version(self) -> int:
-        """Give the number of the last change; 0 before the first."""
+        """Return the number of the last change; 0 before the first."""
         found = await self._tx.execute(
             select(CatalogueRow.version).where(CatalogueRow.source == self._source)
         )
         return found.scalar_one_or_none() or 0
 
     async def take_turn(self, *, at: datetime, until: datetime) -> bool:
-        """Move a read that is due on to `until`; False while another has the turn."""
+        """Postpone the due read to `until`, which takes the turn; False if another has it."""
         await self._ensure(at)
         moved = await self._tx.execute(
             update(CatalogueRow)
@@ -38,7 +38,7 @@ class CatalogueRepository:
         return moved.scalar_one_or_none() is not None
 
     async def lock(self, *, at: datetime, due_at: datetime) -> int:
-        """Note a successful read and give the version; whoever comes second waits here."""
+        """Note a successful read and return the version; whoever comes second waits here."""
         await self._ensure(at)
         noted = await self._tx.execute(
             update(CatalogueRow)
@@ -64,7 +64,7 @@ class CatalogueRepository:
         return found.all()
 
     async def save(self, models: Collection[Model], *, at: datetime) -> None:
-        """Put models in, or in place of what was said of them before."""
+        """Insert models, or replace what was stored of them before."""
         if not models:
             return
         insert = insert_into(self._tx, CatalogueModelRow)
@@ -90,7 +90,7 @@ class CatalogueRepository:
         )
 
     async def in_use(self, model_ids: Collection[str], *, since: datetime) -> set[str]:
-        """Tell which of the models jobs were made with."""
+        """Return which of the models jobs were made with."""
         found = await self._tx.execute(
             select(JobRow.model)
             .where(JobRow.model.in_(sorted(model_ids)))
@@ -134,7 +134,7 @@ def listing_from_row(row: Row[Any]) -> Listing:
 
 
 def model_from_row(row: Row[Any]) -> Model:
-    """Compile a stored model again; raises BrokenModelError under rules that became stricter."""
+    """Compile a stored model again; raise BrokenModelError if rules have become stricter."""
     return Model.parse(
         {
             "model_id": row.model_id,

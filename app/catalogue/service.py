@@ -17,10 +17,10 @@ from app.core.errors import ConfigurationError
 
 
 class Catalogue:
-    """What it knows may be replaced while it serves; each answer is from one state of it."""
+    """Its models may be replaced while it serves; each answer is from one state of it."""
 
     def __init__(self, models: Iterable[Model], *, allowed: Sequence[str] = ()) -> None:
-        """`allowed` are ids, with `*` for anything; none allow every model."""
+        """`allowed` are ids, with `*` for anything; an empty list allows every model."""
         self._allowed = tuple(allowed)
         self.replace(models)
 
@@ -35,7 +35,7 @@ class Catalogue:
         return cls(_files(folder))
 
     def replace(self, models: Iterable[Model], *, withdrawn: Collection[str] = ()) -> None:
-        """Know these models and no others; those withdrawn are known, and not offered."""
+        """Replace all models by these; the withdrawn ones are known, but not offered."""
         known = {model.model_id: model for model in models}
         self._known = dict(sorted(known.items()))
         self._withdrawn = frozenset(withdrawn)
@@ -58,11 +58,11 @@ class Catalogue:
         return tuple(self._offered.values())
 
     def known(self) -> Sequence[Model]:
-        """Give every model that there is or was, offered or not."""
+        """Return every model that exists or existed, offered or not."""
         return tuple(self._known.values())
 
     def input_fields(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-        """Give what their schemas say of the fields of every known model's input, by name."""
+        """Return the schemas of the input fields of every known model, by name."""
         return {id_: fields_of(model.input_schema) for id_, model in self._known.items()}
 
     def _is_allowed(self, model_id: str) -> bool:

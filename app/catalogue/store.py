@@ -1,4 +1,4 @@
-"""The last good catalogue of an upstream: kept in the database, compared, followed by replicas."""
+"""The last good catalogue of an upstream: stored, compared, and followed by all replicas."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,14 +23,14 @@ from app.db.engine import Database
 
 logger = structlog.get_logger(__name__)
 
-# A model that made jobs within this time is in use: who breaks it breaks somebody's program.
+# A model that made jobs within this time is in use: breaking it breaks somebody's program.
 IN_USE = timedelta(days=30)
 _GONE = "RunComfy no longer lists the model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """What a read changed, by model; `breaks` has those in use alone."""
+    """What a read changed, by model; `breaks` has only models in use."""
 
     models: int
     added: Sequence[str] = ()
@@ -65,7 +65,7 @@ class CatalogueStore:
         self._version = 0
 
     async def load(self) -> None:
-        """Serve what is stored, if that changed; a small query tells."""
+        """Serve what is stored, if that changed; a small query finds out."""
         source = self._source
 
         async def look(connection: AsyncConnection) -> tuple[int, Sequence[Row[Any]]]:
@@ -84,7 +84,7 @@ class CatalogueStore:
         self._version = version
 
     async def take_turn(self, *, retry: timedelta) -> bool:
-        """Tell whether to read upstream now; nobody else will before `retry` has passed."""
+        """Return whether to read upstream now; nobody else will before `retry` has passed."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> bool:
@@ -179,7 +179,7 @@ class CatalogueStore:
 
 
 def _read(entries: Sequence[Any]) -> tuple[Mapping[str, Model], set[str]]:
-    """Read what can be read; of the rest give the ids, as far as they have any."""
+    """Read what can be read; of the rest return the ids, where they have any."""
     models: dict[str, Model] = {}
     broken: set[str] = set()
     for entry in entries:
@@ -239,7 +239,7 @@ def _breaks(
 
 
 def _told(row: Row[Any], model: Model) -> dict[str, Any]:
-    """Say of a changed model what somebody may want to know: whether its schema or price moved."""
+    """Say what changed of a model: its schema or its price."""
     price = model.listing.base_price_usd
     return {
         "model": model.model_id,

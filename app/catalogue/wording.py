@@ -1,4 +1,4 @@
-"""How a client's words are pointed at and quoted, so that any answer can be written and read."""
+"""How a client's input is pointed at and quoted, so that any answer can be written and read."""
 
 import json
 from typing import Any

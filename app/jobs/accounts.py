@@ -23,14 +23,14 @@ ACCOUNT = func.coalesce(JobRow.account, DEFAULT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
-    """Whose jobs this process follows; `takers` are those of them that new jobs are sent with."""
+    """The accounts whose jobs this process follows; `takers` are those that take new ones."""
 
     names: tuple[str, ...] = (DEFAULT,)
     takers: tuple[str, ...] = (DEFAULT,)
 
     @property
     def several(self) -> tuple[str, ...]:
-        """Those that have lanes of their own: one alone has the gateway's."""
+        """The accounts with lanes of their own: a single one uses the gateway's."""
         return self.names if len(self.names) > 1 else ()
 
     def lane_of(self, name: str, account: str) -> str:
@@ -40,7 +40,7 @@ class Roster:
 class Gates:
     """A lane to upstream; where there are several accounts, each has one of its own within it.
 
-    What speaks of one account is for that one's alone: a refusal, a Retry-After, or a 429.
+    What concerns one account moves only its own lane: a refusal, a Retry-After, or a 429.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Gates:
     async def heard(
         self, account: str, error: UpstreamError | None, *, source: str, began_at: datetime
     ) -> None:
-        """Take note of an answer, or of none, to a call of this account that `began_at`."""
+        """Take note of the answer, or its absence, to a call of this account that `began_at`."""
         own = self._own.get(account)
         is_of_account = (
             error is None or isinstance(error, RefusedError) or error.is_busy or error.retry_after
@@ -112,7 +112,7 @@ class Gates:
 def places(
     lanes: Mapping[str, Lane], accounts: Iterable[str], wanted: int, *, at: datetime
 ) -> dict[str, int]:
-    """Tell how many may go with each account now."""
+    """Return how many calls may go with each account now."""
     return {
         account: admit(lanes[account], wanted, at=at, rate=None)[0] if account in lanes else wanted
         for account in accounts
@@ -122,7 +122,7 @@ def places(
 def share(
     job_ids: Sequence[str], *, load: Mapping[str, int], free: Mapping[str, int]
 ) -> Mapping[str, Sequence[str]]:
-    """Give each job the account that has the fewest in flight, of those that have a place."""
+    """Give each job the account with the fewest in flight among those with a free place."""
     shares: dict[str, list[str]] = {account: [] for account in free}
     for job_id in job_ids:
         open_to = [account for account, most in free.items() if len(shares[account]) < most]
@@ -138,7 +138,7 @@ async def count_in_flight(tx: AsyncConnection) -> Counter[str]:
 
 
 async def count_unfinished(tx: AsyncConnection) -> Counter[str]:
-    """Count by account the jobs that its token is needed for, watched ones included."""
+    """Count, by account, the jobs that still need its token, watched ones included."""
     return await _count(tx, or_(JobRow.state.in_(IN_FLIGHT), JobRow.watch_until.is_not(None)))
 
 

@@ -1,4 +1,4 @@
-"""The one way to make a job's events known, in the transaction of the change they tell of."""
+"""The one way to make a job's events known, in the transaction of the change they report."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ from app.webhooks.models import Event
 
 
 async def announce(tx: AsyncConnection, events: Sequence[JobEvent]) -> bool:
-    """Append to the jobs' log and write what is to be delivered; tells whether anything is.
+    """Append to the jobs' log and write the deliveries that are due; return whether there are any.
 
-    What is rolled back was never announced. Who is told True rings for a deliverer after the
+    What is rolled back was never announced. If True, the caller rings for a deliverer after the
     commit.
     """
     await log.append(tx, events)

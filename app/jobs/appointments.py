@@ -1,4 +1,4 @@
-"""When each job that is followed is asked after next, and who goes first where not all can."""
+"""When each followed job is polled next, and which go first when not all can."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -27,14 +27,14 @@ class Appointments:
         self._jitter = jitter
 
     async def refresh(self) -> None:
-        """Follow what is known by now: how long jobs take, and how many there are."""
+        """Adopt what is known by now: how long jobs take, and how many there are."""
         await self._forecast.refresh()
         self._pace.follow(self._forecast.followed)
 
     def next_poll(self, lease: Lease, *, at: datetime, state: JobState | None = None) -> datetime:
-        """Make the next appointment of a job, which is in `state` from now on if that is given.
+        """Return when to poll a job next; `state` is its new state, if that changes now.
 
-        One is at the very instant that its time or its watch is over.
+        There is always a poll at the very instant that its time or its watch is over.
         """
         if lease.finished_at is not None and lease.watch_until is not None:
             due_at = at + watch_delay(at - lease.finished_at)
@@ -51,13 +51,13 @@ class Appointments:
         return (lease.submitted_at or lease.created_at) + self._job_timeout
 
     def watch(self, *, at: datetime) -> Watch:
-        """Tell how to go on looking at a job that ends now without upstream's word."""
+        """Return how to watch a job that ends now without upstream saying so."""
         return Watch(until=at + self._late_watch, due_at=at + watch_delay(timedelta()))
 
     def most_urgent(
         self, due: Sequence[tuple[Lease, datetime]], most: int, *, at: datetime
     ) -> list[Lease]:
-        """Choose among the longest due, so that nobody is passed over for long."""
+        """Choose among those due longest, so that no job is passed over for long."""
         if len(due) <= most:
             self._pace.learn([], short=False)
             return [lease for lease, _ in due]

@@ -1,4 +1,4 @@
-"""Accept many requests for jobs in one transaction; the callers of JobIntake do not know."""
+"""Accept many requests for jobs in one transaction; callers of JobIntake need not know."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _Caller = tuple[str, str]  # user, API key
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """`standings` tell how the caller's limits stand since; of a replay they say nothing."""
+    """`standings` are the caller's limits after it; None for a replay."""
 
     job: Job
     replayed: bool
@@ -56,7 +56,7 @@ class AcceptBatch:
     async def find_replay(
         self, *, user_id: str, idempotency_key: str, fingerprint: str
     ) -> Accepted | None:
-        """Give the job that this key already made, or raise IdempotencyConflictError."""
+        """Return the job that this key already made, or raise IdempotencyConflictError."""
 
         async def work(connection: AsyncConnection) -> Accepted | None:
             key = (user_id, idempotency_key)
@@ -121,7 +121,7 @@ class AcceptBatch:
     async def _add(
         self, tx: AsyncConnection, fresh: Sequence[NewJob], *, at: datetime
     ) -> dict[str, Job]:
-        """Write jobs with their files and first events, and give them with their places."""
+        """Write jobs with their files and first events, and return them with their places."""
         if fresh:
             await _JOBS.add(tx, [_row(request) for request in fresh])
             if named := _files_of(fresh):
@@ -134,7 +134,7 @@ class AcceptBatch:
 async def _lost_files(
     tx: AsyncConnection, requests: Sequence[NewJob], *, at: datetime
 ) -> dict[str, ProblemError]:
-    """Refuse requests whose files were deleted since they were checked; the rest is locked."""
+    """Refuse requests whose files were deleted since they were checked; lock the others."""
     named = _files_of(requests)
     usable = await uses.lock_usable(tx, named, at=at) if named else set()
     lost: dict[str, ProblemError] = {}
@@ -162,7 +162,7 @@ def _of(request: NewJob) -> _Caller:
 
 
 async def _lock_callers(tx: AsyncConnection, requests: Iterable[NewJob]) -> set[_Caller]:
-    """Give who is still there, user and key, and keeps being there until the transaction ends."""
+    """Return the callers that still exist, locked so that they exist until the transaction ends."""
     wanted = {_of(request) for request in requests}
     users = await tx.execute(
         select(UserRow.id)
@@ -202,7 +202,7 @@ def _answer(
 
 
 def _replayed(holder: Holder, fingerprint: str, *, jobs: Mapping[str, Job]) -> Accepted:
-    """Give the key's job again; a key outlives a job that was erased, lest a retry pays twice."""
+    """Return the key's job again; a key outlives its erased job, lest a retry pays twice."""
     if holder.fingerprint != fingerprint:
         raise IdempotencyConflictError(holder.job_id)
     if holder.job_id not in jobs:

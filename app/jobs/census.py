@@ -1,4 +1,4 @@
-"""What only the database can tell of jobs, holds and deliveries, asked when metrics are read."""
+"""What only the database knows of jobs, holds and deliveries, asked when metrics are read."""
 
 import asyncio
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ class Census:
         self._lock = asyncio.Lock()
 
     async def render(self) -> bytes:
-        """Give all metrics as text; a database that is away is told in them, and no failure."""
+        """Return all metrics as text, which say if the database is away; that is no failure."""
         async with self._lock:
             now = self._clock.monotonic()
             if self._taken_at is None or now - self._taken_at >= _FRESH_S:
@@ -68,7 +68,7 @@ class Census:
             async with within(_PATIENCE):
                 self._metrics.outputs_at_risk.set(await self._archive.count_at_risk())
                 await self._database.read(self._read)
-        except Exception as exc:  # noqa: BLE001 - what is known without it is still worth telling
+        except Exception as exc:  # noqa: BLE001 - what is known without it is still worth showing
             logger.warning("metrics.database_away", reason=type(exc).__name__)
             self._metrics.forget_database()
         else:
@@ -104,7 +104,7 @@ class Census:
 
 
 def _lanes_of(roster: Roster) -> list[tuple[str, str]]:
-    """Give each lane's label and name; of an account that drains nobody waits for submits."""
+    """Return each lane's label and name; the submits of a draining account do not matter."""
     submits = [account for account in roster.several if account in roster.takers]
     return [
         ("submits", DISPATCH),

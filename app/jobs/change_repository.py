@@ -1,4 +1,4 @@
-"""The statements by which workers write what became of jobs, many at a time."""
+"""The statements by which workers write what happened to jobs, many at a time."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -61,7 +61,7 @@ class ChangeRepository:
         self._tx = tx
 
     async def apply(self, changes: Sequence[Change]) -> Mapping[str, int]:
-        """Write each change whose writer still holds the job; gives event numbers by job.
+        """Write each change whose writer still holds the job; return event numbers by job.
 
         A job that is missing from the answer was moved by somebody else, and stays as it is.
         """
@@ -80,9 +80,9 @@ class ChangeRepository:
         watch_until: datetime,
         at: datetime,
     ) -> int | None:
-        """Take an event number for a request id that came late, unless the job has this very one.
+        """Take an event number for a request id that came late, unless the job already has that id.
 
-        A job that has ended without any is watched by it from now on.
+        A job that ended without an id is watched under it from now on.
         """
         orphan = and_(JobRow.state.in_(WATCHED), JobRow.upstream_request_id.is_(None))
         new = {
@@ -123,7 +123,7 @@ def _apply(new: CTE) -> Any:
         .values(
             state=new.c.state,
             event_seq=_JOB.c.event_seq + case((is_news, 1), else_=0),
-            # A cancel that was asked for meanwhile must not wait for the next regular poll.
+            # A cancel requested meanwhile must not wait for the next regular poll.
             due_at=case(
                 (new.c.due_at.is_(None), null()),
                 (_JOB.c.cancel_requested_at.is_distinct_from(new.c.seen_cancel_at), new.c.at),
@@ -135,7 +135,7 @@ def _apply(new: CTE) -> Any:
             queue_position=new.c.queue_position,
             submitted_at=new.c.submitted_at,
             started_at=new.c.started_at,
-            # What ended a watched job stays, until it has succeeded after all.
+            # A watched job keeps what ended it, unless it succeeds after all.
             finished_at=case((is_news, new.c.finished_at), else_=_JOB.c.finished_at),
             output=case((is_news, new.c.output), else_=_JOB.c.output),
             error=case((is_news, new.c.error), else_=_JOB.c.error),

@@ -51,7 +51,7 @@ class DurationRepository:
         await self._tx.execute(row.values(values))
 
     async def since(self, at: datetime) -> Sequence[tuple[Kind, int, float]]:
-        """Give the weights that were added to after `at`."""
+        """Return the weights that were added to after `at`."""
         found = await self._tx.execute(
             select(
                 DurationRow.phase,

@@ -11,7 +11,7 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 _FIRST_EDGE = 0.5
-_STEP = 1.08  # a bucket is 8% wide: finer than any decision that hangs on it
+_STEP = 1.08  # a bucket is 8% wide: finer than any decision that depends on it
 _BUCKETS = 160  # up to more than a day
 
 EDGES: Sequence[float] = (0.0, *(_FIRST_EDGE * _STEP**n for n in range(_BUCKETS - 1)))
@@ -33,7 +33,7 @@ class Phase(StrEnum):
 
 
 class Kind(NamedTuple):
-    """What durations are counted by; those in the queue are counted by model alone."""
+    """What durations are counted by; those in the queue are counted by model only."""
 
     phase: Phase
     model: str
@@ -55,7 +55,7 @@ Counts = Mapping[int, float]
 
 
 def input_class(given: Mapping[str, Any], output_seconds: Decimal | None) -> str:
-    """Name the inputs that take about as long; however inputs vary, the names are few."""
+    """Name a group of inputs that take about equally long; there are few such names."""
     words = []
     if output_seconds is not None:
         seconds = math.ceil(output_seconds)
@@ -73,7 +73,7 @@ def bucket_of(seconds: float) -> int:
 
 
 def weight_at(at: datetime) -> float:
-    """Give the weight of what is seen now: it doubles each week, so that the old fades unwritten.
+    """Return the weight of what is seen now: it doubles each week, so old counts fade unwritten.
 
     Forward decay: Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay: A Practical Time Decay
     Model for Streaming Systems" (2009). Sums of such weights may be added up in any order.
@@ -83,7 +83,7 @@ def weight_at(at: datetime) -> float:
 
 
 class Rising:
-    """A continuous function that rises with a slope of its own in each bucket, for ever."""
+    """A continuous function that rises linearly in each bucket, and on for ever in the last."""
 
     def __init__(self, slopes: Sequence[float]) -> None:
         spans = (end - start for start, end in pairwise(EDGES))
@@ -96,7 +96,7 @@ class Rising:
         return self._heights[n] + self._slopes[n] * (x - EDGES[n])
 
     def reaches(self, height: float) -> float:
-        """Tell where it is that high."""
+        """Return where it reaches this height."""
         n = bisect_right(self._heights, height) - 1
         return EDGES[n] + (height - self._heights[n]) / self._slopes[n]
 
@@ -105,14 +105,14 @@ class Curve:
     """The chance to last longer than a time, exponential within each bucket."""
 
     def __init__(self, masses: Sequence[float]) -> None:
-        """`masses` are the buckets' shares; all must be positive, for nothing is impossible."""
+        """`masses` are the buckets' shares; all must be positive, since nothing is impossible."""
         beyond = list(accumulate(reversed(masses)))[::-1]  # from the tail: no differences of sums
         self.masses = [mass / beyond[0] for mass in masses]
         falls = [math.log(here / after) for here, after in pairwise(beyond)]
         self.hazards = [
             fall / (end - start) for fall, (start, end) in zip(falls, pairwise(EDGES), strict=True)
         ]
-        # Of what has outlasted every bucket, a half takes as long again.
+        # Half of what has outlasted every bucket takes as long again.
         self.hazards.append(math.log(2) / EDGES[-1])
         self._hazard = Rising(self.hazards)
         self.median = self.remaining(0)
@@ -121,15 +121,15 @@ class Curve:
         return math.exp(-self._hazard.at(seconds))
 
     def remaining(self, elapsed: float) -> float:
-        """Tell in how many seconds half of those are done that have lasted for `elapsed`.
+        """Return in how many seconds half of those that have lasted for `elapsed` will have ended.
 
-        The median: a few that hang for hours make the mean useless to who waits.
+        The median: a few that hang for hours would make the mean useless.
         """
         return self._hazard.reaches(self._hazard.at(elapsed) + math.log(2)) - elapsed
 
 
 def learned(counts: Counts, *, before: Curve, worth: float) -> Curve:
-    """Blend what was seen with what was believed `before`, which counts like `worth` of them."""
+    """Blend what was seen with the belief `before`, which counts like `worth` observations."""
     seen = math.fsum(counts.values())
     if seen <= 0:
         return before
@@ -140,7 +140,7 @@ def learned(counts: Counts, *, before: Curve, worth: float) -> Curve:
 
 
 def _smoothed(counts: Counts, seen: float) -> list[float]:
-    """Spread each bucket over its neighbours, the wider the fewer were seen (Silverman's rule)."""
+    """Spread each bucket over its neighbours, wider where fewer were seen (Silverman's rule)."""
     spread = max(0.3 * max(seen, 1.0) ** -0.2 / math.log(_STEP), 0.5)
     reach = math.ceil(3 * spread)
     bell = [math.exp(-0.5 * (n / spread) ** 2) for n in range(-reach, reach + 1)]
@@ -153,7 +153,7 @@ def _smoothed(counts: Counts, seen: float) -> list[float]:
 
 
 def _log_logistic(median: float, shape: float) -> Curve:
-    """Give a curve that is sure of no scale: its tail falls as a power."""
+    """Return a curve that commits to no scale: its tail falls as a power."""
     survivals = [1 / (1 + (edge / median) ** shape) for edge in EDGES]
     return Curve([here - after for here, after in pairwise(survivals)] + [survivals[-1]])
 
@@ -162,4 +162,4 @@ UNSEEN: Mapping[Phase, Curve] = {
     Phase.QUEUE: _log_logistic(median=5, shape=1.5),
     Phase.RUN: _log_logistic(median=45, shape=2),
 }
-"""What is believed of a model before anything was seen of it."""
+"""What is believed of a model before any of its jobs was seen."""

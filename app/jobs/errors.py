@@ -94,5 +94,5 @@ class RequestTakenError(ProblemError):
 
     def __init__(self, request_id: str, job_id: str) -> None:
         super().__init__(
-            f"The request {request_id!r} is that of {job_id}; look for another one.", job=job_id
+            f"The request {request_id!r} belongs to {job_id}; look for another one.", job=job_id
         )

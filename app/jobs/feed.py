@@ -1,4 +1,4 @@
-"""What became of jobs since somebody looked, read for many who wait in a few statements."""
+"""What happened to jobs since the last look, read for many waiters in a few statements."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from app.jobs.repository import JobRepository
 from app.jobs.state import TERMINAL, JobState
 
 _PAGE = 100
-# Clients see these as `pending`, which the job was before: no news to them.
+# Clients see these as `pending`, which the job was before: no news for them.
 _SHOWN = frozenset(state.value for state in JobState) - {JobState.SUBMITTING.value}
 
 
 class Moment:
-    """A job as it was right after one of its events; all who wait for it share this object."""
+    """A job as it was right after one of its events; all that wait for it share this object."""
 
     __slots__ = ("job", "rendered", "seq")
 
@@ -34,7 +34,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class JobNews:
-    """`moments` are what is new; `job` is how it is now."""
+    """`moments` are what is new; `job` is the job as it is now."""
 
     job: Job
     moments: Sequence[Moment]
@@ -52,7 +52,7 @@ _CallersQuestion = tuple[Whose, Cursor]
 
 
 class JobFeed:
-    """Whether one may look is for the caller to know."""
+    """Callers check first whether somebody may look."""
 
     def __init__(self, *, database: Database) -> None:
         self._database = database
@@ -60,7 +60,7 @@ class JobFeed:
         self._of_callers = NaturalBatch(self._read_callers)
 
     async def of_job(self, job_id: str, *, after: int | None) -> JobNews:
-        """Give what happened after an event; without one, or one yet to come, the job as it is.
+        """Return what happened after an event; without one, or for a future one, the job as it is.
 
         Raises JobNotFoundError.
         """
@@ -70,7 +70,7 @@ class JobFeed:
         return await self._of_callers((whose, after))
 
     async def start(self, after: Cursor | None) -> Cursor:
-        """Give the end of the log, or a place before it that somebody has come to already."""
+        """Return the end of the log, or a place before it that somebody has already reached."""
         end = await self._database.look_up(end_of_log)
         return end if after is None or after.is_after(end) else after
 
@@ -104,7 +104,7 @@ class JobFeed:
         return answers
 
     async def _read_callers(self, questions: Sequence[_CallersQuestion]) -> Sequence[CallerNews]:
-        """Read once for all who ask the same, which is what several pages of one user do."""
+        """Read once for all who ask for the same, as several pages of one user do."""
         asked = dict.fromkeys(questions)
 
         async def work(connection: AsyncConnection) -> Sequence[CallerNews]:
@@ -134,7 +134,7 @@ async def _callers_news(connection: AsyncConnection, whose: Whose, after: Cursor
 
 
 def _moments(job: Job, events: Sequence[tuple[int, str, datetime]]) -> Sequence[Moment]:
-    """Tell of events that the job shows already: on Postgres a log read after it may be ahead."""
+    """Return the events that the job already shows: on Postgres a log read later may be ahead."""
     return [
         Moment(_as_of(job, JobState(kind), at=at, is_last=seq == job.event_seq), seq)
         for seq, kind, at in events
@@ -143,6 +143,6 @@ def _moments(job: Job, events: Sequence[tuple[int, str, datetime]]) -> Sequence[
 
 
 def _as_of(job: Job, state: JobState, *, at: datetime, is_last: bool) -> Job:
-    # What followed an end in the same state was a note, which changed nothing of what is shown.
+    # A later event in the same final state was a note, which changed nothing that is shown.
     is_unchanged = state is job.state and (is_last or state in TERMINAL)
     return job if is_unchanged else job.as_of(state, at=at)

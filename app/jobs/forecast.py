@@ -1,4 +1,4 @@
-"""What this process knows of durations: read from the shared table, kept for some seconds."""
+"""What this process knows of durations: read from the shared table, kept for seconds."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _Weight = tuple[Kind, int, float]  # that of one bucket
 
 
 class Durations:
-    """Curves and plans from counts; a kind with few counts leans on its model's other kinds."""
+    """Curves and plans from counts; a kind with few counts borrows from its model's other kinds."""
 
     def __init__(self, *, config: ScheduleConfig) -> None:
         self._config = config
@@ -36,7 +36,7 @@ class Durations:
         self._now_weighs = 1.0
 
     def put(self, kind: Kind, bucket: int, weight: float) -> None:
-        """Replace the weight of one bucket; `settle` lets it show."""
+        """Replace the weight of one bucket; it takes effect with `settle`."""
         of_kind = self._weights[kind]
         if of_kind.get(bucket) == weight:
             return
@@ -45,7 +45,7 @@ class Durations:
         self._news.add(kind.model)
 
     def settle(self, *, at: datetime) -> None:
-        """Let what was put show in the curves of its models."""
+        """Rebuild the curves of the models whose weights were replaced."""
         self._now_weighs = weight_at(at)
         for kind in [kind for kind in self._curves if kind.model in self._news]:
             del self._curves[kind]
@@ -86,7 +86,7 @@ class Forecast:
         """How many jobs all replicas follow together."""
 
     async def refresh(self) -> None:
-        """Read what is new, unless that was done just now."""
+        """Read what is new, unless that was done a moment ago."""
         if self._clock.monotonic() >= self._fresh_until:
             await self._together(None)
 
@@ -103,7 +103,7 @@ class Forecast:
             repository = DurationRepository(connection)
             return await repository.since(since), await repository.count_followed()
 
-        # Taken in out here: on SQLite `work` has a thread of its own, beside all who read curves.
+        # Applied out here: on SQLite `work` runs in a thread of its own, beside readers of curves.
         weights, self.followed = await self._database.read(work)
         for kind, bucket, weight in weights:
             self.durations.put(kind, bucket, weight)
@@ -117,15 +117,15 @@ def _whole(kind: Kind) -> Kind:
 
 
 def eta(job: Job, durations: Durations, *, at: datetime) -> timedelta | None:
-    """Tell when half of such jobs have ended; None where nothing is known or nothing moves."""
+    """Return when half of such jobs have ended; None if nothing is known or nothing moves."""
     in_queue = durations.curve(Kind.of(Phase.QUEUE, job.model, job.input_class))
     run = durations.curve(Kind.of(Phase.RUN, job.model, job.input_class))
     at_upstream = in_queue.median + run.median
     match job.state:
         case JobState.PENDING if job.place is not None and not job.place.is_paused:
             place = job.place
-            # By Little's law as many start each second as are in flight, by how long each takes;
-            # where none is in flight, nothing is known to hold up the line.
+            # By Little's law as many start each second as are in flight, divided by their time; if
+            # none is in flight, nothing is known to hold up the line.
             wait = place.position * at_upstream / place.in_flight if place.in_flight else 0.0
             return timedelta(seconds=wait + at_upstream)
         case JobState.SUBMITTING:
@@ -149,7 +149,7 @@ def eta(job: Job, durations: Durations, *, at: datetime) -> timedelta | None:
 def phase_of(
     *, is_running: bool, submitted_at: datetime | None, started_at: datetime | None, at: datetime
 ) -> tuple[Phase, float]:
-    """Tell in which phase a job is that upstream has, and for how many seconds."""
+    """Return the phase of a job that upstream has, and for how many seconds it has been in it."""
     phase = Phase.RUN if is_running else Phase.QUEUE
     since = (started_at if is_running else submitted_at) or at
     return phase, max((at - since).total_seconds(), 0.0)

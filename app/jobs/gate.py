@@ -1,4 +1,4 @@
-"""What this process hears from upstream, and what all replicas must know of it."""
+"""What this process learns from upstream's answers, and what all replicas must know of it."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -26,15 +26,15 @@ class Step(Protocol):
 
 
 class Gate:
-    """Closes and opens one lane. At rest it costs nothing: only what is not well is written down.
+    """Closes and opens one lane. At rest it costs nothing: only trouble is written down.
 
-    So many `refusals` of the account in a row close it: a submit that is refused goes back in line,
-    but one poll may be refused for reasons of its own. Five failures in a row close it once they
-    last for a `patience`: a submit that fails may be lost, a poll is made again. One that says when
-    to come back is enough; five that say it is busy close nothing, but let few go at a time.
-    So many `probes` have to fail, one after the other, before it is closed again. A `source` counts
-    once, as a job does whose polls fail: it speaks for nobody else. Who has closed the lane, and
-    fails on though another process has opened it, is what is not well, and pauses alone.
+    `refusals` of the account in a row close it: a refused submit goes back in line, but a single
+    poll may be refused for reasons of its own. Five failures in a row close it once they have
+    lasted for `patience`: a submit that fails may be lost, a poll is made again. One Retry-After is
+    enough; five answers that say "busy" close nothing, but let only a few go at a time. On
+    probation `probes` in a row have to fail before it is closed again. A `source` counts once: a
+    job whose polls keep failing says nothing about the others. A process that has closed the lane,
+    and keeps failing although another one has opened it, is itself in trouble, and pauses alone.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Gate:
             self._alone = replace(self._alone, closed_until=lane.changed_at)
 
     async def is_closed(self, connection: AsyncConnection, *, at: datetime) -> bool:
-        """Ask again where there was trouble; else whoever claims will see."""
+        """Read the lane again if there was trouble; otherwise the next claim will see."""
         if self.troubled:
             lane = await LaneRepository(connection).find(self._name)
             self.saw(lane)
@@ -80,7 +80,7 @@ class Gate:
         return self._alone.is_closed(at)
 
     async def heard(self, error: UpstreamError | None, *, source: str, began_at: datetime) -> None:
-        """Take note of an answer, or of none, to a call that `began_at`."""
+        """Take note of the answer, or its absence, to a call that `began_at`."""
         change = self._change(error, source)
         if self._is_alone(error, change, began_at=began_at):
             self._failed.clear()
@@ -134,7 +134,7 @@ class Gate:
         return tripped if error.outage else slowed
 
     def _is_enough(self, source: str) -> bool:
-        """Count one more failure, and tell whether upstream is believed to serve nobody by now."""
+        """Count one more failure; return whether upstream is now believed to serve nobody."""
         at = self._clock.now()
         if not self._failed:
             self._failing_since = at
@@ -150,7 +150,7 @@ class Gate:
             lanes = LaneRepository(tx)
             before = await lanes.lock(self._name)
             if before.changed_at is not None and began_at <= before.changed_at:
-                return before, before  # older than what is known
+                return before, before  # it is older than what is known
             after = change(before, at=at)
             if after != before:
                 await lanes.save(self._name, after)
@@ -177,7 +177,7 @@ def _tell(name: str, lane: Lane) -> None:
     if lane.reason is None:
         logger.warning("upstream.lane_opened", lane=name)
         return
-    # Somebody must renew the token or pay: nothing here will mend that.
+    # Somebody must renew the token or pay: nothing here can fix that.
     alarm = logger.error if lane.reason in {Reason.TOKEN, Reason.BALANCE} else logger.warning
     until = None if lane.closed_until is None else lane.closed_until.isoformat()
     alarm("upstream.lane_closed", lane=name, reason=lane.reason.value, until=until)

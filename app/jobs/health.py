@@ -28,7 +28,7 @@ _OPEN = "open"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """`submits` and `polls` say `open`, or why nothing goes that way to upstream now."""
+    """`submits` and `polls` are `open`, or say why no such calls go to upstream now."""
 
     takes_writes: bool
     is_schema_current: bool
@@ -64,7 +64,7 @@ class HealthService:
         self._takes_writes = True
 
     async def read(self) -> Health:
-        """Tell how things are; raises DatabaseUnavailableError if that takes seconds to learn."""
+        """Report how things are; raise DatabaseUnavailableError if finding out takes seconds."""
         at = self._clock.now()
 
         async def work(connection: AsyncConnection) -> Health:
@@ -85,7 +85,7 @@ class HealthService:
             raise DatabaseUnavailableError from exc
 
     async def _lane(self, connection: AsyncConnection, name: str, *, at: datetime) -> str:
-        """Tell why nothing goes: the gateway's lane is closed, or those of all its accounts."""
+        """Say why nothing goes: the gateway's lane is closed, or those of all its accounts."""
         whole = await _state(connection, name, at=at)
         asked = self._roster.takers if name == DISPATCH else self._roster.names
         own = [

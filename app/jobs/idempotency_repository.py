@@ -36,7 +36,7 @@ class IdempotencyRepository:
     async def claim(self, requests: Sequence[NewJob], *, at: datetime) -> Mapping[str, Holder]:
         """Bind each key to the first request that has it.
 
-        Gives, by job id, the requests whose key another job holds already.
+        Returns, by job id, the requests whose key another job already holds.
         """
         first: dict[UsersKey, NewJob] = {}
         for request in requests:
@@ -72,7 +72,7 @@ class IdempotencyRepository:
         }
 
     async def find(self, keys: Sequence[UsersKey], *, at: datetime) -> Mapping[UsersKey, Holder]:
-        """Give the holders of those keys that are bound and have not expired."""
+        """Return the holders of those keys that are bound and have not expired."""
         asked = [{"user_id": user_id, "key": key} for user_id, key in keys]
         found = await self._tx.execute(
             _FIND[self._tx.dialect.name], {**_ASKED.as_parameter(self._tx, asked), "at": at}
@@ -80,14 +80,14 @@ class IdempotencyRepository:
         return {(row.user_id, row.key): Holder(row.job_id, row.fingerprint) for row in found}
 
     async def unbind(self, job_ids: Iterable[str]) -> None:
-        """Let go of the keys of refused requests: the next one with such a key is a new one."""
+        """Release the keys of refused requests: the next request with such a key is a new one."""
         await self._tx.execute(
             delete(IdempotencyKeyRow).where(IdempotencyKeyRow.job_id.in_(sorted(job_ids)))
         )
 
 
 def _bind(new: CTE, dialect: Any) -> Any:
-    """Give each key to its job, unless another has it that has not expired; name those given."""
+    """Bind each key to its job, unless another job holds it unexpired; return the bound ones."""
     bound = dialect.insert(_TABLE).from_select(
         [each.name for each in new.c],
         select(new).where(true()),  # else SQLite takes ON CONFLICT for the ON of a join

@@ -1,4 +1,4 @@
-"""Files in jobs' inputs: checked and stored at accept, put into RunComfy's words at dispatch.
+"""Files in jobs' inputs: checked and stored at accept, replaced for RunComfy at dispatch.
 
 In the database, in logs and to clients an input names `file_...`; the link or the data URI that
 RunComfy gets is made for the one request that carries it, and kept nowhere.
@@ -76,7 +76,7 @@ class JobInputs:
     async def keep(self, checked: Checked, *, user_id: str, job_id: str) -> Kept:
         """Store data URIs above 1 KB as files, and name every file that the input then holds.
 
-        Without a storage they stay where they are. If this raises, nothing was kept.
+        Without a storage they stay where they are. If this raises, nothing was stored.
         """
         uses, made = [], []
         kept = dict(checked.input)
@@ -99,17 +99,17 @@ class JobInputs:
         return Kept(kept, uses, made)
 
     async def drop(self, kept: Kept) -> None:
-        """Take back what was made for a job that came to nothing."""
+        """Delete what was stored for a job that was not accepted."""
         if kept.made:
             await self._files.drop(kept.made)
 
     @asynccontextmanager
     async def resolved(self, job_id: str, given: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Put what RunComfy understands in the place of each file, for one request.
+        """Replace each file by what RunComfy understands, for one request.
 
-        Raises StorageUnavailableError, NoStorageError where there is none any more, or
-        LostFileError when a file is gone for good. Few inputs that carry their files inside are in
-        memory at one time: each may take a hundred megabytes.
+        Raises StorageUnavailableError, NoStorageError if there is no storage any more, or
+        LostFileError if a file is gone for good. Only a few inputs with their files inside are in
+        memory at a time: each may take a hundred megabytes.
         """
         if not any(_is_file(text) for value in given.values() for text in _texts(value)):
             yield given
@@ -172,7 +172,7 @@ def _flaw(check: MediaCheck, file: File | None) -> Iterable[tuple[MediaFault, st
 
 
 def _with(given: dict[str, Any], pointer: str, value: str) -> dict[str, Any]:
-    """Copy an input with one text replaced: that of a field, or of one element of it."""
+    """Copy an input with one text replaced: a field's, or that of one of its elements."""
     _input, name, *rest = steps_of(pointer)
     if not rest:
         return {**given, name: value}

@@ -1,4 +1,4 @@
-"""How a job comes in: checked, priced, its files looked at, and then accepted durably."""
+"""How a job comes in: checked, priced, its files looked at, then accepted durably."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -51,7 +51,7 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What a submit would find."""
+    """What a submit would meet."""
 
     checked: Checked
     price_usd: Decimal | None
@@ -95,9 +95,9 @@ class JobIntake:
         )
 
     async def preview(self, request: JobRequest, *, principal: Principal) -> Preview:
-        """Tell what a submit would find, and count as one; nothing is held, nothing is sent.
+        """Return what a submit would meet; it counts as one, but nothing is held or sent.
 
-        Raises UnknownModelError, ModelNotAllowedError, or QuotaExceededError for the rate alone.
+        Raises UnknownModelError, ModelNotAllowedError, or QuotaExceededError for the rate only.
         """
         await self._quotas.count_submit(
             principal.policy, user_id=principal.user_id, key_id=principal.key_id
@@ -118,7 +118,7 @@ class JobIntake:
     async def find_replay(
         self, *, user_id: str, idempotency_key: str, fingerprint: str
     ) -> Accepted | None:
-        """Give the job that this key already made; another fingerprint is a conflict."""
+        """Return the job that this key already made; another fingerprint is a conflict."""
         return await self._batch.find_replay(
             user_id=user_id, idempotency_key=idempotency_key, fingerprint=fingerprint
         )
@@ -131,7 +131,7 @@ class JobIntake:
         idempotency_key: str | None,
         fingerprint: str,
     ) -> Accepted:
-        """Accept a job, or give the one that this key made meanwhile; it is durable on return."""
+        """Accept a job, or return the one that this key made meanwhile; it is durable on return."""
         model, checked = await self._check_all(request, principal=principal)
         if checked.errors:
             raise InvalidInputError(checked.errors)
@@ -145,7 +145,7 @@ class JobIntake:
                 idempotency_key=idempotency_key,
                 fingerprint=fingerprint,
             )
-            if made:  # meanwhile, by a twin of this request whose files were fine
+            if made:  # meanwhile, by an identical request whose files were fine
                 return made
             raise
         price_usd = await self._price(model, checked)
@@ -178,7 +178,7 @@ class JobIntake:
         return accepted
 
     async def _accept(self, new: NewJob, checked: Checked) -> Accepted:
-        """Store the input's data URIs first; what was stored for no new job is taken back."""
+        """Store the input's data URIs first; they are deleted again if no new job was made."""
         kept = await self._inputs.keep(checked, user_id=new.user_id, job_id=new.id)
         if kept.uses:
             new = replace(new, input=kept.input, files=kept.uses)
@@ -201,7 +201,7 @@ class JobIntake:
     async def _check_all(
         self, request: JobRequest, *, principal: Principal
     ) -> tuple[Model, Checked]:
-        """Check what the input says, then the files of the caller's that it names."""
+        """Check what the input says, then the caller's files that it names."""
         model, checked = self._check(request, principal=principal)
         flaws = await self._inputs.flaws(checked, user_id=principal.user_id)
         return model, replace(checked, errors=[*checked.errors, *flaws]) if flaws else checked
@@ -209,10 +209,10 @@ class JobIntake:
     async def _look_at_files(self, checked: Checked, *, principal: Principal) -> None:
         """Raise InvalidInputError for files that RunComfy would refuse.
 
-        Or MediaUnreachableError, if it is only that there was nothing to be seen of them.
+        Or MediaUnreachableError, if the only fault is that they could not be seen.
         """
         if self._media.goes_out_for(checked.media):
-            # Whoever has no submit left has no errands run for them either.
+            # Nothing is fetched for a caller that has no submit left.
             await self._quotas.check_rate(
                 principal.policy, user_id=principal.user_id, key_id=principal.key_id
             )
@@ -223,7 +223,7 @@ class JobIntake:
             raise InvalidInputError(errors)
 
     async def _inspected(self, checked: Checked, *, principal: Principal) -> Checked:
-        """Look at the files themselves too; the time that takes is that of their hosts."""
+        """Look at the files themselves too; how long that takes is up to their hosts."""
         wrong = {error.pointer for error in checked.errors}
         sound = [check for check in checked.media if check.pointer not in wrong]
         with elsewhere(self._clock):
@@ -251,7 +251,7 @@ class JobIntake:
 def _with_unknown_size(
     checked: Checked, model: Model, *, price_usd: Decimal | None, policy: Policy
 ) -> Checked:
-    """Tell that a limit asks for what nobody knows, unless the input is why nobody does."""
+    """Return an error if a limit needs an unknown price or length, unless the input is at fault."""
     try:
         if not checked.errors:
             _check_known(checked, model, price_usd=price_usd, policy=policy)

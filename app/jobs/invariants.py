@@ -1,4 +1,4 @@
-"""What must always be true of jobs, ledger, accounts and events; what is not is a bug, or worse."""
+"""What must always hold for jobs, ledger, accounts and events; a violation is a bug, or worse."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

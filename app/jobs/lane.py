@@ -19,7 +19,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """`changed_at` is when it closed or opened last: what began before that is no news of it."""
+    """`changed_at` is when it last closed or opened: calls that began before say nothing new."""
 
     arrival_us: int = 0
     reason: Reason | None = None
@@ -45,10 +45,10 @@ _RAMP = timedelta(seconds=16)
 def admit(
     lane: Lane, wanted: int, *, at: datetime, rate: int | None, probes: int = 1
 ) -> tuple[int, Lane]:
-    """Tell how many may go now, of at most `rate` each second, and the lane after them.
+    """Return how many may go now, at most `rate` each second, and the lane after them.
 
-    So many `probes` try a lane whose pause is over, and nobody follows before they are heard of, or
-    have had their time. A lane that opened is filled gradually: twice as fast every two seconds.
+    `probes` try a lane whose pause is over, and no others follow until they were answered or have
+    had their time. A lane that opened is filled gradually: twice as fast every two seconds.
     """
     if lane.is_closed(at):
         return 0, lane
@@ -76,7 +76,7 @@ def opened(lane: Lane, *, at: datetime) -> Lane:
 def tripped(lane: Lane, *, at: datetime) -> Lane:
     """Pause after failures: twice as long as before, unless it had been open for longer than that.
 
-    A lane that closes while it is filled again was not well either.
+    A lane that closes while it is still being filled had not recovered.
     """
     is_new = lane.closed_until is None and (
         lane.changed_at is None or at - lane.changed_at >= max(_RAMP, _pause(lane.trips))

@@ -45,12 +45,12 @@ class LaneRepository:
         self._tx = tx
 
     async def find(self, name: str) -> Lane:
-        """Read a lane; one that nobody used yet is open."""
+        """Read a lane; one that was never used is open."""
         row = (await self._tx.execute(_LANE, {"lane": name})).one_or_none()
         return Lane() if row is None else _lane(row)
 
     async def find_touched(self, names: Sequence[str]) -> AbstractSet[str]:
-        """Tell which of these lanes were ever closed."""
+        """Return which of these lanes were ever closed."""
         found = await self._tx.execute(
             select(BudgetRow.name).where(
                 BudgetRow.name.in_(names), BudgetRow.changed_at.is_not(None)

@@ -1,4 +1,4 @@
-"""Who is next: users take turns, and within a user the more urgent and then the older job goes."""
+"""Who is next: users take turns; within a user the more urgent, then the older job goes first."""
 
 import sys
 from collections import Counter, deque
@@ -39,9 +39,9 @@ class Load:
     turns: Mapping[str, datetime] = field(default_factory=dict)
 
     def turn(self, user_id: str, *, in_flight: int) -> tuple[int, int, datetime]:
-        """Give what users are sorted by: the fewest in flight first, then the longest without.
+        """Return what users are sorted by: the fewest in flight, then the longest without a turn.
 
-        A turn that is given now, beyond what was in flight, is later than all before.
+        A turn given now, beyond what was in flight, is later than all before.
         """
         given_now = in_flight - self.by_user.get(user_id, 0)
         return in_flight, given_now, self.turns.get(user_id, _NEVER)
@@ -53,7 +53,7 @@ _INSTANT = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a job stands in its user's line, from 1 on, and what moves that line."""
+    """Where a job stands in its user's line, counted from 1, and what moves that line."""
 
     position: int
     in_flight: int
@@ -61,19 +61,19 @@ class Place:
 
 
 def turns_of(chosen: Iterable[Waiting], *, at: datetime) -> Mapping[str, datetime]:
-    """Tell when each user had the last turn of a round; no two had it at once.
+    """Return when each user had the last turn of a round; no two at the same time.
 
-    Else the oldest line would come first again, and have all that is left over of places.
+    Otherwise the oldest line would come first again, and get all the places left over.
     """
     return {job.user_id: at + place * _INSTANT for place, job in enumerate(chosen)}
 
 
 def choose(waiting: Iterable[Waiting], *, load: Load, free: int) -> Sequence[Waiting]:
-    """Fill `free` places so that who has the fewest jobs in flight comes first.
+    """Fill `free` places so that the user with the fewest jobs in flight comes first.
 
-    Whoever has a thousand jobs waiting thus delays another's single job by none of them. Among
-    equals it is the one who had no turn for longest: with fewer places than users nobody would ever
-    have more in flight than another, and the oldest line would have every turn.
+    So a thousand waiting jobs of one user do not delay a single job of another. Among equals it is
+    the user who has had no turn for longest: with fewer places than users nobody would ever have
+    more in flight than another, and the oldest line would have every turn.
     """
     users = Counter(load.by_user)
     keys = Counter(load.by_key)
@@ -82,7 +82,7 @@ def choose(waiting: Iterable[Waiting], *, load: Load, free: int) -> Sequence[Wai
         lines.setdefault(job.user_id, deque()).append(job)
 
     def find_turn(user_id: str) -> _Turn | None:
-        """Give the turn of a user's first job that may start; what is full stays full."""
+        """Return the turn of a user's first job that may start; a full limit stays full."""
         if users[user_id] >= load.user_limits.get(user_id, sys.maxsize):
             return None
         line = lines[user_id]
@@ -98,7 +98,7 @@ def choose(waiting: Iterable[Waiting], *, load: Load, free: int) -> Sequence[Wai
         expected = heappop(turns)
         user_id = expected[-1]
         turn = find_turn(user_id)
-        if turn == expected:  # no other took the last place of its key meanwhile
+        if turn == expected:  # nobody took the last place of its key meanwhile
             job = lines[user_id].popleft()
             chosen.append(job)
             users[user_id] += 1

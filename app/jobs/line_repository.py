@@ -36,7 +36,7 @@ from app.jobs.state import IN_FLIGHT, JobState
 from app.quotas.policy import LimitName, Limits, stored_limits, tightest
 
 _JOBS, _USERS = table_of(JobRow), table_of(UserRow)
-_NOBODY = ""  # whom no job is of
+_NOBODY = ""  # no user has this id
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,10 @@ class LineRepository:
     async def first_in_line(
         self, *, users: Mapping[str, int], keys: Mapping[str, int], at: datetime, most: int
     ) -> tuple[Sequence[Waiting], Load]:
-        """Give the next jobs of the `most` users whose turn is nearest, and what limits them.
+        """Return the next jobs of the `most` users whose turn is nearest, and what limits them.
 
-        `users` and `keys` count what is in flight. Who may have no more is passed over here, lest
-        the line ends with those who cannot move.
+        `users` and `keys` count what is in flight. Users at their limit are passed over here, or
+        the line might end with those who cannot move.
         """
         key_limits = await self._key_limits(keys)
         full_keys = [key for key, limit in key_limits.items() if keys[key] >= limit]
@@ -95,7 +95,7 @@ class LineRepository:
         return waiting, replace(load, key_limits=key_limits | await self._key_limits(new_keys))
 
     async def note_turns(self, turns: Mapping[str, datetime]) -> None:
-        """Let these users be last among those who have as many jobs in flight."""
+        """Put these users last among those with as many jobs in flight."""
         noted = [{"id": user_id, "turn_at": turn_at} for user_id, turn_at in turns.items()]
         await self._tx.execute(
             _NOTE_TURNS[self._tx.dialect.name], _TURNS.as_parameter(self._tx, noted)
@@ -118,7 +118,7 @@ class LineRepository:
         ]
 
     async def _heads(self, *, without: Sequence[str], at: datetime) -> Mapping[str, _Head]:
-        """Give the first waiting job of each user, and what limits that user."""
+        """Return the first waiting job of each user, and what limits that user."""
         found = await self._tx.execute(_HEADS, {"without": without, "at": at})
         return {
             user: _Head(job_id, stored_limits(plan) | stored_limits(own), turn_at)
@@ -135,7 +135,7 @@ class LineRepository:
 
 
 def startable(job: Any) -> ColumnElement[bool]:
-    """Hold for what may be sent `at` the time that the statement is run with."""
+    """The condition for what may be sent `at` the time the statement is run with."""
     at = instant("at")
     return and_(
         job.state == JobState.PENDING.value,
@@ -156,7 +156,7 @@ def _concurrency(limits: Mapping[str, Limits]) -> dict[str, int]:
 # A CASE, since it is asked of the jobs at hand alone: SQLite would look for it among all that wait.
 IS_STARTABLE = case((startable(_JOBS.c), true()), else_=false())
 _COUNT = select(JobRow.user_id, JobRow.key_id, func.count())
-# State by state, as an index has them; only those of unknown outcome are looked at one by one.
+# State by state, as an index has them; only those of unknown outcome are read one by one.
 _IN_FLIGHT = made_once(
     union_all(
         _COUNT.where(one_of(JobRow.state, IN_FLIGHT - {JobState.SUBMIT_UNKNOWN})).group_by(
@@ -217,7 +217,7 @@ def _user(place: int) -> str:
 
 @cache
 def _lines_of(places: int) -> CompoundSelect[Any]:
-    """Give the first of each user's jobs; one after another, since an index has them in order."""
+    """Return the first of each user's jobs, by one look into an index for each."""
     lines = [
         select(_JOBS.c.id, _JOBS.c.user_id, _JOBS.c.key_id, _JOBS.c.priority)
         .where(

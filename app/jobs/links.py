@@ -1,4 +1,4 @@
-"""Links to one job for who cannot send a header: `<video>` and EventSource."""
+"""Links to one job for what cannot send a header: `<video>` and EventSource."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from app.core.signatures import Signer
 
 @dataclass(frozen=True, slots=True)
 class LinkClaim:
-    """What a request says that it may; nothing of it is true before it is verified."""
+    """What a request claims that it may; nothing of it is true before it is verified."""
 
     grant: str
     expires: int

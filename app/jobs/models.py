@@ -21,13 +21,13 @@ COST_STATES: Mapping[Ending, CostState] = {
     EntryKind.SETTLE: "settled",
     EntryKind.RELEASE: "released",
 }
-"""What a job says of its hold once that has ended."""
+"""What a job says about its hold once that has ended."""
 
 Output: TypeAlias = RemoteOutput
 
 
 def addresses(output: Output) -> Iterator[str]:
-    """Give the addresses in an output, in the order that numbers them."""
+    """Yield the addresses in an output, in the order that numbers them."""
     for key in OUTPUT_KEYS:
         value = output.get(key, [])
         yield from [value] if isinstance(value, str) else value
@@ -68,7 +68,7 @@ class Job:
     place: Place | None = None
 
     def as_of(self, state: JobState, *, at: datetime) -> "Job":
-        """Give the job as it was when it entered `state`, as far as that can still be told."""
+        """Return the job as it was when it entered `state`, as far as that is still known."""
         is_final = state in TERMINAL
         is_started = is_final or state is JobState.IN_PROGRESS
         is_sent = is_started or state is JobState.IN_QUEUE
@@ -158,7 +158,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """How a job that ended without upstream's word is looked at further."""
+    """How a job that ended without upstream saying so is watched."""
 
     until: datetime
     due_at: datetime
@@ -175,10 +175,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What a worker learned about the job it holds; the same state again is news without an event.
+    """What a worker learned about the job it holds; the same state again makes no event.
 
-    Every field but `note`, which goes to the event log, is the row's new value; without news of the
-    state what ended a job stays as it is.
+    Every field but `note`, which goes to the event log, is the row's new value; without a new state
+    a job keeps what ended it.
     """
 
     lease: Lease

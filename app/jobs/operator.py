@@ -61,7 +61,7 @@ class Traffic:
 
 
 class OperatorJobs:
-    """Every act is one transaction with its audit entry, and says what became of the hold."""
+    """Every act is one transaction with its audit entry, and says what happened to the hold."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class OperatorJobs:
         )
 
     async def resubmit(self, job_id: str, *, actor: str) -> CostState:
-        """Send a job again whose first submit is known to have reached nobody."""
+        """Send a job again whose first submit is known not to have reached RunComfy."""
         at = self._clock.now()
         change = Manual(sources=_UNKNOWN, state=JobState.PENDING, due_at=at)
         outcome = await self._act("job.resubmit", job_id, change, actor=actor, at=at)
@@ -155,7 +155,7 @@ class OperatorJobs:
         return outcome
 
     async def traffic(self) -> Traffic:
-        """Tell whether jobs are sent and followed, and if not, why."""
+        """Return whether jobs are sent and followed, and if not, why."""
 
         async def work(connection: AsyncConnection) -> Traffic:
             lanes = LaneRepository(connection)
@@ -179,13 +179,13 @@ class OperatorJobs:
         return await self._database.read(work)
 
     async def violations(self) -> Sequence[Violation]:
-        """Give the promises that are broken now; an empty list is what everybody hopes for."""
+        """Return the invariants that are broken now; the list should be empty."""
         return await self._database.read(violations)
 
     async def pause(self, *, paused: bool, actor: str) -> None:
-        """Stop or go on sending; jobs are accepted and followed all the same.
+        """Pause or resume sending; jobs are accepted and followed either way.
 
-        Going on opens what upstream's refusals or failures closed, and ends no Retry-After.
+        Resuming opens what upstream's refusals or failures closed, but ends no Retry-After.
         """
         at = self._clock.now()
 
@@ -236,7 +236,7 @@ class OperatorJobs:
             operators = OperatorRepository(tx)
             request_id = change.upstream_request_id
             if request_id is not None:
-                # Rivals with the same request are two jobs, so no row of theirs would order them.
+                # Two calls that adopt one request lock different jobs, so no row would order them.
                 await QueueRepository(tx).take_dispatch_turn()
             before = (await operators.find([job_id], lock=True)).get(job_id)
             if before is None:

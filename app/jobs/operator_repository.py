@@ -19,7 +19,7 @@ from app.quotas.repository import Ending
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Underside:
-    """What a job's owner does not see of it."""
+    """What a job's owner does not see."""
 
     state: JobState
     cost_state: CostState
@@ -79,14 +79,14 @@ class OperatorRepository:
         }
 
     async def holder_of(self, request_id: str) -> str | None:
-        """Tell which job has this request of upstream already."""
+        """Return which job already has this request of upstream."""
         found = await self._tx.execute(
             select(JobRow.id).where(JobRow.upstream_request_id == request_id).limit(1)
         )
         return found.scalar_one_or_none()
 
     async def move(self, job_id: str, change: Manual) -> int | None:
-        """Change the job if it is in one of the sources, and give its event number.
+        """Change the job if it is in one of the sources, and return its event number.
 
         With a new state the lease is taken away: a worker that still holds the job can write
         nothing any more.
@@ -108,7 +108,7 @@ class OperatorRepository:
                 "submitted_at": change.due_at,
             }
         if change.watch_until is not None:
-            # What upstream has may yet succeed, whatever was decided about it here.
+            # A request at upstream may still succeed, whatever was decided here.
             is_there = JobRow.upstream_request_id.is_not(None)
             new |= {
                 name: case((is_there, literal(until, UtcDateTime)), else_=null())
@@ -129,7 +129,7 @@ class OperatorRepository:
         return moved.scalar_one_or_none()
 
     async def send_refused_again(self, *, at: datetime) -> None:
-        """Let jobs that the account was refused with be due now."""
+        """Make the jobs that were refused for the account's sake due now."""
         await self._tx.execute(
             update(JobRow)
             .where(JobRow.state == JobState.PENDING, JobRow.refusals > 0, JobRow.due_at > at)

@@ -17,7 +17,7 @@ NO_OUTPUT = "no_output"
 _ENDED_UPSTREAM = frozenset({FAILED_UPSTREAM, NO_OUTPUT})
 TIMED_OUT = {
     "code": "timed_out",
-    "message": "RunComfy did not finish this job in time; should it yet, the result comes late.",
+    "message": "RunComfy did not finish this job in time; if it still does, the result comes late.",
 }
 UPSTREAM_LOST = {
     "code": "upstream_lost",
@@ -51,7 +51,7 @@ def accepted(
 def not_accepted(
     lease: Lease, *, reason: str, due_at: datetime, at: datetime, refusals: int | None = None
 ) -> Change:
-    """Upstream surely does not have the job; it may be sent again from `due_at` on."""
+    """Upstream certainly does not have the job; it may be sent again from `due_at` on."""
     return _change(
         lease,
         JobState.PENDING,
@@ -75,12 +75,12 @@ def failed(lease: Lease, *, code: str, message: str, at: datetime) -> Change:
 
 
 def timed_out(lease: Lease, *, watch: Watch, at: datetime) -> Change:
-    """Our patience is at its end, upstream may not be: nothing is cancelled there."""
+    """Our time for the job is over, upstream may still finish it: nothing is cancelled there."""
     return _given_up(lease, error=TIMED_OUT, watch=watch, at=at)
 
 
 def lost(lease: Lease, *, watch: Watch, at: datetime) -> Change:
-    """Upstream has said for minutes that it knows no such request."""
+    """Upstream has said for minutes that it does not know the request."""
     return _given_up(lease, error=UPSTREAM_LOST, watch=watch, at=at)
 
 
@@ -99,7 +99,7 @@ def completed_late(lease: Lease, *, output: Output, charged: bool, at: datetime)
 
 
 def unwatched(lease: Lease, *, at: datetime) -> Change:
-    """There is nothing more to hope for."""
+    """A watched job will not succeed any more."""
     return _change(
         lease,
         lease.state,
@@ -123,14 +123,14 @@ def completed(lease: Lease, *, output: Output, at: datetime) -> Change:
 
 
 def cancelled(lease: Lease, *, watch: Watch, at: datetime) -> Change:
-    """Upstream says so; it has been seen to finish such jobs all the same."""
+    """Upstream says so; but it has been seen to finish such jobs after all."""
     return _final(
         lease, JobState.CANCELLED, at=at, cancel_outcome=CANCELLED_UPSTREAM, **_kept(lease, watch)
     )
 
 
 def is_news(lease: Lease, state: JobState, queue_position: int | None) -> bool:
-    """Tell whether upstream has got on with the job, or knows it again; a job never goes back."""
+    """Whether upstream has made progress, or knows the job again; a job never goes back."""
     if state is lease.state:
         return queue_position != lease.queue_position or bool(lease.lost_polls)
     return state in MOVES[lease.state]
@@ -139,7 +139,7 @@ def is_news(lease: Lease, state: JobState, queue_position: int | None) -> bool:
 def progressed(
     lease: Lease, *, state: JobState, queue_position: int | None, due_at: datetime, at: datetime
 ) -> Change | None:
-    """Note where upstream is with the job, if that is news."""
+    """Note how far upstream is with the job, if that is new."""
     if not is_news(lease, state, queue_position):
         return None
     started_at = lease.started_at or (at if state is JobState.IN_PROGRESS else None)
@@ -155,7 +155,7 @@ def not_cancellable(lease: Lease, *, seen: Change | None, due_at: datetime, at: 
 
 
 def postponed(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
-    """Upstream asked to be left alone until `due_at`."""
+    """Upstream asked for no calls until `due_at`."""
     return _change(
         lease,
         lease.state,
@@ -167,7 +167,7 @@ def postponed(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
 
 
 def record_unknown(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
-    """Upstream knows no such request, it says; count how often and since when."""
+    """Upstream says that it does not know the request; count how often and since when."""
     return _change(
         lease,
         lease.state,
@@ -190,7 +190,7 @@ def _given_up(lease: Lease, *, error: dict[str, Any], watch: Watch, at: datetime
 
 
 def _kept(lease: Lease, watch: Watch) -> dict[str, Any]:
-    """Let the same worker go on looking."""
+    """Let the same worker keep polling."""
     return {
         "due_at": watch.due_at,
         "watch_until": watch.until,
@@ -200,7 +200,7 @@ def _kept(lease: Lease, watch: Watch) -> dict[str, Any]:
 
 
 def observed(change: Change) -> list[Observation]:
-    """Tell how long upstream took for what has just ended, if it was upstream that ended it."""
+    """Return how long upstream took for what has just ended, if it was upstream that ended it."""
     lease, state = change.lease, change.state
     error_code = change.error["code"] if change.error else None
     is_end = state is JobState.COMPLETED or error_code in _ENDED_UPSTREAM
@@ -211,7 +211,7 @@ def observed(change: Change) -> list[Observation]:
         spans[Phase.RUN] = change.at - (lease.started_at or change.at)
     else:
         waited = change.at - (lease.submitted_at or change.at)
-        # Who was never seen to run spent half of its time so, for all that is known.
+        # Of a job that was never seen running, assume that it ran for half of its time.
         spans = (
             {Phase.QUEUE: waited / 2, Phase.RUN: waited / 2} if is_end else {Phase.QUEUE: waited}
         )

@@ -1,4 +1,4 @@
-"""How all jobs fare: where they are now, and what became of those of the last hours."""
+"""How all jobs are doing: where they are now, and how those of the last hours ended."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hour:
-    """The jobs accepted in the hour from `since` on, and how many of them ended in which way."""
+    """The jobs accepted in the hour from `since` on, and how many of them ended which way."""
 
     since: datetime
     accepted: int
@@ -81,7 +81,7 @@ async def _count_unfinished(connection: AsyncConnection) -> Mapping[Status, int]
 
 
 async def _count_hours(connection: AsyncConnection, starts: Sequence[datetime]) -> Sequence[Hour]:
-    """Count in one pass over the span, since no function on times is the same everywhere."""
+    """Count in one pass over the span, since no function of time is the same in both databases."""
     values = [
         value
         for start in starts

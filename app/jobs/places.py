@@ -1,4 +1,4 @@
-"""Where waiting jobs stand in their users' lines: a statement for all jobs of an answer."""
+"""Where waiting jobs stand in their users' lines: one statement for all jobs of an answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ _MOVING = IN_FLIGHT - {JobState.SUBMIT_UNKNOWN}  # which ends by itself only aft
 
 
 async def with_places(tx: AsyncConnection, jobs: Sequence[Job]) -> Sequence[Job]:
-    """Give the jobs with the places of those that wait; costs nothing where none does."""
+    """Return the jobs, the waiting ones with their places; costs nothing if none waits."""
     waiting = [job for job in jobs if job.state is JobState.PENDING]
     if not waiting:
         return jobs
@@ -47,7 +47,7 @@ async def _places(tx: AsyncConnection, waiting: Sequence[Job]) -> Mapping[str, P
     found = await tx.execute(
         _PLACES[tx.dialect.name],
         {
-            # Twice: with a table whose length it does not know, Postgres joins all that wait.
+            # Twice: with a table of unknown length Postgres would join all waiting jobs.
             **_USERS.as_parameter(tx, [{"id": user_id} for user_id in users]),
             "users": users,
             "first_priority": first[0],
@@ -69,8 +69,8 @@ _USERS = Rows(column("id", Text))
 def _statement(users: CTE) -> Select[*tuple[Any, ...]]:
     """Count who is ahead of all these jobs, and number only those from the first to the last.
 
-    An index holds all that is asked for. Ahead are the more urgent, and of the same the older: told
-    apart, both are ranges of that index, and nothing is compared row by row.
+    An index holds all that is asked for. Ahead are the more urgent jobs, and the older ones of
+    the same priority: asked for apart, both are ranges of that index, and no rows are compared.
     """
     first_priority = bindparam("first_priority", type_=Integer)
     first_id = bindparam("first_id", type_=Text)
@@ -99,7 +99,7 @@ def _statement(users: CTE) -> Select[*tuple[Any, ...]]:
             _count(of_user, one_of(JobRow.state, _MOVING)).label("in_flight"),
         )
         .cte("counted")
-        .prefix_with("MATERIALIZED")  # else it is counted again for each job
+        .prefix_with("MATERIALIZED")  # otherwise it is counted again for each job
     )
     paused = select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED).scalar_subquery()
     return (

@@ -36,12 +36,12 @@ from app.storage import archive
 logger = structlog.get_logger(__name__)
 
 _ONE = Roster()
-# A job whose own polls fail while it runs, as RunComfy's do, must not speak for all others: the
-# longer the others have ended, the likelier it is the one that is asked about.
+# A job whose own polls fail while it runs, as happens at RunComfy, says nothing about the others:
+# the longer ago those ended, the likelier it is the only one that is polled.
 _POLL_PROBES = 5
-# Where every other poll fails, five in a row are soon found, and mean nothing.
+# If half of all polls fail, five failures in a row come up soon, and mean nothing.
 _POLL_PATIENCE = timedelta(seconds=5)
-# So many more than may be polled are looked at; from so many, the most urgent can be chosen.
+# This many times more jobs are looked at than may be polled, to choose the most urgent ones.
 _CHOICE = 256
 
 
@@ -53,7 +53,7 @@ class QueueConfig(SweepConfig):
 
 
 class JobQueue:
-    """`name` is this process's own: the jobs it follows stay with it while it keeps polling."""
+    """`name` is unique to this process: the jobs it follows stay with it while it keeps polling."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class JobQueue:
             deliverer=deliverer,
         )
         self.record = NaturalBatch(recorder.write)
-        """Write one change; tells whether it counted, which it does not once the lease is lost."""
+        """Write one change; return whether it counted, which it does not once the lease is lost."""
 
     async def claim_submits(self, *, limit: int) -> Sequence[Attempt]:
         """Take pending jobs to send, within what all replicas together may have in flight."""
@@ -188,7 +188,7 @@ class JobQueue:
             return leases
 
         await self.appointments.refresh()
-        # Who found work last time will find some again, and need not ask.
+        # If there was work last time there will be some again: no need to ask first.
         if not self._was_busy and not await self._database.look_up(peek):
             return []
         claimed = await self._database.transact(work)
@@ -197,9 +197,9 @@ class JobQueue:
         return claimed
 
     async def note_late_request(self, lease: Lease, *, request_id: str) -> bool:
-        """Keep a request id that came when the job had moved on: it may be billed, and is watched.
+        """Keep a request id that came after the job had moved on: it may be billed, and is watched.
 
-        False if the job has this very id: it was written, though the commit's answer was lost.
+        False if the job already has this id: it was written, though the commit's answer was lost.
         """
         at = self._clock.now()
 
@@ -290,7 +290,7 @@ class _Round:
 
 
 def _within(leases: Sequence[Lease], free: Mapping[str, int]) -> Sequence[Lease]:
-    """Keep of each account's jobs as many as may be polled now."""
+    """Keep as many of each account's jobs as may be polled now."""
     seen = Counter[str]()
     kept = []
     for lease in leases:

@@ -81,7 +81,7 @@ class QueueRepository:
         return bool(found.scalar_one())
 
     async def look_for_work(self, since: Mapping[str, datetime]) -> tuple[bool, bool]:
-        """Tell whether a job waits that may be sent now, and whether one is overdue."""
+        """Return whether a job waits that may be sent now, and whether one is overdue."""
         is_startable, is_overdue = (await self._tx.execute(_WORK, since)).one()
         return bool(is_startable), bool(is_overdue)
 
@@ -99,7 +99,7 @@ class QueueRepository:
         expires_at: datetime,
         covered_until: float,
     ) -> Sequence[tuple[Attempt, int]]:
-        """Move these jobs to `submitting`, but for who left the line; with their event numbers."""
+        """Move these jobs, except those that left the line, to `submitting`; with event numbers."""
         claimed = await self._tx.execute(
             _START,
             {
@@ -140,7 +140,7 @@ class QueueRepository:
     ) -> Sequence[tuple[Lease, datetime]]:
         """Lock the jobs that are due and free for `poller`; each with when it was due first.
 
-        Those of other accounts are for who knows their tokens.
+        Those of other accounts are left to processes that know their tokens.
         """
         due = await self._tx.execute(
             _DUE, {"poller": poller, "accounts": accounts, "at": at, "most": limit}
@@ -163,7 +163,7 @@ class QueueRepository:
         )
 
     async def free_leases(self, *, at: datetime) -> None:
-        """End every lease; only for who knows that no other process holds one."""
+        """End every lease; only for a caller that knows that no other process holds one."""
         await self._tx.execute(
             update(JobRow).where(JobRow.lease_expires_at > at).values(lease_expires_at=at)
         )
@@ -172,8 +172,8 @@ class QueueRepository:
 def _any_job(*kinds: tuple[ColumnElement[bool], SQLColumnExpression[Any]]) -> ColumnElement[bool]:
     """Look for a job of any kind; one look each, since an OR would use no index.
 
-    Each is for the first in the order of an index, which an EXISTS has not: Postgres, who is not
-    told the times when it plans, would take all of them for past and read the jobs as they lie.
+    Each asks for the first in the order of an index, which an EXISTS cannot: Postgres does not
+    know the times when it plans, would assume that all jobs are due, and scan the table.
     """
     looks = (select(JobRow.id).where(kind).order_by(along).limit(1) for kind, along in kinds)
     return or_(*(look.scalar_subquery().is_not(None) for look in looks))
@@ -185,7 +185,7 @@ def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
         token=token,
         expires_at=expires_at,
         # RETURNING gives the state after the claim, SELECT the state before; a claim of polls
-        # changes none, so it is the state to write against in both.
+        # changes none, so in both cases it is the state to write against.
         state=JobState(row.state),
         model=row.model,
         attempts=row.attempts,
@@ -223,8 +223,8 @@ def _due_polls() -> Select[*tuple[Any, ...]]:
     )
     return (
         select(*_LEASED, _JOBS.c.due_at)
-        # Once more, since another may have taken some of them just now. Not the state: what was
-        # followed never waits to be sent again, and SQLite would look through all that is due.
+        # Again, since another process may just have taken some. Not the state: a followed job never
+        # goes back to waiting, and SQLite would look through all that is due.
         .where(_JOBS.c.id.in_(first), _MAY_TAKE)
         .order_by(_JOBS.c.due_at)
         .limit(bindparam("most"))
@@ -234,7 +234,7 @@ def _due_polls() -> Select[*tuple[Any, ...]]:
 
 _AT = instant("at")
 _LATE_STARTER = and_(_JOBS.c.state == JobState.IN_QUEUE.value, _JOBS.c.start_deadline_at <= _AT)
-# Due, and held by nobody else: a poller keeps its jobs for as long as it comes back.
+# Due, and held by nobody else: a poller keeps its jobs as long as it comes back to them.
 _MAY_TAKE = and_(
     _JOBS.c.due_at <= _AT,
     or_(_JOBS.c.lease_token == bindparam("poller"), _JOBS.c.lease_expires_at <= _AT),

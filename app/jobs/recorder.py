@@ -1,4 +1,4 @@
-"""What became of jobs, written with all that follows from it: events, ledger, copies, durations."""
+"""Writes what happened to jobs with all its consequences: events, ledger, copies, durations."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class Recorder:
         self._deliverer = deliverer
 
     async def write(self, changes: Sequence[Change]) -> Sequence[bool]:
-        """Tell of each change whether it counted, which it does not once the lease is lost."""
+        """Return for each change whether it counted, which it does not once the lease is lost."""
 
         async def work(tx: AsyncConnection) -> tuple[Mapping[str, int], bool]:
             seqs = await ChangeRepository(tx).apply(changes)

@@ -53,7 +53,7 @@ class JobRepository:
     async def erase(self, job_id: str, *, user_id: str, at: datetime) -> bool:
         """Delete a job that has ended, with its events and outputs; False if it has not.
 
-        One that is watched stays without all that it held, unseen: a late success is charged.
+        A watched job stays, emptied and hidden, so that a late success is charged.
         """
         final = and_(
             JobRow.id == job_id, JobRow.user_id == user_id, JobRow.state.in_(TERMINAL), _IS_THERE
@@ -79,7 +79,7 @@ class JobRepository:
     async def page(
         self, *, user_id: str | None, matching: JobFilter, before: str | None, limit: int
     ) -> Sequence[Job]:
-        """Give up to `limit` jobs of one user or of all, newest first, older than `before`."""
+        """Return up to `limit` jobs of one user or of all, newest first, older than `before`."""
         page = _JOBS.where(*self._conditions(matching))
         if user_id is not None:
             page = page.where(JobRow.user_id == user_id)
@@ -89,7 +89,7 @@ class JobRepository:
         return await with_places(self._tx, [job_from_row(row) for row in found])
 
     async def cancel_pending(self, job_id: str, *, user_id: str, at: datetime) -> int | None:
-        """Cancel a job that was never sent and give its event number; None if it is elsewhere."""
+        """Cancel a job that was never sent and return its event number; None if it was."""
         moved = await self._tx.execute(
             update(JobRow)
             .where(
@@ -103,9 +103,9 @@ class JobRepository:
         return moved.scalar_one_or_none()
 
     async def request_cancel(self, job_id: str, *, user_id: str, at: datetime) -> None:
-        """Leave word for the worker that has the job, if one will look at it.
+        """Leave the request for the worker that has the job, if one will look at it.
 
-        A job that was just being sent may be back to `pending` by now: the word stands there too.
+        A job that was being sent may be back to `pending` by now: the request counts there too.
         """
         await self._tx.execute(
             update(JobRow)
@@ -142,7 +142,7 @@ class JobRepository:
         return JobRow.meta.op("->>")(key) == text
 
 
-# What goes with a job's row; the claim of an Idempotency-Key stays.
+# What is deleted with a job's row; the claim of an Idempotency-Key stays.
 PARTS = (JobEventRow, OutputRow, JobFileRow, WebhookDeliveryRow, ClientTokenRow)
 _IS_THERE = JobRow.erased_at.is_(None)
 _JOBS: Select[Any] = select(
@@ -175,7 +175,7 @@ _JOBS_BY_ID = made_once(_JOBS.where(among(JobRow.id, "ids")))
 
 
 def cancelled_here(at: datetime) -> Mapping[str, Any]:
-    """Give what is written of a job that is cancelled before it was sent."""
+    """Return the values of a job that is cancelled before it was sent."""
     return {
         "state": JobState.CANCELLED,
         "finished_at": at,
@@ -187,7 +187,7 @@ def cancelled_here(at: datetime) -> Mapping[str, Any]:
 
 
 def _emptied(at: datetime) -> Mapping[str, Any]:
-    """Give what is written of a watched job that is erased."""
+    """Return the values of a watched job that is erased."""
     failure = literal({"code": "erased", "message": "erased"}, JobRow.error.type)
     return {
         "erased_at": at,

@@ -1,4 +1,4 @@
-"""Forgets what has ended long ago, some at a time; the ledger and the audit log stay."""
+"""Deletes what ended long ago, some at a time; the ledger and the audit log stay."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from app.storage import discards
 from app.storage.discards import Sweeper
 from app.webhooks.queue import DeliveryQueue
 
-# Another replica's clock may be behind, and take a key that is over for one that is not.
+# Another replica's clock may be behind, and take an expired key for a valid one.
 _KEPT_AFTER = timedelta(hours=1)
 
 _KEYS = table_of(IdempotencyKeyRow)
@@ -50,7 +50,7 @@ class Retention:
         return await self._delete_jobs(over(before=at - self._life, at=at), limit=limit)
 
     async def prune_erased(self, *, limit: int = 100) -> int:
-        """Delete what was left of erased jobs to watch for a late success."""
+        """Delete what was kept of erased jobs to watch for a late success."""
         watched_out = and_(JobRow.erased_at.is_not(None), JobRow.watch_until.is_(None))
         return await self._delete_jobs(watched_out, limit=limit)
 
@@ -62,7 +62,7 @@ class Retention:
             return found.first() is not None
 
         async def work(tx: AsyncConnection) -> tuple[int, Sequence[str]]:
-            # Locked first and judged again by the deletion, since a look sees no later commit.
+            # Locked first and tested again by the deletion, since the look sees no later commit.
             locked = await tx.execute(
                 select(JobRow.id)
                 .where(old)
@@ -85,11 +85,11 @@ class Retention:
         return pruned
 
     async def prune_deliveries(self, *, limit: int = 500) -> int:
-        """Delete what was told so long ago, also of jobs that are still here."""
+        """Delete deliveries that ended so long ago, also of jobs that are still here."""
         return await self._deliveries.prune(before=self._clock.now() - self._life, limit=limit)
 
     async def prune_findings(self, *, limit: int = 500) -> int:
-        """Delete what shadow limits would have refused on days so long ago."""
+        """Delete findings of shadow limits on days so long ago."""
         return await self._shadow.prune(before=self._clock.now() - self._life, limit=limit)
 
     async def prune_keys(self, *, limit: int = 500) -> int:
@@ -120,17 +120,17 @@ class Retention:
 
 
 def over(*, before: datetime, at: datetime) -> ColumnElement[bool]:
-    """Hold for jobs of that age of which nobody has anything left to do, or to repeat."""
+    """The condition for jobs of that age that need no more work and can no longer be repeated."""
     to_tell = select(WebhookDeliveryRow.id).where(
         WebhookDeliveryRow.job_id == JobRow.id, WebhookDeliveryRow.due_at.is_not(None)
     )
     to_copy = select(OutputRow.n).where(OutputRow.job_id == JobRow.id, OutputRow.state == "waiting")
-    # While a key is good, a repeated request is answered with its job.
+    # While a key is valid, a repeated request is answered with its job.
     to_repeat = select(IdempotencyKeyRow.key).where(
         IdempotencyKeyRow.job_id == JobRow.id, IdempotencyKeyRow.expires_at > at
     )
     return and_(
-        JobRow.finished_at <= before,  # which final jobs have, and no others
+        JobRow.finished_at <= before,  # only final jobs have it
         JobRow.watch_until.is_(None),
         ~to_tell.exists(),
         ~to_copy.exists(),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from app.jobs.durations import Curve, Phase, Rising
 
 Jitter = Callable[[], float]
-"""Gives a number in [0, 1): `random.random`, or what a test decides."""
+"""Gives a number in [0, 1): `random.random`, or a test's choice."""
 
 _WORTH = {Phase.QUEUE: 0.25, Phase.RUN: 1.0}  # to see a job start is worth less than its end
 _ATTENTION = 0.5  # the share of all polls that is spread evenly
@@ -18,7 +18,7 @@ _GROWTH = 1.1
 
 
 class ScheduleConfig(BaseModel):
-    """`price` is what one poll is worth: so many seconds of one job's delay."""
+    """`price` is what one poll is worth, in seconds of one job's delay."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,12 +35,12 @@ class PollPlan:
     between two polls. A job that ends with the hazard h(t) and is still there at t with the chance
     S(t) thus costs, at a price p for each poll, the integral of S (h / (2 r) + p r). Under the
     integral each t stands alone, and setting the derivative by r to zero, -h / (2 r^2) + p = 0,
-    gives r = sqrt(h / (2 p)): the least delay for so many polls, and the same price for jobs of
-    every kind shares the polls best between them. The same law rules when machines are checked
+    gives r = sqrt(h / (2 p)): the least delay for as many polls, and the same price for jobs of
+    every kind shares the polls best between them. The same law holds when machines are checked
     for silent failures: Barlow, Hunter, Proschan, "Optimum Checking Procedures" (1963).
 
     The rate is then kept between 1/longest and 1/shortest, and the next poll is where the rate,
-    added up from here, makes one: a rise that is near is seen coming.
+    added up from here, makes one: so a rise that is near is anticipated.
     """
 
     def __init__(self, curve: Curve, *, phase: Phase, config: ScheduleConfig) -> None:
@@ -51,7 +51,7 @@ class PollPlan:
         )
 
     def gap(self, elapsed: float, *, stretch: float = 1.0) -> float:
-        """Give the seconds from here to the next poll; all gaps grow with `stretch`."""
+        """Return the seconds from here to the next poll; all gaps grow with `stretch`."""
         polls = self._polls
         return polls.reaches(polls.at(elapsed) + stretch) - elapsed
 
@@ -66,15 +66,15 @@ class Pace:
         self.stretch = 1.0
 
     def follow(self, jobs: int) -> None:
-        """Take note how many jobs all replicas follow together."""
+        """Take note of how many jobs all replicas follow together."""
         affordable = jobs / (_ATTENTION * self._polls_per_second)
         self._even_gap = max(self._config.at_rest, affordable)
 
     def delay(self, plan: PollPlan, elapsed: float, *, jitter: float) -> timedelta:
-        """Give the time to the next poll.
+        """Return the time to the next poll.
 
-        A part of the budget is spread evenly, so that at rest even an end that nobody could expect
-        is seen within seconds.
+        A part of the budget is spread evenly, so that at rest even an unexpected end is seen
+        within seconds.
         """
         gap = min(plan.gap(elapsed, stretch=self.stretch), self._even_gap * self.stretch)
         return timedelta(seconds=max(gap * (0.9 + 0.1 * jitter), self._config.shortest))
@@ -82,18 +82,18 @@ class Pace:
     def learn(self, urgencies: Sequence[float], *, short: bool) -> None:
         """Stretch all gaps while more is due than may be polled, and recover afterwards.
 
-        `urgencies` are those of a claimed batch: by so much the plans are too dense. A little less
-        is made up for, so that the line of what is due stays short but is never empty.
+        `urgencies` are those of a claimed batch: they show by how much the plans are too dense.
+        Slightly less is corrected, so that the queue of due polls stays short but never empty.
         """
         if short and urgencies:
             needed = _RECOVERY * math.fsum(urgencies) / len(urgencies)
-            # In steps, lest the pile after an outage looks like a shortage that will last.
+            # In steps, so that the backlog after an outage does not look like a lasting shortage.
             self.stretch = max(1.0, min(needed, _GROWTH * self.stretch))
         else:
             self.stretch = max(1.0, _RECOVERY * self.stretch)
 
     def urgency(self, plan: PollPlan, elapsed: float, *, overdue: float) -> float:
-        """Tell how long a due job has gone unseen, in gaps of its plan.
+        """Return how long a due job has gone unseen, in gaps of its plan.
 
         The delay that a poll is expected to cut short grows with hazard * gap^2, which the plan
         makes the same for all its gaps: when not all can be polled, this is the order.
@@ -102,10 +102,10 @@ class Pace:
 
 
 def watch_delay(since_end: timedelta) -> timedelta:
-    """Look at a job that has ended after 2 s and then ever more rarely, each quarter of an hour."""
+    """Poll a job that has ended after 2 s, then less and less often, down to every 15 minutes."""
     return min(max(since_end / 4, timedelta(seconds=2)), timedelta(minutes=15))
 
 
 def retry_delay(attempt: int, *, jitter: float) -> timedelta:
-    """Wait before submit `attempt` + 1: doubling from 1 s to a minute, spread by half."""
+    """Return the wait before submit `attempt` + 1: doubled from 1 s to a minute, spread by half."""
     return timedelta(seconds=min(60.0, 2.0 ** min(attempt - 1, 6))) * (0.5 + jitter)

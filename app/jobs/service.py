@@ -1,4 +1,4 @@
-"""What clients may do with the jobs they have; a method is one transaction, or a few reads."""
+"""What clients may do with their jobs; a method is one transaction, or a few reads."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from app.storage.discards import Sweeper
 CancelOutcome = Literal["cancelled_locally", "cancelled_upstream", "cancel_requested"]
 
 _CANCEL_PATIENCE = timedelta(seconds=10)
-# A refusal changes no state and is no event, so the hub would not tell of it.
+# A refusal changes no state and makes no event, so the hub would not report it.
 _CANCEL_LOOK = timedelta(milliseconds=50)
 
 
@@ -67,7 +67,7 @@ class JobService:
         return [jobs.get(job_id) for job_id in job_ids]
 
     async def find_many(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
-        """Give those of the jobs that are still there, whoever owns them."""
+        """Return those of the jobs that still exist, whoever owns them."""
 
         async def work(connection: AsyncConnection) -> Mapping[str, Job]:
             return await JobRepository(connection).find_many(job_ids)
@@ -75,7 +75,7 @@ class JobService:
         return await self._database.look_up(work) if job_ids else {}
 
     async def get_signed(self, job_id: str) -> Job:
-        """Give a job to the bearer of a link that this gateway signed."""
+        """Return a job to the bearer of a link that this gateway signed."""
 
         async def work(connection: AsyncConnection) -> Job | None:
             return await JobRepository(connection).find_signed(job_id)
@@ -99,11 +99,11 @@ class JobService:
     async def cancel(
         self, job_id: str, *, user_id: str, awaits_submit: bool = False
     ) -> tuple[CancelOutcome, Job]:
-        """Cancel here what was not sent, else let a worker ask upstream and wait for its answer.
+        """Cancel an unsent job here; otherwise let a worker ask upstream and wait for its answer.
 
         Raises NotCancellableError when it is too late. `cancel_requested` means that no answer came
         within 10 s, or before this process had to end, or that the job is just being sent, unless
-        the caller waits for that too: the intent is kept and followed up.
+        the caller waits for that too: the request is kept, and a worker keeps trying.
         """
         await self.get(job_id, user_id=user_id)
         await self._intend_cancel(job_id, user_id=user_id)
@@ -133,7 +133,7 @@ class JobService:
 
         keys = await self._database.transact(work)
         if keys is None:
-            await self.get(job_id, user_id=user_id)  # or a rival has erased it meanwhile
+            await self.get(job_id, user_id=user_id)  # raises if somebody erased it meanwhile
             raise JobNotFinalError(job.state.status)
         await self._sweeper.delete(keys)
 
@@ -171,5 +171,5 @@ def _cancel_outcome(job: Job) -> CancelOutcome:
 
 
 def _is_job_id(text: str) -> bool:
-    """Tell whether to ask for it at all: a NUL in it would be an error to Postgres."""
+    """Whether to look it up at all: for Postgres a NUL in it would be an error."""
     return is_id(text, prefix="job")

@@ -33,10 +33,10 @@ MOVES: Mapping[JobState, frozenset[JobState]] = {
     _S.IN_QUEUE: frozenset({_S.IN_PROGRESS, _S.COMPLETED, _S.FAILED, _S.CANCELLED}),
     _S.IN_PROGRESS: frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED}),
     _S.COMPLETED: frozenset(),
-    # A late truth: what was given up, or called off, has succeeded after all.
+    # A late success of a job that was given up or cancelled.
     _S.FAILED: frozenset({_S.COMPLETED}),
     _S.CANCELLED: frozenset({_S.COMPLETED}),
-    # By an operator, or a request id that came late; and by itself only after its hours.
+    # By an operator or a request id that came late; by itself only after hours.
     _S.SUBMIT_UNKNOWN: frozenset({_S.IN_QUEUE, _S.PENDING, _S.FAILED}),
 }
 
@@ -47,5 +47,5 @@ IN_FLIGHT = frozenset({_S.SUBMITTING, _S.SUBMIT_UNKNOWN}) | FOLLOWED
 
 
 def states_of(status: str) -> frozenset[JobState]:
-    """Give the states that clients see as `status`; none for a word that is no status."""
+    """Return the states that clients see as `status`; none for an unknown word."""
     return frozenset(state for state in JobState if state.status == status)

@@ -1,4 +1,4 @@
-"""The statements that end what time alone has ended, many jobs at a time but never all at once."""
+"""The statements that end jobs whose time is over, many at a time but never all at once."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,7 +16,7 @@ from app.jobs.state import FOLLOWED, JobState
 class SweepRepository:
     """Each statement moves at most `at_once` jobs, since later ones name every job that moved.
 
-    `since` has the times that `OVERDUE` asks for. All give event numbers by job.
+    `since` has the times that `OVERDUE` asks for. All return event numbers by job.
     """
 
     def __init__(self, tx: AsyncConnection, *, at_once: int, since: Mapping[str, datetime]) -> None:
@@ -31,19 +31,19 @@ class SweepRepository:
         )
 
     async def drop_called_off(self) -> Mapping[str, int]:
-        """Cancel what waits here and was called off, or has not started in its time."""
+        """Cancel waiting jobs that were called off, or that have not started in time."""
         return await self._move(or_(_WITHDRAWN, _NOT_STARTED), cancelled_here(self._since["at"]))
 
     async def give_up_unknown(
         self, *, error: Mapping[str, Any], cost_state: str
     ) -> Mapping[str, int]:
-        """Fail what nobody settled in its hours."""
+        """Fail what no operator settled in time."""
         return await self._move(_FORGOTTEN, {**self._failed(error), "cost_state": cost_state})
 
     async def time_out(
         self, *, error: Mapping[str, Any], watch_until: datetime
     ) -> Mapping[str, int]:
-        """Fail what nobody could look at in its last moments; it is watched all the same."""
+        """Fail what nobody could poll in its last moments; it is still watched."""
         return await self._move(
             _TIMED_OUT,
             {
@@ -90,7 +90,7 @@ _FORGOTTEN = and_(
     JobRow.state == JobState.SUBMIT_UNKNOWN,
     JobRow.lease_expires_at <= instant("forgotten_before"),
 )
-# Past its time and due for long: pollers, who look before they end a job, are kept from it.
+# Past its time and long due: pollers, which look before they end a job, cannot get to it.
 _UNSEEN = and_(
     JobRow.due_at <= instant("unseen_since"),
     JobRow.submitted_at <= instant("sent_before"),
@@ -104,4 +104,4 @@ OVERDUE = (
     (_FORGOTTEN, JobRow.due_at),
     *((and_(JobRow.state == state, _UNSEEN), JobRow.due_at) for state in sorted(FOLLOWED)),
 )
-"""The kinds of jobs that there is something to do about, each in the order of an index."""
+"""The kinds of jobs that need something done, each in the order of an index."""

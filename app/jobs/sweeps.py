@@ -1,4 +1,4 @@
-"""What ends by time alone: attempts, waiting jobs that were called off, patience."""
+"""Ends what only time can end: attempts, jobs called off while waiting, overdue jobs."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ Moves = Mapping[JobState, Mapping[str, int]]
 
 _NEVER_KNOWN = {
     "code": "submit_unknown",
-    "message": "Whether RunComfy has this job was never found out.",
+    "message": "It was never found out whether RunComfy has this job.",
 }
 
 
@@ -40,7 +40,7 @@ class Sweeps:
         self._config = config
 
     def since(self, *, at: datetime) -> Mapping[str, datetime]:
-        """Give the times that `OVERDUE` asks for."""
+        """Return the times that `OVERDUE` asks for."""
         return {
             "at": at,
             "forgotten_before": at - self._config.unknown_life,

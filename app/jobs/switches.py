@@ -1,3 +1,3 @@
-"""The names of what operators switch for all replicas."""
+"""The names of what operators can switch for all replicas."""
 
 DISPATCH_PAUSED = "dispatch_paused"

@@ -38,7 +38,7 @@ class JobErrorRead(BaseModel):
 
 class JobCostRead(BaseModel):
     amount_usd: str | None = Field(description="US dollars as a decimal string; null if unknown.")
-    output_seconds: Seconds | None = Field(description="Null when the input does not tell.")
+    output_seconds: Seconds | None = Field(description="Null when the input does not say.")
     state: Literal["none", "held", "settled", "released"]
 
 
@@ -104,7 +104,7 @@ class JobRead(BaseModel):
     queue_position: int | None = Field(description="The place in RunComfy's queue.")
     pending_position: int | None = Field(description="The place among the caller's waiting jobs.")
     eta_seconds: int | None = Field(
-        description="In so many seconds half of such jobs have ended; null if nothing can be told."
+        description="Within this many seconds half of such jobs have ended; null if unknown."
     )
     created_at: Instant
     submitted_at: Instant | None
@@ -146,7 +146,7 @@ class JobWire:
             cost=JobCostRead(
                 amount_usd=None if job.price_usd is None else shown_usd(job.price_usd),
                 output_seconds=job.output_seconds,
-                # Who was charged late has paid, though the hold itself was released.
+                # A job that was charged late is paid for, though its hold was released.
                 state="settled" if job.late == "charged" else job.cost_state,
             ),
             metadata=job.metadata,
@@ -159,7 +159,7 @@ class JobWire:
         )
 
     def request_url(self, job_id: str, call: str) -> str:
-        """Give the address of one of RunComfy's calls on a job."""
+        """Return the address of one of RunComfy's calls on a job."""
         return f"{self._base_url}/requests/{job_id}/{call}"
 
     def etag(self, job: Job, *, at: datetime) -> str:
@@ -181,7 +181,7 @@ class JobWire:
 
 
 def output_urls(job: Job) -> list[str]:
-    """Give upstream's own addresses in the order that numbers them."""
+    """Return upstream's own addresses in the order that numbers them."""
     return [] if job.output is None else list(addresses(job.output))
 
 

@@ -1,1 +1,1 @@
-"""Looks at the files that inputs name before any money is held: as few bytes of them as will do."""
+"""Looks at the files that inputs name before any money is held, at as few bytes as possible."""

@@ -1,4 +1,4 @@
-"""What media inspection refuses for what it could not see, rather than for what it saw."""
+"""What media inspection refuses because it could not look."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ class MediaBusyError(ProblemError):
 
     def __init__(self) -> None:
         super().__init__(
-            "So many files are being looked at that this one had no turn; nothing was accepted."
+            "So many files are being looked at that this one got no turn; nothing was accepted."
             " Try again shortly, with faster hosts or fewer requests at a time.",
             headers={"Retry-After": "5"},
         )
 
 
 class MediaUnreachableError(InvalidRequestError):
-    """Nothing else is wrong with the input: once its files' servers answer it may be accepted."""
+    """Nothing else is wrong with the input: once its files' servers answer, it may be accepted."""
 
     code = "media_unreachable"
     title = "A file of the input cannot be fetched"

@@ -1,4 +1,4 @@
-"""What was found of a file, and which of a field's rules it breaks."""
+"""What was found out about a file, and which of a field's rules it breaks."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from app.core.media_types import Format
 from app.media.probe import Dimensions
 
 MEGABYTE = 2**20
-"""The larger of the two readings of MB: where RunComfy's own is not known, it decides."""
+"""The larger of the two meanings of MB: RunComfy's own is not known, so it has the last word."""
 
 _NOUNS = {
     "image": "an image (such as JPEG, PNG or WebP)",
     "video": "a video (such as MP4, MOV or WebM)",
-    "audio": "a sound file (such as MP3, WAV or FLAC)",
-    "media": "an image, a video or a sound file",
+    "audio": "an audio file (such as MP3, WAV or FLAC)",
+    "media": "an image, a video or an audio file",
 }
 
 
@@ -35,7 +35,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """`dimensions` and `size` are None where nobody asked; a size is `untold` where unknown."""
+    """`dimensions` and `size` are None where no rule asked; a size is `untold` if unknown."""
 
     format: Format | None
     is_empty: bool = False
@@ -44,7 +44,7 @@ class Facts:
 
 
 def flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> list[FieldError]:
-    """Name each rule that the file breaks; `lenient` lets pass what could not be found out."""
+    """Name each rule that the file breaks; `lenient` ignores what could not be found out."""
     return list(_flaws(check, facts, lenient=lenient))
 
 
@@ -55,7 +55,7 @@ def field_error(check: MediaCheck, code: MediaFault, sentence_end: str) -> Field
 def _flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> Iterator[FieldError]:
     noun = _NOUNS[check.kind]
     if facts.is_empty:
-        yield field_error(check, "media_type", f"must be {noun}, and the file is empty")
+        yield field_error(check, "media_type", f"must be {noun}, but the file is empty")
         return
     if facts.format is None or not _suits(facts.format, check):
         what = "is neither by its first bytes" if check.kind == "media" else "is none"
@@ -100,7 +100,7 @@ _CODES: Mapping[str, MediaFault] = {
 
 
 def _breach(rule: MediaRule, facts: Facts, *, lenient: bool) -> str | None:
-    """Say what the file is where that breaks `rule`; a rule nobody here knows is RunComfy's own."""
+    """Say what the file is if that breaks `rule`; unknown rules are left to RunComfy."""
     subject, comparison = rule.rule[:-1], rule.rule[-1:]
     if subject == _SIZE:
         return _size_breach(rule, facts, comparison, lenient=lenient)
@@ -115,14 +115,14 @@ def _breach(rule: MediaRule, facts: Facts, *, lenient: bool) -> str | None:
 
 def _size_breach(rule: MediaRule, facts: Facts, comparison: str, *, lenient: bool) -> str | None:
     if facts.size == "untold":
-        return None if lenient else "is large, and its server does not tell how large"
+        return None if lenient else "is large, and its server does not say how large"
     if facts.size is None or _holds(facts.size, comparison, rule.value * MEGABYTE):
         return None
     return f"has {facts.size} bytes"
 
 
 def _holds(value: float, comparison: str, bound: float) -> bool:
-    """Compare with the edge let through, where RunComfy's words and its rule disagree."""
+    """Compare, and let the limit itself pass, where RunComfy's words and its rule disagree."""
     match comparison:
         case "<":
             return value <= bound

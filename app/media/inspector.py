@@ -35,7 +35,7 @@ InspectMode = Literal["require", "best_effort", "off"]
 
 
 class InspectorConfig(BaseModel):
-    """`deadline` is for looking at one file, its redirects and all; `patience` for its turn."""
+    """`deadline` is for looking at one file, redirects included; `patience` for its turn."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,9 +58,9 @@ class _Seen:
 
 
 class MediaInspector:
-    """What a URL led to is remembered for minutes: first as it is, then by its validator.
+    """What a URL led to is remembered for minutes: first without asking, then by its validator.
 
-    What speaks against a file is never taken from memory: whoever mends it is believed at once.
+    A fault is never taken from memory: a corrected file passes at once.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class MediaInspector:
         return [error for errors in found for error in errors]
 
     def goes_out_for(self, checks: Sequence[MediaCheck]) -> bool:
-        """Tell whether somebody else's server would be asked about one of these."""
+        """Return whether somebody else's server would be asked about one of these."""
         return self._config.mode != "off" and any(
             _is_remote(check) and not self._fresh(_digest(check), Wanted.by(check))
             for check in checks
@@ -119,7 +119,7 @@ class MediaInspector:
         return flaws(check, facts, lenient=lenient) if facts else []
 
     async def _facts(self, check: MediaCheck, *, user_id: str, lenient: bool) -> Facts | None:
-        """Find out about a file; None where that is somebody else's to do."""
+        """Find out about a file; None if that is left to others."""
         wanted = Wanted.by(check)
         if check.value[:5].lower() == "data:":
             return await _facts_of(DataUri(check.value), wanted)
@@ -141,20 +141,20 @@ class MediaInspector:
 
     async def _looked(self, url: str, digest: bytes, wanted: Wanted, *, user_id: str) -> Facts:
         """Look, or share the look that this caller's other request has begun."""
-        # By caller: whoever waits for a place of their own would wait for everybody who joined.
+        # By caller: otherwise one waiting for its own place would hold up all who joined.
         key = (user_id, digest, wanted)
         look = self._looks.get(key)
         if look is None:
             look = asyncio.create_task(self._look(url, digest, wanted, user_id=user_id))
             self._looks[key] = look
             look.add_done_callback(lambda done: self._finish(key, done))
-        # Shielded: the one who began it may go away before the others.
+        # Shielded: the one that began it may leave before the others.
         return await asyncio.shield(look)
 
     def _finish(self, key: tuple[str, bytes, Wanted], look: asyncio.Task[Facts]) -> None:
         del self._looks[key]
         if not look.cancelled():
-            look.exception()  # seen, even if everybody who waited for it has gone
+            look.exception()  # retrieved, even if everybody who waited for it has left
 
     async def _look(self, url: str, digest: bytes, wanted: Wanted, *, user_id: str) -> Facts:
         seen = self._seen.get((digest, wanted))
@@ -223,7 +223,7 @@ def _unreachable(check: MediaCheck, exc: OutwardError) -> FieldError:
 def _refused(check: MediaCheck, exc: OutwardError) -> FieldError:
     match exc:
         case AddressRefusedError() | NoSuchHostError():
-            # The same as where the text alone gave it away: nobody learns which names exist here.
+            # The same as for addresses refused by their text: nobody learns which names exist here.
             return field_error(check, "media_url", f"{NOT_PUBLIC}; {URL_WAY_OUT}")
         case DeniedError(status=status):
             return field_error(
@@ -233,7 +233,7 @@ def _refused(check: MediaCheck, exc: OutwardError) -> FieldError:
             )
         case RedirectedTooOftenError():
             return field_error(
-                check, "media_redirects", "redirects more than 3 times; name its final address"
+                check, "media_redirects", "redirects more than 3 times; give its final address"
             )
         case _:
             return _unreachable(check, exc)

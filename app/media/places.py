@@ -1,4 +1,4 @@
-"""So many at a time altogether, and so many for each caller, whoever else is waiting."""
+"""A limit on what runs at a time, in total and for each caller."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ class Places:
         line = self._lines.setdefault(caller, _Line(asyncio.Semaphore(self._each)))
         line.members += 1
         try:
-            # Only who has a place of their own waits for one of all: nobody fills that line alone.
+            # Only callers with a place of their own wait for a shared one: none fills that line.
             async with self._held(line.places), self._held(self._overall):
                 yield
         finally:

@@ -1,4 +1,4 @@
-"""Width and height of an image from the few bytes that tell them, wherever in the file they are."""
+"""Width and height of an image from the few bytes that hold them, wherever in the file they are."""
 
 import io
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ _ENDLESS = 2**62
 
 
 class Source(Protocol):
-    """A file as whoever has it offers it; its size is known after the first load, if ever."""
+    """A file from any source; its size is known after the first load, if ever."""
 
     @property
     def size(self) -> int | None: ...
 
     async def load(self, offset: int) -> bytes | None:
-        """Give some bytes from `offset` on, more each time.
+        """Return some bytes from `offset` on, more each time.
 
-        Nothing is given beyond the end, and None where the price for it is too high.
+        Empty beyond the end, and None if they would cost too much.
         """
         ...
 
@@ -40,7 +40,7 @@ class Dimensions:
 
 
 class MediaFile:
-    """What is known of a file so far; every question loads what it needs, up to a megabyte."""
+    """What is known about a file so far; every question loads what it needs, up to a megabyte."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -80,7 +80,7 @@ class MediaFile:
 
 
 class _Window:
-    """The loaded parts of a file, as imagesize reads files; it notes the first byte it lacks.
+    """The loaded parts of a file, as imagesize reads files; notes the first byte that is missing.
 
     imagesize turns every exception into "no size", so what was missing is found here afterwards.
     """
@@ -98,7 +98,7 @@ class _Window:
 
     @property
     def is_tangled(self) -> bool:
-        """Tell whether there was more to walk through than any honest file has."""
+        """Return whether there was more to walk through than in any honest file."""
         return self._reads > _MOST_READS
 
     def add(self, offset: int, piece: bytes) -> None:
@@ -144,7 +144,7 @@ class _Window:
         return _ENDLESS if self._end is None else self._end
 
     def _from(self, start: int, stop: int) -> bytes:
-        """Give what is held from `start` on, up to `stop` or the first gap."""
+        """Return what is loaded from `start` on, up to `stop` or the first gap."""
         data = b""
         while start + len(data) < stop:
             at = start + len(data)

@@ -11,7 +11,7 @@ class UploadedFiles:
         self._files = files
 
     async def find(self, file_id: str, *, user_id: str) -> "UploadedFile | None":
-        """Give the caller's file; None if there is none, which who keeps files tells them."""
+        """Return the caller's file; None without one, which is reported where files are kept."""
         found = await self._files.find_many([file_id], user_id=user_id)
         return UploadedFile(self._files, found[file_id]) if file_id in found else None
 

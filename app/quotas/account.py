@@ -1,4 +1,4 @@
-"""What one user or key has used and holds in the current windows, and what a request does to it.
+"""What one user or key has used and holds in the current windows, and what a request adds.
 
 Pure: the repository reads an account under its row lock, these functions decide, it writes it back.
 """
@@ -29,7 +29,7 @@ _MINUTE_US = 60_000_000
 _NOTHING = Tally()
 
 Amounts = Mapping[Measure, int]
-"""What one job takes of each measure, in whole units; a measure that is not known is absent."""
+"""What one job takes of each measure, in whole units; unknown measures are absent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class Account:
     def _add(
         self, amounts: Amounts, *, used: int = 0, held: int = 0, since: datetime | None = None
     ) -> "Account":
-        """Change the windows that were open at `since`: an ended one is history of the ledger."""
+        """Change the windows that were open at `since`: ended ones are history in the ledger."""
         windows = {
             period: kept.add(amounts, used=used, held=held)
             if since is None or kept.start <= since
@@ -141,7 +141,7 @@ def _exceeds(
     pending: int,
     at: datetime,
 ) -> bool:
-    """Tell whether one more job is too much, in whole units: how a limit stands is seldom asked."""
+    """Return whether one more job is too much, in whole units, without making standings."""
     if name in WINDOWED:
         measure, period = WINDOWED[name]
         tally = account.windows[period].tally(measure)
@@ -152,13 +152,13 @@ def _exceeds(
         return not free
     if name is LimitName.PENDING_JOBS:
         return pending + 1 > limit.limit
-    return False  # the limit on jobs in flight makes jobs wait, and refuses none
+    return False  # the limit on jobs in flight makes jobs wait, and refuses nothing
 
 
 def stand(
     account: Account, name: LimitName, limit: Limit, *, pending: int, zone: ZoneInfo, at: datetime
 ) -> Standing:
-    """Tell how a limit stands; `pending` is the count for a limit on jobs at one time."""
+    """Return how a limit stands; `pending` is the count for a limit on jobs at one time."""
     if name in WINDOWED:
         measure, period = WINDOWED[name]
         tally = account.windows[period].tally(measure)

@@ -1,4 +1,4 @@
-"""What client tokens have taken of what they may: the ledger added up by token."""
+"""What client tokens have used of their bounds: the ledger added up by token."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,10 +28,10 @@ class Taken:
 
 
 async def lock_allowances(tx: AsyncConnection, allowances: Iterable[Allowance]) -> dict[str, Taken]:
-    """Lock the tokens that have bounds and tell what each has taken; a revoked one is missing.
+    """Lock the tokens that have bounds and return what each has used; revoked ones are missing.
 
-    Nothing is counted beside the ledger, so whatever frees a hold has nothing to do here. A release
-    that commits just now makes the sums too high for an instant, never too low.
+    Only the ledger counts, so whatever frees a hold has nothing to do here. A release that commits
+    at this moment makes the sums too high for an instant, never too low.
     """
     bounded = {each.token_id for each in allowances if each.is_bounded}
     if not bounded:
@@ -70,7 +70,7 @@ async def find_taken(connection: AsyncConnection, token_ids: Sequence[str]) -> d
 
 
 def standings_of(allowance: Allowance, taken: Taken) -> Iterator[Standing]:
-    """Tell how each bound stands; none is ever reset."""
+    """Return the standing of each bound; none is ever reset."""
     if allowance.max_jobs is not None:
         limit = Decimal(allowance.max_jobs)
         yield _standing(AllowanceName.MAX_JOBS, limit, Measure.JOBS, taken.jobs)
@@ -80,7 +80,7 @@ def standings_of(allowance: Allowance, taken: Taken) -> Iterator[Standing]:
 
 
 def excess_of(allowance: Allowance, taken: Taken, amounts: Amounts) -> Excess | None:
-    """Give the bound that one more job would exceed."""
+    """Return the bound that one more job would exceed."""
     measures = {
         AllowanceName.MAX_JOBS: Measure.JOBS,
         AllowanceName.MAX_COST_USD: Measure.MICRO_USD,

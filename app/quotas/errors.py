@@ -33,7 +33,7 @@ class QuotaExceededError(ProblemError):
         }
         super().__init__(
             f"The limit {standing.name.value} of your {subject} is {shown['limit_value']}:"
-            f" {shown['used']} used, {shown['held']} held, {shown['requested']} asked for."
+            f" {shown['used']} used, {shown['held']} held, {shown['requested']} requested."
             f" Nothing was consumed; {_way_out(standing.name)}.",
             headers={"Retry-After": str(self.retry_after_s)},
             limit=standing.name.value,
@@ -69,7 +69,7 @@ class DurationUnknownError(InvalidRequestError):
 
     def __init__(self) -> None:
         detail = (
-            "The input does not tell how long the output will be, and a limit on output seconds"
+            "The input does not say how long the output will be, and a limit on output seconds"
             " applies to you; send a duration."
         )
         super().__init__(
@@ -78,12 +78,12 @@ class DurationUnknownError(InvalidRequestError):
 
 
 def longest(refusals: Iterable[QuotaExceededError]) -> QuotaExceededError | None:
-    """Give the refusal that lasts longest: before its end the others' ends change nothing."""
+    """Return the refusal that lasts longest: before its end it does not help if others end."""
     return max(refusals, key=lambda refusal: refusal.retry_after_s, default=None)
 
 
 def shown_amount(name: LimitName | AllowanceName, amount: Decimal) -> str | int | float:
-    """Write money as a decimal string and all else as a number."""
+    """Write money as a decimal string and everything else as a number."""
     if is_money(name):
         return shown_usd(amount)
     return int(amount) if amount == amount.to_integral_value() else float(amount)
@@ -102,7 +102,7 @@ def _way_out(name: LimitName | AllowanceName) -> str:
 
 
 def _retry_after_s(excess: Excess, *, at: datetime) -> int:
-    """Give the seconds until it can succeed at the earliest, or a guess where nobody knows."""
+    """Return the seconds until it can succeed at the earliest, or a guess if nobody knows."""
     standing = excess.standing
     if standing.name is LimitName.SUBMITS_PER_MINUTE:
         return math.ceil(60 / standing.limit) if standing.limit else 60

@@ -1,4 +1,4 @@
-"""Holds and how they end, in the caller's transaction: nothing is counted that is not written."""
+"""Holds and how they end, in the caller's transaction: only what is written counts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ class Claim:
 
 
 def check_known(policy: Policy, *, model: str, amounts: Amounts) -> None:
-    """Refuse a job of unknown size where an enforced limit is on that size."""
+    """Refuse a job of unknown size if an enforced limit is on that size."""
     allowance = policy.allowance
     if allowance and allowance.max_cost_usd is not None and Measure.MICRO_USD not in amounts:
         raise PriceUnknownError(model)
@@ -66,9 +66,9 @@ def check_known(policy: Policy, *, model: str, amounts: Amounts) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What became of each claim, by job: a refusal, or how its caller's limits stand now.
+    """What came of each claim, by job: a refusal, or its caller's limits after it.
 
-    `findings` are what shadow limits would have refused of what was held.
+    `findings` are the accepted claims that shadow limits would have refused.
     """
 
     refused: Mapping[str, ProblemError]
@@ -126,7 +126,7 @@ async def hold_all(
 
 
 async def end_all(tx: AsyncConnection, endings: Mapping[str, Ending], *, at: datetime) -> None:
-    """Settle or release the hold of each job; one that has ended already stays as it ended."""
+    """Settle or release the hold of each job; a hold that has already ended stays as it is."""
     if not endings:
         return
     repository = QuotaRepository(tx)
@@ -137,7 +137,7 @@ async def end_all(tx: AsyncConnection, endings: Mapping[str, Ending], *, at: dat
 async def charge_late(tx: AsyncConnection, job_ids: Sequence[str], *, at: datetime) -> None:
     """Charge jobs that succeeded after their holds were released, in the windows that are open now.
 
-    The released hold is history; a second charge of one job is refused by the ledger's key.
+    The released hold is history; the ledger's key prevents a second charge of the same job.
     """
     if not job_ids:
         return
@@ -150,7 +150,7 @@ async def charge_late(tx: AsyncConnection, job_ids: Sequence[str], *, at: dateti
 
 
 async def _enter(repository: QuotaRepository, entries: Sequence[Entry]) -> None:
-    """Write what became of holds, and count it in the accounts of users and keys."""
+    """Write how holds ended, and count it in the accounts of users and keys."""
     if not entries:
         return
     touched = [
@@ -173,7 +173,7 @@ def _refusal(
     at: datetime,
     found: list[Finding],
 ) -> QuotaExceededError | None:
-    """Give the refusal by an enforced limit; what shadow limits would refuse goes to `found`."""
+    """Return the refusal by an enforced limit; add what shadow limits would refuse to `found`."""
     refusals: list[QuotaExceededError] = []
     for subject, account, limits, zone in claim.caller.subjects:
         for excess in excesses(
@@ -219,7 +219,7 @@ def _ended(account: Account, entry: Entry) -> Account:
         case EntryKind.LATE_CHARGE:
             return account.charge_late(entry.amounts, held_at=entry.held_at)
         case EntryKind.HOLD:
-            raise AssertionError("a hold ends no hold")
+            raise AssertionError("a hold does not end a hold")
 
 
 def _hold(claim: Claim, *, at: datetime) -> Entry:
@@ -244,7 +244,7 @@ def _standings(
     taken: Mapping[str, Taken],
     at: datetime,
 ) -> Mapping[str, Standings]:
-    """Tell each caller the same after all of its jobs: they were accepted at one instant."""
+    """Give each caller the standings after all of its jobs: they were accepted at one instant."""
     callers = {claim.caller.id: claim.caller for claim in claims}
     told = {
         id_: caller.standings(accounts, counts=counts, taken=taken, at=at)

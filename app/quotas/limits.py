@@ -13,7 +13,7 @@ from app.quotas.numbers import decimal_of, has_at_most
 from app.quotas.policy import WINDOWED, Limit, LimitName, Limits, Measure
 
 LimitChanges = Mapping[LimitName, Limit | None]
-"""What becomes of limits by name; None takes one away."""
+"""Changes of limits by name; None removes one."""
 
 _MODES = ("enforce", "shadow")
 _HIGHEST = 1_000_000_000
@@ -22,7 +22,7 @@ _FASTEST = 1_000_000  # a minute is shared out in microseconds
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How a limit is written: its decimals, and whether text will do."""
+    """How a limit is written: its decimals, and whether text is allowed."""
 
     decimals: int
     text: bool
@@ -42,7 +42,7 @@ _FORMS: Mapping[Measure, _Form] = {
 def checked_limits(
     given: Mapping[str, Any], *, pointer: str = "/limits"
 ) -> tuple[LimitChanges, list[FieldError]]:
-    """Read limits as they came in a body, with everything that is wrong with them."""
+    """Read limits from a body, with everything that is wrong with them."""
     limits: dict[LimitName, Limit | None] = {}
     errors: list[FieldError] = []
     for name, entry in given.items():
@@ -59,7 +59,7 @@ def changed(limits: Limits, changes: LimitChanges) -> Limits:
 
 
 def to_stored(limits: Limits) -> dict[str, Any]:
-    """Give the form that `policy.stored_limits` reads."""
+    """Return the form that `policy.stored_limits` reads."""
     return {
         name.value: {"limit": format(limit.limit, "f"), "mode": limit.mode}
         for name, limit in limits.items()
@@ -67,7 +67,7 @@ def to_stored(limits: Limits) -> dict[str, Any]:
 
 
 def shown_limits(limits: Limits) -> dict[str, Any]:
-    """Give the form that clients read: money as text, all else as numbers."""
+    """Return the form that clients read: money as text, everything else as numbers."""
     return {
         name.value: {"limit": shown_amount(name, limit.limit), "mode": limit.mode}
         for name, limit in limits.items()
@@ -85,7 +85,7 @@ def _faults(name: str, entry: Any, at: str) -> Iterator[FieldError]:
     if name not in set(LimitName):
         known = [each.value for each in LimitName]
         way_out = guess(name, known) or f": known are {', '.join(known)}"
-        yield FieldError(pointer=at, code="unknown_limit", detail=f"{at} is no limit{way_out}.")
+        yield FieldError(pointer=at, code="unknown_limit", detail=f"{at} is not a limit{way_out}.")
         return
     if entry is None:
         return

@@ -9,7 +9,7 @@ _DECIMAL = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?", re.ASCII)
 
 
 def decimal_of(value: Any) -> Decimal | None:
-    """Read a JSON number, or text of digits like "0.10"; None for all else, infinity included."""
+    """Read a JSON number, or digits in text like "0.10"; None for all else, infinity included."""
     match value:
         case bool():
             return None
@@ -29,6 +29,6 @@ def has_at_most(number: Decimal, *, decimals: int) -> bool:
 
 
 def shown_usd(amount: Decimal) -> str:
-    """Write money as a decimal string, with cents at least."""
+    """Write money as a decimal string, with at least two decimals."""
     whole, _, fraction = format(amount.normalize(), "f").partition(".")
     return f"{whole}.{fraction:0<2}"

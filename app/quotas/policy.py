@@ -1,4 +1,4 @@
-"""Limits as a plan states them, their units and their windows: pure functions of plain values."""
+"""Limits as plans state them, their units and their windows: pure functions of plain values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class LimitName(StrEnum):
 
 
 class AllowanceName(StrEnum):
-    """What a client token may take while it lives; no plan or key has these."""
+    """What a client token may use in its lifetime; plans and keys do not have these."""
 
     MAX_JOBS = "max_jobs"
     MAX_COST_USD = "max_cost_usd"
@@ -60,7 +60,7 @@ _UNITS: Mapping[Measure, int] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """`limit` is in the unit that the name says: jobs, seconds or US dollars."""
+    """`limit` is in the unit that the name implies: jobs, seconds or US dollars."""
 
     limit: Decimal
     mode: Mode = "enforce"
@@ -71,7 +71,7 @@ Limits = Mapping[LimitName, Limit]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """What a client token may take from its first job to its last; None is no bound."""
+    """What a client token may use from its first job to its last; None means unlimited."""
 
     token_id: str
     max_jobs: int | None
@@ -84,10 +84,10 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Which limits a caller meets: those of the user and, often tighter, those of the key.
+    """Which limits apply to a caller: those of the user and, often tighter, those of the key.
 
-    A key counts in the zone of its owner's plan, whoever it acts for; None: that is the user's.
-    `allowance` is there when the caller is a client token, bounded or not.
+    A key counts in the zone of its owner's plan, whoever it acts for; None: in the user's.
+    `allowance` is set when the caller is a client token, bounded or not.
     """
 
     zone: ZoneInfo
@@ -99,14 +99,14 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """What one subject has of one measure in one window, in the measure's whole units."""
+    """What one subject has of one measure in one window, in whole units of the measure."""
 
     used: int = 0
     held: int = 0
 
 
 def to_units(measure: Measure, amount: Decimal) -> int:
-    """Give an amount in whole units: milliseconds for seconds, micro-dollars for dollars."""
+    """Return an amount in whole units: milliseconds for seconds, micro-dollars for dollars."""
     return int(amount * _UNITS[measure])
 
 
@@ -115,7 +115,7 @@ def from_units(measure: Measure, units: int) -> Decimal:
 
 
 def window(period: Period, *, zone: ZoneInfo, at: datetime) -> tuple[datetime, datetime]:
-    """Give the calendar day or month around `at` in a zone, as UTC instants.
+    """Return the calendar day or month around `at` in a zone, as UTC instants.
 
     A day of a clock change has 23 or 25 hours, since both ends are local midnights.
     """
@@ -136,7 +136,7 @@ def _around(period: Period, day: date, zone: ZoneInfo) -> tuple[datetime, dateti
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:
-    """Give the instant in UTC at which a day begins in a zone."""
+    """Return the instant in UTC at which a day begins in a zone."""
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
 
@@ -149,7 +149,7 @@ def stored_limits(stored: Mapping[str, Any] | None) -> dict[LimitName, Limit]:
 
 
 def tightest(name: LimitName, *sources: Limits) -> Decimal | None:
-    """Give the lowest enforced limit of that name, or None where nobody sets one."""
+    """Return the lowest enforced limit of that name, or None if there is none."""
     set_ones = [
         limits[name].limit
         for limits in sources

@@ -1,4 +1,4 @@
-"""The operator's table of prices: replaced as a whole, and read once a second at most."""
+"""The operator's table of prices: replaced as a whole, and read at most once a second."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _DEAREST = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceLine:
-    """A line as it was asked for; `base_price_usd` is a JSON number or text."""
+    """A line as it was sent; `base_price_usd` is a JSON number or text."""
 
     model: str
     base_price_usd: Any
@@ -37,7 +37,7 @@ class PriceLine:
 
 
 class PricesService:
-    """`models` gives what their schemas say of each model's input fields, by name."""
+    """`models` returns the schemas of each model's input fields, by name."""
 
     def __init__(
         self,
@@ -60,13 +60,13 @@ class PricesService:
         return await self._database.look_up(work)
 
     async def current(self) -> Sequence[Price]:
-        """Give the table as it was at most a second ago, mostly without asking the database."""
+        """Return the table as it was at most a second ago, usually without asking the database."""
         if self._clock.monotonic() >= self._fresh_until:
             await self._together(None)
         return self._kept
 
     async def _read_for(self, waiting: Sequence[None]) -> Sequence[None]:
-        """Read the table, unless that was done while these waited for their turn."""
+        """Read the table, unless that was done while these callers waited for their turn."""
         asked = self._clock.monotonic()
         if asked >= self._fresh_until:
             self._kept = await self.list()
@@ -74,7 +74,7 @@ class PricesService:
         return waiting
 
     async def replace(self, lines: Sequence[PriceLine], *, actor: str) -> Sequence[Price]:
-        """Put these lines in place of all; raises InvalidRequestError with what is wrong."""
+        """Replace all lines by these; raise InvalidRequestError with everything that is wrong."""
         errors = list(_faults(lines, self._models()))
         if errors:
             raise InvalidRequestError(
@@ -128,7 +128,7 @@ def _faults(lines: Sequence[PriceLine], models: Mapping[str, Fields]) -> Iterato
         same = (line.model, frozenset((k, condition(v)) for k, v in line.when.items()))
         first = seen.setdefault(same, number)
         if first != number:
-            detail = f"{at} says the same of model and `when` as /prices/{first}; keep one."
+            detail = f"{at} has the same model and `when` as /prices/{first}; keep one."
             yield FieldError(pointer=at, code="duplicate", detail=detail)
 
 
@@ -140,7 +140,7 @@ def _line_faults(line: PriceLine, models: Mapping[str, Fields], at: str) -> Iter
         yield FieldError(pointer=where, code="price", detail=detail)
     if line.model not in models:
         where = f"{at}/model"
-        detail = f"{where} is no model of this gateway{guess(line.model, models)}."
+        detail = f"{where} is not a model of this gateway{guess(line.model, models)}."
         yield FieldError(pointer=where, code="unknown_model", detail=detail)
         return
     fields = models[line.model]
@@ -148,13 +148,13 @@ def _line_faults(line: PriceLine, models: Mapping[str, Fields], at: str) -> Iter
         where = at + joined("when", name)
         if name not in fields:
             meant = guess(name, fields)
-            detail = f"{where} is no input of {line.model}{meant}."
+            detail = f"{where} is not an input of {line.model}{meant}."
             yield FieldError(pointer=where, code="unknown_field", detail=detail)
         elif (enum := fields[name].get("enum")) and not any(
             says(each, condition(value)) for each in enum
         ):
             known = ", ".join(map(str, enum))
-            detail = f"{where} must be one of {known}; no other input is taken."
+            detail = f"{where} must be one of {known}; the model accepts no other value."
             yield FieldError(pointer=where, code="enum", detail=detail)
 
 

@@ -28,9 +28,9 @@ def price_of(
     output_seconds: Decimal | None,
     outputs: int | None,
 ) -> Decimal | None:
-    """Give what a job costs in US dollars, or None where no line tells.
+    """Return what a job costs in US dollars, or None if no line says.
 
-    It asks for so many `outputs`, and for so many seconds in all.
+    `outputs` and `seconds` are what it asks for in all.
     """
     line = matching(prices, model=model, input=input)
     amount = outputs if line is not None and line.price_unit == "output" else output_seconds
@@ -45,7 +45,7 @@ def matching(
     model: str,
     input: Mapping[str, Any],  # noqa: A002
 ) -> Price | None:
-    """Find the line with the most conditions that all hold; the first of equals."""
+    """Find the line with the most conditions, all of which hold; the first of several."""
     lines = [
         price
         for price in prices
@@ -56,7 +56,7 @@ def matching(
 
 
 def list_price(prices: Sequence[Price], *, model: str) -> tuple[Price | None, Sequence[Price]]:
-    """Give the line that applies to any input, and those that a condition puts before it."""
+    """Return the line that applies to any input, and those that conditions put before it."""
     lines = [price for price in prices if price.model == model]
     return next((line for line in lines if not line.when), None), [
         line for line in lines if line.when
@@ -64,12 +64,12 @@ def list_price(prices: Sequence[Price], *, model: str) -> tuple[Price | None, Se
 
 
 def says(value: Any, text: str) -> bool:
-    """Tell whether an input's value reads like a condition: 5, 5.0 and "5" are the same."""
+    """Return whether an input's value matches a condition: 5, 5.0 and "5" are the same."""
     return _text(value) == text
 
 
 def condition(value: str | float) -> str:
-    """Give the text that `says` compares with."""
+    """Return the text that `says` compares with."""
     text = _text(value)
     assert text is not None
     return text

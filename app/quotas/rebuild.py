@@ -1,4 +1,4 @@
-"""Windows of accounts, begun anew from the ledger when they are not those of the calendar."""
+"""Windows of accounts, rebuilt from the ledger when they are not those of the calendar."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,10 +19,10 @@ async def opened(
     zones: Mapping[str, ZoneInfo],
     at: datetime,
 ) -> dict[str, Account]:
-    """Give locked accounts with the windows that are open now, summed anew where they began.
+    """Return locked accounts with the windows that are open now; new windows are summed up.
 
-    A window that began at another time than the calendar says is over, or is of another zone, or
-    was begun by a replica whose clock is ahead; in each case the ledger tells what is in it.
+    A window that began at another time than the calendar says is over, or of another zone, or was
+    begun by a replica whose clock is ahead; in each case the ledger says what is in it.
     """
     starts = {id_: _starts(zones[id_], at) for id_ in accounts}
     moved = {

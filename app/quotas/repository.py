@@ -60,7 +60,7 @@ class QuotaRepository:
         self._tx = tx
 
     async def find_accounts(self, ids: Iterable[str]) -> dict[str, Account]:
-        """Read accounts as they are; one that was never used is empty."""
+        """Read accounts without locks; one that was never used is empty."""
         wanted = sorted(set(ids))
         found = await self._tx.execute(_ACCOUNTS, {"ids": wanted})
         return {id_: Account(id=id_) for id_ in wanted} | {row.id: _account(row) for row in found}
@@ -89,12 +89,12 @@ class QuotaRepository:
         await _ENTRIES.add(self._tx, [_entry_row(entry) for entry in entries])
 
     async def find_open_holds(self, job_ids: Iterable[str]) -> Sequence[Entry]:
-        """Give the holds of these jobs that were neither settled nor released."""
+        """Return the holds of these jobs that were neither settled nor released."""
         found = await self._tx.execute(_OPEN_HOLDS, {"ids": sorted(set(job_ids))})
         return [_entry(row) for row in found]
 
     async def find_holds(self, job_ids: Iterable[str]) -> Sequence[Entry]:
-        """Give the holds of these jobs, ended or not."""
+        """Return the holds of these jobs, ended or not."""
         found = await self._tx.execute(_HOLDS, {"ids": sorted(set(job_ids))})
         return [_entry(row) for row in found]
 
@@ -111,9 +111,9 @@ class QuotaRepository:
         key_ids: Collection[str],
         unknown_since: datetime,
     ) -> Mapping[LimitName, Mapping[str, int]]:
-        """Count from the jobs' rows what limits on jobs at one time are about, by account.
+        """Count from the jobs' rows, by account, what limits on jobs at one time apply to.
 
-        A submit of unknown outcome that was given up before `unknown_since` is in flight no more.
+        A submit of unknown outcome that was given up before `unknown_since` is no longer in flight.
         """
         counted: dict[LimitName, Counter[str]] = {limit: Counter() for limit in limits}
         limit_of = {state: limit for limit in limits for state in _COUNTED_STATES[limit]}
@@ -135,7 +135,7 @@ class QuotaRepository:
         return counted
 
 
-# Made once: making a statement takes longer than running it.
+# Made once: building a statement takes longer than running it.
 _ACCOUNTS = made_once(select(AccountRow).where(among(AccountRow.id, "ids")))
 _LOCKED = made_once(_ACCOUNTS.order_by(AccountRow.id).with_for_update())
 _TABLE = table_of(AccountRow)
@@ -171,7 +171,7 @@ _STILL_UNKNOWN = JobRow.lease_expires_at > instant("unknown_since")
 def _of_users(asked: CTE) -> CompoundSelect[Any]:
     """Count jobs by their user and state, each in a range of an index; unknown ones by their rows.
 
-    How many there are of these is up to faults, and of the others to what a user sends.
+    Only faults make unknown ones, so they are few; of the others a user may have any number.
     """
     jobs = select(func.count()).where(JobRow.user_id == asked.c.id, JobRow.state == asked.c.state)
     unknown = jobs.where(_STILL_UNKNOWN)
@@ -183,7 +183,7 @@ def _of_users(asked: CTE) -> CompoundSelect[Any]:
 
 @cache
 def _of_keys(states: frozenset[str]) -> CompoundSelect[Any]:
-    """Count jobs by their key and state, in one walk: no index begins with a key."""
+    """Count jobs by their key and state, in one scan: no index begins with a key."""
     count = select(JobRow.key_id, JobRow.state, func.count()).group_by(JobRow.key_id, JobRow.state)
     asked = and_(among(JobRow.key_id, "ids"), one_of(JobRow.state, states))
     return made_once(

@@ -1,4 +1,4 @@
-"""How a caller's limits stand, and the rate of calls that cost nothing else."""
+"""The standing of a caller's limits, and the rate limit on calls that cost nothing else."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -33,13 +33,13 @@ class QuotaService:
         self._stand = NaturalBatch(self._stand_all)
 
     async def standings(self, policy: Policy, *, user_id: str, key_id: str) -> Standings:
-        """Tell how each limit of user, key and client token stands; reads, and locks nothing."""
+        """Return the standing of each limit of user, key and client token; locks nothing."""
         if not (policy.user or policy.key or (policy.allowance and policy.allowance.is_bounded)):
             return Standings((), self._clock.now())
         return await self._stand(Caller(policy=policy, user_id=user_id, key_id=key_id))
 
     async def _stand_all(self, asking: Sequence[Caller]) -> Sequence[Standings]:
-        """Answer all that ask with the same few statements; the last policy of each counts."""
+        """Answer all callers with the same few statements; the last policy of each counts."""
         at = self._clock.now()
         callers = {each.id: each for each in asking}
         subjects = [subject for each in callers.values() for subject in each.subjects]
@@ -50,7 +50,7 @@ class QuotaService:
             accounts = await quotas.find_accounts(account for _, account, _, _ in subjects)
             counts = await count_jobs(quotas, asking, unknown_since=at - self._job_timeout)
             taken = await find_taken(connection, token_ids)
-            # The ledger tells what is in a window that no request has begun yet: a late charge.
+            # The ledger says what is in a window that no request has begun yet: a late charge.
             zones = {account: zone for _, account, _, zone in subjects}
             current = await opened(connection, accounts, zones=zones, at=at)
             return {
@@ -64,7 +64,7 @@ class QuotaService:
     async def recent_standings(
         self, policy: Policy, *, user_id: str, key_id: str, fresh: bool
     ) -> Standings:
-        """Tell the same, at most a second old unless `fresh`: it goes with every answer."""
+        """Return the same, at most a second old unless `fresh`: it goes with every answer."""
         token_id = policy.allowance.token_id if policy.allowance else None
         now, caller = self._clock.monotonic(), (user_id, key_id, token_id)
         kept = self._recent.get(caller)
@@ -120,7 +120,7 @@ class QuotaService:
             await self._database.transact(work)
 
     async def check_rate(self, policy: Policy, *, user_id: str, key_id: str) -> None:
-        """Raise QuotaExceededError if no submit is left for now; takes none."""
+        """Raise QuotaExceededError if no submit is left for now; take none."""
         at = self._clock.now()
         rated = _rated(policy, user_id=user_id, key_id=key_id)
 

@@ -1,4 +1,4 @@
-"""What shadow limits would have refused, counted by day: to be read before one is enforced."""
+"""What shadow limits would have refused, counted by day: to be read before enforcing one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayOfFindings:
-    """`account` is `user:<id>` or `key:<id>`, whosever limit it was."""
+    """`account` is `user:<id>` or `key:<id>`, whose limit it was."""
 
     id: str
     day: str
@@ -47,7 +47,7 @@ class ShadowFindings:
     async def page(
         self, *, user_id: str | None, before: str | None, limit: int
     ) -> Sequence[DayOfFindings]:
-        """Give up to `limit` days of findings, newest first, older than the id `before`."""
+        """Return up to `limit` days of findings, newest first, older than the id `before`."""
         newest = select(ShadowFindingRow.__table__).order_by(ShadowFindingRow.id.desc())
         if user_id is not None:
             newest = newest.where(ShadowFindingRow.user_id == user_id)
@@ -61,8 +61,8 @@ class ShadowFindings:
         return await self._database.read(work)
 
     async def prune(self, *, before: datetime, limit: int) -> int:
-        """Delete up to `limit` findings of days that were over then, and tell how many."""
-        # The id begins with the day, and has the index that the day has not.
+        """Delete up to `limit` findings of days that were over then; return how many."""
+        # The id begins with the day, and has an index, which the day does not.
         old = ShadowFindingRow.id < before.astimezone(UTC).date().isoformat()
 
         async def look(connection: AsyncConnection) -> bool:

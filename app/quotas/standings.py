@@ -1,4 +1,4 @@
-"""How the limits of one who calls stand: the user's, the key's, and those of a client token."""
+"""The standings of a caller's limits: the user's, the key's and a client token's."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ CallerId = tuple[str, str, str | None]  # user, key, client token
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Standings:
-    """How limits stood at an instant, each with whose it is: `user`, `key` or `token`."""
+    """The standings at an instant, each with whose limit it is: `user`, `key` or `token`."""
 
     each: Sequence[tuple[str, Standing]]
     at: datetime
@@ -38,7 +38,7 @@ class Caller:
 
     @cached_property
     def subjects(self) -> Sequence[tuple[str, str, Limits, ZoneInfo]]:
-        """Give whose limits count: a word, an account, the limits, the zone of the windows."""
+        """Yield whose limits count: a word, an account, the limits, the zone of the windows."""
         zone = self.policy.zone
         return (
             ("user", user_account(self.user_id), self.policy.user, zone),
@@ -53,7 +53,7 @@ class Caller:
         taken: Mapping[str, Taken],
         at: datetime,
     ) -> Standings:
-        """Tell from open accounts, counted jobs and what tokens have taken."""
+        """Make standings of open accounts, counted jobs and what tokens have used."""
         found = [
             (
                 subject,
@@ -79,7 +79,7 @@ class Caller:
 async def count_jobs(
     quotas: QuotaRepository, callers: Sequence[Caller], *, unknown_since: datetime
 ) -> Mapping[LimitName, Mapping[str, int]]:
-    """Count by account what limits on jobs at one time are about, where there are such limits."""
+    """Count by account what limits on jobs at one time apply to, where there are such limits."""
     limits = [
         name
         for name in (LimitName.CONCURRENT_JOBS, LimitName.PENDING_JOBS)

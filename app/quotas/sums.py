@@ -1,4 +1,4 @@
-"""The ledger added up for accounts: what their windows have to say."""
+"""The ledger added up for accounts: what belongs in their windows."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -43,7 +43,7 @@ USED = case(
     (one_of(LedgerRow.kind, [EntryKind.SETTLE, EntryKind.LATE_CHARGE]), 1),
     else_=0,
 )
-# A hold and its end name the same amounts and the same `held_at`: an end takes its hold away.
+# A hold and its end have the same amounts and the same `held_at`: an end subtracts its hold.
 HELD = case(
     (LedgerRow.kind == EntryKind.HOLD, 1),
     (one_of(LedgerRow.kind, [EntryKind.SETTLE, EntryKind.RELEASE]), -1),

@@ -1,11 +1,11 @@
-"""Copies of outputs, since RunComfy forgets its own: which are due, who makes them, what they are.
+"""Copies of outputs, since RunComfy forgets its own: which are due, who makes them, where they are.
 
     (job completed, same transaction) --> waiting --copied--> archived
                                             |  ^ `---- gone upstream, again and again ----> gone
                                             `--' failed: later, with back-off
 
-A row in `waiting` may be leased; the lease is renewed while the copy is made, and only who holds it
-writes what came of it. The job itself knows nothing of all this, and waits for nothing.
+A row in `waiting` may be leased; the lease is renewed while the copy is made, and only its holder
+writes the outcome. The job itself knows nothing of all this, and waits for nothing.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -101,7 +101,7 @@ async def enqueue(tx: AsyncConnection, outputs: Mapping[str, int], *, at: dateti
 
 
 async def free_leases(tx: AsyncConnection, *, at: datetime) -> None:
-    """End every lease; only for who knows that no other process holds one."""
+    """End every lease; only for a caller that knows that no other process holds one."""
     await tx.execute(
         update(OutputRow).where(OutputRow.lease_expires_at > at).values(lease_expires_at=at)
     )
@@ -117,7 +117,7 @@ class Archive:
         self._clock = clock
 
     async def claim(self, limit: int) -> Sequence[CopyLease]:
-        """Take outputs that are due, and that nobody is at, the longest due first."""
+        """Take outputs that are due and not leased, the longest due first."""
         at, token = self._clock.now(), new_id("copy")
 
         async def peek(connection: AsyncConnection) -> bool:
@@ -172,11 +172,11 @@ class Archive:
         return await self._database.transact(work)
 
     async def renew(self, lease: CopyLease) -> bool:
-        """Keep the lease for as long again; False once it is another's, or the job is deleted."""
+        """Renew the lease; False once it is another's, or the job is deleted."""
         return await self._write(lease, lease_expires_at=self._clock.now() + self._config.lease)
 
     async def finish(self, lease: CopyLease, copy: Copy) -> bool:
-        """Tell everybody of a copy that is stored whole; False if it is not wanted any more."""
+        """Record a copy that is stored whole; False if it is no longer wanted."""
         duration = copy.duration
         return await self._write(
             lease,
@@ -207,7 +207,7 @@ class Archive:
         return await self._write(lease, state="gone", due_at=None, reason=reason, **_NO_LEASE)
 
     async def find(self, job_id: str, n: int) -> OutputRecord | None:
-        """Give an output that was copied and is whole, or None while there is no copy."""
+        """Return an output's copy, or None while there is no whole one."""
         at = self._clock.now()
 
         async def work(connection: AsyncConnection) -> OutputRecord | None:
@@ -232,7 +232,7 @@ class Archive:
     async def page(
         self, *, at_risk: bool | None, before: tuple[str, int] | None, limit: int
     ) -> Sequence[OutputRecord]:
-        """Give outputs, those of the newest jobs first."""
+        """Return outputs, those of the newest jobs first."""
         at = self._clock.now()
         page = select(OutputRow).order_by(OutputRow.job_id.desc(), OutputRow.n.desc()).limit(limit)
         if at_risk is not None:
@@ -247,7 +247,7 @@ class Archive:
         return await self._database.read(work)
 
     async def count_at_risk(self) -> int:
-        """Tell how many outputs waited so long for their copy that upstream may forget them."""
+        """Count the outputs that waited so long for their copy that upstream may forget them."""
         counted = (
             select(func.count()).select_from(OutputRow).where(self._is_at_risk(self._clock.now()))
         )

@@ -1,4 +1,4 @@
-"""Objects that nothing names any more: noted in the transaction that says so, deleted after it."""
+"""Objects that nothing names any more: noted in the transaction that drops them, deleted later."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -14,7 +14,7 @@ from app.db.statements import insert_into
 from app.storage.errors import StorageUnavailableError
 from app.storage.store import Storage
 
-# A writer that lost its turn may be at the object for as long: it is deleted then again.
+# A writer that lost its lease may go on for as long: the object is deleted again after that.
 LATE_WRITERS = timedelta(hours=1)
 _BATCH = 100
 
@@ -26,7 +26,7 @@ async def discard(tx: AsyncConnection, keys: Iterable[str], *, due_at: datetime)
 
 
 async def output_keys(tx: AsyncConnection, job_ids: Sequence[str]) -> Sequence[str]:
-    """Name the objects of these jobs' outputs, to be asked before the jobs are deleted."""
+    """Return the objects of these jobs' outputs; to be called before the jobs are deleted."""
     found = await tx.execute(select(OutputRow.storage_key).where(OutputRow.job_id.in_(job_ids)))
     return list(found.scalars())
 
@@ -34,9 +34,9 @@ async def output_keys(tx: AsyncConnection, job_ids: Sequence[str]) -> Sequence[s
 async def discard_jobs(
     tx: AsyncConnection, job_ids: Sequence[str], *, outputs: Iterable[str], at: datetime
 ) -> Sequence[str]:
-    """Discard what belonged to jobs that were just deleted; gives the keys, to delete now.
+    """Discard what belonged to jobs that were just deleted; return the keys, to delete now.
 
-    A file that another job names as well, one that is not over, goes when that one is.
+    A file that another, unfinished job names as well is discarded when that one ends.
     """
     made_for = FileRow.made_for.in_(job_ids)
     freed = await tx.execute(
@@ -49,7 +49,7 @@ async def discard_jobs(
 
 
 async def discard_users(tx: AsyncConnection, user_ids: Sequence[str], *, at: datetime) -> None:
-    """Discard all that users have, who have no live job; to be called before they are deleted."""
+    """Discard all files of users without live jobs; to be called before they are deleted."""
     outputs = await tx.execute(
         select(OutputRow.storage_key)
         .join(JobRow, JobRow.id == OutputRow.job_id)
@@ -68,9 +68,9 @@ async def discard_users(tx: AsyncConnection, user_ids: Sequence[str], *, at: dat
 
 
 async def discard_expired(tx: AsyncConnection, *, at: datetime, limit: int = _BATCH) -> int:
-    """Discard files whose time has come, but for those that a live job names; tells how many.
+    """Discard expired files, except those that a live job names; return how many.
 
-    The rows are locked first and judged after: an accept that is just linking one is waited for.
+    The rows are locked first and tested after: an accept that is just linking one is waited for.
     """
     due = await tx.execute(
         select(FileRow.id)
@@ -90,7 +90,7 @@ async def discard_expired(tx: AsyncConnection, *, at: datetime, limit: int = _BA
 
 
 class Sweeper:
-    """Deletes what was discarded; without a storage there is nothing, and nothing to do."""
+    """Deletes what was discarded; without a storage there is nothing to do."""
 
     def __init__(self, *, database: Database, storage: Storage | None, clock: Clock) -> None:
         self._database = database
@@ -98,7 +98,7 @@ class Sweeper:
         self._clock = clock
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete what was discarded now, if the storage answers; the pruner does it by its rows."""
+        """Delete what was just discarded, if the storage answers; otherwise the pruner will."""
         with suppress(StorageUnavailableError):
             await self._delete(keys)
 
@@ -108,7 +108,7 @@ class Sweeper:
                 await self._storage.delete(key)
 
     async def prune(self) -> int:
-        """Discard one batch of expired files, delete one of discarded objects; tells how many."""
+        """Discard one batch of expired files, delete one of discarded objects; return how many."""
         at = self._clock.now()
 
         async def look(connection: AsyncConnection) -> tuple[bool, Sequence[str]]:
@@ -145,7 +145,7 @@ async def _due(connection: AsyncConnection, *, at: datetime) -> Sequence[str]:
 
 
 def _is_in_use() -> Exists:
-    """Hold for files that a job names which is not over."""
+    """The condition for files that an unfinished job names."""
     return (
         select(JobFileRow.job_id)
         .join(JobRow, JobRow.id == JobFileRow.job_id)

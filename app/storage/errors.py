@@ -46,7 +46,7 @@ class UnknownFileError(NotFoundError):
 
     def __init__(self, file_id: str) -> None:
         super().__init__(
-            f"There is no file {file_id[:64]!r} of yours; it may have expired: upload it again."
+            f"You have no file {file_id[:64]!r}; it may have expired: upload it again."
         )
 
 

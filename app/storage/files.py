@@ -1,4 +1,4 @@
-"""Files that clients gave for their jobs' inputs: kept for days, seen by their owner alone.
+"""Files that clients uploaded for their jobs' inputs: kept for days, seen only by their owner.
 
     (nothing) --row--> uploading --object, then row--> ready --expired, in no live job--> discarded
                            `------- broken off, or too old ------------------------------^
@@ -82,17 +82,16 @@ class FileService:
         return self._storage is not None
 
     async def upload(self, source: AsyncIterator[bytes], *, user_id: str) -> File:
-        """Keep what `source` gives; its first bytes decide what it is and how long it may be.
+        """Store what `source` yields; its first bytes decide what it is and how long it may be.
 
-        Raises UnsupportedFileError before anything is stored, FileTooLargeError at the byte too
-        many, NoStorageError, UserGoneError, or what `source` raises; nothing stays of what was
-        begun.
+        Raises UnsupportedFileError before anything is stored, FileTooLargeError at the first byte
+        too many, NoStorageError, UserGoneError, or what `source` raises; then nothing is kept.
         """
         storage = self._required()
         head, rest = await _peek(source)
         media_type = sniff(head)
         if media_type is None:
-            what = "is empty" if not head else "is none that can be told by its first bytes"
+            what = "is empty" if not head else "is of a kind unknown by its first bytes"
             raise UnsupportedFileError(f"The file {what}; send {_KINDS}.")
         draft = await self._begin(user_id, made_for=None)
         try:
@@ -113,7 +112,7 @@ class FileService:
             raise
 
     async def drop(self, file_ids: Sequence[str]) -> None:
-        """Take back files that nobody has seen yet."""
+        """Delete files that nobody has seen yet."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> Sequence[str]:
@@ -129,7 +128,7 @@ class FileService:
         await self._sweeper.delete(await self._database.transact(work))
 
     async def _give_up(self, draft: "_Draft") -> None:
-        """Take back an upload, and its bytes also where its row was deleted with its user."""
+        """Delete an upload, and its bytes even if its row was deleted with its user."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> Sequence[str]:
@@ -150,7 +149,7 @@ class FileService:
         return found[file_id]
 
     async def find_many(self, file_ids: Sequence[str], *, user_id: str) -> Mapping[str, File]:
-        """Give those of these files that are this user's and have not expired."""
+        """Return those of these files that are this user's and have not expired."""
         at = self._clock.now()
         known = [file_id for file_id in file_ids if is_id(file_id, prefix=PREFIX)]
 
@@ -168,7 +167,7 @@ class FileService:
         return await self._database.look_up(work) if known else {}
 
     async def get_signed(self, file_id: str) -> File:
-        """Give a file to the bearer of a link that this gateway signed, as long as it is kept."""
+        """Return a file to the bearer of a link that this gateway signed, as long as it is kept."""
 
         async def work(connection: AsyncConnection) -> File | None:
             found = await connection.execute(_FILES.where(_READY, FileRow.id == file_id))
@@ -183,7 +182,7 @@ class FileService:
         return file
 
     async def of_job(self, job_id: str) -> Mapping[str, File]:
-        """Give the files that a job's input names, by pointer."""
+        """Return the files that a job's input names, by pointer."""
 
         async def work(connection: AsyncConnection) -> Mapping[str, File]:
             found = await connection.execute(
@@ -199,12 +198,12 @@ class FileService:
         return self._required().read(file.key, start=start, stop=stop)
 
     async def require_content(self, file: File) -> None:
-        """Raise UnknownFileError if its object is gone or cut, StorageUnavailableError if away."""
+        """Raise UnknownFileError if its object is gone or cut short, or StorageUnavailableError."""
         if await self._required().size(file.key) != file.size:
             raise UnknownFileError(file.id)
 
     async def read_head(self, file: File, *, most: int) -> bytes:
-        """Give at most so many bytes of its beginning."""
+        """Return at most so many bytes of its beginning."""
         pieces = self.read(file, 0, min(most, file.size))
         return b"".join([piece async for piece in pieces])
 
@@ -221,7 +220,7 @@ class FileService:
             size += len(chunk)
             if size > most:
                 raise FileTooLargeError(
-                    f"{'An image' if image else 'A video'} may have {most} bytes at most;"
+                    f"{'An image' if image else 'A video'} may have at most {most} bytes;"
                     " send a smaller one."
                 )
             yield chunk
@@ -279,7 +278,7 @@ class FileService:
             return None if row is None else _file(row)
 
         file = await self._database.transact(work)
-        if file is None:  # it took so long that it was given up
+        if file is None:  # it took so long that the upload was given up
             raise StorageUnavailableError
         return file
 
@@ -319,7 +318,7 @@ def _file(row: Any) -> File:
 
 
 async def _peek(source: AsyncIterator[bytes]) -> tuple[bytes, AsyncIterator[bytes]]:
-    """Read as much as tells what a file is, and give it back with the rest."""
+    """Read enough to know what a file is; return that, and an iterator over the whole file."""
     head = b""
     async for chunk in source:
         head += chunk

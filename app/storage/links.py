@@ -20,7 +20,7 @@ class FileLinks:
         return f"{self._files_url}/{file_id}/content?expires={expires}&signature={signature}"
 
     def for_owner(self, file_id: str, *, at: datetime) -> str:
-        """Give a link for a day, the same for an hour at a time."""
+        """Return a link for a day; within an hour it is the same."""
         hour = at.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
         return self.until(file_id, hour + _SHOWN_FOR)
 

@@ -15,7 +15,7 @@ _LONGEST = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Film:
-    """What the file says of itself; None where it does not say, or not plausibly."""
+    """What the file says about itself; None where it does not, or not plausibly."""
 
     duration: timedelta | None = None
     codec: str | None = None
@@ -24,7 +24,7 @@ class Film:
 async def look(read: Reader, *, size: int) -> Film:
     """Find the movie's header among the outermost boxes, wherever it stands; never raises itself.
 
-    At most 64 boxes are passed, and 4 MiB are read of the header.
+    At most 64 boxes are passed, and at most 4 MiB of the header are read.
     """
     at = 0
     for _ in range(_MOST_BOXES):
@@ -69,7 +69,7 @@ def _duration(moov: bytes) -> timedelta | None:
     scale = int.from_bytes(header[20:24] if wide else header[12:16], "big")
     length = header[24:32] if wide else header[16:20]
     units = int.from_bytes(length, "big")
-    if not units:  # written in fragments: the whole is told elsewhere, if at all
+    if not units:  # written in fragments: the duration stands elsewhere, if anywhere
         extends = next(_inside(moov, b"mvex"), b"")
         told = next(_inside(extends, b"mehd"), b"")
         units = int.from_bytes(told[4:12] if told[:1] == b"\1" else told[4:8], "big")
@@ -91,7 +91,7 @@ def _inside(data: bytes, wanted: bytes) -> Iterator[bytes]:
 
 
 def _box(data: bytes, at: int, *, most: int) -> tuple[bytes, int, int] | None:
-    """Give a box's kind, and where its body begins and ends, counted from its own beginning."""
+    """Return a box's kind, and where its body begins and ends, counted from the box's start."""
     size, kind, body = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
     if size == 1:
         size, body = int.from_bytes(data[at + 8 : at + 16], "big"), 16

@@ -1,4 +1,4 @@
-"""Storages by their address; obstore is 4 MB, and not for who keeps a folder and no files in it."""
+"""Opens storages by their address; obstore is 4 MB, and imported only when a file is stored."""
 
 import os
 from datetime import timedelta
@@ -18,15 +18,15 @@ _PATIENCE = timedelta(seconds=30)
 
 
 def open_storage(url: str) -> Storage:
-    """Open `file:///folder`, which is made if need be, or `s3://bucket/prefix`.
+    """Open `file:///folder`, which is created if missing, or `s3://bucket/prefix`.
 
-    What S3 needs further comes from the environment's AWS_* variables, as everywhere else.
+    What else S3 needs comes from the environment's AWS_* variables, as everywhere.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
         return open_folder(Path(unquote(parts.path)))
     _unset_what_is_empty()
-    store = _s3(url)  # now, so that what is wrong with it ends the start
+    store = _s3(url)  # at once, so that a fault in it ends the start
     return Storage(lambda: store, folder=None)
 
 
@@ -74,6 +74,6 @@ def _s3(url: str) -> "S3Store":
 
 
 def _allows_http() -> bool:
-    """Plain http only to an endpoint that the operator named so, as other S3 clients do."""
+    """Use plain http only for an endpoint that the operator wrote so, as other S3 clients do."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     return endpoint.startswith("http://")

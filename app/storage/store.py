@@ -33,14 +33,14 @@ Purpose = Literal["files", "outputs"]
 
 _PART_BYTES = 5 * 2**20  # the least that S3 takes as a part
 _PARTS_AT_ONCE = 2
-# Of each slow reader as much is in memory; a disk is read in smaller pieces than S3 is asked for.
+# Each slow reader has this much in memory; a disk is read in smaller pieces than S3.
 _PIECE_ON_DISK, _PIECE_OF_S3 = 2**18, 2**20
 _KEY = re.compile(r"(files|outputs)/[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What was written; `head` is its beginning, for telling what it is."""
+    """What was written; `head` is its beginning, to detect what it is."""
 
     size: int
     sha256: str
@@ -52,10 +52,10 @@ def new_key(purpose: Purpose) -> str:
 
 
 class Storage:
-    """`folder` is where the objects are if that is a disk; then writes are synced to it.
+    """`folder` is where the objects are on a disk; then writes are synced to it.
 
-    `opened` gives the store, and is called when the first object is written or asked for. What
-    moves nothing of any size has `patience`: a client waits for it, and there may be another way.
+    `opened` returns the store, and is called when the first object is written or read. Calls that
+    move little data have `patience`: a client waits for them, and there may be another way.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Storage:
         self._piece = _PIECE_OF_S3 if folder is None else _PIECE_ON_DISK
 
     async def put(self, key: str, source: AsyncIterator[bytes]) -> Stored:
-        """Write all of `source`, or nothing if it raises; a key that is there is overwritten."""
+        """Write all of `source`, or nothing if it raises; an existing key is overwritten."""
         _check(key)
         digest, size, head = hashlib.sha256(), 0, b""
 
@@ -98,7 +98,7 @@ class Storage:
         return Stored(size=size, sha256=digest.hexdigest(), head=head)
 
     async def read(self, key: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Give the bytes from `start` to before `stop`, a piece at a time as they are wanted.
+        """Yield the bytes from `start` to before `stop`, a piece at a time as they are asked for.
 
         Raises ObjectGoneError, also halfway. Each piece is a read of its own: a slow reader holds
         neither a connection nor more memory than its piece.
@@ -121,7 +121,7 @@ class Storage:
         return piece.to_bytes()
 
     async def size(self, key: str) -> int | None:
-        """Tell how long an object is; None if there is none."""
+        """Return the length of an object; None if there is none."""
         _check(key)
         try:
             async with asyncio.timeout(self._patience_s):
@@ -132,7 +132,7 @@ class Storage:
             raise _unavailable("head", exc) from exc
 
     async def delete(self, key: str) -> None:
-        """Delete an object and what a killed writer left of it; gone already is fine."""
+        """Delete an object and what a killed writer left of it; it may be gone already."""
         _check(key)
         try:
             with suppress(FileNotFoundError):

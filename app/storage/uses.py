@@ -1,4 +1,4 @@
-"""Which files a job's input names: locked, and then linked, in the transaction that accepts it."""
+"""The files that a job's input names: locked, then linked, in the transaction that accepts it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class FileUse:
 async def lock_usable(
     tx: AsyncConnection, file_ids: Mapping[str, Sequence[FileUse]], *, at: datetime
 ) -> set[tuple[str, str]]:
-    """Give (file, user) of those that can still be used, locked against the pruner until commit.
+    """Return (file, user) of those that can still be used, locked against the pruner until commit.
 
-    By job: a file that is `uploading` counts for the job alone that it is made for.
+    By job: a file that is `uploading` counts only for the job it is made for.
     """
     wanted = sorted({use.file_id for uses in file_ids.values() for use in uses})
     found = await tx.execute(
@@ -45,7 +45,7 @@ async def lock_usable(
 async def link(
     tx: AsyncConnection, uses: Mapping[str, Sequence[FileUse]], *, expires_at: datetime
 ) -> None:
-    """Let jobs that were just written have their files; what was made for them is kept from now."""
+    """Link just written jobs with their files; files made for them are kept from now on."""
     await tx.execute(
         update(FileRow)
         .where(FileRow.made_for.in_(sorted(uses)), FileRow.state == "uploading")

@@ -1,1 +1,1 @@
-"""RunComfy as we meet it on the wire: the only room that knows its addresses and its words."""
+"""RunComfy on the wire: the only room that knows its addresses and its words."""

@@ -1,4 +1,4 @@
-"""The accounts of RunComfy that jobs are sent with, and the client of each."""
+"""The RunComfy accounts that jobs are sent with, and the client of each."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ PLACEHOLDERS = frozenset({"changeme", "change-me", "secret", "token", "your-toke
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One that `drains` takes no new jobs; those that it has are followed to their end."""
+    """One that `drains` takes no new jobs; those it has are followed to their end."""
 
     name: str
     token: SecretStr
@@ -28,7 +28,7 @@ class Account:
 def parse_accounts(text: str) -> tuple[Account, ...]:
     """Read one token, or `account=token` pairs with commas; raises ValueError without the tokens.
 
-    What ends in `=` is one token: that is how base64 is padded.
+    A value that ends in `=` is one token: that is how base64 is padded.
     """
     parts = [part.strip() for part in text.split(",")]
     if len(parts) == 1 and not parts[0].rstrip("=").count("="):
@@ -45,7 +45,7 @@ def parse_accounts(text: str) -> tuple[Account, ...]:
         token = _token(rest.removesuffix(_DRAINS), of=f"the token of {name}")
         accounts.append(Account(name, token, drains))
     if len({account.name for account in accounts}) < len(accounts):
-        raise ValueError("each account may be there once")
+        raise ValueError("each account may be given only once")
     if all(account.drains for account in accounts):
         raise ValueError("every account drains, so no job could be sent: leave one without ;drain")
     return tuple(accounts)

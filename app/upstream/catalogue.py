@@ -19,9 +19,9 @@ class CatalogueReader:
         self._most = most
 
     async def read(self) -> list[Any]:
-        """Give every entry, unread; raises TryLaterError, or RefusedError, or gives all.
+        """Return every entry, unread; raise TryLaterError or RefusedError unless all could be read.
 
-        A part must not look like the whole: what is missing would count as withdrawn.
+        A part must not look like the whole: missing models would count as withdrawn.
         """
         *others, last = self._clients
         for client in others:

@@ -1,5 +1,5 @@
-"""The only HTTP to RunComfy: five calls, each sent at most once, each failure sorted."""
-# ruff: noqa: ASYNC109 - a call's timeout is the caller's to choose; `_exchange` keeps it
+"""The only HTTP to RunComfy: five calls, each sent at most once, each failure classified."""
+# ruff: noqa: ASYNC109 - callers choose a call's timeout; `_exchange` keeps it
 
 import asyncio
 import json
@@ -83,10 +83,10 @@ class UpstreamClient:
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def submit(self, model_id: str, body: Mapping[str, Any], *, timeout: timedelta) -> str:
-        """Send a job and give its request id.
+        """Send a job and return its request id.
 
-        Raises NotSentError, TryLaterError, RefusedError or OutcomeUnknownError, and no other. One
-        that is cancelled before it had a connection raises NotSentError.
+        Raises NotSentError, TryLaterError, RefusedError or OutcomeUnknownError, and no others. If
+        cancelled before it had a connection it raises NotSentError.
         """
         passage = _Passage(_as_json(body))
         request = self._request(
@@ -139,7 +139,7 @@ class UpstreamClient:
     async def _ask(
         self, method: str, path: tuple[str, ...], *, timeout: timedelta, **params: str
     ) -> dict[str, Any]:
-        """Make a call that may be repeated, whatever becomes of it."""
+        """Make a call that may be repeated, whatever happens to it."""
         request = self._request(method, path, timeout=timeout, headers={}, params=params)
         answer = await _exchange(
             self._reads,
@@ -169,9 +169,8 @@ class UpstreamClient:
         except ValueError as exc:
             raise RefusedError("The id cannot be put into an address.") from exc
         query = f"?{urlencode(params)}" if params else ""
-        # Not by the client's own build_request, which looks for what may be merged into each
-        # request; nor with an address or a content that httpx must first take apart: every poll is
-        # one or two requests.
+        # Not by the client's own build_request, which merges its defaults into each request; nor
+        # with an address or content that httpx must parse: every poll is one or two requests.
         request = httpx.Request(
             method,
             self._calls,
@@ -179,8 +178,8 @@ class UpstreamClient:
             stream=stream,
             extensions={
                 "target": self._calls.raw_path + f"{path}{query}".encode(),
-                # Getting a connection has half the time: so it never ends with the whole of it,
-                # which would leave open whether something was sent. The exchange has the rest.
+                # Getting a connection has half the time: if it could end with the whole, nobody
+                # would know whether something was sent. The exchange has the rest.
                 "timeout": {"connect": half, "pool": half, "read": None, "write": None},
             },
         )
@@ -201,7 +200,7 @@ async def _exchange(
     lost: type[UpstreamError],
     large: AbstractAsyncContextManager[None],
 ) -> Answer:
-    """Send once and read the whole answer, a `large` one within that; raise `unsent` or `lost`."""
+    """Send once, and read a large answer within `large`; raise `unsent` or `lost`, no others."""
     if client.is_closed:
         raise unsent("The gateway is shutting down.")
     try:
@@ -228,10 +227,10 @@ async def _sent(
 
 
 def _look_once_more(limit: asyncio.Timeout) -> None:
-    """End a call whose time is over once nothing that has arrived is left to be read.
+    """End a call whose time is over, but only once all that has arrived was read.
 
     A loop looks at its clock before its sockets: a process that was frozen would find the time over
-    and throw away the answer that waits for it, with the id of a job that is paid for.
+    and throw away the waiting answer, with the id of a job that is paid for.
     """
     limit.reschedule(asyncio.get_running_loop().time() + _LAST_LOOK_S)
 
@@ -241,7 +240,7 @@ async def _read(response: httpx.Response, *, large: AbstractAsyncContextManager[
     async with AsyncExitStack() as stack:
         stack.push_async_callback(response.aclose)
         raw = bytearray()
-        # As it comes, so that nothing unpacks a bomb; we asked for no encoding, and parse none.
+        # As it comes, so that no compressed bomb is unpacked; we asked for no encoding.
         async for piece in response.stream:
             if len(raw) <= _LARGE_ANSWER < len(raw) + len(piece):
                 await stack.enter_async_context(large)
@@ -259,9 +258,9 @@ async def _read(response: httpx.Response, *, large: AbstractAsyncContextManager[
 
 
 class _Passage(httpx.AsyncByteStream):
-    """A body on its way, piece by piece: large ones block nothing, and none is sent twice.
+    """A body sent piece by piece: a large one blocks nothing, and none is sent twice.
 
-    Without a whole body there is no request, so one that was not asked for its body was not sent.
+    Without a whole body there is no request: if the body was not read, the request was not sent.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -274,7 +273,7 @@ class _Passage(httpx.AsyncByteStream):
         return len(self._content)
 
     def withdraw(self) -> None:
-        # A writer of the connection's own may be there, and not know.
+        # The connection may have a writer of its own, which does not know.
         self._is_withdrawn = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

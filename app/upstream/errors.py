@@ -1,9 +1,9 @@
 """What can go wrong between the gateway and RunComfy, sorted by what may be done next.
 
 UpstreamError
-├── NotSentError         a submit that surely never left: may be repeated
-├── TryLaterError        a submit surely not accepted, or any failed read: may be repeated
-├── RefusedError         a plain no: final for a submit, and the same again if repeated
+├── NotSentError         a submit that certainly never left: may be repeated
+├── TryLaterError        a submit certainly not accepted, or any failed read: may be repeated
+├── RefusedError         a plain refusal: final for a submit, the same again if repeated
 └── OutcomeUnknownError  a submit that may have been accepted, and charged: never repeated
 """
 
@@ -12,18 +12,18 @@ from http import HTTPStatus
 from typing import ClassVar
 
 _ACCOUNT_STATUSES = frozenset({401, 402, 403})
-_ANOTHERS = "403001"  # a request of another account: that one alone is refused
+_ANOTHERS = "403001"  # a request of another account: only this request is refused
 _ACCOUNT_CODES = frozenset({"400002", "400004"})
 
 
 class UpstreamError(Exception):
     """`message` is one clean line, free of the token, of addresses and of the input.
 
-    Where RunComfy `said` something it is that, and may still quote parts of an input: it is for the
-    job's owner and for operators. The text of the exception is ours alone, and fit for a log.
+    If RunComfy `said` something, it is that, and may still quote parts of an input: it is for the
+    job's owner and for operators. The text of the exception is only our own, and fit for a log.
 
-    An `outage` speaks of RunComfy as a whole, or the way there, rather than of this call; `is_busy`
-    says that it takes no more now.
+    An `outage` concerns RunComfy as a whole, or the way there, rather than this call; `is_busy`
+    means that it takes no more now.
     """
 
     retryable: ClassVar[bool]

@@ -1,4 +1,4 @@
-"""RunComfy's words made fit to show and to log."""
+"""RunComfy's messages, made fit to show and to log."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,12 +11,12 @@ _SHORTEST_HIDDEN = 8
 _LONGEST_WORD = 2**16
 _DEEPEST = 4
 _KEYS = ("error_message", "message", "error", "detail", "msg")
-# With a scheme, or a word with a query: what is signed is signed there.
+# With a scheme, or a word with a query: that is where signatures are.
 _ADDRESS = re.compile(r"\b(?:https?://|data:)\S+|(?<!\S)[^\s?]+\?[^\s=]*=\S*", re.IGNORECASE)
 
 
 def said(body: Any) -> str:
-    """Find the sentence in an error of any known shape; nothing else of it is ever repeated."""
+    """Find the sentence in an error of any known shape; nothing else of it is ever shown."""
     for _ in range(_DEEPEST):
         if not isinstance(body, dict):
             break
@@ -37,7 +37,7 @@ def clean(text: str, *, hidden: Iterable[str] = ()) -> str:
 
 
 def strings(value: Any) -> Iterator[str]:
-    """Walk the texts of an input that an error must not repeat."""
+    """Yield the texts of an input that an error must not repeat."""
     waiting = [value]
     while waiting:
         match waiting.pop():
@@ -65,7 +65,7 @@ def _one_line(text: str) -> str:
     line = _spaced(text)
     if line.isprintable():
         return line
-    # Away go controls, direction marks, and halves of surrogate pairs, which no database takes.
+    # Drop controls, direction marks, and halves of surrogate pairs, which no database takes.
     return _spaced("".join(each if each.isprintable() else " " for each in line))
 
 

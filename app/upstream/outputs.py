@@ -12,7 +12,7 @@ from app.core.media_types import SUFFIXES, UNKNOWN, sniff
 from app.core.ranges import ByteRange
 from app.upstream.errors import RefusedError, TryLaterError
 
-# The last tells how a file came into an object store, some of which go on saying so.
+# The last says how a file was uploaded to an object store; some of them keep sending it.
 _NOT_PACKED = frozenset({"", "identity", "aws-chunked"})
 # What a CDN sends in a file's place: "Just a moment...", or an error that says 200.
 _PAGES = frozenset({"text/html", "application/json"})
@@ -39,7 +39,7 @@ class OutputClient:
         if not self._is_trusted(url):
             raise RefusedError("The output is on a host that GATEWAY_OUTPUT_HOSTS does not name.")
         try:
-            # Also for the head alone: a link that is signed for GET may be refused to HEAD.
+            # GET even for the head alone: a link that is signed for GET may refuse HEAD.
             request = self._client.build_request("GET", url, headers=_passed_on(headers))
             response = await self._client.send(request, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
@@ -62,19 +62,19 @@ class OutputClient:
 
 
 def known_type(response: httpx.Response, *, url: str) -> str:
-    """Give the media type that an answer declares, if it is one of ours, else the name's."""
+    """Return the media type that an answer declares, if it is one of ours, else the name's."""
     media_type = _declared_type(response)
     return media_type if media_type in SUFFIXES else _type_by_name(url)
 
 
 def packing_of(response: httpx.Response) -> str | None:
-    """Tell how the body is packed, though it was asked for as it is; None where it is the file."""
+    """Return how the body is compressed, although we asked for none; None if it is the file."""
     packing = str(response.headers.get("Content-Encoding", ""))
     return packing if packing.strip().lower() not in _NOT_PACKED else None
 
 
 async def body_of(response: httpx.Response) -> AsyncGenerator[bytes]:
-    """Give the bytes as they are on the wire, or raise TryLaterError where they break off."""
+    """Yield the bytes as they are on the wire; raise TryLaterError if they break off."""
     try:
         async for chunk in response.aiter_raw():
             yield chunk
@@ -83,7 +83,7 @@ async def body_of(response: httpx.Response) -> AsyncGenerator[bytes]:
 
 
 async def cut(body: AsyncGenerator[bytes], start: int, stop: int) -> AsyncGenerator[bytes]:
-    """Give what lies from `start` to before `stop`, dropping what comes before; read no further."""
+    """Yield the bytes from `start` to before `stop`; skip those before, and read no further."""
     at = 0
     async with aclosing(body):
         async for chunk in body:
@@ -141,13 +141,13 @@ class _Begun(httpx.AsyncByteStream):
 
 
 def _passed_on(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Give the caller's range and conditions as far as every server takes them."""
+    """Return the caller's range and conditions, as far as every server takes them."""
     asked = {name: headers[name] for name in _ASKED if name in headers}
     if not all(value.isascii() for value in asked.values()):
-        # No server told such a tag. The whole is right then; a range without its condition is not.
+        # No server sent such a tag: the whole file is right, a range without its condition is not.
         return {}
     # Several ranges come back as multipart, under a media type of upstream's choice, and some
-    # servers answer 400 to what is none; the whole may always be sent instead.
+    # servers answer 400 to an invalid one; the whole file may always be sent instead.
     if wanted := ByteRange.parse(asked.pop("Range", "")):
         asked["Range"] = str(wanted)
     return asked

@@ -1,4 +1,4 @@
-"""What an answer means for the call it answers: the decision that money hangs on, without I/O."""
+"""What an answer means for the call it answers: decisions that cost money, without I/O."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ class Answer:
 
     @property
     def meaning(self) -> int:
-        """The status, or inside a 2xx the one that its error code begins with (429001: 429)."""
+        """The status; for a 2xx with an error code, the one that code begins with (429001: 429)."""
         code = self.error_code
         if not _is_success(self.status) or code is None:
             return self.status
@@ -42,10 +42,10 @@ class Answer:
 def accepted_request_id(
     answer: Answer, *, retry_statuses: frozenset[int], hidden: Iterable[str] = ()
 ) -> str:
-    """Give the id of the accepted submit, or raise what else the answer means.
+    """Return the id of the accepted submit, or raise what else the answer means.
 
-    An id outweighs an error code, a 429 and even a 5xx: following a job that is not there ends
-    after some polls, but one that is there and is not followed was paid for nothing. Only beside a
+    An id outweighs an error code, a 429 and even a 5xx: following a job that does not exist ends
+    after some polls, but one that exists and is not followed was paid for in vain. Only beside a
     plain refusal an id is taken for that of the HTTP exchange.
     """
     request_id = parse_request_id(answer.body)
@@ -59,7 +59,7 @@ def accepted_request_id(
 
 
 def readable_body(answer: Answer, *, hidden: Iterable[str] = ()) -> dict[str, Any]:
-    """Give what a call that may be repeated was answered, or raise what else it means."""
+    """Return the answer to a call that may be repeated, or raise what else it means."""
     if isinstance(answer.body, dict):
         if _is_success(answer.meaning):
             return answer.body

@@ -1,4 +1,4 @@
-"""RunComfy's bodies as records: every known variant is read, and none is believed blindly.
+"""RunComfy's bodies as records: every known variant is read, and none is trusted blindly.
 
 Pure functions of parsed JSON. What cannot be read raises TryLaterError: all of these are answers to
 calls that may be repeated.
@@ -22,7 +22,7 @@ from app.upstream.messages import clean, said
 class RemoteState(StrEnum):
     IN_QUEUE = "in_queue"
     IN_PROGRESS = "in_progress"
-    COMPLETED = "completed"  # ended, well or badly: only the result tells
+    COMPLETED = "completed"  # ended, well or badly: only the result says which
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -65,14 +65,14 @@ class RemoteResult:
 
 @dataclass(frozen=True, slots=True)
 class CataloguePage:
-    """Entries as they came, unread; `total` counts those of all pages."""
+    """Entries as they came, not parsed; `total` counts those of all pages."""
 
     entries: list[Any]
     total: int
 
 
 def decode(raw: bytes | bytearray) -> Any:
-    """Parse JSON, or give None for anything else: a CDN answers in HTML when it likes."""
+    """Parse JSON, or return None for anything else: a CDN may answer in HTML at any time."""
     try:
         return json.loads(raw, parse_float=_exact)
     except (ValueError, RecursionError):
@@ -125,7 +125,7 @@ def parse_result(body: Any, *, hidden: Collection[str] = ()) -> RemoteResult:
 
 
 def parse_cancel(body: Any) -> CancelOutcome:
-    """Decide by `outcome`; the status beside it may say `completed` of a job just cancelled."""
+    """Decide by `outcome`; the status beside it may say `completed` for a job just cancelled."""
     outcome, status = (_word(_object(body).get(key)) for key in ("outcome", "status"))
     if not outcome and status.startswith("cancel"):
         outcome = status
@@ -135,7 +135,7 @@ def parse_cancel(body: Any) -> CancelOutcome:
         return CancelOutcome.CANCELLATION_REQUESTED
     if outcome == CancelOutcome.NOT_CANCELLABLE:
         return CancelOutcome.NOT_CANCELLABLE
-    raise TryLaterError("RunComfy did not say what became of the cancel.")
+    raise TryLaterError("RunComfy did not say what came of the cancel.")
 
 
 def parse_page(body: Any) -> CataloguePage:
@@ -156,7 +156,7 @@ _AUDIOS = frozenset({".mp3", ".wav", ".flac", ".ogg", ".m4a", ".aac", ".opus"})
 
 
 def _exact(number: str) -> Decimal | float:
-    """Keep costs exact; an exponent that no Decimal has is infinite, or nothing."""
+    """Keep costs exact; an exponent beyond Decimal's makes it infinite, or zero."""
     try:
         return Decimal(number)
     except InvalidOperation:
@@ -176,7 +176,7 @@ def _word(value: Any) -> str:
 def _state(body: Any) -> RemoteState:
     word = _word(_object(body).get("status"))
     if not word:
-        raise TryLaterError("RunComfy's answer names no status.")
+        raise TryLaterError("RunComfy's answer has no status.")
     return _STATES.get(word, RemoteState.IN_PROGRESS)
 
 

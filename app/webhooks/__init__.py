@@ -1,1 +1,1 @@
-"""Tells receivers of events: endpoints and secrets, what is to be delivered, and how it went."""
+"""Webhooks: endpoints and secrets, what is to be delivered, and how it went."""

@@ -1,4 +1,4 @@
-"""Which URLs may be named for webhooks, as far as their text tells; the guard judges the rest."""
+"""Which URLs may be named for webhooks, as far as their text shows; the guard checks the rest."""
 
 from app.core.errors import FieldError, InvalidRequestError
 from app.net.reach import Reach

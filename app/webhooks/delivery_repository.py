@@ -1,4 +1,4 @@
-"""The statements on deliveries that people cause, and retention; see also `queue_repository`."""
+"""The statements on deliveries for clients, operators and retention; workers' are elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class DeliveryRepository:
     async def page(
         self, matching: DeliveryFilter, *, before: str | None, limit: int
     ) -> Sequence[Delivery]:
-        """Give up to `limit` deliveries with their latest attempts, newest first."""
+        """Return up to `limit` deliveries with their latest attempts, newest first."""
         page = DELIVERIES.where(*_conditions(matching))
         if before is not None:
             page = page.where(WebhookDeliveryRow.id < before)
@@ -62,7 +62,7 @@ class DeliveryRepository:
         return _delivery(row, (await self._attempts([row.id])).get(row.id, []))
 
     async def start_again(self, delivery_id: str, *, at: datetime) -> None:
-        """Let a delivery be due now, at the foot of the ladder, unless it is just being sent."""
+        """Make a delivery due now, at the first step of its retries, unless it is being sent."""
         await self._tx.execute(
             update(WebhookDeliveryRow)
             .where(WebhookDeliveryRow.id == delivery_id, WebhookDeliveryRow.lease_token.is_(None))
@@ -70,7 +70,7 @@ class DeliveryRepository:
         )
 
     async def has_ended(self, *, before: datetime) -> bool:
-        """Tell whether there is anything for `prune`."""
+        """Return whether there is anything for `prune`."""
         found = await self._tx.execute(
             select(WebhookDeliveryRow.id)
             .where(WebhookDeliveryRow.created_at < before, WebhookDeliveryRow.due_at.is_(None))
@@ -79,7 +79,7 @@ class DeliveryRepository:
         return found.first() is not None
 
     async def prune(self, *, before: datetime, limit: int) -> int:
-        """Delete deliveries that ended and were made before then, at most `limit`."""
+        """Delete ended deliveries that were made before then, at most `limit`."""
         old = (
             select(WebhookDeliveryRow.id)
             .where(WebhookDeliveryRow.created_at < before, WebhookDeliveryRow.due_at.is_(None))
@@ -138,7 +138,7 @@ DELIVERIES = (
     )
     .outerjoin(JobRow, JobRow.id == WebhookDeliveryRow.job_id)
 )
-"""Deliveries with where they go."""
+"""Deliveries with their receivers."""
 
 
 def _conditions(matching: DeliveryFilter) -> list[ColumnElement[bool]]:

@@ -1,4 +1,4 @@
-"""What can be wrong with what clients ask of webhooks."""
+"""What can be wrong with clients' calls on webhooks."""
 
 from app.core.errors import NotFoundError, ProblemError
 
@@ -28,7 +28,7 @@ class TooManyEndpointsError(ProblemError):
 
     def __init__(self, most: int) -> None:
         super().__init__(
-            f"A user may have {most} webhook endpoints; delete one, or change its url."
+            f"A user may have {most} webhook endpoints; delete one, or change its `url`."
         )
 
 
@@ -62,6 +62,6 @@ class SecretUnreadableError(ProblemError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The secret was stored under a GATEWAY_SECRET_KEY that is no longer there; rotate it,"
-            " and tell your receivers the new one."
+            "The secret was stored under a GATEWAY_SECRET_KEY that is no longer set; rotate it,"
+            " and give your receivers the new one."
         )

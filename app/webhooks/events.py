@@ -1,4 +1,4 @@
-"""The events that a receiver can be told of."""
+"""The events that a receiver can subscribe to."""
 
 from enum import StrEnum
 
@@ -22,15 +22,15 @@ DEFAULT_EVENTS = (
     EventType.CANCELLED,
     EventType.SUBMIT_UNKNOWN,
 )
-"""What a job's own URL is told, and an endpoint that names no events."""
+"""The events for a job's own URL, and for an endpoint that names none."""
 
 
 def event_of(state: str) -> EventType | None:
-    """Give the event of a job's change to `state`; most changes inside the gateway are none."""
+    """Return the event of a job's change to `state`; None for most changes inside the gateway."""
     name = f"{_PREFIX}{state}"
     return EventType(name) if name in set(EventType) else None
 
 
 def state_of(event_type: str) -> str | None:
-    """Give the state that a job entered with this event; None for an event of no job."""
+    """Return the state that a job entered with this event; None if it is not about a job."""
     return event_type.removeprefix(_PREFIX) if event_type.startswith(_PREFIX) else None

@@ -23,7 +23,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """A secret in clear, on its way to who may read it."""
+    """A secret in clear text, on its way to somebody who may read it."""
 
     secret: str
     previous_expires_at: datetime | None
@@ -31,7 +31,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A change of a job, to be told to whoever listens."""
+    """A change of a job, to be announced to its receivers."""
 
     job_id: str
     state: str
@@ -49,7 +49,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """`url` is where it goes now; None once nobody knows."""
+    """`url` is where it goes now; None once its receiver is gone."""
 
     id: str
     user_id: str
@@ -68,7 +68,7 @@ class Delivery:
 class Errand:
     """One attempt in a worker's hands: what it records counts only while the row has `token`.
 
-    With an `obstacle` there is nowhere to go any more, for that reason.
+    With an `obstacle` it cannot be sent, for that reason.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Writes what is to be delivered in the transaction of the event: nothing is told that was not."""
+"""Writes deliveries in the transaction of the event: none is sent for what did not happen."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,9 +16,9 @@ from app.webhooks.models import Event
 
 
 async def enqueue(tx: AsyncConnection, events: Sequence[Event]) -> bool:
-    """Write a delivery for each receiver of each event; tells whether there were any.
+    """Write a delivery for each receiver of each event; return whether there were any.
 
-    One statement where nobody listens, none for events that nobody can listen to.
+    One statement if there are no receivers, none for events without possible receivers.
     """
     told = {event.job_id for event in events if event_of(event.state)}
     if not told:
@@ -57,7 +57,7 @@ def new_delivery(**fields: Any) -> dict[str, Any]:
 
 
 def _receivers(service: ColumnElement[str]) -> Select[*tuple[Any, ...]]:
-    """Ask for each job's own URL beside the endpoints of its user and of the user's owner."""
+    """Select each job's own URL, and the endpoints of its user and of the user's owner."""
     return (
         select(
             JobRow.id,

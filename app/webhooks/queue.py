@@ -28,10 +28,10 @@ _OURS = frozenset({"endpoint_disabled", "user_disabled", "no_secret", "internal"
 
 
 class DeliveryQueueConfig(BaseModel):
-    """`per_lane` and `per_user` bound what one receiver, or one user's, can hold of a process.
+    """`per_lane` and `per_user` limit the places of a process for one receiver, or one user's.
 
-    Nor may a receiver hold more than is free beside it, or a user twice as much: so however many
-    of them are slow, there is a place for the next one.
+    Nor may a receiver hold more than are still free, or a user twice as many: however many of them
+    are slow, there is a place for the next one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,10 +58,10 @@ class DeliveryQueue:
         self._config = config
         self._clock = clock
         self.record = NaturalBatch(self._apply)
-        """Write one outcome; tells whether it counted, which it does not once the lease is lost."""
+        """Write one outcome; return whether it counted: it does not once the lease is lost."""
 
     async def claim(self, *, limit: int, under_way: Collection[Errand]) -> Sequence[Errand]:
-        """Take what is due, but no more for one receiver or user than leaves room for others."""
+        """Take what is due, leaving room beside any one receiver or user for others."""
         at = self._clock.now()
         lanes = Counter(errand.lane for errand in under_way)
         users = Counter(errand.user_id for errand in under_way)
@@ -90,7 +90,7 @@ class DeliveryQueue:
         return await self._database.transact(work)
 
     def has_room_again(self, lane: str, under_way: Collection[Errand]) -> bool:
-        """Tell whether to look for more: from half on, so that it finds many at a time."""
+        """Return whether to look for more: from half on, so that it finds many at a time."""
         busy = sum(errand.lane == lane for errand in under_way)
         return busy <= self._config.per_lane // 2
 
@@ -103,7 +103,7 @@ class DeliveryQueue:
         await self._database.transact(work)
 
     async def prune(self, *, before: datetime, limit: int) -> int:
-        """Erase deliveries made before then, but for those that are not over; tells how many."""
+        """Delete deliveries made before then, except unfinished ones; return how many."""
 
         async def look(connection: AsyncConnection) -> bool:
             return await DeliveryRepository(connection).has_ended(before=before)
@@ -164,7 +164,7 @@ class DeliveryQueue:
     async def _signers_of(
         self, tx: AsyncConnection, user_id: str, *, at: datetime
     ) -> Sequence[str]:
-        """Give what signs for a user's jobs, made now if it was never asked for."""
+        """Return the secret for a user's jobs, made now if there is none yet."""
         secrets = SecretRepository(tx)
         row = await secrets.find(user_id)
         if row is None:
@@ -213,10 +213,10 @@ class DeliveryQueue:
     async def _judge(
         self, tx: AsyncConnection, outcomes: Sequence[Outcome], *, at: datetime
     ) -> Sequence[tuple[str, str]]:
-        """Note which endpoints work, and disable those that are gone, or failed for too long."""
+        """Note which endpoints work, and disable those that are gone or failed for too long."""
         endpoints = EndpointRepository(tx)
         well = _endpoints(each for each in outcomes if each.delivered)
-        # Not reached for a reason of ours, an endpoint has not failed.
+        # An endpoint has not failed if it was not reached for a reason of ours.
         tried = [
             each for each in outcomes if not each.delivered and each.attempt.error not in _OURS
         ]
@@ -245,7 +245,7 @@ class DeliveryQueue:
 
 
 def _obstacle(row: Any) -> str | None:
-    """Say why there is no use in an attempt."""
+    """Say why an attempt would be useless; None if it would not."""
     if row.disabled_reason is not None:
         return "endpoint_disabled"
     return "user_disabled" if row.disabled else None

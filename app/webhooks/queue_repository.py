@@ -1,4 +1,4 @@
-"""The statements by which deliverers claim deliveries and end them, many at a time."""
+"""The statements by which deliverers claim and end deliveries, many at a time."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _OUTCOMES = Rows(
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A delivery that is due, and whom it could hold up."""
+    """A due delivery, with its receiver and user, whose places it would take."""
 
     id: str
     lane: str
@@ -56,7 +56,7 @@ class QueueRepository:
         not_users: Collection[str],
         limit: int,
     ) -> Sequence[Waiting]:
-        """Lock what is due and does not go where there is no room, the longest due first."""
+        """Lock what is due, except for receivers and users without room, the longest due first."""
         due = await self._tx.execute(
             select(WebhookDeliveryRow.id, WebhookDeliveryRow.lane, WebhookDeliveryRow.user_id)
             .where(_due(at, not_lanes, not_users))
@@ -74,7 +74,7 @@ class QueueRepository:
         )
 
     async def targets(self, ids: Sequence[str]) -> Sequence[Any]:
-        """Give deliveries with where they go, and with what signs for an endpoint."""
+        """Return deliveries with their receivers, and with the secrets of endpoints."""
         found = await self._tx.execute(
             DELIVERIES.add_columns(
                 WebhookDeliveryRow.lane,
@@ -94,7 +94,7 @@ class QueueRepository:
         return found.all()
 
     async def end(self, outcomes: Sequence[Outcome]) -> set[str]:
-        """Write outcomes whose writers still hold the lease, with their attempts; gives the ids."""
+        """Write outcomes whose writers still hold the lease, with their attempts; return ids."""
         ended = await self._tx.execute(
             _END[self._tx.dialect.name],
             _OUTCOMES.as_parameter(self._tx, [_row(outcome) for outcome in outcomes]),

@@ -14,7 +14,7 @@ from app.webhooks.models import Endpoint
 
 
 async def lock_user(tx: AsyncConnection, user_id: str) -> None:
-    """Let those who add to what a user has take turns, or raise UserGoneError."""
+    """Make those who add rows for a user take turns, or raise UserGoneError."""
     user = select(UserRow.id).where(UserRow.id == user_id).with_for_update(key_share=True)
     if (await tx.execute(user)).one_or_none() is None:
         raise UserGoneError
@@ -52,7 +52,7 @@ class EndpointRepository:
         return None if row is None else _endpoint(row)
 
     async def page(self, *, user_id: str, before: str | None, limit: int) -> Sequence[Endpoint]:
-        """Give up to `limit` endpoints, newest first, older than `before`."""
+        """Return up to `limit` endpoints, newest first, older than `before`."""
         page = select(WebhookEndpointRow).where(WebhookEndpointRow.user_id == user_id)
         if before is not None:
             page = page.where(WebhookEndpointRow.id < before)
@@ -86,7 +86,7 @@ class EndpointRepository:
         )
 
     async def delete(self, endpoint_id: str, *, user_id: str) -> bool:
-        """Delete an endpoint with all that was or is to be delivered to it."""
+        """Delete an endpoint with all its deliveries."""
         deleted = await self._tx.execute(
             delete(WebhookEndpointRow)
             .where(WebhookEndpointRow.id == endpoint_id, WebhookEndpointRow.user_id == user_id)
@@ -116,7 +116,7 @@ class EndpointRepository:
     async def disable(
         self, endpoint_ids: Collection[str], *, reason: str, failing_before: datetime | None = None
     ) -> Sequence[str]:
-        """Disable endpoints, with `failing_before` those alone that fail since then; gives ids."""
+        """Disable endpoints, with `failing_before` only those failing since then; return ids."""
         conditions: list[ColumnElement[bool]] = [
             WebhookEndpointRow.id.in_(endpoint_ids),
             WebhookEndpointRow.disabled_reason.is_(None),
@@ -143,7 +143,7 @@ class SecretRepository:
         return found.one_or_none()
 
     async def ensure(self, user_id: str, *, sealed: str, at: datetime) -> None:
-        """Keep the secret that is there; of rivals who make one the first wins."""
+        """Keep an existing secret; of rivals that make one the first wins."""
         await self._tx.execute(
             insert_into(self._tx, WebhookSecretRow)
             .values(user_id=user_id, secret=sealed, created_at=at)
@@ -155,7 +155,7 @@ class SecretRepository:
     ) -> None:
         """Let the present secret be the previous one, until `previous_expires_at`, if there is one.
 
-        In one statement, so that of rivals who make the first one neither is passed over.
+        In one statement, so that of two rivals that make the first one neither is lost.
         """
         new = insert_into(self._tx, WebhookSecretRow).values(
             user_id=user_id, secret=sealed, created_at=at

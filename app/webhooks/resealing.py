@@ -1,4 +1,4 @@
-"""Brings stored webhook secrets under the first key, so that the keys behind it may go."""
+"""Seals stored webhook secrets with the first key, so that the later keys may be dropped."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ _PLACES = (
 
 @dataclass(slots=True)
 class Resealed:
-    """How many secrets were sealed anew, were so before, and whose open with no key at all."""
+    """How many secrets were resealed, how many were before, and whose open with no key."""
 
     renewed: int = 0
     current: int = 0
@@ -39,12 +39,12 @@ async def reseal(database: Database, sealer: Sealer) -> Resealed:
 async def _next_page(
     database: Database, sealer: Sealer, done: Resealed, *, place: Any, after: str
 ) -> str | None:
-    """Do the rows behind `after` in one transaction; gives the last, None once there are none."""
+    """Do the rows after `after` in one transaction; return the last, None if there are none."""
     table, key = place
 
     async def work(tx: AsyncConnection) -> tuple[Resealed, str | None]:
         page = select(key, table.secret, table.previous_secret).where(key > after)
-        # Locked: a rotation in between would move the old secret to where nobody looks any more.
+        # Locked: a rotation in between would move the old secret to where this no longer looks.
         rows = (await tx.execute(page.order_by(key).limit(_PAGE).with_for_update())).all()
         found = Resealed()
         for row in rows:

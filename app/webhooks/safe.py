@@ -1,4 +1,4 @@
-"""The secrets that sign webhooks: made here, kept sealed, opened for those who may."""
+"""The secrets that sign webhooks: made here, stored sealed, opened for those who may."""
 
 from datetime import datetime
 from typing import Any
@@ -18,19 +18,19 @@ class Safe:
         self._sealer = sealer
 
     def make(self) -> tuple[str, str]:
-        """Give a new secret in clear, and as it is stored."""
+        """Return a new secret in clear text, and as it is stored."""
         secret = new_secret()
         return secret, self._sealer.seal(secret)
 
     def show(self, row: Any) -> Secret:
-        """Give a secret to who may read it, or raise SecretUnreadableError."""
+        """Open a secret for somebody who may read it, or raise SecretUnreadableError."""
         opened = self._opened(row.secret)
         if opened is None:
             raise SecretUnreadableError
         return Secret(secret=opened, previous_expires_at=row.previous_expires_at)
 
     def signers(self, row: Any, *, at: datetime) -> tuple[str, ...]:
-        """Give the secret and, for a while after a rotation, the one before; none that broke."""
+        """Return the secret and, for a while after a rotation, the one before; skip unreadable."""
         sealed = [row.secret]
         if row.previous_secret is not None and at < row.previous_expires_at:
             sealed.append(row.previous_secret)
@@ -40,5 +40,5 @@ class Safe:
         try:
             return None if sealed is None else self._sealer.open(sealed)
         except SealBrokenError:
-            logger.error("webhook.secret_unreadable")  # noqa: TRY400 - its trace tells nothing
+            logger.error("webhook.secret_unreadable")  # noqa: TRY400 - its trace says nothing
             return None

@@ -1,4 +1,4 @@
-"""When to try again, as a pure function: the ladder of Standard Webhooks, which takes a day."""
+"""When to try again, as a pure function: the retries of Standard Webhooks, over a day."""
 
 from datetime import timedelta
 
@@ -17,10 +17,10 @@ _SPREAD = 0.1
 def retry_delay(
     step: int, *, jitter: float, retry_after: timedelta | None = None
 ) -> timedelta | None:
-    """Wait this long after the attempt on `step`, counted from 0; None when the ladder ends.
+    """Return how long to wait after the attempt on `step`, counted from 0; None after the last.
 
-    `jitter` in [0, 1) adds up to a tenth, so that a receiver that comes back is not met by all at
-    once. A receiver that says when to come back is believed, up to the longest wait of the ladder.
+    `jitter` in [0, 1) adds up to a tenth, so that a receiver that comes back does not get all at
+    once. A receiver that says when to come back is obeyed, up to the longest of these waits.
     """
     if step >= len(LADDER):
         return None

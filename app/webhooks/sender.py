@@ -1,4 +1,4 @@
-"""One POST to a receiver, and what came of it in a word: nothing it does is an exception here."""
+"""One POST to a receiver, and what came of it in a word: nothing a receiver does raises here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from app.core.clock import Clock
 from app.net.errors import AddressRefusedError, NoSuchHostError, TooSlowError, UnreachableError
 from app.net.guard import read_at_most
 
-_MOST_BODY = 1024  # bytes, of which a clipped character may be lost
+_MOST_BODY = 1024  # bytes; a character that is cut at the end is dropped
 _SAYS_WHEN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _CONTENT_TYPE = "application/json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """`error` is a word for why nothing, or nothing good, came back; None for a 2xx."""
+    """`error` is a word for what went wrong; None for a 2xx."""
 
     milliseconds: int
     status_code: int | None = None
@@ -54,10 +54,10 @@ class WebhookSender:
                 retry_after = self._retry_after(response)
                 text = _shown(await read_at_most(response, _MOST_BODY))
         except (AddressRefusedError, NoSuchHostError):
-            # One word for both: their difference tells which private names exist.
+            # One word for both: the difference would reveal which private names exist.
             error = "not_public"
         except (TooSlowError, UnreachableError) as exc:
-            if status is None:  # else the head has said it all, and only the body broke off
+            if status is None:  # otherwise only the body broke off, and the status counts
                 error = "timeout" if isinstance(exc, TooSlowError) else "unreachable"
         except (httpx.HTTPError, httpx.InvalidURL):
             error = "unreachable" if status is None else error

@@ -95,7 +95,7 @@ class WebhookService:
         return await self._database.read(work)
 
     async def change(self, endpoint_id: str, changes: EndpointChanges, *, user_id: str) -> Endpoint:
-        """Change what is named; an endpoint that is enabled again begins with a clean record."""
+        """Change what is named; an endpoint that is enabled again starts with a clean record."""
         if "url" in changes:
             self._addresses.check(changes["url"], field="url")
 
@@ -117,7 +117,7 @@ class WebhookService:
         return await self._database.transact(work)
 
     async def delete(self, endpoint_id: str, *, user_id: str) -> None:
-        """Delete an endpoint with all that was or is to be delivered to it."""
+        """Delete an endpoint with all its deliveries."""
 
         async def work(tx: AsyncConnection) -> bool:
             return await EndpointRepository(tx).delete(endpoint_id, user_id=user_id)
@@ -144,7 +144,7 @@ class WebhookService:
         return endpoint, Secret(secret=secret, previous_expires_at=previous_expires_at)
 
     async def test(self, endpoint_id: str, *, user_id: str) -> Delivery:
-        """Send a message that tells of nothing; raises EndpointDisabledError."""
+        """Send a test message; raise EndpointDisabledError if it cannot go."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> Delivery:
@@ -186,7 +186,7 @@ class WebhookService:
         return delivery
 
     async def secret(self, user_id: str) -> Secret:
-        """Give what signs the webhooks of a user's jobs, made when it is first asked for."""
+        """Return the secret that signs the webhooks of a user's jobs, made when first asked for."""
 
         async def find(connection: AsyncConnection) -> Secret | None:
             row = await SecretRepository(connection).find(user_id)
@@ -221,7 +221,7 @@ class WebhookService:
     async def all_deliveries(
         self, matching: DeliveryFilter, *, before: str | None, limit: int
     ) -> Sequence[Delivery]:
-        """Give deliveries of everybody, for operators."""
+        """Return everybody's deliveries, for operators."""
 
         async def work(connection: AsyncConnection) -> Sequence[Delivery]:
             return await DeliveryRepository(connection).page(matching, before=before, limit=limit)
@@ -259,7 +259,7 @@ class WebhookService:
 async def _find(
     connection: AsyncConnection, endpoint_id: str, *, user_id: str, lock: bool = False
 ) -> Endpoint:
-    # What is no id is not asked for: a NUL in it would be an error to Postgres.
+    # Invalid ids are not looked up: for Postgres a NUL in one would be an error.
     known = is_id(endpoint_id, prefix="endpoint")
     endpoints = EndpointRepository(connection)
     endpoint = await endpoints.find(endpoint_id, user_id=user_id, lock=lock) if known else None

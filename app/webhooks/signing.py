@@ -12,7 +12,7 @@ _BYTES = 32
 
 
 class NoSecretError(Exception):
-    """There is nothing to sign with, and nothing is sent unsigned."""
+    """There is no secret to sign with, and nothing is sent unsigned."""
 
 
 def new_secret() -> str:
@@ -22,7 +22,7 @@ def new_secret() -> str:
 def signed_headers(
     secrets: Sequence[str], *, message_id: str, body: str, at: datetime
 ) -> dict[str, str]:
-    """Give the headers of one attempt; each secret signs, and a receiver needs to know one."""
+    """Return the headers of one attempt; each secret signs, a receiver needs only one of them."""
     if not secrets:
         raise NoSecretError
     return {

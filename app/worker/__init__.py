@@ -1,1 +1,1 @@
-"""The loops that move leased work: what clients were promised happens here."""
+"""The loops that do leased work: here happens what clients were promised."""

@@ -29,9 +29,9 @@ _FILMS = frozenset({"video/mp4", "video/quicktime", "audio/mp4"})
 
 
 class ArchiverConfig(BaseModel):
-    """An output is given up when its host denied having it so many times, or after days.
+    """An output is given up after its host has denied having it so many times, or after days.
 
-    Denials alone take about ten minutes: what was just made may not be there yet.
+    Denials alone take about ten minutes: a file just made may not be there yet.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,7 +52,7 @@ class _GoneError(Exception):
 
 
 class Archiver:
-    """Nothing is visible before it is whole: its row says so after the object is stored."""
+    """No copy is visible before it is whole: its row says so after the object is stored."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Archiver:
         )
 
     async def copy(self, lease: CopyLease) -> None:
-        """Make the copy while the lease is kept alive; stop at once when that is lost."""
+        """Make the copy while renewing the lease; stop at once when that is lost."""
         try:
             async with asyncio.TaskGroup() as group:
                 copying = group.create_task(self._attempt(lease))
@@ -110,8 +110,8 @@ class Archiver:
             if await self._archive.finish(lease, copy):
                 self._metrics.copies.labels("archived").inc()
                 logger.info("output.archived", job_id=lease.job_id, n=lease.n, size=copy.size)
-            # Else another archiver has the lease, or the job was deleted, and its objects with it:
-            # what was written too late the pruner deletes.
+            # Otherwise another archiver has the lease, or the job was deleted with its objects: the
+            # pruner deletes what was written too late.
 
     async def _made(self, lease: CopyLease) -> Copy:
         url = list(addresses(lease.output))[lease.n]
@@ -121,7 +121,7 @@ class Archiver:
             if remote.status_code != _OK:
                 raise TryLaterError(f"The output's host answered {remote.status_code}.")
             if packing_of(remote):
-                raise TryLaterError("The output's host sent it packed, by a Content-Encoding.")
+                raise TryLaterError("The output's host sent it compressed, by a Content-Encoding.")
             declared = known_type(remote, url=url)
             stored = await self._storage.put(lease.key, _not_empty(body_of(remote)))
         media_type = sniff(stored.head) or declared
@@ -150,7 +150,7 @@ class Archiver:
             try:
                 is_kept = await self._archive.renew(lease)
             except DatabaseUnavailableError:
-                continue  # who takes over meanwhile is noticed at the next try, or at the end
+                continue  # a takeover meanwhile is noticed at the next try, or at the end
             if not is_kept:
                 self._metrics.lease_losses.labels("output").inc()
                 logger.warning("output.lease_lost", job_id=lease.job_id, n=lease.n)

@@ -1,4 +1,4 @@
-"""Keeps the catalogue: one replica reads RunComfy's in its turn, all follow the database."""
+"""Keeps the catalogue: one replica at a time reads RunComfy's, all follow the database."""
 
 import asyncio
 from datetime import timedelta
@@ -20,7 +20,7 @@ _RETRY = timedelta(minutes=1)
 
 
 class CatalogueKeeper:
-    """`refresh` None leaves reading to `gateway models sync`."""
+    """With `refresh` None only `gateway models sync` reads it."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class CatalogueKeeper:
         self._clock = clock
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Repeat until `stop`; a read under way is given up, and what it would store with it."""
+        """Repeat until `stop`; a read under way is abandoned, and nothing of it is stored."""
         async with asyncio.TaskGroup() as group:
             repeating = group.create_task(self._repeat())
             await stop.wait()
@@ -51,7 +51,7 @@ class CatalogueKeeper:
         await self._store.load()
 
     async def sync(self) -> SyncReport:
-        """Read upstream now; raises UpstreamError, and what was good before stays."""
+        """Read upstream now; on UpstreamError the last good catalogue stays."""
         return await self._store.apply(await self._reader.read())
 
     async def _repeat(self) -> None:

@@ -1,4 +1,4 @@
-"""Tells receivers of events, again and again until they have heard, or a day has passed."""
+"""Delivers webhooks, again and again until the receiver has heard, or a day has passed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ class DelivererConfig(BaseModel):
 
 
 class Deliverer:
-    """At least once: what was sent and not recorded is sent again, under the same `webhook-id`."""
+    """At least once: what was sent but not recorded is sent again, under the same `webhook-id`."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Deliverer:
                 self._doorbell.ring()
 
     async def _attempted(self, errand: Errand, job: Job | None) -> Answer | None:
-        """Attempt it; a bug of ours is an attempt too, else it would be met at each lease anew."""
+        """Attempt it; a bug of ours counts as an attempt, or it would recur at every lease."""
         try:
             return await self.attempt(errand, job)
         except Exception:
@@ -107,7 +107,7 @@ class Deliverer:
             return Answer(milliseconds=0, error="internal")
 
     async def attempt(self, errand: Errand, job: Job | None) -> Answer | None:
-        """Send the message as it reads now; None if its job was erased, and the message with it."""
+        """Send the message as it reads now; None if its job, and so the message, was erased."""
         if errand.obstacle is not None:
             return Answer(milliseconds=0, error=errand.obstacle)
         if errand.job_id is not None and job is None:
@@ -152,6 +152,6 @@ class Deliverer:
 
 
 def _shown(job: Job, errand: Errand) -> Job:
-    """Give the job as it was when it entered the event's state; an end is told as it is now."""
+    """Return the job as it was when it entered the event's state; for a final one, as it is now."""
     state = JobState(state_of(errand.type) or job.state)
     return job if state is job.state or state in TERMINAL else job.as_of(state, at=errand.event_at)

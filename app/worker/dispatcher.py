@@ -1,4 +1,4 @@
-"""Sends pending jobs to RunComfy, each at most once for all that can be known."""
+"""Sends pending jobs to RunComfy, each at most once unless it certainly did not arrive."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -36,7 +36,7 @@ logger = structlog.get_logger(__name__)
 
 _DATABASE_AWAY = timedelta(seconds=1)
 _LAST_WRITE = timedelta(seconds=1)
-_REFUSALS = 2  # then it is the job, since the account served others in between
+_REFUSALS = 2  # then the job is at fault, since the account served others in between
 _AFTER_A_REFUSAL = timedelta(seconds=61)  # others may probe first
 
 
@@ -52,7 +52,7 @@ class DispatcherConfig(BaseModel):
 
     @property
     def submit_timeout(self) -> timedelta:
-        """Two thirds of the lease; the rest is for waiting before it and writing after it."""
+        """Two thirds of the lease; the rest is for the wait before and the write after."""
         return self.lease * 2 / 3
 
 
@@ -116,7 +116,7 @@ class Dispatcher:
         await _see_through(outcome)
 
     async def send(self, attempt: Attempt) -> str:
-        """Send the one submit of this attempt and give its request id.
+        """Send the one submit of this attempt and return its request id.
 
         Raises UpstreamError, or LostFileError before anything was sent.
         """
@@ -125,20 +125,20 @@ class Dispatcher:
             given = await self._prepare(attempt, stack)
             if self._clock.monotonic() + timeout.total_seconds() > attempt.covered_until:
                 # Another worker may declare this attempt lost while the answer is on its way.
-                raise NotSentError("the lease no longer covers a whole request")
+                raise NotSentError("The lease no longer covers a whole request.")
             upstream = self._upstream.of(attempt.lease.account)
             return await upstream.submit(attempt.lease.model, given, timeout=timeout)
 
     async def _prepare(self, attempt: Attempt, stack: AsyncExitStack) -> dict[str, Any]:
-        """Put the input's files into RunComfy's words; what goes wrong here was surely not sent."""
+        """Replace the input's files for RunComfy; if that fails, nothing was sent."""
         try:
             return await stack.enter_async_context(
                 self._inputs.resolved(attempt.lease.job_id, attempt.input)
             )
         except asyncio.CancelledError as exc:
-            raise NotSentError("the gateway stopped before it was sent") from exc
+            raise NotSentError("The gateway stopped before it was sent.") from exc
         except (DatabaseUnavailableError, StorageUnavailableError, NoStorageError) as exc:
-            raise NotSentError("the input's files cannot be read now") from exc
+            raise NotSentError("The input's files cannot be read now.") from exc
 
     async def _with_id(self, lease: Lease, request_id: str, *, began_at: datetime) -> None:
         await self.follow(lease, request_id)
@@ -205,12 +205,12 @@ class Dispatcher:
             case NotSentError() | TryLaterError():
                 backoff = retry_delay(lease.attempts, jitter=self._jitter())
                 asked = None if self._queue.submits.several else error.retry_after
-                wait = max(backoff, asked or timedelta())  # of one account: others may go on
+                wait = max(backoff, asked or timedelta())  # only for this account: others may go on
                 return outcomes.not_accepted(lease, reason=error.message, due_at=at + wait, at=at)
             case RefusedError() if error.account_problem and not (
                 error.could_be_the_call and lease.refusals >= _REFUSALS
             ):
-                # Whose refusal closed the lane counts; a probe only finds that nothing is better.
+                # Only the refusal that closed the lane counts, not those of probes.
                 return outcomes.not_accepted(
                     lease,
                     reason=error.message,
@@ -238,15 +238,15 @@ class Dispatcher:
         return outcomes.failed(lease, code="file_lost", message=str(error), at=self._clock.now())
 
     def _interrupted(self, lease: Lease) -> Change:
-        reason = "the gateway stopped before the answer came"
+        reason = "The gateway stopped before the answer came."
         return outcomes.outcome_unknown(lease, reason=reason, at=self._clock.now())
 
 
 async def _see_through(write: Coroutine[Any, Any, object]) -> None:
-    """Finish a write though the worker is told to stop, unless the database is away by then."""
+    """Finish a write even when told to stop, unless the database is away by then."""
     writing = asyncio.ensure_future(write)
     worker = asyncio.current_task()
-    if worker is not None and worker.cancelling():  # it was told already, before this was known
+    if worker is not None and worker.cancelling():  # it was told to stop before this was known
         await _last_try(writing)
         return
     try:
@@ -257,7 +257,7 @@ async def _see_through(write: Coroutine[Any, Any, object]) -> None:
 
 
 async def _last_try(write: Awaitable[object]) -> None:
-    """Give a write what time a process that must end has: the loop's own, no clock's."""
+    """Limit a write to the time of a process that must end: the loop's own time, not a clock's."""
     writing = asyncio.ensure_future(write)
     _, late = await asyncio.wait({writing}, timeout=_LAST_WRITE.total_seconds())
     for task in late:

@@ -1,4 +1,4 @@
-"""Says every few seconds that the workers of this process look for work, as long as they do."""
+"""Records every few seconds that this process's workers look for work, as long as they do."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Looker(Protocol):
-    """`looked_at` is when it last asked for work and was answered, on the monotonic clock."""
+    """`looked_at` is when it last asked for work and got an answer, on the monotonic clock."""
 
     looked_at: float
 
@@ -25,7 +25,7 @@ class Looker(Protocol):
 
 
 class Heart:
-    """A process whose loops hang beats no more, though it may still answer."""
+    """A process whose loops hang stops beating, though it may still answer requests."""
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class Heart:
         self._clock = clock
 
     async def run_once(self) -> bool:
-        """Beat if all is well; tells whether it is."""
+        """Beat if all is well; return whether it is."""
         since = self._clock.monotonic() - ALIVE_FOR.total_seconds()
         late = [loop for loop in self._loops if loop.looked_at <= since]
         if late:
-            if not all(loop.waits_for_database for loop in late):  # which was said when it went
+            if not all(loop.waits_for_database for loop in late):  # that was logged already
                 logger.error("worker.hangs", worker=self._worker)
             return False
         await self._health.beat(self._worker)

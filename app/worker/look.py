@@ -1,4 +1,4 @@
-"""One look at a job upstream, with the cancel of its owner: what the answers mean for it."""
+"""One look at a job upstream, and its owner's cancel: what the answers mean for it."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -18,9 +18,9 @@ logger = structlog.get_logger(__name__)
 
 
 class Look:
-    """Only a word of upstream that it ended a job ends it here; a failure to answer is raised.
+    """A job ends here only when upstream says that it ended; a failure to answer is raised.
 
-    Of a job that is watched nothing counts any more but a success.
+    For a watched job only a success still counts.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class Look:
                 return None  # the two calls disagree: the next poll asks again
 
     def _detected(self, lease: Lease, result: RemoteResult) -> timedelta | None:
-        """Tell how long the job's end went unseen, if it was not given up before."""
+        """Return how long the job's end went unseen, if it was not given up before."""
         if result.finished_at is None or lease.finished_at is not None:
             return None
-        # Clocks that differ make no negative delays.
+        # Clocks that differ must not make negative delays.
         return max(timedelta(), self._clock.now() - result.finished_at)
 
     def _cancelled(self, lease: Lease) -> Change | None:
@@ -104,7 +104,7 @@ class Look:
             at = self._clock.now()
             due_at = self._appointments.next_poll(lease, at=at)
             return outcomes.not_cancellable(lease, seen=seen, due_at=due_at, at=at)
-        # Granted, asked for or unanswered, and the job still runs: it may yet succeed. The wish
+        # Granted, requested or unanswered, and the job still runs: it may yet succeed. The request
         # stays, so the next poll passes it on again.
         return seen
 

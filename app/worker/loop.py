@@ -1,4 +1,4 @@
-"""One loop for all workers: claim what there is room for, handle each piece on its own, repeat."""
+"""One loop for all workers: claim what there is room for, handle each piece by itself, repeat."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -18,14 +18,14 @@ Piece = TypeVar("Piece")
 
 
 class WorkLoop(Generic[Piece]):
-    """`claim` gives at most as many pieces as asked for; `handle` does one and leaves none half.
+    """`claim` returns at most as many pieces as asked for; `handle` does one of them completely.
 
-    It is asked when `least` places are free; once in an `idle` time for fewer, since what hangs
-    must not keep free places from the rest. After it gave less than there was room for it is not
-    asked again for a `pause`, unless the doorbell rings, or for a `rest`, though it ring. Where
-    pieces are many and small, one claim then serves many of them, and where none may start, who
-    brings more does not ask for each.
-    A piece that is cancelled by shutdown gets to write what it knows before it goes.
+    It is asked when `least` places are free, and once in an `idle` time for fewer, since a piece
+    that hangs must not keep free places from the rest. After it returned less than there was room
+    for, it is not asked again for a `pause`, unless the doorbell rings, and in any case not for a
+    `rest`. So one claim serves many small pieces, and rings do not each cause a claim while
+    nothing may start.
+    A piece that shutdown cancels may still write what it knows.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class WorkLoop(Generic[Piece]):
         self._pause = pause
         self._rest_s = rest.total_seconds()
         self._rested_at = 0.0
-        self._short_of = 0  # so many free places are waited for, if any
+        self._short_of = 0  # how many free places it waits for, if any
         self._idle = idle
         self._grace = grace
         self._doorbell = doorbell
@@ -65,7 +65,7 @@ class WorkLoop(Generic[Piece]):
         return self._outages.is_away
 
     async def run_once(self) -> int:
-        """Claim once, handle all of it, and tell how many pieces there were."""
+        """Claim once, handle all of it, and return how many pieces there were."""
         pieces = await self._claim(self._places)
         self.looked_at = self._clock.monotonic()
         async with asyncio.TaskGroup() as group:
@@ -81,7 +81,7 @@ class WorkLoop(Generic[Piece]):
                 self._short_of = enough if room < enough else 0
                 if self._short_of:
                     started = 0
-                    self.looked_at = self._clock.monotonic()  # busy, and that is well
+                    self.looked_at = self._clock.monotonic()  # busy is healthy, too
                 else:
                     started = await self._start(group, room)
                     self._asked_at = self._clock.monotonic()
@@ -126,7 +126,7 @@ class WorkLoop(Generic[Piece]):
         try:
             await self._handle(piece)
         except DatabaseUnavailableError:
-            # No bug, and the lease will run out: one line, without where it was met.
+            # Not a bug, and the lease will run out: one line, without a traceback.
             logger.warning("worker.piece_waits_for_database", worker=self._name)
         except Exception:
             logger.exception("worker.piece_failed", worker=self._name)
@@ -139,7 +139,7 @@ class WorkLoop(Generic[Piece]):
 
 
 def _now() -> float:
-    """Tell the loop's own time: a rest spares the database work, and means nothing to a job."""
+    """Return the loop's own time: a rest spares the database, and means nothing to a job."""
     return asyncio.get_running_loop().time()
 
 
@@ -150,9 +150,9 @@ async def run_until(
     ring: Callable[[], None],
     within: timedelta,
 ) -> None:
-    """Run loops that end at `stop`, once they are rung; what has not ended `within` is cancelled.
+    """Run loops until `stop`, then ring them; what has not ended `within` is cancelled.
 
-    Each has a grace of its own for what is under way, but none while it asks the database for more.
+    Each has a grace of its own for what is under way, but none while it claims.
     """
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(loop) for loop in loops]

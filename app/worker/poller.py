@@ -1,4 +1,4 @@
-"""Follows jobs that RunComfy has, to their end, and carries out the cancels of their owners."""
+"""Follows jobs at RunComfy to their end, and carries out the cancels of their owners."""
 
 import asyncio
 from datetime import timedelta
@@ -42,7 +42,7 @@ class PollerConfig(BaseModel):
 
 
 class Poller:
-    """Ends no job for want of an answer before its time; and looks on for a while afterwards."""
+    """Ends no job before its time for lack of an answer, and watches it for a while afterwards."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Poller:
             self._together.go()
         change = self._in_time(lease, change)
         if change is None and lease.job_id in self._called_off:
-            # The appointment that its owner's wish had made was used up while this poll went on.
+            # The early poll that the cancel had asked for was used up while this one went on.
             at = self._clock.now()
             change = outcomes.postponed(lease, due_at=at, at=at)
         if change is None:
@@ -134,7 +134,7 @@ class Poller:
         await self._queue.record(change)
 
     def _in_time(self, lease: Lease, change: Change | None) -> Change | None:
-        """End what has not ended in its time, after this last look, and what was watched enough."""
+        """After this last look, fail a job that is out of time, or stop watching it."""
         at = self._clock.now()
         if change is not None and change.state is not lease.state and change.state in TERMINAL:
             return change
@@ -145,10 +145,9 @@ class Poller:
         return change
 
     def _without_answer(self, lease: Lease, error: UpstreamError) -> Change | None:
-        """No error ends a job, but for a record that upstream has not known for minutes.
+        """No error ends a job, except that upstream has not known its request for minutes.
 
-        A Retry-After is honoured whole; without one, or with none to wait, the regular appointment
-        stands.
+        A Retry-After is honoured in full; without one, or with 0, the next regular poll stands.
         """
         at = self._clock.now()
         if error.error_code == _RECORD_UNKNOWN and lease.watch_until is None:

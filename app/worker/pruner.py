@@ -1,4 +1,4 @@
-"""Deletes what has had its time: old jobs and uploads, and objects that nothing names any more."""
+"""Deletes what has expired: old jobs and uploads, and objects that nothing names any more."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +19,7 @@ _BREATH = timedelta(milliseconds=100)
 
 
 class Pruner:
-    """Each of `chores` does one small batch and tells how much that was; none bars another."""
+    """Each of `chores` does one small batch and returns how much; none can block another."""
 
     def __init__(
         self, *, chores: Sequence[Callable[[], Awaitable[int]]], doorbell: Doorbell, clock: Clock
@@ -30,12 +30,12 @@ class Pruner:
         self._clock = clock
 
     async def run_once(self) -> int:
-        """Do one batch of each chore and tell how much was done."""
+        """Do one batch of each chore and return how much was done."""
         return sum([await self._do(chore) for chore in self._chores])
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            # Also with a lot to do: SQLite has one writer, and clients come first.
+            # Even with a lot to do: SQLite has one writer, and clients come first.
             done = await self.run_once()
             await self._doorbell.wait(at_most=_BREATH if done else _IDLE)
 
@@ -44,7 +44,7 @@ class Pruner:
             with self._outages.noted():
                 return await chore()
         except (DatabaseUnavailableError, StorageUnavailableError):
-            return 0  # no fault of the chore's, and said already
+            return 0  # not the chore's fault, and logged already
         except Exception:
             logger.exception("pruner.failed")
             return 0

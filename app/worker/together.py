@@ -1,13 +1,13 @@
-"""Lets what is learned at about the same time be written at the same time."""
+"""Writes together what is learned at about the same time."""
 
 import asyncio
 from datetime import timedelta
 
 
 class Together:
-    """Those who know something wait for those who are about to, but for a short while only.
+    """Callers with something to write wait briefly for those about to have something.
 
-    The while is the loop's own time: it spares the database work, and means nothing to a job.
+    The wait is in the loop's own time: it spares the database, and means nothing to a job.
     """
 
     def __init__(self, *, at_most: timedelta) -> None:
@@ -15,7 +15,7 @@ class Together:
         self._signal: asyncio.Event | None = None
 
     async def wait(self) -> None:
-        """Wait with all others that wait now, until `go` or the end of the while."""
+        """Wait with all others that wait now, until `go` or the end of the wait."""
         if self._signal is None:
             self._signal = asyncio.Event()
             asyncio.get_running_loop().call_later(
@@ -24,7 +24,7 @@ class Together:
         await self._signal.wait()
 
     def go(self) -> None:
-        """Tell that nobody else is about to know something."""
+        """Say that nobody else is about to have something."""
         if self._signal is not None:
             self._release(self._signal)
 

@@ -114,7 +114,7 @@ async def test_a_single_token_is_called_admin(
         (f"ann:{'s' * 32},{'t' * 32}", "entry 2 must be `name:token`"),
         (f"{'s' * 32},{'t' * 32}", "entry 1 must be `name:token`"),
         (f"a b:{'s' * 32}", "entry 1 must be `name:token`"),
-        (f"ann:{'s' * 32},ann:{'t' * 32}", "each name may be there once"),
+        (f"ann:{'s' * 32},ann:{'t' * 32}", "each name may be given only once"),
         (f"ann:{'s' * 32},bea:{'s' * 32}", "two names have the same token"),
         ("ü" * 40, "visible ASCII"),
         (",", "there is no token in it"),

@@ -238,7 +238,7 @@ async def test_an_upstream_that_breaks_off_is_asked_again_and_readers_go_on_with
         for reason in (
             "The output broke off (",
             "The output's host answered 302.",
-            "The output's host sent it packed, by a Content-Encoding.",
+            "The output's host sent it compressed, by a Content-Encoding.",
         ):
             assert await copy(gateway) == 1
             assert files_below(tmp_path / "kept") == []

@@ -22,7 +22,7 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def gateway(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
 ) -> tuple[object, str, str]:
-    """Run a command as the shell does; gives its code, stdout and stderr."""
+    """Run a command as the shell does; returns its code, stdout and stderr."""
     monkeypatch.setattr("sys.argv", ["gateway", *words])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -87,10 +87,10 @@ def test_a_plan_a_user_and_a_key_are_made_and_listed(
     [
         (("plans", "create", "a b"), "/name must be"),
         (("plans", "create", "x", "--limit", "jobs_per_day"), "must be like jobs_per_day=10"),
-        (("plans", "create", "x", "--limit", "jobs_per_hour=1"), "is no limit"),
+        (("plans", "create", "x", "--limit", "jobs_per_hour=1"), "is not a limit"),
         (("plans", "create", "x", "--limit", "jobs_per_day=ten"), "must be a whole number"),
-        (("users", "create", "shop/u1"), "A user id is"),
-        (("keys", "create", "--user", "shop/u1"), "A user id is"),
+        (("users", "create", "shop/u1"), "A user id must be"),
+        (("keys", "create", "--user", "shop/u1"), "A user id must be"),
         (("keys", "create", "--user", "bob", "--expires-at", "soon"), "--expires-at must be"),
         (("keys", "create", "--user", "bob", "--scope", "root"), "/scopes/0"),
         (("keys", "revoke", "key_nope"), "There is no key"),

@@ -32,7 +32,7 @@ def test_a_pool_is_read(text: str, accounts: list[tuple[str, str, bool]]) -> Non
         ("a=s3cr3t,s3cr3t", "entry 2 must be `account=token`"),
         ("a=s3cr3t,b=", "the token of b must be visible"),
         ("a=s3cr3t,", "entry 2 must be"),
-        ("a=s3cr3t,a=s3cr3t2", "each account may be there once"),
+        ("a=s3cr3t,a=s3cr3t2", "each account may be given only once"),
         ("a=s3cr3t;drain", "every account drains"),
         ("a=s3cr3t;drian,b=s3cr3t", "the token of a must be visible"),
         ("a b=s3cr3t,c=s3cr3t", "entry 1 must be"),

@@ -318,14 +318,14 @@ def test_required_setting_with_a_default_may_be_left_out() -> None:
 @pytest.mark.parametrize(
     ("value", "flaw"),
     [
-        ("a\0b", "must hold no NUL character and no half of a surrogate pair"),
-        ("\ud800", "must hold no NUL character and no half of a surrogate pair"),
-        ([{"\udfff": 1}], "must hold no NUL character and no half of a surrogate pair"),
+        ("a\0b", "must not hold a NUL character or half of a surrogate pair"),
+        ("\ud800", "must not hold a NUL character or half of a surrogate pair"),
+        ([{"\udfff": 1}], "must not hold a NUL character or half of a surrogate pair"),
         (math.nan, "must be a finite number"),
         (-math.inf, "must be a finite number"),
         (2**64, "must be a number of at most 64 bits"),
         (10**400, "must be a number of at most 64 bits"),
-        (list(range(1000)), "must hold no more than 1000 values"),
+        (list(range(1000)), "must hold at most 1000 values"),
     ],
 )
 def test_value_that_cannot_be_stored_is_refused_once_and_left_out(value: Any, flaw: str) -> None:

@@ -132,7 +132,7 @@ def test_file_under_another_name_is_refused_so_that_no_id_comes_twice(tmp_path: 
     [
         ({"type": "strange"}, "strange"),
         ({"type": 5}, "5"),
-        ({"type": [[]]}, "no valid schema"),
+        ({"type": [[]]}, "not a valid schema"),
         ({"properties": 5}, "5"),
         ({"properties": {"x": {"enum": 5}}}, "5"),
         ({"properties": {"x": {"pattern": "("}}}, "regex"),

@@ -1,1 +1,1 @@
-"""Client tokens: short-lived credentials for browser apps, each less than the key that made it."""
+"""Client tokens: short-lived credentials for browser apps, weaker than the key that made them."""

@@ -1,4 +1,4 @@
-"""Why no client token is made, or none is there."""
+"""Why a client token is not created, or not found."""
 
 from app.core.errors import NotFoundError, ProblemError
 
@@ -9,7 +9,7 @@ class ClientTokenNotFoundError(NotFoundError):
 
     def __init__(self, token_id: str) -> None:
         super().__init__(
-            f"There is no client token {token_id[:64]!r} that lives;"
+            f"There is no live client token {token_id[:64]!r};"
             " it may have expired or been revoked already."
         )
 
@@ -21,7 +21,7 @@ class TooManyClientTokensError(ProblemError):
 
     def __init__(self, most: int) -> None:
         super().__init__(
-            f"The user has {most} client tokens that live, and cannot have more; revoke some, let"
+            f"The user has {most} live client tokens, and cannot have more; revoke some, let"
             " them expire sooner (`expires_in`), or act for your users, who have as many each.",
             headers={"Retry-After": "60"},
         )

@@ -12,7 +12,7 @@ from app.quotas.policy import Allowance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """`user_id` is whom it stands for; with a `job_id` it reads that one job."""
+    """`user_id` is whom it stands for; with a `job_id` it can only read that job."""
 
     id: str
     secret_hash: str = field(repr=False)
@@ -49,7 +49,7 @@ class ClientRequest:
 
 @dataclass(frozen=True, slots=True)
 class NewClient:
-    """A client with the token that its maker sees this once."""
+    """A client with its token, which its maker sees only now."""
 
     client: Client
     token: ClientToken

@@ -1,4 +1,4 @@
-"""The statements on client tokens; how one is found at a request is in `auth/repository.py`."""
+"""The statements on client tokens; requests look them up by `auth/repository.py`."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ class ClientRepository:
         self._tx = tx
 
     async def lock_maker(self, client: Client) -> bool:
-        """Tell whether key, user and job are there, and keep them until the transaction ends."""
+        """Return whether key, user and job exist, and keep them until the transaction ends."""
         key_and_user = (
             select(ApiKeyRow.id)
             .join(UserRow, UserRow.id == client.user_id)

@@ -17,11 +17,11 @@ from app.core.ids import is_id, new_id
 from app.db.engine import Database
 
 _MOST_LIVE = 10_000
-_KEPT_AFTER = timedelta(hours=1)  # so that who uses an expired one is told that it expired
+_KEPT_AFTER = timedelta(hours=1)  # so that whoever uses an expired one learns that it expired
 
 
 class ClientTokens:
-    """`origins` are those that a token can be bound to."""
+    """`origins` are those that a token may be bound to."""
 
     def __init__(
         self,
@@ -39,13 +39,13 @@ class ClientTokens:
         self._most_live = most_live
 
     async def create(self, asked: ClientRequest, *, principal: Principal) -> NewClient:
-        """Make a token for the principal's user that may no more than the principal.
+        """Make a token for the principal's user that may do no more than the principal.
 
         Raises InvalidRequestError, MissingScopeError, ModelNotAllowedError, NotFoundError or
         TooManyClientTokensError.
         """
         self._check(asked, principal)
-        assert principal.secret_hash is not None  # who has the scope `tokens` sent a key
+        assert principal.secret_hash is not None  # only keys have the scope `tokens`
         at = self._clock.now()
         token = ClientToken.make(new_id("ctok"))
         client = Client(
@@ -76,7 +76,7 @@ class ClientTokens:
         return await self._database.transact(work)
 
     async def page(self, *, user_id: str, before: str | None, limit: int) -> Sequence[Client]:
-        """Give up to `limit` tokens of a user that live, newest first, older than `before`."""
+        """Return up to `limit` live tokens of a user, newest first, older than `before`."""
 
         async def work(connection: AsyncConnection) -> Sequence[Client]:
             return await ClientRepository(connection).page(
@@ -95,7 +95,7 @@ class ClientTokens:
             raise ClientTokenNotFoundError(token_id)
 
     async def prune(self, *, limit: int = 1000) -> int:
-        """Delete up to `limit` tokens that expired a while ago, and tell how many."""
+        """Delete up to `limit` tokens that expired a while ago; return how many."""
         before = self._clock.now() - _KEPT_AFTER
 
         async def look(connection: AsyncConnection) -> Sequence[str]:
@@ -132,7 +132,7 @@ class ClientTokens:
         for index, model in enumerate(models):
             if model not in known:
                 pointer = f"/models/{index}"
-                detail = f"{pointer} is no model of this gateway; GET /v1/models lists them."
+                detail = f"{pointer} is not a model of this gateway; GET /v1/models lists them."
                 yield FieldError(pointer=pointer, code="unknown_model", detail=detail)
 
 
@@ -143,7 +143,7 @@ def _scope_faults(scopes: Sequence[str]) -> Iterator[FieldError]:
             continue
         pointer = f"/scopes/{index}"
         if scope in set(Scope):
-            code, flaw = "not_for_clients", "is nothing that a client token may have"
+            code, flaw = "not_for_clients", "is not something a client token may have"
         else:
             code, flaw = "unknown_scope", "is no scope"
         yield FieldError(

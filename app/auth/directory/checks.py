@@ -1,4 +1,4 @@
-"""Rules on what operators ask for; every broken one is named in one answer."""
+"""Rules for what operators ask for; one answer names every broken one."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -23,12 +23,12 @@ def is_plan_name(text: str) -> bool:
 
 
 def could_be_user_id(text: str) -> bool:
-    """Tell whether a user can have this id; what no user has need not be looked up."""
+    """Return whether a user can have this id; others need not be looked up."""
     return _ANY_USER_ID.fullmatch(text) is not None
 
 
 class Faults:
-    """Gathers broken rules, each check giving the value back as far as it is any good."""
+    """Collects broken rules; each check returns the value as far as it is valid."""
 
     def __init__(self) -> None:
         self._errors: list[FieldError] = []
@@ -46,7 +46,7 @@ class Faults:
 
     def plan_name(self, name: str) -> None:
         if not is_plan_name(name):
-            self.add("/name", "pattern", "must be 1 to 64 out of letters, digits and . _ -")
+            self.add("/name", "pattern", "must be 1 to 64 letters, digits and . _ -")
 
     def user_id(self, user_id: str) -> None:
         try:
@@ -59,7 +59,7 @@ class Faults:
             self.add(
                 "/timezone",
                 "unknown_timezone",
-                f"is no time zone of the IANA list{guess(name, _zones())}",
+                f"is not a time zone of the IANA list{guess(name, _zones())}",
             )
 
     def limits(self, given: Mapping[str, Any]) -> LimitChanges:
@@ -73,7 +73,7 @@ class Faults:
                 self.add(
                     f"/models/{index}",
                     "unknown_model",
-                    f"is no model of this gateway{guess(model, known)}",
+                    f"is not a model of this gateway{guess(model, known)}",
                 )
         return tuple(dict.fromkeys(given))
 
@@ -86,7 +86,7 @@ class Faults:
                 self.add(
                     f"/scopes/{index}",
                     "unknown_scope",
-                    f"is no scope{guess(scope, known)}; known are {', '.join(known)}",
+                    f"is not a scope{guess(scope, known)}; known are {', '.join(known)}",
                 )
         return tuple(dict.fromkeys(given))
 
@@ -98,9 +98,11 @@ class Faults:
 async def check_plan(repository: DirectoryRepository, faults: Faults, name: str) -> None:
     known = await repository.plan_names()
     if name not in known:
-        faults.add("/plan", "unknown_plan", f"is no plan of this gateway{guess(name, known)}")
+        faults.add("/plan", "unknown_plan", f"is not a plan of this gateway{guess(name, known)}")
 
 
 @cache
 def _zones() -> frozenset[str]:
-    return frozenset(available_timezones() - {"localtime"})  # which each machine has its own of
+    return frozenset(
+        available_timezones() - {"localtime"}
+    )  # that one differs from machine to machine

@@ -1,4 +1,4 @@
-"""What an operator may not do to plans, users and keys."""
+"""What operators cannot do to plans, users and keys."""
 
 from app.core.errors import NotFoundError, ProblemError
 
@@ -63,7 +63,7 @@ class DefaultPlanInUseError(PlanInUseError):
     def __init__(self, name: str, *, users: int) -> None:
         ProblemError.__init__(
             self,
-            f"The plan {name!r} is the default one of {_counted(users, 'user')} without a plan,"
+            f"The plan {name!r} is the default of {_counted(users, 'user')} without a plan,"
             " who would have no limits at all; make another plan the default first"
             ' (PATCH it with {"default": true}).',
             users=users,
@@ -80,7 +80,7 @@ class UserHasLiveJobsError(ProblemError):
         super().__init__(
             f"The user {user_id!r} has {_counted(jobs, 'job')} that are not final; disable the"
             ' user (PATCH it with {"disabled": true}), cancel them or wait for their end, settle'
-            " or release those that are `submit_unknown`, and delete the user then.",
+            " or release those that are `submit_unknown`, and then delete the user.",
             jobs=jobs,
         )
 

@@ -37,7 +37,7 @@ class KeyDirectory:
         self._known_models = known_models
 
     async def page(self, *, user: str | None, before: str | None, limit: int) -> Sequence[Key]:
-        """Give up to `limit` keys, newest first, of one user or all, older than `before`."""
+        """Return up to `limit` keys, newest first, of one user or all, older than `before`."""
 
         async def work(connection: AsyncConnection) -> Sequence[Key]:
             return await DirectoryRepository(connection).page_keys(
@@ -55,7 +55,7 @@ class KeyDirectory:
     async def create(
         self, user_id: str, changes: KeyChanges, *, actor: str, make_user: bool = False
     ) -> NewSecret:
-        """Make a key for a user that exists, or for one that is made if need be."""
+        """Make a key for a user, who must exist unless it may be made as well."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> NewSecret:
@@ -64,7 +64,7 @@ class KeyDirectory:
                 await _ensure_user(tx, user_id, at=at, actor=actor)
             faults = Faults()
             if not await repository.find_user(user_id):
-                faults.add("/user", "unknown_user", "is no user of this gateway; make it first")
+                faults.add("/user", "unknown_user", "is not a user of this gateway; make it first")
             token = Token.make(new_id("key"))
             key = await self._changed(
                 repository, _empty(token.key_id, user_id, at=at), changes, faults, at=at
@@ -110,7 +110,7 @@ class KeyDirectory:
         return await self._database.transact(work)
 
     async def rotate(self, key_id: str, *, overlap: timedelta, actor: str) -> NewSecret:
-        """Give the key a new secret; the present one is good for `overlap` more, older ones end."""
+        """Give the key a new secret; the present one stays valid for `overlap`, older ones end."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> NewSecret:
@@ -134,7 +134,7 @@ class KeyDirectory:
         return await self._database.transact(work)
 
     async def revoke(self, key_id: str, *, actor: str) -> None:
-        """End a key for good; its row stays, since jobs name it. Once more changes nothing."""
+        """End a key permanently; its row stays, since jobs name it. May be repeated."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> None:
@@ -176,7 +176,9 @@ class KeyDirectory:
         plan = changes.get("plan", key.plan)
         acts = Scope.ACT_AS in scopes
         if acts and "/" in key.user:
-            faults.add("/scopes", "act_as_refused", "cannot have act_as: the user is another's own")
+            faults.add(
+                "/scopes", "act_as_refused", "cannot have act_as: the user belongs to another one"
+            )
         if plan is not None and not acts:
             faults.add("/plan", "needs_act_as", "is for keys with the scope act_as only")
         elif plan is not None and plan != key.plan:
@@ -225,7 +227,7 @@ async def _ensure_user(tx: AsyncConnection, user_id: str, *, at: datetime, actor
     repository = DirectoryRepository(tx)
     if could_be_user_id(user_id) and await repository.find_user(user_id):
         return
-    checked_user_id(user_id)  # of one that is made; that of a service's user holds a slash
+    checked_user_id(user_id)  # a new user's; only those of services' users hold a slash
     user = User(id=user_id, name=None, plan=None, limits={}, disabled=False, created_at=at)
     await repository.add_user(user)
     await audit.append(

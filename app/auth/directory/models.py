@@ -25,7 +25,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """`plan`: None for the default one; `limits` stand in for the plan's, name by name."""
+    """`plan`: None for the default one; `limits` replace the plan's, name by name."""
 
     id: str
     name: str | None
@@ -37,7 +37,7 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """Holds no secret. `plan` is that of the users whom the key makes by acting for them."""
+    """Holds no secret. `plan` is for the users that the key makes by acting for them."""
 
     id: str
     user: str
@@ -55,14 +55,14 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class NewSecret:
-    """A key with the secret that its owner sees this once."""
+    """A key with its secret, which is shown only now."""
 
     key: Key
     token: Token
 
 
 class PlanChanges(TypedDict, total=False):
-    """What is absent stays as it is. In `limits`, null takes the limit of that name away."""
+    """Absent fields stay as they are. In `limits`, null removes the limit of that name."""
 
     timezone: str
     default: bool
@@ -87,7 +87,7 @@ class KeyChanges(TypedDict, total=False):
 
 
 def recorded_plan(plan: Plan) -> dict[str, Any]:
-    """Give what the audit log keeps of a plan."""
+    """Return what the audit log keeps about a plan."""
     return {
         "name": plan.name,
         "timezone": plan.timezone,

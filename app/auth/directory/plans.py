@@ -31,7 +31,7 @@ class PlanDirectory:
         self._known_models = known_models
 
     async def page(self, *, after: str | None, limit: int) -> Sequence[Plan]:
-        """Give up to `limit` plans by name, beginning after the plan `after`."""
+        """Return up to `limit` plans by name, beginning after the plan `after`."""
 
         async def work(connection: AsyncConnection) -> Sequence[Plan]:
             return await DirectoryRepository(connection).page_plans(after=after, limit=limit)
@@ -45,7 +45,7 @@ class PlanDirectory:
         return await self._database.read(work)
 
     async def create(self, name: str, changes: PlanChanges, *, actor: str) -> Plan:
-        """Make a plan; the default one takes that from whichever plan was it before."""
+        """Make a plan; a new default one replaces the present default."""
         at = self._clock.now()
         empty = Plan(
             name=name,
@@ -82,7 +82,7 @@ class PlanDirectory:
         return await self._database.transact(work)
 
     async def change(self, name: str, changes: PlanChanges, *, actor: str) -> Plan:
-        """Change what is named; windows move with the time zone, and no use of them is lost."""
+        """Change what is named; windows move with the time zone, and no usage in them is lost."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> Plan:

@@ -41,7 +41,7 @@ class Erased:
 
 
 class DirectoryRepository:
-    """What is locked here is locked as an UPDATE would: jobs that refer to it go on."""
+    """Rows are locked here as an UPDATE would: jobs that refer to them go on."""
 
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
@@ -50,7 +50,7 @@ class DirectoryRepository:
         return await self._one(select(PlanRow).where(PlanRow.name == name), _plan, lock=lock)
 
     async def lock_plans(self) -> None:
-        """Take the turn to say which plan is the default one, before anything else is locked."""
+        """Take the turn to change the default plan, before anything else is locked."""
         await lock_table(self._tx, PlanRow)
 
     async def find_default_plan(self) -> Plan | None:
@@ -74,7 +74,7 @@ class DirectoryRepository:
         )
 
     async def delete_plan(self, name: str) -> None:
-        """Delete a plan; revoked keys, which make no users any more, forget it."""
+        """Delete a plan; revoked keys, which no longer make users, forget it."""
         await self._tx.execute(
             update(ApiKeyRow).where(ApiKeyRow.plan_name == name).values(plan_name=None)
         )
@@ -116,11 +116,11 @@ class DirectoryRepository:
         )
 
     async def lock_with_name_space(self, user_id: str) -> Sequence[str]:
-        """Lock a user and those of its name space against everything; gives their ids."""
-        # The user alone first: who adds to its name space holds it, and a statement that had to
-        # wait for that sees nothing of what was added.
+        """Lock a user and those of its name space against everything; return their ids."""
+        # Only the user first: whoever adds to its name space holds it, and a statement that had
+        # to wait for that does not see what was added.
         await self._tx.execute(select(UserRow.id).where(UserRow.id == user_id).with_for_update())
-        # Not LIKE, which takes shop/ and SHOP/ for the same on SQLite.
+        # Not LIKE, for which shop/ and SHOP/ are the same on SQLite.
         prefix = f"{user_id}/"
         within = func.substr(UserRow.id, 1, len(prefix)) == prefix
         found = await self._tx.execute(
@@ -150,7 +150,7 @@ class DirectoryRepository:
             jobs += (
                 await self._tx.execute(delete(JobRow).where(JobRow.user_id.in_(some)))
             ).rowcount
-        # A key of the owner has made jobs of users of its name space: keys go after all jobs.
+        # Jobs of users of the name space were made by a key of the owner: keys go after all jobs.
         for some in _batches(user_ids):
             keys += (
                 await self._tx.execute(delete(ApiKeyRow).where(ApiKeyRow.user_id.in_(some)))
@@ -271,7 +271,7 @@ def _key(row: Any) -> Key:
 
 
 def _key_row(key: Key) -> Mapping[str, Any]:
-    """Give what operators change; who used the key when is written elsewhere."""
+    """Return what operators change; when the key was used is written elsewhere."""
     return {
         "name": key.name,
         "scopes": list(key.scopes),

@@ -26,7 +26,7 @@ class UserDirectory:
         self._clock = clock
 
     async def page(self, *, plan: str | None, after: str | None, limit: int) -> Sequence[User]:
-        """Give up to `limit` users by id, of one plan or all, beginning after the user `after`."""
+        """Return up to `limit` users by id, of one plan or all, after the user `after`."""
 
         async def work(connection: AsyncConnection) -> Sequence[User]:
             return await DirectoryRepository(connection).page_users(
@@ -42,7 +42,7 @@ class UserDirectory:
         return await self._database.read(work)
 
     async def policy(self, user_id: str) -> Policy:
-        """Give the limits that a user meets by plan and overrides, those of keys aside."""
+        """Return a user's limits by plan and overrides, without those of keys."""
 
         async def work(connection: AsyncConnection) -> Policy:
             user = await _find(DirectoryRepository(connection), user_id)
@@ -97,7 +97,7 @@ class UserDirectory:
     async def erase(self, user_id: str, *, actor: str) -> Erased:
         """Delete a user and the users of its name space: jobs, keys and rows; the ledger stays.
 
-        The name space goes too, since whoever gets the id next would act for those in it.
+        The name space goes too, since whoever gets the id next would act for the users in it.
         """
         at = self._clock.now()
 

@@ -1,1 +1,1 @@
-"""Users of an identity provider: its tokens verified, its users made on first sight."""
+"""Users of an identity provider: its tokens verified, its users created on first use."""

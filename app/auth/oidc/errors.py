@@ -1,4 +1,4 @@
-"""Why who has a token of the identity provider is turned away all the same."""
+"""Why a caller with a token of the identity provider may still be turned away."""
 
 from app.core.errors import ProblemError
 
@@ -10,7 +10,7 @@ class IdentityProviderUnavailableError(ProblemError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The keys of the identity provider could not be fetched, so no token of it can be"
+            "The keys of the identity provider could not be fetched, so its tokens cannot be"
             " verified yet. Try again shortly.",
             headers={"Retry-After": "10"},
         )
@@ -23,6 +23,6 @@ class UnknownPlanClaimError(ProblemError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The plan that your token names is none of this gateway; an operator can make it, or"
+            "Your token names a plan that this gateway does not have; an operator can make it, or"
             " correct the claim at the identity provider."
         )

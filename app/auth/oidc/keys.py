@@ -1,6 +1,6 @@
-"""The issuer's public keys: fetched ahead, kept while it is away, and asked for anew at a rate.
+"""The issuer's public keys: fetched ahead, kept while it is away, refetched at a limited rate.
 
-PyJWT comes in with the first key: 10 MB, most of it OpenSSL's bindings, where there is an issuer.
+PyJWT is imported with the first key: 10 MB, most of it OpenSSL's bindings.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ logger = structlog.get_logger(__name__)
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512", "Ed25519": "EdDSA"}
 ALGORITHMS = frozenset({*RSA_ALGORITHMS, *_CURVES.values()})
-"""Signatures by a private key alone: with HS* the issuer's public key would be the secret."""
+"""Only signatures by private keys: with HS* the issuer's public key would be the secret."""
 
 _MEMBERS = ("kty", "n", "e", "crv", "x", "y")
 _LARGEST = 512 * 1024
@@ -37,7 +37,7 @@ _TRIED_AGAIN_AFTER = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class IssuerKey:
-    """A key for one algorithm; what the issuer says of it is decided when it is fetched."""
+    """A key for one algorithm; what the issuer says about it is judged when it is fetched."""
 
     kid: str | None
     algorithm: str
@@ -45,7 +45,7 @@ class IssuerKey:
 
 
 class IssuerKeys:
-    """`client` is for the operator's own addresses; its timeouts bound each step of a fetch."""
+    """`client` is for the operator's own addresses; its timeouts limit each step of a fetch."""
 
     def __init__(self, *, issuer: str, client: httpx.AsyncClient, clock: Clock) -> None:
         self._issuer = issuer
@@ -56,13 +56,13 @@ class IssuerKeys:
         self._may_ask_at = clock.monotonic()
 
     async def find(self, kid: str | None, *, algorithm: str) -> Sequence[IssuerKey]:
-        """Give the keys that may have signed; without a `kid` all of the algorithm.
+        """Return the keys that may have signed; without a `kid`, all of the algorithm.
 
-        A kid that is not known makes one fetch, and then none for a while, whoever sends what.
+        An unknown kid causes one fetch, and then none for a while, whoever sends what.
         Raises IdentityProviderUnavailableError as long as no key was ever fetched.
         """
         if not self._knows(kid):
-            # Who waited for the fetch of another finds what it brought.
+            # Another caller's fetch may have brought it while this one waited.
             async with self._fetching:
                 if not self._knows(kid) and self._clock.monotonic() >= self._may_ask_at:
                     self._may_ask_at = self._clock.monotonic() + _COOL_DOWN.total_seconds()
@@ -72,12 +72,12 @@ class IssuerKeys:
         return [key for key in self._keys if key.algorithm == algorithm and kid in (None, key.kid)]
 
     async def refresh(self) -> bool:
-        """Fetch the keys; the ones that are known stay when that fails."""
+        """Fetch the keys; the known ones stay if that fails."""
         async with self._fetching:
             return await self._fetch_logged()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Refresh again and again, until `stop`; a fetch under way is given up."""
+        """Refresh regularly until `stop`; a fetch under way is given up."""
         async with asyncio.TaskGroup() as group:
             refreshing = group.create_task(self._repeat())
             await stop.wait()
@@ -106,18 +106,18 @@ class IssuerKeys:
         return True
 
     async def _fetch(self) -> Sequence[IssuerKey]:
-        """Follow OpenID Connect Discovery 1.0, chapter 4; raises ValueError for what is none."""
+        """Follow OpenID Connect Discovery 1.0, chapter 4; raise ValueError for anything else."""
         found = await self._get(
             f"{self._issuer.removesuffix('/')}/.well-known/openid-configuration"
         )
         if found.get("issuer") != self._issuer:
-            raise ValueError("the discovery document is of another issuer")
+            raise ValueError("the discovery document is another issuer's")
         address = found.get("jwks_uri")
         plain = self._issuer.startswith("http://")
         if not isinstance(address, str) or not address.startswith(
             ("https://", "http://") if plain else "https://"
         ):
-            raise ValueError("the discovery document names no address of keys")
+            raise ValueError("the discovery document has no jwks_uri")
         given = (await self._get(address)).get("keys")
         if not isinstance(given, list):
             raise ValueError("there are no keys")  # noqa: TRY004 - data, not a type of ours
@@ -140,12 +140,12 @@ class IssuerKeys:
         except RecursionError as exc:
             raise ValueError("nested too deeply") from exc
         if not isinstance(value, dict):
-            raise ValueError("no JSON object")  # noqa: TRY004 - data, not a type of ours
+            raise ValueError("not a JSON object")  # noqa: TRY004 - data, not a type of ours
         return value
 
 
 def _usable(jwk: Any) -> Iterator[IssuerKey]:
-    """Give a key once for each algorithm it may verify; nothing for what is for another use."""
+    """Yield a key once for each algorithm it may verify; nothing if it is for another use."""
     from jwt import PyJWK, PyJWTError  # noqa: PLC0415 - heavy
 
     if not isinstance(jwk, dict) or jwk.get("use", "sig") != "sig":

@@ -1,4 +1,4 @@
-"""Users of the identity provider get ids of ours: no two of theirs the same one."""
+"""The ids of users of the identity provider: different for different users."""
 
 import hashlib
 
@@ -9,9 +9,9 @@ _ID_LENGTH = 26
 
 
 def user_id_of(claim: str) -> str:
-    """Write what is no letter, digit or one of . _ @ - as `:` and two hex digits, byte by byte.
+    """Write all but letters, digits and . _ @ - as `:` and two hex digits, byte by byte.
 
-    What would be too long becomes `::` and its SHA-256, which no such writing can be.
+    What would be too long becomes `::` and its SHA-256, which nothing else is written as.
     """
     written = "".join(
         chr(byte) if chr(byte) in _PLAIN else f":{byte:02x}" for byte in claim.encode()
@@ -22,6 +22,6 @@ def user_id_of(claim: str) -> str:
 
 
 def key_id_of(user_id: str) -> str:
-    """Name the one key that stands for a user's sign-ins; rivals on first sight name the same."""
+    """Return the id of the key that stands for a user's sign-ins; rivals get the same one."""
     number = int.from_bytes(hashlib.sha256(f"oidc key of {user_id}".encode()).digest(), "big")
     return "key_" + "".join(_CROCKFORD[number >> 5 * place & 31] for place in range(_ID_LENGTH))

@@ -1,4 +1,4 @@
-"""Signing in with a token of the identity provider: its user, as it is to be here."""
+"""Signing in with a token of the identity provider: its user becomes one of ours."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -20,7 +20,7 @@ from app.db.engine import Database
 
 
 class OidcSignIn:
-    """Each user has one key that nobody holds: what jobs name, and operators narrow or revoke."""
+    """Each user has one key without a secret: jobs name it, operators narrow or revoke it."""
 
     def __init__(
         self, *, database: Database, clock: Clock, verifier: OidcVerifier, follows_plan: bool
@@ -31,10 +31,10 @@ class OidcSignIn:
         self._follows_plan = follows_plan
 
     async def sign_in(self, token: str) -> tuple[ApiKey, UserTerms, datetime]:
-        """Give the key that stands for the token's user, the user's terms, and the token's end.
+        """Return the key that stands for the token's user, the user's terms, and the token's end.
 
-        The user is made on first sight; where a claim names the plan, it goes on doing so. Raises
-        UnauthenticatedError, UserDisabledError, UnknownPlanClaimError or
+        The user is created on first use; where a claim names the plan, it is updated each time.
+        Raises UnauthenticatedError, UserDisabledError, UnknownPlanClaimError or
         IdentityProviderUnavailableError.
         """
         identity = await self._verifier.verify(token)

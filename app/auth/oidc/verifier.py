@@ -1,4 +1,4 @@
-"""From a token of the identity provider to what it says of its user, every part of it checked."""
+"""From a token of the identity provider to what it says about its user, every part checked."""
 
 import json
 import math
@@ -20,12 +20,12 @@ _LONGEST = 16 * 1024
 _LONGEST_CLAIM = 1024
 _TYPES = frozenset({"jwt", "at+jwt"})
 _SKEW = timedelta(seconds=60)
-_FAR = datetime(9999, 1, 1, tzinfo=UTC).timestamp()  # a date can say no more
+_FAR = datetime(9999, 1, 1, tzinfo=UTC).timestamp()  # about the last date there is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OidcConfig:
-    """`issuer` is compared letter by letter. Without a `plan_claim` plans are given by hand."""
+    """`issuer` is compared letter by letter. Without a `plan_claim` operators choose plans."""
 
     issuer: str
     audience: str
@@ -35,9 +35,9 @@ class OidcConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """`plan` is what the claim says, whatever it is; None where there is none.
+    """`plan` is what the claim says, whatever that is; None without the claim.
 
-    `ends_at` is how long who came with the token may stay.
+    `ends_at` is how long a caller with this token may stay connected.
     """
 
     user_id: str
@@ -58,7 +58,9 @@ class OidcVerifier:
         claims = await self._signed_claims(token)
         ends_at = self._check_times(claims)
         if claims.get("iss") != self._config.issuer:
-            raise UnauthenticatedError("The token is of another issuer than this gateway trusts.")
+            raise UnauthenticatedError(
+                "The token is from another issuer than the one this gateway trusts."
+            )
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
         if self._config.audience not in audiences:
@@ -79,7 +81,7 @@ class OidcVerifier:
 
     @cached_property
     def _jws(self) -> "PyJWS":
-        """Give what verifies by the key that is given, never by one that the token brings."""
+        """Return the claims, verified by the given keys, never by one that the token brings."""
         from jwt import PyJWS  # noqa: PLC0415 - heavy, as keys.py says
 
         return PyJWS(algorithms=sorted(ALGORITHMS), options={"enforce_minimum_key_length": True})
@@ -105,7 +107,7 @@ class OidcVerifier:
         raise UnauthenticatedError("The token is not signed by a key of its issuer.")
 
     def _check_times(self, claims: Mapping[str, Any]) -> datetime:
-        """Give when the token ends."""
+        """Return when the token ends."""
         now, skew = self._clock.now().timestamp(), _SKEW.total_seconds()
         expires = claims.get("exp")
         if not _is_time(expires) or now - skew >= expires:
@@ -114,13 +116,13 @@ class OidcVerifier:
             begins = claims.get(name, now)
             if not _is_time(begins) or begins > now + skew:
                 raise UnauthenticatedError("The token is not valid yet.")
-        # The skew is for letting in, not for staying; who comes within it may stay to its end.
+        # The skew is for letting in, not for staying; a token used within it counts to its end.
         ends = expires if now < expires else expires + skew
         return datetime.fromtimestamp(min(ends, _FAR), UTC)
 
 
 def _is_plain(header: Mapping[str, Any]) -> bool:
-    """Tell whether a header asks for nothing special, and is not that of a logout token."""
+    """Return whether a header asks for nothing special, and is not a logout token's."""
     kind = header.get("typ", "JWT")
     named = isinstance(kind, str) and kind.lower().removeprefix("application/") in _TYPES
     return named and not header.keys() & {"crit", "b64", "zip", "enc"}

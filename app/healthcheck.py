@@ -1,6 +1,6 @@
-"""`gateway-healthcheck`: asks a gateway whether it is well, for engines that want a command.
+"""`gateway-healthcheck`: asks a gateway whether it is healthy, for engines that want a command.
 
-It imports next to nothing: what asks every few seconds must not cost what it asks about.
+It imports next to nothing: a check every few seconds must not cost as much as what it checks.
 """
 
 import sys
@@ -21,5 +21,5 @@ def main() -> None:
         said = answer.read(1000).decode(errors="replace")
     except (OSError, HTTPException) as exc:
         sys.exit(f"no answer: {type(exc).__name__}")
-    if answer.status != 200:  # noqa: PLR2004 - the one status that means well
+    if answer.status != 200:  # noqa: PLR2004 - the one status that means healthy
         sys.exit(f"{answer.status}: {said}")

@@ -54,10 +54,10 @@ def create_app(
 ) -> FastAPI:
     """Make the gateway; nothing is opened before its lifespan begins.
 
-    Without `background` jobs are accepted and not worked on. `alone` promises that no other process
-    works on this database, so that what a dead one held is free at once. `closing` is set by the
-    server as soon as it is told to stop, while requests are still open: workers claim no more, and
-    every stream and wait ends by it (`services.closing`); at the lifespan's end it is set anyway.
+    Without `background` jobs are accepted but not worked on. `alone` promises that no other process
+    works on this database, so that the leases of a dead one end at once. `closing` is set by the
+    server as soon as it is told to stop, while requests are still open: then workers claim no more,
+    and streams and waits end (`services.closing`); at the lifespan's end it is set in any case.
     """
     clock = clock or SystemClock()
     metrics, tracing = Metrics(), tracing or Tracing()
@@ -94,7 +94,7 @@ def create_app(
         version="0.1.0",
         summary="Keys, limits and durable jobs in front of RunComfy's Model API.",
         lifespan=lifespan,
-        # The pages load their scripts from elsewhere; the document itself is at /openapi.json.
+        # The framework's pages load scripts from elsewhere; the document is at /openapi.json.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -116,9 +116,9 @@ def create_app(
 
 
 def _telemetry(tracing: Tracing) -> TelemetryConfig:
-    """Let the framework make a span of each request, and nothing else: errors quote what was sent.
+    """Make a span of each request, and nothing else: errors quote what was sent.
 
-    It would also send by itself what its own variable asks for, past all that keeps secrets here.
+    By itself the framework would also send what a variable of its own asks for, unfiltered.
     """
     return {
         "auto_configure": False,
@@ -132,7 +132,7 @@ def _telemetry(tracing: Tracing) -> TelemetryConfig:
 
 
 def create_probe(settings: Settings, parts: Parts, *, metrics: Metrics, clock: Clock) -> FastAPI:
-    """Make what a worker without an API shows of itself: health and metrics."""
+    """Make the app of a worker without an API: health and metrics."""
     app = FastAPI(
         openapi_url=None,
         docs_url=None,

@@ -32,7 +32,7 @@ from app.settings import Settings, unknown_names
 
 logger = structlog.get_logger(__name__)
 
-# Requests under way have this long to end after SIGTERM, while the workers have their own grace.
+# Open requests have this long to end after SIGTERM, while the workers have their own grace.
 _DRAIN_S = 3
 # Who sends into a connection that is just being closed gets no answer: so this is longer than
 # clients pause between polls, and than balancers keep a connection without a request.
@@ -48,7 +48,7 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT; raises ConfigurationError when it cannot start.
 
-    `announce` is told the address that clients use, once it is taken.
+    `announce` is called with the address that clients use, once it is taken.
     """
     with sole_worker(settings), _listening(host, port) as listener, _tracing() as tracing:
         await _prepare(settings)
@@ -62,7 +62,7 @@ async def serve(
 
 
 async def work(settings: Settings, *, host: str, port: int | None) -> None:
-    """Do the background part alone, until SIGTERM or SIGINT; with a port, show health and metrics.
+    """Do only the background work, until SIGTERM or SIGINT; with a port, show health and metrics.
 
     Raises ConfigurationError when it cannot start.
     """
@@ -71,8 +71,8 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
         stack.enter_context(sole_worker(settings))
         listener = None if port is None else stack.enter_context(_listening(host, port))
         await _prepare(settings)
-        # A message has links in it: who knows no address leaves it to those that serve. Nothing
-        # else that is done here makes one, so any address will do.
+        # Webhooks contain links: without an address this process leaves them to those that serve.
+        # Nothing else here makes a link, so any address will do.
         delivers = settings.public_url is not None
         public_url = settings.public_url or "http://127.0.0.1"
         async with open_parts(
@@ -99,7 +99,7 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
 async def running_gateway(
     settings: Settings, *, port: int = 0, clock: Clock | None = None
 ) -> AsyncIterator[str]:
-    """Serve on loopback inside this event loop, without touching signals; gives the address."""
+    """Serve on loopback inside this event loop, without touching signals; yield the address."""
     with sole_worker(settings), _listening("127.0.0.1", port) as listener:
         await _prepare(settings)
         public_url = _public_url(settings, listener)
@@ -122,7 +122,7 @@ async def _serve_until(
 ) -> None:
     """Serve until `closing` is set, and then for as long as open requests may take.
 
-    What waits for `closing` itself, as streams do, ends before uvicorn begins to wait for it.
+    Requests that wait for `closing` themselves, as streams do, end before uvicorn waits for them.
     """
 
     async def close() -> None:
@@ -144,17 +144,17 @@ async def until_stopped() -> None:
 
 
 def prepare_database(settings: Settings) -> None:
-    """Bring SQLite up to date; a Postgres of another release is for the operator to move."""
+    """Migrate SQLite; a Postgres of another release must be migrated by the operator."""
     if not settings.is_sqlite:
         schema.require_current(settings.database_url)
     elif schema.is_behind(settings.database_url):
-        from app.db import migrate  # noqa: PLC0415 - Alembic is heavy, and seldom wanted
+        from app.db import migrate  # noqa: PLC0415 - Alembic is heavy, and seldom needed
 
         migrate.upgrade(settings.database_url)
 
 
 async def _prepare(settings: Settings) -> None:
-    """Raise ConfigurationError for what would end the start later, with a traceback in the log."""
+    """Raise ConfigurationError for what would later end the start with a traceback in the log."""
     for name, likeliest in unknown_names().items():
         logger.warning("settings.unknown", name=name, perhaps_meant=likeliest)
     prepare_database(settings)
@@ -169,7 +169,7 @@ def sole_worker(settings: Settings) -> Iterator[None]:
     if settings.sqlite_path is None:
         yield
         return
-    database = settings.sqlite_path.resolve()  # one lock, by whatever link the file is named
+    database = settings.sqlite_path.resolve()  # one lock, whichever link names the file
     path = database.with_name(f"{database.name}.lock")
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -177,14 +177,14 @@ def sole_worker(settings: Settings) -> Iterator[None]:
     except OSError as exc:
         raise ConfigurationError(
             f"GATEWAY_DATABASE_URL leads to {database.parent}, where nothing can be written"
-            f" ({exc.strerror}); the gateway needs a folder of its own user's."
+            f" ({exc.strerror}); the gateway needs a folder that its user can write to."
         ) from exc
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise ConfigurationError(
-                f"Another gateway already works on {settings.sqlite_path}, and SQLite is for one;"
+                f"Another gateway already uses {settings.sqlite_path}, and SQLite is for one;"
                 " stop that one, or use Postgres for several."
             ) from exc
         yield
@@ -193,10 +193,10 @@ def sole_worker(settings: Settings) -> Iterator[None]:
 
 
 def spare_what_stays() -> None:
-    """Let the collector pass over all that was loaded by now, and look less often at the rest.
+    """Exclude all that is loaded by now from garbage collection, and collect the rest less often.
 
     Code and routes are half a million objects, which it would go through again and again: it took
-    a fifth of a submit's time, and made one of a hundred twice as slow.
+    a fifth of a submit's time, and made one in a hundred twice as slow.
     """
     gc.collect()
     gc.freeze()
@@ -205,7 +205,7 @@ def spare_what_stays() -> None:
 
 @contextmanager
 def _tracing() -> Iterator[Tracing]:
-    """Keep traces where OTEL_* says where to; the SDK takes half a second to import."""
+    """Send traces if OTEL_* says where to; the SDK takes half a second to import."""
     wanted = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get(
         "OTEL_EXPORTER_OTLP_ENDPOINT"
     )
@@ -237,7 +237,7 @@ def _stop_signal() -> asyncio.Event:
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio switches Nagle's delay off only on a socket that says it is TCP.
+    # asyncio turns Nagle's delay off only on a socket that says it is TCP.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -301,11 +301,11 @@ def _uvicorn(app: FastAPI) -> uvicorn.Server:
 
 
 class _Protocol(HttpToolsProtocol):
-    """Refuses what is no HTTP, or a method nobody knows, like everything else that is refused.
+    """Refuses what is not HTTP, or has an unknown method, with the same problem as the app.
 
-    So it does with a head, or trailers, without an end: the parser keeps what came of them. Who
-    takes nothing of an answer for a minute is hung up on: it may hold a connection to RunComfy's
-    files, of which there are not many.
+    Likewise a head, or trailers, that never end: the parser would keep all of it in memory. A
+    client that takes nothing of an answer for a minute is disconnected: it may hold one of the few
+    connections to RunComfy's files.
     """
 
     _unfinished = 0
@@ -363,7 +363,7 @@ class _Protocol(HttpToolsProtocol):
         scope = {"type": "http", "path": "", "headers": []}
         request_id = name_request(scope)
         problem = ForeignError(
-            "That is no HTTP request; look at its method, target and headers, and their length."
+            "That is not an HTTP request; check its method, target and headers, and their length."
         )
         answer = render(problem, Request(scope))
         headers = (

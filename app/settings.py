@@ -51,17 +51,17 @@ def _split(value: object) -> object:
 
 
 def _issuer(value: str) -> str:
-    """Check an issuer and leave it as it is: tokens name it letter by letter."""
+    """Check an issuer and leave it as it is: tokens must name it exactly so."""
     TypeAdapter(HttpUrl).validate_python(value)
     if "?" in value or "#" in value:
-        raise ValueError("must have no query and no fragment")
+        raise ValueError("must not have a query or fragment")
     return value
 
 
 def _base_url(value: str) -> str:
-    """Check what paths are put behind."""
+    """Check a URL to which paths are appended."""
     if "@" in urlsplit(value).netloc:
-        raise ValueError("must have no user")
+        raise ValueError("must not have a user")
     return _issuer(value).rstrip("/")
 
 
@@ -73,7 +73,7 @@ def _is_loopback(host: str | None) -> bool:
 def _upstream_url(value: str) -> str:
     base = value if value == SANDBOX else _base_url(value)
     if base.endswith("/v1"):
-        raise ValueError("must end before /v1, with which each call begins")
+        raise ValueError("must end before the /v1 with which each call begins")
     return base
 
 
@@ -104,7 +104,7 @@ def _accounts(value: object) -> object:
 
 
 def _some(value: object) -> object:
-    """Refuse a list of nothing, which would read as if nobody had set it."""
+    """Refuse an empty list, which would count as not set."""
     if isinstance(value, str) and not _split(value):
         raise ValueError("names no key")
     return value
@@ -120,7 +120,7 @@ def _host_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
     patterns = tuple(pattern.lower() for pattern in value)
     for pattern in patterns:
         if not _HOST_PATTERN.fullmatch(pattern):
-            raise ValueError(f"{pattern[:80]!r} is no host name, nor one with *. before it")
+            raise ValueError(f"{pattern[:80]!r} is not a host name, nor one with *. before it")
     return patterns
 
 
@@ -131,7 +131,7 @@ def _admin_tokens(value: object) -> object:
 def _model_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
     for pattern in value:
         if not _MODEL_PATTERN.fullmatch(pattern):
-            raise ValueError(f"{pattern[:80]!r} is no model id, nor one with * in it")
+            raise ValueError(f"{pattern[:80]!r} is not a model id, nor one with * in it")
     return value
 
 
@@ -236,7 +236,7 @@ class Settings(BaseSettings):
 
     @property
     def archives(self) -> bool:
-        """Whether outputs are copied: by default where a storage was chosen."""
+        """Whether outputs are copied: by default if a storage is set."""
         return (
             self.storage_url is not None if self.archive_outputs is None else self.archive_outputs
         )
@@ -252,7 +252,7 @@ class Settings(BaseSettings):
         return self.database_url.startswith("sqlite:")
 
     def require_upstream(self) -> None:
-        """Raise ConfigurationError unless jobs can be sent somewhere and links be signed."""
+        """Raise ConfigurationError unless jobs can be sent somewhere and links can be signed."""
         if not self.api_token and not self.is_sandboxed:
             raise ConfigurationError(
                 "RUNCOMFY_API_TOKEN is not set: put the token of your RunComfy account there"
@@ -261,18 +261,18 @@ class Settings(BaseSettings):
             )
         if self.is_sandboxed and not self.is_sqlite:
             raise ConfigurationError(
-                "GATEWAY_UPSTREAM_URL=sandbox keeps its requests beside the SQLite file, and this"
+                "GATEWAY_UPSTREAM_URL=sandbox keeps its requests beside the SQLite file, but this"
                 " is Postgres: run `gateway sandbox` and set GATEWAY_UPSTREAM_URL to its address."
             )
         if self.archive_outputs and self.storage_url is None and not self.is_sqlite:
             raise ConfigurationError(
-                "GATEWAY_ARCHIVE_OUTPUTS is on, and there is no storage to copy to:"
+                "GATEWAY_ARCHIVE_OUTPUTS is on, but there is no storage to copy to:"
                 " set GATEWAY_STORAGE_URL to file:///folder or s3://bucket/prefix."
             )
         self.require_secret_key()
 
     def require_secret_key(self) -> None:
-        """Raise ConfigurationError if replicas could have a key each."""
+        """Raise ConfigurationError if replicas could have different keys."""
         if not self.is_sqlite and not self.secret_key:
             raise ConfigurationError(
                 "GATEWAY_SECRET_KEY is not set, and replicas on Postgres must share one:"
@@ -294,22 +294,22 @@ class _ExplicitSettings(Settings):
 
 
 def explicit_settings(**values: Any) -> Settings:
-    """Make settings of `values` and defaults alone, whatever the environment says."""
+    """Make settings only from `values` and defaults, whatever the environment says."""
     return _ExplicitSettings(**values)
 
 
 def load_settings() -> Settings:
-    """Read the environment and `.env`; raises ConfigurationError with a sentence for each fault."""
+    """Read the environment and `.env`; raise ConfigurationError with a sentence for each fault."""
     try:
         return Settings()
     except ValidationError as exc:
         faults = "; ".join(_fault(error["loc"], error["msg"]) for error in exc.errors())
         raise ConfigurationError(f"{faults}.") from exc
     except (OSError, UnicodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is no UTF-8"
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
         raise ConfigurationError(
-            f"The file .env in this folder cannot be read ({reason}); mend it, give this user the"
-            " right to it, or run this elsewhere."
+            f"The file .env in this folder cannot be read ({reason}); correct it, give this user"
+            " access to it, or run this elsewhere."
         ) from exc
 
 
@@ -347,5 +347,5 @@ def _fault(loc: tuple[int | str, ...], message: str) -> str:
         return reason
     field = str(loc[0])
     name = field if field.isupper() else _written(field)
-    is_word = not reason[:2].isupper()  # and no abbreviation
+    is_word = not reason[:2].isupper()  # rather than an abbreviation
     return f"{name}: {reason[:1].lower() if is_word else reason[:1]}{reason[1:]}"

@@ -1,4 +1,4 @@
-"""Whether the accounts that this process was given are all that its jobs need."""
+"""Checks that this process has all accounts that its jobs need."""
 
 from app.core.errors import ConfigurationError
 from app.db.engine import open_database
@@ -21,7 +21,7 @@ async def require_accounts(settings: Settings) -> None:
         raise ConfigurationError(
             "RUNCOMFY_API_TOKEN does not name "
             + " and ".join(f"{name!r}, whose account has {_jobs(needed[name])}" for name in missing)
-            + f" under way: add {kept} to it until they are over."
+            + f" under way: add {kept} to it until they have ended."
         )
 
 

@@ -1,4 +1,4 @@
-"""What every part stands on: what this process was told, its clock, its database, its doorbells."""
+"""What every part needs: the settings of this process, its clock, its database, its doorbells."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

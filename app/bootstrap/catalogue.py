@@ -14,7 +14,7 @@ from app.settings import Settings
 async def open_catalogue(
     settings: Settings, *, database: Database, clock: Clock
 ) -> tuple[Catalogue, CatalogueStore]:
-    """Give the models of the last read of this upstream, or those that ship with the gateway."""
+    """Return the models of the last read of this upstream, or those that ship with the gateway."""
     catalogue = Catalogue.bundled(allowed=settings.models)
     store = CatalogueStore(
         database=database,
@@ -23,6 +23,6 @@ async def open_catalogue(
         source=settings.upstream_url,
         refresh=timedelta(seconds=settings.catalogue_refresh_seconds),
     )
-    with suppress(DatabaseUnavailableError):  # looked for again every few seconds
+    with suppress(DatabaseUnavailableError):  # tried again every few seconds
         await store.load()
     return catalogue, store

@@ -22,12 +22,12 @@ def secret_keys(settings: Settings) -> Sequence[SecretBytes]:
 
 
 def webhook_sealer(settings: Settings) -> Sealer:
-    """Give what webhook secrets are stored under."""
+    """Return what webhook secrets are sealed with."""
     return Sealer(secret_keys(settings), purpose="webhook secrets")
 
 
 def key_beside(database: Path) -> SecretBytes:
-    """Give the key of an SQLite gateway, made once and readable by its owner alone."""
+    """Return the key of an SQLite gateway, made once and readable only by its owner."""
     path = database.with_name(f"{database.name}.secret")
     try:
         if not path.exists():
@@ -35,13 +35,13 @@ def key_beside(database: Path) -> SecretBytes:
         key = path.read_bytes()
     except OSError as exc:
         raise ConfigurationError(
-            f"{path.absolute()}, which holds what links are signed with, cannot be read"
-            f" ({exc.strerror}); give this user the right to it."
+            f"{path.absolute()}, which holds the key that signs links, cannot be read"
+            f" ({exc.strerror}); give this user the right to read it."
         ) from exc
     if len(key) < SHORTEST_SECRET:
         raise ConfigurationError(
             f"{path.absolute()} holds no key of {SHORTEST_SECRET} bytes: put it back from a backup,"
-            " or remove it, and links made before are good no more and webhook secrets are rotated."
+            " or remove it; then earlier links are invalid, and webhook secrets must be rotated."
         )
     return SecretBytes(key)
 
@@ -50,6 +50,6 @@ def _make(path: Path) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent) as draft:  # 0600
         draft.write(secrets.token_hex(32).encode())
         draft.flush()
-        os.fsync(draft.fileno())  # what it has sealed by the next power cut is stored, too
-        with suppress(FileExistsError):  # another process was first: its key it is
+        os.fsync(draft.fileno())  # or a power cut could lose the key of what is sealed with it
+        with suppress(FileExistsError):  # another process was first: its key counts
             os.link(draft.name, path)

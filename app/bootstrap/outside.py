@@ -1,4 +1,4 @@
-"""Whom this process speaks to over HTTP: each has connections of its own, closed at the end."""
+"""The HTTP clients of this process: each has connections of its own, closed at the end."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -18,7 +18,7 @@ from app.upstream.measured import MeasuredUpstream
 from app.upstream.outputs import OutputClient
 from app.webhooks.sender import WebhookSender
 
-# The sandbox takes any token; one of its own keeps a real one out of its database.
+# The sandbox takes any token; a made-up one keeps the real one out of its database.
 _SANDBOX_ACCOUNT = Account(DEFAULT, SecretStr("sandbox-token"))
 _OUTPUT_TIMEOUT = timedelta(seconds=30)
 _OUTPUT_KEEPALIVE = timedelta(seconds=15)
@@ -70,7 +70,7 @@ async def connected(base: Base) -> AsyncIterator[Outside]:
         ) as receivers,
         _issuer_keys(base) as issuer_keys,
     ):
-        # What users name is not watched: it would be told where the trace goes.
+        # The client for users' addresses is not traced: it would send them the trace's id.
         base.tracing.watch(clients=(submits, reads), engines=base.database.watch)
         yield Outside(
             accounts=accounts,
@@ -98,7 +98,7 @@ async def connected(base: Base) -> AsyncIterator[Outside]:
 
 @asynccontextmanager
 async def _runcomfy(base: Base) -> AsyncIterator[tuple[str, Sequence[Account]]]:
-    """Give the upstream's address and our accounts there; the sandbox runs as long as this."""
+    """Yield the upstream's address and our accounts there; the sandbox runs as long as this."""
     settings = base.settings
     if not settings.is_sandboxed:
         yield settings.upstream_url, settings.api_token

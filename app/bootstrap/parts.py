@@ -1,4 +1,4 @@
-"""All that a process is made of, opened in the order in which one part needs another."""
+"""The parts of a process, opened in the order in which they need each other."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ from app.webhooks.queue import DeliveryQueue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a process is made of: `services` for the edge, the rest for the background."""
+    """The parts of a process: `services` for the edge, the rest for the background."""
 
     hub: Hub[Holder]
     services: Services
@@ -36,7 +36,7 @@ class Parts:
     workers: Workers
 
     async def free_leases(self) -> None:
-        """End what a dead process held; only where no other process can hold anything."""
+        """End the leases of a dead process; only where no other process can hold any."""
         await self.queue.free_leases()
         await self.deliveries.free_leases()
 

@@ -97,7 +97,7 @@ async def open_stores(base: Base, outside: Outside) -> Stores:
 
 
 def storage_of(settings: Settings) -> Storage | None:
-    """Open what was chosen; without a choice a folder beside the SQLite file serves uploads."""
+    """Open the configured storage; by default a folder beside the SQLite file, for uploads."""
     if settings.storage_url is not None:
         return open_storage(settings.storage_url)
     database = settings.sqlite_path

@@ -1,7 +1,7 @@
 """The `gateway` command: thin, over the same services as the web.
 
-A command imports what it does when it is run: the whole gateway takes a second or two, which
-`--help` and a misspelt option need not wait for.
+Each command imports its code when it runs: the whole gateway takes a second or two, which `--help`
+and a misspelt option need not wait for.
 """
 
 import json
@@ -44,10 +44,10 @@ app.add_typer(webhooks, name="webhooks")
 
 
 def main() -> None:
-    """Run a command; what ends it is one sentence on stderr and an exit code.
+    """Run a command; an error becomes one sentence on stderr and an exit code.
 
-    2 is for what the operator can mend, 75 for what is away and may come back by itself: a unit of
-    systemd tries again after one and not after the other.
+    2 is for what the operator can fix, 75 for what is away and may come back by itself: the systemd
+    unit starts the gateway again after 75 but not after 2.
     """
     try:
         _require_text(sys.argv)
@@ -68,7 +68,7 @@ def _require_text(words: Sequence[str]) -> None:
         "".join(words).encode()
     except UnicodeEncodeError as exc:
         raise ConfigurationError(
-            "What was typed is no text in this terminal's encoding; look at LANG and LC_ALL."
+            "What was typed is not text in this terminal's encoding; check LANG and LC_ALL."
         ) from exc
 
 
@@ -107,13 +107,15 @@ def serve(
 
 @app.command()
 def worker(
-    host: Annotated[str, typer.Option(help="The address of health and metrics.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="The address for health and metrics.")] = "127.0.0.1",
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Their port; without one there is neither."),
+        typer.Option(
+            min=0, max=65535, help="The port for health and metrics; without one there are none."
+        ),
     ] = None,
 ) -> None:
-    """Do the background work alone."""
+    """Do only the background work."""
     from app import server
     from app.cli.running import run, settings
 
@@ -134,15 +136,15 @@ def upgrade() -> None:
 def sandbox(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Port = 8100,
-    data: Annotated[Path, typer.Option(help="The folder of its requests and films.")] = Path(
+    data: Annotated[Path, typer.Option(help="The folder for its requests and films.")] = Path(
         "sandbox"
     ),
     speed: Annotated[
-        float, typer.Option(min=0.001, max=1_000_000, help="How many times faster than life.")
+        float, typer.Option(min=0.001, max=1_000_000, help="How many times faster than real time.")
     ] = 1.0,
-    token: Annotated[str | None, typer.Option(help="Take this token only; default: any.")] = None,
+    token: Annotated[str | None, typer.Option(help="Accept only this token; default: any.")] = None,
 ) -> None:
-    """Run a RunComfy of your own: the same calls, films of your own pictures, no bill."""
+    """Run a RunComfy of your own: the same calls, films made from your pictures, no bill."""
     from app import server
     from app.cli.running import run
     from app.core.logging import configure_logging
@@ -164,7 +166,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Where to save the video.")] = Path("demo.mp4"),
     *,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave one running to look around in, until Ctrl-C.")
+        bool, typer.Option("--keep", help="Keep one running to look around in, until Ctrl-C.")
     ] = False,
 ) -> None:
     """Turn a picture into a video with a gateway and a sandbox that are gone afterwards."""
@@ -172,7 +174,7 @@ def demo(
     from app.cli.running import run
     from app.core.logging import configure_logging
 
-    # The faults of a made-up day are meant to be.
+    # The faults of a made-up day are intended.
     configure_logging(format="console", level="error" if keep else "warning")
     run(demo.keep() if keep else demo.run(output))
 
@@ -191,7 +193,9 @@ def openapi() -> None:
 def _greeting(url: str, *, sandboxed: bool) -> str:
     lines = [f"Serving at {url}; Ctrl-C stops it."]
     if sandboxed:
-        lines.append("Its RunComfy is a sandbox: nothing is sent to the real one, nothing is paid.")
+        lines.append(
+            "Its RunComfy is a sandbox: nothing is sent to the real one, nothing is charged."
+        )
     lines.append("Make a key from another terminal in this folder: gateway keys create --user you")
     return "\n".join(lines)
 

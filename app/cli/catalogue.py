@@ -35,5 +35,5 @@ async def _sync(loaded: Settings) -> SyncReport:
         except UpstreamError as exc:
             told = ConfigurationError if isinstance(exc, RefusedError) else AwayError
             raise told(
-                f"RunComfy's catalogue cannot be read, and the last one stays: {exc.message}"
+                f"RunComfy's catalogue cannot be read; the last one stays: {exc.message}"
             ) from exc

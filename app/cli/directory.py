@@ -1,4 +1,4 @@
-"""`gateway plans|users|keys`: what the admin API does with them, without the API."""
+"""`gateway plans|users|keys`: the same as in the admin API, without the API."""
 
 import getpass
 import json
@@ -36,14 +36,15 @@ Limits = Annotated[
     typer.Option("--limit", help="name=number, or name=number:shadow; may be repeated."),
 ]
 Models = Annotated[
-    list[str] | None, typer.Option("--model", help="Allow this one; may be repeated. None: all.")
+    list[str] | None,
+    typer.Option("--model", help="Allow this model; may be repeated. Without it: all."),
 ]
 
 
 @plans.command("create")
 def create_plan(
     name: str,
-    timezone: Annotated[str, typer.Option(help="Whose days and months count.")] = "UTC",
+    timezone: Annotated[str, typer.Option(help="The zone of its days and months.")] = "UTC",
     default: Annotated[bool, typer.Option("--default", help="For users without a plan.")] = False,  # noqa: FBT002 - a flag
     model: Models = None,
     limit: Limits = None,
@@ -70,17 +71,17 @@ def list_plans() -> None:
 def create_user(
     user_id: Annotated[str, typer.Argument(metavar="ID")],
     name: Annotated[str | None, typer.Option(help="Who that is.")] = None,
-    plan: Annotated[str | None, typer.Option(help="The plan; none: the default one.")] = None,
+    plan: Annotated[str | None, typer.Option(help="The plan; without it: the default one.")] = None,
     limit: Limits = None,
 ) -> None:
-    """Make a user; its limits stand in for the plan's."""
+    """Create a user; its limits replace the plan's of the same names."""
     changes = UserChanges(name=name, plan=plan, limits=_limits(limit))
     _show(recorded_user(_with(lambda all_: all_.users.create(user_id, changes, actor=_actor()))))
 
 
 @users.command("list")
 def list_users(
-    plan: Annotated[str | None, typer.Option(help="Those of this plan alone.")] = None,
+    plan: Annotated[str | None, typer.Option(help="Only users of this plan.")] = None,
 ) -> None:
     """Print every user, one JSON object a line."""
 
@@ -93,21 +94,22 @@ def list_users(
 
 @keys.command("create")
 def create_key(
-    user: Annotated[str, typer.Option(help="The user; made if there is none yet.")],
+    user: Annotated[str, typer.Option(help="The user; created if it does not exist.")],
     name: Annotated[str, typer.Option(help="What the key is for.")] = "",
     scope: Annotated[
-        list[str] | None, typer.Option("--scope", help="May be repeated; none: the usual ones.")
+        list[str] | None,
+        typer.Option("--scope", help="May be repeated; without it: the usual ones."),
     ] = None,
     model: Models = None,
     limit: Limits = None,
     plan: Annotated[
-        str | None, typer.Option(help="With act_as: the plan of the users that it makes.")
+        str | None, typer.Option(help="With act_as: the plan of the users it creates.")
     ] = None,
     expires_at: Annotated[
-        str | None, typer.Option(help="When it ends, with a zone: 2027-01-01T00:00:00Z.")
+        str | None, typer.Option(help="When it expires, with a zone: 2027-01-01T00:00:00Z.")
     ] = None,
 ) -> None:
-    """Make an API key and print it; it cannot be shown again."""
+    """Create an API key and print it; it cannot be shown again."""
     changes = KeyChanges(
         name=name,
         models=model or None,
@@ -124,7 +126,7 @@ def create_key(
 
 @keys.command("list")
 def list_keys(
-    user: Annotated[str | None, typer.Option(help="Those of this user alone.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only keys of this user.")] = None,
 ) -> None:
     """Print every key without its secret, newest first, one JSON object a line."""
 
@@ -139,7 +141,7 @@ def list_keys(
 def rotate_key(
     key_id: Annotated[str, typer.Argument(metavar="ID")],
     overlap_seconds: Annotated[
-        int, typer.Option(min=0, max=30 * 86_400, help="How long the present secret stays good.")
+        int, typer.Option(min=0, max=30 * 86_400, help="How long the present secret stays valid.")
     ] = 86_400,
 ) -> None:
     """Give a key a new secret and print it; it cannot be shown again."""
@@ -149,7 +151,7 @@ def rotate_key(
 
 @keys.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
-    """End a key for good, on all replicas within a second."""
+    """Revoke a key permanently, on all replicas within a second."""
     _with(lambda all_: all_.keys.revoke(key_id, actor=_actor()))
     typer.echo(f"The key {key_id} is revoked.", err=True)
 
@@ -173,7 +175,7 @@ async def _everything(
 
 
 def _limits(given: Sequence[str] | None) -> Mapping[str, Any]:
-    """Read `name=number[:mode]`; what is wrong with names and numbers the directory says."""
+    """Read `name=number[:mode]`; the directory checks names and numbers."""
     limits: dict[str, Any] = {}
     for text in given or ():
         name, equals, value = text.partition("=")
@@ -214,6 +216,6 @@ def _show(recorded: Mapping[str, Any]) -> None:
 
 
 def _show_secret(made: NewSecret) -> None:
-    """Print the key alone to stdout, for scripts, and what it is to stderr."""
+    """Print only the key to stdout, for scripts, and what it is to stderr."""
     typer.echo(json.dumps(recorded_key(made.key), ensure_ascii=False), err=True)
     typer.echo(str(made.token))

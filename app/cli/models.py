@@ -7,7 +7,7 @@ models = typer.Typer(help="The models of RunComfy.", no_args_is_help=True)
 
 @models.command("sync")
 def sync() -> None:
-    """Read RunComfy's catalogue now; a gateway that runs follows within seconds."""
+    """Read RunComfy's catalogue now; running gateways follow within seconds."""
     from app.cli.catalogue import read
 
     report = read()
@@ -18,5 +18,5 @@ def sync() -> None:
     )
     for model_id, breaks in report.breaks.items():
         typer.echo(
-            f"{model_id} is in use, and takes less than before: {'; '.join(breaks)}.", err=True
+            f"{model_id} is in use, and accepts less than before: {'; '.join(breaks)}.", err=True
         )

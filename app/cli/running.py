@@ -1,4 +1,4 @@
-"""How every command reads its settings and runs what is asynchronous."""
+"""How every command reads its settings and runs asynchronous code."""
 
 import asyncio
 from collections.abc import Coroutine

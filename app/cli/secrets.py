@@ -1,4 +1,4 @@
-"""The secrets of webhooks, sealed anew for `gateway webhooks`."""
+"""Reseals the secrets of webhooks, for `gateway webhooks`."""
 
 from app import server
 from app.bootstrap import webhook_sealer

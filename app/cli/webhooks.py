@@ -1,4 +1,4 @@
-"""`gateway webhooks`: what is done to their secrets by hand."""
+"""`gateway webhooks`: work on their secrets by hand."""
 
 import typer
 
@@ -11,14 +11,14 @@ webhooks = typer.Typer(help="The secrets that sign webhooks.", no_args_is_help=T
 
 @webhooks.command("reseal")
 def reseal_secrets() -> None:
-    """Encrypt them anew under the first GATEWAY_SECRET_KEY, after which older ones may go."""
+    """Encrypt them anew under the first GATEWAY_SECRET_KEY, so that older ones can be removed."""
     from app.cli.secrets import reseal_all
 
     done = reseal_all()
-    typer.echo(f"{done.renewed} sealed anew, {done.current} were so before.", err=True)
+    typer.echo(f"{done.renewed} sealed anew, {done.current} were up to date.", err=True)
     if done.broken:
         names = ", ".join(done.broken[:_SHOWN]) + (" ..." if len(done.broken) > _SHOWN else "")
         raise ConfigurationError(
-            f"{len(done.broken)} open with none of the keys in GATEWAY_SECRET_KEY ({names}): add"
-            " the key they were made under to its end and repeat this, or rotate them."
+            f"{len(done.broken)} cannot be opened with any key in GATEWAY_SECRET_KEY ({names}):"
+            " append the key they were made under and repeat this, or rotate them."
         )

@@ -10,11 +10,11 @@ from typing import Protocol
 
 class Clock(Protocol):
     def now(self) -> datetime:
-        """Tell the time of day, aware and in UTC."""
+        """Return the time of day, aware and in UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Tell seconds since some fixed instant; never steps backwards."""
+        """Return seconds since some fixed instant; never steps backwards."""
         ...
 
     async def sleep(self, delay: timedelta) -> None: ...

@@ -1,4 +1,4 @@
-"""Tells a loop of this process that there is work, so that nothing waits for the next round."""
+"""Wakes a loop of this process when there is work, so that nothing waits for the next round."""
 
 import asyncio
 from datetime import timedelta

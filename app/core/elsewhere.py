@@ -1,4 +1,4 @@
-"""Time that a request spent waiting for others, which is no share of the gateway's own."""
+"""Time that a request spent waiting for others, which does not count as the gateway's own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

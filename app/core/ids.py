@@ -1,4 +1,4 @@
-"""Identifiers that sort by the time they were made and say what they name."""
+"""Identifiers that sort by their time of creation and say what they name."""
 
 import re
 from itertools import product
@@ -17,6 +17,6 @@ def new_id(prefix: str) -> str:
 
 
 def is_id(text: str, *, prefix: str) -> bool:
-    """Tell whether `text` could have been made by new_id; what could not need not be looked up."""
+    """Return whether `text` may be an id made by new_id; others need not be looked up."""
     head, _, tail = text.partition("_")
     return head == prefix and _TAIL.fullmatch(tail) is not None

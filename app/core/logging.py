@@ -16,7 +16,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def configure_logging(*, format: LogFormat, level: LogLevel) -> None:  # noqa: A002 - the setting's name
-    """Write structlog's events and the libraries' own logs alike to stderr.
+    """Write structlog's events and the libraries' own logs to stderr in one format.
 
     The events do not pass through the standard library: its records cost more than all the rest.
     """
@@ -47,14 +47,14 @@ def configure_logging(*, format: LogFormat, level: LogLevel) -> None:  # noqa: A
     # parameter of a statement, which may be a prompt.
     for name in _INDISCREET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # When a client hangs up in a transaction it warns of what that failed for, with the values.
+    # When a client hangs up in a transaction it warns about the failed statement, with its values.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
-    # It tells at every start how it talks to the database; that it migrated one is our own event.
+    # It logs at every start how it talks to the database; migrations have an event of our own.
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class _Stderr:
-    """Takes lines as they are to be; what cannot be written is lost, and fails nobody's request."""
+    """Writes finished lines; what cannot be written is lost, and fails nobody's request."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -83,10 +83,10 @@ def _rendering(format: LogFormat) -> list[structlog.typing.Processor]:  # noqa: 
 
 
 def _describe(exc: BaseException | None) -> str:
-    """Tell what broke and where, without foreign words: they may quote what a client sent."""
+    """Say what broke and where, without messages not ours: they may quote what a client sent."""
     lines: list[str] = []
     told: set[int] = set()
-    while exc is not None and id(exc) not in told:  # a chain of causes can bite its own tail
+    while exc is not None and id(exc) not in told:  # a chain of causes can be circular
         told.add(id(exc))
         kind = type(exc)
         is_ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]

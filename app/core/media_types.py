@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: what a client or a server calls it counts for nothing."""
+"""What a file is, by its first bytes: what a client or server calls it does not count."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 Kind = Literal["image", "video", "audio"]
 
 HEAD_BYTES = 256
-"""As many bytes as are looked at; fewer will do where the file has no more."""
+"""How many bytes are looked at; fewer if the file is shorter."""
 
 UNKNOWN = "application/octet-stream"
 
@@ -35,9 +35,9 @@ SUFFIXES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """`kinds` has several members where the container can hold either.
+    """`kinds` has several members if the container can hold either.
 
-    One without a `media_type` is known, and is neither kept nor shown.
+    A format without a `media_type` is recognised, but neither stored nor shown.
     """
 
     name: str
@@ -46,23 +46,23 @@ class Format:
 
 
 def recognised(head: bytes) -> Format | None:
-    """Tell the format of a file that begins with `head`, or None if it is no media file."""
+    """Return the format of a file that begins with `head`, or None if it is not a media file."""
     return _in_container(head) or _by_mark(head) or _by_header(head)
 
 
 def sniff(head: bytes) -> str | None:
-    """Tell the media type of a file that begins with `head`, or None if it is none of ours."""
+    """Return the media type of a file that begins with `head`, or None if it is none of ours."""
     found = recognised(head)
     return None if found is None else found.media_type
 
 
 def suffix_of(media_type: str) -> str:
-    """Give the ending of a file's name; `.bin` for what browsers must not show."""
+    """Return the extension of a file's name; `.bin` for what browsers must not show."""
     return SUFFIXES.get(media_type, ".bin")
 
 
 def kind_of(media_type: str) -> str:
-    """Give `image`, `video` or `audio`; anything else as it is."""
+    """Return `image`, `video` or `audio`; anything else as it is."""
     return media_type.partition("/")[0]
 
 
@@ -134,7 +134,7 @@ def _in_container(head: bytes) -> Format | None:
             return _IN_RIFF.get(head[8:12])
         case b"FORM":
             return _IN_FORM.get(head[8:12])
-        case b"\x1a\x45\xdf\xa3":  # EBML; its document type stands in the first bytes
+        case b"\x1a\x45\xdf\xa3":  # EBML; its document type is in the first bytes
             return _WEBM if b"webm" in head[:64] else _MATROSKA
         case _:
             return _by_brand(head) if head[4:8] == b"ftyp" else None
@@ -161,7 +161,7 @@ def _by_header(head: bytes) -> Format | None:
 
 
 def _mpeg_audio(head: bytes) -> Format | None:
-    """Look for a frame header whose every field means something; its 11 sync bits are too few."""
+    """Look for a frame header whose every field is valid; its 11 sync bits are too few."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:  # noqa: PLR2004
         return None
     version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
@@ -171,5 +171,5 @@ def _mpeg_audio(head: bytes) -> Format | None:
     sound = version != 1 and head[2] >> 4 not in (0, 15) and head[2] >> 2 & 3 != 3  # noqa: PLR2004
     if not sound:
         return None
-    # Text in UTF-16 can look like layer I; what is kept as a sound is the layer that people have.
+    # Text in UTF-16 can look like layer I; only the layer that people use counts as audio.
     return _MP3 if layer == _LAYER_3 else _audio("MP3")

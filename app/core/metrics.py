@@ -1,4 +1,4 @@
-"""What a process counts and measures, under bounded labels: never an id, a name or an address."""
+"""What a process counts and measures, with few label values: no ids, names or addresses."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from prometheus_client import (
 
 from app.core.clock import Clock
 
-# When each series began would be another series, under a name that no document lists.
+# The time each series began would be another series, under an undocumented name.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -25,7 +25,7 @@ _LOOK = timedelta(seconds=1)
 
 
 class Metrics:
-    """One registry for each app, so that many in one process do not meet."""
+    """One registry for each app, so that several in one process do not collide."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
@@ -58,9 +58,9 @@ class Metrics:
         )
         self.webhooks = self._counter("webhook_attempts", "Tries to deliver a webhook.", "outcome")
         self.copies = self._counter("output_copies", "Tries to archive an output.", "outcome")
-        self.copies.labels("lost")  # from 0 on: no rule sees how a series begins
+        self.copies.labels("lost")  # starts at 0: a rule would miss the first increment
         self.lease_losses = self._counter(
-            "lease_losses", "Outcomes that came after their lease was another's.", "work"
+            "lease_losses", "Outcomes that came after their lease had passed to another.", "work"
         )
         self.late_requests = self._counter(
             "late_requests", "Request ids that came when their job had moved on."
@@ -85,7 +85,7 @@ class Metrics:
         )
         self.jobs = self._gauge("jobs", "Jobs that are not final.", "state")
         self.oldest_pending = self._gauge(
-            "oldest_pending_seconds", "How long the oldest waiting job waits."
+            "oldest_pending_seconds", "How long the oldest waiting job has waited."
         )
         self.held_jobs = self._gauge("held_jobs", "Jobs with an open hold.")
         self.held_usd = self._gauge("held_usd", "What open holds amount to, as far as priced.")
@@ -110,13 +110,13 @@ class Metrics:
         return generate_latest(self.registry)
 
     def set_state(self, gauge: Gauge, values: Mapping[str, float]) -> None:
-        """Replace all that a gauge with one label says."""
+        """Replace all values of a gauge with one label."""
         gauge.clear()
         for label, value in values.items():
             gauge.labels(label).set(value)
 
     def forget_database(self) -> None:
-        """Show nothing that may have changed since the database was last heard of."""
+        """Drop all values that may have changed since the database last answered."""
         self.is_database_up.set(0)
         for labelled in (self.jobs, self.is_lane_open):
             labelled.clear()

@@ -1,4 +1,4 @@
-"""Natural batching: the callers that wait while one batch is worked on form the next one."""
+"""Natural batching: the callers that arrive while one batch is worked on form the next one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 _SHARE, _AT_MOST_S = 1 / 4, 0.02  # of the time that a batch took, for its callers to come again
-_BREATH = 8  # turns of the loop: so many take an answer to its client and the next call to here
+_BREATH = 8  # turns of the loop that an answer takes to its client, and the next call to here
 
 
 @dataclass(eq=False, slots=True)
@@ -26,14 +26,13 @@ class _Waiting(Generic[Item, Answer]):
 class NaturalBatch(Generic[Item, Answer]):
     """Gives each caller the answer to its own item, while `work` sees many items at once.
 
-    A lone caller waits for nobody. Among several, who was just answered may come again before the
-    next batch, for at most a quarter of the time that the last one took: else those few who came
-    during one would be the whole of the next, and the many the one after that, by turns for ever.
-    The task that works lives while somebody waits, so that a caller who leaves breaks nothing off
-    for the others. An item's answer may be an exception, raised to that caller alone; an exception
-    from `work` itself makes each item be tried alone, so that no caller fails for its neighbour's
-    sake. Only a database that is away fails them all at once: alone, each would wait for it in its
-    turn.
+    A lone caller waits for nobody. With several, the next batch waits for those just answered to
+    come again, for at most a quarter of the time that the last one took: otherwise the few that
+    came during one batch would form the next, the many the one after that, and so on by turns.
+    The working task lives while somebody waits, so a caller that leaves interrupts nothing for the
+    others. An item's answer may be an exception, raised to that caller only; an exception from
+    `work` itself makes each item be tried by itself, so that no caller fails because of another.
+    Only a database that is away fails them all at once: one by one, each would wait for it in turn.
     """
 
     def __init__(
@@ -57,10 +56,10 @@ class NaturalBatch(Generic[Item, Answer]):
             self._are_here.set()
         if self._turns is None:
             self._turns = loop.create_task(self._take_turns())
-        return await mine.answer  # who leaves cancels it, and is worked for no more
+        return await mine.answer  # a caller that leaves cancels it, and its item is skipped
 
     async def _take_turns(self) -> None:
-        clear_contextvars()  # the first caller's: what is logged for all is not of its request
+        clear_contextvars()  # they are the first caller's, and this logs for all
         batch: list[_Waiting[Item, Answer]] = []
         loop = asyncio.get_running_loop()
         try:
@@ -74,14 +73,14 @@ class NaturalBatch(Generic[Item, Answer]):
                     share_s = _SHARE * (loop.time() - began)
                     await self._expect(callers, within_s=min(share_s, _AT_MOST_S))
         finally:
-            # Turns that were broken off leave nobody waiting for an answer that cannot come.
+            # If interrupted, leave nobody waiting for an answer that cannot come.
             for waiting in (*batch, *self._line):
                 waiting.answer.cancel()
             self._line.clear()
             self._turns = None
 
     async def _expect(self, callers: int, *, within_s: float) -> None:
-        """Let the line grow to so many; who comes in some turns of the loop has time anyway."""
+        """Let the line grow to so many; callers within some turns of the loop count anyway."""
         self._expected = callers
         self._are_here.clear()
         for _ in range(_BREATH):
@@ -110,7 +109,7 @@ class NaturalBatch(Generic[Item, Answer]):
             return [answer for _, answer in zip(batch, answers, strict=True)]
         except DatabaseUnavailableError as exc:
             return [_again(exc) for _ in batch]
-        except Exception as exc:  # noqa: BLE001 - it becomes the answer of who asked
+        except Exception as exc:  # noqa: BLE001 - it becomes the answer to its caller
             if len(batch) == 1:
                 return [exc]
         return [(await self._answers([waiting]))[0] for waiting in batch]

@@ -1,10 +1,10 @@
-"""JSON pointers (RFC 6901): into what a client sent, in words that any answer can carry."""
+"""JSON pointers (RFC 6901) into what a client sent, fit for any answer."""
 
 _LONGEST_STEP = 200
 
 
 def joined(*steps: str | int) -> str:
-    """Write a pointer, or what goes on behind one; a step that is too long is cut."""
+    """Write a pointer, or the continuation of one; a step that is too long is cut."""
     return "".join(f"/{_escaped(str(step))}" for step in steps)
 
 

@@ -12,14 +12,14 @@ _FAR = 10**18 - 1  # beyond any file, and within what every server reads
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """`first` is None where the `last` so many bytes are meant, `last` where all to the end are."""
+    """`first` is None if the `last` so many bytes are meant, `last` if all to the end are."""
 
     first: int | None
     last: int | None
 
     @classmethod
     def parse(cls, asked: str) -> Self | None:
-        """Read a single range; what is none, and several, mean that the whole is sent."""
+        """Read a single range; None, so that all is sent, for several and for anything else."""
         found = _ONE_RANGE.fullmatch(asked)
         first, last = map(_number, found.groups()) if found else (None, None)
         if first is None and last is None:
@@ -28,7 +28,7 @@ class ByteRange:
         return None if is_backwards else cls(first, last)
 
     def within(self, size: int) -> tuple[int, int] | None:
-        """Give the offsets of the first byte and after the last, or None if there is no byte."""
+        """Return the offsets of the first byte and after the last, or None if there is no byte."""
         if self.first is None:
             assert self.last is not None
             start, stop = max(size - self.last, 0), size

@@ -1,7 +1,7 @@
 """Secrets that must be stored and read back: authenticated encryption under the gateway's own key.
 
-Fernet (AES-128-CBC and HMAC-SHA256) of `cryptography`; each purpose has a key of its own. With the
-first secret come OpenSSL's bindings, 7 MB that a gateway without webhooks never needs.
+Fernet (AES-128-CBC and HMAC-SHA256) of `cryptography`; each purpose has a key of its own. The first
+secret imports OpenSSL's bindings, 7 MB that a gateway without webhooks never needs.
 """
 
 import base64
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SealBrokenError(Exception):
-    """What was stored opens with none of the keys."""
+    """What was stored cannot be opened with any of the keys."""
 
 
 class Sealer:
@@ -31,11 +31,11 @@ class Sealer:
         return self._first.encrypt(text.encode()).decode()
 
     def open(self, sealed: str) -> str:
-        """Give the text back, or raise SealBrokenError."""
+        """Return the sealed text, or raise SealBrokenError."""
         return _opened(self._any, sealed)
 
     def renew(self, sealed: str) -> str:
-        """Give it sealed with the first secret: the same if it is so; raises SealBrokenError."""
+        """Return it sealed with the first secret, unchanged if it was; or raise SealBrokenError."""
         try:
             _opened(self._first, sealed)
         except SealBrokenError:

@@ -1,7 +1,7 @@
 """Keyed signatures for links, which leave the gateway and come back.
 
 HMAC-SHA256 (RFC 2104). Each purpose signs with a key of its own, derived from the secret, so that a
-signature made for one purpose is worth nothing for another.
+signature made for one purpose is worthless for another.
 """
 
 import base64
@@ -22,7 +22,7 @@ class Signer:
         ]
 
     def sign(self, message: str) -> str:
-        """Give 32 characters of URL-safe base 64: 192 bits of the digest."""
+        """Return 32 characters of URL-safe base 64: 192 bits of the digest."""
         return _signature(self._keys[0], message)
 
     def verify(self, message: str, signature: str) -> bool:

@@ -10,7 +10,7 @@ def rfc3339(at: datetime) -> str:
 
 
 def from_rfc3339(value: Any) -> datetime | None:
-    """Read a time that names its zone, in UTC; None for all else."""
+    """Read a time that names its zone, and return it in UTC; None for all else."""
     try:
         at = datetime.fromisoformat(value)
         return at.astimezone(UTC) if at.tzinfo is not None else None

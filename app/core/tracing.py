@@ -1,4 +1,4 @@
-"""One trace from the request for a job to its last webhook, where traces are kept at all."""
+"""One trace from the request for a job to its last webhook, if traces are kept."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -50,11 +50,11 @@ class Tracing:
         )
 
     def watch(self, *, clients: Sequence[Any], engines: Callable[[], Sequence[Any]]) -> None:
-        """Let httpx clients and database engines tell of what they do inside a trace."""
+        """Let httpx clients and database engines make spans inside a trace."""
         if self._watch is not None:
             self._watch(clients, engines())
 
     def close(self) -> None:
-        """Send what was not sent yet, and watch nothing any more."""
+        """Send what was not sent yet, and stop watching."""
         if self._close is not None:
             self._close()

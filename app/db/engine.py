@@ -1,4 +1,4 @@
-"""The one way to use a database, on SQLite and on Postgres: what it promises, and its errors."""
+"""The one way to use a database, SQLite or Postgres: what it promises, and its errors."""
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ _TRIES = 4
 _NEWS = "news"
 _RIVALS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 _FAILURES = (DBAPIError, sqlite3.Error, PoolTimeoutError, TimeoutError)
-# A server that is frozen looks well to TCP.
+# To TCP a frozen server looks healthy.
 _ANSWERS_WITHIN = timedelta(seconds=20)
 
 
@@ -60,10 +60,10 @@ class Database:
         """Called after a commit whose transaction said `tell_after_commit`."""
 
     async def transact(self, work: Work[Done], *, is_long: bool = False) -> Done:
-        """Run `work` in one transaction, again from the start when a rival got in between.
+        """Run `work` in one transaction, again from the start when a rival interfered.
 
         Also when the connection turns out to be lost before the commit: then nothing was done.
-        One that `is_long` has statements on more than some hundred rows.
+        `is_long` is for statements on more than some hundred rows.
         """
         for tries_left in reversed(range(_TRIES)):
             is_ending = False
@@ -87,17 +87,17 @@ class Database:
         return await _read(self._connections.read, work)
 
     async def look_up(self, work: Work[Done]) -> Done:
-        """Read a few rows by their keys: nothing else waits for the file meanwhile, on SQLite."""
+        """Read a few rows by their keys; on SQLite the event loop waits for that."""
         return await _read(self._connections.look_up, work)
 
     def pools(self) -> Mapping[str, Mapping[str, int]]:
-        """Tell of each pool how many connections it may have, and how many are in use."""
+        """Return for each pool how many connections it may have, and how many are in use."""
         return self._connections.pools()
 
     def watch(self) -> Sequence[Engine]:
-        """Let every statement pass through SQLAlchemy from now on, and give what it passes through.
+        """Send every statement through SQLAlchemy from now on, and return its engines.
 
-        Who wants to hear of each statement listens there; it makes each take longer.
+        Their events see each statement; this makes each statement slower.
         """
         return self._connections.watch()
 
@@ -106,7 +106,7 @@ class Database:
 
 
 def tell_after_commit(tx: AsyncConnection) -> None:
-    """Let `on_news` be called in this process once `tx` is committed: SQLite has no NOTIFY."""
+    """Call `on_news` in this process once `tx` is committed: SQLite has no NOTIFY."""
     tx.info[_NEWS] = True
 
 
@@ -114,7 +114,7 @@ def open_database(url: str, *, answers_within: timedelta = _ANSWERS_WITHIN) -> D
     """Open `sqlite:///path` or `postgresql://...`; nothing is connected before the first use.
 
     What Postgres has not done within `answers_within` is given up, as if the connection had been
-    lost; SQLite is this process itself.
+    lost; SQLite runs in this process.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -126,9 +126,9 @@ def parse_url(url: str) -> URL:
     """Name the driver in a database URL, or say what is wrong with it."""
     try:
         parsed = make_url(url)
-        if "@" in (parsed.host or ""):  # what is before it belongs to the password
+        if "@" in (parsed.host or ""):  # the part before it belongs to the password
             raise ValueError  # noqa: TRY301 - one sentence for both
-    except (ArgumentError, ValueError):  # whose words may quote a part of the password
+    except (ArgumentError, ValueError):  # their messages may quote part of the password
         raise ConfigurationError(
             "GATEWAY_DATABASE_URL is not a database URL;"
             " use sqlite:///gateway.db or postgresql://user:password@host/name, where @, : and /"
@@ -158,7 +158,7 @@ def _nobody_listens() -> None:
 
 
 async def _read(read: Callable[[Work[Done]], Awaitable[Done]], work: Work[Done]) -> Done:
-    """Read once more where the connection was lost since it was used last."""
+    """Read once more if the connection was lost since its last use."""
     try:
         return await read(work)
     except _FAILURES as exc:
@@ -171,12 +171,12 @@ async def _read(read: Callable[[Work[Done]], Awaitable[Done]], work: Work[Done])
 
 
 def _is_stale(exc: Exception) -> bool:
-    """Tell a lost connection, after which the pool makes all of them anew."""
+    """Return whether it is a lost connection, after which the pool makes all of them anew."""
     return isinstance(exc, DBAPIError) and exc.connection_invalidated
 
 
 def _is_silent(exc: Exception) -> bool:
-    """Tell a server that has not answered from one that refused."""
+    """Return whether a server has not answered, rather than refused."""
     return isinstance(exc, TimeoutError) or _is_stale(exc)
 
 
@@ -185,7 +185,7 @@ def _is_lost_race(exc: Exception) -> bool:
 
 
 def _translated(exc: Exception, *, is_unsure: bool = False) -> Exception:
-    """Tell a database that is away from a bug in what we asked of it."""
+    """Return whether the database is away, rather than our statement wrong."""
     away = DatabaseUnavailableError(is_unsure=is_unsure)
     if not isinstance(exc, DBAPIError):  # no turn, no answer, or a file that is locked
         return away

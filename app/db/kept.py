@@ -1,4 +1,4 @@
-"""Connections that stay at hand: to take one from SQLAlchemy's pool costs as much as to use it."""
+"""Connections kept at hand: taking one from SQLAlchemy's pool costs as much as using it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -8,10 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
 class KeptConnections:
-    """As many as its pool holds, each with one user at a time; the one used last is warm.
+    """As many as its pool holds, each with one user at a time; the last used is warmest.
 
-    Who fails gives a connection back to the pool, which rolls back what it finds open. If it is
-    lost, all others go back too, once who has them is done: the pool knows which of them are lost.
+    After a failure a connection goes back to the pool, which rolls back what is open. If it was
+    lost, all others go back too once they are free: the pool knows which of them are lost.
     """
 
     def __init__(self, engine: AsyncEngine, *, most: int) -> None:
@@ -31,7 +31,7 @@ class KeptConnections:
                 taken = self._at_hand.pop() if self._at_hand else await self.engine.connect()
                 try:
                     yield taken
-                    if taken.in_transaction():  # for SQLAlchemy, which takes each use for one
+                    if taken.in_transaction():  # to SQLAlchemy, which treats each use as one
                         await taken.rollback()
                 except BaseException:
                     is_lost = taken.invalidated
@@ -60,5 +60,5 @@ class KeptConnections:
 
 
 async def _close(connection: AsyncConnection) -> None:
-    """Close it to the end, even for a user who is cancelled meanwhile."""
+    """Close it completely, even if the user is cancelled meanwhile."""
     await asyncio.shield(connection.close())

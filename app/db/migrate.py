@@ -14,7 +14,7 @@ logger = structlog.get_logger(__name__)
 
 
 def upgrade(url: str) -> None:
-    """Bring the schema up to date; does nothing where it is, and may be run by many at once."""
+    """Bring the schema up to date if it is not; may be run by many at once."""
     if not schema.is_behind(url):
         return
     before = schema.read(url).revision
@@ -23,7 +23,7 @@ def upgrade(url: str) -> None:
     except DBAPIError as exc:
         raise ConfigurationError(
             f"The database's schema cannot be brought up to date ({schema.words_of(exc)});"
-            " mend that and run it again: no migration is left half done."
+            " fix that and run it again: no migration is left half done."
         ) from exc
     if (revision := schema.read(url).revision) != before:
         logger.info("database.migrated", revision=revision, before=before)

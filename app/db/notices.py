@@ -1,7 +1,7 @@
-"""Hear what other processes say through Postgres: LISTEN on one connection that is for this alone.
+"""Hears what other processes say through Postgres: LISTEN on one connection only for this.
 
-Not through a pooler in transaction mode, which gives the connection to somebody else; who listens
-must do without, for a while or for ever.
+It does not work through a pooler in transaction mode, which gives the connection to others; so
+callers must be able to do without, for a while or for ever.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class Notices:
         self._clock = clock
 
     async def run(self, on_notice: Callable[[], None]) -> None:
-        """Listen until cancelled; a lost connection is made anew, after a while that grows."""
+        """Listen until cancelled; reconnect when the connection is lost, after growing waits."""
         engine = create_async_engine(
             self._url,
             poolclass=NullPool,

@@ -1,4 +1,4 @@
-"""A database that is away, told once when it goes and once when it is back, not at every try."""
+"""A database that is away, logged once when it goes and once when it is back, not at every try."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ class Outages:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Pass DatabaseUnavailableError on, and say so if it is news."""
+        """Pass DatabaseUnavailableError on, and log it if it is new."""
         try:
             yield
         except DatabaseUnavailableError:

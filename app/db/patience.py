@@ -1,4 +1,4 @@
-"""How long the database is waited for."""
+"""A time limit for waiting on the database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ _LAST_WORD = timedelta(seconds=0.5)
 
 @asynccontextmanager
 async def within(span: timedelta) -> AsyncIterator[None]:
-    """Raise TimeoutError after this long, or hardly later.
+    """Raise TimeoutError after this long, or only a little later.
 
     Once cancelled, psycopg asks the server to stop, and waits ten seconds for one that is frozen;
     cancelled once more it hangs up.

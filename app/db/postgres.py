@@ -20,9 +20,9 @@ Answer = TypeVar("Answer")
 
 _WRITERS, _READERS = 8, 7
 _READ_ONLY = "25006"  # read_only_sql_transaction
-# A process that is frozen in a transaction keeps its locks, and for a lane's lock all others wait.
+# A process that is frozen in a transaction keeps its locks, and all others wait for a lane's.
 _FROZEN_FOR = "15s"
-# A server that is cut off, and so cannot even hang up, is noticed in seconds and not in hours.
+# A server that is cut off, and so cannot even hang up, is noticed in seconds, not hours.
 PATIENCE = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -30,12 +30,12 @@ PATIENCE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-# A statement that is not made once is planned for its own values, however often it comes.
+# Other statements than prepared ones are planned for their own values, however often they come.
 _PSYCOPGS = {**PATIENCE, "prepare_threshold": 1_000_000_000}
 
 
 class PostgresConnections:
-    """What is not done within `answers_within` raises TimeoutError, and loses its connection."""
+    """What takes longer than `answers_within` raises TimeoutError, and its connection is closed."""
 
     def __init__(self, url: URL, *, answers_within: timedelta) -> None:
         self._patience = answers_within
@@ -87,7 +87,7 @@ class PostgresConnections:
 
 
 class _Direct:
-    """What is used of SQLAlchemy's AsyncConnection; psycopg itself gets what is made once."""
+    """The used part of SQLAlchemy's AsyncConnection; prepared statements go to psycopg itself."""
 
     def __init__(self, connection: AsyncConnection, made_once: PreparedStatements) -> None:
         self._connection = connection
@@ -121,17 +121,17 @@ class _Direct:
         return await self._driver.execute(prepared.text, values, prepare=True)
 
     async def _noticed(self, answer: Awaitable[Answer]) -> Answer:
-        """Wait for the driver, and let SQLAlchemy know of what it would have noticed itself."""
+        """Wait for the driver, and tell SQLAlchemy what it would have noticed itself."""
         try:
             return await answer
         except asyncio.CancelledError:
-            await self._connection.invalidate()  # what it was at may go on
+            await self._connection.invalidate()  # its statement may still be running
             raise
         except driver_error(self.dialect) as exc:
             raise await self._failure(self._first(exc)) from exc
 
     def _first(self, error: BaseException) -> Any:
-        """Find what failed first: who leaves a pipeline is told what came of it last."""
+        """Find what failed first: leaving a pipeline raises only its last error."""
         before = error.__context__
         return self._first(before) if isinstance(before, driver_error(self.dialect)) else error
 
@@ -148,7 +148,7 @@ class _Direct:
 
 
 class _Transaction(_Direct):
-    """Waits for no answer but the first before the next statement, unless it has rows to give."""
+    """Waits only for the first answer, and for those with rows, before the next statement."""
 
     def __init__(
         self, connection: AsyncConnection, made_once: PreparedStatements, leaving: AsyncExitStack
@@ -177,9 +177,9 @@ class _Transaction(_Direct):
         await self._noticed(self._leaving.aclose())
 
     async def _send(self, prepared: Prepared, values: Any) -> Any:
-        """Send it, and a sync: until that Postgres is at work, and takes no lock from who freezes.
+        """Send it, and a sync: without one Postgres stays active, and no timeout frees its locks.
 
-        The first is waited for in any case: so a connection that was lost is noticed while it is
+        The first answer is waited for in any case: so a lost connection is noticed while it is
         certain that nothing was done.
         """
         cursor = await super()._send(prepared, values)
@@ -198,7 +198,7 @@ class _Transaction(_Direct):
 
 
 def _rest(connection: Any) -> Any:
-    """Give psycopg what sends all that was begun, in its way of waiting."""
+    """Return what sends all that was begun, for psycopg to wait for."""
     from psycopg.generators import send  # noqa: PLC0415 - not there where SQLite is all
 
     return send(connection)
@@ -216,7 +216,7 @@ def sqlstate(error: BaseException | None) -> str | None:
 
 
 def _is_read_only(error: BaseException) -> bool:
-    """Tell a server that takes no writes: a standby, or full."""
+    """Return whether the server takes no writes: it is a standby, or full."""
     return sqlstate(error) == _READ_ONLY
 
 
@@ -233,16 +233,16 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, _record: object) -> None:
-        was, connection.autocommit = connection.autocommit, True  # a rollback would take it back
+        was, connection.autocommit = connection.autocommit, True  # a rollback would undo it
         cursor = connection.cursor()
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN_FOR}'")
-        cursor.execute("SET jit = off")  # takes 50 ms for what is found in one, where tables grow
+        cursor.execute("SET jit = off")  # with large tables it takes 50 ms for a query of one
         cursor.close()
         connection.autocommit = was
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def failed(context: ExceptionContext) -> None:
-        # Connections made anew find the server that takes writes.
+        # New connections find the server that takes writes.
         if context.original_exception and _is_read_only(context.original_exception):
             context.is_disconnect = True
 

@@ -1,8 +1,8 @@
-"""Statements that are made once: put together once, and handed to the driver from then on.
+"""Prepared statements: compiled once, and from then on handed straight to the driver.
 
-SQLAlchemy takes several times as long over a statement as its driver does, most of it to find out
-each time what is the same each time. It says here what to send, and how values and rows are turned;
-sending is left to who has the connection.
+SQLAlchemy takes several times as long over a statement as its driver does, mostly to find out what
+is the same each time. Here it says once what to send, and how values and rows are converted;
+sending is left to the owner of the connection.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,10 +22,10 @@ _Turn = Callable[[Any], Any]
 
 
 def made_once(statement: Statement, *, wants_rows: bool = True) -> Statement:
-    """Let a statement be put together, and planned by Postgres, once.
+    """Mark a statement to be compiled, and planned by Postgres, only once.
 
-    For one that lives as long as the module, and whose text and plan are good for any parameters.
-    If it `wants_rows`, those that it gives are read.
+    For one that lives as long as the module, and whose text and plan suit all parameters. If it
+    `wants_rows`, those that it returns are read.
     """
     _made_once[statement] = wants_rows
     return statement
@@ -38,7 +38,7 @@ class Prepared:
         compiled = _with_its_words(statement, dialect).compile(dialect=dialect)
         assert isinstance(compiled, SQLCompiler)
         if compiled.post_compile_params:
-            raise ValueError(f"its text is not the same with any parameters: {compiled}")
+            raise ValueError(f"its text is not the same for all parameters: {compiled}")
         self.text = compiled.string
         self._order: Sequence[str] | None = compiled.positiontup if compiled.positional else None
         self._known: dict[str, Any] = {}
@@ -60,7 +60,7 @@ class Prepared:
             self._known[name] = value if turn is None else turn(value)
 
     def values(self, parameters: Mapping[str, Any] | None) -> Mapping[str, Any] | Sequence[Any]:
-        """Give the driver's parameters; raises KeyError for one that is missing."""
+        """Return the driver's parameters; raise KeyError for a missing one."""
         values = dict(self._known)
         given = parameters or {}
         for name, turn in self._asked.items():
@@ -69,7 +69,7 @@ class Prepared:
         return values if self._order is None else [values[name] for name in self._order]
 
     def result(self, rows: Iterable[Sequence[Any]]) -> Result[Any]:
-        """Turn the driver's rows into SQLAlchemy's."""
+        """Convert the driver's rows to SQLAlchemy's."""
         if self._turns:
             rows = [self._turned(row) for row in rows]
         return IteratorResult(self._shape, iter(rows))
@@ -82,14 +82,14 @@ class Prepared:
 
 
 class PreparedStatements:
-    """What was made once for one database; nothing is, where it is not `in_use`."""
+    """The prepared statements of one database; none if not `in_use`."""
 
     def __init__(self, *, in_use: bool = True) -> None:
         self.in_use = in_use
         self._prepared: dict[Executable, Prepared] = {}
 
     def find(self, statement: Executable, dialect: Dialect) -> Prepared | None:
-        """Give a statement that is made once as it is sent, and None for any other."""
+        """Return a prepared statement as it is sent, or None for any other."""
         if not self.in_use:
             return None
         found = self._prepared.get(statement)
@@ -99,7 +99,7 @@ class PreparedStatements:
 
 
 def driver_error(dialect: Dialect) -> type[Exception]:
-    """Give what a database's driver raises."""
+    """Return the error class of a database's driver."""
     assert dialect.dbapi is not None
     return dialect.dbapi.Error
 
@@ -112,9 +112,9 @@ def wrapped(error: Exception, dialect: Dialect) -> DBAPIError:
 
 
 def _with_its_words(statement: Executable, dialect: Dialect) -> Any:
-    """Put its own values into its text, so that a plan for any parameters is made with them.
+    """Put its constants into its text, so that a plan for all parameters is made with them.
 
-    Postgres thinks of a state that it does not know as of one that a tenth of all jobs are in.
+    Of a state given as a parameter Postgres assumes that a tenth of all jobs are in it.
     """
 
     def word(element: Any, **_: Any) -> Any:
@@ -122,7 +122,7 @@ def _with_its_words(statement: Executable, dialect: Dialect) -> Any:
             return None
         write = element.type.dialect_impl(dialect).literal_processor(dialect)
         written = write and write(element.effective_value)
-        # What the driver takes for its own sign is doubled, and would be doubled once more here.
+        # The driver's own sign is doubled already, and would be doubled again here.
         return literal_column(written, element.type) if written and "%" not in written else None
 
     return visitors.replacement_traverse(cast("Any", statement), {}, word)

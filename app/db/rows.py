@@ -1,7 +1,7 @@
-"""Many rows as one parameter, in JSON, of a statement that is made once, however many they are.
+"""Any number of rows as one parameter, in JSON, of a prepared statement.
 
-As VALUES each number of rows is another statement, put together and planned anew; handed over one
-by one, Postgres' driver takes as long for each as for a statement.
+As VALUES each number of rows is another statement, compiled and planned anew; handed over one by
+one, Postgres' driver takes as long for each row as for a statement.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,23 +37,23 @@ _AS_IT_IS = (str, int, float, dict, list)
 
 
 class Rows:
-    """Rows of these columns, which statements know as the table `new`."""
+    """Rows of these columns, which statements see as the table `new`."""
 
     def __init__(self, *columns: ColumnClause[Any]) -> None:
         self.on: Mapping[str, CTE] = {
             "sqlite": _on_sqlite(columns),
             "postgresql": _on_postgres(columns),
         }
-        """Them as a table, by the name of the database's dialect."""
+        """The rows as a table, by the name of the database's dialect."""
 
     def in_statement(self, make: Callable[[CTE], Statement]) -> Mapping[str, Statement]:
-        """Make a statement of them, once, for either database, by the name of the dialect."""
+        """Prepare a statement on them for each database, by the name of the dialect."""
         return {dialect: made_once(make(rows)) for dialect, rows in self.on.items()}
 
     def as_parameter(
         self, tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]
     ) -> dict[str, str]:
-        """Give what such a statement is run with; a column that a row does not name is NULL."""
+        """Return the parameters of such a statement; a column that a row does not name is NULL."""
         stored = _stored_by_sqlite if tx.dialect.name == "sqlite" else datetime.isoformat
         known = [
             {
@@ -102,7 +102,7 @@ def _on_postgres(columns: Sequence[ColumnClause[Any]]) -> CTE:
 
 
 def _known(value: object, stored: Callable[[datetime], str]) -> str:
-    """Write a column's time, for which JSON has no word; no other value may become a text."""
+    """Write a column's time as text, as JSON has no times; refuse any other value."""
     if not isinstance(value, datetime):
         raise TypeError(f"{type(value).__name__} cannot be stored")
     return stored(in_utc(value))

@@ -1,6 +1,6 @@
 """Which schema a database has, and which this release was made for; `migrate` moves one there.
 
-Alembic is not asked: it is heavy, and a gateway that starts seldom has anything to migrate.
+Without Alembic: it is heavy, and a starting gateway seldom has anything to migrate.
 """
 
 import re
@@ -26,22 +26,22 @@ VERSION = table("alembic_version", column("version_num", Text))
 _REVISION = re.compile(r"^revision = [\"'](\w+)[\"']$", re.MULTILINE)
 _BEFORE = re.compile(r"^down_revision = [\"'](\w+)[\"']$", re.MULTILINE)  # the first has none
 
-# The last two are of options behind the address.
+# The last two are about options after the address.
 _CANNOT_OPEN = (OperationalError, sqlite3.Error, OSError, ProgrammingError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Where the schema is, None for an empty database, and whose releases run on it."""
+    """The schema's revision, None for an empty database, and those whose releases run on it."""
 
     revision: str | None
     releases: frozenset[str]
 
 
 def is_behind(url: str) -> bool:
-    """Tell whether migrations of this release are missing.
+    """Return whether migrations of this release are missing.
 
-    Raises ConfigurationError on the schema of a later release, unless that made it for both.
+    Raises ConfigurationError for the schema of a later release, unless that only expanded it.
     """
     schema = read(url)
     newest = newest_revision()
@@ -57,7 +57,7 @@ def is_behind(url: str) -> bool:
 
 
 def require_current(url: str) -> None:
-    """Refuse to start on a schema of another release, unless a later one made it for both."""
+    """Refuse to start on the schema of another release, unless a later one only expanded it."""
     if is_behind(url):
         raise ConfigurationError(
             f"The database's schema is at {read(url).revision or 'nothing'}, this release needs"
@@ -66,16 +66,16 @@ def require_current(url: str) -> None:
 
 
 def newest_revision() -> str:
-    """Name the schema that this release was made for."""
+    """Return the revision of the schema that this release was made for."""
     migrations = _migrations()
     (newest,) = migrations.keys() - migrations.values()
     return newest
 
 
 def read(url: str) -> Schema:
-    """Read where the schema is; raises ConfigurationError if there is no database.
+    """Read the schema's revision; raise ConfigurationError if there is no database.
 
-    AwayError if there may be one later.
+    Or AwayError if there may be one later.
     """
     parsed = synchronous(url)
     try:
@@ -102,7 +102,7 @@ def synchronous(url: str) -> URL:
 
 
 def words_of(exc: Exception) -> str:
-    """Give the first line of what the driver says; SQLAlchemy's words have the statement too."""
+    """Return the first line of the driver's message; SQLAlchemy's includes the statement."""
     return str(exc.orig if isinstance(exc, DBAPIError) else exc).partition("\n")[0]
 
 
@@ -113,14 +113,14 @@ def _cannot_open(url: URL, exc: Exception) -> ConfigurationError:
         path = Path(url.database or "").absolute()
         return ConfigurationError(
             f"{named} ({path}: {words_of(exc)});"
-            f" {correct}, or give this user the right to the file and its folder."
+            f" {correct}, or give this user access to the file and its folder."
         )
     sentence = f"{named} ({words_of(exc)}); start it, or {correct}."
     return (AwayError if isinstance(exc, OperationalError) else ConfigurationError)(sentence)
 
 
 def _migrations() -> dict[str, str | None]:
-    """Read each migration's revision, and the one before it, off its file."""
+    """Read each migration's revision, and the one before it, from its file."""
     texts = [path.read_text("utf-8") for path in (bundled.migrations() / "versions").glob("*.py")]
     return {
         revision[1]: before[1] if (before := _BEFORE.search(text)) else None

@@ -1,9 +1,9 @@
-"""SQLite in this process: one connection that writes, and some beside it that read.
+"""SQLite in this process: one connection that writes, and some others that read.
 
-A statement takes microseconds where its rows are at hand, and handing it to a thread takes longer
-than that, and waits for the loop each time anew. So a thread gets only what may wait for the file
-or take long: the turn to write if another process has it, each commit, reads of many rows, and
-transactions that say that they are long.
+A statement takes microseconds if its rows are in memory; handing it to a thread takes longer, and
+waits for the loop each time. So threads get only what may wait for the file or take long: the turn
+to write if another process has it, each commit, reads of many rows, and transactions that say that
+they are long.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class SqliteConnections:
     def __init__(self, url: URL) -> None:
         self._made_once = PreparedStatements()
         self._writer = _create(url, pool_size=1, max_overflow=0, query_only=False)
-        # As many as its threads, and those that read where they are called: these never wait.
+        # As many as its threads, and more for reads without a thread, which never wait.
         self._reader = _create(url, pool_size=_READERS + 1, max_overflow=-1, query_only=True)
         # Callers queue in the process, where it is fair and cheap, and not on the file's lock,
         # where it is neither.
@@ -42,7 +42,7 @@ class SqliteConnections:
 
     @asynccontextmanager
     async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
-        """Open one that writes, alone; raises TimeoutError if its turn does not come."""
+        """Begin a transaction that writes; raise TimeoutError if its turn does not come."""
         async with _turn(self._to_write):
             with self._writer.connect() as connection:
                 file = _file_of(connection)
@@ -57,7 +57,7 @@ class SqliteConnections:
                 await _to_the_end(self._writing, file.commit)
 
     async def read(self, work: Work[Done]) -> Done:
-        """Run `work`, which waits for nothing but its statements, in a thread."""
+        """Run `work`, which waits only for its statements, in a thread."""
         async with _turn(self._to_read):
             loop, run = asyncio.get_running_loop(), copy_context().run
             return await loop.run_in_executor(self._reading, run, self._read_whole, work)
@@ -73,7 +73,7 @@ class SqliteConnections:
                 next(steps)
             except StopIteration as done:
                 return cast("Done", done.value)
-        raise RuntimeError("what reads may wait for its statements only")
+        raise RuntimeError("a read may wait only for its statements")
 
     @contextmanager
     def _snapshot(self) -> Iterator[Connection]:
@@ -101,7 +101,7 @@ class SqliteConnections:
 
 
 class _AtOnce:
-    """What is used of SQLAlchemy's AsyncConnection, by a connection that needs no waiting for."""
+    """The used part of SQLAlchemy's AsyncConnection, for a connection that never waits."""
 
     def __init__(self, connection: Connection, made_once: PreparedStatements) -> None:
         self._connection = connection
@@ -135,7 +135,7 @@ class _AtOnce:
 
 
 class _Aside(_AtOnce):
-    """The same, whose statements may take their time: a thread waits for each."""
+    """The same for statements that may take long: a thread waits for each."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ async def _turn(places: asyncio.Semaphore) -> AsyncIterator[None]:
 
 
 async def _to_the_end(threads: ThreadPoolExecutor, call: Callable[[], Done]) -> Done:
-    """Wait for a call however often cancelled: the thread goes on, and has the connection."""
+    """Wait for a call however often cancelled: the thread goes on, and uses the connection."""
     done = asyncio.get_running_loop().run_in_executor(threads, copy_context().run, call)
     try:
         return await asyncio.shield(done)
@@ -170,7 +170,7 @@ async def _to_the_end(threads: ThreadPoolExecutor, call: Callable[[], Done]) -> 
         while not done.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([done])
-        done.exception()  # seen, though who is cancelled is told of that alone
+        done.exception()  # retrieved, though the caller only learns that it was cancelled
         raise
 
 
@@ -200,7 +200,7 @@ def _create(url: URL, *, query_only: bool, **options: Any) -> Engine:
 
     @event.listens_for(engine, "connect")
     def connect(file: sqlite3.Connection, _record: object) -> None:
-        # The driver's own transaction handling starts them late and loses updates without a word.
+        # The driver's own transaction handling starts them late and silently loses updates.
         file.isolation_level = None
         for pragma in (
             f"busy_timeout={_FILE_WITHIN_MS}",

@@ -1,4 +1,4 @@
-"""What SQLAlchemy leaves to its users, above all in statements that are made once."""
+"""What SQLAlchemy leaves to its users, above all in prepared statements."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -34,39 +34,39 @@ from app.db.models.base import Base, UtcDateTime
 
 
 def instant(name: str) -> BindParameter[datetime]:
-    """Name a time that is given when the statement runs."""
+    """A parameter for a time, given when the statement runs."""
     return bindparam(name, type_=UtcDateTime())
 
 
 def among(value: SQLColumnExpression[str], name: str) -> ColumnElement[bool]:
-    """Tell whether a text is in the list that is given as `name` when the statement runs.
+    """Return whether a text is in the list that is given as `name` when the statement runs.
 
-    The list is one parameter. With IN, each number of texts is another statement, which is put
-    together, prepared and planned anew.
+    The list is one parameter. With IN, each number of texts is another statement, which is
+    compiled and planned anew.
     """
     return _Among(value, bindparam(name, type_=_Texts()))
 
 
 def one_of(value: SQLColumnExpression[str], texts: Iterable[str]) -> ColumnElement[bool]:
-    """Tell whether a text is one of these words of ours, which the statement has for ever.
+    """Return whether a text is one of these constant words.
 
-    As parameters they would be put into its text at each execution.
+    As parameters of IN they would be put into the statement's text at each execution.
     """
     return value.in_([literal_column(f"'{each}'") for each in sorted(texts)])
 
 
 def table_of(row: type[Base]) -> Table:
-    """Give the table itself: a statement on the mapped class is put together at each execution."""
+    """Return the table itself: a statement on the mapped class is compiled at each execution."""
     return row.metadata.tables[row.__tablename__]
 
 
 def insert_into(tx: AsyncConnection, table: type[Base]) -> Any:
-    """Begin an INSERT that can say what is to be done on a conflict, in its database's words."""
+    """Begin an INSERT that supports ON CONFLICT, in its database's dialect."""
     return (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 async def lock_table(tx: AsyncConnection, table: type[Base]) -> None:
-    """Let writers of a table that is seldom written take turns; readers go on.
+    """Make writers of a seldom written table take turns; readers go on.
 
     To be called first in a transaction. SQLite has one writer anyway.
     """
@@ -75,7 +75,7 @@ async def lock_table(tx: AsyncConnection, table: type[Base]) -> None:
 
 
 class _Texts(TypeDecorator[Sequence[str]]):
-    """An array where there are arrays, and JSON on SQLite."""
+    """An array on Postgres, JSON on SQLite."""
 
     impl = Text
     cache_ok = True
@@ -92,7 +92,7 @@ class _Among(FunctionElement[bool]):
     inherit_cache = True
 
     def self_group(self, against: OperatorType | None = None) -> "_Among":
-        return self  # else SQLite is asked whether it is 1, for which no index is used
+        return self  # otherwise SQLite is asked whether it is 1, and uses no index
 
 
 @compiles(_Among, "sqlite")
@@ -104,7 +104,7 @@ def _in_json(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(_Among, "postgresql")
 def _in_array(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
     value, texts = element.clauses
-    # Of a list that comes out of a query, however short, nothing is known when it is planned: so
-    # one plan serves all lists. Of a parameter Postgres would make another each time.
+    # Nothing is known about a list from a query, however short, when it is planned: so one plan
+    # serves all lists. For a parameter Postgres would make a new plan each time.
     listed = cast(select(texts).scalar_subquery(), texts.type)
     return compiler.process(value == any_(listed), **kw)

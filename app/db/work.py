@@ -1,4 +1,4 @@
-"""What is done with a database: a function of one connection, whose statements it awaits."""
+"""Work on a database: a function of one connection, whose statements it awaits."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias, TypeVar

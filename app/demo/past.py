@@ -1,6 +1,6 @@
-"""A day that never was: real services and a real sandbox, with a clock that is turned by hand.
+"""A made-up day: real services and a real sandbox, with a clock that is moved by hand.
 
-Every row of it came about as rows do, so states, ledger and events agree; only time was quick.
+The gateway's own code writes every row, so states, ledger and events agree; only time is fast.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ _SCOPES = ("jobs:read", "jobs:write", "files", "webhooks", "tokens")
 async def live_through_a_day(
     settings: Settings, *, operator: str, receiver: str, until: datetime
 ) -> str:
-    """Fill a migrated database with the day before `until`; gives the guest's key.
+    """Fill a migrated database with the day before `until`; return the guest's key.
 
     Webhooks go to the `receiver`, which takes them in real time.
     """
@@ -74,7 +74,7 @@ async def live_through_a_day(
 
 @dataclass(frozen=True, slots=True)
 class _Desk:
-    """Where a person works: a client, and pictures to start from."""
+    """What a person works with: a client, and pictures to start from."""
 
     person: Person
     key: str
@@ -83,7 +83,7 @@ class _Desk:
     pictures: Sequence[str]
 
     async def submit(self, wish: Wish) -> dict[str, Any] | None:
-        """Give the job, or nothing where a limit was in the way."""
+        """Return the job, or None if a limit was in the way."""
         given = dict(wish.input)
         if wish.picture is not None:
             given[wish.picture_field] = self.pictures[wish.picture % len(self.pictures)]
@@ -137,7 +137,7 @@ class _Day:
             share = (sitting + 0.1 + 0.6 * self._draw.random()) / _SITTINGS
             await self._sit(started + share * (_DAY - timedelta(minutes=10)), sitting)
         await self._end()
-        # The gateway that follows lives in the present, and time must not step back for it.
+        # The gateway afterwards lives in the present, and time must not step back for it.
         self._clock.advance(max(timedelta(), self._until - self._clock.now()))
 
     async def _sit(self, at: datetime, sitting: int) -> None:
@@ -174,7 +174,7 @@ class _Day:
 
     async def _cancel(self, desk: _Desk, job: Mapping[str, Any]) -> None:
         await self._steps(1)
-        # A worker carries it out, and here a worker works only when it is told to.
+        # A worker carries it out, and here workers run only when told to.
         asked = asyncio.ensure_future(desk.http.post(f"/v1/jobs/{job['id']}/cancel"))
         while not asked.done():
             await self._workers.poller.loop.run_once()
@@ -189,7 +189,7 @@ class _Day:
             await self._workers.poller.loop.run_once()
 
     async def _leave_uncopied(self) -> None:
-        """Have one output waited for; to draw and copy all of a day takes a minute."""
+        """Leave one output waiting for its copy; drawing and copying a whole day takes a minute."""
         job = await self._desks["campaigns"].submit(UNCOPIED)
         assert job is not None
         await self._steps(_STEPS)

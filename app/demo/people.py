@@ -1,4 +1,4 @@
-"""Who works on the made-up day, under which limits, and what they wish for."""
+"""Who works on the made-up day, under which limits, and what they submit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """`told_at` is the path of the receiver where webhooks are sent."""
+    """`told_at` is the receiver's path for webhooks."""
 
     id: str
     name: str

@@ -1,4 +1,4 @@
-"""Who is told of the demo's jobs: a receiver of webhooks that takes, defers or is gone, by path."""
+"""The demo's receiver of webhooks: it accepts, defers or is gone, by path."""
 
 import asyncio
 import re
@@ -32,6 +32,6 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             f"HTTP/1.1 {answer}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
         )
     except asyncio.IncompleteReadError:
-        pass  # who called has gone
+        pass  # the caller has gone
     finally:
         writer.close()

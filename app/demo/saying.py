@@ -1,4 +1,4 @@
-"""What the demos tell who watches them, and what their gateway tells them."""
+"""What the demos print, and how they read their gateway's answers."""
 
 import sys
 from typing import Any

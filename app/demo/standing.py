@@ -17,9 +17,9 @@ from app.settings import Settings, explicit_settings
 
 
 async def keep() -> None:
-    """Stand until SIGINT or SIGTERM; the folder of it all goes with the command."""
+    """Run until SIGINT or SIGTERM; its folder is deleted with the command's end."""
     require_extra()
-    # Films that a browser still fetches are cut off at the end, which is no news here.
+    # Films that a browser still fetches are cut off at the end, which need not be logged.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
         stopping = asyncio.ensure_future(until_stopped())
@@ -35,7 +35,7 @@ async def keep() -> None:
 
 async def _stand(folder: Path) -> None:
     admin_token = secrets.token_urlsafe(32)
-    say("Living through a day of made-up work; a few seconds ...")
+    say("Making a day of made-up work; this takes a few seconds ...")
     past = _settings(folder, admin_token=admin_token, sandbox_speed=0.4, archives=False)
     prepare_database(past)
     present = _settings(folder, admin_token=admin_token, sandbox_speed=1.0, archives=True)
@@ -51,7 +51,7 @@ async def _stand(folder: Path) -> None:
   Console     {url}/console
   Token       {admin_token}
 
-Its RunComfy is a sandbox: nothing is sent, nothing is paid. Ctrl-C stops it and leaves nothing.""")
+Its RunComfy is a sandbox: nothing is sent or charged. Ctrl-C stops it and leaves nothing.""")
             await asyncio.get_running_loop().create_future()
 
 

@@ -1,4 +1,4 @@
-"""`gateway demo`: a picture becomes a video while one watches, and nothing is left behind."""
+"""`gateway demo`: a picture becomes a video as you watch, and nothing is left behind."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
-"""A place in the log of all jobs that no event can slip behind, however late it is committed.
+"""A place in the log of all jobs; no event can appear before it, however late it is committed.
 
-Numbers are taken before they are committed, so behind a number there may be events yet to come. A
-snapshot of Postgres has no such gap: it says of every transaction whether it was over.
+Numbers are taken before they are committed, so events with lower numbers may be yet to come. A
+snapshot of Postgres has no such gap: it says for every transaction whether it was over.
 """
 
 import re
@@ -14,7 +14,7 @@ _LONGEST = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Which transactions were over: all below `xmax` but those in `running`."""
+    """Which transactions were over: all below `xmax` except those in `running`."""
 
     xmax: int
     running: tuple[int, ...] = ()
@@ -35,10 +35,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Behind all of `seen` and, while the way to `within` lasts, behind its events up to `upto`.
+    """After all of `seen` and, on the way to `within`, after its events up to `upto`.
 
-    On SQLite, where one transaction follows the other, every event is of transaction 0 and the
-    way never ends: the number is all.
+    On SQLite, where transactions follow one another, every event is of transaction 0 and the way
+    never ends: only the number counts.
     """
 
     seen: Snapshot
@@ -69,13 +69,13 @@ class Cursor:
         return self.within == _EVERYTHING
 
     def has(self, xid: int, number: int) -> bool:
-        """Tell whether an event is before this place."""
+        """Return whether an event is before this place."""
         if self.seen.has(xid):
             return True
         return self.within is not None and self.within.has(xid) and number <= self.upto
 
     def is_after(self, end: "Cursor") -> bool:
-        """Tell whether this place is none of the log that ends at `end`, but of its future."""
+        """Return whether this place is beyond the log, which ends at `end`."""
         if self.is_by_number or end.is_by_number:
             return self.is_by_number != end.is_by_number or self.upto > end.upto
         return (self.within or self.seen).xmax > end.seen.xmax

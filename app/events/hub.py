@@ -1,8 +1,8 @@
-"""Wakes who waits for news of jobs in this process, wherever the news was written.
+"""Wakes the waiters for news of jobs in this process, wherever the news was written.
 
-There is one reader of the log, whatever the number of those who wait: NOTIFY on Postgres and a
-commit on SQLite only ring its bell, and once a second it looks without. So a lost notice costs a
-second, and nobody is woken for what is not theirs or what they have read.
+There is one reader of the log, however many wait: NOTIFY on Postgres and a commit on SQLite only
+ring its bell, and once a second it looks without. So a lost notice costs a second, and nobody is
+woken for others' news or for what they have read.
 """
 
 import asyncio
@@ -27,24 +27,24 @@ from app.events.tail import Entry, Page, Whose, end_of_log, read_on
 logger = structlog.get_logger(__name__)
 
 _LOOK_EVERY = timedelta(seconds=1)
-_CHECK_EVERY = timedelta(seconds=0.5)  # what was revoked shall be noticed within a second
-_BREATH_S = 0.01  # between two looks: what is rung for meanwhile is found by the next one
+_CHECK_EVERY = timedelta(seconds=0.5)  # so that a revocation is noticed within a second
+_BREATH_S = 0.01  # between two looks: the next one finds what was rung for meanwhile
 _BEAT_S = 15.0
 _LIFE_S = 3600.0
 _PAGE = 1000
 
 Holder = TypeVar("Holder")
-"""What somebody's access hangs on, in the words of who checks it."""
+"""What somebody's access depends on; only the function that checks it looks inside."""
 
 
 class Ending(Enum):
-    """Why a wait is over before there is news."""
+    """Why a wait ended before there was news."""
 
     LEFT = auto()  # the client is gone
     TIME = auto()  # it has waited as long as it wanted
     CLOSING = auto()  # this process ends
-    ACCESS = auto()  # what let it in is no longer good
-    AGE = auto()  # it has been open long enough: streams shall move to new replicas some time
+    ACCESS = auto()  # its credential is no longer valid
+    AGE = auto()  # it has been open long enough: streams should move to new replicas in time
 
 
 class TooManyStreamsError(ProblemError):
@@ -62,7 +62,7 @@ class TooManyStreamsError(ProblemError):
 
 
 class Watch:
-    """One who waits. News are not kept here: there is some, or there is none."""
+    """A waiter. It does not hold the news, only whether there is some."""
 
     __slots__ = (
         "_again",
@@ -79,7 +79,7 @@ class Watch:
         self.knows: Callable[[Entry], bool] = _nothing
         self.opened = self.sent = opened
         self._has_news = False
-        self._is_quiet = False  # nothing was sent for long: a sign of life is due
+        self._is_quiet = False  # nothing was sent for a while: a heartbeat is due
         self._again = False
         self.ending: Ending | None = None
         self._waiting: asyncio.Future[None] | None = None
@@ -94,7 +94,7 @@ class Watch:
         self._wake()
 
     def look_again(self) -> None:
-        """Ask to be told in a second: this time the database could not be read."""
+        """Ask to be woken in a second: this time the database could not be read."""
         self._again = True
 
     def beat(self, *, quiet_since: float) -> None:
@@ -107,13 +107,13 @@ class Watch:
             self._wake()
 
     def heed(self) -> tuple[bool, bool]:
-        """Take what was said: whether there may be news, and whether a sign of life is due."""
+        """Return and reset whether there may be news, and whether a heartbeat is due."""
         said = self._has_news, self._is_quiet
         self._has_news = self._is_quiet = False
         return said
 
     async def wait(self) -> None:
-        """Return when there is news, the end has come, or a sign of life is due."""
+        """Return when there is news, the wait has ended, or a heartbeat is due."""
         if self._has_news or self._is_quiet or self.ending:
             return
         self._waiting = asyncio.get_running_loop().create_future()
@@ -128,7 +128,7 @@ class Watch:
 
 
 class Hub(Generic[Holder]):
-    """`lost` tells which of those who wait have lost their access meanwhile."""
+    """`lost` returns which waiters have lost their access meanwhile."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ class Hub(Generic[Holder]):
                 del self._watches[key]
 
     async def run(self) -> None:
-        """Work until the process closes; then everybody who waits is told."""
+        """Work until the process closes; then end all waits."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work()) for work in (self._follow, self._beat, self._check)]
             if self._notices is not None:
@@ -206,14 +206,14 @@ class Hub(Generic[Holder]):
                 with self._outages.noted():
                     await self._look()
             except DatabaseUnavailableError:
-                pass  # looked for again in a second
+                pass  # tried again in a second
             except Exception:
                 logger.exception("hub.look_failed")
-            # The loop's own time: news that keep coming shall not make this a busy loop.
+            # The loop's own time: a steady flow of news must not make this a busy loop.
             await _at_most(self._closing, _BREATH_S)
 
     async def _look(self) -> None:
-        """Ring who waits for what is new; a log that nobody waits for is not read."""
+        """Wake the waiters for what is new; without waiters the log is not read."""
         cursor = self._cursor if self._watches else None
         if cursor is None:
             self._cursor = await self._database.look_up(end_of_log) if self._watches else None

@@ -26,12 +26,12 @@ from app.db.rows import Rows
 from app.db.statements import table_of
 
 CHANNEL = "gateway_job_events"
-"""Where Postgres says that there is something new; a hint without contents."""
+"""The channel on which Postgres says that there is something new, and no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
-    """`seq` was taken under the job's row lock, so a job's events have no gap and no twin."""
+    """`seq` was taken under the job's row lock: a job's numbers have no gaps or duplicates."""
 
     job_id: str
     seq: int
@@ -41,7 +41,7 @@ class JobEvent:
 
 
 async def append(tx: AsyncConnection, events: Sequence[JobEvent]) -> None:
-    """Write events, and wake who follows the log once they are committed, on any replica."""
+    """Write events, and wake the log's readers on all replicas once they are committed."""
     if not events:
         return
     rows = [
@@ -60,14 +60,14 @@ async def append(tx: AsyncConnection, events: Sequence[JobEvent]) -> None:
 
 
 async def read(connection: AsyncConnection, job_id: str) -> Sequence[JobEvent]:
-    """Give a job's events in their order."""
+    """Return a job's events in their order."""
     return (await read_many(connection, {job_id: 0})).get(job_id, [])
 
 
 async def read_many(
     connection: AsyncConnection, after: Mapping[str, int]
 ) -> Mapping[str, Sequence[JobEvent]]:
-    """Give the events of each job that come after the number named for it."""
+    """Return the events of each job that come after the number named for it."""
     found = await connection.execute(
         select(JobEventRow)
         .where(JobEventRow.job_id.in_(after), JobEventRow.seq > min(after.values()))
@@ -96,7 +96,7 @@ _EVENTS = Rows(*(_TABLE.c[name] for name in ("job_id", "seq", "type", "at", "dat
 _XID = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
 _ADD = {
     "sqlite": made_once(_add(_EVENTS.on["sqlite"], xid=literal(0))),
-    # The notice is of the same statement; it goes out with the commit, and once however often a
+    # The notice is in the same statement; it goes out with the commit, once however often a
     # transaction says it.
     "postgresql": made_once(
         select(func.pg_notify(CHANNEL, "")).add_cte(

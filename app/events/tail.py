@@ -1,4 +1,4 @@
-"""Read on in the log of all jobs, from a cursor that skips nothing."""
+"""Reads the log of all jobs onwards from a cursor, skipping nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from app.events.cursor import Cursor, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event in the log of all jobs; `cursor` is the place right behind it."""
+    """An event in the log of all jobs; `cursor` is the place right after it."""
 
     cursor: Cursor
     xid: int
@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`end` is behind all that was read; `is_full` says that there may be more already."""
+    """`end` is after all that was read; `is_full` says that there may already be more."""
 
     entries: Sequence[Entry]
     end: Cursor
@@ -55,7 +55,7 @@ class Whose:
 
 
 async def end_of_log(connection: AsyncConnection) -> Cursor:
-    """Give the place behind everything that is committed by now."""
+    """Return the place after everything that is committed by now."""
     if connection.dialect.name == "sqlite":
         last = await connection.execute(select(func.coalesce(func.max(JobEventRow.id), 0)))
         return Cursor.by_number(last.scalar_one())
@@ -66,18 +66,18 @@ async def end_of_log(connection: AsyncConnection) -> Cursor:
 async def read_on(
     connection: AsyncConnection, after: Cursor, *, whose: Whose | None = None, limit: int
 ) -> Page:
-    """Give what is committed and not before `after`; a job's events come in their order.
+    """Return what is committed and not before `after`; a job's events come in their order.
 
     Numbers are taken while the job's row is locked, so they keep a job's order; transactions do
-    not, for one that began early may be the one that waited for the lock.
+    not, since one that began early may have waited for the lock.
     """
     if connection.dialect.name == "sqlite":
         rows = (await connection.execute(_unseen(after, whose).limit(limit))).all()
         entries = [_entry(row, Cursor.by_number(row.id)) for row in rows]
         end = entries[-1].cursor if entries else after
         return Page(entries, end, is_full=len(rows) == limit)
-    # The snapshot in the same statement: only so is it of the same instant as the rows.
-    # No row of this cluster is above its snapshot; one that was restored from another may be.
+    # The snapshot in the same statement, so that it is of the same instant as the rows.
+    # No row of this cluster is above its snapshot; one restored from another cluster may be.
     below = cast(cast(func.pg_snapshot_xmax(func.pg_current_snapshot()), Text), BigInteger)
     unseen = _unseen(after, whose).where(JobEventRow.xid < below)
     found = unseen.limit(limit).cte("found")
@@ -113,11 +113,11 @@ def _unseen(after: Cursor, whose: Whose | None) -> Select[Any]:
         )
     if whose is not None:
         mine = row.user_id == whose.user_id
-        # Not LIKE, which takes shop/ and SHOP/ for the same on SQLite.
+        # Not LIKE, for which shop/ and SHOP/ are the same on SQLite.
         prefix = f"{whose.user_id}/"
         theirs = func.substr(row.user_id, 1, len(prefix)) == prefix
         unseen = unseen.where(or_(mine, theirs) if whose.with_theirs else mine)
-    # Postgres shall look by transaction, and not walk all numbers until enough of them fit.
+    # Postgres should look by transaction, not walk all numbers until enough of them fit.
     return unseen.order_by(row.id if after.is_by_number else row.id + 0)
 
 

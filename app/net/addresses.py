@@ -1,4 +1,4 @@
-"""Which IP addresses a client may lead the gateway to, whatever spelling they come in."""
+"""Which IP addresses a client may lead the gateway to, however they are spelt."""
 
 import re
 import unicodedata
@@ -42,7 +42,7 @@ _NOT_PUBLIC_V6 = tuple(
 _PRIVATE_V4 = tuple(
     IPv4Network(block)
     for block in (
-        "0.0.0.0/32",  # connects to loopback, and is what servers print as their address
+        "0.0.0.0/32",  # connects to loopback, and servers print it as their address
         "10.0.0.0/8",
         "100.64.0.0/10",
         "127.0.0.0/8",
@@ -88,7 +88,7 @@ _IDEOGRAPHIC_STOP = "\u3002"
 
 
 def is_public(ip: IPAddress) -> bool:
-    """Tell whether `ip` is on the public internet; what IPv6 only wraps is judged by its inside."""
+    """Return whether `ip` is on the public internet; IPv4 inside IPv6 is judged as IPv4."""
     if isinstance(ip, IPv4Address):
         return not _within(ip, _NOT_PUBLIC_V4)
     if ip in _MAPPED or ip in _NAT64:
@@ -97,7 +97,7 @@ def is_public(ip: IPAddress) -> bool:
 
 
 def is_private(ip: IPAddress) -> bool:
-    """Tell whether `ip` is this machine, or one of an organisation's own."""
+    """Return whether `ip` is this machine, or one of an organisation's own."""
     plain = unwrapped(ip)
     if is_forbidden_always(plain):
         return False
@@ -107,19 +107,19 @@ def is_private(ip: IPAddress) -> bool:
 
 
 def unwrapped(ip: IPAddress) -> IPAddress:
-    """Give the IPv4 address that the system connects to when told an IPv4-mapped one."""
+    """Return the IPv4 address that the system connects to for an IPv4-mapped one."""
     return _last_32_bits(ip) if isinstance(ip, IPv6Address) and ip in _MAPPED else ip
 
 
 def is_forbidden_always(ip: IPAddress) -> bool:
-    """Tell whether `ip` is link-local or hands out a machine's credentials, in any wrapping."""
+    """Return whether `ip` is link-local or serves a machine's credentials, however wrapped."""
     if isinstance(ip, IPv4Address):
         return _within(ip, _FORBIDDEN_ALWAYS_V4)
     return _within(ip, _FORBIDDEN_ALWAYS_V6) or any(map(is_forbidden_always, _wrapped(ip)))
 
 
 def literal_ip(host: str) -> IPAddress | None:
-    """Read `host` as an address, in every spelling that some resolver takes for one."""
+    """Read `host` as an address, in every spelling that some resolver accepts."""
     text = plain_host(host).removeprefix("[").removesuffix("]").partition("%")[0]
     try:
         return IPv6Address(text) if ":" in text else _inet_aton(text.removesuffix("."))

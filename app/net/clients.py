@@ -1,4 +1,4 @@
-"""Every httpx client is made here: how the gateway speaks HTTP is decided once."""
+"""Makes every httpx client, so that how the gateway speaks HTTP is decided once."""
 
 import ssl
 from datetime import timedelta
@@ -35,7 +35,7 @@ class _Direct(httpx.AsyncClient):
     """Hands requests to the transport and its answers back, whatever the options say.
 
     No redirects: a redirected POST is a POST sent twice, the token with it. No cookies, credentials
-    and hooks either: to find out that there are none takes httpx as long as the call itself.
+    or hooks either: finding that there are none takes httpx as long as the call itself.
     """
 
     def __init__(self, *, transport: httpx.AsyncBaseTransport, **options: Any) -> None:

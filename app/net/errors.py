@@ -1,4 +1,4 @@
-"""What can become of a request to an address that a client named.
+"""What can go wrong with a request to an address that a client named.
 
 httpx.TransportError
 └── OutwardError
@@ -9,8 +9,8 @@ httpx.TransportError
     ├── DeniedError           a file's server answered, and gives no file
     └── RedirectedTooOftenError
 
-Catching httpx.HTTPError catches them all. The first two say the same, because their difference
-tells which private names exist: show clients no other text and no other code.
+Catching httpx.HTTPError catches them all. The first two say the same, since a difference would
+reveal which private names exist: show clients no other text and no other code.
 """
 
 import httpx

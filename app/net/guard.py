@@ -1,4 +1,4 @@
-"""The one way to an address that a client named: judged, resolved once, and then held to that."""
+"""The one way to an address that a client named: resolved once, checked, and connected as such."""
 
 import asyncio
 import socket
@@ -25,13 +25,13 @@ from app.net.reach import PUBLIC, Reach, default_port
 from app.net.resolver import Resolver, SystemResolver
 
 _LAST_PORT = 65535
-# What is on its way when enough has been read was sent for nothing.
+# Data on its way when enough has been read was sent in vain.
 _SMALL_BUFFER = (socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
 _LONGEST_HEAD = 32 * 1024
 _CRUMB = 64  # bytes
 _MOST_CRUMBS = 1000
 _MOST_TRIES = 4  # of a name's addresses
-_LONGEST_TRY = 2.0  # seconds, for all but the last of them
+_LONGEST_TRY = 2.0  # seconds, for each but the last
 
 
 def guarded(
@@ -70,7 +70,7 @@ def guarded(
 async def opened(
     client: httpx.AsyncClient, request: httpx.Request, *, redirects: int
 ) -> AsyncIterator[httpx.Response]:
-    """Send `request`; each of at most so many redirects is judged as the first address was.
+    """Send `request`; each of at most so many redirects is checked as the first address was.
 
     Raises RedirectedTooOftenError beyond them, and UnreachableError for one that leads to no URL.
     """
@@ -106,7 +106,7 @@ async def read_at_most(response: httpx.Response, most: int) -> bytes:
 
 
 class _GuardedTransport(httpx.AsyncBaseTransport):
-    """Judges what httpx would connect to, not what somebody else read from the same text."""
+    """Checks what httpx would connect to, not what another parser read from the same text."""
 
     def __init__(
         self, *, deadline: float, reach: Reach, resolver: Resolver, context: ssl.SSLContext
@@ -147,14 +147,14 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         addresses = [literal] if literal else await self._resolver.addresses(host)
         if not addresses:
             raise NoSuchHostError
-        # All of them: a name with one private address among public ones is there to fool us.
+        # All of them: a name with one private address among public ones is meant to fool us.
         if not all(self._reach.admits(ip, scheme=scheme, port=port) for ip in addresses):
             raise AddressRefusedError
         return [unwrapped(ip) for ip in addresses]
 
 
 class _Pinned(httpcore.AsyncNetworkBackend):
-    """Connects to addresses that were judged, whatever the name means by now."""
+    """Connects to the addresses that were checked, whatever the name means by now."""
 
     def __init__(self, addresses: Sequence[IPAddress]) -> None:
         self._addresses = addresses
@@ -195,10 +195,10 @@ class _Pinned(httpcore.AsyncNetworkBackend):
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection on which only so much is read until it `has_head`, that of the answer.
+    """A connection that limits how much is read until it `has_head`, that of the answer.
 
-    Then UnreachableError: heads that announce another one (1xx) cost far more to read than to send,
-    and are read in a row, without a turn for anybody else.
+    Beyond that UnreachableError: heads that announce another one (1xx) cost far more to read than
+    to send, and are read in a row, without a turn for anybody else.
     """
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
@@ -242,7 +242,7 @@ class _Stream(httpcore.AsyncNetworkStream):
 class _Body(httpx.AsyncByteStream):
     """A body whose deadline began with its request; closing it closes the connection.
 
-    One in crumbs raises UnreachableError: they cost far more to read than to send.
+    A body in tiny pieces raises UnreachableError: they cost far more to read than to send.
     """
 
     def __init__(self, response: httpcore.Response, line: _Pinned, *, ends: float) -> None:
@@ -294,7 +294,7 @@ def _outgoing(request: httpx.Request) -> httpcore.Request:
 
 @contextmanager
 def _in_our_words() -> Iterator[None]:
-    """Raise OutwardErrors alone, without the foreign words, which quote addresses."""
+    """Raise only OutwardErrors, without the original messages, which quote addresses."""
     try:
         yield
     except (TimeoutError, httpcore.TimeoutException) as exc:

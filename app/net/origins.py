@@ -6,9 +6,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def origin_of(url: str) -> str:
-    """Give the origin of an http:// or https:// URL, or raise ValueError."""
+    """Return the origin of an http:// or https:// URL, or raise ValueError."""
     parts = urlsplit(url)
-    port = parts.port  # raises ValueError where it is none
+    port = parts.port  # raises ValueError if it is not a number
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
         raise ValueError("it must be like https://app.example, or http://localhost:3000")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -21,7 +21,7 @@ def origin_of(url: str) -> str:
 
 
 def checked_origin(text: str) -> str:
-    """Give one origin back, or raise ValueError with how browsers would write it."""
+    """Return the origin, or raise ValueError with how browsers would write it."""
     if text in ("*", "null"):
         raise ValueError(f"{text!r} would open it to every page: name each origin")
     origin = origin_of(text)

@@ -17,7 +17,7 @@ from app.net.addresses import (
 IPNetwork = IPv4Network | IPv6Network
 
 NOT_PUBLIC = "must lead to a host on the public internet"
-"""Said of what resolves and of what does not, so that nobody learns which private names exist."""
+"""Said whether or not a name resolves, so that nobody learns which private names exist."""
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -39,7 +39,7 @@ class Reach:
     networks: tuple[IPNetwork, ...] = ()
 
     def admits(self, ip: IPAddress, *, scheme: str, port: int | None) -> bool:
-        """Judge one address; of a name's addresses, all must be admitted."""
+        """Check one address; of a name's addresses, all must be admitted."""
         if is_forbidden_always(ip):
             return False
         if any(unwrapped(ip) in network for network in self.networks):
@@ -49,7 +49,7 @@ class Reach:
         return is_public(ip) and _is_plain_https(scheme, port)
 
     def flaw(self, *, scheme: str, host: str, port: int | None) -> str | None:
-        """Say what can be told without a look-up, as the end of a sentence that quotes nothing."""
+        """Say what is wrong as far as it shows without a look-up, as the end of a sentence."""
         return self._scheme_flaw(scheme, port) or self._host_flaw(host, scheme=scheme, port=port)
 
     def _scheme_flaw(self, scheme: str, port: int | None) -> str | None:
@@ -80,7 +80,7 @@ PUBLIC = Reach()
 
 
 def dns_name(host: str) -> str | None:
-    """Fold `host` to the ASCII name that would be looked up; None where none would be."""
+    """Fold `host` to the ASCII name that would be looked up; None if none would be."""
     name = plain_host(host).removesuffix(".")
     if len(name) > _LONGEST_NAME:
         return None

@@ -1,4 +1,4 @@
-"""A file at an address that a client named, read here and there and as little as will do."""
+"""A file at an address that a client named, read in places and as little as possible."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -24,7 +24,7 @@ _BROKEN = 500
 
 @dataclass(frozen=True, slots=True)
 class Validator:
-    """What a server told to recognise a version of its file by."""
+    """What a server sent to recognise a version of its file by."""
 
     headers: tuple[tuple[str, str], ...]
 
@@ -46,7 +46,7 @@ class RemoteFiles:
     async def open(
         self, url: str, *, unless: Validator | None = None
     ) -> AsyncIterator["RemoteFile | None"]:
-        """Ask for the file's beginning; give None if it is still the version of `unless`.
+        """Ask for the file's beginning; return None if it is still the version of `unless`.
 
         Raises OutwardError, also from `load`: DeniedError for an answer that is a refusal.
         """
@@ -55,7 +55,7 @@ class RemoteFiles:
 
 
 class RemoteFile:
-    """One answer is read on as far as that is cheap; a far place takes a request of its own."""
+    """Reads on in one answer as far as that is cheap; a far place takes a request of its own."""
 
     def __init__(self, client: httpx.AsyncClient, url: str) -> None:
         self._client = client
@@ -83,7 +83,7 @@ class RemoteFile:
     async def begin(self, unless: Validator | None) -> bool:
         headers = dict(unless.headers) if unless else {}
         response = await self._ask({**headers, "Range": f"bytes=0-{_FIRST_RANGE - 1}"})
-        if response.status_code == _OUTSIDE:  # nothing is there, or ranges are not understood
+        if response.status_code == _OUTSIDE:  # nothing is there, or ranges are not supported
             response = await self._ask(headers)
         if response.status_code == _NOT_MODIFIED and unless:
             return False
@@ -92,7 +92,7 @@ class RemoteFile:
         return True
 
     async def load(self, offset: int) -> bytes | None:
-        """Give bytes from `offset` on, at least twice as many as the last time or up to the end."""
+        """Return bytes from `offset` on, at least twice as many as last time or up to the end."""
         is_ahead = 0 <= offset - self._position <= _FIRST_RANGE
         if self._has_ranges and not (is_ahead and self._pieces is not None):
             if self._requests >= _MOST_REQUESTS:
@@ -109,9 +109,9 @@ class RemoteFile:
         return piece
 
     async def measure(self, *, most: int) -> int | None:
-        """Tell the size; read on to the end to know it, but no further than `most`.
+        """Return the size; read to the end to find out, but no further than `most`.
 
-        None means that the size is more, or not to be known.
+        None means that the size is larger, or cannot be known.
         """
         if self._size is not None or self._has_ranges:
             return self._size
@@ -170,7 +170,7 @@ class RemoteFile:
         self._pieces = raw
 
     async def _read(self, offset: int) -> bytes:
-        """Read on until enough from `offset` on is there; all that was read is used up."""
+        """Read on until there is enough from `offset` on; what was read before is dropped."""
         while self._position + len(self._rest) < offset + self._load and await self._more():
             pass
         piece = self._rest[offset - self._position :]

@@ -1,4 +1,4 @@
-"""From a name to its addresses, once, without ever holding up the event loop."""
+"""Looks up a name's addresses, once, without ever blocking the event loop."""
 
 import asyncio
 import socket
@@ -32,7 +32,7 @@ def _ask_system(host: str) -> Sequence[str]:
 class SystemResolver:
     """Asks the system, each time on a thread of its own, of which there are few.
 
-    A look-up cannot be broken off: one that outlasts `patience` keeps its place until it ends. The
+    A look-up cannot be cancelled: one that outlasts `patience` keeps its place until it ends. The
     threads are daemons, so that none of them holds up the end of the process.
     """
 
@@ -80,7 +80,7 @@ class SystemResolver:
 
         try:
             threading.Thread(target=work, name="resolver", daemon=True).start()
-        except RuntimeError as exc:  # the system gives no further thread
+        except RuntimeError as exc:  # the system has no more threads
             self._places.release()
             raise UnreachableError from exc
 

@@ -1,4 +1,4 @@
-"""httpx's requests over aiohttp's connections, with httpx's words for what goes wrong."""
+"""httpx's requests over aiohttp's connections, with httpx's exceptions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -52,7 +52,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             answer = await self._session.request(
                 request.method,
                 _address(request),
-                # Decoded one by one: httpx looks for an encoding that suits them all.
+                # Decoded one by one: httpx would look for an encoding that suits all.
                 headers=[(name.decode(), value.decode()) for name, value in request.headers.raw],
                 data=_body(request),
                 allow_redirects=False,
@@ -103,9 +103,9 @@ class _Answer(httpx.AsyncByteStream):
 
 
 def _address(request: httpx.Request) -> URL:
-    """Give the URL as it is; httpx's `target` stands for path and query, so one serves many.
+    """Return the URL as it is; httpx's `target` stands for path and query, so one serves many.
 
-    Whose escapes were written anew, `%2F` as `/`, is no longer what its host has signed.
+    With its escapes rewritten, `%2F` as `/`, it would no longer be what its host has signed.
     """
     url, target = request.url, request.extensions.get("target")
     if target is None:
@@ -123,9 +123,9 @@ def _body(request: httpx.Request) -> bytes | httpx.AsyncByteStream | None:
 async def tell_when_it_failed(
     request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Put aiohttp's failures into httpx's words: connect errors mean that nothing was sent.
+    """Turn aiohttp's failures into httpx's: connect errors mean that nothing was sent.
 
-    From in here, since left alone aiohttp repeats a GET whose kept connection broke.
+    From in here, since otherwise aiohttp repeats a GET whose kept connection broke.
     """
     if request.method == "POST":
         # A kept connection may have been closed while the loop was busy. Two turns of it, one to

@@ -1,4 +1,4 @@
-"""Which URLs a client may name: what can be told from the text, before anything is looked up."""
+"""Which URLs a client may name: what the text shows, before anything is looked up."""
 
 import re
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def url_flaw(
     """Say why `url` may not be followed, as the end of a sentence that never quotes it.
 
     None means that its text is harmless. A name may still resolve to a private address: whoever
-    connects judges the addresses again.
+    connects must check the addresses.
     """
     if flaw := _text_flaw(url):
         return flaw
@@ -29,7 +29,7 @@ def url_flaw(
     if parts is None:
         return _NO_HOST
     if "@" in parts.netloc:
-        return "must carry no user name or password"
+        return "must not contain a user name or password"
     host = parts.hostname or ""
     reach = Reach(private=allow_private_networks, networks=tuple(networks))
     if flaw := reach.flaw(scheme=parts.scheme, host=host, port=parts.port):
@@ -42,7 +42,7 @@ def url_flaw(
 
 
 def is_reachable(url: str) -> bool:
-    """Tell whether a server on the internet could follow `url`, as far as its text tells."""
+    """Return whether a server on the internet could follow `url`, as far as its text shows."""
     parts = _split(url)
     if parts is None:
         return False
@@ -57,9 +57,9 @@ def _text_flaw(url: str) -> str | None:
     if len(url) > MAX_URL_CHARACTERS:
         return f"must be a URL of at most {MAX_URL_CHARACTERS} characters"
     if "\\" in url or " " in url or not url.isprintable():  # the only space that is printable
-        return "must hold no space, control character or backslash; percent-encode them"
+        return "must not contain spaces, control characters or backslashes; percent-encode them"
     if "#" in url:
-        return "must carry no fragment, the part from # on"
+        return "must not contain a fragment, the part from # on"
     return None
 
 
@@ -73,7 +73,7 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _is_fetchable(parts: SplitResult) -> bool:
-    """Tell whether the client that would fetch it reads a host there too; it takes any path."""
+    """Return whether the client that would fetch it finds the host valid too; any path is."""
     try:
         # It decodes the host, and an xn-- label may decode to nothing.
         return bool(httpx.URL(f"{parts.scheme}://{parts.netloc}").host)

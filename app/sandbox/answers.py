@@ -125,7 +125,7 @@ class Answers:
         return (self.now - self.record.finished_at(self.stage)).total_seconds()
 
     def _reached(self, word: str, elapsed: float) -> bool:
-        """Tell whether the script's word is there and its seconds have gone by."""
+        """Return whether the script has the word and its seconds have passed."""
         return elapsed >= self.script.number(word, float("inf")) / self.speed
 
     def _links(self) -> dict[str, str]:

@@ -68,7 +68,7 @@ def assemble(config: SandboxConfig, *, clock: Clock) -> Starlette:
 
 def _api(token: str | None, jobs: JobCalls, models: ModelCalls) -> list[Route]:
     guard = _guard(token)
-    # The look-up by id would swallow "categories", which therefore comes first.
+    # The look-up by id would match "categories" too, which therefore comes first.
     return [
         Route("/v1/models", guard(models.search)),
         Route("/v1/models/categories", guard(models.categories)),
@@ -87,7 +87,7 @@ def _guard(token: str | None) -> Callable[[Endpoint], Endpoint]:
         async def guarded(request: Request) -> Response:
             scheme, _, given = request.headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not given:
-                raise Refusal(400004, "the Authorization header is a bearer token")
+                raise Refusal(400004, "the Authorization header must be a bearer token")
             if token is not None and not secrets.compare_digest(given.encode(), token.encode()):
                 raise Refusal(400004)
             return await endpoint(request)

@@ -22,7 +22,7 @@ class Model:
 
     @property
     def price(self) -> float:
-        """Invent US dollars per unit; the same for every run, so that bills can be foretold."""
+        """Invent US dollars per unit; the same in every run, so that bills can be predicted."""
         if self.model_id == _SEED:
             return 0.10
         spread = zlib.crc32(self.model_id.encode())

@@ -8,7 +8,7 @@ from pathlib import Path
 class SandboxConfig:
     """`directory` holds everything that must survive a restart.
 
-    Without a `token` any bearer token will do, but one has to come. `speed` divides every waiting
+    Without a `token` any bearer token will do, but there must be one. `speed` divides every waiting
     time, `seed` draws them. `public_url` replaces the caller's idea of our address in the links we
     hand out. `models` is the folder of model files; None means the bundled ones.
     """
@@ -22,4 +22,4 @@ class SandboxConfig:
 
     def __post_init__(self) -> None:
         if self.speed <= 0:
-            raise ValueError("a sandbox's speed is above zero")
+            raise ValueError("a sandbox's speed must be above zero")

@@ -22,7 +22,7 @@ _DETAIL = [{"loc": ["body", "prompt"], "msg": "Input is not wanted", "type": "va
 
 
 def broken(fault: str, *, proper: Mapping[str, Any], script: Script, now: datetime) -> Response:
-    """Make of a proper body what this fault leaves of it."""
+    """Turn a proper body into what this fault leaves of it."""
     if fault in _BROKEN:
         return _BROKEN[fault](proper)
     if fault == "error-200":
@@ -89,6 +89,6 @@ def _connection(scope: Scope) -> Any:
 
 
 async def _gone(receive: Receive) -> None:
-    """Wait until the connection is down, or the server would answer in our place."""
+    """Wait until the connection is closed, or the server would answer in our place."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -38,7 +38,7 @@ class FileCalls:
         return FileResponse(await self._studio.sample())
 
     def _ready(self, record: Record) -> list[str]:
-        """Name the files that can be had at this instant."""
+        """Return the files that are available at this instant."""
         script = read_script(record.input)
         now = self._clock.now()
         model = self._catalogue.find(record.model_id)

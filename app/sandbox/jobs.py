@@ -37,7 +37,7 @@ class JobCalls:
         self._clock = clock
 
     async def submit(self, request: Request) -> Response:
-        """Commit first, answer second; every submit is noted, whatever becomes of it."""
+        """Commit first, answer second; every submit is noted, whatever comes of it."""
         receipt = Receipt(
             received_at=self._clock.now(),
             model_id=request.path_params["model_id"],
@@ -85,9 +85,9 @@ class JobCalls:
     def _check(self, receipt: Receipt) -> tuple[Model, Script]:
         model = self._catalogue.find(receipt.model_id)
         if model is None:
-            raise Refusal(400001, f"no model is called {receipt.model_id!r}")
+            raise Refusal(400001, f"there is no model {receipt.model_id!r}")
         if not isinstance(receipt.input, dict):
-            raise Refusal(422001, "the body is one JSON object: the model's input")
+            raise Refusal(422001, "the body must be one JSON object: the model's input")
         try:
             script = read_script(receipt.input)
         except UnknownWordError as error:
@@ -178,7 +178,7 @@ async def _read(request: Request) -> bytes | None:
 
 def _parse(request: Request, body: bytes) -> Any:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise Refusal(400001, "the Content-Type is application/json")
+        raise Refusal(400001, "the Content-Type must be application/json")
     try:
         given = json.loads(body, parse_constant=_refuse_constant)
         json.dumps(given, ensure_ascii=False).encode()  # half of a character is no text
@@ -188,4 +188,4 @@ def _parse(request: Request, body: bytes) -> Any:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")

@@ -33,7 +33,7 @@ class ModelCalls:
         model_id = request.path_params["model_id"]
         model = self._catalogue.find(model_id)
         if model is None:
-            raise Refusal(400001, f"no model is called {model_id!r}")
+            raise Refusal(400001, f"there is no model {model_id!r}")
         return JSONResponse(model.entry(with_schema=True))
 
 

@@ -1,4 +1,4 @@
-"""What a job makes: which files, in which form they are told, and what they cost."""
+"""What a job makes: which files, in which form the result names them, and what they cost."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Shape:
     seconds: float
 
     def size(self, *, frame: tuple[int, int]) -> tuple[int, int]:
-        """Give even numbers of pixels, as H.264 with 4:2:0 colours wants them."""
+        """Return even numbers of pixels, as H.264 with 4:2:0 colours needs them."""
         ratio = self.ratio or Fraction(*frame).limit_denominator(100)
         ratio = min(max(ratio, Fraction(2, 5)), Fraction(5, 2))
         width = self.short_side * max(ratio, Fraction(1))
@@ -36,7 +36,7 @@ class Shape:
 
 
 def files(kind: str, script: Script) -> list[str]:
-    """Name the files of a success: two for the plural forms, none where no URL is told."""
+    """Name the files of a success: two for the plural forms, none if the result has no URL."""
     form = script.text("output", kind)
     if form in _NO_FILES:
         return []
@@ -65,7 +65,7 @@ def shape_of(given: Mapping[str, Any]) -> Shape:
 
 
 def seconds_of(given: Mapping[str, Any]) -> float:
-    """Read the asked duration, a number or a numeric string; 5 where none is asked."""
+    """Read the requested duration, a number or a numeric string; 5 without one."""
     try:
         return float(given.get("duration") or 5)
     except (TypeError, ValueError):

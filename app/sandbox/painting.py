@@ -1,4 +1,4 @@
-"""Pictures drawn from nothing: the sample for demos, and a first frame for who gave none."""
+"""Pictures drawn from nothing: the sample for demos, and a first frame where none is given."""
 
 import io
 import math
@@ -49,7 +49,7 @@ def save_sunset(path: Path) -> None:
 
 
 def scene(turn: int) -> bytes:
-    """Give the sunset as a JPEG, its hues turned by so many 256ths of the circle."""
+    """Return the sunset as a JPEG, its hues turned by so many 256ths of the circle."""
     hue, saturation, value = sunset().convert("HSV").split()
     turned = hue.point([(level + turn) % 256 for level in range(256)])
     content = io.BytesIO()

@@ -1,6 +1,6 @@
 """What was received and accepted, and where a request stands at any instant.
 
-That is a pure function of the record and the time, so a restart forgets nothing.
+The latter is a pure function of the record and the time, so a restart forgets nothing.
 """
 
 import random
@@ -71,7 +71,7 @@ class Record:
         return self.age(now) - self.queue - self.progress
 
     def finished_at(self, stage: Stage) -> datetime:
-        """Tell when this terminal stage began."""
+        """Return when this terminal stage began."""
         if stage is Stage.CANCELLED and self.cancelled_at is not None:
             return self.cancelled_at
         return self.created_at + timedelta(seconds=self.queue + self.progress)

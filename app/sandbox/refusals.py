@@ -1,4 +1,4 @@
-"""How the sandbox says no: RunComfy's codes, in every shape its errors were seen in."""
+"""How the sandbox refuses: RunComfy's codes, in every shape its errors were seen in."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -50,7 +50,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a mishap
         return self.code // 1000
 
     def body(self) -> dict[str, Any]:
-        """Shape the error as the script wants it."""
+        """Shape the error as the script asks."""
         form = self.script.text("error-code", "int")
         body: dict[str, Any] = {}
         if form != "none":

@@ -22,7 +22,7 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "half": "The connection closes in the middle of the answer.",
         "html": "200 with a page of HTML.",
         "empty": "200 with an empty body.",
-        "junk": "200 with JSON that is no object.",
+        "junk": "200 with JSON that is not an object.",
         "no-id": "The usual answer without its `request_id`.",
         "error-200": "200 whose body carries an `error_code`.",
         "400001": "400: malformed, or an unknown model.",
@@ -47,7 +47,7 @@ FAULTS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """`default` stands in when no value is written; without one the word takes no value."""
+    """`default` is used when no value is written; without one the word takes no value."""
 
     meaning: str
     default: float | str | None = None
@@ -91,7 +91,7 @@ WORDS: Mapping[str, Word] = MappingProxyType(
         "queued-word": Word("What a queued job's status says (pending).", "pending"),
         "running-word": Word("What a running job's status says (reticulating).", "reticulating"),
         "status-word": Word(
-            "What `/status` says at the end, well or not (succeeded).", "succeeded"
+            "What `/status` says at the end, whatever the outcome (succeeded).", "succeeded"
         ),
         "result-word": Word("What `/result` says of a success (completed).", "completed"),
         "fail-word": Word("What `/result` says of a failure (error).", "error"),
@@ -100,7 +100,7 @@ WORDS: Mapping[str, Word] = MappingProxyType(
             "Statuses in `upper` or `title` letters (upper).", "upper", ("upper", "title")
         ),
         "position-base": Word("The front of the queue has this `queue_position` (1).", 1.0),
-        "no-position": Word("No `queue_position` is told."),
+        "no-position": Word("There is no `queue_position`."),
         "long-id": Word("The `request_id` is 128 characters long."),
         "cancel-outcome": Word(
             "The `outcome` of a granted cancel, `none` for no such key (cancellation_requested).",
@@ -135,15 +135,15 @@ WORDS: Mapping[str, Word] = MappingProxyType(
         ),
         "cut-request": Word("Reset as soon as the word arrives, the rest of the body unread."),
         "submit-FAULT": Word(
-            "The first so many submits of this very input meet the fault; nothing is accepted (1).",
+            "The first submits of this input, this many, meet the fault; none is accepted (1).",
             1.0,
         ),
         "poll-FAULT": Word(
-            "The first so many calls to `/status` or `/result` meet the fault (3).", 3.0
+            "The first calls to `/status` or `/result`, this many, meet the fault (3).", 3.0
         ),
-        "result-FAULT": Word("The first so many calls to `/result` meet the fault (3).", 3.0),
+        "result-FAULT": Word("The first calls to `/result`, this many, meet the fault (3).", 3.0),
         "cancel-FAULT": Word(
-            "The first so many cancels meet the fault; nothing is cancelled (1).", 1.0
+            "The first cancels, this many, meet the fault; nothing is cancelled (1).", 1.0
         ),
     }
 )
@@ -155,7 +155,7 @@ SCENARIOS: Mapping[str, str] = MappingProxyType(
 
 
 class UnknownWordError(ValueError):
-    """A magic word, or its value, that means nothing; the message names what might be meant."""
+    """An unknown magic word or value; the message names what might be meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +206,8 @@ def texts(value: Any) -> Iterator[str]:
             return
 
 
-# A word stands free, so that a host called "sandbox:8000" inside an address is none. What stands
-# before it is looked at last, so that it is searched for by its letters: an input can be a file.
+# A word must stand alone, so that a host called "sandbox:8000" inside an address is not one. What
+# precedes it is checked last, so that the search is for its letters: an input can be a whole file.
 _MAGIC = re.compile(r"sandbox:(?<!\Ssandbox:)(\S+)")
 _CONCRETE: Mapping[str, Word] = MappingProxyType(
     {name: word for name, word in WORDS.items() if not name.endswith("-FAULT")}
@@ -219,9 +219,7 @@ def _parse(token: str) -> tuple[str, float | str]:
     name, _, value = token.rstrip(".,;:!?)\"'").partition("=")
     word = _CONCRETE.get(name)
     if word is None:
-        raise UnknownWordError(
-            f"no magic word is called {name!r}{_nearest(name, tuple(_CONCRETE))}"
-        )
+        raise UnknownWordError(f"there is no magic word {name!r}{_nearest(name, tuple(_CONCRETE))}")
     return name, _value_of(name, word, value)
 
 
@@ -235,7 +233,7 @@ def _value_of(name: str, word: Word, value: str) -> float | str:
     if isinstance(word.default, float):
         return _number(name, value)
     if word.choices and value not in word.choices:
-        raise UnknownWordError(f"{name!r} knows no {value!r}{_nearest(value, word.choices)}")
+        raise UnknownWordError(f"{name!r} does not take {value!r}{_nearest(value, word.choices)}")
     return value
 
 

@@ -32,8 +32,8 @@ async def running_sandbox(
 ) -> AsyncIterator[str]:
     """Serve until the block ends, and yield the base URL.
 
-    Without a `port` it is the one this directory had last time, because links to outputs live on
-    in other people's databases.
+    Without a `port` it is the one this directory had last time, since links to outputs live on in
+    other people's databases.
     """
     app = create_sandbox(config, clock=clock)
     with _listening(host, port, memory=config.directory / "port") as listener:
@@ -58,7 +58,7 @@ async def running_sandbox(
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the program around it, and tells when it listens."""
+    """Leaves signals to the program around it, and says when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -73,7 +73,7 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # An answer that hangs on purpose would hold the stop up for ever.
+        # An answer that hangs on purpose would delay the stop for ever.
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         await super().shutdown(sockets)
@@ -81,7 +81,7 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _listening(host: str, port: int | None, *, memory: Path) -> Iterator[socket.socket]:
-    """Bind the asked port, else the remembered one, else a free one, and remember it."""
+    """Bind the requested port, else the remembered one, else a free one, and remember it."""
     # Named TCP, because asyncio switches Nagle off only then: each answer would lag by 40 ms.
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -115,10 +115,10 @@ def test_a_key_is_all_that_is_printed(command: Command) -> None:
             {"GATEWAY_DATABASE_URL": "postgresql://127.0.0.1/x?nosuch=1"},
             "its options",
         ),
-        (["keys", "create", "--user", "a b"], {}, "A user id is 1 to 128 characters"),
-        (["keys", "create", "--user", "a/b"], {}, "A user id is 1 to 128 characters"),
+        (["keys", "create", "--user", "a b"], {}, "A user id must be 1 to 128 letters"),
+        (["keys", "create", "--user", "a/b"], {}, "A user id must be 1 to 128 letters"),
         (["keys", "create", "--user", "oidc"], {}, "'oidc' is reserved"),
-        (["keys", "create", "--user", "x", "--name", "M\udcfcller"], {}, "look at LANG and LC_ALL"),
+        (["keys", "create", "--user", "x", "--name", "M\udcfcller"], {}, "check LANG and LC_ALL"),
         (
             ["serve", "--host", "0.0.0.0", "--port", "0"],
             {"RUNCOMFY_API_TOKEN": "a-real-token"},
@@ -157,17 +157,29 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
             "The storage folder /proc/x cannot be made (No such file or directory);",
         ),
         ({"GATEWAY_PUBLIC_URL": "gateway.example"}, "GATEWAY_PUBLIC_URL: "),
-        ({"GATEWAY_PUBLIC_URL": "https://gateway.example?a=b"}, "GATEWAY_PUBLIC_URL: must have no"),
-        ({"GATEWAY_PUBLIC_URL": "https://gateway.example/#"}, "GATEWAY_PUBLIC_URL: must have no"),
+        (
+            {"GATEWAY_PUBLIC_URL": "https://gateway.example?a=b"},
+            "GATEWAY_PUBLIC_URL: must not have a",
+        ),
+        (
+            {"GATEWAY_PUBLIC_URL": "https://gateway.example/#"},
+            "GATEWAY_PUBLIC_URL: must not have a",
+        ),
         ({"GATEWAY_PUBLIC_URL": "ftp://gateway.example"}, "GATEWAY_PUBLIC_URL: URL scheme"),
-        ({"GATEWAY_UPSTREAM_URL": "https://a.example?b=c"}, "GATEWAY_UPSTREAM_URL: must have no"),
-        ({"GATEWAY_ADMIN_TOKEN": f"system:{SECRET}"}, "GATEWAY_ADMIN_TOKEN: system is what the"),
+        (
+            {"GATEWAY_UPSTREAM_URL": "https://a.example?b=c"},
+            "GATEWAY_UPSTREAM_URL: must not have a",
+        ),
+        ({"GATEWAY_ADMIN_TOKEN": f"system:{SECRET}"}, "GATEWAY_ADMIN_TOKEN: system is reserved"),
         (
             {"GATEWAY_UPSTREAM_URL": "https://model-api.runcomfy.net/v1/"},
-            "GATEWAY_UPSTREAM_URL: must end before /v1",
+            "GATEWAY_UPSTREAM_URL: must end before the /v1",
         ),
-        ({"GATEWAY_UPSTREAM_URL": "https://u:p@a.example"}, "GATEWAY_UPSTREAM_URL: must have no"),
-        ({"GATEWAY_OUTPUT_HOSTS": "https://a.example"}, "'https://a.example' is no host name"),
+        (
+            {"GATEWAY_UPSTREAM_URL": "https://u:p@a.example"},
+            "GATEWAY_UPSTREAM_URL: must not have a",
+        ),
+        ({"GATEWAY_OUTPUT_HOSTS": "https://a.example"}, "'https://a.example' is not a host name"),
         ({"GATEWAY_SUBMIT_UNKNOWN_POLICY": "hope"}, "GATEWAY_SUBMIT_UNKNOWN_POLICY: "),
         ({"GATEWAY_ADMIN_TOKEN": "short"}, "GATEWAY_ADMIN_TOKEN: "),
         ({"GATEWAY_OIDC_ISSUER": "https://id.example"}, "GATEWAY_OIDC_AUDIENCE is not set"),
@@ -175,7 +187,7 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
             {"GATEWAY_OIDC_ISSUER": "http://id.example", "GATEWAY_OIDC_AUDIENCE": "a"},
             "GATEWAY_OIDC_ISSUER: keys that come by http",
         ),
-        ({"GATEWAY_MODELS": "acme/*,acme/[x]"}, "GATEWAY_MODELS: 'acme/[x]' is no model id"),
+        ({"GATEWAY_MODELS": "acme/*,acme/[x]"}, "GATEWAY_MODELS: 'acme/[x]' is not a model id"),
         ({"GATEWAY_CORS_ORIGINS": "*"}, "GATEWAY_CORS_ORIGINS: '*' would open it to every page"),
     ],
 )
@@ -199,7 +211,7 @@ def test_a_file_that_holds_no_key_stops_the_start(
         key.write_text(written)
     done = command("serve", "--port", "0", settings={"RUNCOMFY_API_TOKEN": "a-real-token"})
     assert (done.code, done.stdout) == (2, "")
-    reason = ", which holds what links" if written is None else " holds no key of 32 bytes"
+    reason = ", which holds the key" if written is None else " holds no key of 32 bytes"
     assert f"gateway: {key}{reason}" in done.stderr
 
 
@@ -229,7 +241,7 @@ def test_settings_that_cannot_be_read_are_told(command: Command, tmp_path: Path)
     (tmp_path / ".env").write_bytes("RUNCOMFY_API_TOKEN=a-real-token".encode("utf-16"))
     done = command("keys", "list")
     assert (done.code, done.stdout) == (2, "")
-    assert "The file .env in this folder cannot be read (it is no UTF-8)" in done.stderr
+    assert "The file .env in this folder cannot be read (it is not UTF-8)" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -329,12 +341,12 @@ def test_webhook_secrets_that_open_with_no_key_are_named(
     assert command("keys", "create", "--user", "bob", settings=settings).code == 0
     done = command("webhooks", "reseal", settings=settings)
     assert (done.code, done.stdout) == (0, "")
-    assert done.stderr == "0 sealed anew, 0 were so before.\n"
+    assert done.stderr == "0 sealed anew, 0 were up to date.\n"
     row = "VALUES ('bob', 'x', NULL, NULL, CURRENT_TIMESTAMP)"
     change(database_url, f"INSERT INTO webhook_secrets {row}")
     done = command("webhooks", "reseal", settings=settings)
     assert done.code == 2
-    assert "1 open with none of the keys in GATEWAY_SECRET_KEY (bob)" in done.stderr
+    assert "1 cannot be opened with any key in GATEWAY_SECRET_KEY (bob)" in done.stderr
 
 
 def test_the_version_is_that_of_the_package(command: Command) -> None:
@@ -455,7 +467,7 @@ async def test_the_key_beside_sqlite_is_for_its_owner_alone(tmp_path: Path) -> N
         assert len(made.read_bytes()) >= 32
         code, _, told = await run(server, "serve", "--port=0")
         assert code == 2
-        assert "Another gateway already works on" in told
+        assert "Another gateway already uses" in told
     finally:
         await server.stop(signal.SIGINT)
     assert "Traceback" not in (server.folder / "log").read_text()

@@ -21,7 +21,7 @@ async def test_a_read_by_hand_tells_what_changed_and_keeps_what_is_good(tmp_path
             code, out, err = await run(server, "models", "sync")
             assert (code, out) == (expected, "")
             assert err.splitlines()[-1] == (
-                f"gateway: RunComfy's catalogue cannot be read, and the last one stays: {words}"
+                f"gateway: RunComfy's catalogue cannot be read; the last one stays: {words}"
             )
             assert TOKEN not in err
 

@@ -47,7 +47,7 @@ async def gateway(tmp_path: Path, sandbox: Server) -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def http(gateway: Server, sandbox: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """Give alice's client once both processes answer; it outlives the gateways of its test."""
+    """Yield alice's client once both processes answer; it outlives the gateways of its test."""
     await asyncio.gather(gateway.ready(), sandbox.ready())
     key = await make_key(database_of(gateway))
     headers = {"Authorization": f"Bearer {key}"}
@@ -148,7 +148,7 @@ async def test_a_stop_records_what_is_being_sent_and_another_process_goes_on(
     for code, out, err in refusals:
         assert (code, out) == (2, "")
         assert err.splitlines()[-1] == (
-            "gateway: Another gateway already works on gateway.db, and SQLite is for one;"
+            "gateway: Another gateway already uses gateway.db, and SQLite is for one;"
             " stop that one, or use Postgres for several."
         )
     silent = await submit(http, "nobody answers sandbox:lost-answer=hang")

@@ -385,7 +385,9 @@ def test_url_of_the_longest_length_is_fine() -> None:
 
 
 def test_refusal_never_quotes_the_url() -> None:
-    assert url_flaw("https://user:hunter2@example.com/") == "must carry no user name or password"
+    assert (
+        url_flaw("https://user:hunter2@example.com/") == "must not contain a user name or password"
+    )
 
 
 PARTS = ["xn--", "a", "-", "_", ".", "。", "é", "ß", "ﬁ", "İ", "א", "1", "0x7f", "%41", "[", "]"]

@@ -193,5 +193,5 @@ async def test_a_read_in_a_thread_can_wait_for_nothing_of_the_loop(database: Dat
     async def wait(_: AsyncConnection) -> None:
         await asyncio.sleep(0)  # noqa: TID251 - as above
 
-    with pytest.raises(RuntimeError, match="statements only"):
+    with pytest.raises(RuntimeError, match="only for its statements"):
         await database.read(wait)

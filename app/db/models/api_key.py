@@ -12,7 +12,7 @@ from app.db.models.base import Base
 class ApiKeyRow(Base):
     """One row per key; the secret itself is shown once and kept only as its SHA-256.
 
-    After a rotation the previous secret is good until `previous_expires_at`. `plan_name` is the
+    After a rotation the previous secret is valid until `previous_expires_at`. `plan_name` is the
     plan of the users that the key makes by acting for them.
     """
 

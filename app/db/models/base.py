@@ -15,7 +15,7 @@ def in_utc(value: datetime) -> datetime:
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An instant. Naive values are refused; SQLite, which keeps no zone, stores and gives UTC."""
+    """An instant. Naive values are refused; SQLite, which keeps no zone, stores and returns UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True

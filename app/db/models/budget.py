@@ -8,7 +8,7 @@ from app.db.models.base import Base
 
 
 class SwitchRow(Base):
-    """What operators switch for all replicas; a switch without a row is off."""
+    """What operators can switch for all replicas; a switch without a row is off."""
 
     __tablename__ = "switches"
 
@@ -21,7 +21,7 @@ class BudgetRow(Base):
 
     Locking the row is also how replicas take turns: `dispatch` is locked while free places are
     counted and filled. `dispatch` and `polls` are lanes to upstream, closed until `closed_until`
-    for `reason`; `trips` counts how often in a row, `changed_at` is when it closed or opened last.
+    for `reason`; `trips` counts how often in a row, `changed_at` is when it last closed or opened.
     """
 
     __tablename__ = "budgets"

@@ -1,4 +1,4 @@
-"""The catalogues that were read from RunComfy, the last good state of each."""
+"""The catalogues that were read from RunComfy, each in its last good state."""
 
 from datetime import datetime
 from typing import Any
@@ -25,7 +25,7 @@ class CatalogueRow(Base):
 
 
 class CatalogueModelRow(Base):
-    """A model as it was last read; one that upstream withdrew stays, and is not offered."""
+    """A model as it was last read; one that upstream withdrew stays, but is not offered."""
 
     __tablename__ = "catalogue_models"
     __table_args__ = (

@@ -9,10 +9,10 @@ from app.db.models.base import Base
 
 
 class ClientTokenRow(Base):
-    """One row per token that lives; to revoke it is to delete it.
+    """One row per live token; to revoke it is to delete it.
 
     `key_id` is the key that made it and `key_secret_hash` the secret that this key had then: the
-    token ends with either. `user_id` is whom it stands for. With a `job_id` it reads that one job.
+    token ends with either. `user_id` is whom it stands for. With a `job_id` it reads only that job.
     """
 
     __tablename__ = "client_tokens"

@@ -1,4 +1,4 @@
-"""Files that clients gave, the jobs that use them, and the outputs that were copied."""
+"""Files that clients uploaded, the jobs that use them, and the copies of outputs."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ class FileRow(Base):
     """One row per file, written before the object is: whatever is stored has a row to delete it by.
 
     While `uploading` nobody sees it. `made_for` names the job whose input held it as a data URI,
-    and with which it goes. No file goes while a job that names it is not final.
+    and with which it is deleted. No file is deleted while a job that names it is not final.
     """
 
     __tablename__ = "files"
@@ -38,7 +38,7 @@ class FileRow(Base):
 
 
 class JobFileRow(Base):
-    """Where in a job's input a file stands: `pointer` is that of RFC 6901, as in error answers."""
+    """Where in a job's input a file stands: `pointer` is as in RFC 6901 and error answers."""
 
     __tablename__ = "job_files"
 
@@ -51,8 +51,8 @@ class OutputRow(Base):
     """The copy of a job's n-th output: `waiting` to be made, `archived`, or `gone` before it was.
 
     The key is drawn with the row, so that a copy that was cut short is overwritten or deleted by
-    it. `lease_token` fences the archiver that is at it. Of the attempts so many were `denials`: the
-    host said that it has no such file.
+    it. `lease_token` fences the archiver that works on it. `denials` counts the attempts at which
+    the host said that it has no such file.
     """
 
     __tablename__ = "outputs"
@@ -89,8 +89,8 @@ class OutputRow(Base):
 class DiscardRow(Base):
     """An object to delete, written in the transaction that deletes what named it.
 
-    It is deleted at once; the row stays until `due_at`, when no writer can be at it any more, and
-    the object is deleted then again.
+    It is deleted at once; the row stays until `due_at`, when no writer can still be at work, and
+    then the object is deleted again.
     """
 
     __tablename__ = "discards"

@@ -1,4 +1,4 @@
-"""Which processes work, and when each last said so."""
+"""Which processes are working, and when each last said so."""
 
 from datetime import datetime
 

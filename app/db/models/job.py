@@ -20,11 +20,11 @@ from app.db.models.base import Base
 class JobRow(Base):
     """One row per accepted request; `lease_token` fences writers that lost their turn.
 
-    While `submitting`, and for ever after in `submit_unknown`, the token names the one attempt that
+    While `submitting`, and as long as it is `submit_unknown`, the token names the one attempt that
     may have reached upstream; in flight it names the worker process that polls the job.
-    Until `watch_until` a job that ended without upstream's word is still looked at; `late` says
-    that it succeeded then, and whether that was charged. If its owner erased it, nothing of it is
-    left but what the watch needs, and nobody sees it; then it goes, too.
+    Until `watch_until` a job that ended without upstream saying so is still polled; `late` says
+    that it succeeded then, and whether that was charged. If its owner erased it, only what the
+    watch needs is left, nobody sees it, and after the watch it is deleted.
     """
 
     __tablename__ = "jobs"
@@ -78,7 +78,7 @@ class JobRow(Base):
             postgresql_where=text("erased_at IS NOT NULL"),
         ),
         Index(None, "state", "user_id", "priority", "id", "key_id"),
-        # Few jobs have either, and whoever looks for one must not go through all that wait.
+        # Few jobs have either, and a search for them must not go through all that wait.
         Index(
             "ix_jobs_state_cancel_requested_at",
             "state",
@@ -98,7 +98,7 @@ class JobRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
     key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
-    token_id: Mapped[str | None]  # of the client token that asked for it, which does not live long
+    token_id: Mapped[str | None]  # of the client token that asked for it; tokens are short-lived
     model: Mapped[str]
     schema_hash: Mapped[str]
     input: Mapped[dict[str, Any]]
@@ -145,7 +145,7 @@ class JobEventRow(Base):
     """What happened to a job, numbered from 1 under the job's row lock; never changed.
 
     `xid` is the transaction that wrote it, 0 on SQLite: ids are taken before they are committed, so
-    on Postgres a reader that goes by them alone would pass over who commits late.
+    on Postgres a reader that goes only by ids would miss events that commit late.
     """
 
     __tablename__ = "job_events"

@@ -1,4 +1,4 @@
-"""What users and keys may take, what they took, and what it costs."""
+"""What users and keys have used, and what it costs."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ class AccountRow(Base):
     """What a user (`user:<id>`) or a key (`key:<id>`) has of each measure in the open windows.
 
     The sums are those of the ledger, kept so that a decision reads one row; its lock orders rivals.
-    A window is begun anew by the first request after its end.
+    The first request after the end of a window begins a new one.
     """
 
     __tablename__ = "accounts"
@@ -47,7 +47,7 @@ class LedgerRow(Base):
     """One entry of the append-only ledger; it outlives its job, its user and its key.
 
     `held_at` decides the windows: it is when the job was accepted, in every entry of a job but a
-    late charge, which counts when it is made. An amount that nobody knows is NULL, never zero.
+    late charge, which counts when it is made. An unknown amount is NULL, never zero.
     """
 
     __tablename__ = "ledger"

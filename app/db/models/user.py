@@ -13,7 +13,7 @@ class UserRow(Base):
     """`limits` override the plan's, name by name; without a plan the default one applies.
 
     The id of a user that a service acts for begins with the id of that service's own user and `/`.
-    `turn_at` is when a job of the user was sent last.
+    `turn_at` is when a job of the user was last sent.
     """
 
     __tablename__ = "users"

@@ -1,4 +1,4 @@
-"""Who is told of a job's events, with what secret, and what became of each telling."""
+"""Who is told of a job's events, with which secret, and how each delivery went."""
 
 from datetime import datetime
 
@@ -9,10 +9,10 @@ from app.db.models.base import Base
 
 
 class WebhookEndpointRow(Base):
-    """A receiver of one user's events. Secrets are sealed: a copy of the table signs nothing.
+    """A receiver of one user's events. Secrets are sealed: a copy of the table cannot sign.
 
     `failing_since` is the first failure after the last success. After a rotation the previous
-    secret signs too, until `previous_expires_at`.
+    secret also signs, until `previous_expires_at`.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -36,7 +36,7 @@ class WebhookEndpointRow(Base):
 
 
 class WebhookSecretRow(Base):
-    """What signs the webhooks that a user's jobs name themselves; sealed, as above."""
+    """The secret for the webhooks that a user's jobs name themselves; sealed, as above."""
 
     __tablename__ = "webhook_secrets"
 
@@ -50,12 +50,12 @@ class WebhookSecretRow(Base):
 
 
 class WebhookDeliveryRow(Base):
-    """One message for one receiver, written with the event that it tells of.
+    """One message for one receiver, written with the event that it reports.
 
-    Its id is the `webhook-id` of every attempt. Without an endpoint the job's own URL is meant, and
-    without a job it is a test. A claim moves `due_at` to where the claimer's lease ends and names
-    the lease in `lease_token`: who writes an outcome must still hold it. `step` is the place on the
-    ladder of retries, `lane` what slow receivers are told apart by.
+    Its id is the `webhook-id` of every attempt. Without an endpoint it goes to the job's own URL,
+    and without a job it is a test. A claim moves `due_at` to the end of the claimer's lease and
+    names the lease in `lease_token`: an outcome counts only while it is held. `step` is the number
+    of the next retry, `lane` tells slow receivers apart.
     """
 
     __tablename__ = "webhook_deliveries"

@@ -97,7 +97,7 @@ class Gateway:
         engine.dispose()
 
     def statements(self) -> int:
-        """Tell how many statements it has sent to its database."""
+        """Return how many statements it has sent to its database."""
         return counted(self.counts)
 
     def cpu_s(self) -> float:

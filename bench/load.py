@@ -54,7 +54,7 @@ def stub(*, ending: float) -> Iterator[str]:
 
 
 def cpu_s(pid: int) -> float:
-    """Give the CPU time that a process and its children have used."""
+    """Return the CPU time that a process and its children have used."""
     fields = _stat(pid)
     return (int(fields[11]) + int(fields[12])) / _TICKS + sum(map(cpu_s, _children(pid)))
 
@@ -151,7 +151,7 @@ class Figures:
 
 
 Turn = Callable[[], Awaitable[float]]
-"""One thing done by one connection; gives the seconds that count."""
+"""One thing done by one connection; returns the seconds that count."""
 
 
 async def drive(turns: Sequence[Turn], *, seconds: float, pid: int) -> Figures:

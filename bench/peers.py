@@ -159,7 +159,7 @@ def _installed(package: str) -> str | None:
 
 
 def _install_litellm() -> str | None:
-    """Install it beside our own packages, with which it shares nothing; gives what went wrong."""
+    """Install it beside our own packages, with which it shares nothing; returns what went wrong."""
     print(f"Installing {LITELLM} into {_LITELLM_FOLDER}: some minutes.", flush=True)
     made = subprocess.run([sys.executable, "-m", "venv", "--clear", _LITELLM_FOLDER], check=False)
     if made.returncode == 0:
@@ -173,7 +173,7 @@ def _install_litellm() -> str | None:
 
 @asynccontextmanager
 async def _running(command: Sequence[str], port: int, **settings: str) -> AsyncIterator[int]:
-    """Run a server on the core of the system under test; gives its process id."""
+    """Run a server on the core of the system under test; returns its process id."""
     with on_core(SYSTEM):
         process = await asyncio.create_subprocess_exec(
             *command,

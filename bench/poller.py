@@ -108,7 +108,7 @@ def _row(number: int, at: datetime) -> dict[str, Any]:
 
 
 async def bare(client: httpx.AsyncClient, upstream: str, seconds: float) -> float:
-    """Give the CPU of one GET by the poller's own HTTP client, and nothing else."""
+    """Return the CPU of one GET by the poller's own HTTP client, and nothing else."""
     ends, calls = time.perf_counter() + seconds, 0
     headers = {"Authorization": "Bearer bench"}
 
@@ -158,7 +158,7 @@ async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[st
         statements += 1
 
     async def polled() -> tuple[float, int, float, int]:
-        """Give the seconds that passed, polls, CPU and statements."""
+        """Return the seconds that passed, polls, CPU and statements."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(poller.loop.run(stop))

@@ -51,7 +51,7 @@ class Job:
 
 
 def day(number: int, seed: int) -> Iterator[Job]:
-    """Give the jobs of a day in order: busy at noon, and upstream's queue longest then."""
+    """Yield the jobs of a day in order: busy at noon, and upstream's queue longest then."""
     dice = random.Random(seed)
     shares = [each[2] for each in CLASSES]
     at = 0.0

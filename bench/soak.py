@@ -81,7 +81,7 @@ class Traffic:
 
 
 async def capacity(at: Gateway, *, seconds: float) -> float:
-    """Give how many jobs a second are accepted, sent, polled and settled when clients press."""
+    """Return how many jobs a second are accepted, sent, polled and settled when clients press."""
     traffic, began = Traffic(at, per_second=None), time.perf_counter()
     await traffic.run(seconds)
     while await at.metric(_COMPLETED) < traffic.jobs:

@@ -53,7 +53,7 @@ def build(root: Path, *, linked: bool) -> None:
 
 
 def steps(dockerfile: str) -> Iterator[tuple[str, str]]:
-    """Give instruction and arguments of each step of the first stage."""
+    """Yield instruction and arguments of each step of the first stage."""
     text = re.sub(r"^#.*\n", "", dockerfile, flags=re.MULTILINE)
     stages = 0
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
@@ -77,7 +77,7 @@ def copy(sources: list[str], target: Path, *, into: bool) -> None:
 
 
 def is_sent(path: str) -> bool:
-    """Tell whether a path is in the build's context: the last line that matches it decides."""
+    """Return whether a path is in the build's context: the last line that matches it decides."""
     sent = True
     for line in (CHECKOUT / ".dockerignore").read_text().splitlines():
         pattern = line.removeprefix("!")

@@ -1,4 +1,4 @@
-"""How Alembic meets our databases: one history for SQLite and Postgres, one migrator at a time."""
+"""Alembic on our databases: one history for SQLite and Postgres, one migrator at a time."""
 
 from collections.abc import Collection
 from typing import Any, Literal
@@ -15,7 +15,7 @@ _ADVISORY_LOCK = 0x52434759  # any number, the same in every release
 
 
 def render_item(type_: str, obj: Any, _context: AutogenContext) -> str | Literal[False]:
-    """Write the plain type below ours, so that a migration imports nothing from the app."""
+    """Write the plain type that ours wraps, so that a migration imports nothing from the app."""
     if type_ == "type" and isinstance(obj, TypeDecorator):
         return f"sa.{obj.impl!r}"
     return False
@@ -24,10 +24,10 @@ def render_item(type_: str, obj: Any, _context: AutogenContext) -> str | Literal
 def note_releases(
     *, ctx: MigrationContext, step: MigrationInfo, heads: Collection[str], **_rest: Any
 ) -> None:
-    """Keep which releases run on the schema that this step leaves.
+    """Record which releases run on the schema after this step.
 
-    An upgrade marked `expands = True` suits the release before it, and whom that one suited; any
-    other suits its own release alone, and so does a downgrade.
+    An upgrade marked `expands = True` suits the release before it, and those that suited that
+    one's schema; any other suits only its own release, and so does a downgrade.
     """
     releases = SchemaReleaseRow.__table__
     if ctx.connection is None or not sa.inspect(ctx.connection).has_table(releases.name):
@@ -55,7 +55,7 @@ def run() -> None:
             connection.execute(sa.select(sa.func.pg_advisory_lock(_ADVISORY_LOCK)))
             connection.commit()
         else:
-            # Before Alembic looks, which then leaves it open: the lock is the transaction, and no
+            # Before Alembic looks, so that it leaves this transaction open: it is the lock, and no
             # rival may get in between two migrations.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         context.configure(
@@ -64,8 +64,8 @@ def run() -> None:
             render_as_batch=True,
             render_item=render_item,
             compare_type=True,
-            # On SQLite the transaction is the lock: a rival must not get in between two migrations.
-            # Alembic would commit each, since it takes SQLite's schema changes for final.
+            # On SQLite the transaction is the lock, as above. Alembic would commit each migration,
+            # since it believes that SQLite cannot roll back schema changes.
             transactional_ddl=True,
             transaction_per_migration=postgres,
             on_version_apply=note_releases,

@@ -124,14 +124,14 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture
 def database_url(databases: Databases) -> Iterator[str]:
-    """Tell where a migrated database without data is; the test runs once on each engine."""
+    """Yield the URL of a migrated database without data; the test runs once on each engine."""
     with databases.fresh() as url:
         yield url
 
 
 @pytest.fixture
 def empty_database_url(databases: Databases) -> Iterator[str]:
-    """Tell where a database without a schema is, for tests of the migrations themselves."""
+    """Yield the URL of a database without a schema, for tests of the migrations themselves."""
     with databases.empty() as url:
         yield url
 
@@ -155,7 +155,7 @@ def _postgres_databases(postgres_url: str, worker_id: str) -> Databases:
 
 @pytest.fixture(scope="session")
 def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Tell where the server is: the workers' common one, or one that starts when first wanted."""
+    """Yield the server's URL: the workers' common one, or one that starts when first wanted."""
     workerinput: dict[str, Any] | None = getattr(request.config, "workerinput", None)
     if workerinput is not None:
         yield workerinput["postgres_url"]

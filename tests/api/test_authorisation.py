@@ -112,7 +112,7 @@ class Belongings:
     http: httpx.AsyncClient
 
     async def named(self, kind: str) -> str:
-        """Give what a path names; what a right call ends is made anew each time."""
+        """Return what a path names; what a right call ends is made anew each time."""
         if kind == "token":
             token: str = (await minted(self.http, scopes=["jobs:read"]))["id"]
             return token

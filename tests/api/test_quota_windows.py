@@ -59,7 +59,7 @@ class Books:
         key_zone: ZoneInfo | None = None,
         **limits: int,
     ) -> str | None:
-        """Give the new job's id, or None if it is refused."""
+        """Return the new job's id, or None if it is refused."""
         self._jobs += 1
         job_id = f"job_{self._jobs}"
         user_limits = {LimitName(name): Limit(limit=Decimal(n)) for name, n in limits.items()}

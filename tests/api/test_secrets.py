@@ -107,7 +107,7 @@ def _type(answer: httpx.Response) -> str:
 
 
 def _files(database_url: str) -> list[Path]:
-    """Give the files of an SQLite database, its log and what lies beside them; none on Postgres."""
+    """Return the files of an SQLite database, its log and those beside it; none on Postgres."""
     if not database_url.startswith("sqlite:"):
         return []
     folder = Path(database_url.removeprefix("sqlite:///")).parent

@@ -41,7 +41,7 @@ async def end(gateway: Gateway, job_id: str) -> None:
 
 
 async def standing(gateway: Gateway) -> tuple[int, int]:
-    """Give what alice's one limit has used and has left."""
+    """Return what alice's one limit has used and has left."""
     (limit,) = (await gateway.http.get("/v1/me")).json()["limits"]
     return limit["used"], limit["remaining"]
 

@@ -70,7 +70,7 @@ async def prune(gateway: Gateway) -> None:
 
 
 async def finished(gateway: Gateway, words: str = "", **extra: Any) -> dict[str, Any]:
-    """Give a job that is done, its output copied and its owner told."""
+    """Return a job that is done, its output copied and its owner told."""
     body = gateway.body(f"sandbox:instant sandbox:output=image {words}") | extra
     job = await gateway.follow((await gateway.http.post("/v1/jobs", json=body)).json())
     assert gateway.workers.archiver is not None

@@ -31,7 +31,7 @@ RIVALS = 5
 
 @pytest.fixture
 async def queues(database_url: str, clock: ManualClock) -> AsyncIterator[list[JobQueue]]:
-    """Give five queues, each as a process of its own would open it."""
+    """Yield five queues, each as a process of its own would open it."""
     config = QueueConfig(max_in_flight=12, polls_per_second=10)
     databases = [open_database(database_url) for _ in range(RIVALS)]
     yield [

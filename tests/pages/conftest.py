@@ -21,7 +21,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[str]:
-    """Tell where a gateway serves that works in the background, in real time."""
+    """Yield where a gateway serves that works in the background, in real time."""
     settings = explicit_settings(
         upstream_url="sandbox",
         database_url=f"sqlite:///{tmp_path}/gateway.db",

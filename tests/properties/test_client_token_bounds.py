@@ -68,7 +68,7 @@ async def test_random_sequences_never_exceed_a_tokens_bounds(
 async def _play(
     replicas: list[Gateway], clients: list[httpx.AsyncClient], chance: random.Random
 ) -> list[dict[str, Any]]:
-    """Submit in bursts on both replicas, cancel, repeat keys; gives the refusals."""
+    """Submit in bursts on both replicas, cancel, repeat keys; returns the refusals."""
     refused: list[dict[str, Any]] = []
     waiting: list[str] = []
     for step in range(STEPS // 3):

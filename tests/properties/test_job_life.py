@@ -375,7 +375,7 @@ class JobLife(RuleBasedStateMachine):
 
 
 def _leads_to(before: str, after: str) -> bool:
-    """Tell whether moves of the table lead from one status to another, however many."""
+    """Return whether moves of the table lead from one status to another, however many."""
     reached = set(states_of(before))
     while True:
         more = reached | {target for state in reached for target in MOVES[state]}

@@ -96,7 +96,7 @@ class Bill:
         return [entry for entry in self.entries.values() if entry.user == user]
 
     def tally(self, user: str, name: str, *, now: datetime) -> tuple[Decimal, Decimal]:
-        """Give what a limit counts as used and as held."""
+        """Return what a limit counts as used and as held."""
         if name == "pending_jobs":
             return Decimal(sum(entry.status == "pending" for entry in self.of(user))), Decimal(0)
         if name == "concurrent_jobs":

@@ -43,7 +43,7 @@ def of_kind(kind: str) -> list[dict[str, Any]]:
 
 
 def pods() -> dict[str, dict[str, Any]]:
-    """Give the pod templates by the name of what makes them."""
+    """Return the pod templates by the name of what makes them."""
     makers = of_kind("Deployment") + of_kind("Job")
     return {each["metadata"]["name"]: each["spec"]["template"] for each in makers}
 

@@ -29,7 +29,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def command_lines(page: Path) -> Iterator[list[str]]:
-    """Give the words of each command after a prompt that says gateway, without what it prints."""
+    """Yield the words of each command after a prompt that says gateway, without what it prints."""
     for block in blocks(page, "console"):
         joined = re.sub(r"\\\n\s*", " ", block)
         for line in re.findall(r"^[$#] (.*\bgateway\b.*)$", joined, re.MULTILINE):
@@ -47,7 +47,7 @@ def command_lines(page: Path) -> Iterator[list[str]]:
 
 
 def gateway_words(words: list[str]) -> list[str] | None:
-    """Give what follows `gateway` in a command, by whatever path or container it is run."""
+    """Return what follows `gateway` in a command, by whatever path or container it is run."""
     for place, word in enumerate(words):
         runs = word == "gateway" or word.endswith("/bin/gateway")
         if runs and place + 1 < len(words) and is_command(words[place + 1]):

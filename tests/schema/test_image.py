@@ -108,7 +108,7 @@ def snapshot(folder: Path) -> dict[Path, int]:
 
 
 async def healthcheck(installed: Path, url: str) -> tuple[int | None, str]:
-    """Give the exit code, and what was said up to the first colon."""
+    """Return the exit code, and what was said up to the first colon."""
     process = await asyncio.create_subprocess_exec(
         installed / "bin" / "gateway-healthcheck", url, stderr=asyncio.subprocess.PIPE
     )

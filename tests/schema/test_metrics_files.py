@@ -15,7 +15,7 @@ KINDS = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "ga
 
 
 def families() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Give type and labels of each metric."""
+    """Return type and labels of each metric."""
     metrics = Metrics()
     labels = {
         each.describe()[0].name: each._labelnames  # noqa: SLF001 - it tells them in no other way
@@ -26,7 +26,7 @@ def families() -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def series() -> dict[str, set[str]]:
-    """Give the labels of each name that a query may use."""
+    """Return the labels of each name that a query may use."""
     return {
         name + suffix: {*labels, "instance", "job", *(("le",) if suffix == "_bucket" else ())}
         for name, (kind, labels) in families().items()

@@ -73,7 +73,7 @@ async def test_no_secret_is_where_it_should_not_be(tmp_path: Path) -> None:
 
 
 async def _lend(url: str, issuer: Issuer) -> set[str]:
-    """Use what browsers get, client tokens, links and tokens of an issuer; gives their secrets."""
+    """Use what browsers get: client tokens, links, an issuer's tokens; returns their secrets."""
     jwt = issuer.sign(SystemClock().now())
     mint = {"user": "bob", "scopes": ["jobs:read", "jobs:write", "tokens"]}
     async with (

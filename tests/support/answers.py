@@ -20,7 +20,7 @@ _CALLS = [
 
 
 def problem(answer: httpx.Response) -> dict[str, Any]:
-    """Check the shape that all problems share; gives the rest: status, code, title, detail, more.
+    """Check the shape that all problems share; returns the rest: status, code, title, detail, more.
 
     `title` is left out too: it goes with `code`.
     """
@@ -47,7 +47,7 @@ def _is_documented(code: str, answer: httpx.Response) -> bool:
 
 
 def faults(answer: httpx.Response) -> list[tuple[str, str]]:
-    """Give pointer and code of each fault that a 422 names."""
+    """Return pointer and code of each fault that a 422 names."""
     body = problem(answer)
     assert body["status"] == 422, body
     assert all(error["detail"].endswith((".", "?")) for error in body["errors"])

@@ -43,7 +43,7 @@ async def running_browser() -> AsyncIterator[Browser]:
 
 
 async def serious_faults(page: Page) -> list[str]:
-    """Let axe judge how usable the page is for everybody; gives its serious and critical rules."""
+    """Check accessibility with axe; returns the serious and critical rules that the page breaks."""
     result = await Axe().run(page)
     return [
         f"{fault['id']}: {fault['nodes'][0]['html'][:200]}"

@@ -365,7 +365,7 @@ async def _wait(over: asyncio.Event, seconds: float) -> None:
 
 
 async def _answers_again(at: World) -> bool:
-    """Tell whether every replica serves from the database by itself."""
+    """Return whether every replica serves from the database by itself."""
     headers = {"Authorization": f"Bearer {at.keys['alice']}"}
     for replica in at.replicas:
         for _ in range(_PATIENCE_S):
@@ -398,7 +398,7 @@ async def _jobs(at: World) -> list[dict[str, Any]]:
 
 
 async def _ended(at: World, *, within: float) -> dict[str, str]:
-    """Give every job's status by id, once all have ended or the time is over."""
+    """Return every job's status by id, once all have ended or the time is over."""
     give_up_at = _CLOCK.monotonic() + within
     while True:
         seen = {job["id"]: job["status"] for job in await _jobs(at)}

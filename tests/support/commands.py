@@ -9,7 +9,7 @@ from app.cli import app
 
 
 def parse(words: Sequence[str]) -> dict[str, Any]:
-    """Give the options of a whole command line without `gateway`; raises if it is none."""
+    """Return the options of a whole command line without `gateway`; raises if it is none."""
     command, rest, context = _found(words)
     with command.make_context(context.info_name, rest, parent=context.parent) as parsed:
         options: dict[str, Any] = parsed.params

@@ -34,7 +34,7 @@ class Sandbox:
     http: httpx.AsyncClient
 
     async def submits(self, job: dict[str, Any]) -> list[dict[str, Any]]:
-        """Give what it received with this job's prompt, accepted or not."""
+        """Return what it received with this job's prompt, accepted or not."""
         seen = (await self.http.get("/sandbox/requests")).json()["requests"]
         prompt = job["input"]["prompt"]
         return [request for request in seen if (request["input"] or {}).get("prompt") == prompt]
@@ -112,7 +112,7 @@ class Gateway:
         return self.client_with(await _key(self.keys, user))
 
     async def audited(self) -> list[dict[str, Any]]:
-        """Give the audit's entries, newest first, without those of the keys that tests make."""
+        """Return the audit's entries, newest first, without those of the keys that tests make."""
         entries = (await self.admin.get("/v1/admin/audit")).json()["data"]
         return [entry for entry in entries if entry["actor"] != _TESTS]
 
@@ -121,7 +121,7 @@ class Gateway:
 
     @property
     def admin(self) -> httpx.AsyncClient:
-        """Give an operator's client; it needs no closing."""
+        """Return an operator's client; it needs no closing."""
         return self.client_with(ADMIN_TOKEN)
 
 

@@ -33,7 +33,7 @@ async def event_types(database_url: str, job: Mapping[str, Any]) -> list[str]:
 
 
 async def read_jobs(database_url: str) -> Mapping[str, tuple[Any, Sequence[Any]]]:
-    """Give every job's row with its events in order."""
+    """Return every job's row with its events in order."""
 
     async def work(connection: AsyncConnection) -> Mapping[str, tuple[Any, Sequence[Any]]]:
         rows = (await connection.execute(select(JobRow.__table__))).all()

@@ -115,7 +115,7 @@ async def gateway_process(
 
 
 async def run(server: Server, *arguments: str) -> tuple[int, str, str]:
-    """Run another `gateway` command in the same folder; gives code, stdout and stderr."""
+    """Run another `gateway` command in the same folder; returns code, stdout and stderr."""
     process = await asyncio.create_subprocess_exec(
         COMMAND,
         *arguments,

@@ -15,7 +15,7 @@ def change(database_url: str, statement: str, **values: Any) -> None:
 
 
 def look(database_url: str, query: str) -> list[Any]:
-    """Give what a query finds."""
+    """Return what a query finds."""
     engine = _engine(database_url)
     with engine.connect() as connection:
         found = list(connection.execute(text(query)))
@@ -24,7 +24,7 @@ def look(database_url: str, query: str) -> list[Any]:
 
 
 def stored(database_url: str) -> str:
-    """Give every row of every table as text, and the bytes of the files that SQLite has."""
+    """Return every row of every table as text, and the bytes of the files that SQLite has."""
     engine = _engine(database_url)
     tables = MetaData()
     with engine.connect() as connection:

@@ -28,7 +28,7 @@ class Served:
     picture: str
 
     def client(self) -> httpx.AsyncClient:
-        """Give a client that follows no redirect, as RunComfy's own do."""
+        """Return a client that follows no redirect, as RunComfy's own do."""
         headers = {"Authorization": f"Bearer {self.key}"}
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60)
 

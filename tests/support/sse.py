@@ -30,7 +30,7 @@ class Stream:
         self._lines = self.answer.aiter_lines()
 
     async def next(self) -> Event | None:
-        """Give the next event, or None at the end of the stream."""
+        """Return the next event, or None at the end of the stream."""
         event, data = "", None
         async with asyncio.timeout(60):
             async for line in self._lines:

@@ -13,7 +13,7 @@ def pause(lane: Lane, at: datetime) -> float:
 
 
 def closed(*, times: int) -> tuple[Lane, datetime, list[float]]:
-    """Give a lane whose probes failed so often in a row, when that was, and how long each pause."""
+    """Return a lane after so many failed probes in a row, when that was, and each pause."""
     lane, at, pauses = Lane(), START, []
     for _ in range(times):
         lane = tripped(lane, at=at)

@@ -36,7 +36,7 @@ async def names(connection: AsyncConnection) -> list[str]:
 
 
 def is_prepared(statement: Executable) -> bool:
-    """Tell whether one of the databases takes it; some are made for one of them alone."""
+    """Return whether one of the databases takes it; some are made for one of them alone."""
     for dialect in DIALECTS:
         with suppress(AttributeError):  # what only the other one's compiler knows
             return bool(Prepared(statement, dialect))

@@ -48,7 +48,7 @@ function DeliveryDrawer({ api, delivery: given, onClose, onChanged }) {
   const footer = html`<button class="btn btn-sm btn-primary" disabled=${busy} onClick=${() => again()}>Send again</button>`;
   return html`<${Dialog} drawer title="Webhook delivery" onClose=${onClose} footer=${footer} head=${html`<${State} state=${delivery.state} />`}>
     <${ProblemNote} problem=${problem} />
-    ${sent && html`<div class="alert alert-success" role="status">It is sent again now, signed anew, with the job as it is.</div>`}
+    ${sent && html`<div class="alert alert-success" role="status">It is being sent again, newly signed, with the job as it is now.</div>`}
     <${Facts} facts=${[
       ["Message", html`<span class="mono">${delivery.id}</span>`],
       ["Event", delivery.type],

@@ -106,10 +106,10 @@ export function KeyForm({ api, of, user, onClose, onSaved }) {
       </label>`)}
       <${Errors} id="key-scopes-errors" errors=${errorsAt("/scopes")} />
     </fieldset>
-    ${fields.scopes.includes("act_as") && html`<${TextField} id="key-plan" label="Plan of the users that it makes" hint="Empty: the default plan." errors=${errorsAt("/plan")} value=${fields.plan} onChange=${set("plan")} />`}
+    ${fields.scopes.includes("act_as") && html`<${TextField} id="key-plan" label="Plan of the users it creates" hint="Empty: the default plan." errors=${errorsAt("/plan")} value=${fields.plan} onChange=${set("plan")} />`}
     <${LinesField} id="key-models" label="Models" hint="One a line; empty allows whatever the plan allows." errors=${errorsAt("/models")} value=${fields.models} onChange=${set("models")} />
     <${TextField} id="key-expires" label="Expires" type="datetime-local" hint="Empty: never." errors=${errorsAt("/expires_at")} value=${fields.expires_at} onChange=${set("expires_at")} />
-    <${LimitsEditor} legend="Own limits" hint="Beside the user's; the tightest counts." value=${fields.limits} onChange=${set("limits")} errorsAt=${errorsAt} />`}
+    <${LimitsEditor} legend="Own limits" hint="In addition to the user's; the tightest counts." value=${fields.limits} onChange=${set("limits")} errorsAt=${errorsAt} />`}
   </${FormDialog}>`;
 }
 

@@ -81,7 +81,7 @@ function UserDrawer({ api, id, plans, onClose, onChanged }) {
     ${standings.data && (standings.data.limits.length
       ? standings.data.limits.map((limit) => html`<div key=${limit.name}>
           <${LimitBar} limit=${limit} />
-          <div class="small limit-note">${noteOf(limit)}${limit.resets_at && html`, begins anew <${Instant} at=${limit.resets_at} />`}</div>
+          <div class="small limit-note">${noteOf(limit)}${limit.resets_at && html`, resets <${Instant} at=${limit.resets_at} />`}</div>
         </div>`)
       : html`<p>Nothing is limited: neither the plan nor the user sets a limit.</p>`)}
     <h3>Keys</h3>

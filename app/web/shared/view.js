@@ -150,7 +150,7 @@ export function Gate({ session, probe, missing, Inside, ...words }) {
 
 function SignIn({ title, label, hint, lost, check, onDone }) {
   const [token, setToken] = useState("");
-  const [problem, setProblem] = useState(lost ? { message: `You were signed out: that ${label.toLowerCase()} is no longer good.` } : null);
+  const [problem, setProblem] = useState(lost ? { message: `You were signed out: that ${label.toLowerCase()} is no longer valid.` } : null);
   const [busy, setBusy] = useState(false);
   const submit = async (event) => {
     event.preventDefault();

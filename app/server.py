@@ -10,17 +10,12 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import Any
 
-import httptools
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from starlette.requests import Request
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from app.api.context import name_request
-from app.api.problems import ForeignError, render
+from app.api.protocol import StrictProtocol
 from app.bootstrap import open_parts, require_accounts, secret_keys, storage_of
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
@@ -38,9 +33,6 @@ _DRAIN_S = 3
 # clients pause between polls, and than balancers keep a connection without a request.
 _KEEP_ALIVE_S = 620
 _LOOK = timedelta(milliseconds=10)
-_LONGEST_HEAD = 64 * 1024
-# As nginx's `send_timeout`: a paused player asks again, by Range.
-_STALLED_FOR_S = 60
 
 
 async def serve(
@@ -287,7 +279,7 @@ def _uvicorn(app: FastAPI) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http=_Protocol,
+            http=StrictProtocol,
             loop="none",
             lifespan="on",
             log_config=None,
@@ -298,112 +290,3 @@ def _uvicorn(app: FastAPI) -> uvicorn.Server:
             timeout_graceful_shutdown=_DRAIN_S,
         )
     )
-
-
-class _Protocol(HttpToolsProtocol):
-    """Refuses what is not HTTP, or has an unknown method, with the same problem as the app.
-
-    Likewise a head, or trailers, that never end: the parser would keep all of it in memory. A
-    client that takes nothing of an answer for a minute is disconnected: it may hold one of the few
-    connections to RunComfy's files.
-    """
-
-    _unfinished = 0
-    _giving_up: asyncio.TimerHandle | None = None
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._giving_up = self.loop.call_later(_STALLED_FOR_S, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        self._stop_giving_up()
-        super().resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_giving_up()
-        super().connection_lost(exc)
-
-    def _stop_giving_up(self) -> None:
-        if self._giving_up is not None:
-            self._giving_up.cancel()
-            self._giving_up = None
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.parser = _Parser(self)
-
-    def head_without_offer(self) -> bytes:
-        """Write the head that was read last as of a request that offers no other protocol."""
-        version = self.parser.get_http_version().encode()
-        first = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)
-        kept = [line for line in self.headers if line[0] != b"upgrade"]
-        return first + b"".join(b"%b: %b\r\n" % line for line in kept) + b"\r\n"
-
-    def _should_upgrade(self) -> bool:
-        """Leave a request with an offer to the parser, which comes back with it without one."""
-        if self.parser.get_method() == b"CONNECT":  # which is an offer by itself
-            raise httptools.HttpParserInvalidMethodError
-        return True
-
-    def data_received(self, data: bytes) -> None:
-        self._unfinished += len(data)
-        super().data_received(data)
-        if self._unfinished > _LONGEST_HEAD and not self.transport.is_closing():
-            self.send_400_response("The head is too long.")
-
-    def on_headers_complete(self) -> None:
-        self._unfinished = 0
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        self._unfinished = 0
-        super().on_body(body)
-
-    def send_400_response(self, msg: str) -> None:
-        scope = {"type": "http", "path": "", "headers": []}
-        request_id = name_request(scope)
-        problem = ForeignError(
-            "That is not an HTTP request; check its method, target and headers, and their length."
-        )
-        answer = render(problem, Request(scope))
-        headers = (
-            *answer.raw_headers,
-            (b"x-request-id", request_id.encode()),
-            (b"server-timing", b"gateway;dur=0.0"),
-            (b"x-content-type-options", b"nosniff"),
-            (b"connection", b"close"),
-        )
-        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-        self.transport.write(STATUS_LINE[answer.status_code] + lines + b"\r\n" + answer.body)
-        self.transport.close()
-
-
-class _Parser(httptools.HttpRequestParser):
-    """Declines every offer of another protocol, as RFC 9110 lets it (7.8), and takes the request.
-
-    Java's client offers HTTP/2 with its first request, whatever that is. The parser takes what
-    follows such a head for the other protocol's, and so the body for another request.
-    """
-
-    def __init__(self, protocol: _Protocol) -> None:
-        self._protocol = protocol
-        self._begin()
-
-    def feed_data(self, data: Any) -> None:
-        left = memoryview(data)
-        while left:
-            try:
-                super().feed_data(left)
-            except httptools.HttpParserUpgrade as offer:
-                left = left[offer.args[0] :]
-                head = self._protocol.head_without_offer()
-                self._begin()
-                super().feed_data(head)
-            else:
-                return
-
-    def _begin(self) -> None:
-        """Forget what was read: after the last request of a connection it reads no other."""
-        super().__init__(self._protocol)
-        # As uvicorn sets it: what follows such a request is passed over, and ruins no answer.
-        self.set_dangerous_leniencies(lenient_data_after_close=True)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app import server
+from app.api import protocol
 from app.core.clock import SystemClock
 from tests.support.serving import Served, serving
 
@@ -19,7 +19,7 @@ FILE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\x90\0\0\1\x90\x08\2\0\0\0" + bytes(
 async def test_who_takes_nothing_of_an_answer_is_hung_up_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_STALLED_FOR_S", 1)
+    monkeypatch.setattr(protocol, "_STALLED_FOR_S", 1)
     async with serving(tmp_path, speed=1, storage_url=f"file://{tmp_path}/kept") as served:
         path = await _uploaded(served)
         with await _asking(served, path) as stalled, await _asking(served, path) as steady:

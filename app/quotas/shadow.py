@@ -89,27 +89,33 @@ class ShadowFindings:
 async def note(tx: AsyncConnection, findings: Sequence[Finding], *, at: datetime) -> None:
     """Count what was found; the accounts are locked, so nobody else counts for them now."""
     day = at.astimezone(UTC).date().isoformat()
+    rows: dict[str, dict[str, Any]] = {}
     for finding in findings:
-        row = insert_into(tx, ShadowFindingRow).values(
-            id=f"{day}/{finding.limit}/{finding.account}/{finding.user_id}",
-            day=day,
-            user_id=finding.user_id,
-            account=finding.account,
-            limit_name=finding.limit,
-            count=1,
-            last_at=at,
-            last_job_id=finding.job_id,
+        id_ = f"{day}/{finding.limit}/{finding.account}/{finding.user_id}"
+        row = rows.setdefault(
+            id_,
+            {
+                "id": id_,
+                "day": day,
+                "user_id": finding.user_id,
+                "account": finding.account,
+                "limit_name": finding.limit,
+                "count": 0,
+                "last_at": at,
+            },
         )
-        await tx.execute(
-            row.on_conflict_do_update(
-                index_elements=[ShadowFindingRow.id],
-                set_={
-                    "count": ShadowFindingRow.count + 1,
-                    "last_at": row.excluded.last_at,
-                    "last_job_id": row.excluded.last_job_id,
-                },
-            )
-        )
+        row["count"] += 1
+        row["last_job_id"] = finding.job_id
+    new = insert_into(tx, ShadowFindingRow)
+    counted = new.on_conflict_do_update(
+        index_elements=[ShadowFindingRow.id],
+        set_={
+            "count": ShadowFindingRow.count + new.excluded.count,
+            "last_at": new.excluded.last_at,
+            "last_job_id": new.excluded.last_job_id,
+        },
+    )
+    await tx.execute(counted, list(rows.values()))
 
 
 def tell(findings: Sequence[Finding]) -> None:

@@ -15,6 +15,7 @@ from app.quotas import ledger
 from app.quotas.policy import Limit, LimitName, Policy
 from app.quotas.standings import Caller
 from tests.support.gateway import SEEDANCE, Gateway
+from tests.support.statements import recorded
 
 
 async def limit(gateway: Gateway, **limits: Any) -> None:
@@ -238,6 +239,25 @@ async def test_a_shadow_limit_counts_and_refuses_nobody(gateway: Gateway) -> Non
     assert (rest["data"], rest["next_cursor"]) == ([found], None)
     assert (await gateway.admin.get(findings, params={"user": "bob"})).json()["data"] == []
     assert (await gateway.admin.get(findings, params={"cursor": "x"})).status_code == 422
+
+
+async def test_however_many_jobs_a_shadow_limit_finds_at_once_they_are_counted_once(
+    gateway: Gateway,
+) -> None:
+    """Else a limit that refuses nobody makes everybody wait, with the accounts locked."""
+    shadow = {name: {"limit": 0, "mode": "shadow"} for name in ("jobs_per_day", "jobs_per_month")}
+    await gateway.admin.patch("/v1/admin/users/alice", json={"limits": shadow})
+    with recorded(gateway) as seen:
+        posts = (gateway.http.post("/v1/jobs", json=gateway.body()) for _ in range(20))
+        answers = await asyncio.gather(*posts)
+    assert {answer.status_code for answer in answers} == {202}
+    for transaction in seen:
+        assert sum("shadow_findings" in statement for statement in transaction) <= 1
+    found = (await gateway.admin.get("/v1/admin/shadow-findings")).json()["data"]
+    assert [(each["limit"], each["count"]) for each in found] == [
+        ("jobs_per_month", 20),
+        ("jobs_per_day", 20),
+    ]
 
 
 async def test_the_tighter_limit_of_a_key_counts(gateway: Gateway) -> None:

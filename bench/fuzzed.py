@@ -45,6 +45,7 @@ from app.media.sources import DataUri
 from app.net.addresses import is_forbidden_always, is_public, literal_ip
 from app.net.errors import OutwardError
 from app.net.origins import origin_of
+from app.net.reach import Reach
 from app.net.remote_file import RemoteFiles
 from app.net.urls import is_reachable, url_flaw
 from app.storage.mp4 import look
@@ -485,7 +486,7 @@ def _addresses() -> Sequence[Parser]:
         with suppress(ValueError):
             origin_of(text)
         for opened in (False, True):
-            if url_flaw(text, allow_private_networks=opened) is not None:
+            if url_flaw(text, reach=Reach(private=opened)) is not None:
                 continue
             # What the guard will connect to, which is what counts.
             ip = literal_ip(httpx.URL(text).raw_host.decode("ascii"))

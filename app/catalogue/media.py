@@ -13,6 +13,7 @@ from app.catalogue.wording import label, pointer
 from app.core.errors import FieldError
 from app.core.ids import is_id
 from app.core.pointers import steps_of
+from app.net.reach import Reach
 from app.net.urls import url_flaw
 
 MediaKind = Literal["image", "video", "audio", "media"]
@@ -126,7 +127,7 @@ class MediaField:
         if value[:5].lower() == "data:":
             flaw = _data_uri_flaw(value, kind=self.kind)
             return ("media_data_uri", flaw) if flaw else None
-        flaw = url_flaw(value, allow_private_networks=allow_private_networks)
+        flaw = url_flaw(value, reach=Reach(private=allow_private_networks))
         return ("media_url", f"{flaw}; {URL_WAY_OUT}") if flaw else None
 
 

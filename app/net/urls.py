@@ -1,12 +1,11 @@
 """Which URLs a client may name: what the text shows, before anything is looked up."""
 
 import re
-from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
-from app.net.reach import IPNetwork, Reach
+from app.net.reach import PUBLIC, Reach
 
 MAX_URL_CHARACTERS = 8192
 
@@ -15,9 +14,7 @@ _NO_HOST = "names no valid host and port"
 _PLAIN_NAME = re.compile(r"(?!xn--)[0-9.]*[a-z_-][a-z0-9_.-]*")
 
 
-def url_flaw(
-    url: str, *, allow_private_networks: bool = False, networks: Sequence[IPNetwork] = ()
-) -> str | None:
+def url_flaw(url: str, *, reach: Reach = PUBLIC) -> str | None:
     """Say why `url` may not be followed, as the end of a sentence that never quotes it.
 
     None means that its text is harmless. A name may still resolve to a private address: whoever
@@ -31,7 +28,6 @@ def url_flaw(
     if "@" in parts.netloc:
         return "must not contain a user name or password"
     host = parts.hostname or ""
-    reach = Reach(private=allow_private_networks, networks=tuple(networks))
     if flaw := reach.flaw(scheme=parts.scheme, host=host, port=parts.port):
         return flaw
     if "[" in parts.netloc and ":" not in host:

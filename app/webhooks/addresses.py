@@ -27,8 +27,4 @@ class WebhookAddresses:
     def _flaw(self, url: str) -> str | None:
         if len(url) > MAX_URL_CHARACTERS:
             return f"must be a URL of at most {MAX_URL_CHARACTERS} characters"
-        return url_flaw(
-            url,
-            allow_private_networks=self._reach.private,
-            networks=self._reach.networks,
-        )
+        return url_flaw(url, reach=self._reach)

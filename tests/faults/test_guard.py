@@ -111,7 +111,7 @@ async def test_address_tricks_connect_nowhere() -> None:
 async def test_the_same_addresses_are_reached_where_private_ones_are_allowed(host: str) -> None:
     async with counting_port() as port:
         url = f"http://{host}:{port.number}/a.png"
-        assert url_flaw(url, allow_private_networks=True) is None
+        assert url_flaw(url, reach=_PRIVATE) is None
         assert await fetch(url, reach=_PRIVATE, resolver=Names(localhost=[["127.0.0.1"]])) == (
             204,
             b"",
@@ -136,7 +136,7 @@ async def test_network_is_opened_for_its_own_addresses_alone() -> None:
         names = Names(hooks_internal=[["127.0.0.1"]], other_internal=[["127.0.0.2"]])
         url = f"http://hooks.internal:{server.port}/"
         assert url_flaw(url) is not None
-        assert url_flaw(url, networks=_HERE.networks) is None
+        assert url_flaw(url, reach=_HERE) is None
         assert await fetch(url, reach=_HERE, resolver=names) == (200, b"hello")
         for refused in (
             f"http://other.internal:{server.port}/",

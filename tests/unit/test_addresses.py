@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.net.addresses import is_forbidden_always, is_public, literal_ip
+from app.net.reach import Reach
 from app.net.urls import MAX_URL_CHARACTERS, url_flaw
 
+_PRIVATE = Reach(private=True)
 PUBLIC = [
     "1.1.1.1",
     "8.8.8.8",
@@ -364,17 +366,17 @@ def test_https_url_of_a_public_host_is_fine(url: str) -> None:
 @pytest.mark.parametrize("url", PRIVATE)
 def test_private_networks_open_only_when_allowed(url: str) -> None:
     assert url_flaw(url) is not None
-    assert url_flaw(url, allow_private_networks=True) is None
+    assert url_flaw(url, reach=_PRIVATE) is None
 
 
 @pytest.mark.parametrize("url", NEVER)
 def test_nothing_opens_metadata_addresses_credentials_or_broken_forms(url: str) -> None:
-    assert url_flaw(url, allow_private_networks=True) is not None
+    assert url_flaw(url, reach=_PRIVATE) is not None
 
 
 @pytest.mark.parametrize("url", HARMLESS)
 def test_what_is_public_stays_open_when_private_networks_are_allowed(url: str) -> None:
-    assert url_flaw(url, allow_private_networks=True) is None
+    assert url_flaw(url, reach=_PRIVATE) is None
 
 
 def test_url_of_the_longest_length_is_fine() -> None:
@@ -396,7 +398,7 @@ PARTS = ["xn--", "a", "-", "_", ".", "。", "é", "ß", "ﬁ", "İ", "א", "1", 
 @given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=8).map("".join))
 def test_url_without_a_flaw_can_be_asked_for(host: str) -> None:
     url = f"http://{host}/a.png"
-    if url_flaw(url, allow_private_networks=True) is None:
+    if url_flaw(url, reach=_PRIVATE) is None:
         assert httpx.Request("GET", url).headers["Host"]
 
 
@@ -412,5 +414,5 @@ def test_host_without_a_flaw_is_one_to_the_client_that_would_fetch_it(
     scheme: str, host: str, port: str
 ) -> None:
     url = f"{scheme}://{host}{port}"
-    if url_flaw(url, allow_private_networks=True) is None:
+    if url_flaw(url, reach=_PRIVATE) is None:
         assert httpx.URL(url).host

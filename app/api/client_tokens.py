@@ -39,7 +39,7 @@ router = Router(
 
 _LONGEST_S = 86_400
 _MOST_USD = 1_000_000_000
-_MICRO = 6
+_DECIMALS = 6  # of US dollars
 
 Minter = Annotated[Principal, Depends(caller(Scope.TOKENS))]
 
@@ -48,7 +48,7 @@ def _dollars(value: Any) -> Decimal | None:
     if value is None:
         return None
     amount = decimal_of(value)
-    if amount is None or not has_at_most(amount, decimals=_MICRO) or not 0 < amount <= _MOST_USD:
+    if amount is None or not has_at_most(amount, decimals=_DECIMALS) or not 0 < amount <= _MOST_USD:
         raise PydanticCustomError(
             "usd", 'it must be US dollars above 0 with at most 6 decimals, like "2.50" or 2.5'
         )

@@ -8,7 +8,7 @@ woken for others' news or for what they have read.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Generic, TypeVar
@@ -274,8 +274,6 @@ def _nothing(_: Entry) -> bool:
 
 
 async def _at_most(event: asyncio.Event, seconds: float) -> None:
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-    except TimeoutError:
-        pass

@@ -16,6 +16,7 @@ from app.auth.directory.plans import PlanDirectory
 from app.auth.directory.users import UserDirectory
 from app.core.clock import ManualClock
 from app.db.engine import Database, open_database
+from app.jobs.invariants import Violation, violations
 from app.quotas import ledger
 from app.quotas.account import Account
 from app.quotas.ledger import Claim
@@ -41,6 +42,20 @@ class Counted:
     async def execute(self, statement: Executable) -> Sequence[Any]:
         found = (await self._connection.execute(statement)).all()
         self.rows += len(found)
+        return found
+
+
+class Busy:
+    """A connection beside which another job is accepted after each statement."""
+
+    def __init__(self, connection: AsyncConnection, books: "Books") -> None:
+        self._connection = connection
+        self._books = books
+
+    async def execute(self, statement: Executable) -> Any:
+        found = await self._connection.execute(statement)
+        if self._connection.dialect.name == "postgresql":  # all of a read on SQLite sees one state
+            await self._books.accepted(MORNING)
         return found
 
 
@@ -224,6 +239,28 @@ async def test_however_many_jobs_there_were_their_use_is_read_in_few_rows(books:
     assert [(each.jobs, each.jobs_settled, each.spend_usd) for each in found] == [(21, 20, 10)]
     assert rows == 2  # what was held, and what was settled
     assert await books.usage(UTC_ZONE) == ([replace(found[0], groups={})], 2)
+
+
+async def test_what_is_accepted_while_invariants_are_looked_at_breaks_none(books: Books) -> None:
+    await books.accepted(MORNING)
+
+    async def work(connection: AsyncConnection) -> Sequence[Violation]:
+        return await violations(cast("AsyncConnection", Busy(connection, books)))
+
+    assert await books.database.read(work) == []
+
+
+async def test_an_account_that_is_off_the_ledger_is_named(books: Books) -> None:
+    await books.accepted(MORNING)
+
+    async def work(tx: AsyncConnection) -> None:
+        accounts = await QuotaRepository(tx).lock_accounts(["key:key_1"])
+        await QuotaRepository(tx).save_accounts([accounts["key:key_1"].hold({Measure.JOBS: 1})])
+
+    await books.database.transact(work)
+    rule = "an account has what the ledger says"
+    found = await books.database.read(violations)
+    assert found == [Violation(rule=rule, subject="key:key_1")]
 
 
 @pytest.mark.parametrize(

@@ -228,8 +228,10 @@ class DeliveryQueue:
         if badly:
             await endpoints.note_failure(badly, at=at)
             disabled += [(each, "gone") for each in await endpoints.disable(gone, reason="gone")]
+            # Not at the first failure: where little happens, nothing may have been sent for days.
+            given_up = _endpoints(each for each in tried if each.due_at is None) - well
             failing = await endpoints.disable(
-                badly, reason="failing", failing_before=at - self._config.failing_for
+                given_up, reason="failing", failing_before=at - self._config.failing_for
             )
             disabled += [(each, "failing") for each in failing]
         for endpoint_id, reason in disabled:

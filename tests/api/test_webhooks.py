@@ -272,12 +272,33 @@ async def test_an_endpoint_that_fails_for_days_is_disabled(
 ) -> None:
     receiver.answers(status(500))
     endpoint = await make(gateway.http, receiver.url)
-    for _ in range(6):
-        await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
+    url = f"{ENDPOINTS}/{endpoint['id']}"
+    for _ in range(8):  # as often as a message is tried
+        assert (await gateway.http.get(url)).json()["disabled_reason"] is None
+        await gateway.http.post(f"{url}/test")
         assert await gateway.deliver() > 0
         gateway.wait(86_400)
-    read = (await gateway.http.get(f"{ENDPOINTS}/{endpoint['id']}")).json()
-    assert read["disabled_reason"] == "failing"
+    assert (await gateway.http.get(url)).json()["disabled_reason"] == "failing"
+
+
+async def test_an_endpoint_that_was_sent_nothing_for_days_survives_a_failure(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    receiver.answers(status(500))
+    endpoint = await make(gateway.http, receiver.url)
+    url = f"{ENDPOINTS}/{endpoint['id']}"
+    await gateway.http.post(f"{url}/test")
+    for _ in range(8):
+        assert await gateway.deliver() == 1
+        gateway.wait(40_000)
+    gateway.wait(6 * 86_400)
+    await gateway.http.post(f"{url}/test")
+    assert await gateway.deliver() == 1
+    receiver.answers(status(200))
+    gateway.wait(6)
+    assert await gateway.deliver() == 1
+    read = (await gateway.http.get(url)).json()
+    assert (read["disabled_reason"], read["failing_since"]) == (None, None)
 
 
 @pytest.mark.parametrize(

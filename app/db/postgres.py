@@ -30,12 +30,16 @@ PATIENCE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+_LONG = 30
 # Other statements than prepared ones are planned for their own values, however often they come.
 _PSYCOPGS = {**PATIENCE, "prepare_threshold": 1_000_000_000}
 
 
 class PostgresConnections:
-    """What takes longer than `answers_within` raises TimeoutError, and its connection is closed."""
+    """What takes longer than `answers_within` raises TimeoutError, and its connection is closed.
+
+    A long transaction may take thirty times as long: one that erases a user with years of jobs.
+    """
 
     def __init__(self, url: URL, *, answers_within: timedelta) -> None:
         self._patience = answers_within
@@ -50,7 +54,7 @@ class PostgresConnections:
     async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
         begun = self._begun if self._made_once.in_use else _begun_by_sqlalchemy
         async with (
-            within(self._patience),
+            within(self._patience * (_LONG if is_long else 1)),
             self._writer.connection() as connection,
             begun(connection) as transaction,
         ):

@@ -325,6 +325,27 @@ async def test_a_server_that_says_nothing_is_away(database_url: str, way: Way) -
         await database.close()
 
 
+async def test_what_has_many_rows_to_go_through_is_given_its_time(
+    database_url: str, way: Way
+) -> None:
+    if database_url.startswith("sqlite"):
+        return  # there is no server
+
+    sleep = way(select(func.pg_sleep(1)))
+
+    async def work(tx: AsyncConnection) -> int:
+        await tx.execute(sleep)
+        return 1
+
+    database = open_database(database_url, answers_within=timedelta(seconds=0.5))
+    try:
+        assert await database.transact(work, is_long=True) == 1
+        with pytest.raises(DatabaseUnavailableError):
+            await database.transact(work)
+    finally:
+        await database.close()
+
+
 async def test_a_server_that_is_frozen_is_given_up_and_not_asked_to_stop(
     database_url: str, way: Way
 ) -> None:

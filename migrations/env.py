@@ -50,9 +50,10 @@ def run() -> None:
     postgres = engine.dialect.name == "postgresql"
     with engine.connect() as connection:
         if postgres:
-            connection.execute(sa.text("SET lock_timeout = '10s'"))
             connection.execute(sa.text("SET statement_timeout = '15min'"))
             connection.execute(sa.select(sa.func.pg_advisory_lock(_ADVISORY_LOCK)))
+            # Only now: a rival's migration may take longer, and waiting for it blocks nobody.
+            connection.execute(sa.text("SET lock_timeout = '10s'"))
             connection.commit()
         else:
             # Before Alembic looks, so that it leaves this transaction open: it is the lock, and no

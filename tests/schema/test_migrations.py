@@ -4,16 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url, text
 
 from app.core.errors import ConfigurationError
 from app.db.migrate import configuration, upgrade
 from app.db.schema import newest_revision, require_current, synchronous
+from tests.support.databases import Databases
 
 
 def test_the_schema_goes_up_matches_the_models_and_goes_down(empty_database_url: str) -> None:
@@ -37,6 +39,20 @@ def test_several_may_migrate_at_once(empty_database_url: str) -> None:
     rivals = [subprocess.Popen(command_line, env=environment) for _ in range(3)]
     assert [rival.wait(timeout=240) for rival in rivals] == [0, 0, 0]
     require_current(empty_database_url)
+
+
+def test_a_long_migration_is_waited_for_by_a_rival(request: pytest.FixtureRequest) -> None:
+    """Only a table's lock is given up after 10 s, since a wait for that holds up everybody."""
+    databases: Databases = request.getfixturevalue("_postgres_databases")
+    turn = text("SELECT pg_advisory_xact_lock(:turn), pg_sleep(11)").bindparams(turn=0x52434759)
+    with databases.empty() as url, ThreadPoolExecutor() as threads:
+        engine = create_engine(synchronous(url), isolation_level="AUTOCOMMIT")
+        with engine.connect() as rival:
+            long = threads.submit(rival.execute, turn)
+            upgrade(url)
+            long.result()
+        engine.dispose()
+        require_current(url)
 
 
 @pytest.mark.parametrize("expands", [True, False])

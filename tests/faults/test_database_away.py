@@ -410,7 +410,7 @@ async def test_only_a_commit_without_an_answer_leaves_open_what_was_accepted(
         return [None]
 
     setting_up = open_database(database_url)
-    database = open_database(database_url, answers_within=timedelta(seconds=0.1))
+    database = open_database(database_url, answers_within=timedelta(seconds=1))
     try:
         await setting_up.transact(prepare)
         with pytest.raises(DatabaseUnavailableError) as failure:

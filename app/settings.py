@@ -1,8 +1,7 @@
 """The settings, read from the environment once at start; names are those of the README's table."""
 
 import re
-from collections.abc import Collection, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,6 +29,7 @@ from pydantic_settings import (
 from app.auth.oidc.verifier import OidcConfig
 from app.auth.operators import AdminToken, parse_admin_tokens
 from app.core.errors import ConfigurationError
+from app.core.guesses import nearest
 from app.core.logging import LogFormat, LogLevel
 from app.db.engine import parse_url
 from app.media.inspector import InspectMode
@@ -323,18 +323,14 @@ def unknown_names() -> Mapping[str, str | None]:
     names = {name.removeprefix(prefix) for name in set_there if name.startswith(prefix)}
     known = Settings.model_fields.keys() - {"api_token"}
     unknown = sorted(name for name in names - known if not _OF_A_SERVICE.fullmatch(name))
-    return {_written(name): _likeliest(name, known) for name in unknown}
+    meant = {name: nearest(name, known) for name in unknown}
+    return {_written(name): near and _written(near) for name, near in meant.items()}
 
 
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _OF_A_SERVICE = re.compile(
     r"(\w+_)?(service_host|service_port(_\w+)?|port(_\d+_(tcp|udp|sctp)(_\w+)?)?)"
 )
-
-
-def _likeliest(name: str, known: Collection[str]) -> str | None:
-    found = get_close_matches(name, known, n=1)
-    return _written(found[0]) if found else None
 
 
 def _written(field: str) -> str:

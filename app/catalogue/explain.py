@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from jsonschema_rs import ValidationError, ValidationErrorKind
@@ -10,6 +9,7 @@ from jsonschema_rs import ValidationError, ValidationErrorKind
 from app.catalogue.dialect import is_choice_or_number
 from app.catalogue.wording import clipped, label, pointer, quoted
 from app.core.errors import FieldError
+from app.core.guesses import nearest
 
 _DEMANDS = {
     "minimum": "must be at least {limit}",
@@ -65,8 +65,8 @@ def not_storable(name: str, flaw: str) -> FieldError:
 
 
 def unknown_field(name: str, fields: Mapping[str, Any]) -> FieldError:
-    nearest = get_close_matches(clipped(name), fields, n=1)
-    guess = f" Did you mean {label(nearest[0])}?" if nearest else ""
+    near = nearest(clipped(name), fields)
+    guess = f" Did you mean {label(near)}?" if near else ""
     known = ", ".join(map(label, fields))
     detail = f"This model has no field {label(name)}.{guess} Its fields are {known}."
     return FieldError(pointer=pointer(name), code="unknown_field", detail=detail)

@@ -4,7 +4,12 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like the given one, if any is like it at all."""
+    return next(iter(get_close_matches(name[:200], list(known), n=1)), None)
+
+
 def guess(name: str, known: Iterable[str]) -> str:
     """Return the nearest known name, to be appended to the given one; or an empty text."""
-    near = get_close_matches(name[:200], list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    near = nearest(name, known)
+    return f" (did you mean {near!r}?)" if near else ""

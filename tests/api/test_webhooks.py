@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -324,6 +325,19 @@ async def test_what_receivers_do_is_one_attempt(
     assert len(attempt["body"] or "") <= 1024
 
 
+@asynccontextmanager
+async def delivering(gateway: Gateway) -> AsyncIterator[None]:
+    """Let the deliverer work by itself, as it does in a gateway that runs."""
+    stop = asyncio.Event()
+    working = asyncio.ensure_future(gateway.workers.deliverer.loop.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        gateway.app.state.parts.workers.doorbells.announced.ring()
+        await working
+
+
 async def test_a_slow_receiver_holds_up_nobody_else(gateway: Gateway, receiver: Receiver) -> None:
     answering = asyncio.Event()
     bob = await gateway.client_of("bob")
@@ -333,9 +347,7 @@ async def test_a_slow_receiver_holds_up_nobody_else(gateway: Gateway, receiver: 
             await bob.post(f"{ENDPOINTS}/{blocked['id']}/test")
         endpoint = await make(gateway.http, receiver.url)
         await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
-        stop = asyncio.Event()
-        working = asyncio.ensure_future(gateway.workers.deliverer.loop.run(stop))
-        try:
+        async with delivering(gateway):
             async with asyncio.timeout(60):
                 while not receiver.messages or len(slow.messages) < 32:
                     await SystemClock().sleep(_LOOK)
@@ -344,10 +356,6 @@ async def test_a_slow_receiver_holds_up_nobody_else(gateway: Gateway, receiver: 
             async with asyncio.timeout(60):
                 while len(slow.messages) < 60:
                     await SystemClock().sleep(_LOOK)
-        finally:
-            stop.set()
-            gateway.app.state.parts.workers.doorbells.announced.ring()
-            await working
 
 
 async def test_however_many_receivers_are_slow_there_is_a_place_for_another(
@@ -362,18 +370,14 @@ async def test_however_many_receivers_are_slow_there_is_a_place_for_another(
                 await client.post(f"{ENDPOINTS}/{blocked['id']}/test")
         endpoint = await make(gateway.http, receiver.url)
         await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
-        stop = asyncio.Event()
-        working = asyncio.ensure_future(gateway.workers.deliverer.loop.run(stop))
-        try:
-            async with asyncio.timeout(60):
-                while not receiver.messages:
-                    await SystemClock().sleep(_LOOK)
-            assert len(slow.messages) < 128
-        finally:
-            answering.set()
-            stop.set()
-            gateway.app.state.parts.workers.doorbells.announced.ring()
-            await working
+        async with delivering(gateway):
+            try:
+                async with asyncio.timeout(60):
+                    while not receiver.messages:
+                        await SystemClock().sleep(_LOOK)
+                assert len(slow.messages) < 128
+            finally:
+                answering.set()
 
 
 async def test_a_receiver_of_a_service_is_one_however_many_users_name_it(

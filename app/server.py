@@ -19,6 +19,7 @@ from app.api.protocol import StrictProtocol
 from app.bootstrap import open_parts, require_accounts, secret_keys, storage_of
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
+from app.core.listening import listening, url_of
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
 from app.db import schema
@@ -42,7 +43,7 @@ async def serve(
 
     `announce` is called with the address that clients use, once it is taken.
     """
-    with sole_worker(settings), _listening(host, port) as listener, _tracing() as tracing:
+    with sole_worker(settings), listening(host, port) as listener, _tracing() as tracing:
         await _prepare(settings)
         public_url = _public_url(settings, listener)
         closing = _stop_signal()
@@ -61,7 +62,7 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
     stop, clock, metrics = _stop_signal(), SystemClock(), Metrics()
     with ExitStack() as stack:
         stack.enter_context(sole_worker(settings))
-        listener = None if port is None else stack.enter_context(_listening(host, port))
+        listener = None if port is None else stack.enter_context(listening(host, port))
         await _prepare(settings)
         # Webhooks contain links: without an address this process leaves them to those that serve.
         # Nothing else here makes a link, so any address will do.
@@ -92,7 +93,7 @@ async def running_gateway(
     settings: Settings, *, port: int = 0, clock: Clock | None = None
 ) -> AsyncIterator[str]:
     """Serve on loopback inside this event loop, without touching signals; yield the address."""
-    with sole_worker(settings), _listening("127.0.0.1", port) as listener:
+    with sole_worker(settings), listening("127.0.0.1", port) as listener:
         await _prepare(settings)
         public_url = _public_url(settings, listener)
         closing = asyncio.Event()
@@ -226,32 +227,16 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-@contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's delay off only on a socket that says it is TCP.
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as exc:
-            raise ConfigurationError(
-                f"Cannot listen on {host} port {port} ({exc.strerror});"
-                " choose another --host or --port."
-            ) from exc
-        yield listener
-
-
 def _public_url(settings: Settings, listener: socket.socket) -> str:
     if settings.public_url is not None:
         return settings.public_url
-    host, port = listener.getsockname()[:2]
+    host = listener.getsockname()[0]
     if not ipaddress.ip_address(host).is_loopback:
         raise ConfigurationError(
             f"GATEWAY_PUBLIC_URL is not set, and links cannot be made from {host}: set it to the"
             " address that clients use, for example https://gateway.example."
         )
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return url_of(listener)
 
 
 def _server(

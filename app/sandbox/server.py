@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import structlog
@@ -11,6 +11,7 @@ import uvicorn
 
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
+from app.core.listening import listening, url_of
 from app.sandbox.config import SandboxConfig
 from app.sandbox.factory import create_sandbox
 from app.sandbox.faults import ReachableProtocol
@@ -51,7 +52,7 @@ async def running_sandbox(
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             await server.ready.wait()
-            yield "http://{}:{}".format(*listener.getsockname())
+            yield url_of(listener)
         finally:
             server.should_exit = True
             await serving
@@ -82,19 +83,15 @@ class _Server(uvicorn.Server):
 @contextmanager
 def _listening(host: str, port: int | None, *, memory: Path) -> Iterator[socket.socket]:
     """Bind the requested port, else the remembered one, else a free one, and remember it."""
-    # Named TCP, because asyncio switches Nagle off only then: each answer would lag by 40 ms.
-    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with ExitStack() as stack:
+        wanted = _remembered(memory) if port is None else port
         try:
-            listener.bind((host, _remembered(memory) if port is None else port))
-        except OSError as exc:
+            listener = stack.enter_context(listening(host, wanted))
+        except ConfigurationError:
             if port is not None:
-                raise ConfigurationError(
-                    f"Cannot listen on {host} port {port} ({exc.strerror});"
-                    " choose another --host or --port."
-                ) from exc
-            logger.warning("sandbox.port_taken", port=_remembered(memory))
-            listener.bind((host, 0))
+                raise
+            logger.warning("sandbox.port_taken", port=wanted)
+            listener = stack.enter_context(listening(host, 0))
         try:
             memory.parent.mkdir(parents=True, exist_ok=True)
             memory.write_text(str(listener.getsockname()[1]), "utf-8")

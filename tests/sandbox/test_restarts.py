@@ -83,6 +83,14 @@ async def test_a_port_that_is_asked_for_is_had_or_refused(config: SandboxConfig)
         assert base == f"http://127.0.0.1:{port}"
 
 
+async def test_it_can_be_had_on_ipv6(config: SandboxConfig) -> None:
+    async with running_sandbox(config, host="::1", port=0) as base, client(base) as http:
+        sandbox = Sandbox(http, ManualClock())
+        answer = (await sandbox.post(sandbox.input("sandbox:instant"))).json()
+        assert answer["status_url"].startswith(f"{base}/v1/requests/")
+        assert base.startswith("http://[::1]:")
+
+
 async def test_an_error_in_the_block_arrives_as_it_was(config: SandboxConfig) -> None:
     with pytest.raises(ZeroDivisionError):
         async with running_sandbox(config, port=0):

@@ -102,8 +102,10 @@ class Answers:
         return _LETTERS[self.script.text("letters", "lower")](word)
 
     def _output_urls(self) -> list[str]:
-        names = outputs.files(self.model.output_kind, self.script)
-        return [f"{self.base}/outputs/{self.record.request_id}/{name}" for name in names]
+        return [f"{self.base}/outputs/{self.record.request_id}/{name}" for name in self._files()]
+
+    def _files(self) -> list[str]:
+        return outputs.files(self.model.output_kind, self.script, self.record.input)
 
     def _cost(self) -> dict[str, float]:
         if "no-cost" in self.script or not self.stage.is_final:
@@ -117,8 +119,7 @@ class Answers:
         if self.stage is not Stage.SUCCEEDED:
             return 0.0
         per_second = self.model.unit == "second"
-        made = outputs.files(self.model.output_kind, self.script)
-        units = outputs.seconds_of(self.record.input) if per_second else len(made)
+        units = outputs.seconds_of(self.record.input) if per_second else len(self._files())
         return round(self.model.price * units, 4)
 
     def _since_end(self) -> float:

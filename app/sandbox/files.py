@@ -46,4 +46,4 @@ class FileCalls:
         gone = record.since_end(now) >= script.number("output-gone", float("inf")) / self._speed
         if model is None or gone or not succeeded:
             return []
-        return outputs.files(model.output_kind, script)
+        return outputs.files(model.output_kind, script, record.input)

@@ -16,6 +16,8 @@ _NO_FILES: Mapping[str, Mapping[str, Any]] = {
 }
 _RESOLUTIONS = {"0.5k": 512, "1k": 1024, "2k": 1080, "4k": 1080}
 _LONGEST = 15.0
+_NUMBERS = ("num_images", "num_videos", "num_outputs", "max_images")
+_MOST = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +37,17 @@ class Shape:
         return round(width / 2) * 2, round(height / 2) * 2
 
 
-def files(kind: str, script: Script) -> list[str]:
-    """Name the files of a success: two for the plural forms, none if the result has no URL."""
+def files(kind: str, script: Script, given: Mapping[str, Any]) -> list[str]:
+    """Name the files of a success: as many as the input asks for, none if the result has no URL.
+
+    A plural form has at least two.
+    """
     form = script.text("output", kind)
     if form in _NO_FILES:
         return []
     suffix = _SUFFIXES.get(form.removesuffix("s"), _SUFFIXES.get(kind, "mp4"))
-    return [f"{n}.{suffix}" for n in range(2 if form.endswith("s") else 1)]
+    least = 2 if form.endswith("s") else 1
+    return [f"{n}.{suffix}" for n in range(max(least, _number(given)))]
 
 
 def told(kind: str, script: Script, urls: list[str]) -> dict[str, Any]:
@@ -53,7 +59,9 @@ def told(kind: str, script: Script, urls: list[str]) -> dict[str, Any]:
         return dict(_NO_FILES[form])
     if form in {"string", "list"}:
         return {"output": urls[0] if form == "string" else urls}
-    return {"output": {form: urls if form.endswith("s") else urls[0]}}
+    if len(urls) == 1:
+        return {"output": {form: urls[0]}}
+    return {"output": {form if form.endswith("s") else f"{form}s": urls}}
 
 
 def shape_of(given: Mapping[str, Any]) -> Shape:
@@ -70,6 +78,11 @@ def seconds_of(given: Mapping[str, Any]) -> float:
         return float(given.get("duration") or 5)
     except (TypeError, ValueError):
         return 5.0
+
+
+def _number(given: Mapping[str, Any]) -> int:
+    asked = next((given[name] for name in _NUMBERS if name in given), 1)
+    return min(asked, _MOST) if isinstance(asked, int) else 1
 
 
 def _short_side(asked: Any) -> int:

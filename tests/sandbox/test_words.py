@@ -113,6 +113,22 @@ async def test_results(sandbox: Sandbox, words: str, expected: dict[str, Any]) -
     assert result == {"request_id": request_id} | expected
 
 
+async def test_as_many_images_as_the_input_asks_for(sandbox: Sandbox) -> None:
+    model = "google/nano-banana-2/text-to-image"
+    given = {"prompt": "three foxes sandbox:instant", "num_images": 3}
+    request_id = (await sandbox.post(given, model=model)).json()["request_id"]
+    result = (await sandbox.result(request_id)).json()
+    price = (await sandbox.http.get(f"/v1/models/{model}")).json()["base_price_usd"]
+    assert result["cost"] == pytest.approx(3 * price)
+    assert [url.rpartition("/")[2] for url in result["output"]["images"]] == [
+        "0.png",
+        "1.png",
+        "2.png",
+    ]
+    last = await sandbox.http.get(result["output"]["images"][-1])
+    assert last.headers["content-type"] == "image/png"
+
+
 async def test_a_result_can_echo_the_input(sandbox: Sandbox) -> None:
     given = sandbox.input("sandbox:instant sandbox:echo-input")
     request_id = (await sandbox.post(given)).json()["request_id"]

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody, caller
-from app.api.paging import Page, listed, page_query
+from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.api.routing import Router
 from app.auth.clients.errors import ClientTokenNotFoundError, TooManyClientTokensError
@@ -120,10 +120,8 @@ class ClientTokenMade(ClientTokenRead):
     urls: ClientTokenUrls | None = Field(description="With `job` only.")
 
 
-class ClientTokenList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[ClientTokenRead]
-    next_cursor: str | None
+class ClientTokenList(Listed[ClientTokenRead]):
+    pass
 
 
 _Page = Annotated[Page, Depends(page_query(is_cursor=lambda text: is_id(text, prefix="ctok")))]
@@ -165,7 +163,7 @@ async def list_client_tokens(gateway: Gateway, caller: Minter, page: _Page) -> C
     clients = await gateway.clients.page(
         user_id=caller.user_id, before=page.cursor, limit=page.limit + 1
     )
-    return ClientTokenList(**listed(clients, page, id_of=lambda each: each.id, read=_read))
+    return ClientTokenList.of(clients, page, id_of=lambda each: each.id, read=_read)
 
 
 @router.delete(

@@ -22,7 +22,7 @@ from app.api.deps import (
 from app.api.described import Described
 from app.api.limits import LimitRead, read_limits
 from app.api.listing import BY_METADATA, Filter, JobPage
-from app.api.paging import listed
+from app.api.paging import Listed
 from app.api.prefer import PreferredWait, place_to_wait, say_applied, wait_for
 from app.api.problems import FieldErrorRead, problem_responses
 from app.api.routing import Router
@@ -89,10 +89,8 @@ class JobCreate(BaseModel):
     )
 
 
-class JobList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[JobRead]
-    next_cursor: str | None
+class JobList(Listed[JobRead]):
+    pass
 
 
 class JobCheck(BaseModel):
@@ -228,7 +226,7 @@ async def list_jobs(
         user_id=caller.user_id, matching=matching, before=page.cursor, limit=page.limit + 1
     )
     read = partial(_read, gateway)
-    return JobList(**listed(jobs, page, id_of=lambda job: job.id, read=read))
+    return JobList.of(jobs, page, id_of=lambda job: job.id, read=read)
 
 
 @router.get(

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from fastapi import Query, Request
 from pydantic import BaseModel
@@ -11,6 +11,7 @@ from app.api import cursors
 from app.api.parameters import each_once, unknown_filter
 
 Record = TypeVar("Record")
+Read = TypeVar("Read", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +39,26 @@ def page_query(*filters: str, is_cursor: Callable[[str], bool]) -> Callable[...,
     return read
 
 
-def listed(
-    records: Sequence[Record],
-    page: Page,
-    *,
-    id_of: Callable[[Record], str],
-    read: Callable[[Record], BaseModel],
-) -> dict[str, Any]:
-    """Make the fields of a page from its records and the one more that was asked for."""
-    shown = records[: page.limit]
-    more = len(records) > page.limit
-    return {
-        "data": [read(record) for record in shown],
-        "next_cursor": cursors.encoded(id_of(shown[-1])) if more else None,
-    }
+class Listed(BaseModel, Generic[Read]):
+    """One page of a list, as the wire knows it."""
+
+    object: Literal["list"] = "list"
+    data: list[Read]
+    next_cursor: str | None
+
+    @classmethod
+    def of(
+        cls,
+        records: Sequence[Record],
+        page: Page,
+        *,
+        id_of: Callable[[Record], str],
+        read: Callable[[Record], Read],
+    ) -> Self:
+        """Make a page from its records and the one more that was asked for."""
+        shown = records[: page.limit]
+        more = len(records) > page.limit
+        return cls(
+            data=[read(record) for record in shown],
+            next_cursor=cursors.encoded(id_of(shown[-1])) if more else None,
+        )

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody, OptionalJsonBody
-from app.api.paging import Page, listed, page_query
+from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.api.routing import Router
 from app.api.webhook_secret import Receiver, Rotate, overlap_of
@@ -83,16 +83,12 @@ class EndpointSecretRead(EndpointRead):
     secret: str = Field(description="Verifies what is sent there; it cannot be shown again.")
 
 
-class EndpointList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[EndpointRead]
-    next_cursor: str | None
+class EndpointList(Listed[EndpointRead]):
+    pass
 
 
-class DeliveryList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[DeliveryRead]
-    next_cursor: str | None
+class DeliveryList(Listed[DeliveryRead]):
+    pass
 
 
 _EndpointPage = Annotated[
@@ -133,7 +129,7 @@ async def list_webhook_endpoints(
     endpoints = await gateway.webhooks.page(
         user_id=caller.user_id, before=page.cursor, limit=page.limit + 1
     )
-    return EndpointList(**listed(endpoints, page, id_of=lambda each: each.id, read=_read))
+    return EndpointList.of(endpoints, page, id_of=lambda each: each.id, read=_read)
 
 
 @router.get(
@@ -213,7 +209,7 @@ async def list_deliveries(
     deliveries = await gateway.webhooks.deliveries(
         endpoint_id, user_id=caller.user_id, before=page.cursor, limit=page.limit + 1
     )
-    return DeliveryList(**listed(deliveries, page, id_of=lambda each: each.id, read=read_delivery))
+    return DeliveryList.of(deliveries, page, id_of=lambda each: each.id, read=read_delivery)
 
 
 @router.post(

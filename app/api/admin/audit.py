@@ -1,13 +1,13 @@
 """/v1/admin/audit: what operators did."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Depends
 from pydantic import BaseModel, Field
 
 from app.api.admin.routing import admin_router
 from app.api.deps import Gateway
-from app.api.paging import Page, listed, page_query
+from app.api.paging import Listed, Page, page_query
 from app.audit.log import AuditEntry
 from app.core.ids import is_id
 from app.jobs.wire import Instant
@@ -25,10 +25,8 @@ class AuditRead(BaseModel):
     after: dict[str, Any] | None
 
 
-class AuditList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[AuditRead]
-    next_cursor: str | None
+class AuditList(Listed[AuditRead]):
+    pass
 
 
 _Page = Annotated[Page, Depends(page_query(is_cursor=lambda text: is_id(text, prefix="audit")))]
@@ -37,7 +35,7 @@ _Page = Annotated[Page, Depends(page_query(is_cursor=lambda text: is_id(text, pr
 @router.get("", summary="List what operators did, newest first")
 async def list_audit(gateway: Gateway, page: _Page) -> AuditList:
     entries = await gateway.audit.page(before=page.cursor, limit=page.limit + 1)
-    return AuditList(**listed(entries, page, id_of=lambda entry: entry.id, read=_read))
+    return AuditList.of(entries, page, id_of=lambda entry: entry.id, read=_read)
 
 
 def _read(entry: AuditEntry) -> AuditRead:

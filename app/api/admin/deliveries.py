@@ -4,12 +4,12 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
 from app.api.deps import Gateway
-from app.api.paging import Page, listed, page_query
+from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.api.webhook_wire import DeliveryRead, read_delivery
 from app.core.ids import is_id
@@ -27,10 +27,8 @@ class AdminDeliveryRead(DeliveryRead):
     host: str | None
 
 
-class AdminDeliveryList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[AdminDeliveryRead]
-    next_cursor: str | None
+class AdminDeliveryList(Listed[AdminDeliveryRead]):
+    pass
 
 
 _Page = Annotated[
@@ -54,7 +52,7 @@ async def list_all_deliveries(
         before=page.cursor,
         limit=page.limit + 1,
     )
-    return AdminDeliveryList(**listed(deliveries, page, id_of=lambda each: each.id, read=_read))
+    return AdminDeliveryList.of(deliveries, page, id_of=lambda each: each.id, read=_read)
 
 
 @router.post(

@@ -10,7 +10,7 @@ from app.api.admin.routing import admin_router
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.listing import BY_METADATA, AdminFilter, JobPage
-from app.api.paging import listed
+from app.api.paging import Listed
 from app.api.problems import problem_responses
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.models import CostState, Job
@@ -62,10 +62,8 @@ class AdminJobDetail(AdminJobRead):
     events: list[JobEventRead]
 
 
-class AdminJobList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[AdminJobRead]
-    next_cursor: str | None
+class AdminJobList(Listed[AdminJobRead]):
+    pass
 
 
 class Adoption(BaseModel):
@@ -95,7 +93,7 @@ async def list_all_jobs(
     def read(found: tuple[Job, Underside]) -> AdminJobRead:
         return AdminJobRead(**_fields(gateway, *found))
 
-    return AdminJobList(**listed(jobs, page, id_of=lambda found: found[0].id, read=read))
+    return AdminJobList.of(jobs, page, id_of=lambda found: found[0].id, read=read)
 
 
 @router.get(

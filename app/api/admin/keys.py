@@ -11,7 +11,7 @@ from app.api.admin.routing import admin_router
 from app.api.admin.wire import AdminBody, LimitRuleRead, LimitsBody, instant
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody, OptionalJsonBody
-from app.api.paging import Page, listed, page_query
+from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
 from app.auth.directory.models import Key, KeyChanges, NewSecret
@@ -82,10 +82,8 @@ class KeySecretRead(KeyRead):
     key: str = Field(description="The key itself; it cannot be shown again.")
 
 
-class KeyList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[KeyRead]
-    next_cursor: str | None
+class KeyList(Listed[KeyRead]):
+    pass
 
 
 _Page = Annotated[
@@ -115,7 +113,7 @@ async def list_keys(
     gateway: Gateway, page: _Page, user: Annotated[str | None, Query()] = None
 ) -> KeyList:
     keys = await gateway.keys.page(user=user, before=page.cursor, limit=page.limit + 1)
-    return KeyList(**listed(keys, page, id_of=lambda key: key.id, read=_read))
+    return KeyList.of(keys, page, id_of=lambda key: key.id, read=_read)
 
 
 @router.get("/{key_id}", summary="Read a key", responses=problem_responses(KeyNotFoundError))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from app.api.admin.routing import admin_router
 from app.api.deps import Gateway
-from app.api.paging import Page, listed, page_query
+from app.api.paging import Listed, Page, page_query
 from app.core.ids import is_id
 from app.jobs.wire import Instant
 from app.storage.archive import OutputRecord
@@ -36,10 +36,8 @@ class OutputRead(BaseModel):
     archived_at: Instant | None
 
 
-class OutputList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[OutputRead]
-    next_cursor: str | None
+class OutputList(Listed[OutputRead]):
+    pass
 
 
 def _is_cursor(text: str) -> bool:
@@ -58,7 +56,7 @@ async def list_outputs(
     outputs = await gateway.archive.page(
         at_risk=at_risk, before=(job_id, int(n)) if n else None, limit=page.limit + 1
     )
-    return OutputList(**listed(outputs, page, id_of=lambda output: output.id, read=_read))
+    return OutputList.of(outputs, page, id_of=lambda output: output.id, read=_read)
 
 
 def _read(output: OutputRecord) -> OutputRead:

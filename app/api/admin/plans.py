@@ -10,7 +10,7 @@ from app.api.admin.routing import admin_router
 from app.api.admin.wire import AdminBody, LimitRuleRead, LimitsBody
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
-from app.api.paging import Page, listed, page_query
+from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.checks import is_plan_name
 from app.auth.directory.errors import PlanExistsError, PlanInUseError, PlanNotFoundError
@@ -48,10 +48,8 @@ class PlanRead(BaseModel):
     created_at: Instant
 
 
-class PlanList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[PlanRead]
-    next_cursor: str | None
+class PlanList(Listed[PlanRead]):
+    pass
 
 
 @router.post(
@@ -77,7 +75,7 @@ async def list_plans(
     gateway: Gateway, page: Annotated[Page, Depends(page_query(is_cursor=is_plan_name))]
 ) -> PlanList:
     plans = await gateway.plans.page(after=page.cursor, limit=page.limit + 1)
-    return PlanList(**listed(plans, page, id_of=lambda plan: plan.name, read=_read))
+    return PlanList.of(plans, page, id_of=lambda plan: plan.name, read=_read)
 
 
 @router.get("/{name}", summary="Read a plan", responses=problem_responses(PlanNotFoundError))

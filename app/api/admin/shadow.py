@@ -1,14 +1,14 @@
 """/v1/admin/shadow-findings: who would have been refused, had shadow limits been enforced."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
 from app.api.admin.routing import admin_router
 from app.api.deps import Gateway
-from app.api.paging import Page, listed, page_query
+from app.api.paging import Listed, Page, page_query
 from app.jobs.wire import Instant
 from app.quotas.shadow import DayOfFindings
 
@@ -27,10 +27,8 @@ class ShadowFindingRead(BaseModel):
     last_job: str
 
 
-class ShadowFindingList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[ShadowFindingRead]
-    next_cursor: str | None
+class ShadowFindingList(Listed[ShadowFindingRead]):
+    pass
 
 
 _Page = Annotated[
@@ -43,7 +41,7 @@ async def list_shadow_findings(
     gateway: Gateway, page: _Page, user: Annotated[str | None, Query()] = None
 ) -> ShadowFindingList:
     days = await gateway.shadow.page(user_id=user, before=page.cursor, limit=page.limit + 1)
-    return ShadowFindingList(**listed(days, page, id_of=lambda day: day.id, read=_read))
+    return ShadowFindingList.of(days, page, id_of=lambda day: day.id, read=_read)
 
 
 def _read(day: DayOfFindings) -> ShadowFindingRead:

@@ -11,7 +11,7 @@ from app.api.admin.wire import AdminBody, LimitRuleRead, LimitsBody
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.limits import LimitRead, read_limits
-from app.api.paging import Page, listed, page_query
+from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.checks import could_be_user_id
 from app.auth.directory.errors import (
@@ -47,10 +47,8 @@ class UserRead(BaseModel):
     created_at: Instant
 
 
-class UserList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[UserRead]
-    next_cursor: str | None
+class UserList(Listed[UserRead]):
+    pass
 
 
 class UserLimitsRead(BaseModel):
@@ -84,7 +82,7 @@ async def list_users(
     gateway: Gateway, page: _Page, plan: Annotated[str | None, Query()] = None
 ) -> UserList:
     users = await gateway.users.page(plan=plan, after=page.cursor, limit=page.limit + 1)
-    return UserList(**listed(users, page, id_of=lambda user: user.id, read=_read))
+    return UserList.of(users, page, id_of=lambda user: user.id, read=_read)
 
 
 # Before the routes whose ids may hold a slash; a user named `x/limits` is read in the list.

@@ -1,5 +1,7 @@
 """A shared rate, exact in integers: the generic cell rate algorithm (ITU-T I.371, annex A)."""
 
+_ASTRAY_US = 5 * 60 * 1_000_000
+
 
 def take(
     wanted: int, *, arrival_us: int, now_us: int, interval_us: int, burst: int
@@ -7,9 +9,11 @@ def take(
     """Grant up to `wanted` units now and give the new theoretical arrival time.
 
     One unit is earned every `interval_us` microseconds and at most `burst` are saved up;
-    `arrival_us` is what the last call gave, or 0.
+    `arrival_us` is what the last call gave, or 0. One that is minutes later than this rate can lead
+    to comes from a clock that was wrong, and nobody waits until then.
     """
-    start = max(arrival_us, now_us)
-    room = now_us + burst * interval_us - start
+    full_us = now_us + burst * interval_us
+    start = now_us if arrival_us > full_us + _ASTRAY_US else max(arrival_us, now_us)
+    room = full_us - start
     granted = max(0, min(wanted, room // interval_us))
     return granted, start + granted * interval_us

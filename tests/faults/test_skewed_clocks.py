@@ -67,3 +67,22 @@ async def test_a_submit_under_way_is_left_to_who_holds_it(
     done = await gateway.follow(job)
     assert (done["status"], len(await sandbox.submits(job))) == ("completed", 1)
     await assert_invariants(database_url)
+
+
+async def test_a_clock_that_was_hours_ahead_stops_nobody_once_it_is_right(
+    gateway: Gateway, sandbox: Sandbox, database_url: str
+) -> None:
+    """Its poll and its submit were counted against rates that all share, hours from now."""
+    await gateway.admin.post(
+        "/v1/admin/plans",
+        json={"name": "all", "default": True, "limits": {"submits_per_minute": {"limit": 60}}},
+    )
+    wrong = ManualClock(gateway.clock.now() + timedelta(hours=8))
+    async with running(database_url, sandbox=sandbox, clock=wrong) as ahead:
+        await ahead.submit()
+        assert (await ahead.dispatch(), await ahead.poll()) == (1, 0)
+        ahead.wait(2)
+        assert await ahead.poll() == 1
+    job = await gateway.submit("sandbox:instant")
+    assert (await gateway.follow(job, seconds=30))["status"] == "completed"
+    await assert_invariants(database_url)

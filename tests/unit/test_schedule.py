@@ -34,6 +34,15 @@ def test_a_clock_that_steps_back_grants_nothing_for_as_long() -> None:
         assert taken == (0, arrival)
 
 
+def test_a_clock_that_was_hours_ahead_keeps_nobody_waiting_for_hours() -> None:
+    ahead, hours = 10 * SECOND_US, 8 * 3600 * SECOND_US
+    _, arrival = gcra.take(10, arrival_us=0, now_us=ahead, interval_us=100_000, burst=10)
+    granted, arrival = gcra.take(
+        15, arrival_us=arrival, now_us=ahead - hours, interval_us=100_000, burst=10
+    )
+    assert (granted, arrival) == (10, ahead - hours + SECOND_US)
+
+
 @given(
     calls=st.lists(st.tuples(st.integers(0, 3 * SECOND_US), st.integers(0, 40)), max_size=60),
     rate=st.integers(1, 100_000),

@@ -29,12 +29,13 @@ class Gate:
     """Closes and opens one lane. At rest it costs nothing: only trouble is written down.
 
     `refusals` of the account in a row close it: a refused submit goes back in line, but a single
-    poll may be refused for reasons of its own. Five failures in a row close it once they have
-    lasted for `patience`: a submit that fails may be lost, a poll is made again. One Retry-After is
-    enough; five answers that say "busy" close nothing, but let only a few go at a time. On
-    probation `probes` in a row have to fail before it is closed again. A `source` counts once: a
-    job whose polls keep failing says nothing about the others. A process that has closed the lane,
-    and keeps failing although another one has opened it, is itself in trouble, and pauses alone.
+    poll may be refused for reasons of its own, as often as it is made if that is a plain 403. Five
+    failures in a row close it once they have lasted for `patience`: a submit that fails may be
+    lost, a poll is made again. One Retry-After is enough; five answers that say "busy" close
+    nothing, but let only a few go at a time. On probation `probes` in a row have to fail before it
+    is closed again. A `source` counts once: a job whose polls keep failing says nothing about the
+    others. A process that has closed the lane, and keeps failing although another one has opened
+    it, is itself in trouble, and pauses alone.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Gate:
         self._patience = patience
         self._failed: set[str] = set()
         self._failing_since = clock.now()
-        self._refusals = 0
+        self._refused: list[str] = []  # the sources of refusals in a row
         self._alone = Lane()  # how this process by itself fares
         self.troubled = False
         """Whether the lane was closed, or on probation, when a claim saw it last."""
@@ -121,11 +122,12 @@ class Gate:
     def _change(self, error: UpstreamError | None, source: str) -> Step | None:
         if error is None or (isinstance(error, RefusedError) and not error.account_problem):
             self._failed.clear()
-            self._refusals = 0
+            self._refused.clear()
             return opened if self.troubled else None
         if isinstance(error, RefusedError):
-            self._refusals += 1
-            is_enough = self.troubled or self._refusals >= self._most_refusals
+            if not (error.could_be_the_call and source in self._refused):
+                self._refused.append(source)
+            is_enough = len(self._refused) >= self._most_refusals
             return partial(refused, reason=_reason(error)) if is_enough else None
         if error.retry_after:
             return partial(told_to_wait, wait=error.retry_after)
@@ -161,6 +163,7 @@ class Gate:
         if after is before:
             return
         self._failed.clear()
+        self._refused.clear()
         if after.closed_until != before.closed_until:
             _tell(self._name, after)
 

@@ -103,6 +103,17 @@ async def test_a_token_refused_on_polls_pauses_them_and_ends_no_job(gateway: Gat
     assert (await traffic(gateway))["polling"]["paused"] is False
 
 
+async def test_a_job_whose_polls_alone_are_forbidden_holds_up_no_others(gateway: Gateway) -> None:
+    await gateway.submit("sandbox:stuck sandbox:poll-403=1000")
+    await gateway.dispatch()
+    for _ in range(10):
+        gateway.wait(2)
+        await gateway.poll()
+    assert (await traffic(gateway))["polling"]["paused"] is False
+    job = await gateway.follow(await gateway.submit("sandbox:instant"), seconds=5)
+    assert job["status"] == "completed"
+
+
 async def test_a_retry_after_holds_for_all_replicas_and_both_lanes_alone(
     gateway: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock
 ) -> None:

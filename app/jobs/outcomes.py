@@ -130,9 +130,9 @@ def cancelled(lease: Lease, *, watch: Watch, at: datetime) -> Change:
 
 
 def is_news(lease: Lease, state: JobState, queue_position: int | None) -> bool:
-    """Whether upstream has made progress, or knows the job again; a job never goes back."""
+    """Whether upstream has made progress; a job never goes back."""
     if state is lease.state:
-        return queue_position != lease.queue_position or bool(lease.lost_polls)
+        return queue_position != lease.queue_position
     return state in MOVES[lease.state]
 
 
@@ -150,7 +150,7 @@ def progressed(
 
 def not_cancellable(lease: Lease, *, seen: Change | None, due_at: datetime, at: datetime) -> Change:
     """Upstream refused to cancel: the job runs on, as it was `seen` just after."""
-    runs_on = seen or _change(lease, lease.state, at=at, due_at=due_at)
+    runs_on = seen or found_again(lease, due_at=due_at, at=at)
     return replace(runs_on, cancel_outcome=NOT_CANCELLABLE)
 
 
@@ -164,6 +164,11 @@ def postponed(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
         lost_polls=lease.lost_polls,
         lost_since=lease.lost_since,
     )
+
+
+def found_again(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
+    """Upstream knows the request, whatever it says of it: the count of looks begins anew."""
+    return _change(lease, lease.state, at=at, due_at=due_at)
 
 
 def record_unknown(lease: Lease, *, due_at: datetime, at: datetime) -> Change:

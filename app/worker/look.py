@@ -40,8 +40,14 @@ class Look:
 
     async def at(self, lease: Lease) -> Change | None:
         if lease.cancel_requested_at is not None:
-            return await self._cancel(lease)
-        return await self._advance(lease, await self._status(lease))
+            change = await self._cancel(lease)
+        else:
+            change = await self._advance(lease, await self._status(lease))
+        if change is None and lease.lost_polls:
+            at = self._clock.now()
+            due_at = self._appointments.next_poll(lease, at=at)
+            return outcomes.found_again(lease, due_at=due_at, at=at)
+        return change
 
     async def _advance(self, lease: Lease, status: RemoteStatus) -> Change | None:
         match status.state:

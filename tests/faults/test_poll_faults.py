@@ -77,6 +77,21 @@ async def test_a_record_that_upstream_has_not_known_for_minutes_is_lost(
     await assert_invariants(database_url)
 
 
+async def test_a_result_that_says_nothing_yet_shows_that_the_record_is_there(
+    gateway: Gateway,
+) -> None:
+    job = await gateway.submit(
+        "sandbox:instant sandbox:result-404001=4 sandbox:result-word=processing sandbox:expired=400"
+    )
+    await gateway.dispatch()
+    for _ in range(79):
+        gateway.wait(5)
+        await gateway.poll()
+    gateway.wait(20)
+    assert await gateway.poll() == 1
+    assert (await gateway.read(job))["status"] == "in_queue", "unknown once, not for minutes"
+
+
 VARIANTS = {
     "sandbox:status-word": "completed",
     "sandbox:status-word=SUCCEEDED": "completed",

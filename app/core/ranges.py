@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+# Possessive: tens of thousands of spaces could be divided among two repetitions in as many ways.
 _ONE_RANGE = re.compile(
-    r"[ \t]*bytes[ \t]*=[ \t]*([0-9]*)[ \t]*-[ \t]*([0-9]*)[ \t]*", re.IGNORECASE
+    r"[ \t]*+bytes[ \t]*+=[ \t]*+([0-9]*+)[ \t]*+-[ \t]*+([0-9]*+)[ \t]*+", re.IGNORECASE
 )
 _FAR = 10**18 - 1  # beyond any file, and within what every server reads
 

@@ -10,6 +10,10 @@ from app.net.reach import PUBLIC, Reach
 MAX_URL_CHARACTERS = 8192
 
 _NO_HOST = "names no valid host and port"
+_AUTHORITY = re.compile(r"//([^/?#]*)")
+# More than any name and port take. Unicode's normal form, which is made of a host many times, costs
+# the square of the accents in a row.
+_LONGEST_AUTHORITY = 300
 # An ASCII name that holds nothing to decode, and no address: each client reads it as it is.
 _PLAIN_NAME = re.compile(r"(?!xn--)[0-9.]*[a-z_-][a-z0-9_.-]*")
 
@@ -60,6 +64,9 @@ def _text_flaw(url: str) -> str | None:
 
 
 def _split(url: str) -> SplitResult | None:
+    authority = _AUTHORITY.search(url)
+    if authority and len(authority[1]) > _LONGEST_AUTHORITY:
+        return None
     try:
         parts = urlsplit(url)
         _ = parts.port  # reading it is what checks it

@@ -9,7 +9,9 @@ import imagesize  # type: ignore[import-untyped]  # it has no types
 from app.core.media_types import HEAD_BYTES, Format, recognised
 
 _MOST_BYTES = 2**20
-_MOST_READS = 5000
+# What it takes to walk through a file, in bytes that were read; a read is about as much as ten.
+_MOST_EFFORT = 2**16
+_EFFORT_OF_A_READ = 10
 _ENDLESS = 2**62
 
 
@@ -89,7 +91,7 @@ class _Window:
         self._spans: dict[int, bytes] = {}
         self._end: int | None = None
         self._position = 0
-        self._reads = 0
+        self._effort = 0
         self.missing: int | None = None
 
     @property
@@ -98,8 +100,8 @@ class _Window:
 
     @property
     def is_tangled(self) -> bool:
-        """Return whether there was more to walk through than in any honest file."""
-        return self._reads > _MOST_READS
+        """Return whether there was more to walk through, all times, than in any honest file."""
+        return self._effort > _MOST_EFFORT
 
     def add(self, offset: int, piece: bytes) -> None:
         if piece:
@@ -119,19 +121,19 @@ class _Window:
         return self._from(0, count)
 
     def rewound(self) -> "_Window":
-        self._position = self._reads = 0
+        self._position = 0
         self.missing = None
         return self
 
     def read(self, size: int = -1) -> bytes:
-        self._reads += 1
-        if self.is_tangled:
-            raise ValueError("too many parts")
         stop = self._last() if size < 0 else min(self._position + size, self._last())
         data = self._from(self._position, stop)
         if self._position + len(data) < stop:
             self.missing = self._position + len(data)
             raise EOFError
+        self._effort += _EFFORT_OF_A_READ + len(data)
+        if self.is_tangled:
+            raise ValueError("too much to walk through")
         self._position += len(data)
         return data
 

@@ -30,6 +30,14 @@ def tiff(width: int, height: int, *, before: int = 0) -> bytes:
     return b"II*\0" + struct.pack("<I", 8 + before) + bytes(before) + b"\2\0" + entries + bytes(4)
 
 
+def avif(width: int, height: int, *, listed: int = 0, apart: int = 0, times: int = 1) -> bytes:
+    """Write an AVIF that lists so many items, and says its size so many times, so far apart."""
+    items = struct.pack(">II", 0, listed) + b"\0\1\0" * listed
+    size = _box(b"free", bytes(apart)) + _box(b"ispe", struct.pack(">III", 0, width, height))
+    properties = _box(b"iprp", _box(b"ipma", items) + _box(b"ipco", size * times))
+    return _box(b"ftyp", b"avif\0\0\0\0avifmif1") + _box(b"meta", bytes(4) + properties)
+
+
 def data_uri(content: bytes, *, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
@@ -71,3 +79,7 @@ async def shelf(
 
     async with wire_server(serve) as server:
         yield server
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content

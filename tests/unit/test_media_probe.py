@@ -15,7 +15,7 @@ from app.media.facts import Facts, flaws
 from app.media.probe import Dimensions, MediaFile
 from app.media.sources import DataUri
 from tests.support.gateway import SEEDANCE
-from tests.support.pictures import data_uri, jpeg, png, tiff
+from tests.support.pictures import avif, data_uri, jpeg, png, tiff
 
 FTYP = b"\0\0\0\x20ftyp"
 IMAGE = Format("PNG", frozenset({"image"}))
@@ -74,7 +74,11 @@ async def test_data_uri_tells_its_size_and_any_part(size: int) -> None:
 
 
 async def test_size_far_into_a_file_is_found_by_reading_there() -> None:
-    for content in (jpeg(800, 600, before=300_000), tiff(800, 600, before=500_000)):
+    for content in (
+        jpeg(800, 600, before=300_000),
+        tiff(800, 600, before=500_000),
+        avif(800, 600, listed=500, apart=100_000, times=4),
+    ):
         source = Bytes(content)
         assert await MediaFile(source).dimensions() == Dimensions(800, 600)
         assert source.loads < 10
@@ -92,6 +96,8 @@ async def test_size_far_into_a_file_is_found_by_reading_there() -> None:
         b"\xff\xd8" + b"\xff\xe0\0\x02" * 200_000,
         FTYP + b"avif" + bytes(20) + b"\0\0\0\x08free" * 100_000,
         FTYP + b"avif" + bytes(20) + b"\xff\xff\xff\xffmeta" * 10,
+        avif(800, 600, listed=200_000),
+        avif(800, 600, listed=10_000, apart=40_000, times=8),
     ],
 )
 async def test_broken_images_are_given_up_at_a_small_price(content: bytes, *, told: bool) -> None:

@@ -98,6 +98,12 @@ async def fill_in(page: Page, prompt: str) -> None:
     await expect(page.get_by_label("Start Image: URL")).to_have_value(re.compile("^file_"))
 
 
+async def choose(page: Page, model: str) -> None:
+    await page.locator("[aria-haspopup=dialog]").click()
+    await page.get_by_label("Search models").fill(model)
+    await page.get_by_role("group", name="Models").get_by_role("button").first.click()
+
+
 async def make(page: Page, prompt: str) -> None:
     await fill_in(page, prompt)
     await page.get_by_role("button", name="Make it").click()
@@ -242,6 +248,35 @@ async def test_a_picture_that_the_policy_bars_is_not_shown(
         async with page.expect_response("**/v1/jobs/validate"):
             await page.get_by_label("Start Image: URL").fill("http://127.0.0.1:9/a.png")
         await expect(page.get_by_role("img", name="Start Image")).to_have_count(0)
+
+
+async def test_the_picture_at_a_field_is_that_of_the_file_it_names(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("jan")
+    async with visiting(browser, site, allow="422") as page:
+        await sign_in(page, key)
+        await choose(page, "google/nano-banana-2-lite/edit")
+        images = page.get_by_role("group", name="image urls")
+        for n, width in enumerate((640, 320), start=1):
+            await images.get_by_label(f"{n}: file").set_input_files(picture(width, 360))
+            named = images.get_by_label(f"{n}: URL")
+            await expect(named).to_have_value(re.compile("^file_"))
+        second = await named.input_value()
+
+        # The first one is taken away: what was the second is now where it stood.
+        await images.get_by_label("1: URL").fill("")
+        await expect(images.get_by_label("1: URL")).to_have_value(second)
+        await expect(images.get_by_role("img")).to_have_count(1)
+        shown = images.get_by_role("img", name="image urls 1")
+        await expect(shown).to_have_js_property("naturalWidth", 320)
+
+        # A file that is refused is not the one that will be sent.
+        text = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"}
+        await images.get_by_label("1: file").set_input_files(text)
+        await expect(images.get_by_role("alert")).to_be_visible()
+        await expect(images.get_by_label("1: URL")).to_have_value(second)
+        await expect(shown).to_have_js_property("naturalWidth", 320)
 
 
 async def test_long_names_and_other_scripts_find_their_place(

@@ -16,14 +16,14 @@ export function mediaKind(name, field) {
 }
 
 export function MediaField({ api, id, field, kind, value, label, onChange, onBusy }) {
-  const [preview, setPreview] = useState(null); // an object URL of what was uploaded here
+  const [preview, setPreview] = useState(null); // of which file it is, and where it can be seen
   const [state, setState] = useState({});
   const picker = useRef(null);
-  useEffect(() => () => preview && URL.revokeObjectURL(preview), [preview]);
+  useEffect(() => () => preview && URL.revokeObjectURL(preview.source), [preview]);
 
   useEffect(() => {
-    if (preview || !/^file_/.test(value || "")) return;
-    const show = (file) => setPreview(file.urls.content);
+    if (preview?.of === value || !/^file_/.test(value || "")) return;
+    const show = (file) => setPreview({ of: value, source: file.urls.content });
     api.get(`/v1/files/${value}`).then(show, () => {}); // one that is gone has no picture
   }, [value]);
 
@@ -35,14 +35,15 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
       URL.revokeObjectURL(local);
       return setState({ error: flaw });
     }
-    setPreview(local);
-    setState({ busy: true });
+    setState({ busy: true, local });
     onBusy(1);
     try {
       const kept = await api.post("/v1/files", file, { headers: { "Content-Type": file.type || "application/octet-stream" } });
+      setPreview({ of: kept.id, source: local });
       onChange(kept.id);
       setState({});
     } catch (error) {
+      URL.revokeObjectURL(local);
       setState({ error: error.message });
     } finally {
       onBusy(-1);
@@ -53,7 +54,6 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
     event.target.value = ""; // so that the same file may be chosen again
   };
   const typed = (text) => {
-    setPreview(null);
     setState({});
     onChange(text.trim() || undefined);
   };
@@ -72,7 +72,8 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
     event.preventDefault();
     setState({ hover: true });
   };
-  const source = preview || (/^(https|data):/.test(value || "") ? value : null); // the page's policy takes no others
+  const named = /^(https|data):/.test(value || "") ? value : null; // the page's policy takes no others
+  const source = state.local || (preview && preview.of === value ? preview.source : named);
   return html`<div class="media-field ${state.hover ? "hover" : ""}" onDrop=${drop} onDragOver=${hover}
     onDragLeave=${() => setState({})} onPaste=${paste}>
     ${source && html`<${Preview} kind=${kind} source=${source} label=${label} />`}

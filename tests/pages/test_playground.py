@@ -279,6 +279,23 @@ async def test_the_picture_at_a_field_is_that_of_the_file_it_names(
         await expect(shown).to_have_js_property("naturalWidth", 320)
 
 
+async def test_a_prompt_that_is_too_long_is_told_and_not_cut(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("ada")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await choose(page, "happyhorse/happyhorse-1.0/text-to-video")
+        prompt = page.get_by_label("prompt", exact=True)
+        await expect(page.get_by_role("form", name="HappyHorse")).to_be_visible()
+        errors = page.locator("#field-prompt-errors")
+        await prompt.fill("\N{FOX FACE}" * 2501)
+        await expect(errors).to_contain_text("2500")
+        assert await prompt.input_value() == "\N{FOX FACE}" * 2501
+        await prompt.fill("\N{FOX FACE}" * 2500)
+        await expect(errors).to_be_empty()
+
+
 async def test_long_names_and_other_scripts_find_their_place(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -102,8 +102,8 @@ function Number_({ id, field, value, invalid, onChange }) {
 
 function Text({ id, name, field, value, invalid, onChange }) {
   const common = {
-    id, class: "form-control", dir: "auto", value: value ?? "", maxlength: field.maxLength, "aria-invalid": invalid,
-    "aria-describedby": `${id}-errors`, onInput: (event) => onChange(event.target.value),
+    id, class: "form-control", dir: "auto", value: value ?? "", "aria-invalid": invalid, "aria-describedby": `${id}-errors`,
+    onInput: (event) => onChange(event.target.value),
   };
   return /prompt|text|lyric|script|caption/.test(name)
     ? html`<textarea rows="3" ...${common}></textarea>`

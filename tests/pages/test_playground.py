@@ -286,7 +286,7 @@ async def test_a_prompt_that_is_too_long_is_told_and_not_cut(
     async with visiting(browser, site) as page:
         await sign_in(page, key)
         await choose(page, "happyhorse/happyhorse-1.0/text-to-video")
-        prompt = page.get_by_label("prompt", exact=True)
+        prompt = page.get_by_label("prompt")
         await expect(page.get_by_role("form", name="HappyHorse")).to_be_visible()
         errors = page.locator("#field-prompt-errors")
         await prompt.fill("\N{FOX FACE}" * 2501)

@@ -1,5 +1,7 @@
 """What every room may ask about a user."""
 
+from collections.abc import Collection
+
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -7,11 +9,13 @@ from app.core.owners import owner_of
 from app.db.models import UserRow
 
 
-async def is_enabled(tx: AsyncConnection, user_id: str) -> bool:
-    """Tell whether neither a user nor the service that acts for it is disabled."""
-    disabled = await tx.execute(
+async def disabled_among(tx: AsyncConnection, user_ids: Collection[str]) -> set[str]:
+    """Return which users are disabled, themselves or with the service that acts for them."""
+    asked = {user_id: {user_id, owner_of(user_id)} for user_id in user_ids}
+    found = await tx.execute(
         select(UserRow.id).where(
-            UserRow.id.in_({user_id, owner_of(user_id)}), UserRow.disabled.is_(True)
+            UserRow.id.in_(set().union(*asked.values())), UserRow.disabled.is_(True)
         )
     )
-    return not disabled.all()
+    disabled = {row.id for row in found}
+    return {user_id for user_id, either in asked.items() if either & disabled}

@@ -30,7 +30,7 @@ from app.db.models import (
 )
 from app.db.prepared import made_once
 from app.db.statements import among
-from app.db.users import is_enabled
+from app.db.users import disabled_among
 from app.jobs.models import Job, JobFilter
 from app.jobs.outcomes import CANCELLED_LOCALLY
 from app.jobs.places import with_places
@@ -46,7 +46,7 @@ class JobRepository:
         """Find a job whoever owns it, unless its user or the service behind is disabled."""
         found = await self._tx.execute(_JOBS.where(JobRow.id == job_id))
         row = found.one_or_none()
-        if row is None or not await is_enabled(self._tx, row.user_id):
+        if row is None or await disabled_among(self._tx, {row.user_id}):
             return None
         return job_from_row(row)
 

@@ -21,7 +21,7 @@ from app.core.ids import is_id, new_id
 from app.core.media_types import HEAD_BYTES, kind_of, sniff
 from app.db.engine import Database
 from app.db.models import FileRow, JobFileRow, UserRow
-from app.db.users import is_enabled
+from app.db.users import disabled_among
 from app.storage import discards
 from app.storage.discards import Sweeper
 from app.storage.errors import (
@@ -172,7 +172,7 @@ class FileService:
         async def work(connection: AsyncConnection) -> File | None:
             found = await connection.execute(_FILES.where(_READY, FileRow.id == file_id))
             row = found.one_or_none()
-            if row is None or not await is_enabled(connection, row.user_id):
+            if row is None or await disabled_among(connection, {row.user_id}):
                 return None
             return _file(row)
 

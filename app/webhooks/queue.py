@@ -16,6 +16,7 @@ from app.core.metrics import Metrics
 from app.core.natural_batch import NaturalBatch
 from app.core.owners import owner_of
 from app.db.engine import Database
+from app.db.users import disabled_among
 from app.webhooks.delivery_repository import DeliveryRepository
 from app.webhooks.models import Errand, Outcome
 from app.webhooks.queue_repository import QueueRepository, Waiting
@@ -138,6 +139,7 @@ class DeliveryQueue:
             owner: await self._signers_of(tx, owner, at=at)
             for owner in sorted({owner_of(row.job_user_id) for row in rows if not row.endpoint_id})
         }
+        disabled = await disabled_among(tx, {row.user_id for row in rows})
         return [
             Errand(
                 id=row.id,
@@ -156,7 +158,7 @@ class DeliveryQueue:
                     if row.endpoint_id
                     else signers[owner_of(row.job_user_id)]
                 ),
-                obstacle=_obstacle(row),
+                obstacle=_obstacle(row, disabled=disabled),
             )
             for row in rows
         ]
@@ -246,11 +248,11 @@ class DeliveryQueue:
         return disabled
 
 
-def _obstacle(row: Any) -> str | None:
+def _obstacle(row: Any, *, disabled: Collection[str]) -> str | None:
     """Say why an attempt would be useless; None if it would not."""
     if row.disabled_reason is not None:
         return "endpoint_disabled"
-    return "user_disabled" if row.disabled else None
+    return "user_disabled" if row.user_id in disabled else None
 
 
 def _endpoints(outcomes: Any) -> set[str]:

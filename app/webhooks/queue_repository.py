@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import (
     JobRow,
-    UserRow,
     WebhookAttemptRow,
     WebhookDeliveryRow,
     WebhookEndpointRow,
@@ -85,9 +84,7 @@ class QueueRepository:
                 WebhookEndpointRow.previous_secret,
                 WebhookEndpointRow.previous_expires_at,
                 JobRow.user_id.label("job_user_id"),
-                UserRow.disabled,
             )
-            .join(UserRow, UserRow.id == WebhookDeliveryRow.user_id)
             .where(WebhookDeliveryRow.id.in_(ids))
             .order_by(WebhookDeliveryRow.id)
         )

@@ -45,6 +45,12 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield one
 
 
+async def service(gateway: Gateway, *scopes: str) -> httpx.AsyncClient:
+    await gateway.admin.post("/v1/admin/users", json={"id": "shop"})
+    made = await gateway.admin.post("/v1/admin/keys", json={"user": "shop", "scopes": scopes})
+    return gateway.client_with(made.json()["key"])
+
+
 async def make(
     client: httpx.AsyncClient, url: str, events: list[str] | None = None, **headers: str
 ) -> dict[str, Any]:
@@ -383,10 +389,7 @@ async def test_however_many_receivers_are_slow_there_is_a_place_for_another(
 async def test_a_receiver_of_a_service_is_one_however_many_users_name_it(
     gateway: Gateway, receiver: Receiver
 ) -> None:
-    await gateway.admin.post("/v1/admin/users", json={"id": "shop"})
-    scopes = ["jobs:write", "act_as"]
-    made = await gateway.admin.post("/v1/admin/keys", json={"user": "shop", "scopes": scopes})
-    shop = gateway.client_with(made.json()["key"])
+    shop = await service(gateway, "jobs:write", "act_as")
     for number in range(40):
         acting = {"X-Gateway-User": f"u{number}"}
         job = await submit(shop, gateway.body() | {"webhook_url": receiver.url}, **acting)
@@ -398,10 +401,8 @@ async def test_a_receiver_of_a_service_is_one_however_many_users_name_it(
 async def test_a_service_is_told_of_its_users_jobs_by_name(
     gateway: Gateway, receiver: Receiver
 ) -> None:
-    await gateway.admin.post("/v1/admin/users", json={"id": "shop"})
     scopes = ["jobs:read", "jobs:write", "webhooks", "act_as"]
-    made = await gateway.admin.post("/v1/admin/keys", json={"user": "shop", "scopes": scopes})
-    shop, acting = gateway.client_with(made.json()["key"]), {"X-Gateway-User": "u1"}
+    shop, acting = await service(gateway, *scopes), {"X-Gateway-User": "u1"}
     endpoint = await make(shop, receiver.url)
     body = gateway.body("sandbox:instant") | {"webhook_url": f"{receiver.server.url}/own"}
     job = await submit(shop, body, **acting)
@@ -429,9 +430,13 @@ async def test_a_service_is_told_of_its_users_jobs_by_name(
         assert (refused.status_code, problem(refused)["code"]) == (403, "secret_of_service")
 
 
-async def test_a_disabled_user_is_told_nothing(gateway: Gateway, receiver: Receiver) -> None:
-    await submit(gateway.http, gateway.body() | {"webhook_url": receiver.url})
-    await gateway.admin.patch("/v1/admin/users/alice", json={"disabled": True})
+@pytest.mark.parametrize("disabled", ["shop", "shop/u1"])
+async def test_nothing_is_told_of_a_user_once_it_or_its_service_is_disabled(
+    gateway: Gateway, receiver: Receiver, disabled: str
+) -> None:
+    shop, acting = await service(gateway, "jobs:write", "act_as"), {"X-Gateway-User": "u1"}
+    await submit(shop, gateway.body() | {"webhook_url": receiver.url}, **acting)
+    await gateway.admin.patch(f"/v1/admin/users/{disabled}", json={"disabled": True})
     for _ in range(60):
         await gateway.dispatch()
         await gateway.poll()

@@ -6,10 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from app.auth.errors import InvalidUserIdError
+from app.core.owners import OIDC
 from app.quotas.policy import Policy
 
 _USER_ID = re.compile(r"[A-Za-z0-9._@:-]{1,128}")
-_RESERVED = frozenset({"oidc"})
 
 
 class Scope(StrEnum):
@@ -83,6 +83,6 @@ def checked_user_id(user_id: str) -> str:
     """Return the id if it may name a user, or raise InvalidUserIdError."""
     if not _USER_ID.fullmatch(user_id):
         raise InvalidUserIdError("A user id must be 1 to 128 letters, digits and . _ @ : -")
-    if user_id in _RESERVED:
+    if user_id == OIDC:
         raise InvalidUserIdError(f"The user id {user_id!r} is reserved; choose another.")
     return user_id

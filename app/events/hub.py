@@ -18,6 +18,7 @@ import structlog
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError, ProblemError
+from app.core.owners import owner_of
 from app.db.engine import Database
 from app.db.notices import Notices
 from app.db.outage import Outages
@@ -265,8 +266,7 @@ def _key(whose: Whose) -> str:
 
 
 def _keys(entry: Entry) -> tuple[str, str, str]:
-    owner = entry.user_id.partition("/")[0]
-    return entry.job_id, f"user:{entry.user_id}", f"owner:{owner}"
+    return entry.job_id, f"user:{entry.user_id}", f"owner:{owner_of(entry.user_id)}"
 
 
 def _nothing(_: Entry) -> bool:

@@ -2,6 +2,8 @@
 
 import hashlib
 
+from app.core.owners import OIDC
+
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@-")
 _LONGEST = 128
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -18,7 +20,7 @@ def user_id_of(claim: str) -> str:
     )
     if len(written) > _LONGEST:
         written = f"::{hashlib.sha256(claim.encode()).hexdigest()}"
-    return f"oidc/{written}"
+    return f"{OIDC}/{written}"
 
 
 def key_id_of(user_id: str) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
@@ -17,6 +17,7 @@ from app.auth.tokens import hash_secret
 from app.db.models import ApiKeyRow, ClientTokenRow, PlanRow, UserRow
 from app.db.prepared import made_once
 from app.db.statements import among, insert_into
+from app.db.users import is_plan_of
 from app.quotas.policy import Limit, LimitName, stored_limits
 
 
@@ -114,7 +115,7 @@ class AuthRepository:
             .select_from(ClientTokenRow)
             .join(ApiKeyRow, ApiKeyRow.id == ClientTokenRow.key_id)
             .join(_Owner, _Owner.id == ApiKeyRow.user_id)
-            .outerjoin(_OwnersPlan, _plan_of(_OwnersPlan, _Owner))
+            .outerjoin(_OwnersPlan, is_plan_of(_OwnersPlan, _Owner))
             .join(UserRow, UserRow.id == ClientTokenRow.user_id)
             .outerjoin(PlanRow, _PLAN_OF_USER)
             .where(ClientTokenRow.id == token_id)
@@ -144,12 +145,6 @@ class AuthRepository:
         await self._tx.execute(
             update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(last_used_at=at)
         )
-
-    async def lock_service(self, user_id: str) -> bool:
-        """Keep a user that acts for others until the transaction ends; False if it is gone."""
-        service = select(UserRow.id).where(UserRow.id == user_id)
-        found = await self._tx.execute(service.with_for_update(read=True, key_share=True))
-        return found.first() is not None
 
     async def ensure_user(
         self, user_id: str, *, at: datetime, plan_name: str | None = None
@@ -203,11 +198,7 @@ _TERMS = (
 )
 
 
-def _plan_of(plan: type[PlanRow], user: type[UserRow]) -> ColumnElement[bool]:
-    return or_(plan.name == user.plan_name, and_(user.plan_name.is_(None), plan.is_default))
-
-
-_PLAN_OF_USER = _plan_of(PlanRow, UserRow)
+_PLAN_OF_USER = is_plan_of(PlanRow, UserRow)
 _HELD_KEYS = made_once(
     select(*_KEY, *_TERMS)
     .select_from(ApiKeyRow)

@@ -16,9 +16,10 @@ from app.auth.oidc.service import OidcSignIn
 from app.auth.repository import ApiKey, AuthRepository, FoundClient, UserTerms
 from app.auth.tokens import ClientToken, Token, hash_secret
 from app.core.clock import Clock
-from app.core.errors import UnauthenticatedError, UserGoneError
+from app.core.errors import UnauthenticatedError
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
+from app.db.users import keep_user
 from app.quotas.policy import Policy
 
 _USE_NOTED_EVERY = timedelta(minutes=1)
@@ -188,8 +189,7 @@ class AuthService:
 
         async def make(tx: AsyncConnection) -> UserTerms | None:
             auth = AuthRepository(tx)
-            if not await auth.lock_service(key.user_id):
-                raise UserGoneError
+            await keep_user(tx, key.user_id)
             await auth.ensure_user(user_id, at=at, plan_name=key.plan_name)
             return await auth.find_terms(user_id)
 

@@ -1,12 +1,21 @@
-"""What every room may ask about a user."""
+"""What more than one room asks about users."""
 
 from collections.abc import Collection
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, SQLColumnExpression, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.core.errors import UserGoneError
 from app.core.owners import owner_of
-from app.db.models import UserRow
+from app.db.models import PlanRow, UserRow
+
+
+async def keep_user(tx: AsyncConnection, user_id: str) -> None:
+    """Let nobody delete a user until the transaction ends, or raise UserGoneError."""
+    user = select(UserRow.id).where(UserRow.id == user_id)
+    found = await tx.execute(user.with_for_update(read=True, key_share=True))
+    if found.one_or_none() is None:
+        raise UserGoneError
 
 
 async def disabled_among(tx: AsyncConnection, user_ids: Collection[str]) -> set[str]:
@@ -19,3 +28,15 @@ async def disabled_among(tx: AsyncConnection, user_ids: Collection[str]) -> set[
     )
     disabled = {row.id for row in found}
     return {user_id for user_id, either in asked.items() if either & disabled}
+
+
+def is_of(user_id: SQLColumnExpression[str], owner: str) -> ColumnElement[bool]:
+    """The condition for the owner itself and the users that it acts for."""
+    # Not LIKE, for which shop/ and SHOP/ are the same on SQLite.
+    name_space = f"{owner}/"
+    return or_(user_id == owner, func.substr(user_id, 1, len(name_space)) == name_space)
+
+
+def is_plan_of(plan: type[PlanRow], user: type[UserRow]) -> ColumnElement[bool]:
+    """The condition for the plan that a user has: its own, or else the default one."""
+    return or_(plan.name == user.plan_name, and_(user.plan_name.is_(None), plan.is_default))

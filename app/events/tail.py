@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobEventRow
+from app.db.users import is_of
 from app.events.cursor import Cursor, Snapshot
 
 
@@ -113,10 +114,7 @@ def _unseen(after: Cursor, whose: Whose | None) -> Select[Any]:
         )
     if whose is not None:
         mine = row.user_id == whose.user_id
-        # Not LIKE, for which shop/ and SHOP/ are the same on SQLite.
-        prefix = f"{whose.user_id}/"
-        theirs = func.substr(row.user_id, 1, len(prefix)) == prefix
-        unseen = unseen.where(or_(mine, theirs) if whose.with_theirs else mine)
+        unseen = unseen.where(is_of(row.user_id, whose.user_id) if whose.with_theirs else mine)
     # Postgres should look by transaction, not walk all numbers until enough of them fit.
     return unseen.order_by(row.id if after.is_by_number else row.id + 0)
 

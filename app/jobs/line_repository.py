@@ -31,6 +31,7 @@ from app.db.models import ApiKeyRow, JobRow, PlanRow, UserRow
 from app.db.prepared import made_once
 from app.db.rows import Rows
 from app.db.statements import among, instant, one_of, table_of
+from app.db.users import is_plan_of
 from app.jobs.line import Load, Waiting
 from app.jobs.state import IN_FLIGHT, JobState
 from app.quotas.policy import LimitName, Limits, stored_limits, tightest
@@ -200,13 +201,7 @@ def _heads() -> Select[Any]:
     return (
         select(users.c.id, first_job, UserRow.limits, PlanRow.limits, UserRow.turn_at)
         .join(UserRow, UserRow.id == users.c.id)
-        .outerjoin(
-            PlanRow,
-            or_(
-                PlanRow.name == UserRow.plan_name,
-                and_(UserRow.plan_name.is_(None), PlanRow.is_default),
-            ),
-        )
+        .outerjoin(PlanRow, is_plan_of(PlanRow, UserRow))
         .where(users.c.id.is_not(None))
     )
 

@@ -21,7 +21,7 @@ from app.core.ids import is_id, new_id
 from app.core.media_types import HEAD_BYTES, kind_of, sniff
 from app.db.engine import Database
 from app.db.models import FileRow, JobFileRow, UserRow
-from app.db.users import disabled_among
+from app.db.users import disabled_among, keep_user
 from app.storage import discards
 from app.storage.discards import Sweeper
 from app.storage.errors import (
@@ -230,11 +230,7 @@ class FileService:
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> None:
-            owner = select(UserRow.id).where(UserRow.id == user_id)
-            if (
-                await tx.execute(owner.with_for_update(read=True, key_share=True))
-            ).one_or_none() is None:
-                raise UserGoneError
+            await keep_user(tx, user_id)
             await tx.execute(
                 insert(FileRow).values(
                     id=draft.id,

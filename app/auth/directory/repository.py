@@ -11,7 +11,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    or_,
     select,
     update,
 )
@@ -26,6 +25,7 @@ from app.db.models import (
     UserRow,
 )
 from app.db.statements import lock_table
+from app.db.users import is_of
 from app.quotas.limits import to_stored
 from app.quotas.policy import stored_limits
 from app.storage.discards import discard_users
@@ -120,12 +120,9 @@ class DirectoryRepository:
         # Only the user first: whoever adds to its name space holds it, and a statement that had
         # to wait for that does not see what was added.
         await self._tx.execute(select(UserRow.id).where(UserRow.id == user_id).with_for_update())
-        # Not LIKE, for which shop/ and SHOP/ are the same on SQLite.
-        prefix = f"{user_id}/"
-        within = func.substr(UserRow.id, 1, len(prefix)) == prefix
         found = await self._tx.execute(
             select(UserRow.id)
-            .where(or_(UserRow.id == user_id, within))
+            .where(is_of(UserRow.id, user_id))
             .order_by(UserRow.id)
             .with_for_update()
         )

@@ -120,10 +120,11 @@ _RULES: dict[str, Select[Any] | CompoundSelect[Any]] = {
         )
     ),
     "events are numbered without gaps": select(JobRow.id).where(
+        JobRow.erased_at.is_(None),  # its events went with it
         or_(
             JobRow.event_seq != _last_seq.scalar_subquery(),
             JobRow.event_seq != _events.scalar_subquery(),
-        )
+        ),
     ),
     "the last event of state is the job's state": select(JobRow.id).where(
         JobRow.state != _last_state.scalar_subquery()

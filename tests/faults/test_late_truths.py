@@ -260,10 +260,12 @@ async def test_an_erased_job_is_seen_by_nobody_and_charged_when_it_succeeds_late
             assert listed.json()["data"] == []
         row, events = (await read_jobs(database_url))[job["id"]]
         assert (row.input, events) == ({}, [])
+        assert (await gateway.admin.get("/v1/admin/invariants")).json()["violations"] == []
 
         for _ in range(60):
             gateway.wait(2)
             await gateway.poll()
+        assert (await gateway.admin.get("/v1/admin/invariants")).json()["violations"] == []
         assert (await gateway.http.get("/v1/usage")).json()["data"][0]["spend_usd"] == "0.50"
         assert (await gateway.http.get(f"/v1/jobs/{job['id']}")).status_code == 404
         await gateway.workers.pruner.run_once()

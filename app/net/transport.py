@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
@@ -20,6 +23,11 @@ class Connections(aiohttp.TCPConnector):
     A balancer may say 408 there before it closes; to aiohttp it would be the next one's answer.
     """
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        reader: type[ResponseHandler] = _Reader
+        self._factory = partial(reader, loop=self._loop)
+
     async def connect(
         self,
         req: aiohttp.ClientRequest,
@@ -31,6 +39,19 @@ class Connections(aiohttp.TCPConnector):
             if connection.protocol is None or not connection.protocol.should_close:
                 return connection
             connection.close()
+
+
+class _Reader(ResponseHandler):
+    """Ends the body of an answer that stops being HTTP in the middle.
+
+    aiohttp closes the connection, and whoever reads the body waits for the rest for ever.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        body = self._payload
+        if body is not None and not body.is_eof() and self.exception() is not None:
+            body.set_exception(aiohttp.ClientPayloadError("what came is no HTTP"))
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):

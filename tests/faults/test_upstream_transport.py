@@ -1,5 +1,6 @@
 """The transport below the upstream client: it tells the truth, keeps nothing and closes well."""
 
+import asyncio
 import gc
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,7 +18,7 @@ from app.net.transport import tell_when_it_failed
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import NotSentError, OutcomeUnknownError, TryLaterError
 from tests.support.upstream import LONG, MODEL
-from tests.support.wire_server import answer, answers, wire_server
+from tests.support.wire_server import Line, answer, answers, wire_server
 
 NOT_SENT_BY_HTTPX = (
     httpx.ConnectError,
@@ -153,6 +154,29 @@ async def test_a_connection_idle_for_too_long_is_not_used_again() -> None:
         for _ in range(2):
             await http.get(server.url)
         assert (server.connections, len(server.received)) == (2, 2)
+
+
+@pytest.mark.timeout(20)
+async def test_a_body_that_stops_being_http_breaks_off() -> None:
+    has_begun = asyncio.Event()
+
+    async def break_off(line: Line) -> None:
+        await line.request()
+        await line.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await has_begun.wait()
+        await line.send(b"no size\r\n")
+        await line.wait_for_the_other_end()
+
+    async with (
+        wire_server(break_off) as server,
+        client() as http,
+        http.stream("GET", server.url) as response,
+    ):
+        pieces = response.aiter_raw()
+        assert await anext(pieces) == b"hello"
+        has_begun.set()
+        with pytest.raises(httpx.ReadError):
+            await anext(pieces)
 
 
 def test_a_client_may_be_made_outside_a_loop() -> None:

@@ -296,6 +296,22 @@ async def test_a_prompt_that_is_too_long_is_told_and_not_cut(
         await expect(errors).to_be_empty()
 
 
+async def test_a_number_among_very_many_can_be_typed(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("kai")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await choose(page, "wan-ai/wan-2.7/text-to-video")
+        await page.get_by_role("spinbutton", name="seed").fill("20260722")
+        async with page.expect_request("**/v1/jobs") as made:
+            await page.get_by_label("prompt").first.fill("a red fox")
+            await page.get_by_role("button", name="Make it").click()
+        assert (await made.value).post_data_json["input"]["seed"] == 20260722
+        await choose(page, "kling/kling-3.0/pro/text-to-video")
+        await expect(page.get_by_role("slider", name="cfg scale")).to_have_value("0.5")
+
+
 async def test_long_names_and_other_scripts_find_their_place(
     site: str, directory: Directory, browser: Browser
 ) -> None:

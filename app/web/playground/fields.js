@@ -4,6 +4,7 @@ import { html, useState } from "../shared/view.js";
 import { MediaField, MediaList, mediaKind } from "./media.js";
 
 const FEW = 12;
+const STEPS = 100; // of a slider: among more nobody hits the one that is meant
 
 /** What a form holds before anything is typed: defaults of choices, numbers and switches alone. */
 export function initial(schema, start) {
@@ -54,7 +55,7 @@ function Control(props) {
     case "integer":
     case "number":
     case "float":
-      return html`<${field.minimum !== undefined && field.maximum !== undefined ? Slider : Number_} ...${props} />`;
+      return html`<${(field.maximum - field.minimum) / stepOf(field) <= STEPS ? Slider : Number_} ...${props} />`;
     case "array":
       return html`<${Lines} ...${props} />`;
     default:
@@ -85,10 +86,11 @@ function Switch({ id, value, onChange }) {
   </span>`;
 }
 
+const stepOf = (field) => (field.type === "integer" ? 1 : 0.01);
+
 function Slider({ id, field, value, onChange }) {
-  const step = field.type === "integer" ? 1 : (field.maximum - field.minimum) / 100;
   return html`<div class="d-flex align-items-center gap-3">
-    <input id=${id} type="range" class="form-range" min=${field.minimum} max=${field.maximum} step=${step}
+    <input id=${id} type="range" class="form-range" min=${field.minimum} max=${field.maximum} step=${stepOf(field)}
       value=${value ?? field.minimum} onInput=${(event) => onChange(Number(event.target.value))} />
     <output for=${id} class="slider-value">${value ?? "not set"}</output>
   </div>`;

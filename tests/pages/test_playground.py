@@ -190,10 +190,11 @@ async def test_a_waiting_job_is_cancelled_and_a_used_up_limit_is_told(
     other = await directory.key("cem")
     async with visiting(browser, site) as page:
         await sign_in(page, other)
-        await make(page, f"{PROMPT} sandbox:stuck-in-queue")
+        await make(page, f"{PROMPT} sandbox:stuck-in-queue sandbox:cancel-lag=8")
         job = page.get_by_role("region", name="Job")
         await expect(job.get_by_text("in queue", exact=True)).to_be_visible()
         await job.get_by_role("button", name="Cancel").click()
+        await expect(job.get_by_role("button", name="Cancelling")).to_be_disabled()
         await expect(job.get_by_text("cancelled", exact=True)).to_be_visible()
         await expect(job.get_by_role("button", name="Cancel")).to_be_hidden()
 
@@ -341,6 +342,21 @@ async def test_a_gateway_that_is_back_is_no_longer_said_to_be_away(
         await page.get_by_role("button", name="Make it").click()
         await expect(page.get_by_role("region", name="Job").locator("video")).to_be_visible()
         await expect(away).to_be_hidden()
+
+
+async def test_a_finished_job_no_longer_says_that_it_could_not_be_cancelled(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("tim")
+    async with visiting(browser, site, allow="409") as page:
+        await sign_in(page, key)
+        await make(page, f"{PROMPT} sandbox:queue=0 sandbox:slow=20")
+        job = page.get_by_role("region", name="Job")
+        await expect(job.get_by_text("in progress")).to_be_visible()
+        await job.get_by_role("button", name="Cancel").click()
+        await expect(job.get_by_role("alert")).to_contain_text("not_cancellable")
+        await expect(job.locator("video")).to_be_visible()
+        await expect(job.get_by_role("alert")).to_have_count(0)
 
 
 async def test_the_history_moves_on_while_another_job_is_looked_at(

@@ -8,10 +8,16 @@ const RETRY_MS = 2000;
 export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
   const [job, setShown] = useState(given);
   const [problem, setProblem] = useState(null);
+  const [cancelling, setCancelling] = useState(false); // RunComfy may take its time
   const setJob = (now) => {
     setShown(now);
     onChange(now);
   };
+  // What was asked, and what came of it, was about the job as it was.
+  useEffect(() => {
+    setProblem(null);
+    setCancelling(false);
+  }, [job?.status]);
   useEffect(() => {
     if (!given || isFinal(given)) return undefined;
     const stop = new AbortController();
@@ -25,13 +31,15 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
     </div></section>`;
   }
   const cancel = async () => {
+    setProblem(null);
+    setCancelling(true);
     try {
       const { job: now } = await api.post(`/v1/jobs/${job.id}/cancel`);
       setJob(now);
-      setProblem(null);
       onEnded();
     } catch (error) {
       setProblem(error);
+      setCancelling(false);
     }
   };
   return html`<section class="card stage" aria-label="Job">
@@ -46,7 +54,7 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
       ${job.error && html`<div class="alert alert-danger" role="alert">${job.error.message}<div class="small">${job.error.code}</div></div>`}
       ${job.input.prompt && html`<p class="mb-3 prompt" dir="auto">${job.input.prompt}</p>`}
       <div class="d-flex flex-wrap gap-2">
-        ${!isFinal(job) && html`<button class="btn" onClick=${cancel}>Cancel</button>`}
+        ${!isFinal(job) && html`<button class="btn" disabled=${cancelling} onClick=${cancel}>${cancelling ? "Cancelling" : "Cancel"}</button>`}
         ${job.urls.outputs.map((url, n) => html`<a class="btn" href=${url} download key=${n}>Download${job.urls.outputs.length > 1 ? ` ${n + 1}` : ""}</a>`)}
         <button class="btn" onClick=${() => onAgain(job)}>Run again with changes</button>
         <${Copy} text=${asCurl(job)} label="Copy as curl" size="" />

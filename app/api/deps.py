@@ -41,6 +41,7 @@ from app.jobs.links import JobLinks
 from app.jobs.operator import OperatorJobs
 from app.jobs.overview import JobOverview
 from app.jobs.service import JobService
+from app.jobs.traffic import JobTraffic
 from app.jobs.wire import JobWire
 from app.quotas.prices import PricesService
 from app.quotas.service import QuotaService
@@ -98,6 +99,7 @@ class Services:
     plans: PlanDirectory
     prices: PricesService
     shadow: ShadowFindings
+    traffic: JobTraffic
     users: UserDirectory
     webhooks: WebhookService
     wire: JobWire

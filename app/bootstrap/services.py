@@ -31,6 +31,7 @@ from app.jobs.links import JobLinks
 from app.jobs.operator import OperatorJobs
 from app.jobs.overview import JobOverview
 from app.jobs.service import JobService
+from app.jobs.traffic import JobTraffic
 from app.jobs.wire import JobWire
 from app.media.inspector import MediaInspector
 from app.media.uploads import UploadedFiles
@@ -119,7 +120,6 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
                 poller=doorbells.polled,
                 late_watch=base.configs.queue.late_watch,
                 deliverer=doorbells.announced,
-                roster=stores.roster,
             ),
             operators=OperatorGate(settings.admin_token, clock=clock),
             outputs=outside.outputs,
@@ -128,6 +128,12 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
             prices=prices,
             quotas=quotas,
             shadow=ShadowFindings(database=database),
+            traffic=JobTraffic(
+                database=database,
+                clock=clock,
+                dispatcher=doorbells.submitted,
+                roster=stores.roster,
+            ),
             users=UserDirectory(database=database, clock=clock),
             webhooks=WebhookService(
                 database=database,

@@ -16,8 +16,7 @@ from app.db.patience import within
 from app.db.statements import insert_into
 from app.jobs.accounts import Roster
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
-from app.jobs.operator_repository import OperatorRepository
-from app.jobs.switches import DISPATCH_PAUSED
+from app.jobs.switches import DISPATCH_PAUSED, is_on
 
 BEAT_EVERY = timedelta(seconds=5)
 ALIVE_FOR = timedelta(seconds=30)
@@ -69,7 +68,7 @@ class HealthService:
 
         async def work(connection: AsyncConnection) -> Health:
             beat_at = await connection.scalar(select(func.max(HeartbeatRow.beat_at)))
-            is_paused = await OperatorRepository(connection).is_on(DISPATCH_PAUSED)
+            is_paused = await is_on(connection, DISPATCH_PAUSED)
             return Health(
                 takes_writes=self._takes_writes,
                 is_schema_current=await _is_current(connection),

@@ -14,18 +14,14 @@ from app.core.ids import is_id
 from app.db.engine import Database
 from app.events import log
 from app.events.log import JobEvent
-from app.jobs.accounts import Roster, count_unfinished
 from app.jobs.announce import announce
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.invariants import Violation, violations
-from app.jobs.lane import Lane, Reason
-from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.models import CostState, Job, JobFilter
 from app.jobs.operator_repository import Manual, OperatorRepository, Underside
 from app.jobs.queue_repository import QueueRepository
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
-from app.jobs.switches import DISPATCH_PAUSED
 from app.quotas import ledger
 from app.quotas.repository import Ending, Entry, EntryKind, QuotaRepository
 
@@ -41,25 +37,6 @@ class JobDetail:
     events: Sequence[JobEvent]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountTraffic:
-    """An account, the jobs that its token is needed for, and its own lanes."""
-
-    name: str
-    drains: bool
-    unfinished: int
-    submits: Lane
-    polls: Lane
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
-    switched_off: bool
-    submits: Lane
-    polls: Lane
-    accounts: Sequence[AccountTraffic]
-
-
 class OperatorJobs:
     """Every act is one transaction with its audit entry, and says what happened to the hold."""
 
@@ -72,7 +49,6 @@ class OperatorJobs:
         poller: Doorbell,
         late_watch: timedelta,
         deliverer: Doorbell,
-        roster: Roster,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -80,7 +56,6 @@ class OperatorJobs:
         self._poller = poller
         self._late_watch = late_watch
         self._deliverer = deliverer
-        self._roster = roster
 
     async def page(
         self, *, user_id: str | None, matching: JobFilter, before: str | None, limit: int
@@ -154,59 +129,9 @@ class OperatorJobs:
         self._dispatcher.ring()
         return outcome
 
-    async def traffic(self) -> Traffic:
-        """Return whether jobs are sent and followed, and if not, why."""
-
-        async def work(connection: AsyncConnection) -> Traffic:
-            lanes = LaneRepository(connection)
-            unfinished = await count_unfinished(connection)
-            return Traffic(
-                switched_off=await OperatorRepository(connection).is_on(DISPATCH_PAUSED),
-                submits=await lanes.find(DISPATCH),
-                polls=await lanes.find(POLLS),
-                accounts=[
-                    AccountTraffic(
-                        name=name,
-                        drains=name not in self._roster.takers,
-                        unfinished=unfinished[name],
-                        submits=await lanes.find(self._roster.lane_of(DISPATCH, name)),
-                        polls=await lanes.find(self._roster.lane_of(POLLS, name)),
-                    )
-                    for name in self._roster.names
-                ],
-            )
-
-        return await self._database.read(work)
-
     async def violations(self) -> Sequence[Violation]:
         """Return the invariants that are broken now; the list should be empty."""
         return await self._database.read(violations)
-
-    async def pause(self, *, paused: bool, actor: str) -> None:
-        """Pause or resume sending; jobs are accepted and followed either way.
-
-        Resuming opens what upstream's refusals or failures closed, but ends no Retry-After.
-        """
-        at = self._clock.now()
-
-        async def work(tx: AsyncConnection) -> None:
-            operators = OperatorRepository(tx)
-            before = await operators.is_on(DISPATCH_PAUSED)
-            await operators.switch(DISPATCH_PAUSED, is_on=paused)
-            if not paused:
-                await _reopen(tx, at=at)
-            await audit.append(
-                tx,
-                at=at,
-                actor=actor,
-                action="dispatch.pause" if paused else "dispatch.resume",
-                target="dispatch",
-                before={"paused": before},
-                after={"paused": paused},
-            )
-
-        await self._database.transact(work)
-        self._dispatcher.ring()
 
     async def _end(
         self,
@@ -274,15 +199,6 @@ class OperatorJobs:
         outcome = await self._database.transact(work)
         self._deliverer.ring()
         return outcome
-
-
-async def _reopen(tx: AsyncConnection, *, at: datetime) -> None:
-    lanes = LaneRepository(tx)
-    for name in await lanes.find_closed():
-        lane = await lanes.lock(name)
-        if lane.closed_until is not None and lane.reason is not Reason.RETRY_AFTER:
-            await lanes.save(name, Lane(arrival_us=lane.arrival_us))
-    await OperatorRepository(tx).send_refused_again(at=at)
 
 
 def _recorded(underside: Underside) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy import case, literal, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models import JobRow, SwitchRow
+from app.db.models import JobRow
 from app.db.models.base import UtcDateTime
-from app.db.statements import insert_into
 from app.jobs.models import COST_STATES, CostState
 from app.jobs.state import JobState
 from app.quotas.repository import Ending
@@ -134,16 +133,4 @@ class OperatorRepository:
             update(JobRow)
             .where(JobRow.state == JobState.PENDING, JobRow.refusals > 0, JobRow.due_at > at)
             .values(due_at=at)
-        )
-
-    async def is_on(self, switch: str) -> bool:
-        found = await self._tx.execute(select(SwitchRow.is_on).where(SwitchRow.name == switch))
-        return bool(found.scalar_one_or_none())
-
-    async def switch(self, name: str, *, is_on: bool) -> None:
-        row = insert_into(self._tx, SwitchRow).values(name=name, is_on=is_on)
-        await self._tx.execute(
-            row.on_conflict_do_update(
-                index_elements=[SwitchRow.name], set_={"is_on": row.excluded.is_on}
-            )
         )

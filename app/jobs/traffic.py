@@ -1,0 +1,104 @@
+"""Whether jobs are sent and followed, and the switch by which operators stop the sending."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import log as audit
+from app.core.clock import Clock
+from app.core.doorbell import Doorbell
+from app.db.engine import Database
+from app.jobs.accounts import Roster, count_unfinished
+from app.jobs.lane import Lane, Reason
+from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
+from app.jobs.operator_repository import OperatorRepository
+from app.jobs.switches import DISPATCH_PAUSED, is_on, turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountTraffic:
+    """An account, the jobs that its token is needed for, and its own lanes."""
+
+    name: str
+    drains: bool
+    unfinished: int
+    submits: Lane
+    polls: Lane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    switched_off: bool
+    submits: Lane
+    polls: Lane
+    accounts: Sequence[AccountTraffic]
+
+
+class JobTraffic:
+    def __init__(
+        self, *, database: Database, clock: Clock, dispatcher: Doorbell, roster: Roster
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._dispatcher = dispatcher
+        self._roster = roster
+
+    async def read(self) -> Traffic:
+        """Return whether jobs are sent and followed, and if not, why."""
+
+        async def work(connection: AsyncConnection) -> Traffic:
+            lanes = LaneRepository(connection)
+            unfinished = await count_unfinished(connection)
+            return Traffic(
+                switched_off=await is_on(connection, DISPATCH_PAUSED),
+                submits=await lanes.find(DISPATCH),
+                polls=await lanes.find(POLLS),
+                accounts=[
+                    AccountTraffic(
+                        name=name,
+                        drains=name not in self._roster.takers,
+                        unfinished=unfinished[name],
+                        submits=await lanes.find(self._roster.lane_of(DISPATCH, name)),
+                        polls=await lanes.find(self._roster.lane_of(POLLS, name)),
+                    )
+                    for name in self._roster.names
+                ],
+            )
+
+        return await self._database.read(work)
+
+    async def pause(self, *, paused: bool, actor: str) -> None:
+        """Pause or resume sending; jobs are accepted and followed either way.
+
+        Resuming opens what upstream's refusals or failures closed, but ends no Retry-After.
+        """
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> None:
+            before = await is_on(tx, DISPATCH_PAUSED)
+            await turn(tx, DISPATCH_PAUSED, on=paused)
+            if not paused:
+                await _reopen(tx, at=at)
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="dispatch.pause" if paused else "dispatch.resume",
+                target="dispatch",
+                before={"paused": before},
+                after={"paused": paused},
+            )
+
+        await self._database.transact(work)
+        self._dispatcher.ring()
+
+
+async def _reopen(tx: AsyncConnection, *, at: datetime) -> None:
+    lanes = LaneRepository(tx)
+    for name in await lanes.find_closed():
+        lane = await lanes.lock(name)
+        if lane.closed_until is not None and lane.reason is not Reason.RETRY_AFTER:
+            await lanes.save(name, Lane(arrival_us=lane.arrival_us))
+    await OperatorRepository(tx).send_refused_again(at=at)

@@ -10,7 +10,6 @@ from app.media.inspector import InspectorConfig
 from app.net.reach import Reach
 from app.quotas.repository import Ending, EntryKind
 from app.settings import Settings
-from app.storage.archive import ArchiveConfig
 from app.storage.files import FilesConfig
 from app.webhooks.queue import DeliveryQueueConfig
 from app.worker.archiver import ArchiverConfig
@@ -32,7 +31,6 @@ class Configs:
     deliveries: DeliveryQueueConfig
     deliverer: DelivererConfig
     files: FilesConfig
-    archive: ArchiveConfig
     archiver: ArchiverConfig
     inspector: InspectorConfig
     media_reach: Reach
@@ -61,9 +59,6 @@ class Configs:
             deliveries=DeliveryQueueConfig(lease=max(lease, deliverer.timeout * 2)),
             deliverer=deliverer,
             files=FilesConfig(life=timedelta(days=settings.file_days)),
-            archive=ArchiveConfig(
-                lease=lease, risk_after=timedelta(hours=settings.output_risk_hours)
-            ),
             archiver=ArchiverConfig(lease=lease),
             inspector=InspectorConfig(mode=settings.inspect_media),
             media_reach=Reach(private=settings.allow_private_networks),

@@ -1,6 +1,7 @@
 """What the edge fills and the background empties: models, jobs, deliveries, files."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from app.bootstrap.base import Base
 from app.bootstrap.catalogue import open_catalogue
@@ -86,7 +87,12 @@ async def open_stores(base: Base, outside: Outside) -> Stores:
         sweeper=sweeper,
         files=files,
         file_links=file_links,
-        archive=Archive(database=database, storage=storage, config=configs.archive, clock=clock),
+        archive=Archive(
+            database=database,
+            storage=storage,
+            risk_after=timedelta(hours=base.settings.output_risk_hours),
+            clock=clock,
+        ),
         inputs=JobInputs(
             files=files,
             links=file_links if is_reachable(base.public_url) else None,

@@ -10,6 +10,7 @@ from app.bootstrap.outside import Outside
 from app.bootstrap.stores import Stores
 from app.catalogue.outside import MAX_MODELS
 from app.jobs.retention import Retention
+from app.storage.copies import CopyQueue
 from app.upstream.catalogue import CatalogueReader
 from app.worker.archiver import Archiver
 from app.worker.catalogue import CatalogueKeeper
@@ -131,7 +132,9 @@ def _archiver(base: Base, outside: Outside, stores: Stores) -> Archiver | None:
     if not base.settings.archives or stores.storage is None:
         return None
     return Archiver(
-        archive=stores.archive,
+        copies=CopyQueue(
+            database=base.database, lease=base.configs.archiver.lease, clock=base.clock
+        ),
         storage=stores.storage,
         outputs=outside.copies,
         config=base.configs.archiver,

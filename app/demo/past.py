@@ -35,7 +35,7 @@ from app.demo.people import (
 from app.demo.saying import answer_of
 from app.main import create_app
 from app.settings import Settings
-from app.storage import archive
+from app.storage import copies
 
 _DAY = timedelta(hours=24)
 _SITTINGS = 20
@@ -195,7 +195,7 @@ class _Day:
         await self._steps(_STEPS)
 
         async def work(tx: AsyncConnection) -> None:
-            await archive.enqueue(tx, {job["id"]: 1}, at=self._clock.now())
+            await copies.enqueue(tx, {job["id"]: 1}, at=self._clock.now())
 
         database = open_database(self._database_url)
         try:

@@ -31,7 +31,7 @@ from app.jobs.recorder import Recorder
 from app.jobs.schedule import Jitter, Pace, ScheduleConfig
 from app.jobs.state import JobState
 from app.jobs.sweeps import Moves, SweepConfig, Sweeps
-from app.storage import archive
+from app.storage import copies
 
 logger = structlog.get_logger(__name__)
 
@@ -232,7 +232,7 @@ class JobQueue:
 
         async def work(tx: AsyncConnection) -> None:
             await QueueRepository(tx).free_leases(at=self._clock.now())
-            await archive.free_leases(tx, at=self._clock.now())
+            await copies.free_leases(tx, at=self._clock.now())
 
         await self._database.transact(work)
 

@@ -17,7 +17,7 @@ from app.jobs.duration_repository import DurationRepository
 from app.jobs.models import COST_STATES, Change, addresses
 from app.jobs.outcomes import observed
 from app.quotas import ledger
-from app.storage import archive
+from app.storage import copies
 
 logger = structlog.get_logger(__name__)
 
@@ -108,4 +108,4 @@ class Recorder:
                 for change in moved
                 if change.output is not None
             }
-            await archive.enqueue(tx, outputs, at=self._clock.now())
+            await copies.enqueue(tx, outputs, at=self._clock.now())

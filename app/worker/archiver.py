@@ -14,7 +14,7 @@ from app.core.media_types import sniff
 from app.core.metrics import Metrics
 from app.jobs.models import addresses
 from app.storage import mp4
-from app.storage.archive import Archive, Copy, CopyLease
+from app.storage.copies import Copy, CopyLease, CopyQueue
 from app.storage.errors import ObjectGoneError, StorageUnavailableError
 from app.storage.store import Storage
 from app.upstream.errors import RefusedError, TryLaterError
@@ -57,7 +57,7 @@ class Archiver:
     def __init__(
         self,
         *,
-        archive: Archive,
+        copies: CopyQueue,
         storage: Storage,
         outputs: OutputClient,
         config: ArchiverConfig,
@@ -65,7 +65,7 @@ class Archiver:
         clock: Clock,
         doorbell: Doorbell,
     ) -> None:
-        self._archive = archive
+        self._copies = copies
         self._storage = storage
         self._outputs = outputs
         self._config = config
@@ -73,7 +73,7 @@ class Archiver:
         self._clock = clock
         self.loop = WorkLoop(
             "archiver",
-            claim=self._archive.claim,
+            claim=self._copies.claim,
             handle=self.copy,
             places=config.copies_at_once,
             idle=config.idle,
@@ -107,7 +107,7 @@ class Archiver:
         except TimeoutError:
             await self._later(lease, "The copy took too long.")
         else:
-            if await self._archive.finish(lease, copy):
+            if await self._copies.finish(lease, copy):
                 self._metrics.copies.labels("archived").inc()
                 logger.info("output.archived", job_id=lease.job_id, n=lease.n, size=copy.size)
             # Otherwise another archiver has the lease, or the job was deleted with its objects: the
@@ -148,7 +148,7 @@ class Archiver:
         while True:
             await self._clock.sleep(self._config.lease / 3)
             try:
-                is_kept = await self._archive.renew(lease)
+                is_kept = await self._copies.renew(lease)
             except DatabaseUnavailableError:
                 continue  # a takeover meanwhile is noticed at the next try, or at the end
             if not is_kept:
@@ -161,13 +161,13 @@ class Archiver:
         """Try again, unless the host has denied it too often or it has been tried for too long."""
         is_gone = denied and lease.denials + 1 >= self._config.denials
         if is_gone or self._clock.now() - lease.created_at > self._config.patience:
-            if await self._archive.give_up(lease, reason=reason):
+            if await self._copies.give_up(lease, reason=reason):
                 self._metrics.copies.labels("lost").inc()
                 logger.error("output.lost", job_id=lease.job_id, n=lease.n)
             return
         doubled = self._config.first_wait * 2 ** min(lease.attempts - 1, 20)
         wait = min(doubled, self._config.longest_wait)
-        if await self._archive.postpone(lease, reason=reason, wait=wait, denied=denied):
+        if await self._copies.postpone(lease, reason=reason, wait=wait, denied=denied):
             self._metrics.copies.labels("postponed").inc()
             logger.info("output.postponed", job_id=lease.job_id, n=lease.n, reason=reason)
 

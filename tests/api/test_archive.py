@@ -13,7 +13,8 @@ import pytest
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
 from app.core.metrics import Metrics
-from app.storage.archive import Archive, ArchiveConfig
+from app.db.engine import open_database
+from app.storage.copies import CopyQueue
 from app.storage.opening import open_storage
 from app.upstream.errors import TryLaterError
 from app.upstream.outputs import OutputClient
@@ -27,6 +28,7 @@ from tests.support.wire_server import Line, answer, answers, wire_server
 
 pytestmark = pytest.mark.either_database
 
+LEASE = timedelta(seconds=30)
 FILM = b"\0\0\0\x18ftypisom\0\0\2\0isommp41" + bytes(range(256)) * 4000
 
 
@@ -38,6 +40,14 @@ async def kept(
         database_url, sandbox=sandbox, clock=clock, storage_url=f"file://{tmp_path}/kept"
     ) as gateway:
         yield gateway
+
+
+@pytest.fixture
+async def queue(database_url: str, clock: ManualClock) -> AsyncIterator[CopyQueue]:
+    """Open the queue as the archiver of another process has it."""
+    database = open_database(database_url)
+    yield CopyQueue(database=database, lease=LEASE, clock=clock)
+    await database.close()
 
 
 async def copy(gateway: Gateway) -> int:
@@ -268,29 +278,30 @@ async def test_an_upstream_that_breaks_off_is_asked_again_and_readers_go_on_with
 
 
 async def test_a_dead_archivers_work_is_taken_over_after_its_lease(
-    kept: Gateway,
+    kept: Gateway, queue: CopyQueue
 ) -> None:
     await finished(kept)
-    services = kept.app.state.services
-    (lease,) = await services.archive.claim(4)
-    assert await services.archive.claim(4) == []
+    (lease,) = await queue.claim(4)
+    assert await queue.claim(4) == []
     kept.wait(20)
-    assert await services.archive.renew(lease)
+    assert await queue.renew(lease)
     kept.wait(20)
-    assert await services.archive.claim(4) == []
+    assert await queue.claim(4) == []
     kept.wait(11)
-    (second,) = await services.archive.claim(4)
+    (second,) = await queue.claim(4)
     assert second.key == lease.key
-    assert not await services.archive.renew(lease)
+    assert not await queue.renew(lease)
     late = timedelta(seconds=1)
-    assert not await services.archive.postpone(lease, reason="late", wait=late)
-    assert await services.archive.postpone(second, reason="mine", wait=late)
+    assert not await queue.postpone(lease, reason="late", wait=late)
+    assert await queue.postpone(second, reason="mine", wait=late)
 
 
-async def test_a_copy_that_a_rival_has_made_is_not_said_to_wait(kept: Gateway) -> None:
+async def test_a_copy_that_a_rival_has_made_is_not_said_to_wait(
+    kept: Gateway, queue: CopyQueue
+) -> None:
     assert kept.workers.archiver is not None
     await finished(kept, "sandbox:output=image sandbox:output-gone=60")
-    [lease] = await kept.app.state.services.archive.claim(4)
+    [lease] = await queue.claim(4)
     kept.wait(31)
     assert await copy(kept) == 1
     kept.wait(60)
@@ -303,7 +314,13 @@ async def test_a_copy_that_a_rival_has_made_is_not_said_to_wait(kept: Gateway) -
 
 @pytest.mark.parametrize("in_time", [True, False])
 async def test_a_copy_is_made_though_the_database_goes_away_meanwhile(
-    kept: Gateway, database_url: str, clock: ManualClock, tmp_path: Path, *, in_time: bool
+    kept: Gateway,
+    queue: CopyQueue,
+    database_url: str,
+    clock: ManualClock,
+    tmp_path: Path,
+    *,
+    in_time: bool,
 ) -> None:
     asked, sent = asyncio.Event(), asyncio.Event()
 
@@ -323,9 +340,7 @@ async def test_a_copy_is_made_though_the_database_goes_away_meanwhile(
         _point(database_url, job, f"{host.url}/0.mp4")
         storage = open_storage(f"file://{tmp_path}/kept")
         archiver = Archiver(
-            archive=Archive(
-                database=database, storage=storage, config=ArchiveConfig(), clock=clock
-            ),
+            copies=CopyQueue(database=database, lease=LEASE, clock=clock),
             storage=storage,
             outputs=OutputClient(client=client, hosts=(), upstream=host.url),
             config=ArchiverConfig(),
@@ -333,7 +348,7 @@ async def test_a_copy_is_made_though_the_database_goes_away_meanwhile(
             clock=clock,
             doorbell=Doorbell(clock=clock),
         )
-        [lease] = await kept.app.state.services.archive.claim(4)
+        [lease] = await queue.claim(4)
         copying = asyncio.ensure_future(archiver.copy(lease))
         await asked.wait()
         database.away = True

@@ -85,9 +85,8 @@ async def hold_all(
     no rival decides on old sums.
     """
     repository = QuotaRepository(tx)
-    accounts = await repository.lock_accounts(
-        account for claim in claims for _, account, _, _ in claim.caller.subjects
-    )
+    subjects = [subject for claim in claims for subject in claim.caller.subjects]
+    accounts = await repository.lock_accounts(subject.account for subject in subjects)
     taken = await lock_allowances(
         tx, [claim.caller.policy.allowance for claim in claims if claim.caller.policy.allowance]
     )
@@ -98,7 +97,7 @@ async def hold_all(
     refused: dict[str, ProblemError] = {}
     entries: list[Entry] = []
     findings: list[Finding] = []
-    zones = {account: zone for claim in claims for _, account, _, zone in claim.caller.subjects}
+    zones = {subject.account: subject.zone for subject in subjects}
     accounts = await opened(tx, accounts, zones=zones, at=at)
     for claim in claims:
         found: list[Finding] = []
@@ -110,9 +109,10 @@ async def hold_all(
             continue
         if claim.caller.token_id in taken:
             taken[claim.caller.token_id] = taken[claim.caller.token_id].hold(claim.amounts)
-        for _, account, limits, _ in claim.caller.subjects:
-            accounts[account] = _held(accounts[account], limits, claim.amounts, at=at)
-            pending[account] += 1
+        for subject in claim.caller.subjects:
+            account = accounts[subject.account]
+            accounts[subject.account] = _held(account, subject.limits, claim.amounts, at=at)
+            pending[subject.account] += 1
         entries.append(_hold(claim, at=at))
         findings += found
     if findings:
@@ -175,20 +175,20 @@ def _refusal(
 ) -> QuotaExceededError | None:
     """Return the refusal by an enforced limit; add what shadow limits would refuse to `found`."""
     refusals: list[QuotaExceededError] = []
-    for subject, account, limits, zone in claim.caller.subjects:
+    for subject in claim.caller.subjects:
         for excess in excesses(
-            accounts[account],
-            limits,
+            accounts[subject.account],
+            subject.limits,
             claim.amounts,
-            pending=pending.get(account, 0),
-            zone=zone,
+            pending=pending.get(subject.account, 0),
+            zone=subject.zone,
             at=at,
         ):
             if excess.standing.mode == "enforce":
-                refusals.append(QuotaExceededError(excess, subject=subject, at=at))
+                refusals.append(QuotaExceededError(excess, subject=subject.name, at=at))
             else:
                 limit = excess.standing.name.value
-                found.append(Finding(claim.caller.user_id, account, limit, claim.job_id))
+                found.append(Finding(claim.caller.user_id, subject.account, limit, claim.job_id))
     return longest(refusals)
 
 

@@ -1,6 +1,7 @@
 """The standing of a caller's limits, and the rate limit on calls that cost nothing else."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,10 +13,10 @@ from app.db.engine import Database
 from app.quotas.account import Account, excesses
 from app.quotas.allowances import find_taken
 from app.quotas.errors import QuotaExceededError, longest
-from app.quotas.policy import LimitName, Limits, Policy
+from app.quotas.policy import LimitName, Policy
 from app.quotas.rebuild import opened
 from app.quotas.repository import QuotaRepository
-from app.quotas.standings import Caller, CallerId, Standings, count_jobs
+from app.quotas.standings import Caller, CallerId, Standings, Subject, count_jobs
 from app.quotas.usage import Grouping, Usage, usage
 
 _RECENT_S = 1.0
@@ -47,11 +48,11 @@ class QuotaService:
 
         async def work(connection: AsyncConnection) -> Mapping[CallerId, Standings]:
             quotas = QuotaRepository(connection)
-            accounts = await quotas.find_accounts(account for _, account, _, _ in subjects)
+            accounts = await quotas.find_accounts(subject.account for subject in subjects)
             counts = await count_jobs(quotas, asking, unknown_since=at - self._job_timeout)
             taken = await find_taken(connection, token_ids)
             # The ledger says what is in a window that no request has begun yet: a late charge.
-            zones = {account: zone for _, account, _, zone in subjects}
+            zones = {subject.account: subject.zone for subject in subjects}
             current = await opened(connection, accounts, zones=zones, at=at)
             return {
                 caller: each.standings(current, counts=counts, taken=taken, at=at)
@@ -106,13 +107,13 @@ class QuotaService:
 
         async def work(tx: AsyncConnection) -> None:
             quotas = QuotaRepository(tx)
-            accounts = await quotas.lock_accounts(account for _, account, _ in rated)
-            _require_rate(rated, accounts, zone=policy.zone, at=at)
+            accounts = await quotas.lock_accounts(subject.account for subject in rated)
+            _require_rate(rated, accounts, at=at)
             await quotas.save_accounts(
                 [
-                    accounts[account].submitted(per_minute=int(rate.limit), at=at)
-                    for _, account, limits in rated
-                    for rate in limits.values()
+                    accounts[subject.account].submitted(per_minute=int(rate.limit), at=at)
+                    for subject in rated
+                    for rate in subject.limits.values()
                 ]
             )
 
@@ -125,35 +126,32 @@ class QuotaService:
         rated = _rated(policy, user_id=user_id, key_id=key_id)
 
         async def work(connection: AsyncConnection) -> None:
-            accounts = await QuotaRepository(connection).find_accounts(
-                account for _, account, _ in rated
-            )
-            _require_rate(rated, accounts, zone=policy.zone, at=at)
+            quotas = QuotaRepository(connection)
+            accounts = await quotas.find_accounts(subject.account for subject in rated)
+            _require_rate(rated, accounts, at=at)
 
         if rated:
             await self._database.look_up(work)
 
 
-_Rated = Sequence[tuple[str, str, Limits]]
-
-
-def _rated(policy: Policy, *, user_id: str, key_id: str) -> _Rated:
+def _rated(policy: Policy, *, user_id: str, key_id: str) -> Sequence[Subject]:
+    """Return whose rate counts, with no limit but that."""
     return [
-        (subject, account, {LimitName.SUBMITS_PER_MINUTE: rate})
-        for subject, account, limits, _ in Caller(
-            policy=policy, user_id=user_id, key_id=key_id
-        ).subjects
-        if (rate := limits.get(LimitName.SUBMITS_PER_MINUTE)) is not None
+        replace(subject, limits={LimitName.SUBMITS_PER_MINUTE: rate})
+        for subject in Caller(policy=policy, user_id=user_id, key_id=key_id).subjects
+        if (rate := subject.limits.get(LimitName.SUBMITS_PER_MINUTE)) is not None
     ]
 
 
 def _require_rate(
-    rated: _Rated, accounts: Mapping[str, Account], *, zone: ZoneInfo, at: datetime
+    rated: Sequence[Subject], accounts: Mapping[str, Account], *, at: datetime
 ) -> None:
     refusal = longest(
-        QuotaExceededError(excess, subject=subject, at=at)
-        for subject, account, limits in rated
-        for excess in excesses(accounts[account], limits, {}, pending=0, zone=zone, at=at)
+        QuotaExceededError(excess, subject=subject.name, at=at)
+        for subject in rated
+        for excess in excesses(
+            accounts[subject.account], subject.limits, {}, pending=0, zone=subject.zone, at=at
+        )
         if excess.standing.mode == "enforce"
     )
     if refusal is not None:

@@ -22,6 +22,16 @@ class Standings:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose limits count, in the windows of which zone; `name` is what clients are told."""
+
+    name: str
+    account: str
+    limits: Limits
+    zone: ZoneInfo
+
+
 @dataclass(frozen=True, kw_only=True)
 class Caller:
     policy: Policy
@@ -37,12 +47,11 @@ class Caller:
         return None if self.policy.allowance is None else self.policy.allowance.token_id
 
     @cached_property
-    def subjects(self) -> Sequence[tuple[str, str, Limits, ZoneInfo]]:
-        """Yield whose limits count: a word, an account, the limits, the zone of the windows."""
+    def subjects(self) -> Sequence[Subject]:
         zone = self.policy.zone
         return (
-            ("user", user_account(self.user_id), self.policy.user, zone),
-            ("key", key_account(self.key_id), self.policy.key, self.policy.key_zone or zone),
+            Subject("user", user_account(self.user_id), self.policy.user, zone),
+            Subject("key", key_account(self.key_id), self.policy.key, self.policy.key_zone or zone),
         )
 
     def standings(
@@ -56,18 +65,18 @@ class Caller:
         """Make standings of open accounts, counted jobs and what tokens have used."""
         found = [
             (
-                subject,
+                subject.name,
                 stand(
-                    accounts[account],
+                    accounts[subject.account],
                     name,
                     limit,
-                    pending=counts.get(name, {}).get(account, 0),
-                    zone=zone,
+                    pending=counts.get(name, {}).get(subject.account, 0),
+                    zone=subject.zone,
                     at=at,
                 ),
             )
-            for subject, account, limits, zone in self.subjects
-            for name, limit in limits.items()
+            for subject in self.subjects
+            for name, limit in subject.limits.items()
         ]
         allowance = self.policy.allowance
         if allowance is not None and allowance.token_id in taken:

@@ -84,7 +84,7 @@ def _check(remote: httpx.Response) -> None:
         )
     if remote.status_code == _OUTSIDE:
         # Not passed on: an object store's own words name its buckets.
-        raise RangeNotSatisfiableError(remote.headers.get("Content-Range", "bytes */*"))
+        raise RangeNotSatisfiableError(_said(remote, "Content-Range") or "bytes */*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,12 @@ def _ignored_range(
     return wanted and _Span(*wanted, span.total)
 
 
+def _said(remote: httpx.Response, name: str) -> str | None:
+    """Return a header of the host's; None if it holds what our own server would not send."""
+    value: str = remote.headers.get(name, "")
+    return value if value.isascii() and value.isprintable() else None
+
+
 def _bodiless(headers: dict[str, str]) -> dict[str, str]:
     """Drop the headers of a body: HTTP allows a length, but our server would wait for it."""
     return {name: value for name, value in headers.items() if name not in _OF_BODY}
@@ -161,9 +167,8 @@ def _headers(
     remote: httpx.Response, span: _Span | None, *, job_id: str, n: int, url: str
 ) -> dict[str, str]:
     media_type = known_type(remote, url=url)
-    headers = {name: value for name in _PASSED_ON if (value := remote.headers.get(name))}
-    if packing := packing_of(remote):
-        headers["Content-Encoding"] = packing
+    names = (*_PASSED_ON, "Content-Encoding") if packing_of(remote) else _PASSED_ON
+    headers = {name: value for name in names if (value := _said(remote, name))}
     if span is not None:
         headers["Accept-Ranges"] = "bytes"
     if remote.status_code != _UNCHANGED:

@@ -97,6 +97,22 @@ async def test_a_film_that_its_host_calls_a_page_is_one_all_the_same(relaying: R
         assert (await relay.get(Range="bytes=5-9")).content == film[5:10]
 
 
+@pytest.mark.parametrize("value", ['"\u65e5"', '"a\x01b"'])
+async def test_what_no_header_may_hold_is_left_out(relaying: Relaying, value: str) -> None:
+    names = ("ETag", "Last-Modified", "Accept-Ranges", "Content-Range", "Content-Encoding")
+    head = "".join(f"{name}: {value}\r\n" for name in names)
+
+    def answered(asked: Received) -> bytes:
+        status = "416 Too far" if "range" in asked.headers else "200 OK"
+        return f"HTTP/1.1 {status}\r\n{head}Content-Length: {len(FILM)}\r\n\r\n".encode() + FILM
+
+    async with relaying(answered) as relay:
+        whole, part = await relay.get(), await relay.get(Range="bytes=0-9")
+    assert (whole.status_code, whole.content) == (200, FILM)
+    assert [name for name in names if name in whole.headers] == ["ETag"]  # ours
+    assert (part.status_code, part.headers["Content-Range"]) == (416, "bytes */*")
+
+
 @pytest.mark.parametrize("refusal", [403, 405])
 async def test_the_head_is_told_though_the_host_answers_get_alone(
     relaying: Relaying, refusal: int

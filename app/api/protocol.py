@@ -46,6 +46,8 @@ class StrictProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._unfinished = 0
         super().on_headers_complete()
+        if not self.parser.should_upgrade():  # else this head is read again
+            self.headers = []  # what follows a body is no header of its request (RFC 9110, 6.5.1)
 
     def on_body(self, body: bytes) -> None:
         self._unfinished = 0

@@ -370,6 +370,22 @@ async def test_an_offer_of_another_protocol_is_declined_and_its_request_taken(
     assert re.findall(r"HTTP/1.1 (\d+)", answers) == ["422", "200", "400", "422"]
 
 
+async def test_what_follows_a_body_is_no_header_of_its_request(gateway: Served) -> None:
+    """Proxies look at headers alone: whom a caller may act for, say."""
+    key = gateway.http.headers["Authorization"]
+    address = httpx.URL(gateway.url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    # In one piece, so that all has come when the request is looked at.
+    writer.write(
+        "POST /v1/jobs HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
+        f"Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\nAuthorization: {key}\r\n\r\n".encode()
+    )
+    async with asyncio.timeout(WITHIN_S):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
+
+
 async def test_a_head_that_does_not_end_is_refused(gateway: Served) -> None:
     address = httpx.URL(gateway.url)
     key = gateway.http.headers["Authorization"]
@@ -380,7 +396,7 @@ async def test_a_head_that_does_not_end_is_refused(gateway: Served) -> None:
     for before, start in (
         ("", "GET /"),
         ("", "GET /healthz HTTP/1.1\r\nX-Long: "),
-        (head, "0\r\nX-Long: "),  # trailers of a body are kept like headers
+        (head, "0\r\nX-Long: "),  # the parser keeps trailers, too
     ):
         reader, writer = await asyncio.open_connection(address.host, address.port)
         writer.write(before.encode())

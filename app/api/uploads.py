@@ -12,10 +12,11 @@ from app.core.errors import FieldError, InvalidRequestError, MalformedBodyError
 _FIELD = b"file"
 _LARGEST_HEADER = 16 * 2**10
 _MOST_PARTS = 100  # empty ones cost far more to read than to send
+_MOST_OPTIONS = 100  # so do these
 
 
 def uploaded(request: Request) -> AsyncIterator[bytes]:
-    media_type, options = parse_options_header(request.headers.get("content-type"))
+    media_type, options = _options(request.headers.get("content-type", ""))
     if media_type.lower() != b"multipart/form-data":
         return request.stream()
     boundary = options.get(b"boundary")
@@ -38,6 +39,12 @@ async def _file_of_form(body: AsyncIterator[bytes], boundary: bytes) -> AsyncIte
         raise InvalidRequestError(
             detail, errors=[FieldError(pointer="/file", code="required", detail=detail)]
         )
+
+
+def _options(header: str) -> tuple[bytes, dict[bytes, bytes]]:
+    if header.count(";") > _MOST_OPTIONS:
+        raise MalformedBodyError(f"A header of the form has more than {_MOST_OPTIONS} options.")
+    return parse_options_header(header)
 
 
 class _Form:
@@ -94,7 +101,7 @@ class _Form:
         self._name = self._value = b""
 
     def _on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition)
+        _, options = _options(self._disposition.decode("latin-1"))
         self._in_file = options.get(b"name") == _FIELD
         if self._in_file:
             self.files += 1

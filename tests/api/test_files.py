@@ -192,6 +192,23 @@ async def test_a_form_has_a_hundred_fields_at_most(public: Gateway) -> None:
     assert (refused.status_code, problem(refused)["code"]) == (400, "malformed_body")
 
 
+@pytest.mark.parametrize("behind", ["type", "disposition"])
+async def test_a_header_of_a_form_has_a_hundred_options_at_most(
+    public: Gateway, behind: str
+) -> None:
+    async def upload(options: int) -> httpx.Response:
+        given = {behind: "; a=b" * options}
+        content_type = f"multipart/form-data; boundary=b{given.get('type', '')}"
+        disposition = f'form-data; name="file"{given.get("disposition", "")}'
+        form = f"--b\r\nContent-Disposition: {disposition}\r\n\r\n".encode() + PNG + b"\r\n--b--"
+        headers = {"Content-Type": content_type}
+        return await public.http.post("/v1/files", content=form, headers=headers)
+
+    assert (await upload(99)).status_code == 201
+    refused = await upload(100)
+    assert (refused.status_code, problem(refused)["code"]) == (400, "malformed_body")
+
+
 async def test_a_body_that_never_ends_is_refused_early(
     database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
 ) -> None:

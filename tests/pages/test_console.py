@@ -156,6 +156,49 @@ async def test_a_plan_a_user_and_a_key_are_made_and_the_secret_is_shown_once(
             await expect(page.get_by_role("cell", name=action)).to_be_visible()
 
 
+async def test_what_another_operator_changed_meanwhile_stays(site: str, browser: Browser) -> None:
+    await key_of(site, "alice")
+    async with client(site) as http, signed_in(browser, site) as page:
+        plan = {"name": "free", "limits": {"jobs_per_day": {"limit": 1}}}
+        await http.post("/v1/admin/plans", json=plan)
+        await view(page, "Plans")
+        await page.get_by_role("button", name="Edit free").click()
+        form = page.get_by_role("dialog")
+        await form.get_by_label("Time zone").fill("Europe/Berlin")
+        await form.get_by_label("Jobs per month", exact=True).fill("500")
+        theirs = {"models": [SEEDANCE], "limits": {"jobs_per_day": {"limit": 20}}}
+        await http.patch("/v1/admin/plans/free", json=theirs)
+        await form.get_by_role("button", name="Save").click()
+        await expect(form).to_have_count(0)
+        kept = (await http.get("/v1/admin/plans/free")).json()
+        assert (kept["timezone"], kept["models"]) == ("Europe/Berlin", [SEEDANCE])
+        limits = {name: each["limit"] for name, each in kept["limits"].items()}
+        assert limits == {"jobs_per_day": 20, "jobs_per_month": 500}
+
+
+async def test_a_key_ends_when_it_is_told_to_and_not_when_it_is_renamed(
+    site: str, browser: Browser
+) -> None:
+    await key_of(site, "alice")
+    async with client(site) as http, signed_in(browser, site) as page:
+        key = {"user": "alice", "name": "ci", "expires_at": "2127-03-01T12:34:56.000Z"}
+        made = (await http.post("/v1/admin/keys", json=key)).json()
+        await view(page, "Keys")
+        await page.get_by_role("button", name="Edit ci").click()
+        form = page.get_by_role("dialog")
+        await form.get_by_label("Name").fill("nightly")
+        await form.get_by_role("button", name="Save").click()
+        await expect(form).to_have_count(0)
+        kept = await one_key(http, made["id"])
+        assert (kept["name"], kept["expires_at"]) == ("nightly", key["expires_at"])
+
+
+async def one_key(http: httpx.AsyncClient, key_id: str) -> dict[str, Any]:
+    listed: list[dict[str, Any]] = (await http.get("/v1/admin/keys?user=alice")).json()["data"]
+    [found] = [key for key in listed if key["id"] == key_id]
+    return found
+
+
 async def test_stuck_work_is_found_judged_and_ended(site: str, browser: Browser) -> None:
     key = await key_of(site, "alice")
     job = await submit_once(site, key, "sandbox:lost-answer")

@@ -3,7 +3,7 @@
 import { Copy, Instant, html, useState } from "../shared/view.js";
 import { LimitsEditor, LimitsLine, limitsBody } from "./limits.js";
 import { usePages } from "./load.js";
-import { Confirm, Dialog, Errors, FormDialog, LinesField, PagedTable, SelectField, TextField, View } from "./parts.js";
+import { Confirm, Dialog, Errors, FormDialog, LinesField, PagedTable, SelectField, TextField, View, useFields } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["Key", "tight"], ["User", "tight"], ["Scopes", "long"], ["Models", "tight"], ["Own limits"], ["Last used", "tight"], ["State", "tight"], ["", "acts"]];
@@ -79,11 +79,10 @@ export function KeyCreated({ made, onClose }) {
 }
 
 export function KeyForm({ api, of, user, onClose, onSaved }) {
-  const [fields, setFields] = useState({
+  const { fields, set, edited } = useFields({
     user: of?.user ?? user ?? "", name: of?.name ?? "", scopes: of?.scopes ?? USUAL, models: of?.models ?? null,
     limits: of?.limits ?? {}, plan: of?.plan ?? "", expires_at: local(of?.expires_at),
   });
-  const set = (name) => (value) => setFields((earlier) => ({ ...earlier, [name]: value }));
   const toggle = (scope) => set("scopes")(fields.scopes.includes(scope) ? fields.scopes.filter((each) => each !== scope) : [...fields.scopes, scope]);
   const save = async () => {
     const { user: owner, expires_at: until, ...rest } = fields;
@@ -93,7 +92,7 @@ export function KeyForm({ api, of, user, onClose, onSaved }) {
       limits: limitsBody(rest.limits, of?.limits),
       expires_at: until ? new Date(until).toISOString() : null,
     };
-    onSaved(of ? await api.patch(`/v1/admin/keys/${of.id}`, body) : await api.post("/v1/admin/keys", { user: owner.trim(), ...body }));
+    onSaved(of ? await api.patch(`/v1/admin/keys/${of.id}`, edited(body)) : await api.post("/v1/admin/keys", { user: owner.trim(), ...body }));
   };
   return html`<${FormDialog} title=${of ? `Edit ${of.name || of.id}` : "New key"} verb=${of ? "Save" : "Make key"} act=${save} onClose=${onClose}>${(errorsAt) => html`
     ${!of && html`<${TextField} id="key-user" label="User" errors=${errorsAt("/user")} value=${fields.user} onChange=${set("user")} />`}

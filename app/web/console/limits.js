@@ -50,12 +50,13 @@ export function LimitsEditor({ legend, hint, value, onChange, errorsAt }) {
   </fieldset>`;
 }
 
-/** What to send: the limits as numbers, and null for those that were taken away. */
+/** What to send: the limits that were edited as numbers, and null for those that were taken away. */
 export function limitsBody(value, before = {}) {
   const removed = Object.keys(before).filter((name) => !(name in value));
+  const edited = Object.entries(value).filter(([name, limit]) => limit !== before[name]);
   return {
     ...Object.fromEntries(removed.map((name) => [name, null])),
-    ...Object.fromEntries(Object.entries(value).map(([name, { limit, mode }]) => [name, { limit: written(name, limit), mode }])),
+    ...Object.fromEntries(edited.map(([name, { limit, mode }]) => [name, { limit: written(name, limit), mode }])),
   };
 }
 

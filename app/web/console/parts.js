@@ -65,6 +65,17 @@ export function FormDialog({ title, verb = "Save", act, onClose, wide, children 
   </${Dialog}>`;
 }
 
+/** What a form's fields hold; `edited` leaves of a body what was changed here: the rest may be another operator's by now. */
+export function useFields(start) {
+  const before = useRef(start).current;
+  const [fields, setFields] = useState(before);
+  return {
+    fields,
+    set: (name) => (value) => setFields((earlier) => ({ ...earlier, [name]: value })),
+    edited: (body) => Object.fromEntries(Object.entries(body).filter(([name]) => fields[name] !== before[name])),
+  };
+}
+
 export const errorsAt = (problem, pointer) =>
   (problem?.errors || []).filter((error) => error.pointer === pointer || error.pointer?.startsWith(`${pointer}/`));
 

@@ -3,7 +3,7 @@
 import { html, useState } from "../shared/view.js";
 import { LimitsEditor, LimitsLine, limitsBody } from "./limits.js";
 import { usePages } from "./load.js";
-import { CheckField, Confirm, FormDialog, LinesField, PagedTable, TextField, View } from "./parts.js";
+import { CheckField, Confirm, FormDialog, LinesField, PagedTable, TextField, View, useFields } from "./parts.js";
 import { to } from "./route.js";
 
 const COLUMNS = [["Plan", "tight"], ["Limits", "tight"], ["Models", "long"], ["Days in"], ["Users"], ["", "acts"]];
@@ -37,14 +37,13 @@ export function Plans({ api }) {
 const pathOf = (plan) => `/v1/admin/plans/${encodeURIComponent(plan.name)}`;
 
 function PlanForm({ api, plan, onClose, onSaved }) {
-  const [fields, setFields] = useState({
+  const { fields, set, edited } = useFields({
     name: plan?.name ?? "", timezone: plan?.timezone ?? "UTC", default: plan?.default ?? false, models: plan?.models ?? null, limits: plan?.limits ?? {},
   });
-  const set = (name) => (value) => setFields((earlier) => ({ ...earlier, [name]: value }));
   const save = async () => {
     const { name, ...rest } = fields;
     const body = { ...rest, timezone: rest.timezone.trim(), limits: limitsBody(rest.limits, plan?.limits) };
-    if (plan) await api.patch(pathOf(plan), body);
+    if (plan) await api.patch(pathOf(plan), edited(body));
     else await api.post("/v1/admin/plans", { name: name.trim(), ...body });
     onSaved();
   };

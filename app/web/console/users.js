@@ -4,7 +4,7 @@ import { Instant, LimitBar, ProblemNote, html, limitAmount, useState } from "../
 import { KeyCreated, KeyForm, keyState } from "./keys.js";
 import { LimitsEditor, LimitsLine, limitsBody } from "./limits.js";
 import { usePages, useRead } from "./load.js";
-import { CheckField, Confirm, Dialog, Facts, FormDialog, PagedTable, SelectField, TextField, View } from "./parts.js";
+import { CheckField, Confirm, Dialog, Facts, FormDialog, PagedTable, SelectField, TextField, View, useFields } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["User", "long"], ["Name", "long"], ["Plan"], ["Own limits"], ["State"], ["Created", "tight"]];
@@ -107,14 +107,13 @@ function noteOf(limit) {
 }
 
 function UserForm({ api, user, plans, onClose, onSaved }) {
-  const [fields, setFields] = useState({
+  const { fields, set, edited } = useFields({
     id: user?.id ?? "", name: user?.name ?? "", plan: user?.plan ?? "", limits: user?.limits ?? {}, disabled: user?.disabled ?? false,
   });
-  const set = (name) => (value) => setFields((earlier) => ({ ...earlier, [name]: value }));
   const save = async () => {
     const { id, ...rest } = fields;
     const body = { ...rest, name: rest.name || null, plan: rest.plan || null, limits: limitsBody(rest.limits, user?.limits) };
-    if (user) await api.patch(pathOf(user.id), body);
+    if (user) await api.patch(pathOf(user.id), edited(body));
     else await api.post("/v1/admin/users", { id: id.trim(), ...body });
     onSaved();
   };

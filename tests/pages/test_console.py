@@ -188,9 +188,18 @@ async def test_a_key_ends_when_it_is_told_to_and_not_when_it_is_renamed(
         form = page.get_by_role("dialog")
         await form.get_by_label("Name").fill("nightly")
         await form.get_by_role("button", name="Save").click()
-        await expect(form).to_have_count(0)
+        await page.get_by_role("button", name="Edit nightly").click()
         kept = await one_key(http, made["id"])
         assert (kept["name"], kept["expires_at"]) == ("nightly", key["expires_at"])
+
+        # A year of five digits is quickly typed.
+        await form.get_by_label("Expires").fill("21277-03-01T12:34")
+        await form.get_by_role("button", name="Save").click()
+        await expect(form.locator("#key-expires-errors")).to_contain_text("RFC 3339")
+        await form.get_by_label("Expires").fill("2128-03-01T12:34")
+        await form.get_by_role("button", name="Save").click()
+        await expect(form).to_have_count(0)
+        assert (await one_key(http, made["id"]))["expires_at"].startswith("2128-03-01")
 
 
 async def one_key(http: httpx.AsyncClient, key_id: str) -> dict[str, Any]:

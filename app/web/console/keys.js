@@ -85,12 +85,12 @@ export function KeyForm({ api, of, user, onClose, onSaved }) {
   });
   const toggle = (scope) => set("scopes")(fields.scopes.includes(scope) ? fields.scopes.filter((each) => each !== scope) : [...fields.scopes, scope]);
   const save = async () => {
-    const { user: owner, expires_at: until, ...rest } = fields;
+    const { user: owner, ...rest } = fields;
     const body = {
       ...rest,
       plan: rest.plan || null,
       limits: limitsBody(rest.limits, of?.limits),
-      expires_at: until ? new Date(until).toISOString() : null,
+      expires_at: instant(rest.expires_at),
     };
     onSaved(of ? await api.patch(`/v1/admin/keys/${of.id}`, edited(body)) : await api.post("/v1/admin/keys", { user: owner.trim(), ...body }));
   };
@@ -110,6 +110,12 @@ export function KeyForm({ api, of, user, onClose, onSaved }) {
     <${TextField} id="key-expires" label="Expires" type="datetime-local" hint="Empty: never." errors=${errorsAt("/expires_at")} value=${fields.expires_at} onChange=${set("expires_at")} />
     <${LimitsEditor} legend="Own limits" hint="In addition to the user's; the tightest counts." value=${fields.limits} onChange=${set("limits")} errorsAt=${errorsAt} />`}
   </${FormDialog}>`;
+}
+
+/** What a date field holds, which is the reader's own time; what is no date is sent as it is, to be refused in words. */
+function instant(text) {
+  const date = new Date(text);
+  return Number.isNaN(date.getTime()) ? text || null : date.toISOString();
 }
 
 /** An instant as a date field wants it: in the reader's own time, without a zone. */

@@ -53,7 +53,7 @@ export function FormDialog({ title, verb = "Save", act, onClose, wide, children 
   };
   return html`<${Dialog} title=${title} onClose=${onClose} wide=${wide}>
     <form onSubmit=${submit} novalidate>
-      ${problem?.errors.length > 0
+      ${problem?.errors?.length > 0
         ? html`<div class="alert alert-danger" role="alert">Not saved: what is marked below needs another look.</div>`
         : html`<${ProblemNote} problem=${problem} />`}
       ${children((pointer) => errorsAt(problem, pointer))}

@@ -44,7 +44,7 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
   };
   return html`<section class="card stage" aria-label="Job">
     <div class="card-header">
-      <${Status} status=${job.status} />
+      <span role="status"><${Status} status=${job.status} /></span>
       <span class="ms-3 small flex-fill text-truncate">${job.model}</span>
       <span class="small text-nowrap ms-3">${money(job.cost.amount_usd)} ${job.cost.state === "none" ? "" : job.cost.state}</span>
     </div>
@@ -72,8 +72,8 @@ function Progress({ job }) {
   }, []);
   if (isFinal(job)) return null;
   const place = job.queue_position ?? job.pending_position;
-  return html`<div class="card-body text-center py-5" aria-live="polite">
-    <div class="display-6">${duration((now - new Date(job.created_at)) / 1000)}</div>
+  return html`<div class="card-body text-center py-5">
+    <div class="display-6" role="timer">${duration((now - new Date(job.created_at)) / 1000)}</div>
     <div class="mt-2">
       ${job.status === "submit_unknown" && html`<div>RunComfy's answer was lost, and nobody knows yet whether it took the job: it is not sent again by itself.</div>`}
       ${place !== null && place !== undefined && html`<span class="d-inline-block mx-2">place ${place} in the ${job.status === "pending" ? "waiting line" : "queue"}</span>`}

@@ -460,7 +460,9 @@ async def test_it_is_usable_for_everybody_by_day_and_night_near_and_far(
             assert await serious_faults(page) == []
             await sign_in(page, key)
             await make(page, f"{PROMPT} sandbox:instant")
-            await expect(page.get_by_role("region", name="Job").locator("video")).to_be_visible()
+            video = page.get_by_role("region", name="Job").locator("video")
+            await expect(video).to_have_js_property("readyState", 4)
+            assert await video.evaluate("video => video.paused")
             await expect(page.get_by_role("region", name="History")).to_be_visible()
             assert await serious_faults(page) == []
             await (

@@ -97,8 +97,10 @@ function Output({ url, kind, quiet, label }) {
   if (kind === "audio") return html`<audio class="w-100 p-3" src=${url} controls preload="metadata" aria-label=${label} onError=${onError}></audio>`;
   return quiet
     ? html`<video class="output" src=${`${url}#t=0.1`} muted playsinline preload="metadata" aria-label=${label} onError=${onError}></video>`
-    : html`<video class="output" src=${url} controls loop muted autoplay playsinline aria-label=${label} onError=${onError}></video>`;
+    : html`<video class="output" src=${url} controls loop muted autoplay=${!wantsCalm()} playsinline aria-label=${label} onError=${onError}></video>`;
 }
+
+const wantsCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /** Tells what the n-th output is, by the key it stands under. */
 function kindOf(job, n) {

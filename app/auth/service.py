@@ -103,7 +103,7 @@ class AuthService:
 
     async def _holder_of_key(self, token: Token) -> Sender:
         at = self._clock.now()
-        found = await self._find_key(token.key_id)
+        found = await self._find_key(token.id)
         if found is None or not found[0].opens_with(token.secret, at=at):
             raise UnauthenticatedError("No such API key; check for a typing mistake.")
         key, terms = found
@@ -142,7 +142,7 @@ class AuthService:
         )
 
     async def _client(self, token: ClientToken, came_from: CameFrom) -> Principal:
-        found = await self._find_client(token.token_id)
+        found = await self._find_client(token.id)
         if found is None or not found.client.opens_with(token.secret):
             raise UnauthenticatedError("No such client token; it may have been revoked.")
         if not self._is_alive(found):

@@ -4,55 +4,50 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
-_FORM = re.compile(r"rcg_([0-9a-z]{26})_([0-9A-Za-z_-]{43})")
-_CLIENT_FORM = re.compile(r"rct_([0-9a-z]{26})_([0-9A-Za-z_-]{43})")
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A key as its owner holds it; it must not be logged, and its `repr` shows no secret."""
-
-    key_id: str
-    secret: str
-
-    @classmethod
-    def make(cls, key_id: str) -> "Token":
-        return cls(key_id, secrets.token_urlsafe(32))
-
-    @classmethod
-    def parse(cls, text: str) -> "Token | None":
-        match = _FORM.fullmatch(text)
-        return cls(f"key_{match[1]}", match[2]) if match else None
-
-    def __str__(self) -> str:
-        return f"rcg_{self.key_id.removeprefix('key_')}_{self.secret}"
-
-    def __repr__(self) -> str:
-        return f"Token({self.key_id})"
+_ID, _SECRET = "[0-9a-z]{26}", "[0-9A-Za-z_-]{43}"
 
 
 @dataclass(frozen=True, slots=True)
-class ClientToken:
-    """A client token as a browser app holds it; like a key it must not be logged."""
+class _Credential:
+    """What a caller holds; it must not be logged, and its `repr` shows no secret.
 
-    token_id: str
+    Its text begins with `sign` in the place of the `prefix` of its id.
+    """
+
+    id: str
     secret: str
 
-    @classmethod
-    def make(cls, token_id: str) -> "ClientToken":
-        return cls(token_id, secrets.token_urlsafe(32))
+    sign: ClassVar[str]
+    prefix: ClassVar[str]
 
     @classmethod
-    def parse(cls, text: str) -> "ClientToken | None":
-        match = _CLIENT_FORM.fullmatch(text)
-        return cls(f"ctok_{match[1]}", match[2]) if match else None
+    def make(cls, id_: str) -> Self:
+        return cls(id_, secrets.token_urlsafe(32))
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        match = re.fullmatch(f"{cls.sign}_({_ID})_({_SECRET})", text)
+        return cls(f"{cls.prefix}_{match[1]}", match[2]) if match else None
 
     def __str__(self) -> str:
-        return f"rct_{self.token_id.removeprefix('ctok_')}_{self.secret}"
+        return f"{self.sign}_{self.id.removeprefix(f'{self.prefix}_')}_{self.secret}"
 
     def __repr__(self) -> str:
-        return f"ClientToken({self.token_id})"
+        return f"{type(self).__name__}({self.id})"
+
+
+class Token(_Credential):
+    """A key as its owner holds it."""
+
+    sign, prefix = "rcg", "key"
+
+
+class ClientToken(_Credential):
+    """A client token as a browser app holds it."""
+
+    sign, prefix = "rct", "ctok"
 
 
 def hash_secret(secret: str) -> str:

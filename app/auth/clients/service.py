@@ -49,7 +49,7 @@ class ClientTokens:
         at = self._clock.now()
         token = ClientToken.make(new_id("ctok"))
         client = Client(
-            id=token.token_id,
+            id=token.id,
             secret_hash=hash_secret(token.secret),
             key_id=principal.key_id,
             key_secret_hash=principal.secret_hash,

@@ -67,7 +67,7 @@ class KeyDirectory:
                 faults.add("/user", "unknown_user", "is not a user of this gateway; make it first")
             token = Token.make(new_id("key"))
             key = await self._changed(
-                repository, _empty(token.key_id, user_id, at=at), changes, faults, at=at
+                repository, _empty(token.id, user_id, at=at), changes, faults, at=at
             )
             faults.raise_any()
             await repository.add_key(key, secret_hash=hash_secret(token.secret))

@@ -23,8 +23,6 @@ from app.db.users import keep_user
 from app.quotas.policy import Policy
 
 _USE_NOTED_EVERY = timedelta(minutes=1)
-
-
 _NOWHERE = CameFrom()
 _DOTS_OF_A_JWT = 2
 

@@ -30,7 +30,7 @@ def price_of(
 ) -> Decimal | None:
     """Return what a job costs in US dollars, or None if no line says.
 
-    `outputs` and `seconds` are what it asks for in all.
+    `outputs` and `output_seconds` are what it asks for in all.
     """
     line = matching(prices, model=model, input=input)
     amount = outputs if line is not None and line.price_unit == "output" else output_seconds

@@ -1,4 +1,4 @@
-"""What a job makes: which files, in which form the result names them, and what they cost."""
+"""What a job makes: which files, how large and long, and in which form the result names them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -103,6 +103,5 @@ async def check_plan(repository: DirectoryRepository, faults: Faults, name: str)
 
 @cache
 def _zones() -> frozenset[str]:
-    return frozenset(
-        available_timezones() - {"localtime"}
-    )  # that one differs from machine to machine
+    # Local time is another from machine to machine.
+    return frozenset(available_timezones() - {"localtime"})

@@ -81,12 +81,12 @@ class OidcVerifier:
 
     @cached_property
     def _jws(self) -> "PyJWS":
-        """Return the claims, verified by the given keys, never by one that the token brings."""
         from jwt import PyJWS  # noqa: PLC0415 - heavy, as keys.py says
 
         return PyJWS(algorithms=sorted(ALGORITHMS), options={"enforce_minimum_key_length": True})
 
     async def _signed_claims(self, token: str) -> Mapping[str, Any]:
+        """Return the claims, verified by a key of the issuer, never by one the token brings."""
         from jwt import PyJWTError  # noqa: PLC0415 - heavy
 
         try:

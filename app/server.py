@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from app.api.protocol import StrictProtocol
 from app.bootstrap import open_parts, require_accounts, secret_keys, storage_of
-from app.core.clock import Clock, SystemClock
+from app.core.clock import SystemClock
 from app.core.errors import ConfigurationError
 from app.core.listening import listening, url_of
 from app.core.metrics import Metrics
@@ -89,15 +89,13 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
 
 
 @asynccontextmanager
-async def running_gateway(
-    settings: Settings, *, port: int = 0, clock: Clock | None = None
-) -> AsyncIterator[str]:
+async def running_gateway(settings: Settings) -> AsyncIterator[str]:
     """Serve on loopback inside this event loop, without touching signals; yield the address."""
-    with sole_worker(settings), listening("127.0.0.1", port) as listener:
+    with sole_worker(settings), listening("127.0.0.1", 0) as listener:
         await _prepare(settings)
         public_url = _public_url(settings, listener)
         closing = asyncio.Event()
-        server = _server(settings, public_url=public_url, closing=closing, clock=clock)
+        server = _server(settings, public_url=public_url, closing=closing)
         serving = asyncio.ensure_future(_serve_until(closing, server, listener))
         try:
             while not (server.started or serving.done()):
@@ -244,13 +242,11 @@ def _server(
     *,
     public_url: str,
     closing: asyncio.Event,
-    clock: Clock | None = None,
     tracing: Tracing | None = None,
 ) -> uvicorn.Server:
     app = create_app(
         settings,
         public_url=public_url,
-        clock=clock,
         alone=settings.is_sqlite,
         closing=closing,
         tracing=tracing,

@@ -1,6 +1,7 @@
 """What every part needs: the settings of this process, its clock, its database, its doorbells."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
@@ -58,7 +59,6 @@ async def opened_base(
     settings: Settings,
     *,
     clock: Clock,
-    jitter: Jitter,
     metrics: Metrics,
     tracing: Tracing,
     public_url: str,
@@ -70,7 +70,7 @@ async def opened_base(
             settings=settings,
             configs=Configs.of(settings),
             clock=clock,
-            jitter=jitter,
+            jitter=random.random,
             metrics=metrics,
             tracing=tracing,
             database=database,

@@ -1,7 +1,6 @@
 """The parts of a process, opened in the order in which they need each other."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from app.core.metrics import Metrics
 from app.core.tracing import Tracing
 from app.events.hub import Hub
 from app.jobs.queue import JobQueue
-from app.jobs.schedule import Jitter
 from app.settings import Settings
 from app.webhooks.queue import DeliveryQueue
 
@@ -50,14 +48,12 @@ async def open_parts(
     tracing: Tracing,
     public_url: str,
     closing: asyncio.Event,
-    jitter: Jitter = random.random,
 ) -> AsyncIterator[Parts]:
     """Put everything together; the database must be migrated already."""
     async with (
         opened_base(
             settings,
             clock=clock,
-            jitter=jitter,
             metrics=metrics,
             tracing=tracing,
             public_url=public_url,

@@ -39,14 +39,12 @@ _FORMS: Mapping[Measure, _Form] = {
 }
 
 
-def checked_limits(
-    given: Mapping[str, Any], *, pointer: str = "/limits"
-) -> tuple[LimitChanges, list[FieldError]]:
-    """Read limits from a body, with everything that is wrong with them."""
+def checked_limits(given: Mapping[str, Any]) -> tuple[LimitChanges, list[FieldError]]:
+    """Read the `limits` of a body, with everything that is wrong with them."""
     limits: dict[LimitName, Limit | None] = {}
     errors: list[FieldError] = []
     for name, entry in given.items():
-        at = pointer + joined(name)
+        at = "/limits" + joined(name)
         faults = list(_faults(name, entry, at))
         errors += faults
         if not faults:

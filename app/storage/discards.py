@@ -67,7 +67,7 @@ async def discard_users(tx: AsyncConnection, user_ids: Sequence[str], *, at: dat
     await discard(tx, arriving, due_at=at + LATE_WRITERS)
 
 
-async def discard_expired(tx: AsyncConnection, *, at: datetime, limit: int = _BATCH) -> int:
+async def discard_expired(tx: AsyncConnection, *, at: datetime) -> int:
     """Discard expired files, except those that a live job names; return how many.
 
     The rows are locked first and tested after: an accept that is just linking one is waited for.
@@ -76,7 +76,7 @@ async def discard_expired(tx: AsyncConnection, *, at: datetime, limit: int = _BA
         select(FileRow.id)
         .where(FileRow.expires_at <= at, ~_is_in_use())
         .order_by(FileRow.id)
-        .limit(limit)
+        .limit(_BATCH)
         .with_for_update(skip_locked=True)
     )
     freed = await tx.execute(

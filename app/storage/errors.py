@@ -1,7 +1,5 @@
 """What goes wrong with files and where they are kept."""
 
-from typing import Any
-
 from app.core.errors import FieldError, InvalidRequestError, NotFoundError, ProblemError
 
 
@@ -60,6 +58,6 @@ class UnsupportedFileError(InvalidRequestError):
     code = "unsupported_file"
     title = "No model takes such a file"
 
-    def __init__(self, detail: str, *, pointer: str = "/file", **extra: Any) -> None:
-        error = FieldError(pointer=pointer, code=self.code, detail=detail)
-        super().__init__(detail, errors=[error], **extra)
+    def __init__(self, detail: str) -> None:
+        error = FieldError(pointer="/file", code=self.code, detail=detail)
+        super().__init__(detail, errors=[error])

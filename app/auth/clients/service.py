@@ -30,13 +30,11 @@ class ClientTokens:
         clock: Clock,
         known_models: Callable[[], Collection[str]],
         origins: Collection[str],
-        most_live: int = _MOST_LIVE,
     ) -> None:
         self._database = database
         self._clock = clock
         self._known_models = known_models
         self._origins = frozenset(origins)
-        self._most_live = most_live
 
     async def create(self, asked: ClientRequest, *, principal: Principal) -> NewClient:
         """Make a token for the principal's user that may do no more than the principal.
@@ -68,8 +66,8 @@ class ClientTokens:
             clients = ClientRepository(tx)
             if not await clients.lock_maker(client):
                 raise NotFoundError("The key, its user or the job was deleted just now.")
-            if await clients.count_live(client.user_id, at=at) >= self._most_live:
-                raise TooManyClientTokensError(self._most_live)
+            if await clients.count_live(client.user_id, at=at) >= _MOST_LIVE:
+                raise TooManyClientTokensError(_MOST_LIVE)
             await clients.add(client)
             return NewClient(client, token)
 

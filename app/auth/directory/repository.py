@@ -32,6 +32,8 @@ from app.storage.discards import discard_users
 
 Record = TypeVar("Record", Plan, User, Key)
 
+_AT_ONCE = 1000  # ids in one statement
+
 
 @dataclass(frozen=True, slots=True)
 class Erased:
@@ -204,8 +206,8 @@ class DirectoryRepository:
         return found.scalar_one()
 
 
-def _batches(ids: Sequence[str], *, most: int = 1000) -> Sequence[Sequence[str]]:
-    return [ids[first : first + most] for first in range(0, len(ids), most)]
+def _batches(ids: Sequence[str]) -> Sequence[Sequence[str]]:
+    return [ids[first : first + _AT_ONCE] for first in range(0, len(ids), _AT_ONCE)]
 
 
 def _plan(row: Any) -> Plan:

@@ -21,7 +21,8 @@ from app.net.errors import (
     TooSlowError,
     UnreachableError,
 )
-from app.net.reach import PUBLIC, Reach, default_port
+from app.net.origins import DEFAULT_PORTS
+from app.net.reach import PUBLIC, Reach
 from app.net.resolver import Resolver, SystemResolver
 
 _LAST_PORT = 65535
@@ -271,9 +272,9 @@ class _Body(httpx.AsyncByteStream):
 
 
 def _origin(url: httpx.URL) -> httpcore.Origin:
-    if url.scheme not in ("https", "http"):
+    if url.scheme not in DEFAULT_PORTS:
         raise AddressRefusedError
-    port = url.port or default_port(url.scheme)
+    port = url.port or DEFAULT_PORTS[url.scheme]
     return httpcore.Origin(url.raw_scheme, url.raw_host, port)
 
 

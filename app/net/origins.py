@@ -2,21 +2,21 @@
 
 from urllib.parse import urlsplit
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def origin_of(url: str) -> str:
     """Return the origin of an http:// or https:// URL, or raise ValueError."""
     parts = urlsplit(url)
     port = parts.port  # raises ValueError if it is not a number
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
         raise ValueError("it must be like https://app.example, or http://localhost:3000")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     try:
         host = host if host.isascii() else host.encode("idna").decode()
     except UnicodeError as exc:
         raise ValueError("it names no host") from exc
-    is_default = port in (None, _DEFAULT_PORTS[parts.scheme])
+    is_default = port in (None, DEFAULT_PORTS[parts.scheme])
     return f"{parts.scheme}://{host}" if is_default else f"{parts.scheme}://{host}:{port}"
 
 

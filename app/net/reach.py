@@ -13,6 +13,7 @@ from app.net.addresses import (
     plain_host,
     unwrapped,
 )
+from app.net.origins import DEFAULT_PORTS
 
 IPNetwork = IPv4Network | IPv6Network
 
@@ -22,7 +23,6 @@ NOT_PUBLIC = "must lead to a host on the public internet"
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _LONGEST_NAME = 253
-_PORTS = {"https": 443, "http": 80}
 _PRIVATE_ZONES = frozenset({"localhost", "local", "internal", "localdomain", "home.arpa"})
 _METADATA_NAMES = frozenset({"metadata.google.internal", "instance-data.ec2.internal"})
 
@@ -54,11 +54,11 @@ class Reach:
 
     def _scheme_flaw(self, scheme: str, port: int | None) -> str | None:
         if self.private or self.networks:
-            return None if scheme in _PORTS else "must be an https:// or http:// URL"
+            return None if scheme in DEFAULT_PORTS else "must be an https:// or http:// URL"
         if scheme != "https":
             return "must be an https:// URL"
         if not _is_plain_https(scheme, port):
-            return f"must use port {_PORTS['https']}, which https:// does without naming it"
+            return f"must use port {DEFAULT_PORTS['https']}, which https:// does without naming it"
         return None
 
     def _host_flaw(self, host: str, *, scheme: str, port: int | None) -> str | None:
@@ -96,12 +96,8 @@ def dns_name(host: str) -> str | None:
     return name if all(map(_LABEL.fullmatch, labels)) else None
 
 
-def default_port(scheme: str) -> int:
-    return _PORTS[scheme]
-
-
 def _is_plain_https(scheme: str, port: int | None) -> bool:
-    return scheme == "https" and port in (None, _PORTS["https"])
+    return scheme == "https" and port in (None, DEFAULT_PORTS["https"])
 
 
 def _is_public_name(name: str) -> bool:

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from app.api.problems import PayloadTooLargeError, UnsupportedMediaTypeError, contrast
 from app.catalogue.checker import MAX_ERRORS
 from app.catalogue.portability import is_storable
-from app.core.errors import FieldError, InvalidRequestError, MalformedBodyError
+from app.core.errors import BROKEN_BODY, FieldError, InvalidRequestError, MalformedBodyError
 from app.core.guesses import guess
 from app.core.pointers import joined
 
@@ -90,9 +90,7 @@ def parse(kind: type[Body], value: Any) -> Body:
     except ValidationError as exc:
         told = exc.errors(include_url=False)[:MAX_ERRORS]
         errors = [_field_error(kind, error) for error in told]
-        raise InvalidRequestError(
-            "The body breaks the rules of this call; `errors` names each field.", errors=errors
-        ) from exc
+        raise InvalidRequestError(BROKEN_BODY, errors=errors) from exc
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:

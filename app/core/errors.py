@@ -57,6 +57,10 @@ class InvalidRequestError(ProblemError):
     status = 422
 
 
+BROKEN_BODY = "The body breaks the rules of this call; `errors` names each field."
+"""The detail where many fields may be wrong."""
+
+
 class MalformedBodyError(ProblemError):
     code = "malformed_body"
     title = "The body cannot be read"

@@ -1,6 +1,6 @@
 """Which URLs may be named for webhooks, as far as their text shows; the guard checks the rest."""
 
-from app.core.errors import FieldError, InvalidRequestError
+from app.core.errors import BROKEN_BODY, FieldError, InvalidRequestError
 from app.net.reach import Reach
 from app.net.urls import url_flaw
 
@@ -20,9 +20,7 @@ class WebhookAddresses:
     def check(self, url: str, *, field: str) -> None:
         """Raise InvalidRequestError for a URL with a fault."""
         if fault := self.fault(url, field=field):
-            raise InvalidRequestError(
-                "The body breaks the rules of this call; `errors` names each field.", errors=[fault]
-            )
+            raise InvalidRequestError(BROKEN_BODY, errors=[fault])
 
     def _flaw(self, url: str) -> str | None:
         if len(url) > MAX_URL_CHARACTERS:

@@ -12,7 +12,7 @@ from app.auth.errors import MissingScopeError, ModelNotAllowedError
 from app.auth.models import CLIENT_SCOPES, Principal, Scope
 from app.auth.tokens import ClientToken, hash_secret
 from app.core.clock import Clock
-from app.core.errors import FieldError, InvalidRequestError, NotFoundError
+from app.core.errors import BROKEN_BODY, FieldError, InvalidRequestError, NotFoundError
 from app.core.ids import is_id, new_id
 from app.db.engine import Database
 
@@ -115,9 +115,7 @@ class ClientTokens:
             )
             faults.append(FieldError(pointer="/origin", code="unknown_origin", detail=detail))
         if faults:
-            raise InvalidRequestError(
-                "The body breaks the rules of this call; `errors` names each field.", errors=faults
-            )
+            raise InvalidRequestError(BROKEN_BODY, errors=faults)
         for scope in asked.scopes:
             if scope not in principal.scopes:
                 raise MissingScopeError(scope)

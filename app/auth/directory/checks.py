@@ -10,7 +10,7 @@ from zoneinfo import available_timezones
 from app.auth.directory.repository import DirectoryRepository
 from app.auth.errors import InvalidUserIdError
 from app.auth.models import Scope, checked_user_id
-from app.core.errors import FieldError, InvalidRequestError
+from app.core.errors import BROKEN_BODY, FieldError, InvalidRequestError
 from app.core.guesses import guess
 from app.quotas.limits import LimitChanges, checked_limits
 
@@ -38,11 +38,7 @@ class Faults:
 
     def raise_any(self) -> None:
         if self._errors:
-            raise InvalidRequestError(
-                "The body breaks the rules of this call; `errors` names each field."
-                " Nothing was changed.",
-                errors=self._errors,
-            )
+            raise InvalidRequestError(f"{BROKEN_BODY} Nothing was changed.", errors=self._errors)
 
     def plan_name(self, name: str) -> None:
         if not is_plan_name(name):

@@ -36,7 +36,7 @@ async def enqueue(tx: AsyncConnection, events: Sequence[Event]) -> bool:
     return bool(rows)
 
 
-def origin_of(url: str) -> str:
+def receiver_of(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -97,7 +97,7 @@ def _deliveries(
     job = receivers[0]
     shared = {"job_id": event.job_id, "type": kind.value, "event_at": event.at}
     if job.webhook_url is not None and kind in DEFAULT_EVENTS:
-        lane = f"{owner_of(job.user_id)} {origin_of(job.webhook_url)}"
+        lane = f"{owner_of(job.user_id)} {receiver_of(job.webhook_url)}"
         yield new_delivery(user_id=job.user_id, lane=lane, **shared)
     for each in receivers:
         if each.endpoint_id is not None and kind.value in each.events:

@@ -10,7 +10,7 @@ from standardwebhooks import Webhook
 from app.core.owners import owner_of
 from app.core.sealing import SealBrokenError, Sealer
 from app.webhooks.events import event_of, state_of
-from app.webhooks.outbox import origin_of
+from app.webhooks.outbox import receiver_of
 from app.webhooks.schedule import LADDER, retry_delay
 from app.webhooks.signing import NoSecretError, new_secret, signed_headers
 
@@ -74,4 +74,4 @@ def test_a_services_secret_signs_for_its_users_and_nobody_owns_those_of_an_issue
 
 
 def test_slow_receivers_are_told_apart_by_their_origin() -> None:
-    assert origin_of("https://a.example:443/x?y=z") == "https://a.example:443"
+    assert receiver_of("https://a.example:443/x?y=z") == "https://a.example:443"

@@ -1,6 +1,6 @@
 """Accept many requests for jobs in one transaction; callers of JobIntake need not know."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,8 +28,6 @@ from app.quotas.shadow import Finding
 from app.quotas.standings import Caller, Standings
 from app.storage import uses
 from app.storage.uses import FileUse
-
-_Caller = tuple[str, str]  # user, API key
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +77,12 @@ class AcceptBatch:
             at = self._clock.now()
             # Looked for only when a try has failed: a job whose caller was deleted after it was
             # authenticated would take its neighbours down with it.
-            callers = await _lock_callers(tx, requests) if tries > 1 else None
-            known = [request for request in requests if callers is None or _of(request) in callers]
+            refused = await _lost_callers(tx, requests) if tries > 1 else {}
+            known = [request for request in requests if request.id not in refused]
             keys = IdempotencyRepository(tx)
             beaten = await keys.claim(known, at=at)
             first = [request for request in known if request.id not in beaten]
-            refused = await _lost_files(tx, first, at=at)
+            refused |= await _lost_files(tx, first, at=at)
             sound = [request for request in first if request.id not in refused]
             held = await ledger.hold_all(
                 tx,
@@ -99,11 +97,8 @@ class AcceptBatch:
             jobs = await self._add(tx, fresh, at=at)
             if earlier := {holder.job_id for holder in beaten.values()} - set(refused) - set(jobs):
                 jobs |= await JobRepository(tx).find_many(sorted(earlier))
-            gone = {request.id for request in requests} - {request.id for request in known}
             answers = [
-                UnauthenticatedError("This API key or its user was deleted.")
-                if request.id in gone
-                else _answer(
+                _answer(
                     request,
                     beaten.get(request.id),
                     refused=refused,
@@ -131,6 +126,30 @@ class AcceptBatch:
         return {job.id: job for job in jobs}
 
 
+async def _lost_callers(tx: AsyncConnection, requests: Sequence[NewJob]) -> dict[str, ProblemError]:
+    """Refuse requests whose user or key was deleted since; lock those of the others."""
+    users = await _locked(tx, UserRow, {request.user_id for request in requests})
+    keys = await _locked(tx, ApiKeyRow, {request.key_id for request in requests})
+    return {
+        request.id: UnauthenticatedError("This API key or its user was deleted.")
+        for request in requests
+        if request.user_id not in users or request.key_id not in keys
+    }
+
+
+async def _locked(
+    tx: AsyncConnection, row: type[UserRow | ApiKeyRow], ids: Collection[str]
+) -> set[str]:
+    """Return which of these exist, locked so that they exist until the transaction ends."""
+    found = await tx.execute(
+        select(row.id)
+        .where(row.id.in_(sorted(ids)))
+        .order_by(row.id)
+        .with_for_update(read=True, key_share=True)
+    )
+    return set(found.scalars())
+
+
 async def _lost_files(
     tx: AsyncConnection, requests: Sequence[NewJob], *, at: datetime
 ) -> dict[str, ProblemError]:
@@ -155,29 +174,6 @@ def _gone(use: FileUse) -> FieldError:
         code="unknown_file",
         detail="The file named here has expired; upload it again with POST /v1/files.",
     )
-
-
-def _of(request: NewJob) -> _Caller:
-    return request.user_id, request.key_id
-
-
-async def _lock_callers(tx: AsyncConnection, requests: Iterable[NewJob]) -> set[_Caller]:
-    """Return the callers that still exist, locked so that they exist until the transaction ends."""
-    wanted = {_of(request) for request in requests}
-    users = await tx.execute(
-        select(UserRow.id)
-        .where(UserRow.id.in_(sorted({user_id for user_id, _ in wanted})))
-        .order_by(UserRow.id)
-        .with_for_update(read=True, key_share=True)
-    )
-    keys = await tx.execute(
-        select(ApiKeyRow.id)
-        .where(ApiKeyRow.id.in_(sorted({key_id for _, key_id in wanted})))
-        .order_by(ApiKeyRow.id)
-        .with_for_update(read=True, key_share=True)
-    )
-    found = set(users.scalars()), set(keys.scalars())
-    return {(user, key) for user, key in wanted if user in found[0] and key in found[1]}
 
 
 def _answer(

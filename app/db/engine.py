@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 from sqlalchemy import URL, make_url
@@ -40,7 +41,7 @@ class Connections(Protocol):
         self, *, is_long: bool = False
     ) -> AbstractAsyncContextManager[AsyncConnection]: ...
 
-    async def read(self, work: Work[Done]) -> Done: ...
+    async def read(self, work: Work[Done], *, is_long: bool = False) -> Done: ...
 
     async def look_up(self, work: Work[Done]) -> Done: ...
 
@@ -82,9 +83,12 @@ class Database:
                     raise _translated(exc, is_unsure=is_ending and _is_silent(exc)) from exc
         raise AssertionError("the last try returns or raises")
 
-    async def read(self, work: Work[Done]) -> Done:
-        """Run `work`, which must not write; on SQLite all of it sees one state of the data."""
-        return await _read(self._connections.read, work)
+    async def read(self, work: Work[Done], *, is_long: bool = False) -> Done:
+        """Run `work`, which must not write; on SQLite all of it sees one state of the data.
+
+        `is_long` is for statements that go through whole tables.
+        """
+        return await _read(partial(self._connections.read, is_long=is_long), work)
 
     async def look_up(self, work: Work[Done]) -> Done:
         """Read a few rows by their keys; on SQLite the event loop waits for that."""

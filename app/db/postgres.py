@@ -38,7 +38,7 @@ _PSYCOPGS = {**PATIENCE, "prepare_threshold": 1_000_000_000}
 class PostgresConnections:
     """What takes longer than `answers_within` raises TimeoutError, and its connection is closed.
 
-    A long transaction may take thirty times as long: one that erases a user with years of jobs.
+    What is long may take thirty times as long: to erase a user with years of jobs, for one.
     """
 
     def __init__(self, url: URL, *, answers_within: timedelta) -> None:
@@ -54,7 +54,7 @@ class PostgresConnections:
     async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
         begun = self._begun if self._made_once.in_use else _begun_by_sqlalchemy
         async with (
-            within(self._patience * (_LONG if is_long else 1)),
+            within(self._patience_for(is_long=is_long)),
             self._writer.connection() as connection,
             begun(connection) as transaction,
         ):
@@ -68,8 +68,11 @@ class PostgresConnections:
             yield transaction.as_asked_for
             await transaction.commit()
 
-    async def read(self, work: Work[Done]) -> Done:
-        async with within(self._patience), self._reader.connection() as connection:
+    async def read(self, work: Work[Done], *, is_long: bool = False) -> Done:
+        async with (
+            within(self._patience_for(is_long=is_long)),
+            self._reader.connection() as connection,
+        ):
             if not self._made_once.in_use:
                 return await work(connection)
             return await work(_Direct(connection, self._made_once).as_asked_for)
@@ -77,6 +80,9 @@ class PostgresConnections:
     async def look_up(self, work: Work[Done]) -> Done:
         async with within(self._patience / 4):  # it waits for no lock, and not for many rows
             return await self.read(work)
+
+    def _patience_for(self, *, is_long: bool) -> timedelta:
+        return self._patience * (_LONG if is_long else 1)
 
     def pools(self) -> Mapping[str, Mapping[str, int]]:
         return {"writer": self._writer.use(), "reader": self._reader.use()}

@@ -56,8 +56,8 @@ class SqliteConnections:
                 yield on.as_asked_for
                 await _to_the_end(self._writing, file.commit)
 
-    async def read(self, work: Work[Done]) -> Done:
-        """Run `work`, which waits only for its statements, in a thread."""
+    async def read(self, work: Work[Done], *, is_long: bool = False) -> Done:
+        """Run `work`, which waits only for its statements, in a thread, however long it takes."""
         async with _turn(self._to_read):
             loop, run = asyncio.get_running_loop(), copy_context().run
             return await loop.run_in_executor(self._reading, run, self._read_whole, work)

@@ -131,7 +131,7 @@ class OperatorJobs:
 
     async def violations(self) -> Sequence[Violation]:
         """Return the invariants that are broken now; the list should be empty."""
-        return await self._database.read(violations)
+        return await self._database.read(violations, is_long=True)
 
     async def _end(
         self,

@@ -39,9 +39,9 @@ class SwitchedDatabase(Database):
             raise DatabaseUnavailableError
         return done
 
-    async def read(self, work: Work[Done]) -> Done:
+    async def read(self, work: Work[Done], *, is_long: bool = False) -> Done:
         self._check()
-        return await super().read(work)
+        return await super().read(work, is_long=is_long)
 
     async def look_up(self, work: Work[Done]) -> Done:
         self._check()

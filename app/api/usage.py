@@ -16,6 +16,7 @@ from app.api.parameters import instant_of
 from app.api.problems import InvalidParameterError, problem_responses
 from app.api.routing import Router
 from app.jobs.wire import Seconds
+from app.quotas.errors import TooManySumsError
 from app.quotas.numbers import shown_usd
 from app.quotas.policy import midnight
 from app.quotas.usage import Grouping, Usage
@@ -26,10 +27,11 @@ router = Router(
     responses=problem_responses(*CALLER_PROBLEMS),
 )
 
-AS_CSV: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/csv": {"schema": {"type": "string"}}}}
+USAGE_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
+    **problem_responses(TooManySumsError),
 }
-"""What `usage_answer` gives beside JSON, for the OpenAPI document."""
+"""What usage calls answer beside their JSON, for the OpenAPI document."""
 
 _LONGEST_SPAN = timedelta(days=400)
 _YEARS = range(2, 9999)  # of which each instant has a date in every zone
@@ -63,7 +65,7 @@ class UsageRead(BaseModel):
     summary="What did I use?",
     description="Days are those of the plan's time zone, `to` is not included; both default to the"
     " current month. With `Accept: text/csv` the answer is a file.",
-    responses=AS_CSV,
+    responses=USAGE_ANSWERS,
 )
 async def read_usage(
     gateway: Gateway,

@@ -77,6 +77,14 @@ class DurationUnknownError(InvalidRequestError):
         )
 
 
+class TooManySumsError(InvalidRequestError):
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"More than {most:,} sums lead to this answer; ask for a shorter span or for fewer"
+            " groupings."
+        )
+
+
 def longest(refusals: Iterable[QuotaExceededError]) -> QuotaExceededError | None:
     """Return the refusal that lasts longest: before its end it does not help if others end."""
     return max(refusals, key=lambda refusal: refusal.retry_after_s, default=None)

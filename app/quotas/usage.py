@@ -23,8 +23,11 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import LedgerRow
+from app.quotas.errors import TooManySumsError
 from app.quotas.policy import Measure, from_units
 from app.quotas.repository import EntryKind
+
+_MOST_SUMS = 300_000
 
 
 class Grouping(StrEnum):
@@ -74,16 +77,23 @@ async def usage(
     zone: ZoneInfo,
     group_by: Sequence[Grouping],
     user_id: str | None,
+    most: int = _MOST_SUMS,
 ) -> Sequence[Usage]:
-    """Add up the entries of the jobs accepted in a span, of one user or of all, in group order."""
+    """Add up the entries of the jobs accepted in a span, of one user or of all, in group order.
+
+    Raise TooManySumsError if the database finds more than `most`, which all would wait for.
+    """
     seconds = _SECONDS[connection.dialect.name]
     entries = _added_up(group_by, seconds, step=_step(since, until, zone)).where(
         LedgerRow.held_at >= since, LedgerRow.held_at < until
     )
     if user_id is not None:
         entries = entries.where(LedgerRow.user_id == user_id)
+    found = list(await connection.execute(entries.limit(most + 1)))
+    if len(found) > most:
+        raise TooManySumsError(most)
     groups: dict[tuple[str, ...], _Sums] = {}
-    for entry in await connection.execute(entries):
+    for entry in found:
         group = tuple(
             _day(entry.day, zone) if grouping is Grouping.DAY else getattr(entry, grouping.value)
             for grouping in group_by

@@ -19,6 +19,7 @@ from app.db.engine import Database, open_database
 from app.jobs.invariants import Violation, violations
 from app.quotas import ledger
 from app.quotas.account import Account
+from app.quotas.errors import TooManySumsError
 from app.quotas.ledger import Claim
 from app.quotas.policy import Limit, LimitName, Measure, Period, Policy, Tally
 from app.quotas.rebuild import opened
@@ -127,7 +128,7 @@ class Books:
         return (await self.accounts())["user:bob"].windows[Period.DAY].tally(Measure.JOBS)
 
     async def usage(
-        self, zone: ZoneInfo, *group_by: Grouping, around: datetime = MORNING
+        self, zone: ZoneInfo, *group_by: Grouping, around: datetime = MORNING, most: int = 100
     ) -> tuple[list[Usage], int]:
         """Tell what was used in two weeks, and from how many rows of the database."""
         since, until = around - timedelta(days=7), around + timedelta(days=7)
@@ -142,6 +143,7 @@ class Books:
                 zone=zone,
                 group_by=group_by,
                 user_id="bob",
+                most=most,
             )
             nonlocal rows
             rows = read.rows
@@ -239,6 +241,16 @@ async def test_however_many_jobs_there_were_their_use_is_read_in_few_rows(books:
     assert [(each.jobs, each.jobs_settled, each.spend_usd) for each in found] == [(21, 20, 10)]
     assert rows == 2  # what was held, and what was settled
     assert await books.usage(UTC_ZONE) == ([replace(found[0], groups={})], 2)
+
+
+async def test_a_use_of_very_many_groups_is_refused_before_it_is_added_up(books: Books) -> None:
+    """Else one question of an operator holds up all others for minutes."""
+    await books.accepted(MORNING)
+    await books.accepted(MORNING + timedelta(days=1))
+    assert (await books.usage(UTC_ZONE, Grouping.DAY, most=2))[1] == 2
+    assert (await books.usage(UTC_ZONE, most=1))[1] == 1
+    with pytest.raises(TooManySumsError):
+        await books.usage(UTC_ZONE, Grouping.DAY, most=1)
 
 
 async def test_what_is_accepted_while_invariants_are_looked_at_breaks_none(books: Books) -> None:

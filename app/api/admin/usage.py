@@ -8,7 +8,7 @@ from fastapi import Query, Request
 from app.api.admin.routing import admin_router
 from app.api.deps import Gateway
 from app.api.problems import InvalidParameterError
-from app.api.usage import AS_CSV, UsageRead, groupings, span, usage_answer
+from app.api.usage import USAGE_ANSWERS, UsageRead, groupings, span, usage_answer
 from app.quotas.usage import Grouping
 
 router = admin_router("/usage")
@@ -21,7 +21,7 @@ _UTC = ZoneInfo("UTC")
     response_model=UsageRead,
     summary="What did everybody use?",
     description="Days are those of UTC. With `Accept: text/csv` the answer is a file.",
-    responses=AS_CSV,
+    responses=USAGE_ANSWERS,
 )
 async def read_all_usage(
     gateway: Gateway,

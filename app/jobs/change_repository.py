@@ -60,16 +60,17 @@ class ChangeRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
 
-    async def apply(self, changes: Sequence[Change]) -> Mapping[str, int]:
+    async def apply(self, changes: Sequence[Change]) -> Mapping[str, int | None]:
         """Write each change whose writer still holds the job; return event numbers by job.
 
-        A job that is missing from the answer was moved by somebody else, and stays as it is.
+        A job that is missing from the answer was moved by somebody else, and stays as it is. One
+        that was erased has no events any more, and no number.
         """
         moved = await self._tx.execute(
             _APPLY[self._tx.dialect.name],
             _CHANGES.as_parameter(self._tx, [_row(change) for change in changes]),
         )
-        return {row.id: row.event_seq for row in moved}
+        return {row.id: None if row.erased_at else row.event_seq for row in moved}
 
     async def note_request(
         self,
@@ -154,7 +155,7 @@ def _apply(new: CTE) -> Any:
                 (new.c.cancel_outcome.is_(None), _JOB.c.cancel_requested_at), else_=null()
             ),
         )
-        .returning(_JOB.c.id, _JOB.c.event_seq)
+        .returning(_JOB.c.id, _JOB.c.event_seq, _JOB.c.erased_at)
     )
 
 

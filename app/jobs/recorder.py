@@ -43,24 +43,25 @@ class Recorder:
     async def write(self, changes: Sequence[Change]) -> Sequence[bool]:
         """Return for each change whether it counted, which it does not once the lease is lost."""
 
-        async def work(tx: AsyncConnection) -> tuple[Mapping[str, int], bool]:
+        async def work(tx: AsyncConnection) -> tuple[Mapping[str, int | None], bool]:
             seqs = await ChangeRepository(tx).apply(changes)
             moved = [
                 change
                 for change in changes
                 if change.lease.job_id in seqs and change.state is not change.lease.state
             ]
+            seen = [(change, seq) for change in moved if (seq := seqs[change.lease.job_id])]
             to_deliver = await announce(
                 tx,
                 [
                     JobEvent(
                         job_id=change.lease.job_id,
-                        seq=seqs[change.lease.job_id],
+                        seq=seq,
                         type=change.state.value,
                         at=change.at,
                         data=change.note,
                     )
-                    for change in moved
+                    for change, seq in seen
                 ],
             )
             endings = {
@@ -69,7 +70,7 @@ class Recorder:
                 if change.cost_state is not None
             }
             await ledger.end_all(tx, endings, at=self._clock.now())
-            await self._enqueue_copies(tx, moved)
+            await self._enqueue_copies(tx, [change for change, _ in seen])
             await DurationRepository(tx).observe(
                 itertools.chain.from_iterable(map(observed, moved)), at=self._clock.now()
             )

@@ -122,6 +122,28 @@ async def test_a_copy_is_byte_identical_after_upstream_forgot(
     assert problem(await kept.http.get(path_of(job)))["code"] == "job_not_found"
 
 
+async def test_what_an_erased_job_makes_late_is_not_copied(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
+) -> None:
+    async with running(
+        database_url,
+        sandbox=sandbox,
+        clock=clock,
+        storage_url=f"file://{tmp_path}/kept",
+        job_timeout_seconds=5,
+    ) as gateway:
+        job = await gateway.follow(await gateway.submit("sandbox:queue=0 sandbox:slow=20"))
+        assert job["error"]["code"] == "timed_out"
+        assert (await gateway.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+        for _ in range(30):
+            gateway.wait(1)
+            await gateway.poll()
+        [day] = (await gateway.http.get("/v1/usage")).json()["data"]
+        assert day["jobs"] == 1, "it succeeded late"
+        assert await copy(gateway) == 0
+        assert files_below(tmp_path / "kept") == []
+
+
 async def test_a_film_tells_its_length_and_codec(kept: Gateway) -> None:
     job = await finished(kept, "")
     assert await copy(kept) == 1

@@ -41,9 +41,11 @@ class Connections(Protocol):
         self, *, is_long: bool = False
     ) -> AbstractAsyncContextManager[AsyncConnection]: ...
 
-    async def read(self, work: Work[Done], *, is_long: bool = False) -> Done: ...
+    async def read(self, work: Work[Done]) -> Done: ...
 
     async def look_up(self, work: Work[Done]) -> Done: ...
+
+    async def search(self, work: Work[Done], *, is_long: bool = False) -> Done: ...
 
     def pools(self) -> Mapping[str, Mapping[str, int]]: ...
 
@@ -83,16 +85,20 @@ class Database:
                     raise _translated(exc, is_unsure=is_ending and _is_silent(exc)) from exc
         raise AssertionError("the last try returns or raises")
 
-    async def read(self, work: Work[Done], *, is_long: bool = False) -> Done:
-        """Run `work`, which must not write; on SQLite all of it sees one state of the data.
-
-        `is_long` is for statements that go through whole tables.
-        """
-        return await _read(partial(self._connections.read, is_long=is_long), work)
+    async def read(self, work: Work[Done]) -> Done:
+        """Run `work`, which must not write; on SQLite all of it sees one state of the data."""
+        return await _read(self._connections.read, work)
 
     async def look_up(self, work: Work[Done]) -> Done:
         """Read a few rows by their keys; on SQLite the event loop waits for that."""
         return await _read(self._connections.look_up, work)
+
+    async def search(self, work: Work[Done], *, is_long: bool = False) -> Done:
+        """Read what may take as long as a caller likes, and leave half of the readers to others.
+
+        `is_long` is for statements that go through whole tables.
+        """
+        return await _read(partial(self._connections.search, is_long=is_long), work)
 
     def pools(self) -> Mapping[str, Mapping[str, int]]:
         """Return for each pool how many connections it may have, and how many are in use."""

@@ -49,6 +49,7 @@ class PostgresConnections:
         # a read needs none, nor the two round trips that one costs.
         reader = _create(url, pool_size=_READERS, skip_autocommit_rollback=True)
         self._reader = KeptConnections(reader, most=_READERS)
+        self._to_search = asyncio.Semaphore(_READERS // 2)
 
     @asynccontextmanager
     async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -68,18 +69,23 @@ class PostgresConnections:
             yield transaction.as_asked_for
             await transaction.commit()
 
-    async def read(self, work: Work[Done], *, is_long: bool = False) -> Done:
-        async with (
-            within(self._patience_for(is_long=is_long)),
-            self._reader.connection() as connection,
-        ):
-            if not self._made_once.in_use:
-                return await work(connection)
-            return await work(_Direct(connection, self._made_once).as_asked_for)
+    async def read(self, work: Work[Done]) -> Done:
+        async with within(self._patience):
+            return await self._read(work)
+
+    async def search(self, work: Work[Done], *, is_long: bool = False) -> Done:
+        async with within(self._patience_for(is_long=is_long)), self._to_search:
+            return await self._read(work)
 
     async def look_up(self, work: Work[Done]) -> Done:
         async with within(self._patience / 4):  # it waits for no lock, and not for many rows
             return await self.read(work)
+
+    async def _read(self, work: Work[Done]) -> Done:
+        async with self._reader.connection() as connection:
+            if not self._made_once.in_use:
+                return await work(connection)
+            return await work(_Direct(connection, self._made_once).as_asked_for)
 
     def _patience_for(self, *, is_long: bool) -> timedelta:
         return self._patience * (_LONG if is_long else 1)

@@ -37,6 +37,7 @@ class SqliteConnections:
         # where it is neither.
         self._to_write = asyncio.Semaphore(1)
         self._to_read = asyncio.Semaphore(_READERS)
+        self._to_search = asyncio.Semaphore(_READERS // 2)
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="sqlite-reader")
 
@@ -56,11 +57,15 @@ class SqliteConnections:
                 yield on.as_asked_for
                 await _to_the_end(self._writing, file.commit)
 
-    async def read(self, work: Work[Done], *, is_long: bool = False) -> Done:
+    async def read(self, work: Work[Done]) -> Done:
         """Run `work`, which waits only for its statements, in a thread, however long it takes."""
         async with _turn(self._to_read):
             loop, run = asyncio.get_running_loop(), copy_context().run
             return await loop.run_in_executor(self._reading, run, self._read_whole, work)
+
+    async def search(self, work: Work[Done], *, is_long: bool = False) -> Done:
+        async with _turn(self._to_search):
+            return await self.read(work)
 
     async def look_up(self, work: Work[Done]) -> Done:
         with self._snapshot() as connection:

@@ -69,7 +69,7 @@ class OperatorJobs:
                 return await work(connection)
             return [(job, undersides[job.id]) for job in jobs]
 
-        return await self._database.read(work)
+        return await self._database.search(work)
 
     async def get(self, job_id: str) -> JobDetail:
         async def work(connection: AsyncConnection) -> JobDetail | None:
@@ -131,7 +131,7 @@ class OperatorJobs:
 
     async def violations(self) -> Sequence[Violation]:
         """Return the invariants that are broken now; the list should be empty."""
-        return await self._database.read(violations, is_long=True)
+        return await self._database.search(violations, is_long=True)
 
     async def _end(
         self,

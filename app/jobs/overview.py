@@ -64,7 +64,7 @@ class JobOverview:
                 hours=await _count_hours(connection, starts),
             )
 
-        return await self._database.read(work)
+        return await self._database.search(work)
 
 
 async def _count_unfinished(connection: AsyncConnection) -> Mapping[Status, int]:

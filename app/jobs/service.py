@@ -94,7 +94,7 @@ class JobService:
             )
 
         await self._forecast.refresh()
-        return await self._database.read(work)
+        return await self._database.search(work)
 
     async def cancel(
         self, job_id: str, *, user_id: str, awaits_submit: bool = False

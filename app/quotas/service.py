@@ -98,7 +98,7 @@ class QuotaService:
                 user_id=user_id,
             )
 
-        return await self._database.read(work, is_long=user_id is None)
+        return await self._database.search(work, is_long=user_id is None)
 
     async def count_submit(self, policy: Policy, *, user_id: str, key_id: str) -> None:
         """Take one of the submits per minute, or raise QuotaExceededError and take none."""

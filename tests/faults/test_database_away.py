@@ -339,7 +339,7 @@ async def test_what_has_many_rows_to_go_through_is_given_its_time(
 
     database = open_database(database_url, answers_within=timedelta(seconds=0.5))
     try:
-        for use in (database.transact, database.read):
+        for use in (database.transact, database.search):
             assert await use(work, is_long=True) == 1
             with pytest.raises(DatabaseUnavailableError):
                 await use(work)

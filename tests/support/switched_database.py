@@ -39,9 +39,13 @@ class SwitchedDatabase(Database):
             raise DatabaseUnavailableError
         return done
 
-    async def read(self, work: Work[Done], *, is_long: bool = False) -> Done:
+    async def read(self, work: Work[Done]) -> Done:
         self._check()
-        return await super().read(work, is_long=is_long)
+        return await super().read(work)
+
+    async def search(self, work: Work[Done], *, is_long: bool = False) -> Done:
+        self._check()
+        return await super().search(work, is_long=is_long)
 
     async def look_up(self, work: Work[Done]) -> Done:
         self._check()

@@ -67,6 +67,19 @@ async def test_what_is_long_is_sent_to_its_end_at_once(database: Database) -> No
         assert await database.transact(work) == 2**24
 
 
+async def test_searches_leave_readers_to_others(database: Database) -> None:
+    go_on = asyncio.Event()
+
+    async def long(_: AsyncConnection) -> None:
+        await go_on.wait()
+
+    searches = [asyncio.ensure_future(database.search(long)) for _ in range(20)]
+    looking_up = asyncio.ensure_future(database.look_up(began_twice))  # when they have begun
+    assert await looking_up
+    go_on.set()
+    await asyncio.gather(*searches)
+
+
 async def test_a_connection_stays_at_hand_until_a_use_of_it_fails(database: Database) -> None:
     async def backend(connection: AsyncConnection) -> int:
         return int(await connection.scalar(BACKEND))

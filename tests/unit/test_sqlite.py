@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import closing
 from contextvars import ContextVar
@@ -164,6 +165,22 @@ async def test_a_long_read_leaves_the_loop_to_others(database: Database) -> None
         return int(await connection.scalar(SLOW))
 
     assert await ticks_during(database.read(long)) > 1
+
+
+async def test_searches_leave_readers_to_others(database: Database) -> None:
+    go_on = threading.Event()
+
+    async def long(_: AsyncConnection) -> None:
+        go_on.wait()
+
+    searches = [asyncio.ensure_future(database.search(long)) for _ in range(20)]
+    reading = asyncio.ensure_future(database.read(count))  # begins when they have begun
+    try:
+        async with asyncio.timeout(10):
+            assert await reading == 0
+    finally:
+        go_on.set()
+        await asyncio.gather(*searches)
 
 
 async def test_a_long_transaction_leaves_the_loop_to_others(database: Database) -> None:

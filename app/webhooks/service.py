@@ -123,7 +123,7 @@ class WebhookService:
             return await EndpointRepository(tx).delete(endpoint_id, user_id=user_id)
 
         known = is_id(endpoint_id, prefix="endpoint")
-        if not (known and await self._database.transact(work)):
+        if not (known and await self._database.transact(work, is_long=True)):
             raise EndpointNotFoundError(endpoint_id)
 
     async def rotate(

@@ -1,6 +1,7 @@
 """Webhooks by the calls that clients make, to receivers on real sockets."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -8,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import event
 
 from app.core.clock import ManualClock, SystemClock
 from tests.support.answers import faults, problem
@@ -445,6 +447,25 @@ async def test_nothing_is_told_of_a_user_once_it_or_its_service_is_disabled(
     assert receiver.messages == []
     (delivery,) = (await gateway.admin.get("/v1/admin/deliveries?state=failed")).json()["data"]
     assert delivery["attempts"][0]["error"] == "user_disabled"
+
+
+@pytest.mark.sqlite_alone  # Postgres does it all elsewhere
+async def test_an_endpoint_is_deleted_beside_the_event_loop(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    """Its deliveries go with it, and of those there may be hundreds of thousands."""
+    endpoint = await make(gateway.http, receiver.url)
+    where: list[threading.Thread] = []
+
+    def note(*executed: Any) -> None:
+        if "DELETE FROM webhook_endpoints" in executed[2]:
+            where.append(threading.current_thread())
+
+    for engine in gateway.keys._database.watch():  # noqa: SLF001 - all share one
+        event.listen(engine, "before_cursor_execute", note)
+    assert (await gateway.http.delete(f"{ENDPOINTS}/{endpoint['id']}")).status_code == 204
+    (aside,) = where
+    assert aside is not threading.current_thread()
 
 
 async def test_what_is_deleted_is_told_no_more(

@@ -15,7 +15,8 @@ _OPEN, _CLOSED = "/v1/", "/v1/admin"
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _TAKEN = (
     *("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "If-Range"),
-    *("Last-Event-ID", "Prefer", "Range", "X-Gateway-User", "X-Request-Id"),
+    *("Last-Event-ID", "Prefer", "Range", "Traceparent", "Tracestate"),
+    *("X-Gateway-User", "X-Request-Id"),
 )
 _SHOWN = (
     *("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Idempotency-Replayed"),

@@ -56,7 +56,7 @@ async def test_a_preflight_of_a_configured_origin_is_answered_for_long(
         assert {"GET", "POST", "PATCH", "DELETE"} <= names(told["allow-methods"])
         assert {
             *("Authorization", "Content-Type", "Idempotency-Key", "Prefer", "Last-Event-ID"),
-            *("If-None-Match", "Range", "X-Gateway-User"),
+            *("If-None-Match", "Range", "Traceparent", "Tracestate", "X-Gateway-User"),
         } <= names(told["allow-headers"])
         assert int(told["max-age"]) >= 600
         assert "allow-credentials" not in told

@@ -301,6 +301,13 @@ async def test_usage_comes_as_plots_and_file_and_webhooks_go_again(
         (row,) = csv.DictReader((tmp_path / "usage.csv").read_text("utf-8").splitlines())
         assert (row["model"], row["jobs"]) == (SEEDANCE, "1")
 
+        # Of what was refused nothing is known, not that nothing was used.
+        await page.get_by_label("From").fill("2127-01-01")
+        await expect(page.get_by_role("alert")).to_contain_text("`from` must be before `to`")
+        await expect(page.get_by_text("Nothing was used in this time.")).to_have_count(0)
+        await page.get_by_label("To (not included)").fill("2127-02-01")
+        await expect(page.get_by_text("Nothing was used in this time.")).to_have_count(2)
+
         await view(page, "Webhooks")
         details = page.get_by_role("button", name=re.compile("Details of msg_"))
         for _ in range(20):

@@ -40,7 +40,7 @@ export function Usage({ api, query }) {
         <${Plot} rows=${byDay} name="day" measure=${measure} format=${format} />
       </${Card}>
       ${group !== "day" && html`<${Card} title=${`${measured} by ${word.toLowerCase()}${rows.length > MOST_BARS ? `: the ${MOST_BARS} with most` : ""}`}>
-        <${Plot} rows=${rows.slice(0, MOST_BARS)} name=${group} measure=${measure} format=${format} flat />
+        <${Plot} rows=${groups.data && rows.slice(0, MOST_BARS)} name=${group} measure=${measure} format=${format} flat />
       </${Card}>`}
       <div class="card"><${Sums} rows=${rows} group=${group} word=${word} /></div>
     </div>

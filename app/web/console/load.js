@@ -36,9 +36,11 @@ export function useRead(api, path, { every } = {}) {
   };
 }
 
-/** Reads a list page by page: `more()` reads the next one, if there is one. */
+const NONE = { rows: [], cursor: null };
+
+/** Reads a list page by page: `more()` reads the next one, if there is one. Rows of another `path` are not shown. */
 export function usePages(api, path) {
-  const [state, setState] = useState({ rows: [], cursor: null, first: false, problem: null });
+  const [state, setState] = useState(NONE);
   const [busy, setBusy] = useState(false);
   const run = useRef(null);
   const load = async (cursor, { quiet = false } = {}) => {
@@ -51,8 +53,7 @@ export function usePages(api, path) {
       setState((earlier) => ({
         rows: cursor ? [...earlier.rows, ...page.data] : page.data,
         cursor: page.next_cursor,
-        first: !cursor,
-        problem: null,
+        path,
       }));
     } catch (problem) {
       if (problem.name === "AbortError") return;
@@ -64,11 +65,16 @@ export function usePages(api, path) {
     load(null);
     return () => run.current?.abort();
   }, [path]);
+  const own = state.path === path;
+  const { rows, cursor } = own ? state : NONE;
+  const { problem } = state;
   return {
-    ...state,
-    busy,
-    more: () => state.cursor && !busy && !state.problem && load(state.cursor),
-    retry: () => load(state.rows.length ? state.cursor : null),
+    rows,
+    cursor,
+    problem,
+    busy: busy || !(own || problem),
+    more: () => cursor && !busy && !problem && load(cursor),
+    retry: () => load(rows.length ? cursor : null),
     reload: (options) => load(null, options),
   };
 }

@@ -405,6 +405,21 @@ async def test_a_file_that_is_gone_is_told(
         assert await serious_faults(page) == []
 
 
+async def test_a_tile_shows_one_output_and_the_job_shows_all(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("ann")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        for output, shown in (("videos", "video"), ("audios", "audio")):
+            prompt = f"{PROMPT} sandbox:instant sandbox:output={output}"
+            await make(page, prompt)
+            job = page.get_by_role("region", name="Job")
+            await expect(job.locator(shown)).to_have_count(2)
+            tile = page.get_by_role("button", name=f"Open {prompt}")
+            await expect(tile.locator("video").or_(tile.get_by_text("sound"))).to_have_count(1)
+
+
 async def test_the_keyboard_alone_finds_a_model_and_makes_a_picture(
     site: str, directory: Directory, browser: Browser
 ) -> None:

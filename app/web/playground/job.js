@@ -83,8 +83,10 @@ function Progress({ job }) {
   </div>`;
 }
 
+/** All outputs of a job, or quietly the first one, for a tile. */
 export function Outputs({ job, quiet = false }) {
-  return html`${job.urls.outputs.map((url, n) => html`<${Output} key=${url} url=${url} kind=${kindOf(job, n)} quiet=${quiet} label=${job.input.prompt || job.model} />`)}`;
+  const urls = quiet ? job.urls.outputs.slice(0, 1) : job.urls.outputs;
+  return html`${urls.map((url, n) => html`<${Output} key=${url} url=${url} kind=${kindOf(job, n)} quiet=${quiet} label=${job.input.prompt || job.model} />`)}`;
 }
 
 function Output({ url, kind, quiet, label }) {

@@ -18,6 +18,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 Statement = TypeVar("Statement", bound=Executable)
 
 _made_once: dict[Executable, bool] = {}
+_prepared: dict[tuple[Executable, type[Dialect]], "Prepared"] = {}
 _Turn = Callable[[Any], Any]
 
 
@@ -82,19 +83,18 @@ class Prepared:
 
 
 class PreparedStatements:
-    """The prepared statements of one database; none if not `in_use`."""
+    """Hands one database's statements out as prepared, however often it is opened, if `in_use`."""
 
     def __init__(self, *, in_use: bool = True) -> None:
         self.in_use = in_use
-        self._prepared: dict[Executable, Prepared] = {}
 
     def find(self, statement: Executable, dialect: Dialect) -> Prepared | None:
         """Return a prepared statement as it is sent, or None for any other."""
         if not self.in_use:
             return None
-        found = self._prepared.get(statement)
+        found = _prepared.get((statement, type(dialect)))
         if found is None and statement in _made_once:
-            found = self._prepared[statement] = Prepared(statement, dialect)
+            found = _prepared[statement, type(dialect)] = Prepared(statement, dialect)
         return found
 
 

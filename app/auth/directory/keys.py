@@ -9,15 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.audit import log as audit
 from app.auth.directory.checks import Faults, check_plan, could_be_user_id
 from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
-from app.auth.directory.models import (
-    Key,
-    KeyChanges,
-    NewSecret,
-    User,
-    recorded_key,
-    recorded_user,
-)
+from app.auth.directory.models import Key, KeyChanges, NewSecret, recorded_key
 from app.auth.directory.repository import DirectoryRepository
+from app.auth.directory.users import new_user, save_new
 from app.auth.models import DEFAULT_SCOPES, Scope, checked_user_id
 from app.auth.tokens import Token, hash_secret
 from app.core.clock import Clock
@@ -224,17 +218,7 @@ def _refuse_revoked(key: Key) -> None:
 
 
 async def _ensure_user(tx: AsyncConnection, user_id: str, *, at: datetime, actor: str) -> None:
-    repository = DirectoryRepository(tx)
-    if could_be_user_id(user_id) and await repository.find_user(user_id):
+    if could_be_user_id(user_id) and await DirectoryRepository(tx).find_user(user_id):
         return
     checked_user_id(user_id)  # a new user's; only those of services' users hold a slash
-    user = User(id=user_id, name=None, plan=None, limits={}, disabled=False, created_at=at)
-    await repository.add_user(user)
-    await audit.append(
-        tx,
-        at=at,
-        actor=actor,
-        action="user.created",
-        target=f"user:{user_id}",
-        after=recorded_user(user),
-    )
+    await save_new(tx, new_user(user_id, at=at), actor=actor)

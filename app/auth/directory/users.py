@@ -54,25 +54,16 @@ class UserDirectory:
 
     async def create(self, user_id: str, changes: UserChanges, *, actor: str) -> User:
         at = self._clock.now()
-        empty = User(id=user_id, name=None, plan=None, limits={}, disabled=False, created_at=at)
 
         async def work(tx: AsyncConnection) -> User:
             repository = DirectoryRepository(tx)
             faults = Faults()
             faults.user_id(user_id)
-            user = await _changed(repository, empty, changes, faults)
+            user = await _changed(repository, new_user(user_id, at=at), changes, faults)
             faults.raise_any()
             if await repository.find_user(user_id):
                 raise UserExistsError(user_id)
-            await repository.add_user(user)
-            await audit.append(
-                tx,
-                at=at,
-                actor=actor,
-                action="user.created",
-                target=f"user:{user_id}",
-                after=recorded_user(user),
-            )
+            await save_new(tx, user, actor=actor)
             return user
 
         return await self._database.transact(work)
@@ -120,6 +111,22 @@ class UserDirectory:
             return erased
 
         return await self._database.transact(work, is_long=True)
+
+
+def new_user(user_id: str, *, at: datetime) -> User:
+    return User(id=user_id, name=None, plan=None, limits={}, disabled=False, created_at=at)
+
+
+async def save_new(tx: AsyncConnection, user: User, *, actor: str) -> None:
+    await DirectoryRepository(tx).add_user(user)
+    await audit.append(
+        tx,
+        at=user.created_at,
+        actor=actor,
+        action="user.created",
+        target=f"user:{user.id}",
+        after=recorded_user(user),
+    )
 
 
 async def save_changed(

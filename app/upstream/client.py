@@ -13,7 +13,6 @@ from urllib.parse import quote, urlencode
 import httpx
 from pydantic import SecretStr
 
-from app.core.errors import ConfigurationError
 from app.upstream.errors import (
     NotSentError,
     OutcomeUnknownError,
@@ -71,8 +70,6 @@ class UpstreamClient:
         `submits` must not reuse connections idle beyond a few seconds: one that RunComfy is just
         closing would look like a lost answer.
         """
-        if not _fits_a_header(token.get_secret_value()):
-            raise ConfigurationError("RUNCOMFY_API_TOKEN must be visible ASCII, and not empty.")
         self._calls = httpx.URL(f"{base_url.rstrip('/')}/v1/")
         self._token = token
         self._submits = submits
@@ -289,7 +286,3 @@ def _as_json(body: Mapping[str, Any]) -> bytes:
         return json.dumps(dict(body), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as exc:
         raise RefusedError("The input cannot be written as JSON.") from exc
-
-
-def _fits_a_header(token: str) -> bool:
-    return bool(token) and all("!" <= character <= "~" for character in token)

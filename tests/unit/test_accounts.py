@@ -37,6 +37,9 @@ def test_a_pool_is_read(text: str, accounts: list[tuple[str, str, bool]]) -> Non
         ("a=s3cr3t;drian,b=s3cr3t", "the token of a must be visible"),
         ("a b=s3cr3t,c=s3cr3t", "entry 1 must be"),
         ("s3cr3t with spaces", "it must be visible"),
+        ("s3cr3t\nX-Other: header", "it must be visible"),
+        ("clé-s3cr3t", "it must be visible"),
+        ("", "it must be visible"),
     ],
 )
 def test_a_wrong_pool_is_refused_without_its_tokens(text: str, sentence: str) -> None:

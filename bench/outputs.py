@@ -20,6 +20,7 @@ import httpx
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from app.core.clock import SystemClock
+from bench.load import resident_kb
 from tests.support.gateway import SEEDANCE
 from tests.support.processes import Server, gateway_process, run
 
@@ -58,8 +59,7 @@ async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, s
 
 def resident_mb(gateway: Server) -> float:
     assert gateway.process is not None
-    status = Path(f"/proc/{gateway.process.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+    return resident_kb(gateway.process.pid) / 1024
 
 
 async def download(http: httpx.AsyncClient, path: str, size: int) -> None:

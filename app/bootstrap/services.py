@@ -96,7 +96,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
                 prices=prices,
                 quotas=quotas,
                 tracing=base.tracing,
-                allow_private_networks=settings.allow_private_networks,
+                media_reach=base.configs.media_reach,
                 inputs=stores.inputs,
                 file_life=base.configs.files.life,
                 job_timeout=job_timeout,

@@ -15,6 +15,7 @@ from app.catalogue.media import MediaCheck, media_field
 from app.catalogue.portability import portability_flaw
 from app.catalogue.wording import pointer
 from app.core.errors import FieldError
+from app.net.reach import Reach
 
 MAX_ERRORS = 100
 MAX_CHARACTERS = 2**20
@@ -56,11 +57,11 @@ class InputChecker:
     def media_fields(self) -> tuple[str, ...]:
         return tuple(self._media)
 
-    def check(self, given: Mapping[str, Any], *, allow_private_networks: bool) -> Checked:
+    def check(self, given: Mapping[str, Any], *, reach: Reach) -> Checked:
         filled = {**given, **{n: v for n, v in self._defaults.items() if n not in given}}
         if not self._is_sound(filled):
-            return self._explained(filled, allow_private_networks=allow_private_networks)
-        files = list(self._files(filled, allow_private_networks=allow_private_networks))
+            return self._explained(filled, reach=reach)
+        files = list(self._files(filled, reach=reach))
         errors = [found for _, found in files if isinstance(found, FieldError)]
         return Checked(
             input=filled,
@@ -79,7 +80,7 @@ class InputChecker:
             and self._validator.is_valid(filled)
         )
 
-    def _explained(self, filled: dict[str, Any], *, allow_private_networks: bool) -> Checked:
+    def _explained(self, filled: dict[str, Any], *, reach: Reach) -> Checked:
         unknown = list(islice((n for n in filled if not self._knows(n)), MAX_ERRORS))
         known = [name for name in filled if self._knows(name)]
         named = {name: filled[name] for name in (*known, *unknown)}
@@ -90,7 +91,7 @@ class InputChecker:
         findings.add((n, not_storable(n, flaws[n])) for n in known if n in flaws)
         findings.add(self._broken_rules(sound, given=filled))
         well_typed = {n: v for n, v in sound.items() if not findings.has_type_error(n)}
-        files = list(self._files(well_typed, allow_private_networks=allow_private_networks))
+        files = list(self._files(well_typed, reach=reach))
         findings.add((name, found) for name, found in files if isinstance(found, FieldError))
         errors = chain(findings, (unknown_field(name, self._fields) for name in unknown))
         return Checked(
@@ -124,11 +125,11 @@ class InputChecker:
             yield name, broken_rule(error, self._fields)
 
     def _files(
-        self, given: Mapping[str, Any], *, allow_private_networks: bool
+        self, given: Mapping[str, Any], *, reach: Reach
     ) -> Iterator[tuple[str, FieldError | MediaCheck]]:
         for name, field in self._media.items():
             if name in given:
-                found = field.check(given[name], allow_private_networks=allow_private_networks)
+                found = field.check(given[name], reach=reach)
                 yield from ((name, each) for each in found)
 
 

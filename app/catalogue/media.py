@@ -102,14 +102,12 @@ class MediaField:
     def _pointer(self) -> str:
         return pointer(self.name)
 
-    def check(
-        self, value: Any, *, allow_private_networks: bool
-    ) -> Iterator[FieldError | MediaCheck]:
+    def check(self, value: Any, *, reach: Reach) -> Iterator[FieldError | MediaCheck]:
         """Return for each file named here why it is refused, or what is left to inspect."""
         elements = enumerate(value) if isinstance(value, list) else [(None, value)]
         for index, element in elements:
             at = self._pointer if index is None else f"{self._pointer}/{index}"
-            refusal = self._refusal(element, allow_private_networks=allow_private_networks)
+            refusal = self._refusal(element, reach=reach)
             if refusal:
                 code, flaw = refusal
                 path = (self.name,) if index is None else (self.name, index)
@@ -118,7 +116,7 @@ class MediaField:
                 yield MediaCheck(at, element, self.kind, self.rules)
 
     def _refusal(
-        self, value: Any, *, allow_private_networks: bool
+        self, value: Any, *, reach: Reach
     ) -> tuple[MediaFault | Literal["type"], str] | None:
         if not isinstance(value, str):
             return "type", "must be text: a public https:// URL or a base64 data URI"
@@ -127,7 +125,7 @@ class MediaField:
         if value[:5].lower() == "data:":
             flaw = _data_uri_flaw(value, kind=self.kind)
             return ("media_data_uri", flaw) if flaw else None
-        flaw = url_flaw(value, reach=Reach(private=allow_private_networks))
+        flaw = url_flaw(value, reach=reach)
         return ("media_url", f"{flaw}; {URL_WAY_OUT}") if flaw else None
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from app.catalogue.checker import Checked, InputChecker
 from app.catalogue.errors import BrokenModelError
+from app.net.reach import PUBLIC, Reach
 
 _MODEL_ID = re.compile(r"(?!\.)[\w.-]+(?:/(?!\.)[\w.-]+){1,4}", re.ASCII)
 
@@ -74,9 +75,12 @@ class Model:
             _checker=checker,
         )
 
-    def check(self, input: Mapping[str, Any], *, allow_private_networks: bool = False) -> Checked:  # noqa: A002 - the wire's word
-        """Find everything that is wrong with `input`, without looking at any file."""
-        return self._checker.check(input, allow_private_networks=allow_private_networks)
+    def check(self, input: Mapping[str, Any], *, reach: Reach = PUBLIC) -> Checked:  # noqa: A002 - the wire's word
+        """Find everything that is wrong with `input`, without looking at any file.
+
+        `reach` is how far the addresses of its files may lead.
+        """
+        return self._checker.check(input, reach=reach)
 
 
 def _hash(schema: Mapping[str, Any]) -> str:

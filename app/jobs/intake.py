@@ -28,6 +28,7 @@ from app.jobs.models import NewJob
 from app.jobs.prices import prices_of
 from app.media.errors import MediaUnreachableError
 from app.media.inspector import MediaInspector
+from app.net.reach import Reach
 from app.quotas import ledger
 from app.quotas.account import amounts_of
 from app.quotas.errors import DurationUnknownError, PriceUnknownError
@@ -74,7 +75,7 @@ class JobIntake:
         prices: PricesService,
         quotas: QuotaService,
         tracing: Tracing,
-        allow_private_networks: bool,
+        media_reach: Reach,
         inputs: JobInputs,
         file_life: timedelta,
         job_timeout: timedelta,
@@ -88,7 +89,7 @@ class JobIntake:
         self._webhook_addresses = webhook_addresses
         self._prices = prices
         self._quotas = quotas
-        self._allow_private_networks = allow_private_networks
+        self._media_reach = media_reach
         self._inputs = inputs
         self._batch = AcceptBatch(
             database=database, clock=clock, file_life=file_life, job_timeout=job_timeout
@@ -194,9 +195,7 @@ class JobIntake:
         model = self._catalogue.get(request.model)
         if principal.models is not None and model.model_id not in principal.models:
             raise ModelNotAllowedError(model.model_id)
-        return model, model.check(
-            request.input, allow_private_networks=self._allow_private_networks
-        )
+        return model, model.check(request.input, reach=self._media_reach)
 
     async def _check_all(
         self, request: JobRequest, *, principal: Principal

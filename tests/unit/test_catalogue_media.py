@@ -8,6 +8,7 @@ from app.catalogue.media import MediaCheck, MediaRule
 from app.catalogue.model import Model
 from app.catalogue.service import Catalogue
 from app.core.errors import FieldError
+from app.net.reach import Reach
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 TEXT: dict[str, Any] = {"type": "string"}
@@ -251,7 +252,7 @@ def test_address_that_is_not_public_https_is_refused_without_quoting_it(
 def test_private_networks_can_be_allowed() -> None:
     private = {"image": "http://localhost:9000/a.png"}
     assert len(model(image=TEXT).check(private).errors) == 1
-    assert model(image=TEXT).check(private, allow_private_networks=True).errors == []
+    assert model(image=TEXT).check(private, reach=Reach(private=True)).errors == []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from app.jobs.line import Place, Priority
 from app.jobs.state import TERMINAL, JobState
@@ -12,7 +12,7 @@ from app.quotas.policy import Policy
 from app.quotas.repository import Ending, EntryKind
 from app.storage.uses import FileUse
 from app.upstream.accounts import DEFAULT
-from app.upstream.wire import OUTPUT_KEYS, RemoteOutput
+from app.upstream.wire import OUTPUT_KEYS, Output
 
 CostState = Literal["held", "settled", "released"]
 LateCharge = Literal["charged", "free"]
@@ -22,8 +22,6 @@ COST_STATES: Mapping[Ending, CostState] = {
     EntryKind.RELEASE: "released",
 }
 """What a job says about its hold once that has ended."""
-
-Output: TypeAlias = RemoteOutput
 
 
 def addresses(output: Output) -> Iterator[str]:

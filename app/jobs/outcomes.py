@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.jobs.durations import Kind, Observation, Phase
-from app.jobs.models import Change, Lease, Output, Watch
+from app.jobs.models import Change, Lease, Watch
 from app.jobs.state import FOLLOWED, MOVES, TERMINAL, JobState
+from app.upstream.wire import Output
 
 CANCELLED_LOCALLY = "cancelled_locally"
 CANCELLED_UPSTREAM = "cancelled_upstream"

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from app.core.signatures import Signer
 from app.core.timestamps import rfc3339
 from app.jobs.forecast import Durations, eta
-from app.jobs.models import Job, Output, addresses
+from app.jobs.models import Job, addresses
 from app.jobs.state import Status
 from app.quotas.numbers import shown_usd
-from app.upstream.wire import OUTPUT_KEYS
+from app.upstream.wire import OUTPUT_KEYS, Output
 
 _SIGNED_FOR = timedelta(hours=24)
 

@@ -34,7 +34,7 @@ class CancelOutcome(StrEnum):
     NOT_CANCELLABLE = "not_cancellable"
 
 
-RemoteOutput: TypeAlias = dict[str, str | list[str]]
+Output: TypeAlias = dict[str, str | list[str]]
 """Addresses under RunComfy's own keys."""
 
 OUTPUT_KEYS = ("video", "videos", "image", "images", "audio", "audios")
@@ -57,7 +57,7 @@ class RemoteResult:
     """`output` is there exactly when it SUCCEEDED, `error` exactly when it FAILED."""
 
     state: RemoteState
-    output: RemoteOutput | None
+    output: Output | None
     error: RemoteError | None
     cost_usd: Decimal | None
     finished_at: datetime | None = field(default=None, compare=False)
@@ -198,7 +198,7 @@ def _money(value: Any) -> Decimal | None:
         return None
 
 
-def _output(output: Any) -> RemoteOutput | None:
+def _output(output: Any) -> Output | None:
     named = output if isinstance(output, dict) else {}
     found = {key: urls for key in OUTPUT_KEYS if (urls := _addresses(named.get(key)))}
     return found or _by_kind(_addresses(output))
@@ -216,7 +216,7 @@ def _address(value: Any) -> str | None:
     return value if isinstance(value, str) and _ADDRESS.fullmatch(value) else None
 
 
-def _by_kind(found: str | list[str] | None) -> RemoteOutput | None:
+def _by_kind(found: str | list[str] | None) -> Output | None:
     """File bare addresses under the keys that their endings suggest."""
     if isinstance(found, str):
         return {_kind(found): found}

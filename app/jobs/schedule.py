@@ -18,7 +18,11 @@ _GROWTH = 1.1
 
 
 class ScheduleConfig(BaseModel):
-    """`price` is what one poll is worth, in seconds of one job's delay."""
+    """The seconds between two polls of a job, and what a poll may cost.
+
+    Never less than `shortest` or more than `longest`; `at_rest`, at most, while the polls of all
+    replicas suffice for that. `price` is what one poll is worth, in seconds of one job's delay.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,7 +55,10 @@ class PollPlan:
         )
 
     def gap(self, elapsed: float, *, stretch: float = 1.0) -> float:
-        """Return the seconds from here to the next poll; all gaps grow with `stretch`."""
+        """Return the seconds to the next poll of a job that has been in its phase for `elapsed`.
+
+        All gaps grow with `stretch`.
+        """
         polls = self._polls
         return polls.reaches(polls.at(elapsed) + stretch) - elapsed
 

@@ -18,10 +18,10 @@ _GROWTH = 1.1
 
 
 class ScheduleConfig(BaseModel):
-    """The seconds between two polls of a job, and what a poll may cost.
+    """The gaps between two polls of a job in seconds, before a shortage of polls stretches them.
 
-    Never less than `shortest` or more than `longest`; `at_rest`, at most, while the polls of all
-    replicas suffice for that. `price` is what one poll is worth, in seconds of one job's delay.
+    A plan keeps them between `shortest` and `longest`; while there are polls enough for that, they
+    are `at_rest` at most. `price` is what one poll is worth, in seconds of one job's delay.
     """
 
     model_config = ConfigDict(frozen=True)

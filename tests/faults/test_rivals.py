@@ -17,6 +17,7 @@ from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
 from app.core.metrics import Metrics
 from app.db.engine import open_database
+from app.db.users import keep_user
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.forecast import Forecast
@@ -162,9 +163,8 @@ async def test_a_user_made_while_its_service_is_deleted_goes_with_it(
     database = open_database(database_url)
 
     async def make(tx: AsyncConnection) -> asyncio.Future[httpx.Response]:
-        auth = AuthRepository(tx)
-        assert await auth.lock_service("shop")
-        await auth.ensure_user("shop/u1", at=gateway.clock.now())
+        await keep_user(tx, "shop")
+        await AuthRepository(tx).ensure_user("shop/u1", at=gateway.clock.now())
         erasing = asyncio.ensure_future(gateway.admin.delete("/v1/admin/users/shop"))
         with suppress(TimeoutError):
             async with asyncio.timeout(0.3):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
@@ -14,7 +14,7 @@ from app.db.models import JobRow
 from app.jobs.gate import Gate
 from app.jobs.lane import Lane, admit
 from app.jobs.lane_repository import LaneRepository
-from app.jobs.state import IN_FLIGHT
+from app.jobs.state import IN_FLIGHT, WATCHED
 from app.upstream.accounts import DEFAULT
 from app.upstream.errors import RefusedError, UpstreamError
 
@@ -139,7 +139,8 @@ async def count_in_flight(tx: AsyncConnection) -> Counter[str]:
 
 async def count_unfinished(tx: AsyncConnection) -> Counter[str]:
     """Count, by account, the jobs that still need its token, watched ones included."""
-    return await _count(tx, or_(JobRow.state.in_(IN_FLIGHT), JobRow.watch_until.is_not(None)))
+    is_watched = and_(JobRow.state.in_(WATCHED), JobRow.due_at.is_not(None))
+    return await _count(tx, or_(JobRow.state.in_(IN_FLIGHT), is_watched))
 
 
 async def _count(tx: AsyncConnection, of_these: ColumnElement[bool]) -> Counter[str]:

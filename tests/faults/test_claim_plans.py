@@ -1,6 +1,6 @@
 """How the databases look for work: along an index, however many jobs are due or wait."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import ManualClock
 from app.db.engine import open_database
+from app.jobs.accounts import count_unfinished
 from app.jobs.line_repository import LineRepository
 from app.jobs.models import Job
 from app.jobs.places import with_places
@@ -19,7 +20,12 @@ from app.quotas.policy import LimitName
 from app.quotas.repository import QuotaRepository
 
 
-async def plan_of(database_url: str, ask: Callable[[AsyncConnection], Awaitable[object]]) -> str:
+async def plan_of(
+    database_url: str,
+    ask: Callable[[AsyncConnection], Awaitable[object]],
+    *,
+    avoiding: Sequence[str] = ("seqscan", "bitmapscan", "mergejoin"),
+) -> str:
     """Tell how the last statement of `ask` is carried out."""
     database = open_database(database_url)
     asked: list[tuple[str, Any]] = []
@@ -29,7 +35,7 @@ async def plan_of(database_url: str, ask: Callable[[AsyncConnection], Awaitable[
     async def work(connection: AsyncConnection) -> str:
         is_sqlite = connection.dialect.name == "sqlite"
         if not is_sqlite:  # its plans follow the number of rows, of which there are none
-            for way in ("seqscan", "bitmapscan", "mergejoin"):
+            for way in avoiding:
                 await connection.execute(text(f"SET LOCAL enable_{way} = off"))
         await ask(connection)
         verb = "EXPLAIN QUERY PLAN " if is_sqlite else "EXPLAIN "
@@ -126,6 +132,14 @@ async def test_who_has_how_many_jobs_is_counted_in_an_index(
         for plan in (in_flight, pending, of_keys):
             assert "COVERING INDEX ix_jobs_state_user_id" in plan, plan
         assert "CORRELATED" not in of_keys, "one walk for all keys, for which there is no index"
+
+
+async def test_what_accounts_still_have_to_follow_is_counted_without_the_jobs_of_before(
+    database_url: str,
+) -> None:
+    """However many there are: at each start, and for each console that is open."""
+    plan = await plan_of(database_url, count_unfinished, avoiding=["seqscan"])
+    assert plan.count("ix_jobs_state_due_at") == 2, plan
 
 
 async def test_places_are_counted_in_an_index(database_url: str, clock: ManualClock) -> None:

@@ -5,10 +5,11 @@ import fcntl
 import gc
 import ipaddress
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 
 import structlog
@@ -43,6 +44,7 @@ async def serve(
 
     `announce` is called with the address that clients use, once it is taken.
     """
+    _open_as_many_files_as_allowed()
     with sole_worker(settings), listening(host, port) as listener, _tracing() as tracing:
         await _prepare(settings)
         public_url = _public_url(settings, listener)
@@ -59,6 +61,7 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
 
     Raises ConfigurationError when it cannot start.
     """
+    _open_as_many_files_as_allowed()
     stop, clock, metrics = _stop_signal(), SystemClock(), Metrics()
     with ExitStack() as stack:
         stack.enter_context(sole_worker(settings))
@@ -106,6 +109,16 @@ async def running_gateway(settings: Settings) -> AsyncIterator[str]:
         finally:
             closing.set()
             await serving
+
+
+def _open_as_many_files_as_allowed() -> None:
+    """Take the hard limit for the soft one, which is often 1,024 for the sake of old programs.
+
+    Beyond it the event loop closes each new connection at once, and nobody learns why.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # a sandbox may forbid it, and macOS has less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve_until(

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.support.gateway import SEEDANCE
 from tests.support.invariants import assert_invariants, read_jobs
 from tests.support.keys import make_key
 from tests.support.processes import (
+    COMMAND,
     Server,
     gateway_process,
     run,
@@ -95,6 +97,25 @@ async def settled(http: httpx.AsyncClient, jobs: list[dict[str, Any]]) -> list[d
 async def more_than(accepted: list[dict[str, Any]], number: int) -> None:
     while len(accepted) <= number:
         await SystemClock().sleep(_LOOK)
+
+
+async def test_as_many_connections_are_open_as_the_machine_allows_not_the_shell(
+    gateway: Server, tmp_path: Path
+) -> None:
+    shell = tmp_path / "shell"
+    shell.write_text(f'#!/bin/sh\nulimit -Sn 64\nexec {COMMAND} "$@"\n')
+    shell.chmod(0o755)
+    await gateway.ready()
+    await gateway.stop()
+    gateway.command = shell
+    await gateway.start()
+    await gateway.ready()
+    async with AsyncExitStack() as stack:
+        for _ in range(100):
+            _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            stack.callback(writer.close)
+        async with httpx.AsyncClient() as http:
+            assert (await http.get(gateway.url + "/healthz")).status_code == 200
 
 
 @pytest.mark.timeout(400)

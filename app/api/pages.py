@@ -37,6 +37,7 @@ _HEADERS = {
     **_ANEW,
 }
 _COMPRESSED_FROM = 1024
+_LONGEST_PATH = 255
 
 router = Router(include_in_schema=False)
 
@@ -64,6 +65,10 @@ def _page(name: str) -> FileResponse:
 
 class _Assets(StaticFiles):
     """Compresses each file once: for the stylesheet it takes as long as twenty requests."""
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        # The system is asked about each step of a path, and there may be tens of thousands.
+        return super().lookup_path(path) if len(path) <= _LONGEST_PATH else ("", None)
 
     def file_response(
         self,

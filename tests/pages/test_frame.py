@@ -95,6 +95,14 @@ async def test_a_file_is_compressed_for_who_can_read_that_and_not_sent_again(sit
         assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.timeout(30)
+async def test_a_path_of_very_many_steps_leads_nowhere_at_once(site: str) -> None:
+    async with httpx.AsyncClient(base_url=site, timeout=60) as http:
+        for _ in range(300):
+            nowhere = await http.get(f"/assets/{'a/' * 30_000}")
+            assert nowhere.status_code == 404
+
+
 async def test_a_browser_keeps_no_script_of_an_earlier_release(site: str) -> None:
     """Without a word it keeps a file for a tenth of its age: of one made in spring, for weeks."""
     async with httpx.AsyncClient(base_url=site, timeout=60) as http:

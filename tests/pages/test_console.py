@@ -176,6 +176,28 @@ async def test_what_another_operator_changed_meanwhile_stays(site: str, browser:
         assert limits == {"jobs_per_day": 20, "jobs_per_month": 500}
 
 
+async def test_prices_that_another_operator_changed_meanwhile_are_not_overwritten(
+    site: str, browser: Browser
+) -> None:
+    line = {"model": SEEDANCE, "base_price_usd": "0.05", "price_unit": "second", "when": {}}
+    async with client(site) as http, signed_in(browser, site) as page:
+        await http.put("/v1/admin/prices", json={"prices": [line]})
+        await view(page, "Prices")
+        await page.get_by_label("Line 1: price").fill("0.06")
+        theirs = [line, line | {"when": {"resolution": "1080p"}, "base_price_usd": "0.09"}]
+        await http.put("/v1/admin/prices", json={"prices": theirs})
+        await page.get_by_role("button", name="Save prices").click()
+        await expect(page.get_by_role("alert")).to_contain_text("Another operator")
+        kept = await http.get("/v1/admin/prices")
+        assert kept.json()["prices"] == theirs
+        await page.reload()
+        await page.get_by_label("Line 1: price").fill("0.06")
+        for _ in range(2):  # what one saves oneself is nobody else's
+            await page.get_by_role("button", name="Save prices").click()
+            await expect(page.get_by_text("Saved.")).to_be_visible()
+            await page.get_by_label("Line 2: price").fill("0.10")
+
+
 async def test_a_key_ends_when_it_is_told_to_and_not_when_it_is_renamed(
     site: str, browser: Browser
 ) -> None:

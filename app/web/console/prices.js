@@ -1,22 +1,30 @@
 // The operators' table of prices, edited as a whole.
 
-import { ProblemNote, html, useEffect, useState } from "../shared/view.js";
+import { ProblemNote, html, useEffect, useRef, useState } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
 import { Errors, View, errorsAt } from "./parts.js";
 
+const PATH = "/v1/admin/prices";
+const MOVED = "Another operator has changed the prices meanwhile. Note what you typed, and load this page again to begin from theirs.";
 const NEW = { model: "", base_price_usd: "", price_unit: "second", when: "" };
 
 export function Prices({ api }) {
-  const read = useRead(api, "/v1/admin/prices");
+  const read = useRead(api, PATH);
   const [lines, setLines] = useState(null);
   const [saved, setSaved] = useState(false);
-  const take = ({ prices }) => setLines(prices.map((price, n) => ({ ...price, id: n, when: written(price.when) })));
+  const begun = useRef(null); // what the lines were made of
+  const take = ({ prices }) => {
+    begun.current = JSON.stringify(prices);
+    setLines(prices.map((price, n) => ({ ...price, id: n, when: written(price.when) })));
+  };
   useEffect(() => {
     if (read.data) take(read.data);
   }, [read.data]);
   const [save, busy, problem] = useAct(async () => {
     const prices = lines.map(({ id, when, ...line }) => ({ ...line, model: line.model.trim(), base_price_usd: line.base_price_usd.trim(), when: parsed(when) }));
-    take(await api.put("/v1/admin/prices", { prices }));
+    const present = await api.get(PATH);
+    if (JSON.stringify(present.prices) !== begun.current) throw new Error(MOVED);
+    take(await api.put(PATH, { prices }));
     setSaved(true);
   });
   const change = (at, part) => {

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from playwright.async_api import async_playwright
 
-from tests.support.serving import Served, serving
+from tests.support.served import Served, serving
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -58,7 +58,15 @@ def origin() -> Iterator[str]:
 
 @pytest.fixture
 async def served(tmp_path: Path, origin: str) -> AsyncIterator[Served]:
-    async with serving(tmp_path, speed=SPEED, cors_origins=(origin,)) as served:
+    async with serving(
+        f"sqlite:///{tmp_path}/gateway.db",
+        tmp_path,
+        speed=SPEED,
+        cors_origins=(origin,),
+        inspect_media="require",
+        allow_private_networks=True,
+    ) as served:
+        await served.knows_prices()
         yield served
 
 

@@ -16,7 +16,7 @@ from tests.support.answers import problem
 from tests.support.databases import PostgresDatabases
 from tests.support.gateway import ADMIN_TOKEN
 from tests.support.network import Wire, running_wire
-from tests.support.served import Served, body, served, settings_of
+from tests.support.served import Served, body, serving, settings_of
 from tests.support.sse import Event, stream
 
 AWAY = timedelta(seconds=2.5)
@@ -42,7 +42,7 @@ def wire(shared_database: str) -> Iterator[Wire]:
 async def gateway(shared_database: str, wire: Wire, tmp_path: Path) -> AsyncIterator[Served]:
     through = make_url(shared_database).set(host="127.0.0.1", port=wire.port, query={})
     text = through.render_as_string(hide_password=False)
-    async with served(text, tmp_path) as one:
+    async with serving(text, tmp_path) as one:
         yield one
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from app.core.clock import SystemClock
 from tests.support.gateway import SEEDANCE
-from tests.support.serving import Served, serving
+from tests.support.served import Served, serving
 
 INPUT = {
     "prompt": "a walk",
@@ -30,9 +30,10 @@ _PAUSE = timedelta(seconds=2 / SPEED)
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async with (
-        serving(tmp_path, speed=SPEED, inspect_media="off") as served,
+        serving(f"sqlite:///{tmp_path}/gateway.db", tmp_path, speed=SPEED) as served,
         asyncio.timeout(PATIENCE_S),
     ):
+        await served.knows_prices()
         yield served
 
 

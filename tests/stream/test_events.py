@@ -12,7 +12,7 @@ import pytest
 from app.core.clock import SystemClock
 from tests.support.answers import problem
 from tests.support.issuer import AUDIENCE, running_issuer
-from tests.support.served import Served, body, served
+from tests.support.served import Served, body, serving
 from tests.support.sse import Event, stream
 
 pytestmark = pytest.mark.either_database
@@ -24,7 +24,7 @@ WITHIN_S = 60
 
 @pytest.fixture
 async def gateway(database_url: str, tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(database_url, tmp_path, max_streams_per_user=3) as one:
+    async with serving(database_url, tmp_path, max_streams_per_user=3) as one:
         yield one
 
 
@@ -290,7 +290,7 @@ async def test_a_stream_and_a_wait_end_with_the_token_of_an_issuer(
 ) -> None:
     async with running_issuer() as issuer:
         oidc = {"oidc_issuer": issuer.url, "oidc_audience": AUDIENCE}
-        async with served(database_url, tmp_path, **oidc) as gateway:
+        async with serving(database_url, tmp_path, **oidc) as gateway:
             long = issuer.sign(SystemClock().now())
             async with gateway.client(long) as same_user:
                 job = await stuck_job_of(same_user)

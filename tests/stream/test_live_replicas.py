@@ -15,7 +15,7 @@ from app.server import running_gateway
 from tests.support.databases import PostgresDatabases
 from tests.support.keys import make_key
 from tests.support.processes import Server, gateway_process, sandbox_process
-from tests.support.served import Served, body, served, settings_of
+from tests.support.served import Served, body, serving, settings_of
 from tests.support.sse import stream
 
 STREAMS = 1000
@@ -37,7 +37,7 @@ def shared_database(live_databases: PostgresDatabases) -> Iterator[str]:
 
 @pytest.fixture
 async def gateway(shared_database: str, tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(shared_database, tmp_path) as one:
+    async with serving(shared_database, tmp_path) as one:
         yield one
 
 

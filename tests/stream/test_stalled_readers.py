@@ -10,7 +10,7 @@ import pytest
 
 from app.api import protocol
 from app.core.clock import SystemClock
-from tests.support.serving import Served, serving
+from tests.support.served import Served, serving
 
 # More than the sockets of both sides take in.
 FILE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\x90\0\0\1\x90\x08\2\0\0\0" + bytes(24 * 2**20)
@@ -20,7 +20,9 @@ async def test_who_takes_nothing_of_an_answer_is_hung_up_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "_STALLED_FOR_S", 1)
-    async with serving(tmp_path, speed=1, storage_url=f"file://{tmp_path}/kept") as served:
+    async with serving(
+        f"sqlite:///{tmp_path}/gateway.db", tmp_path, storage_url=f"file://{tmp_path}/kept"
+    ) as served:
         path = await _uploaded(served)
         with await _asking(served, path) as stalled, await _asking(served, path) as steady:
             assert await _taken(steady) > len(FILE)

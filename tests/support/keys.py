@@ -1,15 +1,22 @@
 """Keys of a gateway that runs elsewhere, made as `gateway keys create` makes them."""
 
+from collections.abc import Sequence
+
 from app.auth.directory.keys import KeyDirectory
+from app.auth.directory.models import KeyChanges
+from app.auth.models import DEFAULT_SCOPES
 from app.core.clock import SystemClock
 from app.db.engine import open_database
 
 
-async def make_key(database_url: str, user: str = "alice") -> str:
+async def make_key(
+    database_url: str, user: str = "alice", *, scopes: Sequence[str] = DEFAULT_SCOPES
+) -> str:
     database = open_database(database_url)
     try:
         keys = KeyDirectory(database=database, clock=SystemClock(), known_models=frozenset)
-        made = await keys.create(user, {"name": "test"}, actor="tests", make_user=True)
+        changes: KeyChanges = {"name": "test", "scopes": scopes}
+        made = await keys.create(user, changes, actor="tests", make_user=True)
         return str(made.token)
     finally:
         await database.close()

@@ -1,41 +1,56 @@
-"""A gateway on a real socket in the test's event loop, with workers and a fast sandbox."""
+"""A gateway and its sandbox on real sockets in the test's event loop, with time as it is."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from app.auth.models import DEFAULT_SCOPES, Scope
+from app.core.clock import SystemClock
 from app.sandbox import SandboxConfig, running_sandbox
 from app.server import running_gateway
 from app.settings import Settings, explicit_settings
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, TOKEN
 from tests.support.keys import make_key
+from tests.support.processes import START_WITHIN_S
 
 _TAKES = itertools.count(1)
 
 
 @dataclass
 class Served:
-    """`http` is alice's client."""
+    """`http` is alice's client, whose key may mint client tokens, and follows no redirect.
+
+    `picture` is one that the gateway can get.
+    """
 
     url: str
+    key: str
     http: httpx.AsyncClient
+    picture: str
     database_url: str
 
-    def client(self, token: str) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=60
-        )
+    def client(self, token: str | None = None) -> httpx.AsyncClient:
+        """Return a new client, alice's if no token is given."""
+        return _client(self.url, token or self.key)
 
     def admin(self) -> httpx.AsyncClient:
         return self.client(ADMIN_TOKEN)
 
     async def key_of(self, user: str) -> str:
         return await make_key(self.database_url, user)
+
+    async def knows_prices(self) -> None:
+        """Wait for the sandbox's: before its first look at them a gateway knows none."""
+        async with asyncio.timeout(START_WITHIN_S):
+            while (await self.http.get(f"/v1/models/{SEEDANCE}")).json()["base_price_usd"] is None:
+                await SystemClock().sleep(timedelta(milliseconds=20))
 
     async def submit(self, words: str = "", **headers: str) -> httpx.Response:
         return await self.http.post("/v1/jobs", json=body(words), headers=headers)
@@ -58,18 +73,25 @@ def settings_of(database_url: str, *, upstream_url: str, **more: Any) -> Setting
         secret_key="0123456789abcdef" * 4,
         admin_token=f"ops:{ADMIN_TOKEN}",
         polls_per_second=500,
-        inspect_media="off",
-        **more,
+        **{"inspect_media": "off", **more},
     )
 
 
 @asynccontextmanager
-async def served(database_url: str, folder: Path, **more: Any) -> AsyncIterator[Served]:
-    config = SandboxConfig(directory=folder / "sandbox", token=TOKEN, speed=20)
+async def serving(
+    database_url: str, folder: Path, *, speed: float = 20, **more: Any
+) -> AsyncIterator[Served]:
+    config = SandboxConfig(directory=folder / "sandbox", token=TOKEN, speed=speed)
     async with (
         running_sandbox(config) as upstream_url,
         running_gateway(settings_of(database_url, upstream_url=upstream_url, **more)) as url,
     ):
-        one = Served(url, httpx.AsyncClient(timeout=60), database_url)
-        async with one.client(await one.key_of("alice")) as one.http:
-            yield one
+        key = await make_key(database_url, scopes=[*DEFAULT_SCOPES, Scope.TOKENS])
+        picture = f"{upstream_url}/samples/first-frame.jpg"
+        async with _client(url, key) as http:
+            yield Served(url, key, http, picture, database_url)
+
+
+def _client(url: str, token: str) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=60)

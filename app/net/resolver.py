@@ -30,16 +30,17 @@ def _ask_system(host: str) -> Sequence[str]:
 
 
 class SystemResolver:
-    """Asks the system, each time on a thread of its own, of which there are few.
+    """Asks the system, each time on a thread of its own.
 
-    A look-up cannot be cancelled: one that outlasts `patience` keeps its place until it ends. The
+    A look-up cannot be cancelled: one that outlasts `patience` keeps its place until it ends, which
+    may be half a minute. So there are far more places than one caller can fill meanwhile. The
     threads are daemons, so that none of them holds up the end of the process.
     """
 
     def __init__(
         self,
         *,
-        threads: int = 16,
+        threads: int = 256,
         patience: timedelta = timedelta(seconds=5),
         look_up: LookUp = _ask_system,
     ) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from app.media.inspector import InspectorConfig, MediaInspector
 from app.net.guard import guarded
 from app.net.reach import Reach
 from app.net.remote_file import RemoteFiles
+from app.net.resolver import Resolver, SystemResolver
 from tests.support.network import Names
 from tests.support.pictures import jpeg, png, shelf
 from tests.support.wire_server import Line, answer, wire_server
@@ -29,10 +31,13 @@ GIGABYTES = 10 * 2**30
 
 
 @asynccontextmanager
-async def inspecting(**settings: Any) -> AsyncIterator[MediaInspector]:
+async def inspecting(
+    resolver: Resolver | None = None, **settings: Any
+) -> AsyncIterator[MediaInspector]:
     config = InspectorConfig(**{"deadline": SOON, **settings})
     reach = Reach(private=True)
-    async with guarded(deadline=config.deadline, reach=reach, resolver=Names()) as client:
+    names = resolver or Names()
+    async with guarded(deadline=config.deadline, reach=reach, resolver=names) as client:
         inspector = MediaInspector(
             remote=RemoteFiles(client), uploads=None, config=config, clock=ManualClock()
         )
@@ -215,6 +220,24 @@ async def test_slow_hosts_of_one_caller_hold_up_no_other() -> None:
         assert sluggish.connections == 3
         release.set()
         assert await codes(inspector, f"{quick.url}/a.png", user="mallory") == []
+
+
+async def test_names_of_one_caller_that_hang_hold_up_no_other() -> None:
+    """Whose servers say nothing is asked again and again by the system, and cannot be stopped."""
+    release = threading.Event()
+
+    def look_up(host: str) -> Sequence[str]:
+        if host != "good.example":
+            release.wait()
+        return ["127.0.0.1"]
+
+    resolver = SystemResolver(look_up=look_up)
+    async with inspecting(resolver) as inspector, shelf({"/a.png": png(800, 600)}) as server:
+        hanging = [f"http://{n}.example/a.png" for n in range(100)]
+        assert await codes(inspector, *hanging, user="mallory") == ["media_unreachable"] * 100
+        good = server.url.replace("127.0.0.1", "good.example")
+        assert await codes(inspector, f"{good}/a.png") == []
+        release.set()
 
 
 async def test_one_caller_looks_at_a_file_once_at_a_time() -> None:

@@ -18,7 +18,7 @@ from app.core.errors import FieldError
 from app.net.reach import Reach
 
 MAX_ERRORS = 100
-MAX_CHARACTERS = 2**20
+MAX_CHARACTERS = 2**16
 
 _WHOLE = ""  # the name under which errors of the input as a whole are found
 

@@ -167,6 +167,23 @@ async def test_a_newcomer_makes_a_video_and_then_another(
         assert await page.evaluate("sessionStorage.length") == 0
 
 
+async def test_a_double_click_makes_one_job(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("dee")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await make(page, "first sandbox:instant")
+        history = page.get_by_role("region", name="History")
+        await expect(history.get_by_role("button", name="Open first")).to_be_visible()
+        button = page.get_by_role("button", name="Make it")
+        await expect(button).to_be_enabled()
+        await button.dispatch_event("click", {"detail": 2})
+        await make(page, "second sandbox:instant")
+        await expect(history.get_by_role("button", name="Open second")).to_be_visible()
+        await expect(history.get_by_role("button", name="Open first")).to_have_count(1)
+
+
 async def test_a_waiting_job_is_cancelled_and_a_used_up_limit_is_told(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -89,12 +89,15 @@ export function ModelForm({ api, model, start, limits, onSubmitted }) {
     </div>
     <div class="card-footer d-flex align-items-center">
       <div class="flex-fill small" aria-live="polite"><${Cost} check=${check} /></div>
-      <button class="btn btn-primary" disabled=${busy > 0}>${busy > 0 ? "One moment" : "Make it"}</button>
+      <button class="btn btn-primary" disabled=${busy > 0} onClick=${once}>${busy > 0 ? "One moment" : "Make it"}</button>
     </div>
   </form>`;
 }
 
 const SHOWN = 2; // limits beside the button; all of them are beside the job
+
+/** A double click asks for one job, also where that is made before its second half. */
+const once = (event) => event.detail > 1 && event.preventDefault();
 
 /** The price of what is asked for, and the limits that will be reached first. */
 function Cost({ check }) {

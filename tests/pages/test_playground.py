@@ -243,6 +243,30 @@ async def test_a_failure_and_a_client_token_that_ends_are_told(
             await expect(page.get_by_role("alert")).to_contain_text("You were signed out")
 
 
+async def test_what_was_typed_outlives_the_sign_in_of_who_typed_it_alone(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key, other = await directory.key("eva"), await directory.key("max")
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=site, headers=headers, timeout=60) as http:
+        for comes_back, is_kept in ((key, True), (other, False)):
+            token = {"scopes": ["jobs:read", "jobs:write"]}
+            minted = (await http.post("/v1/client-tokens", json=token)).json()
+            async with visiting(browser, site, allow="401") as page:
+                await sign_in(page, minted["token"])
+                await choose(page, "google/gemini-omni-flash/text-to-video")
+                prompt = page.get_by_label("prompt")
+                await prompt.fill("what was thought about for long")
+                gone = await http.delete(f"/v1/client-tokens/{minted['id']}")
+                assert gone.status_code == 204
+                await prompt.fill(PROMPT)
+                await expect(page.get_by_role("alert")).to_contain_text("You were signed out")
+                await enter(page, comes_back)
+                name = "Gemini Omni Flash Text to Video" if is_kept else "Seedance 1.0 Pro"
+                await expect(page.get_by_role("form", name=name)).to_be_visible()
+                await expect(prompt).to_have_value(PROMPT if is_kept else "")
+
+
 async def test_what_cannot_be_a_key_is_told_as_such(site: str, browser: Browser) -> None:
     async with visiting(browser, site) as page:
         await enter(page, "ключ")

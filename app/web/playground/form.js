@@ -5,7 +5,7 @@ import { Field, filled, initial } from "./fields.js";
 
 const PAUSE_MS = 700; // checks count as submits, so they wait until typing pauses
 
-export function ModelForm({ api, model, start, limits, onSubmitted }) {
+export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
   const schema = model.input_schema;
   const required = schema.required || [];
   const [values, setValues] = useState(() => initial(schema, start));
@@ -26,6 +26,7 @@ export function ModelForm({ api, model, start, limits, onSubmitted }) {
   const body = { model: model.model_id, input: filled(values) };
   const asked = JSON.stringify(body);
   useEffect(() => {
+    onAsked(body);
     setRefused(null);
     const stop = new AbortController();
     const timer = setTimeout(async () => {

@@ -9,6 +9,8 @@ import { ModelPicker } from "./models.js";
 
 const FIRST_MODEL = "bytedance/seedance-1-0/pro/image-to-video";
 
+let begun = null; // what the form holds and for whom, should the sign-in end meanwhile
+
 function Playground({ api, onLeave }) {
   const [me, setMe] = useState(null);
   const [models, setModels] = useState(null);
@@ -29,15 +31,18 @@ function Playground({ api, onLeave }) {
     }
   };
   useEffect(() => {
-    api.get("/v1/models?limit=500").then(({ models: found }) => {
-      setModels(found);
-      const first = found.find((each) => each.model_id === FIRST_MODEL) || found[0];
-      if (first) choose(first.model_id);
-    }, setProblem);
+    api.get("/v1/models?limit=500").then(({ models: found }) => setModels(found), setProblem);
   }, []);
   useEffect(() => {
     api.get("/v1/me").then(setMe, setProblem);
   }, [rounds]);
+  const isKnown = Boolean(models && me);
+  useEffect(() => {
+    if (!isKnown) return;
+    const first = models.find((each) => each.model_id === FIRST_MODEL) || models[0];
+    if (begun?.user === me.user) choose(begun.model, begun.input);
+    else if (first) choose(first.model_id);
+  }, [isKnown]);
 
   const again = (earlier) => {
     choose(earlier.model, earlier.input);
@@ -49,8 +54,12 @@ function Playground({ api, onLeave }) {
     requestAnimationFrame(() => document.getElementById("stage").scrollIntoView({ block: "nearest" }));
   };
   const moved = () => setRounds((n) => n + 1);
+  const leave = () => {
+    begun = null;
+    onLeave();
+  };
   return html`
-    <${TopBar} title="Playground" who=${me && `${me.user}${me.plan ? ` · ${me.plan}` : ""}`} onLeave=${onLeave} />
+    <${TopBar} title="Playground" who=${me && `${me.user}${me.plan ? ` · ${me.plan}` : ""}`} onLeave=${leave} />
     <main class="container-xl py-4">
       <h1 class="visually-hidden">Playground</h1>
       <${ProblemNote} problem=${problem} />
@@ -58,7 +67,7 @@ function Playground({ api, onLeave }) {
         <div class="col-lg-5">
           <${ModelPicker} models=${models} model=${model} onChoose=${choose} />
           ${model && html`<${ModelForm} key=${model.schema_hash + JSON.stringify(start)} api=${api} model=${model} start=${start} limits=${me?.limits}
-            onSubmitted=${(submitted) => { show(submitted); moved(); }} />`}
+            onAsked=${(asked) => { begun = { user: me.user, ...asked }; }} onSubmitted=${(submitted) => { show(submitted); moved(); }} />`}
         </div>
         <div class="col-lg-7">
           <div id="stage"><${JobCard} key=${job?.id} api=${api} job=${job} onChange=${setLatest} onEnded=${moved} onAgain=${again} /></div>

@@ -108,7 +108,8 @@ requirements: ## Compile requirements/*.txt anew; with u=--upgrade to the newest
 	"$$uv/bin/uv" $(COMPILE) --extra postgres --extra otel -o requirements/prod.txt && \
 	"$$uv/bin/uv" $(COMPILE) --all-extras --group dev -o requirements/dev.txt && \
 	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group clients -o requirements/clients.txt && \
-	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group build -o requirements/build.txt
+	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group build -o requirements/build.txt && \
+	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group pip -o requirements/pip.txt
 
 sbom: ## Write build/sbom.json: what an image holds, by name, version and hash (CycloneDX)
 	@$(USABLE_PYTHON)
@@ -122,20 +123,21 @@ COMPILE_OPTIONS = pip compile --quiet --universal --python-version 3.11 \
 COMPILE = $(COMPILE_OPTIONS) pyproject.toml
 
 $(CLIENTS)/.ready: requirements/clients.txt $(READY)
-	@$(BIN)/python -m venv --clear $(CLIENTS)
-	@$(CLIENTS)/bin/pip install -qq --no-compile --require-hashes -r requirements/clients.txt
+	@$(BIN)/python -m venv --clear --without-pip $(CLIENTS)
+	@$(BIN)/pip --python $(CLIENTS) install -qq --no-compile --require-hashes -r requirements/clients.txt
 	@touch $@
 
 $(NODE)/.ready: examples/typescript/package-lock.json | tools
 	@cd examples/typescript && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
-$(READY): requirements/dev.txt pyproject.toml
+$(READY): requirements/pip.txt requirements/dev.txt pyproject.toml
 	@$(BIN)/pip --version >/dev/null 2>&1 || { $(USABLE_PYTHON) && \
 		echo "Making $(VENV) with $$($(PYTHON) --version)." && $(PYTHON) -m venv --clear $(VENV); }
 	@echo "Installing what the lock names; the first time takes about a minute."
+	@$(BIN)/pip install -qq --require-hashes -r requirements/pip.txt
 	@$(BIN)/pip install -qq --no-compile --require-hashes -r requirements/dev.txt
-	@$(BIN)/pip install -qq --no-deps -e .
+	@$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Debian keeps a part of venv in a package of its own.

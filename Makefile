@@ -28,7 +28,7 @@ help: ## Show this list
 demo: $(READY) ## Make a video on this machine: gateway and sandbox, no account, no money
 	@$(BIN)/gateway demo
 
-test: check generators bytecode ## What CI runs: check, then every test on SQLite and on Postgres
+test: bytecode check generators ## What CI runs: check, then every test on SQLite and on Postgres
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 clients: generators ## Generate clients from the OpenAPI document: TypeScript in examples/, Python in build/

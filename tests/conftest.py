@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from zlib import crc32
 
@@ -20,6 +21,7 @@ from app.core.clock import ManualClock
 from app.core.logging import configure_logging
 from tests.support.databases import Databases, PostgresDatabases, SqliteDatabases
 from tests.support.gateway import Gateway, Sandbox, running, sandboxed
+from tests.support.memory import memory
 from tests.support.postgres import running_postgres
 
 _LONG = {"stream", "pages", "examples"}  # whole processes, browsers and packages
@@ -144,8 +146,9 @@ def databases(request: pytest.FixtureRequest) -> Databases:
 
 
 @pytest.fixture(scope="session")
-def _sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> Databases:
-    return SqliteDatabases(tmp_path_factory.mktemp("sqlite"))
+def _sqlite_databases() -> Iterator[Databases]:
+    with TemporaryDirectory(prefix="sqlite-", dir=memory()) as name:
+        yield SqliteDatabases(Path(name))
 
 
 @pytest.fixture(scope="session")

@@ -412,3 +412,18 @@ async def test_a_list_that_cannot_be_read_says_so_where_one_looks(
         await page.unroute("**/v1/admin/users?*")
         await page.get_by_role("button", name="Try again").click()
         await expect(page.get_by_text("No users yet.")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("made", "tag", "count"), [("images", "img", 2), ("audio", "audio", 1), ("video", "video", 1)]
+)
+async def test_what_a_job_made_is_shown_as_what_it_is(
+    site: str, browser: Browser, made: str, tag: str, count: int
+) -> None:
+    words = f"sandbox:instant sandbox:output={made}"
+    job = await submit_once(site, await key_of(site, "alice"), words)
+    async with signed_in(browser, site) as page:
+        await page.goto(f"{site}/console#/jobs?job={job}")
+        drawer = page.get_by_role("dialog", name="Job", exact=True)
+        await expect(drawer.locator(tag)).to_have_count(count)
+        await expect(drawer.locator("img, audio, video")).to_have_count(count)

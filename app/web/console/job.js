@@ -1,6 +1,6 @@
 // One job from below: what happened to it, what it cost, and what can be done if it is stuck.
 
-import { Copy, Instant, ProblemNote, Status, html, isFinal, money, useState } from "../shared/view.js";
+import { Copy, Instant, ProblemNote, Status, html, isFinal, kindOf, money, useState } from "../shared/view.js";
 import { ActDialog, actsOn } from "./acts.js";
 import { useRead } from "./load.js";
 import { Dialog, Facts, Json } from "./parts.js";
@@ -78,11 +78,10 @@ function Detail({ job }) {
 }
 
 function Outputs({ job }) {
-  const kinds = Object.entries(job.output || {}).flatMap(([key, urls]) => [urls].flat().map(() => key));
   return job.urls.outputs.map((url, n) => html`<div class="mb-2" key=${n}>
-    ${kinds[n]?.startsWith("image") && html`<img class="output" src=${url} alt=${`Output ${n + 1}`} />`}
-    ${kinds[n]?.startsWith("audio") && html`<audio class="w-100" src=${url} controls preload="none" aria-label=${`Output ${n + 1}`}></audio>`}
-    ${(!kinds[n] || kinds[n].startsWith("video")) && html`<video src=${url} controls playsinline preload="metadata" aria-label=${`Output ${n + 1}`}></video>`}
+    ${kindOf(job, n) === "image" && html`<img class="output" src=${url} alt=${`Output ${n + 1}`} />`}
+    ${kindOf(job, n) === "audio" && html`<audio class="w-100" src=${url} controls preload="none" aria-label=${`Output ${n + 1}`}></audio>`}
+    ${kindOf(job, n) === "video" && html`<video src=${url} controls playsinline preload="metadata" aria-label=${`Output ${n + 1}`}></video>`}
     <a class="btn btn-sm mt-1" href=${url} download>Download</a>
   </div>`);
 }

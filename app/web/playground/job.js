@@ -1,7 +1,7 @@
 // One job: how far it is, then what came of it.
 
 import { ROOT } from "../shared/api.js";
-import { Copy, Instant, ProblemNote, Status, duration, html, isFinal, money, useEffect, useState } from "../shared/view.js";
+import { Copy, Instant, ProblemNote, Status, duration, html, isFinal, kindOf, money, useEffect, useState } from "../shared/view.js";
 
 const RETRY_MS = 2000;
 
@@ -103,12 +103,6 @@ function Output({ url, kind, quiet, label }) {
 }
 
 const wantsCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
-
-/** Tells what the n-th output is, by the key it stands under. */
-function kindOf(job, n) {
-  const kinds = Object.entries(job.output).flatMap(([key, urls]) => [urls].flat().map(() => key.replace(/s$/, "")));
-  return kinds[n] || "video";
-}
 
 /** Follows a job to its end; a stream that breaks is taken up where it broke. Gives false if aborted. */
 async function follow(api, id, { signal, onChange }) {

@@ -276,6 +276,17 @@ async def test_stuck_work_is_found_judged_and_ended(site: str, browser: Browser)
         await expect(page.get_by_text("everything adds up")).to_be_visible()
 
 
+async def test_a_job_shows_its_film_by_whichever_name_the_console_is_reached(
+    site: str, browser: Browser
+) -> None:
+    job = await submit_once(site, await key_of(site, "alice"), "sandbox:instant")
+    async with signed_in(browser, site.replace("127.0.0.1", "localhost")) as page:
+        await view(page, "Jobs")
+        await page.get_by_role("link", name=re.compile(job)).click()
+        film = page.get_by_role("dialog").locator("video")
+        await expect(film).not_to_have_js_property("readyState", 0)
+
+
 async def test_accounts_that_send_nothing_are_named_with_the_reason(
     tmp_path: Path, sandbox: Sandbox, browser: Browser
 ) -> None:

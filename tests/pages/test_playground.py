@@ -388,6 +388,26 @@ async def test_a_gateway_that_is_back_is_no_longer_said_to_be_away(
         await expect(away).to_be_hidden()
 
 
+async def test_it_shows_its_files_by_whichever_name_it_is_reached(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    """`serve` puts 127.0.0.1 into its links, and people type localhost."""
+    key = await directory.key("lea")
+    async with visiting(browser, site.replace("127.0.0.1", "localhost")) as page:
+        await sign_in(page, key)
+        await make(page, f"{PROMPT} sandbox:instant")
+        job = page.get_by_role("region", name="Job")
+        await expect(job.locator("video")).to_have_js_property("readyState", 4)
+        async with page.expect_download() as download:
+            await job.get_by_role("link", name="Download").click()
+        assert (await download.value).suggested_filename.endswith(".mp4")
+        tile = page.get_by_role("button", name=f"Open {PROMPT}")
+        await expect(tile.locator("video")).not_to_have_js_property("readyState", 0)
+        await page.get_by_role("button", name=f"Again with {PROMPT}").click()
+        shown = page.get_by_role("img", name="Start Image")
+        await expect(shown).to_have_js_property("naturalWidth", 640)
+
+
 async def test_a_finished_job_no_longer_says_that_it_could_not_be_cancelled(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -1,5 +1,6 @@
 // One job from below: what happened to it, what it cost, and what can be done if it is stuck.
 
+import { here } from "../shared/api.js";
 import { Copy, Instant, ProblemNote, Status, html, isFinal, kindOf, money, useState } from "../shared/view.js";
 import { ActDialog, actsOn } from "./acts.js";
 import { useRead } from "./load.js";
@@ -78,7 +79,7 @@ function Detail({ job }) {
 }
 
 function Outputs({ job }) {
-  return job.urls.outputs.map((url, n) => html`<div class="mb-2" key=${n}>
+  return job.urls.outputs.map(here).map((url, n) => html`<div class="mb-2" key=${n}>
     ${kindOf(job, n) === "image" && html`<img class="output" src=${url} alt=${`Output ${n + 1}`} />`}
     ${kindOf(job, n) === "audio" && html`<audio class="w-100" src=${url} controls preload="none" aria-label=${`Output ${n + 1}`}></audio>`}
     ${kindOf(job, n) === "video" && html`<video src=${url} controls playsinline preload="metadata" aria-label=${`Output ${n + 1}`}></video>`}

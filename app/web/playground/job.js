@@ -1,6 +1,6 @@
 // One job: how far it is, then what came of it.
 
-import { ROOT } from "../shared/api.js";
+import { ROOT, here } from "../shared/api.js";
 import { Copy, Instant, ProblemNote, Status, duration, html, isFinal, kindOf, money, useEffect, useState } from "../shared/view.js";
 
 const RETRY_MS = 2000;
@@ -55,7 +55,7 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
       ${job.input.prompt && html`<p class="mb-3 prompt" dir="auto">${job.input.prompt}</p>`}
       <div class="d-flex flex-wrap gap-2">
         ${!isFinal(job) && html`<button class="btn" disabled=${cancelling} onClick=${cancel}>${cancelling ? "Cancelling" : "Cancel"}</button>`}
-        ${job.urls.outputs.map((url, n) => html`<a class="btn" href=${url} download key=${n}>Download${job.urls.outputs.length > 1 ? ` ${n + 1}` : ""}</a>`)}
+        ${job.urls.outputs.map((url, n) => html`<a class="btn" href=${here(url)} download key=${n}>Download${job.urls.outputs.length > 1 ? ` ${n + 1}` : ""}</a>`)}
         <button class="btn" onClick=${() => onAgain(job)}>Run again with changes</button>
         <${Copy} text=${asCurl(job)} label="Copy as curl" size="" />
       </div>
@@ -86,7 +86,7 @@ function Progress({ job }) {
 /** All outputs of a job, or quietly the first one, for a tile. */
 export function Outputs({ job, quiet = false }) {
   const urls = quiet ? job.urls.outputs.slice(0, 1) : job.urls.outputs;
-  return html`${urls.map((url, n) => html`<${Output} key=${url} url=${url} kind=${kindOf(job, n)} quiet=${quiet} label=${job.input.prompt || job.model} />`)}`;
+  return html`${urls.map((url, n) => html`<${Output} key=${url} url=${here(url)} kind=${kindOf(job, n)} quiet=${quiet} label=${job.input.prompt || job.model} />`)}`;
 }
 
 function Output({ url, kind, quiet, label }) {

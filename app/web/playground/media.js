@@ -1,5 +1,6 @@
 // Fields for images, videos and sounds: drop, paste, choose or name by URL; looked at before upload.
 
+import { here } from "../shared/api.js";
 import { html, useEffect, useRef, useState } from "../shared/view.js";
 
 const MB = 2 ** 20; // as the gateway counts them
@@ -23,7 +24,7 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
 
   useEffect(() => {
     if (preview?.of === value || !/^file_/.test(value || "")) return;
-    const show = (file) => setPreview({ of: value, source: file.urls.content });
+    const show = (file) => setPreview({ of: value, source: here(file.urls.content) });
     api.get(`/v1/files/${value}`).then(show, () => {}); // one that is gone has no picture
   }, [value]);
 

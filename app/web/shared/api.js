@@ -3,6 +3,9 @@
 /** Where the gateway is: a proxy may have put it below a path. */
 export const ROOT = new URL("../..", import.meta.url).href.slice(0, -1);
 
+/** One of its links as an address of where this page is from: under its public name the page's policy may bar it. */
+export const here = (link) => ROOT + link.slice(link.lastIndexOf("/v1/"));
+
 /** What the gateway refused, in its own words (RFC 9457). */
 export class Problem extends Error {
   constructor(status, body) {

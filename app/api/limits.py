@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal, cast
 
 from pydantic import BaseModel, Field
@@ -58,16 +58,14 @@ def _order(standing: Standing) -> tuple[bool, Decimal]:
 
 
 def _read(subject: str, standing: Standing) -> LimitRead:
-    def shown(amount: str) -> str | int | float:
-        return shown_amount(standing.name, getattr(standing, amount))
-
+    shown = partial(shown_amount, standing.name)
     return LimitRead(
         name=standing.name,
         subject=cast("Literal['user', 'key', 'token']", subject),
-        limit=shown("limit"),
-        used=shown("used"),
-        held=shown("held"),
-        remaining=shown("remaining"),
+        limit=shown(standing.limit),
+        used=shown(standing.used),
+        held=shown(standing.held),
+        remaining=shown(standing.remaining),
         resets_at=standing.resets_at,
         mode=standing.mode,
     )

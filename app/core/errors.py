@@ -94,9 +94,13 @@ class DatabaseUnavailableError(ProblemError):
     title = "The database does not answer"
     status = 503
 
-    def __init__(self, *, is_unsure: bool = False) -> None:
-        """Say that nothing was written, or that it may have been: a commit's answer is missing."""
+    def __init__(self, *, is_unsure: bool = False, reason: str = "") -> None:
+        """Say that nothing was written, or that it may have been: a commit's answer is missing.
+
+        The `reason` is for the log alone.
+        """
         self.is_unsure = is_unsure
+        self.reason = reason or "no answer in time"
         outcome = (
             "the request may have been accepted. Send it again, a submit under its Idempotency-Key."
             if is_unsure

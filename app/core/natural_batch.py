@@ -117,6 +117,6 @@ class NaturalBatch(Generic[Item, Answer]):
 
 def _again(exc: DatabaseUnavailableError) -> DatabaseUnavailableError:
     """Give each caller an exception of its own: raising one adds to its traceback."""
-    copy = DatabaseUnavailableError(is_unsure=exc.is_unsure)
+    copy = DatabaseUnavailableError(is_unsure=exc.is_unsure, reason=exc.reason)
     copy.__cause__ = exc
     return copy

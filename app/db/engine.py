@@ -163,6 +163,11 @@ def parse_url(url: str) -> URL:
             )
 
 
+def words_of(exc: BaseException) -> str:
+    """Return the first line of the driver's message; SQLAlchemy's includes the statement."""
+    return str(exc.orig if isinstance(exc, DBAPIError) else exc).partition("\n")[0]
+
+
 def _nobody_listens() -> None:
     pass
 
@@ -196,7 +201,7 @@ def _is_lost_race(exc: Exception) -> bool:
 
 def _translated(exc: Exception, *, is_unsure: bool = False) -> Exception:
     """Return whether the database is away, rather than our statement wrong."""
-    away = DatabaseUnavailableError(is_unsure=is_unsure)
+    away = DatabaseUnavailableError(is_unsure=is_unsure, reason=words_of(exc.__cause__ or exc))
     if not isinstance(exc, DBAPIError):  # no turn, no answer, or a file that is locked
         return away
     is_away = isinstance(exc, OperationalError | InterfaceError)

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from app.core import bundled
 from app.core.errors import ConfigurationError
 from app.db import schema
+from app.db.engine import words_of
 
 logger = structlog.get_logger(__name__)
 
@@ -22,7 +23,7 @@ def upgrade(url: str) -> None:
         command.upgrade(configuration(schema.synchronous(url)), "head")
     except DBAPIError as exc:
         raise ConfigurationError(
-            f"The database's schema cannot be brought up to date ({schema.words_of(exc)});"
+            f"The database's schema cannot be brought up to date ({words_of(exc)});"
             " fix that and run it again: no migration is left half done."
         ) from exc
     if (revision := schema.read(url).revision) != before:

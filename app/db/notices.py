@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.clock import Clock
-from app.db.engine import parse_url
+from app.db.engine import parse_url, words_of
 from app.db.postgres import PATIENCE
 
 logger = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class Notices:
                 try:
                     await self._listen(engine, on_notice)
                 except (SQLAlchemyError, driver_error, OSError) as exc:
-                    logger.warning("notices.lost", reason=type(exc).__name__)
+                    logger.warning("notices.lost", reason=words_of(exc))
                 except Exception:
                     logger.exception("notices.failed")
                 held = self._clock.monotonic() - began

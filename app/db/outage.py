@@ -22,10 +22,10 @@ class Outages:
         """Pass DatabaseUnavailableError on, and log it if it is new."""
         try:
             yield
-        except DatabaseUnavailableError:
+        except DatabaseUnavailableError as exc:
             if not self.is_away:
                 self.is_away = True
-                logger.warning("database.away", who=self._who)
+                logger.warning("database.away", who=self._who, reason=exc.reason)
             raise
         if self.is_away:
             self.is_away = False

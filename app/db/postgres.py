@@ -144,7 +144,8 @@ class _Direct:
             await self._connection.invalidate()  # its statement may still be running
             raise
         except driver_error(self.dialect) as exc:
-            raise await self._failure(self._first(exc)) from exc
+            first = self._first(exc)
+            raise await self._failure(first) from first
 
     def _first(self, error: BaseException) -> Any:
         """Find what failed first: leaving a pipeline raises only its last error."""

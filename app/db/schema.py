@@ -12,11 +12,11 @@ from pathlib import Path
 
 import structlog
 from sqlalchemy import URL, Engine, Text, column, create_engine, inspect, select, table
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from app.core import bundled
 from app.core.errors import AwayError, ConfigurationError
-from app.db.engine import parse_url
+from app.db.engine import parse_url, words_of
 from app.db.models import SchemaReleaseRow
 
 logger = structlog.get_logger(__name__)
@@ -99,11 +99,6 @@ def synchronous(url: str) -> URL:
     if parsed.get_backend_name() == "sqlite":
         return parsed
     return parsed.set(drivername="postgresql+psycopg")
-
-
-def words_of(exc: Exception) -> str:
-    """Return the first line of the driver's message; SQLAlchemy's includes the statement."""
-    return str(exc.orig if isinstance(exc, DBAPIError) else exc).partition("\n")[0]
 
 
 def _cannot_open(url: URL, exc: Exception) -> ConfigurationError:

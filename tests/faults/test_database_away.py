@@ -17,6 +17,7 @@ from app.core.errors import DatabaseUnavailableError
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import open_database
 from app.db.models import SwitchRow
+from app.db.outage import Outages
 from app.db.prepared import made_once
 from app.db.statements import table_of
 from app.jobs.accounts import Roster
@@ -228,6 +229,29 @@ async def test_a_worker_without_a_database_is_not_said_to_hang(
         assert not await heart.run_once()
         running.cancel()
     assert [(line["event"], line["log_level"]) for line in logs] == [("database.away", "warning")]
+
+
+async def test_the_log_says_why_a_database_is_away(database_url: str, way: Way) -> None:
+    """Whoever is woken by it must know whether to look for a disk, a password or a standby."""
+    bar, reason = "SET TRANSACTION READ ONLY", "cannot execute DELETE in a read-only transaction"
+    if database_url.startswith("sqlite"):
+        bar, reason = "PRAGMA query_only=ON", "attempt to write a readonly database"
+    clear = way(delete(SWITCHES))
+
+    async def work(tx: AsyncConnection) -> None:
+        await tx.execute(text(bar))
+        await tx.execute(clear)
+
+    database = open_database(database_url)
+    with (
+        capture_logs() as logs,
+        pytest.raises(DatabaseUnavailableError),
+        Outages("poller").noted(),
+    ):
+        await database.transact(work)
+    await database.close()
+    [away] = [line for line in logs if line["event"] == "database.away"]
+    assert (away["who"], away["reason"]) == ("poller", reason)
 
 
 async def test_a_process_frozen_in_a_transaction_loses_its_locks(

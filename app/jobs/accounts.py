@@ -75,6 +75,9 @@ class Gates:
     def troubled(self, account: str) -> bool:
         return self._own.get(account, self.whole).troubled
 
+    def serves(self, account: str) -> bool:
+        return self._own.get(account, self.whole).serves
+
     async def heard(
         self, account: str, error: UpstreamError | None, *, source: str, began_at: datetime
     ) -> None:

@@ -19,6 +19,7 @@ logger = structlog.get_logger(__name__)
 
 _FAILURES = 5  # in a row, before this process believes that upstream is away
 _OTHERS_FIRST = timedelta(seconds=1.5)  # probe where this process has failed
+_LATELY = timedelta(minutes=1)
 
 
 class Step(Protocol):
@@ -29,8 +30,9 @@ class Gate:
     """Closes and opens one lane. At rest it costs nothing: only trouble is written down.
 
     `refusals` of the account in a row close it: a refused submit goes back in line, but a single
-    poll may be refused for reasons of its own, as often as it is made if that is a plain 403. Five
-    failures in a row close it once they have lasted for `patience`: a submit that fails may be
+    poll may be refused for reasons of its own. A plain 403 may be about the call alone, however
+    often that is made: it counts once for each source, and not where others were served lately.
+    Five failures in a row close it once they have lasted for `patience`: a submit that fails may be
     lost, a poll is made again. One Retry-After is enough; five answers that say "busy" close
     nothing, but let only a few go at a time. On probation `probes` in a row have to fail before it
     is closed again. A `source` counts once: a job whose polls keep failing says nothing about the
@@ -57,9 +59,15 @@ class Gate:
         self._failed: set[str] = set()
         self._failing_since = clock.now()
         self._refused: list[str] = []  # the sources of refusals in a row
+        self._served_at: datetime | None = None
         self._alone = Lane()  # how this process by itself fares
         self.troubled = False
         """Whether the lane was closed, or on probation, when a claim saw it last."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether upstream has let this process in lately."""
+        return self._served_at is not None and self._clock.now() - self._served_at < _LATELY
 
     def saw(self, lane: Lane) -> None:
         self.troubled = lane.closed_until is not None
@@ -123,10 +131,12 @@ class Gate:
         if error is None or (isinstance(error, RefusedError) and not error.account_problem):
             self._failed.clear()
             self._refused.clear()
+            self._served_at = self._clock.now()
             return opened if self.troubled else None
         if isinstance(error, RefusedError):
-            if not (error.could_be_the_call and source in self._refused):
-                self._refused.append(source)
+            if error.could_be_the_call and (self.serves or source in self._refused):
+                return None
+            self._refused.append(source)
             is_enough = len(self._refused) >= self._most_refusals
             return partial(refused, reason=_reason(error)) if is_enough else None
         if error.retry_after:

@@ -36,7 +36,7 @@ logger = structlog.get_logger(__name__)
 
 _DATABASE_AWAY = timedelta(seconds=1)
 _LAST_WRITE = timedelta(seconds=1)
-_REFUSALS = 2  # then the job is at fault, since the account served others in between
+_REFUSALS = 2  # then the job is at fault, if the account serves others
 _AFTER_A_REFUSAL = timedelta(seconds=61)  # others may probe first
 
 
@@ -207,10 +207,8 @@ class Dispatcher:
                 asked = None if self._queue.submits.several else error.retry_after
                 wait = max(backoff, asked or timedelta())  # only for this account: others may go on
                 return outcomes.not_accepted(lease, reason=error.message, due_at=at + wait, at=at)
-            case RefusedError() if error.account_problem and not (
-                error.could_be_the_call and lease.refusals >= _REFUSALS
-            ):
-                # Only the refusal that closed the lane counts, not those of probes.
+            case RefusedError() if error.account_problem and not self._is_at_fault(lease, error):
+                # Only what is refused through an open lane counts, not probes of a closed one.
                 return outcomes.not_accepted(
                     lease,
                     reason=error.message,
@@ -226,6 +224,11 @@ class Dispatcher:
                 return outcomes.outcome_unknown(lease, reason=error.message, at=at)
             case _:
                 raise AssertionError(f"an unsorted {type(error).__name__}") from error
+
+    def _is_at_fault(self, lease: Lease, error: RefusedError) -> bool:
+        """Whether the account was let in with others, but never with this job."""
+        is_alone = lease.refusals >= _REFUSALS and self._queue.submits.serves(lease.account)
+        return error.could_be_the_call and is_alone
 
     def _after_a_refusal(self, lease: Lease, error: RefusedError) -> timedelta:
         """Try the other accounts at once, unless the job itself may be at fault."""

@@ -86,6 +86,30 @@ async def test_a_job_that_alone_is_forbidden_fails_in_the_end(gateway: Gateway) 
     assert (await traffic(gateway))["reason"] is None
 
 
+async def test_a_job_that_alone_is_forbidden_holds_up_no_others(gateway: Gateway) -> None:
+    await gateway.submit()
+    await gateway.dispatch()
+    await gateway.submit("sandbox:submit-403=1000")
+    assert await gateway.dispatch() == 1
+    await many(gateway, 3)
+    assert await gateway.dispatch() == 3
+    assert (await traffic(gateway))["paused"] is False
+
+
+async def test_an_account_that_is_forbidden_after_it_served_fails_no_job(gateway: Gateway) -> None:
+    await gateway.submit()
+    await gateway.dispatch()
+    job = await gateway.submit("sandbox:instant sandbox:submit-403=5")
+    reasons = set()
+    for _ in range(30):
+        await gateway.dispatch()
+        reasons.add((await traffic(gateway))["reason"])
+        gateway.wait(31)
+    await gateway.poll()
+    assert reasons == {None, "token_refused"}
+    assert (await gateway.read(job))["status"] == "completed"
+
+
 async def test_a_token_refused_on_polls_pauses_them_and_ends_no_job(gateway: Gateway) -> None:
     job = await gateway.submit("sandbox:instant sandbox:poll-401=4")
     await gateway.dispatch()

@@ -7,13 +7,14 @@ from functools import cache
 import structlog
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import name_request
 from app.api.cors import Cors
 from app.api.health import InterruptedRequestError
 from app.api.limits import limit_headers
-from app.api.problems import InternalError, PayloadTooLargeError, render
+from app.api.problems import ForeignError, InternalError, PayloadTooLargeError, render
 from app.core.clock import Clock
 from app.core.elsewhere import elsewhere, tallied
 from app.core.metrics import Metrics
@@ -25,6 +26,7 @@ PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NO_ROUTE = "none"
+_MOST_PARAMETERS = 100  # far more than any call knows; each takes longer to read than to send
 
 # Pages and media have a policy of their own; nothing else we answer is meant to be shown or run, or
 # to be kept: a client that sends only its tag would see an old place in the line.
@@ -90,7 +92,7 @@ class Edge:
                 # The body of a read is ignored; downloads only listen for the client to leave.
                 if scope["method"] not in _READS:
                     receive = self._body(receive, Headers(scope=scope))
-                app = self._cors.preflight(scope) or self._app
+                app = self._cors.preflight(scope) or _refusal(scope) or self._app
                 await app(scope, receive, send_marked)
             except ClientDisconnect:  # in the middle of its body: nobody is waiting for an answer
                 logger.info("request.abandoned", **_told(scope))
@@ -147,6 +149,14 @@ def _told(scope: Scope) -> Mapping[str, str]:
         "method": scope["method"] if scope["method"] in _METHODS else "other",
         "route": getattr(scope.get("route"), "path", "") or _NO_ROUTE,
     }
+
+
+def _refusal(scope: Scope) -> Response | None:
+    """Refuse a query that the framework would read before it knew who sends it."""
+    if scope["query_string"].count(b"&") < _MOST_PARAMETERS:
+        return None
+    detail = f"The address has more than {_MOST_PARAMETERS} parameters; no call knows so many."
+    return render(ForeignError(detail), Request(scope))
 
 
 def _too_large(most: int) -> PayloadTooLargeError:

@@ -284,6 +284,22 @@ async def test_who_may_use_no_model_is_told(
         await expect(page.get_by_text("No model is open to you")).to_be_visible()
 
 
+async def test_why_a_model_is_no_longer_open_is_told(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("ida")
+    async with visiting(browser, site, allow="403") as page:
+        await sign_in(page, key)
+        await make(page, f"{PROMPT} sandbox:instant")
+        again = page.get_by_role("button", name=f"Again with {PROMPT}")
+        await expect(again).to_be_visible()
+        plan = {"name": "none", "models": [], "default": True}
+        assert (await directory.http.post("/v1/admin/plans", json=plan)).status_code == 201
+        await again.click()
+        alert = page.get_by_role("alert")
+        await expect(alert).to_contain_text("Your plan or key does not allow bytedance/seedance")
+
+
 async def test_a_picture_that_the_policy_bars_is_not_shown(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -6,10 +6,10 @@ export const ROOT = new URL("../..", import.meta.url).href.slice(0, -1);
 /** One of its links as an address of where this page is from: under its public name the page's policy may bar it. */
 export const here = (link) => ROOT + link.slice(link.lastIndexOf("/v1/"));
 
-/** What the gateway refused, in its own words (RFC 9457). */
+/** What the gateway refused, in its own words (RFC 9457), or in RunComfy's shape as it answers below /v1/models. */
 export class Problem extends Error {
   constructor(status, body) {
-    super(body.detail || body.title || `The gateway answered ${status}.`);
+    super(body.detail || body.error_message || body.title || `The gateway answered ${status}.`);
     this.status = status;
     this.code = body.code;
     this.errors = body.errors || [];

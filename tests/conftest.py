@@ -1,6 +1,7 @@
 """What every test may ask for: a database of its own, and a network that ends at this machine."""
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import socket
@@ -55,6 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     configure_logging(format="console", level="info")
     sys.addaudithook(_refuse_outside_network)
+    gc.disable()  # until all is collected: next to nothing of that is ever let go
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -108,6 +110,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for n in range(workers)
         for item in _early(long[n::workers], short[n * size : (n + 1) * size])
     ]
+
+
+def pytest_collection_finish() -> None:
+    """Spare Python's own collector what stays to the end: looking through it takes 0.3 s."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def _early(long: list[pytest.Item], short: list[pytest.Item]) -> Iterator[pytest.Item]:

@@ -49,6 +49,7 @@ from app.quotas.shadow import ShadowFindings
 from app.storage.archive import Archive
 from app.storage.files import FileService
 from app.storage.links import FileLinks
+from app.storage.uploads import Uploads
 from app.upstream.outputs import OutputClient
 from app.webhooks.service import WebhookService
 
@@ -100,6 +101,7 @@ class Services:
     prices: PricesService
     shadow: ShadowFindings
     traffic: JobTraffic
+    uploads: Uploads
     users: UserDirectory
     webhooks: WebhookService
     wire: JobWire

@@ -93,7 +93,7 @@ async def upload_file(
 ) -> FileRead:
     source = uploaded(request)
     await gateway.quotas.count_submit(caller.policy, user_id=caller.user_id, key_id=caller.key_id)
-    file = await gateway.files.upload(source, user_id=caller.user_id)
+    file = await gateway.uploads.receive(source, user_id=caller.user_id)
     response.headers["Location"] = f"{gateway.base_path}/v1/files/{file.id}"
     return _read(gateway, file)
 

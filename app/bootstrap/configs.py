@@ -10,7 +10,7 @@ from app.media.inspector import InspectorConfig
 from app.net.reach import Reach
 from app.quotas.repository import Ending, EntryKind
 from app.settings import Settings
-from app.storage.files import FilesConfig
+from app.storage.uploads import UploadsConfig
 from app.webhooks.queue import DeliveryQueueConfig
 from app.worker.archiver import ArchiverConfig
 from app.worker.deliverer import DelivererConfig
@@ -30,7 +30,7 @@ class Configs:
     poller: PollerConfig
     deliveries: DeliveryQueueConfig
     deliverer: DelivererConfig
-    files: FilesConfig
+    uploads: UploadsConfig
     archiver: ArchiverConfig
     inspector: InspectorConfig
     media_reach: Reach
@@ -58,7 +58,7 @@ class Configs:
             ),
             deliveries=DeliveryQueueConfig(lease=max(lease, deliverer.timeout * 2)),
             deliverer=deliverer,
-            files=FilesConfig(life=timedelta(days=settings.file_days)),
+            uploads=UploadsConfig(life=timedelta(days=settings.file_days)),
             archiver=ArchiverConfig(lease=lease),
             inspector=InspectorConfig(mode=settings.inspect_media),
             media_reach=Reach(private=settings.allow_private_networks),

@@ -98,7 +98,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
                 tracing=base.tracing,
                 media_reach=base.configs.media_reach,
                 inputs=stores.inputs,
-                file_life=base.configs.files.life,
+                file_life=base.configs.uploads.life,
                 job_timeout=job_timeout,
             ),
             jobs=JobService(
@@ -134,6 +134,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
                 dispatcher=doorbells.submitted,
                 roster=stores.roster,
             ),
+            uploads=stores.uploads,
             users=UserDirectory(database=database, clock=clock),
             webhooks=WebhookService(
                 database=database,

@@ -21,6 +21,7 @@ from app.storage.files import FileService
 from app.storage.links import FileLinks
 from app.storage.opening import open_folder, open_storage
 from app.storage.store import Storage
+from app.storage.uploads import Uploads
 from app.webhooks.queue import DeliveryQueue
 from app.webhooks.safe import Safe
 
@@ -40,6 +41,7 @@ class Stores:
     storage: Storage | None
     sweeper: Sweeper
     files: FileService
+    uploads: Uploads
     file_links: FileLinks
     archive: Archive
     inputs: JobInputs
@@ -56,8 +58,9 @@ async def open_stores(base: Base, outside: Outside) -> Stores:
     safe = Safe(webhook_sealer(base.settings))
     storage = storage_of(base.settings)
     sweeper = Sweeper(database=database, storage=storage, clock=clock)
-    files = FileService(
-        database=database, storage=storage, sweeper=sweeper, config=configs.files, clock=clock
+    files = FileService(database=database, storage=storage, clock=clock)
+    uploads = Uploads(
+        database=database, storage=storage, sweeper=sweeper, config=configs.uploads, clock=clock
     )
     file_links = FileLinks(public_url=base.public_url, signer=base.signer("file links"))
     return Stores(
@@ -86,6 +89,7 @@ async def open_stores(base: Base, outside: Outside) -> Stores:
         storage=storage,
         sweeper=sweeper,
         files=files,
+        uploads=uploads,
         file_links=file_links,
         archive=Archive(
             database=database,
@@ -95,6 +99,7 @@ async def open_stores(base: Base, outside: Outside) -> Stores:
         ),
         inputs=JobInputs(
             files=files,
+            uploads=uploads,
             links=file_links if is_reachable(base.public_url) else None,
             link_life=configs.queue.job_timeout,
             clock=clock,

@@ -26,6 +26,7 @@ from app.core.pointers import steps_of
 from app.storage.errors import LostFileError, ObjectGoneError, UnknownFileError
 from app.storage.files import PREFIX, File, FileService
 from app.storage.links import FileLinks
+from app.storage.uploads import Uploads
 from app.storage.uses import FileUse
 
 _INLINE_CHARACTERS = 1024
@@ -50,11 +51,13 @@ class JobInputs:
         self,
         *,
         files: FileService,
+        uploads: Uploads,
         links: FileLinks | None,
         link_life: timedelta,
         clock: Clock,
     ) -> None:
         self._files = files
+        self._uploads = uploads
         self._links = links
         self._link_life = link_life
         self._clock = clock
@@ -85,7 +88,7 @@ class JobInputs:
                 value = check.value
                 if self._is_to_store(value):
                     declared, data = await to_thread.run_sync(_decoded, value)
-                    file = await self._files.keep(
+                    file = await self._uploads.keep(
                         data, declared=declared, user_id=user_id, made_for=job_id
                     )
                     made.append(file.id)
@@ -94,14 +97,14 @@ class JobInputs:
                 if _is_file(value):
                     uses.append(FileUse(check.pointer, value))
         except BaseException:
-            await self._files.drop(made)
+            await self._uploads.drop(made)
             raise
         return Kept(kept, uses, made)
 
     async def drop(self, kept: Kept) -> None:
         """Delete what was stored for a job that was not accepted."""
         if kept.made:
-            await self._files.drop(kept.made)
+            await self._uploads.drop(kept.made)
 
     @asynccontextmanager
     async def resolved(self, job_id: str, given: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
@@ -129,14 +132,14 @@ class JobInputs:
             await self._files.require_content(file)
             if self._links is not None:
                 return self._links.until(file.id, self._clock.now() + self._link_life)
-            data = await self._files.read_head(file, most=file.size)
+            data = await self._files.read_whole(file)
         except (UnknownFileError, ObjectGoneError) as exc:
             raise LostFileError(file.id) from exc
         return await to_thread.run_sync(_encoded, file.media_type, data)
 
     def _is_to_store(self, value: str) -> bool:
         is_data = value[:5].lower() == "data:"
-        return is_data and len(value) > _INLINE_CHARACTERS and self._files.has_storage
+        return is_data and len(value) > _INLINE_CHARACTERS and self._uploads.has_storage
 
     def _too_large(
         self, checked: Checked, named: Sequence[MediaCheck], found: Mapping[str, File]

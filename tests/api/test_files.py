@@ -16,9 +16,9 @@ from app.core.errors import UserGoneError
 from app.db.engine import open_database
 from app.storage.discards import Sweeper
 from app.storage.errors import FileTooLargeError, StorageUnavailableError
-from app.storage.files import FilesConfig, FileService
 from app.storage.opening import open_folder
 from app.storage.store import Storage, Stored
+from app.storage.uploads import Uploads, UploadsConfig
 from tests.support.answers import faults, problem
 from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
 from tests.support.invariants import assert_invariants
@@ -498,7 +498,7 @@ async def test_a_user_may_be_deleted_while_a_file_of_theirs_arrives(
         assert files_below(tmp_path / "kept") == []
     services = inland.app.state.parts.services
     with pytest.raises(UserGoneError):
-        await services.files.keep(PNG, declared="image/png", user_id=user, made_for="job_x")
+        await services.uploads.keep(PNG, declared="image/png", user_id=user, made_for="job_x")
     for asking in (
         services.webhooks.create(user_id=user, url="https://example.com/", events=[]),
         services.webhooks.secret(user),
@@ -522,11 +522,11 @@ async def test_what_cannot_be_taken_back_now_hides_no_refusal_and_goes_later(
     sound = open_folder(tmp_path / "kept")
     reluctant = Reluctant(sound._opened, folder=sound._folder)  # noqa: SLF001 - it takes its place
     database = open_database(database_url)
-    files = FileService(
+    uploads = Uploads(
         database=database,
         storage=reluctant,
         sweeper=Sweeper(database=database, storage=reluctant, clock=clock),
-        config=FilesConfig(largest_image=1000),
+        config=UploadsConfig(largest_image=1000),
         clock=clock,
     )
 
@@ -535,9 +535,9 @@ async def test_what_cannot_be_taken_back_now_hides_no_refusal_and_goes_later(
 
     try:
         with pytest.raises(FileTooLargeError):
-            await files.upload(body(), user_id="alice")
-        kept = await files.keep(PNG, declared="image/png", user_id="alice", made_for="job_x")
-        await files.drop([kept.id])
+            await uploads.receive(body(), user_id="alice")
+        kept = await uploads.keep(PNG, declared="image/png", user_id="alice", made_for="job_x")
+        await uploads.drop([kept.id])
         assert len(files_below(tmp_path / "kept")) == 1
         await Sweeper(database=database, storage=sound, clock=clock).prune()
         assert files_below(tmp_path / "kept") == []
@@ -563,11 +563,11 @@ async def test_what_a_writer_stores_after_it_was_given_up_goes_too(
     broken = Broken(sound._opened, folder=sound._folder)  # noqa: SLF001 - it takes its place
     database = open_database(database_url)
     sweeper = Sweeper(database=database, storage=sound, clock=gateway.clock)
-    files = FileService(
+    uploads = Uploads(
         database=database,
         storage=broken,
         sweeper=sweeper,
-        config=FilesConfig(),
+        config=UploadsConfig(),
         clock=gateway.clock,
     )
 
@@ -576,7 +576,7 @@ async def test_what_a_writer_stores_after_it_was_given_up_goes_too(
 
     try:
         with pytest.raises(StorageUnavailableError):
-            await files.upload(body(), user_id="alice")
+            await uploads.receive(body(), user_id="alice")
         await sweeper.prune()
         await sound.put(broken.key, body())
         gateway.wait(3600)

@@ -15,7 +15,8 @@ from app.jobs.inputs import JobInputs
 from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.schedule import ScheduleConfig
 from app.storage.discards import Sweeper
-from app.storage.files import FilesConfig, FileService
+from app.storage.files import FileService
+from app.storage.uploads import Uploads, UploadsConfig
 from app.upstream.accounts import DEFAULT, AccountClients
 from app.worker.dispatcher import Dispatcher, DispatcherConfig
 from app.worker.poller import Poller, PollerConfig
@@ -81,11 +82,17 @@ async def workbench(
 
 
 def _no_files(database: SwitchedDatabase, *, clock: ManualClock) -> JobInputs:
-    files = FileService(
+    uploads = Uploads(
         database=database,
         storage=None,
         sweeper=Sweeper(database=database, storage=None, clock=clock),
-        config=FilesConfig(),
+        config=UploadsConfig(),
         clock=clock,
     )
-    return JobInputs(files=files, links=None, link_life=timedelta(hours=1), clock=clock)
+    return JobInputs(
+        files=FileService(database=database, storage=None, clock=clock),
+        uploads=uploads,
+        links=None,
+        link_life=timedelta(hours=1),
+        clock=clock,
+    )

@@ -29,7 +29,9 @@ class Waiting:
 class Load:
     """How many jobs are in flight, by user and by key, and how many may be; no entry: no limit.
 
-    `turns` says when users had their last one, each at another time; no entry: never.
+    `turns` says when users had their last one, each at another time; no entry: never. While
+    upstream takes only a few, turns are given whatever is in flight: who has all jobs sent back
+    would have the fewest, and every turn.
     """
 
     by_user: Mapping[str, int]
@@ -37,6 +39,7 @@ class Load:
     user_limits: Mapping[str, int]
     key_limits: Mapping[str, int]
     turns: Mapping[str, datetime] = field(default_factory=dict)
+    takes_few: bool = False
 
     def turn(self, user_id: str, *, in_flight: int) -> tuple[int, int, datetime]:
         """Return what users are sorted by: the fewest in flight, then the longest without a turn.
@@ -44,7 +47,8 @@ class Load:
         A turn given now, beyond what was in flight, is later than all before.
         """
         given_now = in_flight - self.by_user.get(user_id, 0)
-        return in_flight, given_now, self.turns.get(user_id, _NEVER)
+        load = given_now if self.takes_few else in_flight
+        return load, given_now, self.turns.get(user_id, _NEVER)
 
 
 _NEVER = datetime.min.replace(tzinfo=UTC)

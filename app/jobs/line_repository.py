@@ -66,7 +66,13 @@ class LineRepository:
         return users, keys
 
     async def first_in_line(
-        self, *, users: Mapping[str, int], keys: Mapping[str, int], at: datetime, most: int
+        self,
+        *,
+        users: Mapping[str, int],
+        keys: Mapping[str, int],
+        takes_few: bool,
+        at: datetime,
+        most: int,
     ) -> tuple[Sequence[Waiting], Load]:
         """Return the next jobs of the `most` users whose turn is nearest, and what limits them.
 
@@ -87,6 +93,7 @@ class LineRepository:
             user_limits=user_limits,
             key_limits=key_limits,
             turns={user: head.turn_at for user, head in heads.items() if head.turn_at is not None},
+            takes_few=takes_few,
         )
         open_to.sort(
             key=lambda user: (load.turn(user, in_flight=users.get(user, 0)), heads[user].job_id)

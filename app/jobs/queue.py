@@ -120,7 +120,9 @@ class JobQueue:
             moves = await self._sweeps.run(tx, at=at) if is_overdue else {}
             granted, _ = admit(lane, limit, at=at, rate=None)
             granted = self.submits.whole.own_share(granted, at=at)
-            started = await self._start(tx, at=at, covered_until=covered_until, limit=granted)
+            started = await self._start(
+                tx, at=at, covered_until=covered_until, limit=granted, wanted=limit
+            )
             if started and lane.changed_at is not None:
                 _, lane = admit(lane, len(started), at=at, rate=None)
                 await LaneRepository(tx).save(DISPATCH, lane)
@@ -237,7 +239,7 @@ class JobQueue:
         await self._database.transact(work)
 
     async def _start(
-        self, tx: AsyncConnection, *, at: datetime, covered_until: float, limit: int
+        self, tx: AsyncConnection, *, at: datetime, covered_until: float, limit: int, wanted: int
     ) -> Sequence[tuple[Attempt, int]]:
         """Fill the free places from the line of waiting jobs, unless operators paused it."""
         queue, line = QueueRepository(tx), LineRepository(tx)
@@ -247,10 +249,13 @@ class JobQueue:
         users, keys = await line.count_in_flight(unknown_since=unknown_since)
         own = await self.submits.lanes(tx) if self.submits.several else {}
         places = accounts.places(own, self.roster.takers, limit, at=at)
-        free = min(limit, self._config.max_in_flight - users.total(), sum(places.values()))
+        taken = min(limit, sum(places.values()))
+        free = min(taken, self._config.max_in_flight - users.total())
         if free <= 0:
             return []
-        waiting, limits = await line.first_in_line(users=users, keys=keys, at=at, most=free)
+        waiting, limits = await line.first_in_line(
+            users=users, keys=keys, takes_few=taken < wanted, at=at, most=free
+        )
         chosen = choose(waiting, load=limits, free=free)
         if not chosen:
             return []

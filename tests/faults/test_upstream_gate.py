@@ -180,6 +180,20 @@ async def test_a_429_that_names_no_time_is_met_by_few_submits_at_a_time(
     await assert_invariants(database_url)
 
 
+async def test_jobs_that_are_sent_back_take_no_turns_from_other_users(gateway: Gateway) -> None:
+    """What is busy may be a model alone; bob has nothing in flight, however often he is tried."""
+    bob = await gateway.client_of("bob")
+    for _ in range(40):
+        busy = gateway.body("sandbox:submit-429=1000 sandbox:retry-after=none")
+        assert (await bob.post("/v1/jobs", json=busy)).status_code == 202
+    for _ in range(8):
+        job = await gateway.submit("sandbox:stuck")
+        for _ in range(10):
+            await gateway.dispatch()
+            gateway.wait(0.5)
+        assert (await gateway.read(job))["status"] == "in_queue"
+
+
 async def test_a_429_now_and_then_holds_nobody_else(gateway: Gateway) -> None:
     for _ in range(5):
         await many(gateway, 4, "sandbox:submit-429=1 sandbox:retry-after=none")

@@ -48,6 +48,14 @@ def test_a_turn_in_this_round_is_later_than_all_before() -> None:
     assert order(waiting, free=2, turns=turns, by_user={"b": 1}) == ["001-a", "003-b"]
 
 
+def test_while_few_are_taken_what_is_in_flight_gives_nobody_a_turn() -> None:
+    waiting = line("a", 1, 2) + line("b", 3, 4)
+    given = {"by_user": {"b": 5}, "takes_few": True}
+    assert order(waiting, free=4, **given) == ["001-a", "003-b", "002-a", "004-b"]
+    turns = {"a": datetime(2026, 11, 22, 9, tzinfo=UTC)}
+    assert order(waiting, free=1, turns=turns, **given) == ["003-b"]
+
+
 def test_no_two_users_have_had_their_turns_at_once() -> None:
     at = datetime(2026, 11, 22, 9, tzinfo=UTC)
     turns = turns_of([*line("a", 1), *line("b", 3), *line("a", 2)], at=at)

@@ -92,7 +92,7 @@ def _metadata(request: Request, known: Collection[str]) -> dict[str, str]:
 
 def _states(words: str) -> frozenset[JobState]:
     states: frozenset[JobState] = frozenset()
-    for word in words.split(","):
+    for word in dict.fromkeys(words.split(",")):  # some might name one thousands of times
         named = states_of(word)
         if not named:
             raise InvalidParameterError(

@@ -4,7 +4,10 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 
+from app.api.listing import job_filter
+from app.jobs.state import JobState
 from tests.support.answers import problem
 from tests.support.gateway import Gateway
 
@@ -126,6 +129,13 @@ async def test_nobody_finds_the_jobs_of_others(gateway: Gateway) -> None:
     assert cursor is not None
     for params in ({}, {"metadata[order]": "4711"}, {"cursor": cursor}, {"status": "pending"}):
         assert (await bob.get("/v1/jobs", params=params)).json()["data"] == []
+
+
+@pytest.mark.timeout(10)
+async def test_a_status_that_is_named_again_and_again_is_looked_up_once() -> None:
+    nothing_else = Request({"type": "http", "query_string": b"", "headers": []})
+    asked = await job_filter()(nothing_else, status=",".join(["failed"] * 10**6))
+    assert asked.states == {JobState.FAILED}
 
 
 async def test_what_a_list_cannot_be_asked_is_refused_by_name(gateway: Gateway) -> None:

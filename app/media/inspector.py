@@ -44,6 +44,7 @@ class InspectorConfig(BaseModel):
     patience: timedelta = timedelta(seconds=10)
     at_once: int = 256
     at_once_each: int = 32
+    longest_line: int = 1000
     fresh: timedelta = timedelta(minutes=2)
     kept: timedelta = timedelta(minutes=30)
     most_kept: int = 10_000
@@ -145,6 +146,9 @@ class MediaInspector:
         key = (user_id, digest, wanted)
         look = self._looks.get(key)
         if look is None:
+            # Its task would cost much more than the address in the request that names the file.
+            if self._places.waiting(user_id) >= self._config.longest_line:
+                raise MediaBusyError
             look = asyncio.create_task(self._look(url, digest, wanted, user_id=user_id))
             self._looks[key] = look
             look.add_done_callback(lambda done: self._finish(key, done))

@@ -16,6 +16,10 @@ class Places:
         self._patience = patience.total_seconds()
         self._lines: dict[str, _Line] = {}
 
+    def waiting(self, caller: str) -> int:
+        """Return how many of a caller's have a place or wait for one."""
+        return self._lines[caller].members if caller in self._lines else 0
+
     @asynccontextmanager
     async def one(self, caller: str) -> AsyncIterator[None]:
         """Wait for a place, or raise MediaBusyError when patience is at its end."""

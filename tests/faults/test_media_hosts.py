@@ -222,6 +222,29 @@ async def test_slow_hosts_of_one_caller_hold_up_no_other() -> None:
         assert await codes(inspector, f"{quick.url}/a.png", user="mallory") == []
 
 
+@pytest.mark.timeout(20)
+async def test_a_line_that_is_long_is_joined_by_no_more() -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(line: Line) -> None:
+        await line.request()
+        begun.set()
+        await release.wait()
+        await line.send(answer(200, raw=START))
+
+    patient = timedelta(seconds=60)
+    limits = {"at_once_each": 1, "longest_line": 3, "deadline": patient, "patience": patient}
+    async with inspecting(**limits) as inspector, wire_server(slow) as sluggish:
+        urls = [f"{sluggish.url}/{n}" for n in range(4)]
+        first = asyncio.create_task(codes(inspector, *urls[:3], user="mallory"))
+        await begun.wait()
+        with pytest.raises(MediaBusyError):
+            await codes(inspector, urls[3], user="mallory")
+        release.set()
+        assert await first == []
+        assert await codes(inspector, urls[3], user="mallory") == []
+
+
 async def test_names_of_one_caller_that_hang_hold_up_no_other() -> None:
     """Whose servers say nothing is asked again and again by the system, and cannot be stopped."""
     release = threading.Event()

@@ -404,6 +404,22 @@ async def test_a_gateway_that_is_back_is_no_longer_said_to_be_away(
         await expect(away).to_be_hidden()
 
 
+async def test_what_is_left_to_wait_becomes_less(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("pia")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await make(page, f"{PROMPT} sandbox:queue=0 sandbox:stuck")
+        job = page.get_by_role("region", name="Job")
+        await expect(job.get_by_role("status")).to_have_text("in progress")
+        await expect(job.get_by_text(re.compile(r"about \d+ s to go"))).to_be_visible()
+        await page.clock.install()
+        await page.clock.fast_forward("01:00:00")
+        await expect(job.get_by_role("timer")).to_contain_text("1 h")
+        await expect(job.get_by_text("to go")).to_have_count(0)
+
+
 async def test_it_shows_its_files_by_whichever_name_it_is_reached(
     site: str, directory: Directory, browser: Browser
 ) -> None:

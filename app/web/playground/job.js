@@ -1,7 +1,7 @@
 // One job: how far it is, then what came of it.
 
 import { ROOT, here } from "../shared/api.js";
-import { Copy, Instant, ProblemNote, Status, duration, html, isFinal, kindOf, money, useEffect, useState } from "../shared/view.js";
+import { Copy, Instant, ProblemNote, Status, duration, html, isFinal, kindOf, money, useEffect, useMemo, useState } from "../shared/view.js";
 
 const RETRY_MS = 2000;
 
@@ -66,18 +66,20 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
 
 function Progress({ job }) {
   const [now, setNow] = useState(Date.now());
+  const told = useMemo(Date.now, [job]); // what is left was left then
   useEffect(() => {
     const timer = setInterval(() => setNow(Date.now()), 1000);
     return () => clearInterval(timer);
   }, []);
   if (isFinal(job)) return null;
+  const left = job.eta_seconds - Math.max(0, now - told) / 1000; // by then half of such jobs have ended
   const place = job.queue_position ?? job.pending_position;
   return html`<div class="card-body text-center py-5">
     <div class="display-6" role="timer">${duration((now - new Date(job.created_at)) / 1000)}</div>
     <div class="mt-2">
       ${job.status === "submit_unknown" && html`<div>RunComfy's answer was lost, and nobody knows yet whether it took the job: it is not sent again by itself.</div>`}
       ${place !== null && place !== undefined && html`<span class="d-inline-block mx-2">place ${place} in the ${job.status === "pending" ? "waiting line" : "queue"}</span>`}
-      ${job.eta_seconds !== null && html`<span class="d-inline-block mx-2">about ${duration(job.eta_seconds)} to go</span>`}
+      ${left >= 1 && html`<span class="d-inline-block mx-2">about ${duration(left)} to go</span>`}
     </div>
     <div class="progress progress-sm mt-4"><div class="progress-bar progress-bar-indeterminate"></div></div>
   </div>`;

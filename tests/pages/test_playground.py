@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -371,6 +372,29 @@ async def test_a_number_among_very_many_can_be_typed(
         assert (await made.value).post_data_json["input"]["seed"] == 20260722
         await choose(page, "kling/kling-3.0/pro/text-to-video")
         await expect(page.get_by_role("slider", name="cfg scale")).to_have_value("0.5")
+
+
+async def test_a_picture_is_dropped_at_its_field_and_nowhere_else(
+    site: str, directory: Directory, browser: Browser, tmp_path: Path
+) -> None:
+    key = await directory.key("ron")
+    frame = tmp_path / "frame.jpg"
+    frame.write_bytes(picture(640, 360)["buffer"])
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        field = page.get_by_role("group", name="Start Image")
+        box = await field.locator(".media-field").bounding_box()
+        assert box
+        session = await page.context.new_cdp_session(page)
+        named = page.get_by_label("Start Image: URL")
+        for below, dropped in ((-60, ""), (20, "file_")):
+            for kind in ("dragEnter", "dragOver", "drop"):
+                data = {"items": [], "files": [str(frame)], "dragOperationsMask": 1}
+                place = {"x": box["x"] + 40, "y": box["y"] + below}
+                drag = {"type": kind, "data": data} | place
+                await session.send("Input.dispatchDragEvent", drag)
+            await expect(named).to_have_value(re.compile(f"^{dropped}"))
+        assert [each.url for each in page.context.pages] == [f"{site}/"]
 
 
 async def test_long_names_and_other_scripts_find_their_place(

@@ -81,6 +81,11 @@ function Playground({ api, onLeave }) {
     </main>`;
 }
 
+// A file that is dropped beside its field would else be opened, in some browsers in the place of this page.
+for (const kind of ["dragover", "drop"]) {
+  addEventListener(kind, (event) => event.dataTransfer.types.includes("Files") && event.preventDefault());
+}
+
 render(
   html`<${Gate} session=${new Session("playground-token")} probe="/v1/me" Inside=${Playground} title="Make a video"
     label="Key or client token" hint="It stays in this tab and is forgotten with it." />`,

@@ -425,6 +425,10 @@ async def test_a_gateway_that_is_back_is_no_longer_said_to_be_away(
         await expect(away).to_be_visible()
         await page.get_by_role("button", name="Make it").click()
         await expect(page.get_by_role("region", name="Job").locator("video")).to_be_visible()
+        # What was typed meanwhile is checked as soon as that can be done.
+        await page.get_by_label("Prompt").fill("something else")
+        await expect(away).to_be_visible()
+        await page.unroute("**/v1/jobs/validate")
         await expect(away).to_be_hidden()
 
 

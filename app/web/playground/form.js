@@ -4,6 +4,7 @@ import { ProblemNote, duration, html, limitAmount, limitName, money, useEffect, 
 import { Field, filled, initial } from "./fields.js";
 
 const PAUSE_MS = 700; // checks count as submits, so they wait until typing pauses
+const AGAIN_MS = 3000; // for a gateway that was away to be back
 
 export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
   const schema = model.input_schema;
@@ -29,14 +30,17 @@ export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
     onAsked(body);
     setRefused(null);
     const stop = new AbortController();
-    const timer = setTimeout(async () => {
+    const look = async () => {
       try {
         setCheck(await api.post("/v1/jobs/validate", body, { signal: stop.signal }));
         setUnchecked(null);
       } catch (error) {
-        if (error.name !== "AbortError") setUnchecked(error);
+        if (error.name === "AbortError") return;
+        setUnchecked(error);
+        if (!error.status || error.status >= 500) timer = setTimeout(look, AGAIN_MS);
       }
-    }, PAUSE_MS);
+    };
+    let timer = setTimeout(look, PAUSE_MS);
     return () => {
       clearTimeout(timer);
       stop.abort();

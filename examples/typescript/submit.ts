@@ -20,7 +20,10 @@ const submitted = await gateway.POST("/v1/jobs", {
     input: { prompt: "the camera drifts forward", first_frame_image_url: picture, duration: 2 },
   },
 });
-if (submitted.error) throw new Error(submitted.error.detail);
+if (submitted.error) {
+  const { detail, errors } = submitted.error;
+  throw new Error(errors?.map((each) => each.detail).join(" ") ?? detail); // each names its field
+}
 let job: Job = submitted.data;
 while (job.finished_at === null) {
   await new Promise((done) => setTimeout(done, 500));

@@ -127,6 +127,9 @@ async def test_generated_types_compile_and_the_client_submits_and_reads(served: 
     job: dict[str, Any] = json.loads(out.splitlines()[-1])
     assert job["status"] == "completed"
     assert job["video"].startswith(f"{served.url}/v1/jobs/{job['id']}/outputs/0?")
+    wrong = "ftp://example.com/a.png"
+    out = await _run("node", "build/submit.js", wrong, by=served, at=folder, code=1)
+    assert "Error: `first_frame_image_url` must be" in out
 
 
 async def test_a_generated_python_client_submits_follows_and_downloads(

@@ -61,6 +61,8 @@ async def playground(page: Page, told: Mapping[str, str]) -> None:
     await page.get_by_role("button", name=re.compile("Open golden hour")).first.click()
     if page.viewport_size == DESKTOP:
         await page.evaluate("scrollTo(0, 0)")
+    # Who wants less motion, as these pictures do, starts a film by hand.
+    await page.locator(".stage video").evaluate("film => film.play()")
     await page.wait_for_function(
         "() => [...document.querySelectorAll('.stage video')].some(v => v.currentTime > 0.5)"
     )

@@ -10,6 +10,7 @@ from sqlalchemy import URL, Executable, Result, event
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.db.kept import KeptConnections
 from app.db.patience import within
@@ -31,6 +32,7 @@ PATIENCE = {
     "tcp_user_timeout": 10_000,
 }
 _LONG = 30
+_IS_POOLED = "is_pooled"
 # Other statements than prepared ones are planned for their own values, however often they come.
 _PSYCOPGS = {**PATIENCE, "prepare_threshold": 1_000_000_000}
 
@@ -134,7 +136,8 @@ class _Direct:
         return self._connection
 
     async def _send(self, prepared: Prepared, values: Any) -> Any:
-        return await self._driver.execute(prepared.text, values, prepare=True)
+        may_keep = not self.info[_IS_POOLED]
+        return await self._driver.execute(prepared.text, values, prepare=may_keep)
 
     async def _noticed(self, answer: Awaitable[Answer]) -> Answer:
         """Wait for the driver, and tell SQLAlchemy what it would have noticed itself."""
@@ -249,9 +252,15 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
     )
 
     @event.listens_for(engine.sync_engine, "connect")
-    def connect(connection: Any, _record: object) -> None:
+    def connect(connection: Any, record: ConnectionPoolEntry) -> None:
         was, connection.autocommit = connection.autocommit, True  # a rollback would undo it
         cursor = connection.cursor()
+        if url.get_driver_name() == "psycopg":
+            # A pooler names itself, not the server, whose connection others use in between: by the
+            # name of what was prepared here they would execute it in place of their own.
+            cursor.execute("SELECT pg_backend_pid()")
+            own = (connection.driver_connection.info.backend_pid,)
+            record.info[_IS_POOLED] = cursor.fetchone() != own
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN_FOR}'")
         cursor.execute("SET jit = off")  # with large tables it takes 50 ms for a query of one
         cursor.close()

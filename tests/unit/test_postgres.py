@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
-from sqlalchemy import Text, bindparam, func, select, text
+from sqlalchemy import Text, bindparam, func, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,6 +15,7 @@ from app.db.engine import Database, open_database
 from app.db.notices import Notices
 from app.db.prepared import made_once
 from tests.support.databases import PostgresDatabases
+from tests.support.network import Pooler, running_wire
 
 # A transaction has one time for all of its statements.
 BEGAN = text("SELECT transaction_timestamp()")
@@ -23,6 +25,7 @@ LISTENERS_CUT_OFF = text(
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
     " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
 )
+PREPARED = text("SELECT count(*) FROM pg_prepared_statements")
 TABLES = text("SELECT count(*) FROM pg_tables WHERE tablename = 'made'")
 LENGTH = made_once(select(func.length(bindparam("text", type_=Text))))
 UNREAD = made_once(select(func.length(bindparam("text", type_=Text)) + 1), wants_rows=False)
@@ -128,6 +131,25 @@ async def test_no_statement_is_compiled_to_machine_code(database: Database) -> N
         return str(await connection.scalar(text("SHOW jit")))
 
     assert await database.read(setting) == await database.transact(setting) == "off"
+
+
+async def prepared(connection: AsyncConnection) -> int:
+    await connection.execute(LENGTH, {"text": "a"})
+    return int(await connection.scalar(PREPARED))
+
+
+async def test_nothing_is_prepared_where_a_pooler_lends_the_connection_to_others(
+    database: Database, url: str
+) -> None:
+    """What they prepared would be executed with our values, if it had the same name."""
+    folder = make_url(url).query["host"]
+    assert isinstance(folder, str)
+    with running_wire(Path(folder) / ".s.PGSQL.5432", kind=Pooler) as pooler:
+        through = make_url(url).set(host="127.0.0.1", port=pooler.port, query={})
+        pooled = open_database(through.render_as_string(hide_password=False))
+        assert await pooled.read(prepared) == await pooled.transact(prepared) == 0
+        await pooled.close()
+    assert await database.read(prepared) == await database.transact(prepared) == 1
 
 
 async def test_a_listener_that_is_cut_off_listens_again_and_wakes_nobody(

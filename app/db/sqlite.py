@@ -25,6 +25,8 @@ from app.db.work import Done, Work
 _READERS = 4
 _TURN_WITHIN_S = 30
 _FILE_WITHIN_MS = 10_000
+# Else the write-ahead log stays as long as one erasure or migration made it, though it is empty.
+_LOG_BYTES = 64 * 2**20
 
 
 class SqliteConnections:
@@ -210,6 +212,7 @@ def _create(url: URL, *, query_only: bool, **options: Any) -> Engine:
         for pragma in (
             f"busy_timeout={_FILE_WITHIN_MS}",
             "journal_mode=WAL",
+            f"journal_size_limit={_LOG_BYTES}",
             "synchronous=FULL",
             "foreign_keys=ON",
             f"query_only={'ON' if query_only else 'OFF'}",

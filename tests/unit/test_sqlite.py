@@ -196,6 +196,21 @@ async def test_a_long_transaction_leaves_the_loop_to_others(database: Database) 
     assert await database.look_up(count) == 1
 
 
+async def test_the_disk_that_a_very_long_transaction_took_is_given_back(
+    database: Database, file: Path
+) -> None:
+    log = file.with_name("a.db-wal")
+    big = text("INSERT INTO numbers VALUES (zeroblob(100000000))")
+
+    async def write(tx: AsyncConnection) -> None:
+        await tx.execute(big)
+
+    await database.transact(write, is_long=True)
+    assert log.stat().st_size > 100_000_000
+    await database.transact(add)
+    assert log.stat().st_size <= 64 * 2**20
+
+
 async def test_a_read_runs_in_the_context_of_its_caller(database: Database) -> None:
     caller: ContextVar[str] = ContextVar("caller")
     caller.set("alice")

@@ -96,7 +96,7 @@ class Database:
     async def search(self, work: Work[Done], *, is_long: bool = False) -> Done:
         """Read what may take as long as a caller likes, and leave half of the readers to others.
 
-        `is_long` is for statements that go through whole tables.
+        `is_long` is for statements that go through whole tables, one after the other.
         """
         return await _read(partial(self._connections.search, is_long=is_long), work)
 

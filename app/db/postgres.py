@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -52,6 +52,7 @@ class PostgresConnections:
         reader = _create(url, pool_size=_READERS, skip_autocommit_rollback=True)
         self._reader = KeptConnections(reader, most=_READERS)
         self._to_search = asyncio.Semaphore(_READERS // 2)
+        self._to_search_long = asyncio.Semaphore(1)
 
     @asynccontextmanager
     async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -76,7 +77,8 @@ class PostgresConnections:
             return await self._read(work)
 
     async def search(self, work: Work[Done], *, is_long: bool = False) -> Done:
-        async with within(self._patience_for(is_long=is_long)), self._to_search:
+        alone = self._to_search_long if is_long else nullcontext()
+        async with within(self._patience_for(is_long=is_long)), alone, self._to_search:
             return await self._read(work)
 
     async def look_up(self, work: Work[Done]) -> Done:

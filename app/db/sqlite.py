@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any, cast
@@ -24,6 +24,7 @@ from app.db.work import Done, Work
 
 _READERS = 4
 _TURN_WITHIN_S = 30
+_LONG_TURN_WITHIN_S = 600
 _FILE_WITHIN_MS = 10_000
 # Else the write-ahead log stays as long as one erasure or migration made it, though it is empty.
 _LOG_BYTES = 64 * 2**20
@@ -40,6 +41,7 @@ class SqliteConnections:
         self._to_write = asyncio.Semaphore(1)
         self._to_read = asyncio.Semaphore(_READERS)
         self._to_search = asyncio.Semaphore(_READERS // 2)
+        self._to_search_long = asyncio.Semaphore(1)
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="sqlite-reader")
 
@@ -66,7 +68,8 @@ class SqliteConnections:
             return await loop.run_in_executor(self._reading, run, self._read_whole, work)
 
     async def search(self, work: Work[Done], *, is_long: bool = False) -> Done:
-        async with _turn(self._to_search):
+        alone = _turn(self._to_search_long, is_long=True) if is_long else nullcontext()
+        async with alone, _turn(self._to_search):
             return await self.read(work)
 
     async def look_up(self, work: Work[Done]) -> Done:
@@ -159,8 +162,8 @@ class _Aside(_AtOnce):
 
 
 @asynccontextmanager
-async def _turn(places: asyncio.Semaphore) -> AsyncIterator[None]:
-    async with asyncio.timeout(_TURN_WITHIN_S):
+async def _turn(places: asyncio.Semaphore, *, is_long: bool = False) -> AsyncIterator[None]:
+    async with asyncio.timeout(_LONG_TURN_WITHIN_S if is_long else _TURN_WITHIN_S):
         await places.acquire()
     try:
         yield

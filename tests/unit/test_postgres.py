@@ -83,6 +83,22 @@ async def test_searches_leave_readers_to_others(database: Database) -> None:
     await asyncio.gather(*searches)
 
 
+async def test_long_searches_leave_a_place_to_short_ones(database: Database) -> None:
+    go_on = asyncio.Event()
+
+    async def long(_: AsyncConnection) -> None:
+        await go_on.wait()
+
+    searches = [asyncio.ensure_future(database.search(long, is_long=True)) for _ in range(20)]
+    short = asyncio.ensure_future(database.search(began_twice))  # when they have begun
+    try:
+        async with asyncio.timeout(10):
+            assert await short
+    finally:
+        go_on.set()
+        await asyncio.gather(*searches)
+
+
 async def test_a_connection_stays_at_hand_until_a_use_of_it_fails(database: Database) -> None:
     async def backend(connection: AsyncConnection) -> int:
         return int(await connection.scalar(BACKEND))

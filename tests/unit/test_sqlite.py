@@ -183,6 +183,22 @@ async def test_searches_leave_readers_to_others(database: Database) -> None:
         await asyncio.gather(*searches)
 
 
+async def test_long_searches_leave_a_place_to_short_ones(database: Database) -> None:
+    go_on = threading.Event()
+
+    async def long(_: AsyncConnection) -> None:
+        go_on.wait()
+
+    searches = [asyncio.ensure_future(database.search(long, is_long=True)) for _ in range(20)]
+    short = asyncio.ensure_future(database.search(count))  # begins when they have begun
+    try:
+        async with asyncio.timeout(10):
+            assert await short == 0
+    finally:
+        go_on.set()
+        await asyncio.gather(*searches)
+
+
 async def test_a_long_transaction_leaves_the_loop_to_others(database: Database) -> None:
     came_round = asyncio.Event()
 

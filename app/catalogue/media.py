@@ -67,6 +67,7 @@ _DATA_URI = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_DATA_URI_HEAD = 256
+_MOST_FILES = 100  # of a field; models take up to sixteen, or do not say
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,10 @@ class MediaField:
 
     def check(self, value: Any, *, reach: Reach) -> Iterator[FieldError | MediaCheck]:
         """Return for each file named here why it is refused, or what is left to inspect."""
+        if isinstance(value, list) and len(value) > _MOST_FILES:
+            flaw = f"{label(self.name)} must have at most {_MOST_FILES} item(s)."
+            yield FieldError(pointer=self._pointer, code="max_items", detail=flaw)
+            return
         elements = enumerate(value) if isinstance(value, list) else [(None, value)]
         for index, element in elements:
             at = self._pointer if index is None else f"{self._pointer}/{index}"

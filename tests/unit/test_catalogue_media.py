@@ -202,6 +202,20 @@ def test_each_element_of_a_list_is_checked_and_pointed_at() -> None:
     ]
 
 
+def test_a_field_names_a_hundred_files_at_most() -> None:
+    """Each is looked at before the answer."""
+    assert len(model(images=LIST).check({"images": [PNG] * 100}).media) == 100
+    checked = model(images=LIST).check({"images": [PNG] * 101})
+    assert checked.media == []
+    assert checked.errors == [
+        FieldError(
+            pointer="/input/images",
+            code="max_items",
+            detail="`images` must have at most 100 item(s).",
+        )
+    ]
+
+
 def test_element_of_the_wrong_type_is_named_once() -> None:
     checked = model(images=TEXTS).check({"images": [5]})
     assert [(error.pointer, error.code) for error in checked.errors] == [

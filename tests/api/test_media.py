@@ -116,6 +116,20 @@ async def test_refused_picture_holds_nothing_and_reaches_nobody(looking: Gateway
     assert await looking.sandbox.submits({"input": body["input"]}) == []
 
 
+async def test_of_a_list_that_is_refused_no_file_is_looked_at(looking: Gateway) -> None:
+    model = "wan-ai/wan-2.7/edit"  # takes four images
+    async with shelf({f"/{n}.png": png(800, 600) for n in range(5)}) as pictures:
+        named = [f"{pictures.url}/{n}.png" for n in range(5)]
+        given = {"prompt": "a fox", "image_urls": named}
+        body = {"model": model, "input": given}
+        checked = (await looking.http.post("/v1/jobs/validate", json=body)).json()
+        assert [error["code"] for error in checked["errors"]] == ["max_items"]
+        assert pictures.received == []
+        given["image_urls"] = named[:4]
+        assert (await looking.http.post("/v1/jobs/validate", json=body)).json()["errors"] == []
+        assert len(pictures.received) == 4
+
+
 async def test_a_sound_picture_is_accepted_and_sent_as_it_was_named(looking: Gateway) -> None:
     async with shelf({"/a.png": png(800, 600), "/b.png": "/a.png"}) as pictures:
         job = await looking.submit(first_frame_image_url=f"{pictures.url}/b.png")

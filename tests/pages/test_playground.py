@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Request, expect
 
 from tests.support.browser import DESKTOP, PHONE, Complaints, serious_faults
 from tests.support.gateway import ADMIN_TOKEN
@@ -430,6 +430,41 @@ async def test_a_gateway_that_is_back_is_no_longer_said_to_be_away(
         await expect(away).to_be_visible()
         await page.unroute("**/v1/jobs/validate")
         await expect(away).to_be_hidden()
+
+
+async def test_a_page_that_nobody_sees_holds_no_connection(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    """A browser has six for all its tabs: six tabs that follow a job would keep out a seventh."""
+    key = await directory.key("sue")
+    async with visiting(browser, site) as page:
+        opened: list[str] = []
+        page.on("request", lambda call: opened.append(call.url) if is_stream(call) else None)
+        await sign_in(page, key)
+        await make(page, f"{PROMPT} sandbox:queue=0 sandbox:slow=24")
+        job = page.get_by_role("region", name="Job")
+        await expect(job.get_by_text("in progress")).to_be_visible()
+        read = re.compile(r"/v1/jobs/job_\w+$")
+        async with page.expect_event("requestfailed", is_stream), page.expect_response(read):
+            await turn(page, hidden=True)
+        assert len(opened) == 1
+        await turn(page, hidden=False)
+        await expect(job.locator("video")).to_be_visible()
+        assert len(opened) == 2
+
+
+def is_stream(call: Request) -> bool:
+    return call.url.endswith("/events")
+
+
+async def turn(page: Page, *, hidden: bool) -> None:
+    await page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
 
 
 async def test_what_is_left_to_wait_becomes_less(

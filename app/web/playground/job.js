@@ -106,19 +106,25 @@ function Output({ url, kind, quiet, label }) {
 
 const wantsCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-/** Follows a job to its end; a stream that breaks is taken up where it broke. Gives false if aborted. */
+/** Follows a job to its end; a stream that breaks is taken up where it broke. Gives false if aborted.
+ * Only a page in view has a stream: over HTTP/1.1 six of them are all connections that a browser has for its tabs. */
 async function follow(api, id, { signal, onChange }) {
   let lastEventId;
   for (;;) {
+    if (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+    const view = new AbortController(); // ends when the page is hidden
+    document.addEventListener("visibilitychange", () => view.abort(), { signal: view.signal });
+    const both = AbortSignal.any([signal, view.signal]);
     try {
-      for await (const { id: seen, data } of api.events(`/v1/jobs/${id}/events`, { lastEventId, signal })) {
+      for await (const { id: seen, data } of api.events(`/v1/jobs/${id}/events`, { lastEventId, signal: both })) {
         lastEventId = seen;
         onChange(data);
         if (isFinal(data)) return true;
       }
     } catch (error) {
-      if (error.name === "AbortError" || error.status === 401 || error.status === 404) return false;
+      if (signal.aborted || error.status === 401 || error.status === 404) return false;
     }
+    view.abort(); // another round listens anew
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     if (signal.aborted) return false;
     try {

@@ -14,6 +14,8 @@ from app.upstream.wire import parse_error_code, parse_request_id
 
 _LONGEST_WAIT = timedelta(hours=1)
 _UNDECIDED = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+# RunComfy's CDN says 504 of jobs that run on: where a call is made again, that is about it alone.
+_NO_OUTAGE = _UNDECIDED | {HTTPStatus.GATEWAY_TIMEOUT}
 _CODE = re.compile(r"([45]\d\d)(?:\d{3})?")
 
 
@@ -95,6 +97,7 @@ def _is_refusal(status: int) -> bool:
 def _as(kind: Callable[..., UpstreamError], answer: Answer, hidden: Iterable[str]) -> UpstreamError:
     secrets = tuple(hidden)
     code = answer.error_code
+    harmless = _UNDECIDED if kind is OutcomeUnknownError else _NO_OUTAGE
     number = f" with the code {code}" if code and _CODE.fullmatch(code) else ""
     return kind(
         f"RunComfy answered {answer.status}{number}.",
@@ -102,6 +105,6 @@ def _as(kind: Callable[..., UpstreamError], answer: Answer, hidden: Iterable[str
         status=answer.status,
         error_code=code and clean(code, hidden=secrets),
         retry_after=answer.retry_after,
-        outage=kind is not RefusedError and answer.meaning not in _UNDECIDED,
+        outage=kind is not RefusedError and answer.meaning not in harmless,
         is_busy=answer.meaning == HTTPStatus.TOO_MANY_REQUESTS,
     )

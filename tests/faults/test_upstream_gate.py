@@ -319,7 +319,7 @@ async def test_a_few_jobs_whose_own_polls_fail_pause_nobody(gateway: Gateway) ->
 
 async def test_jobs_whose_own_polls_fail_do_not_speak_for_the_others(gateway: Gateway) -> None:
     """They are those that are left: all others end, and are asked about no more."""
-    failing = await many(gateway, 8, "sandbox:stuck sandbox:poll-504=1000")
+    failing = await many(gateway, 8, "sandbox:stuck sandbox:poll-500=1000")
     await gateway.dispatch()
     for _ in range(60):
         gateway.wait(1)
@@ -331,3 +331,14 @@ async def test_jobs_whose_own_polls_fail_do_not_speak_for_the_others(gateway: Ga
         await gateway.poll()
     assert await statuses(gateway, well) == {"completed"}
     assert await statuses(gateway, failing) == {"in_queue"}
+
+
+async def test_many_running_jobs_that_a_cdn_says_504_of_hide_no_end(gateway: Gateway) -> None:
+    await many(gateway, 60, "sandbox:stuck sandbox:poll-504=1000")
+    while await gateway.dispatch():
+        pass
+    for _ in range(20):
+        gateway.wait(1)
+        await gateway.poll()
+    job = await gateway.follow(await gateway.submit("sandbox:instant"), seconds=8)
+    assert job["status"] == "completed"

@@ -268,6 +268,16 @@ async def test_what_was_typed_outlives_the_sign_in_of_who_typed_it_alone(
                 await expect(prompt).to_have_value(PROMPT if is_kept else "")
 
 
+async def test_the_form_needs_no_limits(site: str, directory: Directory, browser: Browser) -> None:
+    key = await directory.key("mia")
+    async with visiting(browser, site, allow="ERR_FAILED") as page:
+        await sign_in(page, key)
+        await page.route("**/v1/me", lambda route: route.abort())
+        await page.reload()
+        await expect(page.get_by_role("form", name="Seedance")).to_be_visible()
+        await expect(page.get_by_role("form").get_by_text("$0.50")).to_be_visible()
+
+
 async def test_what_cannot_be_a_key_is_told_as_such(site: str, browser: Browser) -> None:
     async with visiting(browser, site) as page:
         await enter(page, "ключ")

@@ -36,11 +36,11 @@ function Playground({ api, onLeave }) {
   useEffect(() => {
     api.get("/v1/me").then(setMe, setProblem);
   }, [rounds]);
-  const isKnown = Boolean(models && me);
+  const isKnown = Boolean(models && (me || !begun));
   useEffect(() => {
     if (!isKnown) return;
     const first = models.find((each) => each.model_id === FIRST_MODEL) || models[0];
-    if (begun?.user === me.user) choose(begun.model, begun.input);
+    if (begun && begun.user === me.user) choose(begun.model, begun.input);
     else if (first) choose(first.model_id);
   }, [isKnown]);
 
@@ -67,7 +67,7 @@ function Playground({ api, onLeave }) {
         <div class="col-lg-5">
           <${ModelPicker} models=${models} model=${model} onChoose=${choose} />
           ${model && html`<${ModelForm} key=${model.schema_hash + JSON.stringify(start)} api=${api} model=${model} start=${start} limits=${me?.limits}
-            onAsked=${(asked) => { begun = { user: me.user, ...asked }; }} onSubmitted=${(submitted) => { show(submitted); moved(); }} />`}
+            onAsked=${(asked) => { begun = { user: me?.user, ...asked }; }} onSubmitted=${(submitted) => { show(submitted); moved(); }} />`}
         </div>
         <div class="col-lg-7">
           <div id="stage"><${JobCard} key=${job?.id} api=${api} job=${job} onChange=${setLatest} onEnded=${moved} onAgain=${again} /></div>

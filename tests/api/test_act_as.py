@@ -149,6 +149,31 @@ async def test_a_keys_limits_have_the_zone_of_its_owner(gateway: Gateway) -> Non
     assert (await submitted(gateway, client, "u2")).status_code == 202
 
 
+async def test_a_users_own_limits_have_the_zone_of_their_plan(gateway: Gateway) -> None:
+    plan = {"name": "nz", "timezone": "Pacific/Auckland", "limits": {"jobs_per_day": {"limit": 1}}}
+    await gateway.admin.post("/v1/admin/plans", json=plan)
+    client = await shop(gateway, plan="nz")
+    assert (await submitted(gateway, client, "u1")).status_code == 202
+    me = (await client.get("/v1/me", headers=acting_for("u1"))).json()
+    (limit,) = me["limits"]
+    assert (limit["held"], limit["resets_at"]) == (1, "2026-11-22T11:00:00.000Z")
+
+
+async def test_a_client_token_of_a_user_leaves_the_keys_limits_in_their_zone(
+    gateway: Gateway,
+) -> None:
+    await gateway.admin.post("/v1/admin/plans", json={"name": "nz", "timezone": "Pacific/Auckland"})
+    scopes = ["jobs:read", "jobs:write", "tokens", "act_as"]
+    client = await shop(gateway, scopes=scopes, limits={"jobs_per_day": {"limit": 1}})
+    await gateway.admin.patch("/v1/admin/users/shop", json={"plan": "nz"})
+    asked = {"scopes": ["jobs:read", "jobs:write"]}
+    made = await client.post("/v1/client-tokens", json=asked, headers=acting_for("u1"))
+    browser = gateway.client_with(made.json()["token"])
+    assert (await browser.post("/v1/jobs", json=gateway.body())).status_code == 202
+    (limit,) = (await browser.get("/v1/me")).json()["limits"]
+    assert (limit["held"], limit["resets_at"]) == (1, "2026-11-22T11:00:00.000Z")
+
+
 async def test_a_disabled_user_is_turned_away_and_its_service_is_not(gateway: Gateway) -> None:
     client = await shop(gateway)
     await submitted(gateway, client, "u1")

@@ -152,6 +152,38 @@ async def test_a_request_id_that_comes_after_an_operator_stays_in_the_log(
     assert (await rival.follow(job))["status"] == "completed"
 
 
+async def test_a_request_id_that_comes_while_the_job_waits_again_is_not_its_next_ones(
+    gateway: Gateway, rival: Gateway, database_url: str
+) -> None:
+    job = await gateway.submit()
+    [attempt] = await gateway.workers.dispatcher.claim(32)
+    lost = await gateway.workers.dispatcher.send(attempt)
+    await _send_again(database_url, job, at=gateway.clock.now())
+
+    await gateway.workers.dispatcher.follow(attempt.lease, lost)
+    row = await row_of(database_url, job)
+    assert (row.state, row.upstream_request_id, row.watch_until) == ("pending", None, None)
+    assert (await rival.follow(job))["status"] == "completed"
+    assert (await row_of(database_url, job)).upstream_request_id != lost
+
+
+async def test_a_request_id_that_comes_after_the_end_of_another_does_not_replace_it(
+    gateway: Gateway, rival: Gateway, database_url: str
+) -> None:
+    job = await gateway.submit("sandbox:instant sandbox:fail")
+    [attempt] = await gateway.workers.dispatcher.claim(32)
+    lost = await gateway.workers.dispatcher.send(attempt)
+    await _send_again(database_url, job, at=gateway.clock.now())
+    assert (await rival.follow(job))["status"] == "failed"
+    ended = await row_of(database_url, job)
+
+    await gateway.workers.dispatcher.follow(attempt.lease, lost)
+    row = await row_of(database_url, job)
+    assert row.upstream_request_id == ended.upstream_request_id != lost
+    assert (row.due_at, row.watch_until) == (ended.due_at, ended.watch_until)
+    assert (await event_types(database_url, job))[-2:] == ["failed", "late_request_id"]
+
+
 async def test_a_failure_that_comes_after_an_operator_is_not_the_new_attempts(
     gateway: Gateway, rival: Gateway, database_url: str
 ) -> None:

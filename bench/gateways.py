@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 from sqlalchemy import create_engine, delete
 
+from app.db.engine import parse_url
 from app.db.migrate import upgrade
 from app.db.models import JobRow
-from app.db.schema import synchronous
 from bench.counted import counted
 from bench.load import LOAD, ROOT, SYSTEM, cpu_s, on_core, request, resident_kb_in
 from bench.peers import INPUT, Subject
@@ -91,7 +91,7 @@ class Gateway:
 
     def empty(self) -> None:
         """Forget all jobs, so that each round begins with an empty line."""
-        engine = create_engine(synchronous(self.database_url))
+        engine = create_engine(parse_url(self.database_url))
         with engine.begin() as connection:
             connection.execute(delete(JobRow))
         engine.dispose()

@@ -33,10 +33,9 @@ from app.core.doorbell import Doorbell
 from app.core.logging import configure_logging
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
-from app.db.engine import open_database
+from app.db.engine import open_database, parse_url
 from app.db.migrate import upgrade
 from app.db.models import ApiKeyRow, JobRow, UserRow
-from app.db.schema import synchronous
 from app.jobs.forecast import Forecast
 from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.schedule import ScheduleConfig
@@ -65,7 +64,7 @@ class Counted(UpstreamClient):
 
 def fill(url: str, jobs: int) -> None:
     """Write jobs in progress, all due within some seconds."""
-    engine = create_engine(synchronous(url))
+    engine = create_engine(parse_url(url))
     at = datetime.now(UTC)  # noqa: TID251 - what the poller's own clock says
     with engine.begin() as connection:
         connection.execute(delete(JobRow))

@@ -152,10 +152,8 @@ def parse_url(url: str) -> URL:
                 "GATEWAY_DATABASE_URL names no file; jobs must outlive the process,"
                 " so use sqlite:///gateway.db."
             )
-        case "postgresql" | "postgres":
+        case "postgresql" | "postgres" | "postgresql+psycopg":
             return parsed.set(drivername="postgresql+psycopg")
-        case "postgresql+psycopg" | "postgresql+asyncpg":
-            return parsed
         case other:
             raise ConfigurationError(
                 f"GATEWAY_DATABASE_URL asks for {other!r};"

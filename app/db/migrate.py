@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from app.core import bundled
 from app.core.errors import ConfigurationError
 from app.db import schema
-from app.db.engine import words_of
+from app.db.engine import parse_url, words_of
 
 logger = structlog.get_logger(__name__)
 
@@ -20,7 +20,7 @@ def upgrade(url: str) -> None:
         return
     before = schema.read(url).revision
     try:
-        command.upgrade(configuration(schema.synchronous(url)), "head")
+        command.upgrade(configuration(parse_url(url)), "head")
     except DBAPIError as exc:
         raise ConfigurationError(
             f"The database's schema cannot be brought up to date ({words_of(exc)});"

@@ -26,7 +26,7 @@ class Notices:
     """Calls `on_notice` at each NOTIFY, and once at each start: some may have been missed."""
 
     def __init__(self, url: str, *, channel: str, clock: Clock) -> None:
-        self._url = parse_url(url).set(drivername="postgresql+psycopg")
+        self._url = parse_url(url)
         self._channel = channel
         self._clock = clock
 

@@ -45,7 +45,7 @@ class PostgresConnections:
 
     def __init__(self, url: URL, *, answers_within: timedelta) -> None:
         self._patience = answers_within
-        self._made_once = PreparedStatements(in_use=url.get_driver_name() == "psycopg")
+        self._made_once = PreparedStatements()
         self._writer = KeptConnections(_create(url, pool_size=_WRITERS), most=_WRITERS)
         # At READ COMMITTED each statement sees what is committed by then, in a transaction or not:
         # a read needs none, nor the two round trips that one costs.
@@ -249,7 +249,7 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
         hide_parameters=True,
         isolation_level="AUTOCOMMIT",
         max_overflow=0,
-        connect_args=_PSYCOPGS if url.get_driver_name() == "psycopg" else {},
+        connect_args=_PSYCOPGS,
         **options,
     )
 
@@ -257,12 +257,11 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
     def connect(connection: Any, record: ConnectionPoolEntry) -> None:
         was, connection.autocommit = connection.autocommit, True  # a rollback would undo it
         cursor = connection.cursor()
-        if url.get_driver_name() == "psycopg":
-            # A pooler names itself, not the server, whose connection others use in between: by the
-            # name of what was prepared here they would execute it in place of their own.
-            cursor.execute("SELECT pg_backend_pid()")
-            own = (connection.driver_connection.info.backend_pid,)
-            record.info[_IS_POOLED] = cursor.fetchone() != own
+        # A pooler names itself, not the server, whose connection others use in between: by the name
+        # of what was prepared here they would execute it in place of their own.
+        cursor.execute("SELECT pg_backend_pid()")
+        own = (connection.driver_connection.info.backend_pid,)
+        record.info[_IS_POOLED] = cursor.fetchone() != own
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN_FOR}'")
         cursor.execute("SET jit = off")  # with large tables it takes 50 ms for a query of one
         cursor.close()

@@ -85,8 +85,8 @@ class Prepared:
 class PreparedStatements:
     """Hands one database's statements out as prepared, however often it is opened, if `in_use`."""
 
-    def __init__(self, *, in_use: bool = True) -> None:
-        self.in_use = in_use
+    def __init__(self) -> None:
+        self.in_use = True
 
     def find(self, statement: Executable, dialect: Dialect) -> Prepared | None:
         """Return a prepared statement as it is sent, or None for any other."""

@@ -77,7 +77,7 @@ def read(url: str) -> Schema:
 
     Or AwayError if there may be one later.
     """
-    parsed = synchronous(url)
+    parsed = parse_url(url)
     try:
         _make_file(parsed)
         with _engine(parsed) as engine, engine.connect() as connection:
@@ -91,14 +91,6 @@ def read(url: str) -> Schema:
             return Schema(revision, frozenset(releases))
     except _CANNOT_OPEN as exc:
         raise _cannot_open(parsed, exc) from exc
-
-
-def synchronous(url: str) -> URL:
-    """Name the blocking driver of a database URL."""
-    parsed = parse_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return parsed
-    return parsed.set(drivername="postgresql+psycopg")
 
 
 def _cannot_open(url: URL, exc: Exception) -> ConfigurationError:

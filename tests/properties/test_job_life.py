@@ -23,8 +23,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from app.core.clock import ManualClock
+from app.db.engine import parse_url
 from app.db.models import JobEventRow, JobRow, LedgerRow
-from app.db.schema import synchronous
 from app.jobs.models import Attempt
 from app.jobs.state import MOVES, TERMINAL, JobState, states_of
 from app.upstream.errors import UpstreamError
@@ -97,7 +97,7 @@ class JobLife(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         self.database_url = self.stack.enter_context(databases.fresh())
         folder = self.stack.enter_context(tempfile.TemporaryDirectory())
-        self.events = sa.create_engine(synchronous(self.database_url))
+        self.events = sa.create_engine(parse_url(self.database_url))
         self.stack.callback(self.events.dispose)
         self.run(self._open(Path(folder)))
 

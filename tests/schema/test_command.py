@@ -145,6 +145,10 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
         ({"GATEWAY_MAX_IN_FLIGHT": "0"}, "GATEWAY_MAX_IN_FLIGHT: "),
         ({"GATEWAY_LEASE_SECONDS": "soon"}, "GATEWAY_LEASE_SECONDS: "),
         ({"GATEWAY_DATABASE_URL": "mysql://x"}, "GATEWAY_DATABASE_URL asks for 'mysql'"),
+        (
+            {"GATEWAY_DATABASE_URL": "postgresql+asyncpg://x"},
+            "GATEWAY_DATABASE_URL asks for 'postgresql+asyncpg'",
+        ),
         ({"GATEWAY_DATABASE_URL": "sqlite://"}, "GATEWAY_DATABASE_URL names no file"),
         (
             {"GATEWAY_DATABASE_URL": "sqlite:////proc/x/y.db"},

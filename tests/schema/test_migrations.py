@@ -13,13 +13,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, make_url, text
 
 from app.core.errors import ConfigurationError
+from app.db.engine import parse_url
 from app.db.migrate import configuration, upgrade
-from app.db.schema import newest_revision, require_current, synchronous
+from app.db.schema import newest_revision, require_current
 from tests.support.databases import Databases
 
 
 def test_the_schema_goes_up_matches_the_models_and_goes_down(empty_database_url: str) -> None:
-    config = configuration(synchronous(empty_database_url))
+    config = configuration(parse_url(empty_database_url))
     upgrade(empty_database_url)
     command.check(config)
     command.downgrade(config, "base")
@@ -46,7 +47,7 @@ def test_a_long_migration_is_waited_for_by_a_rival(request: pytest.FixtureReques
     databases: Databases = request.getfixturevalue("_postgres_databases")
     turn = text("SELECT pg_advisory_xact_lock(:turn), pg_sleep(11)").bindparams(turn=0x52434759)
     with databases.empty() as url, ThreadPoolExecutor() as threads:
-        engine = create_engine(synchronous(url), isolation_level="AUTOCOMMIT")
+        engine = create_engine(parse_url(url), isolation_level="AUTOCOMMIT")
         with engine.connect() as rival:
             long = threads.submit(rival.execute, turn)
             upgrade(url)
@@ -61,14 +62,14 @@ def test_a_release_runs_on_what_the_next_one_has_expanded(
 ) -> None:
     """The next release is this one with one migration more."""
     upgrade(empty_database_url)
-    this = configuration(synchronous(empty_database_url))
+    this = configuration(parse_url(empty_database_url))
     folder = this.get_main_option("script_location")
     assert folder
     shutil.copytree(folder, tmp_path / "next", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "next" / "versions" / "next.py").write_text(
         _NEXT.format(head=newest_revision(), expands=expands)
     )
-    later = configuration(synchronous(empty_database_url))
+    later = configuration(parse_url(empty_database_url))
     later.set_main_option("script_location", str(tmp_path / "next"))
     command.upgrade(later, "head")
     if expands:
@@ -103,6 +104,6 @@ def downgrade():
 
 def test_an_old_schema_stops_the_start_with_the_command(empty_database_url: str) -> None:
     upgrade(empty_database_url)
-    command.downgrade(configuration(synchronous(empty_database_url)), "base")
+    command.downgrade(configuration(parse_url(empty_database_url)), "base")
     with pytest.raises(ConfigurationError, match="run `gateway db upgrade` first"):
         require_current(empty_database_url)

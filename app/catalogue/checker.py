@@ -16,6 +16,7 @@ from app.catalogue.portability import portability_flaw
 from app.catalogue.wording import pointer
 from app.core.errors import FieldError
 from app.net.reach import Reach
+from app.net.urls import MAX_URL_CHARACTERS
 
 MAX_ERRORS = 100
 MAX_CHARACTERS = 2**16
@@ -106,12 +107,20 @@ class InputChecker:
         return name in self._fields or not self._is_closed
 
     def _too_long(self, given: Mapping[str, Any]) -> Mapping[str, str]:
-        """Name the texts that are too long; files do not count, since they are kept apart."""
+        """Name the fields with too much text in all."""
         return {
             name: f"must have {MAX_CHARACTERS} characters at most"
             for name, value in given.items()
-            if isinstance(value, str) and len(value) > MAX_CHARACTERS and name not in self._media
+            if sum(map(len, self._counted(name, value))) > MAX_CHARACTERS
         }
+
+    def _counted(self, name: str, value: Any) -> Iterable[str]:
+        """Of files only addresses count, and those that are not refused for their own length."""
+        texts = _texts(value)
+        if name not in self._media:
+            return texts
+        addresses = (text for text in texts if text[:5].lower() != "data:")
+        return (address for address in addresses if len(address) <= MAX_URL_CHARACTERS)
 
     def _broken_rules(
         self, sound: Mapping[str, Any], *, given: Mapping[str, Any]
@@ -139,6 +148,19 @@ def _flaws(given: dict[str, Any]) -> Mapping[str, str]:
         return {}
     flaws = {name: portability_flaw({name: value}) for name, value in given.items()}
     return {name: flaw for name, flaw in flaws.items() if flaw}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in a value, however deep."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            waiting += [*item, *item.values()]
+        elif isinstance(item, list):
+            waiting += item
 
 
 class _Findings:

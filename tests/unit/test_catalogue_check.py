@@ -361,6 +361,27 @@ def test_text_is_short_enough_to_be_listed_a_hundred_times() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"type": "array", "items": {"type": "string"}},
+        {"type": "array", "format": "image_uris"},
+        {"type": "array", "items": {"type": "object"}},
+    ],
+)
+def test_no_list_holds_more_text_than_one_text_may(field: dict[str, Any]) -> None:
+    url = f"https://example.com/{'a' * 8000}"
+    listed = [{"of": url} if field.get("items") == {"type": "object"} else url] * 9
+    known = model(x=field)
+    assert found(known.check({"x": listed[:8]})) == []
+    assert found(known.check({"x": listed})) == [("/input/x", "not_storable")]
+
+
+def test_files_in_a_list_may_be_as_long_as_files() -> None:
+    files = [f"data:image/png;base64,{'AAAA' * 2**10}"] * 100
+    assert found(model(images={"type": "array"}).check({"images": files})) == []
+
+
 def test_letters_of_every_script_and_line_breaks_are_welcome() -> None:
     checked = SEED.check({**GOOD, "prompt": "Ein Kätzchen\n\t猫 🐈 \u202e \x1b"})
     assert checked.errors == []

@@ -611,6 +611,7 @@ async def test_the_keyboard_alone_finds_a_model_and_makes_a_picture(
         await tab_to(page, wanted)
         await press("Enter")
         prompt = page.get_by_label("Prompt")
+        await expect(page.get_by_role("textbox", name="prompt required")).to_be_visible()
         await expect(page.get_by_role("radio", name="landscape_4_3")).to_be_checked()
         await tab_to(page, prompt)
         await page.keyboard.type("a red fox sandbox:instant")

@@ -36,7 +36,7 @@ export function Field({ api, name, field, required, value, errors, onChange, onB
     <div id=${`${id}-errors`}>
       ${errors.map((error) => html`<div class="field-error" key=${error.code + error.detail}>${error.detail}</div>`)}
     </div>`;
-  const title = html`${label}${required && html`<span class="required" aria-hidden="true"> *</span>`}`;
+  const title = html`${label}${required && html`<span class="required" aria-hidden="true"> *</span><span class="visually-hidden"> required</span>`}`;
   return grouped
     ? html`<fieldset class="mb-3" data-field aria-describedby=${`${id}-errors`}><legend class="form-label">${title}</legend>${shown}</fieldset>`
     : html`<div class="mb-3" data-field><label class="form-label" for=${id}>${title}</label>${shown}</div>`;

@@ -113,14 +113,19 @@ async def test_a_job_that_nobody_can_look_at_times_out_all_the_same(
     async with running(
         database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=TIMEOUT
     ) as gateway:
-        job = await gateway.submit("sandbox:instant")
+        job = await gateway.submit("sandbox:queue=10 sandbox:slow=10")
         await gateway.dispatch()
-        gateway.wait(TIMEOUT - 1)
+        gateway.wait(2)
+        await gateway.poll()
+        gateway.wait(TIMEOUT - 3)
         await gateway.dispatch()
-        assert (await gateway.read(job))["status"] == "in_queue"
+        waiting = await gateway.read(job)
+        assert waiting["status"] == "in_queue"
+        assert waiting["queue_position"] is not None
         gateway.wait(1)
         await gateway.dispatch()
-        assert (await gateway.read(job))["error"]["code"] == "timed_out"
+        failed = await gateway.read(job)
+        assert (failed["error"]["code"], failed["queue_position"]) == ("timed_out", None)
         await gateway.poll()
         late = await gateway.read(job)
         assert (late["status"], late["late"]) == ("completed", True)
@@ -262,6 +267,7 @@ async def test_an_erased_job_is_seen_by_nobody_and_charged_when_it_succeeds_late
         assert (row.input, events) == ({}, [])
         assert (await gateway.admin.get("/v1/admin/invariants")).json()["violations"] == []
 
+        await gateway.workers.pruner.run_once()
         for _ in range(60):
             gateway.wait(2)
             await gateway.poll()

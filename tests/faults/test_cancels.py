@@ -91,6 +91,19 @@ async def test_what_is_in_progress_runs_on(gateway: Gateway) -> None:
     assert (await gateway.follow(job))["status"] == "completed"
 
 
+async def test_a_refusal_stands_while_more_is_learned_of_the_job(
+    gateway: Gateway, database_url: str
+) -> None:
+    """Whoever waits for the answer looks a few times a second, and must find it even so."""
+    job = await gateway.submit("sandbox:queue=0 sandbox:stuck sandbox:expired=60")
+    await gateway.dispatch()
+    assert await ask(gateway, job) == (409, "in_progress")
+    gateway.wait(60)
+    await gateway.poll()
+    row, _ = (await read_jobs(database_url))[job["id"]]
+    assert (row.lost_polls, row.cancel_outcome) == (1, "not_cancellable")
+
+
 @pytest.mark.parametrize("words", ["sandbox:no-position", "sandbox:position-base=2"])
 async def test_a_cancel_that_arrives_during_a_poll_is_due_at_once(
     gateway: Gateway, database_url: str, words: str

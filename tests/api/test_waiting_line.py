@@ -292,6 +292,21 @@ async def test_a_job_that_stays_in_upstreams_queue_is_cancelled_there(gateway: G
     await all_is_well(gateway)
 
 
+async def test_a_late_starter_is_called_off_once_however_long_upstream_takes_over_it(
+    gateway: Gateway,
+) -> None:
+    words = "sandbox:stuck-in-queue sandbox:cancel-500=100"
+    job = await submit(gateway, words=words, start_within_seconds=30)
+    await gateway.dispatch()
+    told = (await gateway.admin.get(f"/v1/admin/jobs/{job['id']}")).json()
+    gateway.wait(29)
+    assert await gateway.poll() == 1
+    gateway.wait(1)
+    polled = [await gateway.poll() for _ in range(4)]
+    assert polled == [1, 0, 0, 0]
+    assert (await gateway.sandbox.calls(told["upstream_request_id"]))["cancel"] == 1
+
+
 async def test_a_job_that_began_in_time_runs_on(gateway: Gateway) -> None:
     job = await submit(gateway, words="sandbox:queue=0 sandbox:slow=60", start_within_seconds=10)
     ended = await gateway.follow(job)
@@ -332,10 +347,14 @@ async def test_no_more_than_the_gateways_own_limit_is_in_flight(
         await all_is_well(gateway)
 
 
+@pytest.mark.parametrize("whose", ["users", "keys"])
 async def test_a_job_of_unknown_outcome_keeps_its_place_until_it_would_have_timed_out(
-    gateway: Gateway,
+    gateway: Gateway, whose: str
 ) -> None:
-    await limit(gateway, concurrent_jobs=1)
+    me = (await gateway.http.get("/v1/me")).json()
+    id_ = {"users": me["user"], "keys": me["key"]}[whose]
+    limits = {"concurrent_jobs": {"limit": 1}}
+    await gateway.admin.patch(f"/v1/admin/{whose}/{id_}", json={"limits": limits})
     await submit(gateway, words="sandbox:lost-answer")
     await gateway.dispatch()
     waiting = await submit(gateway)

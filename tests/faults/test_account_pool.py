@@ -259,6 +259,25 @@ def settings(database_url: str, house: House, pool: str) -> Settings:
     )
 
 
+async def test_jobs_of_an_account_that_it_does_not_know_keep_no_poller_from_others(
+    database_url: str, house: House, clock: ManualClock
+) -> None:
+    """It was started before that account was added; and there are more of them than it may poll."""
+    async with opened(database_url, house, clock, "a=token-a1") as another:
+        for _ in range(30):
+            await another.submit()
+        await another.dispatch()
+    gateway_of_b = opened(database_url, house, clock, "b=token-b1", polls_per_second=1)
+    async with gateway_of_b as gateway:
+        clock.advance(timedelta(seconds=10))
+        job = await gateway.submit()
+        await gateway.dispatch()
+        house.ended = "completed"
+        await polled(gateway, 2)
+        assert (await gateway.read(job))["status"] == "completed"
+    assert {account for _, account in house.calls} == {"b"}
+
+
 async def test_a_watched_job_keeps_its_account_needed(
     database_url: str, house: House, clock: ManualClock
 ) -> None:

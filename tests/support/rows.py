@@ -23,21 +23,28 @@ def look(database_url: str, query: str) -> list[Any]:
     return found
 
 
-def stored(database_url: str) -> str:
-    """Return every row of every table as text, and the bytes of the files that SQLite has."""
+def rows(database_url: str) -> str:
+    """Return every row of every table as text."""
     engine = _engine(database_url)
     tables = MetaData()
     with engine.connect() as connection:
         tables.reflect(connection)
-        rows = [
+        found = [
             tuple(row)
             for table in tables.sorted_tables
             for row in connection.execute(select(table))
         ]
     engine.dispose()
+    return str(found)
+
+
+def stored(database_url: str) -> str:
+    """Return all rows, and the bytes of the files that SQLite has, where what is deleted stays."""
     folder = Path(database_url.removeprefix("sqlite:///")).parent
     files = folder.iterdir() if database_url.startswith("sqlite") else ()
-    return str(rows) + "".join(path.read_text("latin-1") for path in files if path.is_file())
+    return rows(database_url) + "".join(
+        path.read_text("latin-1") for path in files if path.is_file()
+    )
 
 
 def _engine(database_url: str) -> Engine:

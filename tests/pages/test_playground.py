@@ -95,7 +95,9 @@ async def upload(page: Page, width: int, height: int) -> None:
 async def fill_in(page: Page, prompt: str) -> None:
     await upload(page, 640, 360)
     await page.get_by_label("Prompt").fill(prompt)
-    await page.get_by_role("radio", name="2", exact=True).check(force=True)
+    seconds = page.get_by_role("radio", name="2", exact=True)
+    await page.locator("label").filter(has=seconds).click()  # it covers the radio itself
+    await expect(seconds).to_be_checked()
     await expect(page.get_by_label("Start Image: URL")).to_have_value(re.compile("^file_"))
 
 

@@ -37,7 +37,7 @@ def main(picture: str, prompt: str = "the camera drifts forward") -> None:
     if job["status"] != "completed":
         sys.exit(f"The job ended as {job['status']}: {job['error']}")
     film = Path(f"{job['id']}.mp4")
-    film.write_bytes(httpx.get(job["output"]["video"]).raise_for_status().content)
+    film.write_bytes(httpx.get(job["output"]["video"], timeout=30).raise_for_status().content)
     print(film)
 
 

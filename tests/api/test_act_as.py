@@ -10,11 +10,14 @@ from app.auth.service import AuthService
 from app.core.errors import UserGoneError
 from app.events.tail import Whose
 from tests.support.answers import problem
-from tests.support.gateway import Gateway
+from tests.support.gateway import SEEDANCE, Gateway
 from tests.support.switched_database import SwitchedDatabase
 from tests.support.turns import turns
 
 pytestmark = pytest.mark.either_database
+
+FROM_TEXT = "wan-ai/wan-2.7/text-to-video"
+FROM_IMAGE = "wan-ai/wan-2.7/image-to-video"
 
 
 async def shop(gateway: Gateway, owner: str = "shop", **fields: Any) -> httpx.AsyncClient:
@@ -172,6 +175,25 @@ async def test_a_client_token_of_a_user_leaves_the_keys_limits_in_their_zone(
     assert (await browser.post("/v1/jobs", json=gateway.body())).status_code == 202
     (limit,) = (await browser.get("/v1/me")).json()["limits"]
     assert (limit["held"], limit["resets_at"]) == (1, "2026-11-22T11:00:00.000Z")
+
+
+async def test_the_models_of_a_user_are_those_that_its_plan_and_the_key_allow(
+    gateway: Gateway,
+) -> None:
+    plan = {"name": "two", "models": [SEEDANCE, FROM_TEXT]}
+    await gateway.admin.post("/v1/admin/plans", json=plan)
+    scopes = ["jobs:read", "jobs:write", "tokens", "act_as"]
+    client = await shop(gateway, plan="two", scopes=scopes, models=[SEEDANCE, FROM_IMAGE])
+    asked = {"scopes": ["jobs:read", "jobs:write"]}
+    made = await client.post("/v1/client-tokens", json=asked, headers=acting_for("u1"))
+    browser = gateway.client_with(made.json()["token"])
+    for caller, headers in ((client, acting_for("u1")), (browser, {})):
+        assert (await caller.get("/v1/me", headers=headers)).json()["models"] == [SEEDANCE]
+        for model in (FROM_TEXT, FROM_IMAGE):
+            refused = await caller.post(
+                "/v1/jobs", json=gateway.body() | {"model": model}, headers=headers
+            )
+            assert (refused.status_code, problem(refused)["code"]) == (403, "model_not_allowed")
 
 
 async def test_a_disabled_user_is_turned_away_and_its_service_is_not(gateway: Gateway) -> None:

@@ -20,7 +20,7 @@ from app.core.clock import ManualClock, SystemClock
 from app.core.ids import is_id
 from app.net.clients import trusted
 from tests.support.answers import problem
-from tests.support.gateway import Gateway, Sandbox, running
+from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.issuer import AUDIENCE, Issuer, private_key, public_jwk, running_issuer
 from tests.support.turns import turns
 
@@ -115,6 +115,21 @@ async def test_the_plan_follows_its_claim(gateway: Gateway, issuer: Issuer) -> N
     audit = await gateway.audited()
     changes = [(each["actor"], each["target"]) for each in audit if "changed" in each["action"]]
     assert changes == [("system", "user:oidc/u1")] * 3
+
+
+async def test_a_sign_in_may_no_more_whatever_its_key_is_given(
+    gateway: Gateway, issuer: Issuer
+) -> None:
+    plan = {"name": "one", "models": [SEEDANCE], "default": True}
+    assert (await gateway.admin.post("/v1/admin/plans", json=plan)).is_success
+    token = issuer.sign(gateway.clock.now())
+    told = (await me(gateway, token)).json()
+    own = ["files", "jobs:read", "jobs:write"]
+    assert (told["models"], told["scopes"]) == ([SEEDANCE], own)
+    more = {"scopes": [*own, "tokens", "webhooks"]}
+    changed = await gateway.admin.patch(f"/v1/admin/keys/{told['key']}", json=more)
+    assert changed.status_code == 200, changed.text
+    assert (await me(gateway, token)).json()["scopes"] == own
 
 
 async def test_nothing_that_the_issuer_did_not_sign_so_gets_in(

@@ -184,7 +184,8 @@ class _Transaction(_Direct):
         self._pipeline = await self._noticed(
             self._leaving.enter_async_context(self._driver.pipeline())
         )
-        await self._noticed(self._driver.execute("BEGIN"))
+        # Whatever the server prefers: who has waited for a lock must see what its holder did.
+        await self._noticed(self._driver.execute("BEGIN ISOLATION LEVEL READ COMMITTED"))
 
     async def commit(self) -> None:
         await self._noticed(self._driver.execute("COMMIT"))

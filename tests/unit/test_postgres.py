@@ -48,6 +48,10 @@ async def began_twice(connection: AsyncConnection) -> bool:
     return await connection.scalar(BEGAN) != await connection.scalar(BEGAN)
 
 
+async def isolation(connection: AsyncConnection) -> str:
+    return str(await connection.scalar(text("SHOW transaction_isolation")))
+
+
 async def test_a_read_has_no_transaction(database: Database) -> None:
     for _ in range(2):  # of a new connection, and of one that comes back
         assert await database.read(began_twice)
@@ -56,6 +60,18 @@ async def test_a_read_has_no_transaction(database: Database) -> None:
 
 async def test_a_transaction_is_one(database: Database) -> None:
     assert not await database.transact(began_twice)
+
+
+async def test_a_statement_sees_what_is_committed_by_then_whatever_the_server_prefers(
+    url: str,
+) -> None:
+    """Who waited for a lock must count what its holder did."""
+    default = {"options": "-c default_transaction_isolation=serializable"}
+    strict = make_url(url).update_query_dict(default).render_as_string(hide_password=False)
+    database = open_database(strict)
+    assert await database.read(isolation) == "serializable"
+    assert await database.transact(isolation) == "read committed"
+    await database.close()
 
 
 async def test_what_is_long_is_sent_to_its_end_at_once(database: Database) -> None:

@@ -153,7 +153,8 @@ def parse_url(url: str) -> URL:
                 " so use sqlite:///gateway.db."
             )
         case "postgresql" | "postgres" | "postgresql+psycopg":
-            return parsed.set(drivername="postgresql+psycopg")
+            in_utf8 = parsed.update_query_dict({"client_encoding": "utf8"})
+            return in_utf8.set(drivername="postgresql+psycopg")
         case other:
             raise ConfigurationError(
                 f"GATEWAY_DATABASE_URL asks for {other!r};"

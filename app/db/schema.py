@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from sqlalchemy import URL, Engine, Text, column, create_engine, inspect, select, table
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Text,
+    column,
+    create_engine,
+    inspect,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from app.core import bundled
@@ -81,6 +92,7 @@ def read(url: str) -> Schema:
     try:
         _make_file(parsed)
         with _engine(parsed) as engine, engine.connect() as connection:
+            _require_utf8(connection)
             tables = inspect(connection)
             if not tables.has_table(VERSION.name):
                 return Schema(None, frozenset())
@@ -91,6 +103,18 @@ def read(url: str) -> Schema:
             return Schema(revision, frozenset(releases))
     except _CANNOT_OPEN as exc:
         raise _cannot_open(parsed, exc) from exc
+
+
+def _require_utf8(connection: Connection) -> None:
+    """Refuse a database that cannot keep what clients write, as one made under LANG=C."""
+    if connection.dialect.name != "postgresql":
+        return
+    encoding = connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"The database keeps text as {encoding}, which cannot hold all that clients write;"
+            " create it with ENCODING 'UTF8' TEMPLATE template0."
+        )
 
 
 def _cannot_open(url: URL, exc: Exception) -> ConfigurationError:

@@ -56,6 +56,26 @@ def test_a_long_migration_is_waited_for_by_a_rival(request: pytest.FixtureReques
         require_current(url)
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_keep_all_text_is_refused(
+    request: pytest.FixtureRequest, encoding: str
+) -> None:
+    """As a server makes them whose locale is C."""
+    databases: Databases = request.getfixturevalue("_postgres_databases")
+    with databases.empty() as url:
+        name = make_url(url).database
+        engine = create_engine(
+            parse_url(url).set(database="postgres"), isolation_level="AUTOCOMMIT"
+        )
+        with engine.connect() as server:
+            server.execute(text(f"DROP DATABASE {name}"))
+            as_c = "LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+            server.execute(text(f"CREATE DATABASE {name} ENCODING '{encoding}' {as_c}"))
+        engine.dispose()
+        with pytest.raises(ConfigurationError, match=f"keeps text as {encoding}"):
+            upgrade(url)
+
+
 @pytest.mark.parametrize("expands", [True, False])
 def test_a_release_runs_on_what_the_next_one_has_expanded(
     empty_database_url: str, tmp_path: Path, *, expands: bool

@@ -26,7 +26,7 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
   }, []);
   if (!job) {
     return html`<section class="card stage"><div class="empty">
-      <p class="empty-title">Nothing made yet</p>
+      <p class="empty-title">Nothing in the making</p>
       <p class="empty-subtitle">Fill in the form; what you make appears here, and stays in the list below.</p>
     </div></section>`;
   }

@@ -407,6 +407,7 @@ async def test_a_server_that_is_frozen_is_given_up_and_not_asked_to_stop(
     ("at_commit", "is_sure"),
     [
         ("PERFORM pg_sleep(60)", False),
+        ("PERFORM pg_terminate_backend(pg_backend_pid())", False),
         ("RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'", True),
     ],
 )
@@ -430,10 +431,15 @@ async def test_only_a_commit_without_an_answer_leaves_open_what_was_accepted(
             )
         )
 
+    async def write(tx: AsyncConnection) -> None:
+        tries.append(1)
+        await tx.execute(add)
+
     async def work(_: Sequence[None]) -> Sequence[None]:
-        await database.transact(lambda tx: tx.execute(add))
+        await database.transact(write)
         return [None]
 
+    tries: list[int] = []
     setting_up = open_database(database_url)
     database = open_database(database_url, answers_within=timedelta(seconds=1))
     try:
@@ -446,6 +452,7 @@ async def test_only_a_commit_without_an_answer_leaves_open_what_was_accepted(
             else "the request may have been accepted. Send it again, a submit under its"
             " Idempotency-Key."
         )
+        assert len(tries) == 1, "what may have been done is not done again"
     finally:
         await setting_up.close()
         await database.close()

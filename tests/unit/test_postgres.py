@@ -74,6 +74,30 @@ async def test_a_statement_sees_what_is_committed_by_then_whatever_the_server_pr
     await database.close()
 
 
+async def test_who_loses_a_race_for_a_row_begins_anew(database: Database, url: str) -> None:
+    tries: list[int] = []
+
+    async def make(tx: AsyncConnection) -> None:
+        await tx.execute(text("CREATE TABLE made (n int PRIMARY KEY)"))
+
+    async def add(tx: AsyncConnection) -> None:
+        await tx.execute(text("INSERT INTO made VALUES (1)"))
+
+    async def find_or_add(tx: AsyncConnection) -> None:
+        tries.append(1)
+        if not await tx.scalar(text("SELECT count(*) FROM made")):
+            await rival.transact(add)
+            await add(tx)
+
+    rival = open_database(url)
+    await database.transact(make)
+    try:
+        await database.transact(find_or_add)
+    finally:
+        await rival.close()
+    assert len(tries) == 2
+
+
 async def test_what_is_long_is_sent_to_its_end_at_once(database: Database) -> None:
     long = {"text": "x" * 2**24}
 

@@ -168,7 +168,7 @@ def stand(
         per_minute = int(limit.limit)
         free, _ = _take(account.arrival_us, per_minute=per_minute, at=at, wanted=per_minute)
         used, held = limit.limit - free, Decimal(0)
-        resets_at = max(at, _from_us(account.arrival_us))
+        resets_at = _from_us(account.arrival_us) if used else at
     else:
         used, held, resets_at = Decimal(pending), Decimal(0), None
     return Standing(

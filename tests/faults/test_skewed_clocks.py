@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from app.core.clock import ManualClock
+from app.core.timestamps import rfc3339
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.invariants import assert_invariants, event_types
 
@@ -83,6 +84,8 @@ async def test_a_clock_that_was_hours_ahead_stops_nobody_once_it_is_right(
         assert (await ahead.dispatch(), await ahead.poll()) == (1, 0)
         ahead.wait(2)
         assert await ahead.poll() == 1
+    (rate,) = (await gateway.http.get("/v1/me")).json()["limits"]
+    assert (rate["used"], rate["resets_at"]) == (0, rfc3339(gateway.clock.now()))
     job = await gateway.submit("sandbox:instant")
     assert (await gateway.follow(job, seconds=30))["status"] == "completed"
     await assert_invariants(database_url)

@@ -14,7 +14,7 @@ from app.api.context import name_request
 from app.api.cors import Cors
 from app.api.health import InterruptedRequestError
 from app.api.limits import limit_headers
-from app.api.problems import ForeignError, InternalError, PayloadTooLargeError, render
+from app.api.problems import InternalError, InvalidParameterError, PayloadTooLargeError, render
 from app.core.clock import Clock
 from app.core.elsewhere import elsewhere, tallied
 from app.core.metrics import Metrics
@@ -153,10 +153,12 @@ def _told(scope: Scope) -> Mapping[str, str]:
 
 def _refusal(scope: Scope) -> Response | None:
     """Refuse a query that the framework would read before it knew who sends it."""
-    if scope["query_string"].count(b"&") < _MOST_PARAMETERS:
+    query: bytes = scope["query_string"]
+    if query.count(b"&") < _MOST_PARAMETERS:
         return None
+    last = query.rpartition(b"&")[2].partition(b"=")[0][:64].decode("latin-1")
     detail = f"The address has more than {_MOST_PARAMETERS} parameters; no call knows so many."
-    return render(ForeignError(detail), Request(scope))
+    return render(InvalidParameterError(last, detail), Request(scope))
 
 
 def _too_large(most: int) -> PayloadTooLargeError:

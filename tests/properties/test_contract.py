@@ -21,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
     missing_required_header,
     negative_data_rejection,
     positive_data_acceptance,
+    response_schema_conformance,
     unsupported_method,
 )
 
@@ -54,6 +55,8 @@ LENIENT = {
     *("/v1/models", "/v1/requests/{request_id}/result", "/v1/usage"),
     *("/v1/admin/usage", "/v1/admin/overview"),
 }
+# The document describes the stream as a whole, and its events would be compared with that one by one.
+STREAM = "/v1/jobs/{job_id}/events"
 # User ids keep their slash: other methods there are about a service's user called `limits`.
 OF_A_USER = "/v1/admin/users/{user_id}/limits"
 
@@ -96,6 +99,8 @@ def test_every_answer_is_as_documented(served: Served, case: Case) -> None:
     if case.path.startswith("/v1/admin"):
         # Calls without the token are answered 429 once there have been too many.
         excluded += [ignored_auth, missing_required_header]
+    if case.path == STREAM:
+        excluded.append(response_schema_conformance)
     if case.path in LENIENT:
         excluded.append(negative_data_rejection)
     if case.path == OF_A_USER:

@@ -55,7 +55,7 @@ LENIENT = {
     *("/v1/models", "/v1/requests/{request_id}/result", "/v1/usage"),
     *("/v1/admin/usage", "/v1/admin/overview"),
 }
-# The document describes the stream as a whole, and its events would be compared with that one by one.
+# The document describes a stream as a whole; each of its events would be compared with that.
 STREAM = "/v1/jobs/{job_id}/events"
 # User ids keep their slash: other methods there are about a service's user called `limits`.
 OF_A_USER = "/v1/admin/users/{user_id}/limits"

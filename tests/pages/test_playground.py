@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from playwright.async_api import Browser, Page, Request, expect
+from playwright.async_api import Browser, Page, Request, Response, expect
 
 from tests.support.browser import DESKTOP, PHONE, Complaints, serious_faults
 from tests.support.gateway import ADMIN_TOKEN
@@ -86,6 +86,12 @@ async def enter(page: Page, credential: str) -> None:
 async def sign_in(page: Page, credential: str) -> None:
     await enter(page, credential)
     await expect(page.get_by_role("form", name="Seedance")).to_be_visible()
+
+
+def is_check_of(words: str) -> Callable[[Response], bool]:
+    return lambda answer: (
+        answer.url.endswith("/validate") and words in (answer.request.post_data or "")
+    )
 
 
 async def upload(page: Page, width: int, height: int) -> None:
@@ -259,7 +265,10 @@ async def test_what_was_typed_outlives_the_sign_in_of_who_typed_it_alone(
                 await sign_in(page, minted["token"])
                 await choose(page, "google/gemini-omni-flash/text-to-video")
                 prompt = page.get_by_label("prompt")
-                await prompt.fill("what was thought about for long")
+                async with page.expect_response(
+                    is_check_of("thought about")
+                ):
+                    await prompt.fill("what was thought about for long")
                 gone = await http.delete(f"/v1/client-tokens/{minted['id']}")
                 assert gone.status_code == 204
                 await prompt.fill(PROMPT)

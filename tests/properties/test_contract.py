@@ -101,7 +101,8 @@ def test_every_answer_is_as_documented(served: Served, case: Case) -> None:
         excluded += [ignored_auth, missing_required_header]
     if case.path == STREAM:
         excluded.append(response_schema_conformance)
-    if case.path in LENIENT:
+    # On the wire there is text alone: a list of nothing is an empty one, and may be right.
+    if case.path in LENIENT or not all(isinstance(each, str) for each in case.query.values()):
         excluded.append(negative_data_rejection)
     if case.path == OF_A_USER:
         excluded += [allow_header_conformance, unsupported_method]

@@ -265,9 +265,7 @@ async def test_what_was_typed_outlives_the_sign_in_of_who_typed_it_alone(
                 await sign_in(page, minted["token"])
                 await choose(page, "google/gemini-omni-flash/text-to-video")
                 prompt = page.get_by_label("prompt")
-                async with page.expect_response(
-                    is_check_of("thought about")
-                ):
+                async with page.expect_response(is_check_of("thought about")):
                     await prompt.fill("what was thought about for long")
                 gone = await http.delete(f"/v1/client-tokens/{minted['id']}")
                 assert gone.status_code == 204

@@ -92,6 +92,12 @@ class MediaCheck:
     def label(self) -> str:
         return label(*steps_of(self.pointer)[1:])
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Point at the file, and at the list that it stands in."""
+        _input, field, *index = steps_of(self.pointer)
+        return (self.pointer, pointer(field)) if index else (self.pointer,)
+
 
 @dataclass(frozen=True)
 class MediaField:

@@ -9,16 +9,13 @@ from typing import Any
 from app.auth.errors import ModelNotAllowedError
 from app.auth.models import Principal
 from app.catalogue.checker import MAX_ERRORS, Checked
-from app.catalogue.media import MediaCheck
 from app.catalogue.model import Model
 from app.catalogue.service import Catalogue
-from app.catalogue.wording import pointer
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.elsewhere import elsewhere
 from app.core.errors import ProblemError
 from app.core.ids import new_id
-from app.core.pointers import steps_of
 from app.core.tracing import Tracing
 from app.db.engine import Database
 from app.jobs.batch import AcceptBatch, Accepted
@@ -227,7 +224,7 @@ class JobIntake:
     async def _inspected(self, checked: Checked, *, principal: Principal) -> Checked:
         """Look at the files themselves too; how long that takes is up to their hosts."""
         wrong = {error.pointer for error in checked.errors}
-        sound = [check for check in checked.media if wrong.isdisjoint(_places_of(check))]
+        sound = [check for check in checked.media if wrong.isdisjoint(check.places)]
         with elsewhere(self._clock):
             flaws = await self._media.inspect(sound, user_id=principal.user_id)
         if not (flaws or checked.errors):
@@ -248,12 +245,6 @@ class JobIntake:
             output_seconds=checked.output_seconds,
             outputs=checked.outputs,
         )
-
-
-def _places_of(check: MediaCheck) -> tuple[str, ...]:
-    """Point at a file, and at the list that it stands in."""
-    _input, field, *index = steps_of(check.pointer)
-    return (check.pointer, pointer(field)) if index else (check.pointer,)
 
 
 def _with_unknown_size(

@@ -16,7 +16,7 @@ from app.catalogue.portability import portability_flaw
 from app.catalogue.wording import pointer
 from app.core.errors import FieldError
 from app.net.reach import Reach
-from app.net.urls import MAX_URL_CHARACTERS
+from app.net.urls import MAX_URL_CHARACTERS, is_data_uri
 
 MAX_ERRORS = 100
 MAX_CHARACTERS = 2**16
@@ -119,7 +119,7 @@ class InputChecker:
         texts = _texts(value)
         if name not in self._media:
             return texts
-        addresses = (text for text in texts if text[:5].lower() != "data:")
+        addresses = (text for text in texts if not is_data_uri(text))
         return (address for address in addresses if len(address) <= MAX_URL_CHARACTERS)
 
     def _broken_rules(

@@ -14,7 +14,7 @@ from app.core.errors import FieldError
 from app.core.ids import is_id
 from app.core.pointers import steps_of
 from app.net.reach import Reach
-from app.net.urls import url_flaw
+from app.net.urls import is_data_uri, url_flaw
 
 MediaKind = Literal["image", "video", "audio", "media"]
 MediaFault = Literal[
@@ -133,7 +133,7 @@ class MediaField:
             return "type", "must be text: a public https:// URL or a base64 data URI"
         if is_id(value, prefix="file"):
             return None  # whether it is the caller's own is checked where files are kept
-        if value[:5].lower() == "data:":
+        if is_data_uri(value):
             flaw = _data_uri_flaw(value, kind=self.kind)
             return ("media_data_uri", flaw) if flaw else None
         flaw = url_flaw(value, reach=reach)

@@ -23,6 +23,7 @@ from app.core.errors import FieldError
 from app.core.ids import is_id
 from app.core.media_types import kind_of
 from app.core.pointers import steps_of
+from app.net.urls import is_data_uri
 from app.storage.errors import LostFileError, ObjectGoneError, UnknownFileError
 from app.storage.files import PREFIX, File, FileService
 from app.storage.links import FileLinks
@@ -138,7 +139,7 @@ class JobInputs:
         return await to_thread.run_sync(_encoded, file.media_type, data)
 
     def _is_to_store(self, value: str) -> bool:
-        is_data = value[:5].lower() == "data:"
+        is_data = is_data_uri(value)
         return is_data and len(value) > _INLINE_CHARACTERS and self._uploads.has_storage
 
     def _too_large(

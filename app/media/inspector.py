@@ -30,6 +30,7 @@ from app.net.errors import (
 )
 from app.net.reach import NOT_PUBLIC
 from app.net.remote_file import RemoteFiles, Validator
+from app.net.urls import is_data_uri
 
 InspectMode = Literal["require", "best_effort", "off"]
 
@@ -122,7 +123,7 @@ class MediaInspector:
     async def _facts(self, check: MediaCheck, *, user_id: str, lenient: bool) -> Facts | None:
         """Find out about a file; None if that is left to others."""
         wanted = Wanted.by(check)
-        if check.value[:5].lower() == "data:":
+        if is_data_uri(check.value):
             return await _facts_of(DataUri(check.value), wanted)
         if not _is_remote(check):
             upload = None

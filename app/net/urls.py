@@ -63,6 +63,11 @@ def _text_flaw(url: str) -> str | None:
     return None
 
 
+def is_data_uri(text: str) -> bool:
+    """Whether a file is written out here, and not named by an address (RFC 2397)."""
+    return text[:5].lower() == "data:"
+
+
 def _split(url: str) -> SplitResult | None:
     authority = _AUTHORITY.search(url)
     if authority and len(authority[1]) > _LONGEST_AUTHORITY:

@@ -14,6 +14,7 @@ from app.db.models import JobRow
 from app.events import log
 from app.events.log import JobEvent
 from app.jobs import outcomes
+from app.jobs.models import Attempt
 from app.jobs.state import JobState
 from app.upstream.errors import NotSentError
 from tests.support.gateway import Gateway, Sandbox, running
@@ -29,6 +30,13 @@ async def rival(database_url: str, sandbox: Sandbox, clock: ManualClock) -> Asyn
 async def row_of(database_url: str, job: Mapping[str, Any]) -> Any:
     row, _ = (await read_jobs(database_url))[job["id"]]
     return row
+
+
+async def sent(gateway: Gateway, words: str = "") -> tuple[dict[str, Any], Attempt, str]:
+    """Send a job whose request id its worker has yet to record."""
+    job = await gateway.submit(words)
+    [attempt] = await gateway.workers.dispatcher.claim(32)
+    return job, attempt, await gateway.workers.dispatcher.send(attempt)
 
 
 async def test_a_poll_that_outlived_its_lease_does_not_count(
@@ -89,9 +97,7 @@ async def test_an_outcome_against_another_state_does_not_count(
 async def test_a_request_id_that_comes_after_the_sweep_is_adopted(
     gateway: Gateway, rival: Gateway, sandbox: Sandbox, database_url: str
 ) -> None:
-    job = await gateway.submit()
-    [attempt] = await gateway.workers.dispatcher.claim(32)
-    request_id = await gateway.workers.dispatcher.send(attempt)
+    job, attempt, request_id = await sent(gateway)
     gateway.wait(31)
     await rival.dispatch()
     assert (await rival.read(job))["status"] == "submit_unknown"
@@ -111,9 +117,7 @@ async def test_a_request_id_that_comes_after_the_sweep_is_adopted(
 async def test_an_adopted_job_carries_out_the_cancel_that_waited(
     gateway: Gateway, rival: Gateway
 ) -> None:
-    job = await gateway.submit("sandbox:stuck-in-queue")
-    [attempt] = await gateway.workers.dispatcher.claim(32)
-    request_id = await gateway.workers.dispatcher.send(attempt)
+    job, attempt, request_id = await sent(gateway, "sandbox:stuck-in-queue")
     asked = await gateway.http.post(f"/v1/jobs/{job['id']}/cancel")
     assert asked.json()["outcome"] == "cancel_requested"
     gateway.wait(31)
@@ -124,9 +128,7 @@ async def test_an_adopted_job_carries_out_the_cancel_that_waited(
 
 
 async def test_a_late_request_id_counts_while_nobody_swept(gateway: Gateway) -> None:
-    job = await gateway.submit()
-    [attempt] = await gateway.workers.dispatcher.claim(32)
-    request_id = await gateway.workers.dispatcher.send(attempt)
+    job, attempt, request_id = await sent(gateway)
     gateway.wait(31)
     await gateway.workers.dispatcher.follow(attempt.lease, request_id)
     assert (await gateway.read(job))["status"] == "in_queue"
@@ -136,9 +138,7 @@ async def test_a_request_id_that_comes_after_an_operator_stays_in_the_log(
     gateway: Gateway, rival: Gateway, database_url: str
 ) -> None:
     """The operator had it sent again: two are at RunComfy, and both must be findable."""
-    job = await gateway.submit()
-    [attempt] = await gateway.workers.dispatcher.claim(32)
-    lost = await gateway.workers.dispatcher.send(attempt)
+    job, attempt, lost = await sent(gateway)
     await _send_again(database_url, job, at=gateway.clock.now())
     assert await rival.dispatch() == 1
     adopted = (await row_of(database_url, job)).upstream_request_id
@@ -155,9 +155,7 @@ async def test_a_request_id_that_comes_after_an_operator_stays_in_the_log(
 async def test_a_request_id_that_comes_while_the_job_waits_again_is_not_its_next_ones(
     gateway: Gateway, rival: Gateway, database_url: str
 ) -> None:
-    job = await gateway.submit()
-    [attempt] = await gateway.workers.dispatcher.claim(32)
-    lost = await gateway.workers.dispatcher.send(attempt)
+    job, attempt, lost = await sent(gateway)
     await _send_again(database_url, job, at=gateway.clock.now())
 
     await gateway.workers.dispatcher.follow(attempt.lease, lost)
@@ -170,9 +168,7 @@ async def test_a_request_id_that_comes_while_the_job_waits_again_is_not_its_next
 async def test_a_request_id_that_comes_after_the_end_of_another_does_not_replace_it(
     gateway: Gateway, rival: Gateway, database_url: str
 ) -> None:
-    job = await gateway.submit("sandbox:instant sandbox:fail")
-    [attempt] = await gateway.workers.dispatcher.claim(32)
-    lost = await gateway.workers.dispatcher.send(attempt)
+    job, attempt, lost = await sent(gateway, "sandbox:instant sandbox:fail")
     await _send_again(database_url, job, at=gateway.clock.now())
     assert (await rival.follow(job))["status"] == "failed"
     ended = await row_of(database_url, job)

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 from schemathesis import Case
 from schemathesis.specs.openapi.checks import (
@@ -91,6 +91,9 @@ def served(
     suppress_health_check=[HealthCheck.too_slow],
 )
 def test_every_answer_is_as_documented(served: Served, case: Case) -> None:
+    # Clients fold dots away before they send: that would be the answer of another path.
+    segments = "/".join(str(each) for each in case.path_parameters.values()).split("/")
+    assume(not {".", ".."} & set(segments))
     for name in ("job_id", "request_id"):
         if len(case.path_parameters.get(name, "odd")) % 2 == 0:
             case.path_parameters[name] = served.job_id

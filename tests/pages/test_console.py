@@ -224,6 +224,27 @@ async def test_a_key_ends_when_it_is_told_to_and_not_when_it_is_renamed(
         assert (await one_key(http, made["id"]))["expires_at"].startswith("2128-03-01")
 
 
+async def test_a_key_that_acts_for_nobody_any_more_gives_up_its_plan(
+    site: str, browser: Browser
+) -> None:
+    await key_of(site, "alice")
+    async with client(site) as http, signed_in(browser, site) as page:
+        await http.post("/v1/admin/plans", json={"name": "free"})
+        key = {"user": "alice", "name": "shop", "scopes": ["jobs:read", "act_as"], "plan": "free"}
+        made = (await http.post("/v1/admin/keys", json=key)).json()
+        await view(page, "Keys")
+        await page.get_by_role("button", name="Edit shop").click()
+        form = page.get_by_role("dialog")
+        await form.get_by_label("act_as").uncheck()
+        await form.get_by_label("act_as").check()
+        await expect(form.get_by_label("Plan of the users")).to_have_value("free")
+        await form.get_by_label("act_as").uncheck()
+        await form.get_by_role("button", name="Save").click()
+        await expect(form).to_have_count(0)
+        kept = await one_key(http, made["id"])
+        assert (kept["scopes"], kept["plan"]) == (["jobs:read"], None)
+
+
 async def one_key(http: httpx.AsyncClient, key_id: str) -> dict[str, Any]:
     listed: list[dict[str, Any]] = (await http.get("/v1/admin/keys?user=alice")).json()["data"]
     [found] = [key for key in listed if key["id"] == key_id]

@@ -83,7 +83,11 @@ export function KeyForm({ api, of, user, onClose, onSaved }) {
     user: of?.user ?? user ?? "", name: of?.name ?? "", scopes: of?.scopes ?? USUAL, models: of?.models ?? null,
     limits: of?.limits ?? {}, plan: of?.plan ?? "", expires_at: local(of?.expires_at),
   });
-  const toggle = (scope) => set("scopes")(fields.scopes.includes(scope) ? fields.scopes.filter((each) => each !== scope) : [...fields.scopes, scope]);
+  const toggle = (scope) => {
+    const had = fields.scopes.includes(scope);
+    set("scopes")(had ? fields.scopes.filter((each) => each !== scope) : [...fields.scopes, scope]);
+    if (scope === "act_as") set("plan")(had ? "" : (of?.plan ?? "")); // it is for the users that the key creates
+  };
   const save = async () => {
     const { user: owner, ...rest } = fields;
     const body = {

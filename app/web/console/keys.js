@@ -3,7 +3,7 @@
 import { Copy, Instant, html, useState } from "../shared/view.js";
 import { LimitsEditor, LimitsLine, limitsBody } from "./limits.js";
 import { usePages } from "./load.js";
-import { Confirm, Dialog, Errors, FormDialog, LinesField, PagedTable, SelectField, TextField, View, useFields } from "./parts.js";
+import { Confirm, Dialog, Errors, FormDialog, LinesField, PagedTable, TextField, View, useFields } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["Key", "tight"], ["User", "tight"], ["Scopes", "long"], ["Models", "tight"], ["Own limits"], ["Last used", "tight"], ["State", "tight"], ["", "acts"]];

@@ -1,7 +1,7 @@
 // The operators' console: who uses what, what is stuck, what it costs.
 
 import { Session } from "../shared/api.js";
-import { Gate, ThemeSwitch, html, render, useEffect, useRef, useState } from "../shared/view.js";
+import { Gate, ThemeSwitch, html, render, useEffect, useRef } from "../shared/view.js";
 import { AuditLog } from "./audit.js";
 import { Deliveries } from "./deliveries.js";
 import { Jobs } from "./jobs.js";

@@ -4,13 +4,13 @@ import { ProblemNote, html, useEffect, useRef, useState } from "../shared/view.j
 import { useAct, useSeen } from "./load.js";
 
 /** A dialog while it is rendered; `drawer` puts it at the side. Escape closes it. */
-export function Dialog({ title, onClose, drawer = false, wide = false, head, footer, children }) {
+export function Dialog({ title, onClose, drawer = false, head, footer, children }) {
   const ref = useRef(null);
   useEffect(() => {
     ref.current.showModal();
   }, []);
   const outside = (event) => event.target === ref.current && drawer && ref.current.close();
-  return html`<dialog ref=${ref} class="sheet ${drawer ? "sheet-side" : ""} ${wide ? "sheet-wide" : ""}" aria-label=${title}
+  return html`<dialog ref=${ref} class="sheet ${drawer ? "sheet-side" : ""}" aria-label=${title}
     onClose=${(event) => event.target === ref.current && onClose()} onClick=${outside}>
     <div class="sheet-inner">
       <header class="sheet-head">
@@ -45,13 +45,13 @@ export function Confirm({ title, verb, danger = false, act, onClose, children })
 }
 
 /** A form in a dialog, whose refusals appear beside the fields that they name. */
-export function FormDialog({ title, verb = "Save", act, onClose, wide, children }) {
+export function FormDialog({ title, verb, act, onClose, children }) {
   const [run, busy, problem] = useAct(act);
   const submit = async (event) => {
     event.preventDefault();
     if (await run()) onClose();
   };
-  return html`<${Dialog} title=${title} onClose=${onClose} wide=${wide}>
+  return html`<${Dialog} title=${title} onClose=${onClose}>
     <form onSubmit=${submit} novalidate>
       ${problem?.errors?.length > 0
         ? html`<div class="alert alert-danger" role="alert">Not saved: what is marked below needs another look.</div>`

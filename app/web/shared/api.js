@@ -7,7 +7,7 @@ export const ROOT = new URL("../..", import.meta.url).href.slice(0, -1);
 export const here = (link) => ROOT + link.slice(link.lastIndexOf("/v1/"));
 
 /** What the gateway refused, in its own words (RFC 9457), or in RunComfy's shape as it answers below /v1/models. */
-export class Problem extends Error {
+class Problem extends Error {
   constructor(status, body) {
     super(body.detail || body.error_message || body.title || `The gateway answered ${status}.`);
     this.status = status;
@@ -35,7 +35,7 @@ export class Session {
 
 export class Api {
   /** `onSignedOut` is told when the gateway no longer knows the credential. */
-  constructor(session, { onSignedOut = () => {} } = {}) {
+  constructor(session, onSignedOut) {
     this.session = session;
     this.onSignedOut = onSignedOut;
   }
@@ -91,7 +91,7 @@ export class Api {
     } catch {
       problem = {};
     }
-    if (answer.status === 401) this.onSignedOut(problem);
+    if (answer.status === 401) this.onSignedOut();
     throw new Problem(answer.status, problem);
   }
 

@@ -140,7 +140,7 @@ export function Gate({ session, probe, missing, Inside, ...words }) {
     setLost(isLost);
     setSignedIn(false);
   };
-  const api = useRef(new Api(session, { onSignedOut: () => leave(true) })).current;
+  const api = useRef(new Api(session, () => leave(true))).current;
   if (signedIn) return html`<${Inside} api=${api} onLeave=${() => leave(false)} />`;
   const check = async (token) => {
     session.signIn(token);

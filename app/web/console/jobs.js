@@ -1,6 +1,6 @@
 // All users' jobs: filters, and a list that stays quick however long it is.
 
-import { Instant, Status, duration, html, money, useEffect, useRef, useState } from "../shared/view.js";
+import { Instant, STATUSES, Status, duration, html, money, useEffect, useRef, useState } from "../shared/view.js";
 import { JobDrawer } from "./job.js";
 import { usePages, useRead, useSeen } from "./load.js";
 import { ListEnd, View } from "./parts.js";
@@ -10,7 +10,6 @@ const PAGE = 100;
 const REFRESH_MS = 5000;
 const ROW = 36; // px, as the stylesheet has it
 const MARGIN = 20; // rows drawn beyond what is seen
-const STATUSES = ["pending", "in_queue", "in_progress", "submit_unknown", "completed", "failed", "cancelled"];
 
 export function Jobs({ api, query }) {
   const { job, ...filters } = query;

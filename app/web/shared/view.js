@@ -9,11 +9,13 @@ const COLOURS = {
   pending: "secondary",
   in_queue: "azure",
   in_progress: "blue",
+  submit_unknown: "orange",
   completed: "green",
   failed: "red",
   cancelled: "muted",
-  submit_unknown: "orange",
 };
+
+export const STATUSES = Object.keys(COLOURS);
 
 export const isFinal = (job) => ["completed", "failed", "cancelled"].includes(job.status);
 

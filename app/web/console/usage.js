@@ -58,14 +58,13 @@ function Plot({ rows, name, measure, format, flat }) {
   if (!rows) return html`<div class="plot" style=${{ height: "200px" }}></div>`;
   if (!rows.length) return html`<p class="mb-0">Nothing was used in this time.</p>`;
   const series = [{ label: "used", colour: "primary", values: rows.map((row) => Number(row[measure])) }];
-  if (measure !== "jobs") series.push({ label: "held", colour: "orange", values: rows.map((row) => Number(row[heldOf(measure)])) });
+  if (measure !== "jobs") series.push({ label: "held", colour: "orange", values: rows.map((row) => Number(row[`${measure}_held`])) });
   const labels = rows.map((row) => (flat ? short(row[name]) : row[name]));
   const sum = series[0].values.reduce((total, value) => total + value, 0);
   return html`<${Bars} labels=${labels} series=${series} format=${format} flat=${flat} height=${flat ? 50 + 26 * rows.length : 200}
     summary=${`${measure.replaceAll("_", " ")} by ${name}, ${format(sum)} in all`} />`;
 }
 
-const heldOf = (measure) => ({ spend_usd: "spend_usd_held", output_seconds: "output_seconds_held" })[measure];
 const short = (text) => (text.length > 28 ? `…${text.slice(-27)}` : text);
 
 function Sums({ rows, group, word }) {

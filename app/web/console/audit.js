@@ -2,13 +2,13 @@
 
 import { Instant, html } from "../shared/view.js";
 import { usePages } from "./load.js";
-import { PagedTable, View } from "./parts.js";
+import { PagedTable, Refresh, View } from "./parts.js";
 
 const COLUMNS = [["When", "tight"], ["Who", "tight"], ["What", "tight"], ["Of", "long"], ["Changed", "long"]];
 
 export function AuditLog({ api }) {
   const pages = usePages(api, "/v1/admin/audit?limit=100");
-  return html`<${View} title="Audit log" tools=${html`<button class="btn btn-sm" onClick=${() => pages.reload()}>Refresh</button>`}>
+  return html`<${View} title="Audit log" tools=${html`<${Refresh} pages=${pages} />`}>
     <${PagedTable} label="Audit log" pages=${pages} columns=${COLUMNS} empty="Nothing was done yet." row=${(entry) => [
       html`<${Instant} at=${entry.at} />`,
       entry.actor,

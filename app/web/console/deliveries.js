@@ -2,7 +2,7 @@
 
 import { Instant, ProblemNote, html, useState } from "../shared/view.js";
 import { useAct, usePages } from "./load.js";
-import { Dialog, Facts, PagedTable, View } from "./parts.js";
+import { Dialog, Facts, JobLink, PagedTable, Refresh, View } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["State", "tight"], ["Event", "tight"], ["User", "tight"], ["To", "tight"], ["Job", "tight"], ["Attempts", "num"], ["Next", "tight"], ["Created", "tight"], ["", "acts"]];
@@ -18,14 +18,14 @@ export function Deliveries({ api, query }) {
       ${Object.keys(COLOURS).map((state) => html`<option key=${state} value=${state} selected=${state === query.state}>${state}</option>`)}
     </select>
     <input class="form-control form-control-sm w-auto" placeholder="all users" aria-label="User" autocomplete="off" value=${query.user ?? ""} onChange=${change("user")} />
-    <button class="btn btn-sm" onClick=${() => pages.reload()}>Refresh</button>`;
+    <${Refresh} pages=${pages} />`;
   return html`<${View} title="Webhook deliveries" tools=${tools}>
     <${PagedTable} label="Webhook deliveries" pages=${pages} columns=${COLUMNS} empty="No delivery." row=${(each) => [
       html`<${State} state=${each.state} />`,
       each.type,
       each.user,
       each.host || "–",
-      each.job ? html`<a class="mono" href=${to("jobs", { job: each.job })} aria-label=${`Job ${each.job}`}>…${each.job.slice(-8)}</a>` : "test",
+      each.job ? html`<${JobLink} id=${each.job} />` : "test",
       each.attempts_made,
       html`<${Instant} at=${each.next_attempt_at} />`,
       html`<${Instant} at=${each.created_at} />`,

@@ -3,7 +3,7 @@
 import { Instant, STATUSES, Status, duration, html, money, useEffect, useRef, useState } from "../shared/view.js";
 import { JobDrawer } from "./job.js";
 import { usePages, useRead, useSeen } from "./load.js";
-import { ListEnd, View } from "./parts.js";
+import { ListEnd, Refresh, View } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
 const PAGE = 100;
@@ -30,7 +30,7 @@ export function Jobs({ api, query }) {
   const change = (name, value) => replace("jobs", { ...filters, [name]: value });
   const tools = html`
     ${Object.keys(filters).length > 0 && html`<a class="btn btn-sm" href=${to("jobs")}>Clear filters</a>`}
-    <button class="btn btn-sm" onClick=${() => pages.reload()}>Refresh</button>`;
+    <${Refresh} pages=${pages} />`;
   return html`<${View} title="Jobs" tools=${tools}>
     <${Filters} api=${api} filters=${filters} onChange=${change} />
     <${JobTable} pages=${pages} filters=${filters} />

@@ -2,6 +2,7 @@
 
 import { ProblemNote, html, useEffect, useRef, useState } from "../shared/view.js";
 import { useAct, useSeen } from "./load.js";
+import { to } from "./route.js";
 
 /** A dialog while it is rendered; `drawer` puts it at the side. Escape closes it. */
 export function Dialog({ title, onClose, drawer = false, head, footer, children }) {
@@ -169,6 +170,11 @@ export function PagedTable({ label, pages, columns, row, keyOf = (each) => each.
     <${ListEnd} pages=${pages} end=${end} empty=${empty} />
   </div>`;
 }
+
+export const Refresh = ({ pages }) => html`<button class="btn btn-sm" onClick=${() => pages.reload()}>Refresh</button>`;
+
+/** A job by the end of its id, for tables. */
+export const JobLink = ({ id }) => html`<a class="mono" href=${to("jobs", { job: id })} aria-label=${`Job ${id}`}>…${id.slice(-8)}</a>`;
 
 export function ListEnd({ pages, end, empty }) {
   return html`<div ref=${end} class="list-end" aria-live="polite">

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Response
@@ -124,7 +125,7 @@ class ClientTokenList(Listed[ClientTokenRead]):
     pass
 
 
-_Page = Annotated[Page, Depends(page_query(is_cursor=lambda text: is_id(text, prefix="ctok")))]
+_Page = Annotated[Page, Depends(page_query(is_cursor=partial(is_id, prefix="ctok")))]
 
 
 @router.post(
@@ -163,7 +164,7 @@ async def list_client_tokens(gateway: Gateway, caller: Minter, page: _Page) -> C
     clients = await gateway.clients.page(
         user_id=caller.user_id, before=page.cursor, limit=page.limit + 1
     )
-    return ClientTokenList.of(clients, page, id_of=lambda each: each.id, read=_read)
+    return ClientTokenList.of(clients, page, read=_read)
 
 
 @router.delete(

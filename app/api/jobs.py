@@ -226,7 +226,7 @@ async def list_jobs(
         user_id=caller.user_id, matching=matching, before=page.cursor, limit=page.limit + 1
     )
     read = partial(_read, gateway)
-    return JobList.of(jobs, page, id_of=lambda job: job.id, read=read)
+    return JobList.of(jobs, page, read=read)
 
 
 @router.get(

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
-from app.api import cursors
 from app.api.paging import Page
 from app.api.parameters import each_once, instant_of, unknown_filter
 from app.api.problems import InvalidParameterError
@@ -21,16 +21,12 @@ _KNOWN = {"status", "model", "created_after", "created_before", "limit", "cursor
 _STATUSES = sorted({state.status for state in JobState})
 
 
-def decode_cursor(cursor: str) -> str:
-    return cursors.decoded(cursor, is_cursor=lambda text: is_id(text, prefix="job"))
-
-
 async def job_page(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of a page.")] = None,
 ) -> Page:
     """Read `limit` and `cursor`; the filters read the rest."""
-    return Page(limit, None if cursor is None else decode_cursor(cursor))
+    return Page.after(cursor, limit, is_cursor=partial(is_id, prefix="job"))
 
 
 def job_filter(*others: str) -> Callable[..., Awaitable[JobFilter]]:

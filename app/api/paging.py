@@ -1,14 +1,17 @@
 """Pages of lists ordered by id: one cursor, and the filters that a call knows."""
 
+import base64
+import binascii
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from fastapi import Query, Request
 from pydantic import BaseModel
 
-from app.api import cursors
 from app.api.parameters import each_once, unknown_filter
+from app.api.problems import InvalidParameterError
 
 Record = TypeVar("Record")
 Read = TypeVar("Read", bound=BaseModel)
@@ -20,6 +23,11 @@ class Page:
 
     limit: int
     cursor: str | None
+
+    @classmethod
+    def after(cls, cursor: str | None, limit: int, *, is_cursor: Callable[[str], bool]) -> Self:
+        """Read the cursor of a call; raise InvalidParameterError unless `is_cursor` accepts it."""
+        return cls(limit, None if cursor is None else _last_id(cursor, is_cursor=is_cursor))
 
 
 def page_query(*filters: str, is_cursor: Callable[[str], bool]) -> Callable[..., Awaitable[Page]]:
@@ -34,7 +42,7 @@ def page_query(*filters: str, is_cursor: Callable[[str], bool]) -> Callable[...,
         for name in each_once(request):
             if name not in known:
                 raise unknown_filter(name, known=", ".join(sorted(known)))
-        return Page(limit, None if cursor is None else cursors.decoded(cursor, is_cursor=is_cursor))
+        return Page.after(cursor, limit, is_cursor=is_cursor)
 
     return read
 
@@ -52,13 +60,32 @@ class Listed(BaseModel, Generic[Read]):
         records: Sequence[Record],
         page: Page,
         *,
-        id_of: Callable[[Record], str],
         read: Callable[[Record], Read],
+        id_of: Callable[[Record], str] = attrgetter("id"),
     ) -> Self:
         """Make a page from its records and the one more that was asked for."""
         shown = records[: page.limit]
         more = len(records) > page.limit
         return cls(
             data=[read(record) for record in shown],
-            next_cursor=cursors.encoded(id_of(shown[-1])) if more else None,
+            next_cursor=_cursor(id_of(shown[-1])) if more else None,
         )
+
+
+def _cursor(last_id: str) -> str:
+    """Write an id in an alphabet for queries."""
+    return base64.urlsafe_b64encode(last_id.encode()).decode().rstrip("=")
+
+
+def _last_id(cursor: str, *, is_cursor: Callable[[str], bool]) -> str:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        last_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        last_id = ""
+    if not is_cursor(last_id):
+        raise InvalidParameterError(
+            "cursor",
+            "The cursor is not one that this call gave; use `next_cursor` of a page as it is.",
+        )
+    return last_id

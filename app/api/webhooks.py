@@ -1,5 +1,6 @@
 """/v1/webhook-endpoints: who is told of events, and how the deliveries went."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Response
@@ -91,12 +92,8 @@ class DeliveryList(Listed[DeliveryRead]):
     pass
 
 
-_EndpointPage = Annotated[
-    Page, Depends(page_query(is_cursor=lambda text: is_id(text, prefix="endpoint")))
-]
-_DeliveryPage = Annotated[
-    Page, Depends(page_query(is_cursor=lambda text: is_id(text, prefix="msg")))
-]
+_EndpointPage = Annotated[Page, Depends(page_query(is_cursor=partial(is_id, prefix="endpoint")))]
+_DeliveryPage = Annotated[Page, Depends(page_query(is_cursor=partial(is_id, prefix="msg")))]
 
 
 @router.post(
@@ -129,7 +126,7 @@ async def list_webhook_endpoints(
     endpoints = await gateway.webhooks.page(
         user_id=caller.user_id, before=page.cursor, limit=page.limit + 1
     )
-    return EndpointList.of(endpoints, page, id_of=lambda each: each.id, read=_read)
+    return EndpointList.of(endpoints, page, read=_read)
 
 
 @router.get(
@@ -209,7 +206,7 @@ async def list_deliveries(
     deliveries = await gateway.webhooks.deliveries(
         endpoint_id, user_id=caller.user_id, before=page.cursor, limit=page.limit + 1
     )
-    return DeliveryList.of(deliveries, page, id_of=lambda each: each.id, read=read_delivery)
+    return DeliveryList.of(deliveries, page, read=read_delivery)
 
 
 @router.post(

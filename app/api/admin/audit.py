@@ -1,5 +1,6 @@
 """/v1/admin/audit: what operators did."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends
@@ -29,13 +30,13 @@ class AuditList(Listed[AuditRead]):
     pass
 
 
-_Page = Annotated[Page, Depends(page_query(is_cursor=lambda text: is_id(text, prefix="audit")))]
+_Page = Annotated[Page, Depends(page_query(is_cursor=partial(is_id, prefix="audit")))]
 
 
 @router.get("", summary="List what operators did, newest first")
 async def list_audit(gateway: Gateway, page: _Page) -> AuditList:
     entries = await gateway.audit.page(before=page.cursor, limit=page.limit + 1)
-    return AuditList.of(entries, page, id_of=lambda entry: entry.id, read=_read)
+    return AuditList.of(entries, page, read=_read)
 
 
 def _read(entry: AuditEntry) -> AuditRead:

@@ -1,5 +1,6 @@
 """/v1/admin/deliveries: everybody's webhooks, also those that jobs name themselves."""
 
+from functools import partial
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -33,9 +34,7 @@ class AdminDeliveryList(Listed[AdminDeliveryRead]):
 
 _Page = Annotated[
     Page,
-    Depends(
-        page_query("user", "state", "endpoint", is_cursor=lambda text: is_id(text, prefix="msg"))
-    ),
+    Depends(page_query("user", "state", "endpoint", is_cursor=partial(is_id, prefix="msg"))),
 ]
 
 
@@ -52,7 +51,7 @@ async def list_all_deliveries(
         before=page.cursor,
         limit=page.limit + 1,
     )
-    return AdminDeliveryList.of(deliveries, page, id_of=lambda each: each.id, read=_read)
+    return AdminDeliveryList.of(deliveries, page, read=_read)
 
 
 @router.post(

@@ -1,6 +1,7 @@
 """/v1/admin/keys: the credentials of users, whose secrets are shown once."""
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Response
@@ -86,9 +87,7 @@ class KeyList(Listed[KeyRead]):
     pass
 
 
-_Page = Annotated[
-    Page, Depends(page_query("user", is_cursor=lambda text: is_id(text, prefix="key")))
-]
+_Page = Annotated[Page, Depends(page_query("user", is_cursor=partial(is_id, prefix="key")))]
 
 
 @router.post(
@@ -113,7 +112,7 @@ async def list_keys(
     gateway: Gateway, page: _Page, user: Annotated[str | None, Query()] = None
 ) -> KeyList:
     keys = await gateway.keys.page(user=user, before=page.cursor, limit=page.limit + 1)
-    return KeyList.of(keys, page, id_of=lambda key: key.id, read=_read)
+    return KeyList.of(keys, page, read=_read)
 
 
 @router.get("/{key_id}", summary="Read a key", responses=problem_responses(KeyNotFoundError))

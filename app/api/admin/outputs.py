@@ -56,7 +56,7 @@ async def list_outputs(
     outputs = await gateway.archive.page(
         at_risk=at_risk, before=(job_id, int(n)) if n else None, limit=page.limit + 1
     )
-    return OutputList.of(outputs, page, id_of=lambda output: output.id, read=_read)
+    return OutputList.of(outputs, page, read=_read)
 
 
 def _read(output: OutputRecord) -> OutputRead:

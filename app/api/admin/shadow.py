@@ -41,7 +41,7 @@ async def list_shadow_findings(
     gateway: Gateway, page: _Page, user: Annotated[str | None, Query()] = None
 ) -> ShadowFindingList:
     days = await gateway.shadow.page(user_id=user, before=page.cursor, limit=page.limit + 1)
-    return ShadowFindingList.of(days, page, id_of=lambda day: day.id, read=_read)
+    return ShadowFindingList.of(days, page, read=_read)
 
 
 def _read(day: DayOfFindings) -> ShadowFindingRead:

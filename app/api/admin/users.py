@@ -82,7 +82,7 @@ async def list_users(
     gateway: Gateway, page: _Page, plan: Annotated[str | None, Query()] = None
 ) -> UserList:
     users = await gateway.users.page(plan=plan, after=page.cursor, limit=page.limit + 1)
-    return UserList.of(users, page, id_of=lambda user: user.id, read=_read)
+    return UserList.of(users, page, read=_read)
 
 
 # Before the routes whose ids may hold a slash; a user named `x/limits` is read in the list.

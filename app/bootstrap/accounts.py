@@ -1,7 +1,7 @@
 """Checks that this process has all accounts that its jobs need."""
 
 from app.core.errors import ConfigurationError
-from app.db.engine import open_database
+from app.db.engine import opened_database
 from app.jobs.accounts import count_unfinished
 from app.settings import Settings
 from app.upstream.accounts import DEFAULT
@@ -10,11 +10,8 @@ from app.upstream.accounts import DEFAULT
 async def require_accounts(settings: Settings) -> None:
     """Raise ConfigurationError if jobs are under way with accounts whose tokens are not here."""
     named = {DEFAULT} if settings.is_sandboxed else {one.name for one in settings.api_token}
-    database = open_database(settings.database_url)
-    try:
+    async with opened_database(settings.database_url) as database:
         needed = await database.read(count_unfinished)
-    finally:
-        await database.close()
     missing = sorted(set(needed) - named)
     if missing:
         kept = ", ".join(f"{name}=<its token>;drain" for name in missing)

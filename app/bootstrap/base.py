@@ -15,7 +15,7 @@ from app.core.doorbell import Doorbell
 from app.core.metrics import Metrics
 from app.core.signatures import Signer
 from app.core.tracing import Tracing
-from app.db.engine import Database, open_database
+from app.db.engine import Database, opened_database
 from app.jobs.schedule import Jitter
 from app.settings import Settings
 
@@ -64,8 +64,7 @@ async def opened_base(
     public_url: str,
     closing: asyncio.Event,
 ) -> AsyncIterator[Base]:
-    database = open_database(settings.database_url)
-    try:
+    async with opened_database(settings.database_url) as database:
         yield Base(
             settings=settings,
             configs=Configs.of(settings),
@@ -79,8 +78,6 @@ async def opened_base(
             public_url=public_url,
             closing=closing,
         )
-    finally:
-        await database.close()
 
 
 def _doorbells(clock: Clock) -> Doorbells:

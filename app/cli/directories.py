@@ -1,7 +1,6 @@
 """The services behind `gateway plans|users|keys`, opened for one command."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from app import server
@@ -11,7 +10,7 @@ from app.auth.directory.users import UserDirectory
 from app.bootstrap import open_catalogue
 from app.cli.running import Answer, run, settings
 from app.core.clock import SystemClock
-from app.db.engine import open_database
+from app.db.engine import opened_database
 from app.settings import Settings
 
 
@@ -25,24 +24,17 @@ class Directories:
 def using(work: Callable[[Directories], Awaitable[Answer]]) -> Answer:
     loaded = settings(needs_upstream=False)
     server.prepare_database(loaded)
-
-    async def opened() -> Answer:
-        async with _directories(loaded) as directories:
-            return await work(directories)
-
-    return run(opened())
+    return run(_use(loaded, work))
 
 
-@asynccontextmanager
-async def _directories(loaded: Settings) -> AsyncIterator[Directories]:
-    database, clock = open_database(loaded.database_url), SystemClock()
-    try:
+async def _use(loaded: Settings, work: Callable[[Directories], Awaitable[Answer]]) -> Answer:
+    clock = SystemClock()
+    async with opened_database(loaded.database_url) as database:
         catalogue, _ = await open_catalogue(loaded, database=database, clock=clock)
         models = catalogue.input_fields
-        yield Directories(
+        directories = Directories(
             plans=PlanDirectory(database=database, clock=clock, known_models=models),
             users=UserDirectory(database=database, clock=clock),
             keys=KeyDirectory(database=database, clock=clock, known_models=models),
         )
-    finally:
-        await database.close()
+        return await work(directories)

@@ -3,7 +3,7 @@
 from app import server
 from app.bootstrap import webhook_sealer
 from app.cli.running import run, settings
-from app.db.engine import open_database
+from app.db.engine import opened_database
 from app.settings import Settings
 from app.webhooks.resealing import Resealed, reseal
 
@@ -16,8 +16,5 @@ def reseal_all() -> Resealed:
 
 
 async def _reseal(loaded: Settings) -> Resealed:
-    database = open_database(loaded.database_url)
-    try:
+    async with opened_database(loaded.database_url) as database:
         return await reseal(database, webhook_sealer(loaded))
-    finally:
-        await database.close()

@@ -1,8 +1,8 @@
 """The one way to use a database, SQLite or Postgres: what it promises, and its errors."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Protocol
@@ -130,6 +130,15 @@ def open_database(url: str, *, answers_within: timedelta = _ANSWERS_WITHIN) -> D
     if parsed.get_backend_name() == "sqlite":
         return Database(SqliteConnections(parsed))
     return Database(PostgresConnections(parsed, answers_within=answers_within))
+
+
+@asynccontextmanager
+async def opened_database(url: str) -> AsyncIterator[Database]:
+    database = open_database(url)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def parse_url(url: str) -> URL:

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.bootstrap import Workers
 from app.core.clock import ManualClock, SystemClock
-from app.db.engine import open_database
+from app.db.engine import opened_database
 from app.demo.people import (
     ACTS,
     GUEST,
@@ -197,11 +197,8 @@ class _Day:
         async def work(tx: AsyncConnection) -> None:
             await copies.enqueue(tx, {job["id"]: 1}, at=self._clock.now())
 
-        database = open_database(self._database_url)
-        try:
+        async with opened_database(self._database_url) as database:
             await database.transact(work, is_long=True)
-        finally:
-            await database.close()
 
     async def _end(self) -> None:
         """Leave what an operator would want to look at."""

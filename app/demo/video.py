@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from app.auth.directory.keys import KeyDirectory
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
-from app.db.engine import open_database
+from app.db.engine import opened_database
 from app.demo.saying import answer_of, say
 from app.net.clients import trusted
 from app.sandbox import SandboxConfig, running_sandbox
@@ -134,10 +134,7 @@ async def _download(client: httpx.AsyncClient, url: str, output: Path) -> int:
 
 async def _make_key(settings: Settings) -> str:
     prepare_database(settings)
-    database = open_database(settings.database_url)
-    try:
+    async with opened_database(settings.database_url) as database:
         keys = KeyDirectory(database=database, clock=SystemClock(), known_models=frozenset)
         made = await keys.create("demo", {"name": "demo"}, actor="system", make_user=True)
         return str(made.token)
-    finally:
-        await database.close()

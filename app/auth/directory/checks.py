@@ -63,7 +63,11 @@ class Faults:
         self._errors += errors
         return limits
 
-    def models(self, given: Sequence[str], *, known: Collection[str]) -> tuple[str, ...]:
+    def models(
+        self, given: Sequence[str] | None, *, known: Collection[str]
+    ) -> tuple[str, ...] | None:
+        if given is None:
+            return None
         for index, model in enumerate(given):
             if model not in known:
                 self.add(

@@ -162,8 +162,7 @@ class KeyDirectory:
         scopes = faults.scopes(changes["scopes"]) if "scopes" in changes else key.scopes
         models = key.models
         if "models" in changes:
-            given = changes["models"]
-            models = None if given is None else faults.models(given, known=self._known_models())
+            models = faults.models(changes["models"], known=self._known_models())
         expires_at = changes.get("expires_at", key.expires_at)
         if "expires_at" in changes:
             faults.expiry(expires_at, at=at)

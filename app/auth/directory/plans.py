@@ -142,8 +142,7 @@ class PlanDirectory:
             faults.timezone(timezone)
         models = plan.models
         if "models" in changes:
-            given = changes["models"]
-            models = None if given is None else faults.models(given, known=self._known_models())
+            models = faults.models(changes["models"], known=self._known_models())
         return replace(
             plan,
             timezone=timezone,

@@ -65,14 +65,7 @@ class KeyDirectory:
             )
             faults.raise_any()
             await repository.add_key(key, secret_hash=hash_secret(token.secret))
-            await audit.append(
-                tx,
-                at=at,
-                actor=actor,
-                action="key.created",
-                target=f"key:{key.id}",
-                after=recorded_key(key),
-            )
+            await _record(tx, "key.created", key, actor=actor, at=at)
             return NewSecret(key, token)
 
         return await self._database.transact(work)
@@ -90,15 +83,7 @@ class KeyDirectory:
             if key == before:
                 return before
             await repository.save_key(key)
-            await audit.append(
-                tx,
-                at=at,
-                actor=actor,
-                action="key.changed",
-                target=f"key:{key_id}",
-                before=recorded_key(before),
-                after=recorded_key(key),
-            )
+            await _record(tx, "key.changed", key, before=before, actor=actor, at=at)
             return key
 
         return await self._database.transact(work)
@@ -114,15 +99,7 @@ class KeyDirectory:
             token = Token.make(key_id)
             key = replace(before, previous_expires_at=at + overlap if overlap else None)
             await repository.replace_secret(key, secret_hash=hash_secret(token.secret))
-            await audit.append(
-                tx,
-                at=at,
-                actor=actor,
-                action="key.rotated",
-                target=f"key:{key_id}",
-                before=recorded_key(before),
-                after=recorded_key(key),
-            )
+            await _record(tx, "key.rotated", key, before=before, actor=actor, at=at)
             return NewSecret(key, token)
 
         return await self._database.transact(work)
@@ -138,15 +115,7 @@ class KeyDirectory:
                 return
             key = replace(before, revoked_at=at)
             await repository.save_key(key)
-            await audit.append(
-                tx,
-                at=at,
-                actor=actor,
-                action="key.revoked",
-                target=f"key:{key_id}",
-                before=recorded_key(before),
-                after=recorded_key(key),
-            )
+            await _record(tx, "key.revoked", key, before=before, actor=actor, at=at)
 
         await self._database.transact(work)
 
@@ -209,6 +178,26 @@ async def _find(repository: DirectoryRepository, key_id: str, *, lock: bool = Fa
     if key is None:
         raise KeyNotFoundError(key_id)
     return key
+
+
+async def _record(
+    tx: AsyncConnection,
+    action: str,
+    key: Key,
+    *,
+    before: Key | None = None,
+    actor: str,
+    at: datetime,
+) -> None:
+    await audit.append(
+        tx,
+        at=at,
+        actor=actor,
+        action=action,
+        target=f"key:{key.id}",
+        before=None if before is None else recorded_key(before),
+        after=recorded_key(key),
+    )
 
 
 def _refuse_revoked(key: Key) -> None:

@@ -26,6 +26,7 @@ from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.line import choose, turns_of
 from app.jobs.line_repository import LineRepository
 from app.jobs.models import Attempt, Lease
+from app.jobs.operator_repository import OperatorRepository
 from app.jobs.queue_repository import QueueRepository
 from app.jobs.recorder import Recorder
 from app.jobs.schedule import Jitter, Pace, ScheduleConfig
@@ -202,6 +203,7 @@ class JobQueue:
         """Keep a request id that came after the job had moved on: it may be billed, and is watched.
 
         False if the job already has this id: it was written, though the commit's answer was lost.
+        Of a job that was erased meanwhile there is nothing to keep it with: the caller tells.
         """
         at = self._clock.now()
 
@@ -213,17 +215,17 @@ class JobQueue:
                 watch_until=at + self._config.late_watch,
                 at=at,
             )
-            if seq is not None:
-                data = {"upstream_request_id": request_id}
-                event = JobEvent(
-                    job_id=lease.job_id,
-                    seq=seq,
-                    type="late_request_id",
-                    at=at,
-                    data=data,
-                )
-                await announce(tx, [event])
-            return seq is not None
+            if seq is None:  # the job's own id, or that of one that was erased
+                return await OperatorRepository(tx).holder_of(request_id) is None
+            event = JobEvent(
+                job_id=lease.job_id,
+                seq=seq,
+                type="late_request_id",
+                at=at,
+                data={"upstream_request_id": request_id},
+            )
+            await announce(tx, [event])
+            return True
 
         is_news = await self._database.transact(work)
         self._metrics.late_requests.inc(is_news)

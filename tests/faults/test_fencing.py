@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.testing import capture_logs
 
 from app.core.clock import ManualClock
 from app.db.engine import open_database
@@ -178,6 +179,23 @@ async def test_a_request_id_that_comes_after_the_end_of_another_does_not_replace
     assert row.upstream_request_id == ended.upstream_request_id != lost
     assert (row.due_at, row.watch_until) == (ended.due_at, ended.watch_until)
     assert (await event_types(database_url, job))[-2:] == ["failed", "late_request_id"]
+
+
+async def test_a_request_id_of_an_erased_job_is_told_for_there_is_nothing_left_to_note_it_on(
+    gateway: Gateway, rival: Gateway
+) -> None:
+    job, attempt, request_id = await sent(gateway)
+    gateway.wait(31)
+    await rival.dispatch()
+    ended = await rival.admin.post(f"/v1/admin/jobs/{job['id']}/release")
+    assert ended.status_code == 200
+    assert (await rival.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+
+    with capture_logs() as logs:
+        await gateway.workers.dispatcher.follow(attempt.lease, request_id)
+    (told,) = [line for line in logs if line["event"] == "job.request_orphaned"]
+    assert told["upstream_request_id"] == request_id
+    assert "gateway_late_requests_total 1.0" in (await gateway.http.get("/metrics")).text
 
 
 async def test_a_failure_that_comes_after_an_operator_is_not_the_new_attempts(

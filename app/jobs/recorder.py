@@ -69,13 +69,12 @@ class Recorder:
                 for change in moved
                 if change.cost_state is not None
             }
-            await ledger.end_all(tx, endings, at=self._clock.now())
+            late = [change.lease.job_id for change in moved if change.late == "charged"]
+            await ledger.end_all(tx, endings, late=late, at=self._clock.now())
             await self._enqueue_copies(tx, [change for change, _ in seen])
             await DurationRepository(tx).observe(
                 itertools.chain.from_iterable(map(observed, moved)), at=self._clock.now()
             )
-            late = [change.lease.job_id for change in moved if change.late == "charged"]
-            await ledger.charge_late(tx, late, at=self._clock.now())
             return seqs, to_deliver
 
         seqs, to_deliver = await self._database.transact(work)

@@ -125,32 +125,23 @@ async def hold_all(
     return Held(refused, standings, findings)
 
 
-async def end_all(tx: AsyncConnection, endings: Mapping[str, Ending], *, at: datetime) -> None:
-    """Settle or release the hold of each job; a hold that has already ended stays as it is."""
-    if not endings:
-        return
-    repository = QuotaRepository(tx)
-    holds = await repository.find_open_holds(endings)
-    await _enter(repository, [replace(hold, kind=endings[hold.job_id], at=at) for hold in holds])
+async def end_all(
+    tx: AsyncConnection, endings: Mapping[str, Ending], *, late: Sequence[str] = (), at: datetime
+) -> None:
+    """Settle or release the hold of each job; a hold that has already ended stays as it is.
 
-
-async def charge_late(tx: AsyncConnection, job_ids: Sequence[str], *, at: datetime) -> None:
-    """Charge jobs that succeeded after their holds were released, in the windows that are open now.
-
-    The released hold is history; the ledger's key prevents a second charge of the same job.
+    And charge the `late` jobs, which succeeded after their holds were released, in the windows that
+    are open now: the released hold is history, and the ledger's key prevents a second charge. All
+    accounts are locked at once, so that rivals wait for each other in one direction.
     """
-    if not job_ids:
-        return
     repository = QuotaRepository(tx)
-    holds = await repository.find_holds(job_ids)
-    await _enter(
-        repository,
-        [replace(hold, kind=EntryKind.LATE_CHARGE, at=at, held_at=at) for hold in holds],
-    )
-
-
-async def _enter(repository: QuotaRepository, entries: Sequence[Entry]) -> None:
-    """Write how holds ended, and count it in the accounts of users and keys."""
+    entries: list[Entry] = []
+    if endings:
+        holds = await repository.find_open_holds(endings)
+        entries += [replace(hold, kind=endings[hold.job_id], at=at) for hold in holds]
+    if late:
+        holds = await repository.find_holds(late)
+        entries += [replace(hold, kind=EntryKind.LATE_CHARGE, at=at, held_at=at) for hold in holds]
     if not entries:
         return
     touched = [

@@ -10,6 +10,7 @@ from app.jobs.repository import PARTS
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.invariants import assert_invariants, event_types, read_jobs
 from tests.support.sse import stream
+from tests.support.statements import recorded
 
 pytestmark = pytest.mark.either_database
 
@@ -74,6 +75,30 @@ async def test_a_job_that_succeeds_after_its_time_out_turns_from_failed_to_compl
 
         gateway.wait(86_400)
         assert await gateway.poll() == 0
+        await all_is_well(gateway, database_url)
+
+
+async def test_ends_and_late_successes_of_a_round_lock_accounts_once(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    """Twice, two replicas could each hold what the other wants next, and Postgres ends one."""
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=TIMEOUT
+    ) as gateway:
+        late = await gateway.submit("sandbox:queue=0 sandbox:slow=80")
+        await gateway.dispatch()
+        gateway.wait(TIMEOUT)
+        await gateway.poll()
+        assert (await gateway.read(late))["status"] == "failed"
+        in_time = await gateway.submit("sandbox:queue=0 sandbox:slow=20")
+        await gateway.dispatch()
+        gateway.wait(20)
+        with recorded(gateway) as transactions:
+            await gateway.poll()
+        for job in (late, in_time):
+            assert (await gateway.read(job))["status"] == "completed"
+        (written,) = [each for each in transactions if any("ledger" in one for one in each)]
+        assert len([one for one in written if "FROM accounts" in one.replace("\n", "")]) == 1
         await all_is_well(gateway, database_url)
 
 

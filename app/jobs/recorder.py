@@ -1,7 +1,7 @@
 """Writes what happened to jobs with all its consequences: events, ledger, copies, durations."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -44,6 +44,7 @@ class Recorder:
         """Return for each change whether it counted, which it does not once the lease is lost."""
 
         async def work(tx: AsyncConnection) -> tuple[Mapping[str, int | None], bool]:
+            at = self._clock.now()
             seqs = await ChangeRepository(tx).apply(changes)
             moved = [
                 change
@@ -70,10 +71,11 @@ class Recorder:
                 if change.cost_state is not None
             }
             late = [change.lease.job_id for change in moved if change.late == "charged"]
-            await ledger.end_all(tx, endings, late=late, at=self._clock.now())
-            await self._enqueue_copies(tx, [change for change, _ in seen])
+            await ledger.end_all(tx, endings, late=late, at=at)
+            if self._archives:
+                await copies.enqueue(tx, _outputs_of(change for change, _ in seen), at=at)
             await DurationRepository(tx).observe(
-                itertools.chain.from_iterable(map(observed, moved)), at=self._clock.now()
+                itertools.chain.from_iterable(map(observed, moved)), at=at
             )
             return seqs, to_deliver
 
@@ -101,11 +103,11 @@ class Recorder:
                 upstream_request_id=change.upstream_request_id,
             )
 
-    async def _enqueue_copies(self, tx: AsyncConnection, moved: Sequence[Change]) -> None:
-        if self._archives:
-            outputs = {
-                change.lease.job_id: len(list(addresses(change.output)))
-                for change in moved
-                if change.output is not None
-            }
-            await copies.enqueue(tx, outputs, at=self._clock.now())
+
+def _outputs_of(changes: Iterable[Change]) -> Mapping[str, int]:
+    """Count the outputs of each job that has succeeded."""
+    return {
+        change.lease.job_id: len(list(addresses(change.output)))
+        for change in changes
+        if change.output is not None
+    }

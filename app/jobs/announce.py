@@ -7,7 +7,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.events import log
 from app.events.log import JobEvent
 from app.webhooks import outbox
-from app.webhooks.models import Event
 
 
 async def announce(tx: AsyncConnection, events: Sequence[JobEvent]) -> bool:
@@ -17,6 +16,4 @@ async def announce(tx: AsyncConnection, events: Sequence[JobEvent]) -> bool:
     commit.
     """
     await log.append(tx, events)
-    return await outbox.enqueue(
-        tx, [Event(job_id=event.job_id, state=event.type, at=event.at) for event in events]
-    )
+    return await outbox.enqueue(tx, events)

@@ -30,15 +30,6 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """A change of a job, to be announced to its receivers."""
-
-    job_id: str
-    state: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     at: datetime
     milliseconds: int

@@ -1,6 +1,8 @@
 """Writes deliveries in the transaction of the event: none is sent for what did not happen."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,25 +13,25 @@ from app.core.ids import new_id
 from app.core.owners import owner_of
 from app.db.models import JobRow, WebhookDeliveryRow, WebhookEndpointRow
 from app.db.statements import among
+from app.events.log import JobEvent
 from app.webhooks.events import DEFAULT_EVENTS, EventType, event_of
-from app.webhooks.models import Event
 
 
-async def enqueue(tx: AsyncConnection, events: Sequence[Event]) -> bool:
+async def enqueue(tx: AsyncConnection, events: Sequence[JobEvent]) -> bool:
     """Write a delivery for each receiver of each event; return whether there were any.
 
     One statement if there are no receivers, none for events without possible receivers.
     """
-    told = {event.job_id for event in events if event_of(event.state)}
+    told = [(event, kind) for event in events if (kind := event_of(event.type))]
     if not told:
         return False
-    found = await tx.execute(_RECEIVERS[tx.dialect.name], {"ids": sorted(told)})
-    receivers = found.all()
+    ids = sorted({event.job_id for event, _ in told})
+    found = await tx.execute(_RECEIVERS[tx.dialect.name], {"ids": ids})
+    receivers = {job_id: list(some) for job_id, some in groupby(found, attrgetter("id"))}
     rows = [
         row
-        for event in events
-        if (kind := event_of(event.state))
-        for row in _deliveries(event, kind, [each for each in receivers if each.id == event.job_id])
+        for event, kind in told
+        for row in _deliveries(event, kind, receivers.get(event.job_id, []))
     ]
     if rows:
         await tx.execute(insert(WebhookDeliveryRow), rows)
@@ -90,7 +92,7 @@ _RECEIVERS = {
 
 
 def _deliveries(
-    event: Event, kind: EventType, receivers: Sequence[Any]
+    event: JobEvent, kind: EventType, receivers: Sequence[Any]
 ) -> Iterator[dict[str, Any]]:
     if not receivers:
         return

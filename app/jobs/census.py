@@ -18,7 +18,7 @@ from app.jobs.accounts import Roster
 from app.jobs.health import ALIVE_FOR
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.state import TERMINAL, JobState
-from app.jobs.switches import DISPATCH_PAUSED, is_on
+from app.jobs.switches import is_paused
 from app.storage.archive import Archive
 
 logger = structlog.get_logger(__name__)
@@ -92,7 +92,7 @@ class Census:
         row = waiting.one()
         metrics.waiting_webhooks.set(row.waiting)
         metrics.overdue_webhooks.set(row.overdue)
-        metrics.is_paused.set(await is_on(connection, DISPATCH_PAUSED))
+        metrics.is_paused.set(await is_paused(connection))
         lanes = LaneRepository(connection)
         metrics.set_state(
             metrics.is_lane_open,

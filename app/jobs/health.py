@@ -16,7 +16,7 @@ from app.db.patience import within
 from app.db.statements import insert_into
 from app.jobs.accounts import Roster
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
-from app.jobs.switches import DISPATCH_PAUSED, is_on
+from app.jobs.switches import is_paused
 
 BEAT_EVERY = timedelta(seconds=5)
 ALIVE_FOR = timedelta(seconds=30)
@@ -68,12 +68,12 @@ class HealthService:
 
         async def work(connection: AsyncConnection) -> Health:
             beat_at = await connection.scalar(select(func.max(HeartbeatRow.beat_at)))
-            is_paused = await is_on(connection, DISPATCH_PAUSED)
+            is_off = await is_paused(connection)
             return Health(
                 takes_writes=self._takes_writes,
                 is_schema_current=await _is_current(connection),
                 has_workers=beat_at is not None and at - beat_at < ALIVE_FOR,
-                submits="operator" if is_paused else await self._lane(connection, DISPATCH, at=at),
+                submits="operator" if is_off else await self._lane(connection, DISPATCH, at=at),
                 polls=await self._lane(connection, POLLS, at=at),
             )
 

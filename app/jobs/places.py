@@ -20,13 +20,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models import JobRow, SwitchRow
+from app.db.models import JobRow
 from app.db.rows import Rows
 from app.db.statements import among, one_of
 from app.jobs.line import Place
 from app.jobs.models import Job
 from app.jobs.state import IN_FLIGHT, JobState
-from app.jobs.switches import DISPATCH_PAUSED
+from app.jobs.switches import PAUSED
 
 _MOVING = IN_FLIGHT - {JobState.SUBMIT_UNKNOWN}  # which ends by itself only after hours
 
@@ -101,7 +101,7 @@ def _statement(users: CTE) -> Select[*tuple[Any, ...]]:
         .cte("counted")
         .prefix_with("MATERIALIZED")  # otherwise it is counted again for each job
     )
-    paused = select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED).scalar_subquery()
+    paused = PAUSED.scalar_subquery()
     return (
         select(line.c.id, line.c.position, counted.c.ahead, counted.c.in_flight, paused)
         .join(counted, counted.c.id == line.c.user_id)

@@ -32,6 +32,7 @@ from app.jobs.recorder import Recorder
 from app.jobs.schedule import Jitter, Pace, ScheduleConfig
 from app.jobs.state import JobState
 from app.jobs.sweeps import Moves, SweepConfig, Sweeps
+from app.jobs.switches import is_paused
 from app.storage import copies
 
 logger = structlog.get_logger(__name__)
@@ -245,7 +246,7 @@ class JobQueue:
     ) -> Sequence[tuple[Attempt, int]]:
         """Fill the free places from the line of waiting jobs, unless operators paused it."""
         queue, line = QueueRepository(tx), LineRepository(tx)
-        if not limit or await queue.is_paused():
+        if not limit or await is_paused(tx):
             return []
         unknown_since = at - self._config.job_timeout
         users, keys = await line.count_in_flight(unknown_since=unknown_since)

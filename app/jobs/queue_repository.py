@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models import JobRow, SwitchRow
+from app.db.models import JobRow
 from app.db.models.base import UtcDateTime
 from app.db.prepared import made_once
 from app.db.rows import Rows
@@ -30,7 +30,7 @@ from app.jobs.line_repository import IS_STARTABLE, startable
 from app.jobs.models import Attempt, Lease
 from app.jobs.state import FOLLOWED, WATCHED, JobState
 from app.jobs.sweep_repository import OVERDUE
-from app.jobs.switches import DISPATCH_PAUSED
+from app.jobs.switches import PAUSED
 from app.upstream.accounts import DEFAULT
 
 _JOBS = table_of(JobRow)
@@ -125,9 +125,6 @@ class QueueRepository:
     async def call_off_late_starters(self, *, at: datetime) -> None:
         """Ask upstream to cancel what is still in its queue when it should have started."""
         await self._tx.execute(_CALL_OFF, {"at": at})
-
-    async def is_paused(self) -> bool:
-        return (await self._tx.execute(_IS_PAUSED)).first() is not None
 
     async def due_polls(
         self,
@@ -260,12 +257,9 @@ _CALL_OFF = made_once(
     .values(cancel_requested_at=_AT, start_deadline_at=None, due_at=_AT)
 )
 _DUE = made_once(_due_polls())
-_IS_PAUSED = made_once(
-    select(SwitchRow.is_on).where(SwitchRow.name == DISPATCH_PAUSED, SwitchRow.is_on)
-)
 _WORK = made_once(
     select(
-        and_(_any_job((startable(JobRow), JobRow.due_at)), ~_IS_PAUSED.exists()),
+        and_(_any_job((startable(JobRow), JobRow.due_at)), ~PAUSED.exists()),
         _any_job(*OVERDUE),
     )
 )

@@ -1,21 +1,26 @@
-"""What operators can switch for all replicas."""
+"""What operators can switch for all replicas: whether jobs are sent."""
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import SwitchRow
+from app.db.prepared import made_once
 from app.db.statements import insert_into
 
-DISPATCH_PAUSED = "dispatch_paused"
+_DISPATCH_PAUSED = "dispatch_paused"
+
+PAUSED = made_once(
+    select(SwitchRow.is_on).where(SwitchRow.name == _DISPATCH_PAUSED, SwitchRow.is_on)
+)
+"""Finds a row while no jobs are sent."""
 
 
-async def is_on(connection: AsyncConnection, switch: str) -> bool:
-    found = await connection.execute(select(SwitchRow.is_on).where(SwitchRow.name == switch))
-    return bool(found.scalar_one_or_none())
+async def is_paused(connection: AsyncConnection) -> bool:
+    return (await connection.execute(PAUSED)).first() is not None
 
 
-async def turn(tx: AsyncConnection, switch: str, *, on: bool) -> None:
-    row = insert_into(tx, SwitchRow).values(name=switch, is_on=on)
+async def pause(tx: AsyncConnection, *, paused: bool) -> None:
+    row = insert_into(tx, SwitchRow).values(name=_DISPATCH_PAUSED, is_on=paused)
     await tx.execute(
         row.on_conflict_do_update(
             index_elements=[SwitchRow.name], set_={"is_on": row.excluded.is_on}

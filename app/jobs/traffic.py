@@ -14,7 +14,7 @@ from app.jobs.accounts import Roster, count_unfinished
 from app.jobs.lane import Lane, Reason
 from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.operator_repository import OperatorRepository
-from app.jobs.switches import DISPATCH_PAUSED, is_on, turn
+from app.jobs.switches import is_paused, pause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class JobTraffic:
             lanes = LaneRepository(connection)
             unfinished = await count_unfinished(connection)
             return Traffic(
-                switched_off=await is_on(connection, DISPATCH_PAUSED),
+                switched_off=await is_paused(connection),
                 submits=await lanes.find(DISPATCH),
                 polls=await lanes.find(POLLS),
                 accounts=[
@@ -77,8 +77,8 @@ class JobTraffic:
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> None:
-            before = await is_on(tx, DISPATCH_PAUSED)
-            await turn(tx, DISPATCH_PAUSED, on=paused)
+            before = await is_paused(tx)
+            await pause(tx, paused=paused)
             if not paused:
                 await _reopen(tx, at=at)
             await audit.append(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,9 +17,9 @@ from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.invariants import Violation, violations
+from app.jobs.lane_repository import DISPATCH, LaneRepository
 from app.jobs.models import CostState, Job, JobFilter
 from app.jobs.operator_repository import Manual, OperatorRepository, Underside
-from app.jobs.queue_repository import QueueRepository
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
 from app.quotas import ledger
@@ -91,19 +91,15 @@ class OperatorJobs:
 
     async def poll(self, job_id: str, *, actor: str) -> CostState:
         """Let a worker look at the job at once."""
-        at = self._clock.now()
-        change = Manual(sources=FOLLOWED, state=None, due_at=at)
-        outcome = await self._act("job.poll", job_id, change, actor=actor, at=at)
+        change = Manual(sources=FOLLOWED, state=None)
+        outcome = await self._act("job.poll", job_id, change, actor=actor)
         self._poller.ring()
         return outcome
 
     async def adopt(self, job_id: str, *, request_id: str, actor: str) -> CostState:
         """Follow a request that was found to be this job's; raises RequestTakenError."""
-        at = self._clock.now()
-        change = Manual(
-            sources=_UNKNOWN, state=JobState.IN_QUEUE, due_at=at, upstream_request_id=request_id
-        )
-        outcome = await self._act("job.adopt", job_id, change, actor=actor, at=at)
+        change = Manual(sources=_UNKNOWN, state=JobState.IN_QUEUE, upstream_request_id=request_id)
+        outcome = await self._act("job.adopt", job_id, change, actor=actor)
         self._poller.ring()
         return outcome
 
@@ -123,9 +119,8 @@ class OperatorJobs:
 
     async def resubmit(self, job_id: str, *, actor: str) -> CostState:
         """Send a job again whose first submit is known not to have reached RunComfy."""
-        at = self._clock.now()
-        change = Manual(sources=_UNKNOWN, state=JobState.PENDING, due_at=at)
-        outcome = await self._act("job.resubmit", job_id, change, actor=actor, at=at)
+        change = Manual(sources=_UNKNOWN, state=JobState.PENDING)
+        outcome = await self._act("job.resubmit", job_id, change, actor=actor)
         self._dispatcher.ring()
         return outcome
 
@@ -142,33 +137,31 @@ class OperatorJobs:
         actor: str,
         sources: frozenset[JobState] = _STUCK,
     ) -> CostState:
-        at = self._clock.now()
         message = "An operator ended this job."
         change = Manual(
             sources=sources,
             state=JobState.FAILED,
-            finished_at=at,
             error={"code": "ended_by_operator", "message": message},
             ends_as=ends_as,
-            watch_until=at + self._late_watch,
+            watch=self._late_watch,
         )
-        return await self._act(action, job_id, change, actor=actor, at=at)
+        return await self._act(action, job_id, change, actor=actor)
 
-    async def _act(
-        self, action: str, job_id: str, change: Manual, *, actor: str, at: datetime
-    ) -> CostState:
+    async def _act(self, action: str, job_id: str, change: Manual, *, actor: str) -> CostState:
+        at = self._clock.now()
+
         async def work(tx: AsyncConnection) -> CostState:
             operators = OperatorRepository(tx)
             request_id = change.upstream_request_id
             if request_id is not None:
                 # Two calls that adopt one request lock different jobs, so no row would order them.
-                await QueueRepository(tx).take_dispatch_turn()
+                await LaneRepository(tx).lock(DISPATCH)
             before = (await operators.find([job_id], lock=True)).get(job_id)
             if before is None:
                 raise JobNotFoundError(job_id)
             if request_id is not None and (holder := await operators.holder_of(request_id)):
                 raise RequestTakenError(request_id, holder)
-            moved = await operators.move(job_id, change)
+            moved = await operators.move(job_id, change, at=at)
             if moved is None:
                 raise WrongStateError(action, before.state, sorted(change.sources))
             if change.state is not None:

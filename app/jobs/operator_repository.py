@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.models import JobRow
 from app.db.models.base import UtcDateTime
 from app.jobs.models import COST_STATES, CostState
-from app.jobs.state import JobState
+from app.jobs.state import FOLLOWED, TERMINAL, JobState
 from app.quotas.repository import Ending
 
 
@@ -32,16 +32,17 @@ class Underside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manual:
-    """A change by hand from one of `sources`; without a `state` it only makes the job due."""
+    """A change by hand from one of `sources`; without a `state` it only makes the job due.
+
+    For the time of its `watch` a job that upstream has is looked at after its end.
+    """
 
     sources: frozenset[JobState]
     state: JobState | None
-    due_at: datetime | None = None
-    finished_at: datetime | None = None
     error: dict[str, Any] | None = None
     upstream_request_id: str | None = None
     ends_as: Ending | None = None
-    watch_until: datetime | None = None
+    watch: timedelta | None = None
 
 
 class OperatorRepository:
@@ -84,38 +85,33 @@ class OperatorRepository:
         )
         return found.scalar_one_or_none()
 
-    async def move(self, job_id: str, change: Manual) -> int | None:
+    async def move(self, job_id: str, change: Manual, *, at: datetime) -> int | None:
         """Change the job if it is in one of the sources, and return its event number.
 
-        With a new state the lease is taken away: a worker that still holds the job can write
-        nothing any more.
+        What has not ended is due at once. With a new state the lease is taken away: a worker that
+        still holds the job can write nothing any more.
         """
-        new: dict[str, Any] = {"due_at": change.due_at}
+        has_ended = change.state in TERMINAL
+        new: dict[str, Any] = {"due_at": None if has_ended else at}
         if change.state is not None:
             new |= {
                 "state": change.state,
                 "event_seq": JobRow.event_seq + 1,
                 "queue_position": None,
                 "lease_token": None,
-                "lease_expires_at": change.due_at if change.state is JobState.IN_QUEUE else None,
-                "finished_at": change.finished_at,
+                "lease_expires_at": at if change.state in FOLLOWED else None,
+                "finished_at": at if has_ended else None,
                 "error": change.error,
             }
         if change.upstream_request_id is not None:
-            new |= {
-                "upstream_request_id": change.upstream_request_id,
-                "submitted_at": change.due_at,
-            }
-        if change.watch_until is not None:
+            new |= {"upstream_request_id": change.upstream_request_id, "submitted_at": at}
+        if change.watch is not None:
             # A request at upstream may still succeed, whatever was decided here.
             is_there = JobRow.upstream_request_id.is_not(None)
+            watched = {"watch_until": at + change.watch, "due_at": at, "lease_expires_at": at}
             new |= {
-                name: case((is_there, literal(until, UtcDateTime)), else_=null())
-                for name, until in (
-                    ("watch_until", change.watch_until),
-                    ("due_at", change.finished_at),
-                    ("lease_expires_at", change.finished_at),
-                )
+                name: case((is_there, literal(time, UtcDateTime)), else_=null())
+                for name, time in watched.items()
             }
         if change.ends_as is not None:
             new["cost_state"] = COST_STATES[change.ends_as]

@@ -25,7 +25,6 @@ from app.db.prepared import made_once
 from app.db.rows import Rows
 from app.db.statements import among, instant, table_of
 from app.jobs.accounts import ACCOUNT
-from app.jobs.lane_repository import DISPATCH, LaneRepository
 from app.jobs.line_repository import IS_STARTABLE, startable
 from app.jobs.models import Attempt, Lease
 from app.jobs.state import FOLLOWED, WATCHED, JobState
@@ -84,10 +83,6 @@ class QueueRepository:
         """Return whether a job waits that may be sent now, and whether one is overdue."""
         is_startable, is_overdue = (await self._tx.execute(_WORK, since)).one()
         return bool(is_startable), bool(is_overdue)
-
-    async def take_dispatch_turn(self) -> None:
-        """Wait until no other dispatcher is between counting free places and filling them."""
-        await LaneRepository(self._tx).lock(DISPATCH)
 
     async def start_submits(
         self,

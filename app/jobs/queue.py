@@ -43,7 +43,7 @@ _ONE = Roster()
 _POLL_PROBES = 5
 # If half of all polls fail, five failures in a row come up soon, and mean nothing.
 _POLL_PATIENCE = timedelta(seconds=5)
-# This many times more jobs are looked at than may be polled, to choose the most urgent ones.
+# At most this many more jobs are looked at than may be polled, to choose the most urgent ones.
 _CHOICE = 256
 
 

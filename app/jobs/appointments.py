@@ -59,7 +59,7 @@ class Appointments:
     ) -> list[Lease]:
         """Choose among those due longest, so that no job is passed over for long."""
         if len(due) <= most:
-            self._pace.learn([], short=False)
+            self._pace.recover()
             return [lease for lease, _ in due]
         urgencies = []
         for lease, due_at in due:
@@ -67,7 +67,7 @@ class Appointments:
             overdue = (at - due_at).total_seconds()
             urgencies.append(self._pace.urgency(plan, elapsed, overdue=overdue))
         order = sorted(range(len(due)), key=lambda n: -urgencies[n])[:most]
-        self._pace.learn([urgencies[n] for n in order], short=True)
+        self._pace.learn([urgencies[n] for n in order])
         return [due[n][0] for n in order]
 
     def _plan(

@@ -86,18 +86,19 @@ class Pace:
         gap = min(plan.gap(elapsed, stretch=self.stretch), self._even_gap * self.stretch)
         return timedelta(seconds=max(gap * (0.9 + 0.1 * jitter), self._config.shortest))
 
-    def learn(self, urgencies: Sequence[float], *, short: bool) -> None:
-        """Stretch all gaps while more is due than may be polled, and recover afterwards.
+    def learn(self, urgencies: Sequence[float]) -> None:
+        """Stretch all gaps while more is due than may be polled.
 
         `urgencies` are those of a claimed batch: they show by how much the plans are too dense.
         Slightly less is corrected, so that the queue of due polls stays short but never empty.
         """
-        if short and urgencies:
-            needed = _RECOVERY * math.fsum(urgencies) / len(urgencies)
-            # In steps, so that the backlog after an outage does not look like a lasting shortage.
-            self.stretch = max(1.0, min(needed, _GROWTH * self.stretch))
-        else:
-            self.stretch = max(1.0, _RECOVERY * self.stretch)
+        needed = _RECOVERY * math.fsum(urgencies) / len(urgencies)
+        # In steps, so that the backlog after an outage does not look like a lasting shortage.
+        self.stretch = max(1.0, min(needed, _GROWTH * self.stretch))
+
+    def recover(self) -> None:
+        """Narrow the gaps again once all that is due may be polled."""
+        self.stretch = max(1.0, _RECOVERY * self.stretch)
 
     def urgency(self, plan: PollPlan, elapsed: float, *, overdue: float) -> float:
         """Return how long a due job has gone unseen, in gaps of its plan.

@@ -111,18 +111,18 @@ def test_a_shortage_stretches_all_gaps_and_passes() -> None:
     at_ease = pace.delay(made, 60, jitter=0.5)
     for _ in range(50):
         overdue = 2 * made.gap(60)
-        pace.learn([pace.urgency(made, 60, overdue=overdue)] * 10, short=True)
+        pace.learn([pace.urgency(made, 60, overdue=overdue)] * 10)
     assert pace.stretch > 2
     assert pace.delay(made, 60, jitter=0.5) > 2 * at_ease
     for _ in range(100):
-        pace.learn([], short=False)
+        pace.recover()
     assert pace.stretch == 1
 
 
 def test_one_pile_after_an_outage_is_no_lasting_shortage() -> None:
     made = plan(UNSEEN[Phase.RUN])
     pace = Pace(config=CONFIG, polls_per_second=50)
-    pace.learn([pace.urgency(made, 5, overdue=600)] * 50, short=True)
+    pace.learn([pace.urgency(made, 5, overdue=600)] * 50)
     assert pace.stretch <= 1.1
 
 

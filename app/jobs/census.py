@@ -76,9 +76,10 @@ class Census:
     async def _read(self, connection: AsyncConnection) -> None:
         metrics, at = self._metrics, self._clock.now()
         states = await _states(connection)
-        metrics.set_state(
-            metrics.jobs, {state.value: _of(states, state, "jobs") for state in _UNFINISHED}
-        )
+        counted = {
+            state.value: states[state].jobs if state in states else 0 for state in _UNFINISHED
+        }
+        metrics.set_state(metrics.jobs, counted)
         metrics.held_jobs.set(sum(row.held for row in states.values()))
         metrics.held_usd.set(sum(int(row.micro_usd or 0) for row in states.values()) / _MICRO)
         pending = states.get(JobState.PENDING)
@@ -127,10 +128,6 @@ async def _states(connection: AsyncConnection) -> Mapping[JobState, Any]:
         .group_by(JobRow.state)
     )
     return {JobState(row.state): row for row in found}
-
-
-def _of(states: Mapping[JobState, Any], state: JobState, what: str) -> int:
-    return getattr(states[state], what) if state in states else 0
 
 
 def _seconds(since: datetime, at: datetime) -> float:

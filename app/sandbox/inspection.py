@@ -58,7 +58,7 @@ def _limits(rules: Mapping[str, Any], value: Any) -> Iterator[tuple[str, bool]]:
     size = len(value) if isinstance(value, str | list) else value
     if not isinstance(size, int | float):
         return
-    low, high = _LIMITS[type(value)] if type(value) in _LIMITS else _LIMITS[float]
+    low, high = _LIMITS.get(type(value), ("minimum", "maximum"))
     if low in rules:
         yield low, size < rules[low]
     if high in rules:
@@ -68,7 +68,6 @@ def _limits(rules: Mapping[str, Any], value: Any) -> Iterator[tuple[str, bool]]:
 _LIMITS: Mapping[type, tuple[str, str]] = {
     str: ("minLength", "maxLength"),
     list: ("minItems", "maxItems"),
-    float: ("minimum", "maximum"),
 }
 
 

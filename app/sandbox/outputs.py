@@ -87,12 +87,9 @@ def _number(given: Mapping[str, Any]) -> int:
 
 def _short_side(asked: Any) -> int:
     word = str(asked or "480p").lower()
-    pixels = _RESOLUTIONS.get(word) or int(word.removesuffix("p")) if _is_pixels(word) else 480
+    number = word.removesuffix("p")
+    pixels = _RESOLUTIONS.get(word) or (int(number) if number.isdecimal() else 480)
     return min(max(pixels, 240), 1080)
-
-
-def _is_pixels(word: str) -> bool:
-    return word in _RESOLUTIONS or word.removesuffix("p").isdecimal()
 
 
 def _ratio(asked: Any) -> Fraction | None:

@@ -3,19 +3,19 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 from app.core.errors import FieldError
 from app.core.guesses import guess
 from app.core.pointers import joined
 from app.quotas.errors import shown_amount
 from app.quotas.numbers import decimal_of, has_at_most
-from app.quotas.policy import WINDOWED, Limit, LimitName, Limits, Measure
+from app.quotas.policy import WINDOWED, Limit, LimitName, Limits, Measure, Mode
 
 LimitChanges = Mapping[LimitName, Limit | None]
 """Changes of limits by name; None removes one."""
 
-_MODES = ("enforce", "shadow")
+_MODES = get_args(Mode)
 _HIGHEST = 1_000_000_000
 _FASTEST = 1_000_000  # a minute is shared out in microseconds
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 from app.media.errors import MediaBusyError
@@ -50,4 +50,4 @@ class Places:
 @dataclass(slots=True)
 class _Line:
     places: asyncio.Semaphore
-    members: int = field(default=0)
+    members: int = 0

@@ -6,8 +6,6 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
-    JSON,
-    BigInteger,
     Text,
     and_,
     case,
@@ -26,33 +24,35 @@ from app.db.statements import table_of
 from app.jobs.models import Change
 from app.jobs.state import WATCHED
 
+_JOB = table_of(JobRow)
 _MILLISECOND = timedelta(milliseconds=1)
+
+# The columns that a change is about, by how they are written.
+_AS_TOLD = (
+    "state",
+    "lease_token",
+    "lease_expires_at",
+    "upstream_request_id",
+    "queue_position",
+    "submitted_at",
+    "started_at",
+    "late",
+    "refusals",
+    "lost_polls",
+    "lost_since",
+    "watch_until",
+)
+# A watched job keeps what ended it, unless it succeeds after all.
+_WITH_A_NEW_STATE = ("finished_at", "output", "error")
+_IF_TOLD = ("cost_state", "cancel_outcome", "reported_cost_usd", "detection_milliseconds")
+
 _CHANGES = Rows(
     column("id", Text),
     column("token", Text),
     column("from_state", Text),
     column("seen_cancel_at", UtcDateTime),
     column("at", UtcDateTime),
-    column("state", Text),
-    column("due_at", UtcDateTime),
-    column("lease_token", Text),
-    column("lease_expires_at", UtcDateTime),
-    column("upstream_request_id", Text),
-    column("queue_position", BigInteger),
-    column("submitted_at", UtcDateTime),
-    column("started_at", UtcDateTime),
-    column("finished_at", UtcDateTime),
-    column("output", JSON(none_as_null=True)),
-    column("error", JSON(none_as_null=True)),
-    column("cancel_outcome", Text),
-    column("cost_state", Text),
-    column("reported_cost_usd", Text),
-    column("detection_milliseconds", BigInteger),
-    column("late", Text),
-    column("refusals", BigInteger),
-    column("lost_polls", BigInteger),
-    column("lost_since", UtcDateTime),
-    column("watch_until", UtcDateTime),
+    *(_JOB.c[name] for name in ("due_at", *_AS_TOLD, *_WITH_A_NEW_STATE, *_IF_TOLD)),
 )
 
 
@@ -81,7 +81,7 @@ class ChangeRepository:
         watch_until: datetime,
         at: datetime,
     ) -> int | None:
-        """Take an event number for a request id that came late, unless the job already has that id.
+        """Take an event number for a late request id, unless the job has it already, or is gone.
 
         A job that ended without an id is watched under it from now on.
         """
@@ -100,8 +100,8 @@ class ChangeRepository:
             .values(
                 {
                     name: case(
-                        (orphan, literal(value, JobRow.__table__.c[name].type)),
-                        else_=JobRow.__table__.c[name],
+                        (orphan, literal(value, _JOB.c[name].type)),
+                        else_=_JOB.c[name],
                     )
                     for name, value in new.items()
                 }
@@ -122,76 +122,41 @@ def _apply(new: CTE) -> Any:
             _JOB.c.state == new.c.from_state,
         )
         .values(
-            state=new.c.state,
-            event_seq=_JOB.c.event_seq + case((is_news, 1), else_=0),
-            # A cancel requested meanwhile must not wait for the next regular poll.
-            due_at=case(
-                (new.c.due_at.is_(None), null()),
-                (_JOB.c.cancel_requested_at.is_distinct_from(new.c.seen_cancel_at), new.c.at),
-                else_=new.c.due_at,
-            ),
-            lease_token=new.c.lease_token,
-            lease_expires_at=new.c.lease_expires_at,
-            upstream_request_id=new.c.upstream_request_id,
-            queue_position=new.c.queue_position,
-            submitted_at=new.c.submitted_at,
-            started_at=new.c.started_at,
-            # A watched job keeps what ended it, unless it succeeds after all.
-            finished_at=case((is_news, new.c.finished_at), else_=_JOB.c.finished_at),
-            output=case((is_news, new.c.output), else_=_JOB.c.output),
-            error=case((is_news, new.c.error), else_=_JOB.c.error),
-            late=new.c.late,
-            refusals=new.c.refusals,
-            lost_polls=new.c.lost_polls,
-            lost_since=new.c.lost_since,
-            watch_until=new.c.watch_until,
-            cost_state=func.coalesce(new.c.cost_state, _JOB.c.cost_state),
-            reported_cost_usd=func.coalesce(new.c.reported_cost_usd, _JOB.c.reported_cost_usd),
-            detection_milliseconds=func.coalesce(
-                new.c.detection_milliseconds, _JOB.c.detection_milliseconds
-            ),
-            cancel_outcome=func.coalesce(new.c.cancel_outcome, _JOB.c.cancel_outcome),
-            cancel_requested_at=case(
-                (new.c.cancel_outcome.is_(None), _JOB.c.cancel_requested_at), else_=null()
-            ),
+            {name: new.c[name] for name in _AS_TOLD}
+            | {name: case((is_news, new.c[name]), else_=_JOB.c[name]) for name in _WITH_A_NEW_STATE}
+            | {name: func.coalesce(new.c[name], _JOB.c[name]) for name in _IF_TOLD}
+            | {
+                "event_seq": _JOB.c.event_seq + case((is_news, 1), else_=0),
+                # A cancel requested meanwhile must not wait for the next regular poll.
+                "due_at": case(
+                    (new.c.due_at.is_(None), null()),
+                    (_JOB.c.cancel_requested_at.is_distinct_from(new.c.seen_cancel_at), new.c.at),
+                    else_=new.c.due_at,
+                ),
+                "cancel_requested_at": case(
+                    (new.c.cancel_outcome.is_(None), _JOB.c.cancel_requested_at), else_=null()
+                ),
+            }
         )
         .returning(_JOB.c.id, _JOB.c.event_seq, _JOB.c.erased_at)
     )
 
 
-_JOB = table_of(JobRow)
 _APPLY = _CHANGES.in_statement(_apply)
 
 
 def _row(change: Change) -> dict[str, Any]:
+    cost, delay = change.reported_cost_usd, change.detection_delay
     return {
         "id": change.lease.job_id,
         "token": change.lease.token,
-        "from_state": change.lease.state.value,
+        "from_state": change.lease.state,
         "seen_cancel_at": change.lease.cancel_requested_at,
         "at": change.at,
-        "state": change.state.value,
         "due_at": change.due_at,
-        "lease_token": change.lease_token,
-        "lease_expires_at": change.lease_expires_at,
-        "upstream_request_id": change.upstream_request_id,
-        "queue_position": change.queue_position,
-        "submitted_at": change.submitted_at,
-        "started_at": change.started_at,
-        "finished_at": change.finished_at,
-        "output": change.output,
-        "error": change.error,
-        "cancel_outcome": change.cancel_outcome,
+        **{name: getattr(change, name) for name in (*_AS_TOLD, *_WITH_A_NEW_STATE)},
         "cost_state": change.cost_state,
-        "reported_cost_usd": None
-        if change.reported_cost_usd is None
-        else str(change.reported_cost_usd),
-        "detection_milliseconds": None
-        if change.detection_delay is None
-        else change.detection_delay // _MILLISECOND,
-        "late": change.late,
-        "refusals": change.refusals,
-        "lost_polls": change.lost_polls,
-        "lost_since": change.lost_since,
-        "watch_until": change.watch_until,
+        "cancel_outcome": change.cancel_outcome,
+        "reported_cost_usd": None if cost is None else str(cost),
+        "detection_milliseconds": None if delay is None else delay // _MILLISECOND,
     }

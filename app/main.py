@@ -80,7 +80,7 @@ def create_app(
                 await parts.free_leases()
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(metrics.watch_loop(clock=clock))
-                group.create_task(parts.hub.run())
+                group.create_task(parts.services.hub.run())
                 if background:
                     group.create_task(parts.workers.run(stop))
                     if parts.issuer_keys is not None:

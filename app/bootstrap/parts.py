@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from app.api.deps import Services
-from app.auth.models import Holder
 from app.auth.oidc.keys import IssuerKeys
 from app.bootstrap.base import opened_base
 from app.bootstrap.outside import connected
@@ -16,7 +15,6 @@ from app.bootstrap.workers import Workers, make_workers
 from app.core.clock import Clock
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
-from app.events.hub import Hub
 from app.jobs.queue import JobQueue
 from app.settings import Settings
 from app.webhooks.queue import DeliveryQueue
@@ -26,7 +24,6 @@ from app.webhooks.queue import DeliveryQueue
 class Parts:
     """The parts of a process: `services` for the edge, the rest for the background."""
 
-    hub: Hub[Holder]
     services: Services
     issuer_keys: IssuerKeys | None
     queue: JobQueue
@@ -64,7 +61,6 @@ async def open_parts(
         stores = await open_stores(base, outside)
         async with opened_services(base, outside, stores) as services:
             yield Parts(
-                hub=services.hub,
                 services=services,
                 issuer_keys=outside.issuer_keys,
                 queue=stores.queue,

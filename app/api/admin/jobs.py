@@ -115,10 +115,9 @@ async def poll_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:
     summary="Follow a request that was found to be this job's",
     description="For `submit_unknown` jobs; the hold stays until the job ends.",
     openapi_extra=body_of(Adoption),
-    responses={
-        **_ACT_PROBLEMS,
-        **problem_responses(WrongStateError, RequestTakenError, *BODY_PROBLEMS),
-    },
+    responses=problem_responses(
+        JobNotFoundError, WrongStateError, RequestTakenError, *BODY_PROBLEMS
+    ),
 )
 async def adopt_job(gateway: Gateway, job_id: str, actor: Operator, body: JsonBody) -> ActRead:
     request_id = parse(Adoption, body).request_id

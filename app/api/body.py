@@ -121,7 +121,7 @@ def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
             code, flaw = "unknown_field", f"is not known{way_out}"
         case "string_type":
             code, flaw = "type", "must be text"
-        case "dict_type" | "model_type" | "model_attributes_type":
+        case "dict_type" | "model_type":
             code, flaw = "type", "must be an object"
         case "string_too_long":
             what = "a key" if is_key else "text"

@@ -121,7 +121,7 @@ def _wants_csv(accept: str) -> bool:
 def groupings(text: str, *, known: Sequence[Grouping]) -> Sequence[Grouping]:
     words = [word.strip() for word in text.split(",")] if text else []
     for word in words:
-        if word not in {grouping.value for grouping in known}:
+        if word not in known:
             raise InvalidParameterError(
                 "group_by", f"{word[:40]!r} is not a grouping; known are {', '.join(known)}."
             )

@@ -14,7 +14,7 @@ from app.storage.archive import OutputRecord
 
 router = admin_router("/outputs")
 
-_LONGEST_NUMBER = 6
+_LONGEST_NUMBER = 5
 
 
 class OutputRead(BaseModel):
@@ -42,7 +42,7 @@ class OutputList(Listed[OutputRead]):
 
 def _is_cursor(text: str) -> bool:
     job_id, _, n = text.partition("/")
-    return is_id(job_id, prefix="job") and n.isascii() and n.isdigit() and len(n) < _LONGEST_NUMBER
+    return is_id(job_id, prefix="job") and n.isascii() and n.isdigit() and len(n) <= _LONGEST_NUMBER
 
 
 _Page = Annotated[Page, Depends(page_query("at_risk", is_cursor=_is_cursor))]

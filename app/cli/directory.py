@@ -211,11 +211,11 @@ def _actor() -> str:
         return "cli:unknown"
 
 
-def _show(recorded: Mapping[str, Any]) -> None:
-    typer.echo(json.dumps(recorded, ensure_ascii=False))
+def _show(recorded: Mapping[str, Any], *, err: bool = False) -> None:
+    typer.echo(json.dumps(recorded, ensure_ascii=False), err=err)
 
 
 def _show_secret(made: NewSecret) -> None:
     """Print only the key to stdout, for scripts, and what it is to stderr."""
-    typer.echo(json.dumps(recorded_key(made.key), ensure_ascii=False), err=True)
+    _show(recorded_key(made.key), err=True)
     typer.echo(str(made.token))

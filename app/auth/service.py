@@ -57,7 +57,8 @@ class AuthService:
     ) -> Sender:
         """Return who sent this Authorization header (RFC 6750).
 
-        Raises UnauthenticatedError, WrongOriginError or UserDisabledError.
+        Raises UnauthenticatedError or WrongOriginError; for a token of an issuer also what
+        `OidcSignIn.sign_in` raises.
         """
         if authorization is None:
             raise UnauthenticatedError(

@@ -50,8 +50,8 @@ def _split(value: object) -> object:
     return value
 
 
-def _issuer(value: str) -> str:
-    """Check an issuer and leave it as it is: tokens must name it exactly so."""
+def _plain_url(value: str) -> str:
+    """Check a URL and leave it as it is: tokens must name their issuer exactly so."""
     TypeAdapter(HttpUrl).validate_python(value)
     if "?" in value or "#" in value:
         raise ValueError("must not have a query or fragment")
@@ -62,7 +62,7 @@ def _base_url(value: str) -> str:
     """Check a URL to which paths are appended."""
     if "@" in urlsplit(value).netloc:
         raise ValueError("must not have a user")
-    return _issuer(value).rstrip("/")
+    return _plain_url(value).rstrip("/")
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -191,7 +191,7 @@ class Settings(BaseSettings):
     file_days: Annotated[float, Field(gt=0, le=3650)] = 7
     max_streams_per_user: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     max_body_bytes: Annotated[int, Field(ge=1024, le=2**31)] = 64 * 2**20
-    oidc_issuer: Annotated[str, AfterValidator(_issuer)] | None = None
+    oidc_issuer: Annotated[str, AfterValidator(_plain_url)] | None = None
     oidc_audience: str | None = None
     oidc_user_claim: str = "sub"
     oidc_plan_claim: str | None = None

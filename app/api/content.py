@@ -96,9 +96,7 @@ def stored_content(
     if wanted:
         headers |= part_headers(start, stop, size=size)
     status = 206 if wanted else 200
-    return Streamed(
-        read(start, stop), status_code=status, headers=headers, media_type=headers["Content-Type"]
-    )
+    return Streamed(read(start, stop), status_code=status, headers=headers)
 
 
 def wanted_range(request: Request, *, etag: str, size: int) -> tuple[int, int] | None:

@@ -70,7 +70,7 @@ async def relayed_content(
             status, span, body = _PART, part, cut(body, part.start, part.stop)
             headers |= part_headers(part.start, part.stop, size=part.total)
         relay = _Relay(body, span, stack.pop_all(), archive=gateway.archive, job_id=job_id, n=n)
-    return Streamed(relay, status_code=status, headers=headers, media_type=headers["Content-Type"])
+    return Streamed(relay, status_code=status, headers=headers)
 
 
 def _check(remote: httpx.Response) -> None:

@@ -174,12 +174,13 @@ import sys
 import tempfile
 
 from alembic import command
-from app.db import migrate, schema
+from app.db import migrate
+from app.db.engine import parse_url
 
 with tempfile.TemporaryDirectory() as folder:
     url = f"sqlite:///{folder}/schema.db"
     migrate.upgrade(url)
-    config = migrate.configuration(schema.synchronous(url))
+    config = migrate.configuration(parse_url(url))
     config.set_main_option(
         "file_template", "%%(year)d-%%(month).2d-%%(day).2d_%%(rev)s_%%(slug)s"
     )

@@ -18,6 +18,8 @@ from app.db.migrate import configuration, upgrade
 from app.db.schema import newest_revision, require_current
 from tests.support.databases import Databases
 
+CHECKOUT = Path(__file__).parents[2]
+
 
 def test_the_schema_goes_up_matches_the_models_and_goes_down(empty_database_url: str) -> None:
     config = configuration(parse_url(empty_database_url))
@@ -32,6 +34,25 @@ def test_the_schema_goes_up_matches_the_models_and_goes_down(empty_database_url:
 def test_the_newest_revision_is_alembics_head() -> None:
     scripts = ScriptDirectory.from_config(configuration(make_url("sqlite://")))
     assert newest_revision() == scripts.get_current_head()
+
+
+def test_make_writes_a_migration_that_follows_the_newest(tmp_path: Path) -> None:
+    """In a copy of the checkout, whose models ask for nothing."""
+    (tmp_path / "app").symlink_to(CHECKOUT / "app")
+    shutil.copytree(CHECKOUT / "migrations", tmp_path / "migrations")
+    makefile = (CHECKOUT / "Makefile").read_text()
+    code = makefile.partition("define NEW_MIGRATION\n")[2].partition("endef\n")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "add a mood"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (made,) = (tmp_path / "migrations" / "versions").glob("*_add_a_mood.py")
+    assert f'down_revision = "{newest_revision()}"' in made.read_text().replace("'", '"')
 
 
 def test_several_may_migrate_at_once(empty_database_url: str) -> None:

@@ -76,8 +76,6 @@ def make_workers(base: Base, outside: Outside, stores: Stores, services: Service
     retention = Retention(
         database=base.database,
         sweeper=stores.sweeper,
-        deliveries=stores.deliveries,
-        shadow=services.shadow,
         life=timedelta(days=base.settings.retention_days),
         clock=clock,
     )

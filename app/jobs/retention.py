@@ -1,27 +1,26 @@
 """Deletes what ended long ago, some at a time; the ledger and the audit log stay."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, select
+from sqlalchemy import ColumnElement, and_, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
 from app.db.engine import Database
-from app.db.models import IdempotencyKeyRow, JobRow, OutputRow, WebhookDeliveryRow
-from app.db.statements import table_of
-from app.quotas.shadow import ShadowFindings
+from app.db.models import (
+    IdempotencyKeyRow,
+    JobRow,
+    OutputRow,
+    ShadowFindingRow,
+    WebhookDeliveryRow,
+)
+from app.db.pruning import prune
 from app.storage import discards
 from app.storage.discards import Sweeper
-from app.webhooks.queue import DeliveryQueue
 
 # Another replica's clock may be behind, and take an expired key for a valid one.
 _KEPT_AFTER = timedelta(hours=1)
-
-_KEYS = table_of(IdempotencyKeyRow)
-_DELETE_KEY = delete(_KEYS).where(
-    _KEYS.c.user_id == bindparam("of"), _KEYS.c.key == bindparam("named")
-)
 
 
 class Retention:
@@ -32,15 +31,11 @@ class Retention:
         *,
         database: Database,
         sweeper: Sweeper,
-        deliveries: DeliveryQueue,
-        shadow: ShadowFindings,
         life: timedelta,
         clock: Clock,
     ) -> None:
         self._database = database
         self._sweeper = sweeper
-        self._deliveries = deliveries
-        self._shadow = shadow
         self._life = life
         self._clock = clock
 
@@ -86,37 +81,24 @@ class Retention:
 
     async def prune_deliveries(self, *, limit: int = 500) -> int:
         """Delete deliveries that ended so long ago, also of jobs that are still here."""
-        return await self._deliveries.prune(before=self._clock.now() - self._life, limit=limit)
+        made_at = WebhookDeliveryRow.created_at
+        old = and_(made_at < self._clock.now() - self._life, WebhookDeliveryRow.due_at.is_(None))
+        return await prune(self._database, WebhookDeliveryRow, old=old, by=made_at, limit=limit)
 
     async def prune_findings(self, *, limit: int = 500) -> int:
-        """Delete findings of shadow limits on days so long ago."""
-        return await self._shadow.prune(before=self._clock.now() - self._life, limit=limit)
+        """Delete findings of shadow limits on days that were over so long ago."""
+        # The id begins with the day, and has an index, which the day does not.
+        by_day = ShadowFindingRow.id
+        before = (self._clock.now() - self._life).astimezone(UTC).date().isoformat()
+        return await prune(
+            self._database, ShadowFindingRow, old=by_day < before, by=by_day, limit=limit
+        )
 
     async def prune_keys(self, *, limit: int = 500) -> int:
         """Delete idempotency keys that have expired, whatever became of their jobs."""
-        expired = IdempotencyKeyRow.expires_at <= self._clock.now() - _KEPT_AFTER
-        key = (IdempotencyKeyRow.user_id, IdempotencyKeyRow.key)
-
-        async def look(connection: AsyncConnection) -> bool:
-            found = await connection.execute(select(*key).where(expired).limit(1))
-            return found.first() is not None
-
-        async def work(tx: AsyncConnection) -> int:
-            locked = await tx.execute(
-                select(*key)
-                .where(expired)
-                .order_by(IdempotencyKeyRow.expires_at)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-            )
-            found = [{"of": user_id, "named": name} for user_id, name in locked]
-            if found:
-                await tx.execute(_DELETE_KEY, found)
-            return len(found)
-
-        if not await self._database.read(look):
-            return 0
-        return await self._database.transact(work)
+        end = IdempotencyKeyRow.expires_at
+        old = end <= self._clock.now() - _KEPT_AFTER
+        return await prune(self._database, IdempotencyKeyRow, old=old, by=end, limit=limit)
 
 
 def over(*, before: datetime, at: datetime) -> ColumnElement[bool]:

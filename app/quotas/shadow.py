@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database
@@ -59,31 +59,6 @@ class ShadowFindings:
             return [_day(row) for row in found]
 
         return await self._database.read(work)
-
-    async def prune(self, *, before: datetime, limit: int) -> int:
-        """Delete up to `limit` findings of days that were over then; return how many."""
-        # The id begins with the day, and has an index, which the day does not.
-        old = ShadowFindingRow.id < before.astimezone(UTC).date().isoformat()
-
-        async def look(connection: AsyncConnection) -> bool:
-            found = await connection.execute(select(ShadowFindingRow.id).where(old).limit(1))
-            return found.first() is not None
-
-        async def work(tx: AsyncConnection) -> int:
-            locked = await tx.execute(
-                select(ShadowFindingRow.id)
-                .where(old)
-                .order_by(ShadowFindingRow.id)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-            )
-            ids = list(locked.scalars())
-            await tx.execute(delete(ShadowFindingRow).where(ShadowFindingRow.id.in_(ids)))
-            return len(ids)
-
-        if not await self._database.read(look):
-            return 0
-        return await self._database.transact(work)
 
 
 async def note(tx: AsyncConnection, findings: Sequence[Finding], *, at: datetime) -> None:

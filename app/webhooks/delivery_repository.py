@@ -1,4 +1,4 @@
-"""The statements on deliveries for clients, operators and retention; workers' are elsewhere."""
+"""The statements on deliveries for clients and operators; workers' are elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    delete,
     func,
     insert,
     select,
@@ -68,31 +67,6 @@ class DeliveryRepository:
             .where(WebhookDeliveryRow.id == delivery_id, WebhookDeliveryRow.lease_token.is_(None))
             .values(state="pending", step=0, due_at=at)
         )
-
-    async def has_ended(self, *, before: datetime) -> bool:
-        """Return whether there is anything for `prune`."""
-        found = await self._tx.execute(
-            select(WebhookDeliveryRow.id)
-            .where(WebhookDeliveryRow.created_at < before, WebhookDeliveryRow.due_at.is_(None))
-            .limit(1)
-        )
-        return found.first() is not None
-
-    async def prune(self, *, before: datetime, limit: int) -> int:
-        """Delete ended deliveries that were made before then, at most `limit`."""
-        old = (
-            select(WebhookDeliveryRow.id)
-            .where(WebhookDeliveryRow.created_at < before, WebhookDeliveryRow.due_at.is_(None))
-            .order_by(WebhookDeliveryRow.created_at)
-            .limit(limit)
-        )
-        ids = list((await self._tx.execute(old)).scalars())
-        pruned = await self._tx.execute(
-            delete(WebhookDeliveryRow)
-            .where(WebhookDeliveryRow.id.in_(ids), WebhookDeliveryRow.due_at.is_(None))
-            .returning(WebhookDeliveryRow.id)
-        )
-        return len(pruned.all())
 
     async def _attempts(self, ids: Sequence[str]) -> Mapping[str, list[Attempt]]:
         found = await self._tx.execute(

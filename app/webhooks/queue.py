@@ -17,7 +17,6 @@ from app.core.natural_batch import NaturalBatch
 from app.core.owners import owner_of
 from app.db.engine import Database
 from app.db.users import disabled_among
-from app.webhooks.delivery_repository import DeliveryRepository
 from app.webhooks.models import Errand, Outcome
 from app.webhooks.queue_repository import QueueRepository, Waiting
 from app.webhooks.repository import EndpointRepository, SecretRepository
@@ -102,19 +101,6 @@ class DeliveryQueue:
             await QueueRepository(tx).free_leases(at=self._clock.now())
 
         await self._database.transact(work)
-
-    async def prune(self, *, before: datetime, limit: int) -> int:
-        """Delete deliveries made before then, except unfinished ones; return how many."""
-
-        async def look(connection: AsyncConnection) -> bool:
-            return await DeliveryRepository(connection).has_ended(before=before)
-
-        async def work(tx: AsyncConnection) -> int:
-            return await DeliveryRepository(tx).prune(before=before, limit=limit)
-
-        if not await self._database.read(look):
-            return 0
-        return await self._database.transact(work)
 
     def _most(self, *, free: int) -> tuple[int, int]:
         """Give how many places a receiver and a user may hold while so many are free."""

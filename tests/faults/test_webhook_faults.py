@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -207,9 +206,10 @@ async def test_what_is_over_can_be_pruned_and_what_is_not_cannot(
     for _ in range(2):
         await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
         assert await gateway.deliver() == 1
-    deliveries = gateway.app.state.parts.deliveries
-    later = gateway.clock.now() + timedelta(days=1)
-    assert await deliveries.prune(before=gateway.clock.now(), limit=10) == 0
-    assert await deliveries.prune(before=later, limit=10) == 1
+    retention = gateway.workers.retention
+    gateway.wait(90 * 86_400)
+    assert await retention.prune_deliveries() == 0
+    gateway.wait(1)
+    assert await retention.prune_deliveries() == 1
     assert [each["state"] for each in await listed(gateway, endpoint)] == ["pending"]
     assert "the-receivers-words" not in rows(database_url)

@@ -81,7 +81,7 @@ def _allowed(gateway: Services, caller: Principal) -> Sequence[Model]:
 
 
 def _entry(model: Model, prices: Sequence[Price], *, include_schema: bool) -> dict[str, Any]:
-    price, special = list_price(prices_of(model, prices), model=model.model_id)
+    price, special = list_price(prices_of(model, prices))
     listing = model.listing
     entry = {
         "model_id": model.model_id,

@@ -240,7 +240,6 @@ class JobIntake:
     async def _price(self, model: Model, checked: Checked) -> Decimal | None:
         return price_of(
             prices_of(model, await self._prices.current()),
-            model=model.model_id,
             input=checked.input,
             output_seconds=checked.output_seconds,
             outputs=checked.outputs,

@@ -1,4 +1,4 @@
-"""What a job costs by a table of prices: pure functions of plain values."""
+"""What a job costs by the prices of its model: pure functions of plain values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,6 @@ class Price:
 def price_of(
     prices: Sequence[Price],
     *,
-    model: str,
     input: Mapping[str, Any],  # noqa: A002 - the wire's word
     output_seconds: Decimal | None,
     outputs: int | None,
@@ -32,35 +31,27 @@ def price_of(
 
     `outputs` and `output_seconds` are what it asks for in all.
     """
-    line = matching(prices, model=model, input=input)
+    line = matching(prices, input=input)
     amount = outputs if line is not None and line.price_unit == "output" else output_seconds
     if line is None or amount is None or amount <= 0:
         return None
     return (line.base_price_usd * amount).quantize(_MICRO, rounding=ROUND_HALF_UP)
 
 
-def matching(
-    prices: Sequence[Price],
-    *,
-    model: str,
-    input: Mapping[str, Any],  # noqa: A002
-) -> Price | None:
+def matching(prices: Sequence[Price], *, input: Mapping[str, Any]) -> Price | None:  # noqa: A002
     """Find the line with the most conditions, all of which hold; the first of several."""
     lines = [
         price
         for price in prices
-        if price.model == model
-        and all(name in input and says(input[name], text) for name, text in price.when.items())
+        if all(name in input and says(input[name], text) for name, text in price.when.items())
     ]
     return max(lines, key=lambda price: len(price.when), default=None)
 
 
-def list_price(prices: Sequence[Price], *, model: str) -> tuple[Price | None, Sequence[Price]]:
+def list_price(prices: Sequence[Price]) -> tuple[Price | None, Sequence[Price]]:
     """Return the line that applies to any input, and those that conditions put before it."""
-    lines = [price for price in prices if price.model == model]
-    return next((line for line in lines if not line.when), None), [
-        line for line in lines if line.when
-    ]
+    general = next((price for price in prices if not price.when), None)
+    return general, [price for price in prices if price.when]
 
 
 def says(value: Any, text: str) -> bool:

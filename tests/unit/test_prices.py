@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from app.catalogue.service import Catalogue
+from app.jobs.prices import prices_of
 from app.quotas.pricing import Price, PriceUnit, condition, matching, price_of
 
 FIVE = Decimal(5)
@@ -17,9 +19,7 @@ def line(base: str = "0.10", unit: PriceUnit = "second", model: str = "a/b", **w
 def cost(
     *prices: Price, output_seconds: Decimal | None = FIVE, outputs: int | None = 1, **values: Any
 ) -> Decimal | None:
-    return price_of(
-        prices, model="a/b", input=values, output_seconds=output_seconds, outputs=outputs
-    )
+    return price_of(prices, input=values, output_seconds=output_seconds, outputs=outputs)
 
 
 def test_seconds_and_outputs_are_paid_by_their_number() -> None:
@@ -35,7 +35,6 @@ def test_outputs_of_an_unknown_number_have_no_price() -> None:
 
 def test_no_line_no_price() -> None:
     assert cost() is None
-    assert cost(line(model="a/c")) is None
     assert cost(line(resolution="1080p"), resolution="480p") is None
     assert cost(line(resolution="1080p")) is None
 
@@ -49,22 +48,28 @@ def test_free_is_a_price() -> None:
     assert cost(line("0")) == Decimal(0)
 
 
+def test_a_model_has_only_its_own_lines() -> None:
+    model = Catalogue.bundled().list()[0]
+    own, anothers = line(model=model.model_id), line(model="a/c")
+    assert prices_of(model, [anothers, own]) == [own]
+
+
 def test_the_most_specific_line_wins_wherever_it_stands() -> None:
     general = line("0.10")
     sharp = line("0.20", resolution="1080p")
     sharp_and_long = line("0.30", resolution="1080p", duration="10")
     for prices in ([general, sharp, sharp_and_long], [sharp_and_long, sharp, general]):
-        assert matching(prices, model="a/b", input={"resolution": "480p"}) is general
-        assert matching(prices, model="a/b", input={"resolution": "1080p"}) is sharp
+        assert matching(prices, input={"resolution": "480p"}) is general
+        assert matching(prices, input={"resolution": "1080p"}) is sharp
         longest = {"resolution": "1080p", "duration": 10}
-        assert matching(prices, model="a/b", input=longest) is sharp_and_long
+        assert matching(prices, input=longest) is sharp_and_long
 
 
 def test_the_first_of_equally_specific_lines_wins() -> None:
     by_resolution, by_duration = line(resolution="1080p"), line(duration="10")
     both = {"resolution": "1080p", "duration": 10}
-    assert matching([by_resolution, by_duration], model="a/b", input=both) is by_resolution
-    assert matching([by_duration, by_resolution], model="a/b", input=both) is by_duration
+    assert matching([by_resolution, by_duration], input=both) is by_resolution
+    assert matching([by_duration, by_resolution], input=both) is by_duration
 
 
 def test_the_most_specific_line_is_the_price_even_where_it_gives_none() -> None:

@@ -98,6 +98,10 @@ class MediaCheck:
         _input, field, *index = steps_of(self.pointer)
         return (self.pointer, pointer(field)) if index else (self.pointer,)
 
+    def fault(self, code: MediaFault, flaw: str) -> FieldError:
+        """Say what is wrong with the file; `flaw` is the end of a sentence."""
+        return FieldError(pointer=self.pointer, code=code, detail=f"{self.label} {flaw}.")
+
 
 @dataclass(frozen=True)
 class MediaField:

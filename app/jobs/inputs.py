@@ -71,7 +71,7 @@ class JobInputs:
             return []
         found = await self._files.find_many([check.value for check in named], user_id=user_id)
         errors = [
-            FieldError(pointer=check.pointer, code=code, detail=f"{check.label} {flaw}.")
+            check.fault(code, flaw)
             for check in named
             for code, flaw in _flaw(check, found.get(check.value))
         ]
@@ -153,12 +153,12 @@ class JobInputs:
         if length <= _LARGEST_BODY:
             return []
         largest = max(named, key=lambda check: found[check.value].size)
-        detail = (
-            f"{largest.label} is too large: this gateway has no address that RunComfy can reach,"
-            f" so files travel inside the request, which may have {_LARGEST_BODY} bytes; give a"
-            " public https:// URL or a smaller file."
+        flaw = (
+            "is too large: this gateway has no address that RunComfy can reach, so files travel"
+            f" inside the request, which may have {_LARGEST_BODY} bytes; give a public https:// URL"
+            " or a smaller file"
         )
-        return [FieldError(pointer=largest.pointer, code="media_too_large", detail=detail)]
+        return [largest.fault("media_too_large", flaw)]
 
 
 def _is_file(value: Any) -> bool:

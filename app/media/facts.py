@@ -48,27 +48,20 @@ def flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> list[FieldError]
     return list(_flaws(check, facts, lenient=lenient))
 
 
-def field_error(check: MediaCheck, code: MediaFault, sentence_end: str) -> FieldError:
-    return FieldError(pointer=check.pointer, code=code, detail=f"{check.label} {sentence_end}.")
-
-
 def _flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> Iterator[FieldError]:
     noun = _NOUNS[check.kind]
     if facts.is_empty:
-        yield field_error(check, "media_type", f"must be {noun}, but the file is empty")
+        yield check.fault("media_type", f"must be {noun}, but the file is empty")
         return
     if facts.format is None or not _suits(facts.format, check):
         what = "is neither by its first bytes" if check.kind == "media" else "is none"
         if facts.format is not None:
             what = f"is {facts.format.name}"
-        yield field_error(
-            check, "media_type", f"must be {noun}; by its first bytes the file {what}"
-        )
+        yield check.fault("media_type", f"must be {noun}; by its first bytes the file {what}")
         return
     if not lenient and "image" in facts.format.kinds and isinstance(facts.dimensions, str):
         how = "is damaged" if facts.dimensions == "broken" else "has them too far from its start"
-        yield field_error(
-            check,
+        yield check.fault(
             "media_unreadable",
             f"must be an image whose width and height can be read; this {facts.format.name} {how}",
         )

@@ -14,7 +14,7 @@ from app.catalogue.media import URL_WAY_OUT, MediaCheck
 from app.core.clock import Clock
 from app.core.errors import FieldError
 from app.media.errors import MediaBusyError
-from app.media.facts import Facts, Wanted, field_error, flaws
+from app.media.facts import Facts, Wanted, flaws
 from app.media.places import Places
 from app.media.probe import MediaFile, Source
 from app.media.sources import DataUri
@@ -220,8 +220,8 @@ def _unreachable(check: MediaCheck, exc: OutwardError) -> FieldError:
         if isinstance(exc, TooSlowError)
         else "cannot be reached, or answers with an error of its own"
     )
-    return field_error(
-        check, "media_unreachable", f"is on a server that {what}, and RunComfy could not fetch it"
+    return check.fault(
+        "media_unreachable", f"is on a server that {what}, and RunComfy could not fetch it"
     )
 
 
@@ -229,16 +229,15 @@ def _refused(check: MediaCheck, exc: OutwardError) -> FieldError:
     match exc:
         case AddressRefusedError() | NoSuchHostError():
             # The same as for addresses refused by their text: nobody learns which names exist here.
-            return field_error(check, "media_url", f"{NOT_PUBLIC}; {URL_WAY_OUT}")
+            return check.fault("media_url", f"{NOT_PUBLIC}; {URL_WAY_OUT}")
         case DeniedError(status=status):
-            return field_error(
-                check,
+            return check.fault(
                 "media_denied",
                 f"is on a server that answers {status}; RunComfy fetches files without signing in",
             )
         case RedirectedTooOftenError():
-            return field_error(
-                check, "media_redirects", "redirects more than 3 times; give its final address"
+            return check.fault(
+                "media_redirects", "redirects more than 3 times; give its final address"
             )
         case _:
             return _unreachable(check, exc)

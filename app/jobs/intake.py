@@ -103,7 +103,7 @@ class JobIntake:
         await self._quotas.count_submit(
             principal.policy, user_id=principal.user_id, key_id=principal.key_id
         )
-        model, checked = await self._check_all(request, principal=principal)
+        model, checked = await self._check(request, principal=principal)
         checked = self._with_webhook(await self._inspected(checked, principal=principal), request)
         price_usd = await self._price(model, checked)
         return Preview(
@@ -133,7 +133,7 @@ class JobIntake:
         fingerprint: str,
     ) -> Accepted:
         """Accept a job, or return the one that this key made meanwhile; it is durable on return."""
-        model, checked = await self._check_all(request, principal=principal)
+        model, checked = await self._check(request, principal=principal)
         if checked.errors:
             raise InvalidInputError(checked.errors)
         if request.webhook_url is not None:
@@ -191,17 +191,12 @@ class JobIntake:
                 await self._inputs.drop(kept)
         return accepted
 
-    def _check(self, request: JobRequest, *, principal: Principal) -> tuple[Model, Checked]:
+    async def _check(self, request: JobRequest, *, principal: Principal) -> tuple[Model, Checked]:
+        """Check what the input says, then the caller's files that it names."""
         model = self._catalogue.get(request.model)
         if principal.models is not None and model.model_id not in principal.models:
             raise ModelNotAllowedError(model.model_id)
-        return model, model.check(request.input, reach=self._media_reach)
-
-    async def _check_all(
-        self, request: JobRequest, *, principal: Principal
-    ) -> tuple[Model, Checked]:
-        """Check what the input says, then the caller's files that it names."""
-        model, checked = self._check(request, principal=principal)
+        checked = model.check(request.input, reach=self._media_reach)
         flaws = await self._inputs.flaws(checked, user_id=principal.user_id)
         return model, replace(checked, errors=[*checked.errors, *flaws]) if flaws else checked
 

@@ -147,7 +147,6 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         frozen=True,
         extra="ignore",
-        populate_by_name=True,
         hide_input_in_errors=True,
     )
 
@@ -281,6 +280,9 @@ class Settings(BaseSettings):
 
 
 class _ExplicitSettings(Settings):
+    # In the environment only its alias sets a field that has one.
+    model_config = SettingsConfigDict(populate_by_name=True)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -321,20 +323,20 @@ def unknown_names() -> Mapping[str, str | None]:
     prefix = "gateway_"
     set_there = {*EnvSettingsSource(Settings).env_vars, *DotEnvSettingsSource(Settings).env_vars}
     names = {name.removeprefix(prefix) for name in set_there if name.startswith(prefix)}
-    known = Settings.model_fields.keys() - {"api_token"}
-    unknown = sorted(name for name in names - known if not _OF_A_SERVICE.fullmatch(name))
-    meant = {name: nearest(name, known) for name in unknown}
-    return {_written(name): near and _written(near) for name, near in meant.items()}
+    fields = Settings.model_fields.keys()
+    unknown = names - (fields - {"api_token"})  # which has another prefix
+    meant = {name: nearest(name, fields) for name in sorted(unknown) if not _is_of_service(name)}
+    return {f"{prefix}{name}".upper(): near and _written(near) for name, near in meant.items()}
 
 
-# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
-_OF_A_SERVICE = re.compile(
-    r"(\w+_)?(service_host|service_port(_\w+)?|port(_\d+_(tcp|udp|sctp)(_\w+)?)?)"
-)
+def _is_of_service(name: str) -> bool:
+    # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    ends = r"service_host|service_port(_\w+)?|port(_\d+_(tcp|udp|sctp)(_\w+)?)?"
+    return re.fullmatch(rf"(\w+_)?({ends})", name) is not None
 
 
 def _written(field: str) -> str:
-    return f"GATEWAY_{field.upper()}"
+    return str(Settings.model_fields[field].validation_alias or f"GATEWAY_{field.upper()}")
 
 
 def _fault(loc: tuple[int | str, ...], message: str) -> str:

@@ -226,6 +226,7 @@ def test_a_misspelt_setting_is_told_and_what_a_cluster_sets_is_not(
     (tmp_path / "gateway.db.secret").touch()  # which ends the start
     settings = {
         "RUNCOMFY_API_TOKEN": "a-real-token",
+        "GATEWAY_API_TOKEN": "another-token",
         "GATEWAY_MAX_INFLIGHT": "5",
         "GATEWAY_NOTES": "ours",
         "GATEWAY_PORT": "tcp://10.0.0.1:8000",
@@ -235,10 +236,17 @@ def test_a_misspelt_setting_is_told_and_what_a_cluster_sets_is_not(
     done = command("serve", "--port", "0", settings=settings)
     lines = [json.loads(line) for line in done.stderr.splitlines() if "settings.unknown" in line]
     assert [(line["level"], line["name"], line["perhaps_meant"]) for line in lines] == [
+        ("warning", "GATEWAY_API_TOKEN", "RUNCOMFY_API_TOKEN"),
         ("warning", "GATEWAY_MAX_INFLIGHT", "GATEWAY_MAX_IN_FLIGHT"),
         ("warning", "GATEWAY_NOTES", None),
         ("warning", "GATEWAY_RETENTION_DAY", "GATEWAY_RETENTION_DAYS"),
     ]
+
+
+def test_no_other_name_sets_the_token(command: Command) -> None:
+    done = command("serve", "--port", "0", settings={"GATEWAY_API_TOKEN": "perhaps-a-key-of-ours"})
+    assert (done.code, done.stdout) == (2, "")
+    assert "gateway: RUNCOMFY_API_TOKEN is not set" in done.stderr
 
 
 def test_settings_that_cannot_be_read_are_told(command: Command, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Generic, Literal, Self, TypeVar
 from fastapi import Query, Request
 from pydantic import BaseModel
 
-from app.api.parameters import each_once, unknown_filter
+from app.api.parameters import refuse_others
 from app.api.problems import InvalidParameterError
 
 Record = TypeVar("Record")
@@ -39,9 +39,7 @@ def page_query(*filters: str, is_cursor: Callable[[str], bool]) -> Callable[...,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Query(description="`next_cursor` of a page.")] = None,
     ) -> Page:
-        for name in each_once(request):
-            if name not in known:
-                raise unknown_filter(name, known=", ".join(sorted(known)))
+        refuse_others(request, known)
         return Page.after(cursor, limit, is_cursor=is_cursor)
 
     return read

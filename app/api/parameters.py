@@ -1,7 +1,7 @@
 """Query parameters, read strictly: each at most once, and no unknown ones."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from fastapi import Request
@@ -20,6 +20,13 @@ def each_once(request: Request) -> Mapping[str, str]:
         if "\0" in name or "\0" in value:
             raise InvalidParameterError(name[:64], "A parameter cannot hold a NUL.")
     return dict(given)
+
+
+def refuse_others(request: Request, known: Collection[str]) -> None:
+    """Raise InvalidParameterError for a parameter that is not `known`, or as `each_once` does."""
+    for name in each_once(request):
+        if name not in known:
+            raise unknown_filter(name, known=", ".join(sorted(known)))
 
 
 def unknown_filter(name: str, *, known: str) -> InvalidParameterError:

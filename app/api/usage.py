@@ -12,7 +12,7 @@ from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
 from app.api.deps import CALLER_PROBLEMS, Gateway, Reader
-from app.api.parameters import instant_of
+from app.api.parameters import instant_of, refuse_others
 from app.api.problems import InvalidParameterError, problem_responses
 from app.api.routing import Router
 from app.jobs.wire import Seconds
@@ -32,6 +32,8 @@ USAGE_ANSWERS: dict[int | str, dict[str, Any]] = {
     **problem_responses(TooManySumsError),
 }
 """What usage calls answer beside their JSON, for the OpenAPI document."""
+
+USAGE_PARAMETERS = {"from", "to", "group_by"}
 
 _LONGEST_SPAN = timedelta(days=400)
 _YEARS = range(2, 9999)  # of which each instant has a date in every zone
@@ -75,6 +77,7 @@ async def read_usage(
     until: Annotated[str | None, Query(alias="to", description="A day or an instant.")] = None,
     group_by: Annotated[str, Query(description="`day`, `model`, `key`, with commas.")] = "day",
 ) -> Any:
+    refuse_others(request, USAGE_PARAMETERS)
     zone = caller.policy.zone
     groups = groupings(group_by, known=(Grouping.DAY, Grouping.MODEL, Grouping.KEY))
     start, end = span(since, until, zone=zone, at=gateway.clock.now())

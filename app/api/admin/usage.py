@@ -7,8 +7,8 @@ from fastapi import Query, Request
 
 from app.api.admin.routing import admin_router
 from app.api.deps import Gateway
-from app.api.problems import InvalidParameterError
-from app.api.usage import USAGE_ANSWERS, UsageRead, groupings, span, usage_answer
+from app.api.parameters import refuse_others
+from app.api.usage import USAGE_ANSWERS, USAGE_PARAMETERS, UsageRead, groupings, span, usage_answer
 from app.quotas.usage import Grouping
 
 router = admin_router("/usage")
@@ -31,8 +31,7 @@ async def read_all_usage(
     until: Annotated[str | None, Query(alias="to")] = None,
     group_by: Annotated[str, Query(description="`day`, `user`, `model`, `key`.")] = "day",
 ) -> Any:
-    if user is not None and "\0" in user:
-        raise InvalidParameterError("user", "A user id cannot hold a NUL.")
+    refuse_others(request, USAGE_PARAMETERS | {"user"})
     groups = groupings(group_by, known=list(Grouping))
     start, end = span(since, until, zone=_UTC, at=gateway.clock.now())
     rows = await gateway.quotas.usage(

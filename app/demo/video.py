@@ -1,10 +1,12 @@
 """`gateway demo`: a picture becomes a video as you watch, and nothing is left behind."""
 
+import json
 import os
 import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import httpx
@@ -63,16 +65,6 @@ def _require_place(output: Path) -> None:
 
 
 async def _make_video(client: httpx.AsyncClient, *, key: str, picture: str, output: Path) -> None:
-    base = str(client.base_url).rstrip("/")
-    say("Submit a job:")
-    say(f"""
-  curl -s {base}/v1/jobs \\
-    -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
-    -d '{{"model": "{_MODEL}",
-         "input": {{"prompt": "{_PROMPT}",
-                   "first_frame_image_url": "{picture}",
-                   "resolution": "480p", "duration": 5}}}}'
-""")
     request = {
         "model": _MODEL,
         "input": {
@@ -82,6 +74,13 @@ async def _make_video(client: httpx.AsyncClient, *, key: str, picture: str, outp
             "duration": 5,
         },
     }
+    base = str(client.base_url).rstrip("/")
+    say("Submit a job:")
+    say(f"""
+  curl -s {base}/v1/jobs \\
+    -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
+    -d '{indent(json.dumps(request, indent=2), "    ").strip()}'
+""")
     job = answer_of(await client.post("/v1/jobs", json=request))
     say("Follow it:\n")
     say(f"  curl -s {job['urls']['self']} -H 'Authorization: Bearer {key}'\n")

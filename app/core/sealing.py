@@ -5,13 +5,13 @@ secret imports OpenSSL's bindings, 7 MB that a gateway without webhooks never ne
 """
 
 import base64
-import hashlib
-import hmac
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pydantic import SecretBytes
+
+from app.core.signatures import derived_key
 
 if TYPE_CHECKING:
     from cryptography.fernet import MultiFernet
@@ -25,7 +25,7 @@ class Sealer:
     """Seals with the first secret and opens with all, which is how a secret is rotated."""
 
     def __init__(self, secrets: Sequence[SecretBytes], *, purpose: str) -> None:
-        self._keys = [_key(secret, purpose) for secret in secrets]
+        self._keys = [base64.urlsafe_b64encode(derived_key(secret, purpose)) for secret in secrets]
 
     def seal(self, text: str) -> str:
         return self._first.encrypt(text.encode()).decode()
@@ -64,8 +64,3 @@ def _opened(keys: "MultiFernet", sealed: str) -> str:
         return keys.decrypt(sealed).decode()
     except InvalidToken:
         raise SealBrokenError("sealed with a key that is no longer there") from None
-
-
-def _key(secret: SecretBytes, purpose: str) -> bytes:
-    derived = hmac.digest(secret.get_secret_value(), purpose.encode(), hashlib.sha256)
-    return base64.urlsafe_b64encode(derived)

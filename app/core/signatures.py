@@ -16,10 +16,7 @@ class Signer:
     """Signs with the first secret and accepts all, which is how a secret is rotated."""
 
     def __init__(self, secrets: Sequence[SecretBytes], *, purpose: str) -> None:
-        self._keys = [
-            hmac.digest(secret.get_secret_value(), purpose.encode(), hashlib.sha256)
-            for secret in secrets
-        ]
+        self._keys = [derived_key(secret, purpose) for secret in secrets]
 
     def sign(self, message: str) -> str:
         """Return 32 characters of URL-safe base 64: 192 bits of the digest."""
@@ -30,6 +27,11 @@ class Signer:
         return any(
             hmac.compare_digest(_signature(key, message).encode(), given) for key in self._keys
         )
+
+
+def derived_key(secret: SecretBytes, purpose: str) -> bytes:
+    """Return 32 bytes for this purpose alone, which tell nothing of the secret."""
+    return hmac.digest(secret.get_secret_value(), purpose.encode(), hashlib.sha256)
 
 
 def _signature(key: bytes, message: str) -> str:

@@ -8,6 +8,9 @@ from starlette.datastructures import Headers
 
 from app.core.ids import new_id
 
+READS = frozenset({"GET", "HEAD"})
+"""The methods that change nothing."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 

@@ -10,6 +10,7 @@ from typing import Literal, cast
 from pydantic import BaseModel, Field
 from starlette.types import Scope
 
+from app.api.context import READS
 from app.auth.models import Principal
 from app.core.errors import DatabaseUnavailableError
 from app.jobs.wire import Instant
@@ -19,7 +20,6 @@ from app.quotas.policy import WINDOWED, AllowanceName, LimitName, Period
 from app.quotas.standings import Standings
 
 _SECONDS = {Period.DAY: 86_400, Period.MONTH: 2_592_000}
-_SAFE = frozenset({"GET", "HEAD"})
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 """As ASGI has them: names in lower case."""
@@ -88,7 +88,7 @@ async def limit_headers(scope: Scope) -> RawHeaders:
                 principal.policy,
                 user_id=principal.user_id,
                 key_id=principal.key_id,
-                fresh=scope["method"] not in _SAFE,
+                fresh=scope["method"] not in READS,
             )
         except DatabaseUnavailableError:
             return ()

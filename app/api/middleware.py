@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.context import name_request
+from app.api.context import READS, name_request
 from app.api.cors import Cors
 from app.api.health import InterruptedRequestError
 from app.api.limits import limit_headers
@@ -36,8 +36,6 @@ _UNLESS_SAID = (
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-
-_READS = frozenset({"GET", "HEAD"})
 
 
 class Edge:
@@ -90,7 +88,7 @@ class Edge:
         with tallied() as waited:
             try:
                 # The body of a read is ignored; downloads only listen for the client to leave.
-                if scope["method"] not in _READS:
+                if scope["method"] not in READS:
                     receive = self._body(receive, Headers(scope=scope))
                 app = self._cors.preflight(scope) or _refusal(scope) or self._app
                 await app(scope, receive, send_marked)

@@ -162,7 +162,7 @@ async def create_client_token(
 )
 async def list_client_tokens(gateway: Gateway, caller: Minter, page: _Page) -> ClientTokenList:
     clients = await gateway.clients.page(
-        user_id=caller.user_id, before=page.cursor, limit=page.limit + 1
+        user_id=caller.user_id, before=page.cursor, limit=page.to_read
     )
     return ClientTokenList.of(clients, page, read=_read)
 

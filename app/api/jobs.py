@@ -223,7 +223,7 @@ async def list_jobs(
     page: JobPage,
 ) -> JobList:
     jobs = await gateway.jobs.page(
-        user_id=caller.user_id, matching=matching, before=page.cursor, limit=page.limit + 1
+        user_id=caller.user_id, matching=matching, before=page.cursor, limit=page.to_read
     )
     read = partial(_read, gateway)
     return JobList.of(jobs, page, read=read)

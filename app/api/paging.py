@@ -24,6 +24,11 @@ class Page:
     limit: int
     cursor: str | None
 
+    @property
+    def to_read(self) -> int:
+        """One record more than is shown: it tells whether there is another page."""
+        return self.limit + 1
+
     @classmethod
     def after(cls, cursor: str | None, limit: int, *, is_cursor: Callable[[str], bool]) -> Self:
         """Read the cursor of a call; raise InvalidParameterError unless `is_cursor` accepts it."""
@@ -61,7 +66,7 @@ class Listed(BaseModel, Generic[Read]):
         read: Callable[[Record], Read],
         id_of: Callable[[Record], str] = attrgetter("id"),
     ) -> Self:
-        """Make a page from its records and the one more that was asked for."""
+        """Make a page of up to `page.to_read` records."""
         shown = records[: page.limit]
         more = len(records) > page.limit
         return cls(

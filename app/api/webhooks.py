@@ -124,7 +124,7 @@ async def list_webhook_endpoints(
     gateway: Gateway, caller: Receiver, page: _EndpointPage
 ) -> EndpointList:
     endpoints = await gateway.webhooks.page(
-        user_id=caller.user_id, before=page.cursor, limit=page.limit + 1
+        user_id=caller.user_id, before=page.cursor, limit=page.to_read
     )
     return EndpointList.of(endpoints, page, read=_read)
 
@@ -204,7 +204,7 @@ async def list_deliveries(
     gateway: Gateway, caller: Receiver, endpoint_id: str, page: _DeliveryPage
 ) -> DeliveryList:
     deliveries = await gateway.webhooks.deliveries(
-        endpoint_id, user_id=caller.user_id, before=page.cursor, limit=page.limit + 1
+        endpoint_id, user_id=caller.user_id, before=page.cursor, limit=page.to_read
     )
     return DeliveryList.of(deliveries, page, read=read_delivery)
 

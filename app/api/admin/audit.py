@@ -35,7 +35,7 @@ _Page = Annotated[Page, Depends(page_query(is_cursor=partial(is_id, prefix="audi
 
 @router.get("", summary="List what operators did, newest first")
 async def list_audit(gateway: Gateway, page: _Page) -> AuditList:
-    entries = await gateway.audit.page(before=page.cursor, limit=page.limit + 1)
+    entries = await gateway.audit.page(before=page.cursor, limit=page.to_read)
     return AuditList.of(entries, page, read=_read)
 
 

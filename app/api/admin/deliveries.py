@@ -49,7 +49,7 @@ async def list_all_deliveries(
     deliveries = await gateway.webhooks.all_deliveries(
         DeliveryFilter(user_id=user, endpoint_id=endpoint, state=state),
         before=page.cursor,
-        limit=page.limit + 1,
+        limit=page.to_read,
     )
     return AdminDeliveryList.of(deliveries, page, read=_read)
 

@@ -87,7 +87,7 @@ async def list_all_jobs(
     user: Annotated[str | None, Query(max_length=300)] = None,
 ) -> AdminJobList:
     jobs = await gateway.operator_jobs.page(
-        user_id=user, matching=matching, before=page.cursor, limit=page.limit + 1
+        user_id=user, matching=matching, before=page.cursor, limit=page.to_read
     )
 
     def read(found: tuple[Job, Underside]) -> AdminJobRead:

@@ -111,7 +111,7 @@ async def create_key(
 async def list_keys(
     gateway: Gateway, page: _Page, user: Annotated[str | None, Query()] = None
 ) -> KeyList:
-    keys = await gateway.keys.page(user=user, before=page.cursor, limit=page.limit + 1)
+    keys = await gateway.keys.page(user=user, before=page.cursor, limit=page.to_read)
     return KeyList.of(keys, page, read=_read)
 
 

@@ -54,7 +54,7 @@ async def list_outputs(
 ) -> OutputList:
     job_id, _, n = (page.cursor or "").partition("/")
     outputs = await gateway.archive.page(
-        at_risk=at_risk, before=(job_id, int(n)) if n else None, limit=page.limit + 1
+        at_risk=at_risk, before=(job_id, int(n)) if n else None, limit=page.to_read
     )
     return OutputList.of(outputs, page, read=_read)
 

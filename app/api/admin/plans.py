@@ -74,7 +74,7 @@ async def create_plan(
 async def list_plans(
     gateway: Gateway, page: Annotated[Page, Depends(page_query(is_cursor=is_plan_name))]
 ) -> PlanList:
-    plans = await gateway.plans.page(after=page.cursor, limit=page.limit + 1)
+    plans = await gateway.plans.page(after=page.cursor, limit=page.to_read)
     return PlanList.of(plans, page, id_of=lambda plan: plan.name, read=_read)
 
 

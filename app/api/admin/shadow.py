@@ -40,7 +40,7 @@ _Page = Annotated[
 async def list_shadow_findings(
     gateway: Gateway, page: _Page, user: Annotated[str | None, Query()] = None
 ) -> ShadowFindingList:
-    days = await gateway.shadow.page(user_id=user, before=page.cursor, limit=page.limit + 1)
+    days = await gateway.shadow.page(user_id=user, before=page.cursor, limit=page.to_read)
     return ShadowFindingList.of(days, page, read=_read)
 
 

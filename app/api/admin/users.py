@@ -81,7 +81,7 @@ async def create_user(
 async def list_users(
     gateway: Gateway, page: _Page, plan: Annotated[str | None, Query()] = None
 ) -> UserList:
-    users = await gateway.users.page(plan=plan, after=page.cursor, limit=page.limit + 1)
+    users = await gateway.users.page(plan=plan, after=page.cursor, limit=page.to_read)
     return UserList.of(users, page, read=_read)
 
 

@@ -90,7 +90,7 @@ async def discard_expired(tx: AsyncConnection, *, at: datetime) -> int:
 
 
 class Sweeper:
-    """Deletes what was discarded; without a storage there is nothing to do."""
+    """Deletes what was discarded; without a storage that waits for a process that has it."""
 
     def __init__(self, *, database: Database, storage: Storage | None, clock: Clock) -> None:
         self._database = database
@@ -99,13 +99,9 @@ class Sweeper:
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete what was just discarded, if the storage answers; otherwise the pruner will."""
-        with suppress(StorageUnavailableError):
-            await self._delete(keys)
-
-    async def _delete(self, keys: Sequence[str]) -> None:
         if self._storage is not None:
-            for key in keys:
-                await self._storage.delete(key)
+            with suppress(StorageUnavailableError):
+                await _delete(self._storage, keys)
 
     async def prune(self) -> int:
         """Discard one batch of expired files, delete one of discarded objects; return how many."""
@@ -124,14 +120,20 @@ class Sweeper:
         expired = 0
         if any_expired:
             expired, due = await self._database.transact(expire)
-        if due:
-            await self._delete(due)
+        if not due or self._storage is None:
+            return expired
 
-            async def forget(tx: AsyncConnection) -> None:
-                await tx.execute(delete(DiscardRow).where(DiscardRow.storage_key.in_(due)))
+        async def forget(tx: AsyncConnection) -> None:
+            await tx.execute(delete(DiscardRow).where(DiscardRow.storage_key.in_(due)))
 
-            await self._database.transact(forget)
+        await _delete(self._storage, due)
+        await self._database.transact(forget)
         return expired + len(due)
+
+
+async def _delete(storage: Storage, keys: Sequence[str]) -> None:
+    for key in keys:
+        await storage.delete(key)
 
 
 async def _due(connection: AsyncConnection, *, at: datetime) -> Sequence[str]:

@@ -10,14 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import ManualClock
 from app.core.errors import UserGoneError
 from app.db.engine import open_database
-from app.storage.discards import Sweeper
+from app.storage.discards import Sweeper, discard
 from app.storage.errors import FileTooLargeError, StorageUnavailableError
 from app.storage.opening import open_folder
-from app.storage.store import Storage, Stored
+from app.storage.store import Storage, Stored, new_key
 from app.storage.uploads import Uploads, UploadsConfig
 from tests.support.answers import faults, problem
 from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
@@ -540,6 +541,30 @@ async def test_what_cannot_be_taken_back_now_hides_no_refusal_and_goes_later(
         await uploads.drop([kept.id])
         assert len(files_below(tmp_path / "kept")) == 1
         await Sweeper(database=database, storage=sound, clock=clock).prune()
+        assert files_below(tmp_path / "kept") == []
+    finally:
+        await database.close()
+
+
+async def test_a_process_that_lacks_the_storage_leaves_deleting_to_those_that_have_it(
+    gateway: Gateway, database_url: str, tmp_path: Path
+) -> None:
+    """Without GATEWAY_STORAGE_URL a worker would forget what it cannot delete."""
+    clock, storage, key = gateway.clock, open_folder(tmp_path / "kept"), new_key("files")
+    database = open_database(database_url)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield PNG
+
+    async def work(tx: AsyncConnection) -> None:
+        await discard(tx, [key], due_at=clock.now())
+
+    try:
+        await storage.put(key, body())
+        await database.transact(work)
+        assert await Sweeper(database=database, storage=None, clock=clock).prune() == 0
+        assert len(files_below(tmp_path / "kept")) == 1
+        assert await Sweeper(database=database, storage=storage, clock=clock).prune() == 1
         assert files_below(tmp_path / "kept") == []
     finally:
         await database.close()

@@ -92,7 +92,7 @@ async def upload_file(
     gateway: Gateway, caller: _FileCaller, request: Request, response: Response
 ) -> FileRead:
     source = uploaded(request)
-    await gateway.quotas.count_submit(caller.policy, user_id=caller.user_id, key_id=caller.key_id)
+    await gateway.quotas.count_submit(caller)
     file = await gateway.uploads.receive(source, user_id=caller.user_id)
     response.headers["Location"] = f"{gateway.base_path}/v1/files/{file.id}"
     return _read(gateway, file)

@@ -85,10 +85,7 @@ async def limit_headers(scope: Scope) -> RawHeaders:
     if standings is None:
         try:
             standings = await services.quotas.recent_standings(
-                principal.policy,
-                user_id=principal.user_id,
-                key_id=principal.key_id,
-                fresh=scope["method"] not in READS,
+                principal, fresh=scope["method"] not in READS
             )
         except DatabaseUnavailableError:
             return ()

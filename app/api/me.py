@@ -26,9 +26,7 @@ class MeRead(BaseModel):
 
 @router.get("/me", summary="Who am I, and what is left of my limits?")
 async def read_me(gateway: Gateway, caller: AnyCaller) -> MeRead:
-    standings = await gateway.quotas.standings(
-        caller.policy, user_id=caller.user_id, key_id=caller.key_id
-    )
+    standings = await gateway.quotas.standings(caller)
     return MeRead(
         user=caller.user_id,
         key=caller.key_id,

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from app.auth.errors import InvalidUserIdError
 from app.core.owners import OIDC
-from app.quotas.policy import Policy
+from app.quotas.standings import Caller
 
 _USER_ID = re.compile(r"[A-Za-z0-9._@:-]{1,128}")
 
@@ -52,30 +52,29 @@ class Holder:
     ends_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
+@dataclass(frozen=True, kw_only=True)
+class Principal(Caller):
     """Who a request comes from and what it may do; `models` None means all.
 
-    `key_id` is the key that was sent, or that made the client token. With a `job_id` only that job
-    may be read. `secret_hash` says which secret of a rotated key was sent. `ends_at` is the end of
-    a token that is not ours.
+    With a `job_id` only that job may be read. `secret_hash` says which secret of a rotated key was
+    sent. `ends_at` is the end of a token that is not ours.
     """
 
-    user_id: str
-    key_id: str
     scopes: frozenset[str]
     plan: str | None
     models: frozenset[str] | None
-    policy: Policy
     job_id: str | None = None
     secret_hash: str | None = field(default=None, repr=False)
     ends_at: datetime | None = None
 
     def holder(self, *needs: Scope) -> Holder:
-        allowance = self.policy.allowance
-        token_id = None if allowance is None else allowance.token_id
         return Holder(
-            self.user_id, self.key_id, frozenset(needs), self.secret_hash, token_id, self.ends_at
+            self.user_id,
+            self.key_id,
+            frozenset(needs),
+            self.secret_hash,
+            self.token_id,
+            self.ends_at,
         )
 
 

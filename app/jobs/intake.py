@@ -100,9 +100,7 @@ class JobIntake:
 
         Raises UnknownModelError, ModelNotAllowedError, or QuotaExceededError for the rate only.
         """
-        await self._quotas.count_submit(
-            principal.policy, user_id=principal.user_id, key_id=principal.key_id
-        )
+        await self._quotas.count_submit(principal)
         model, checked = await self._check(request, principal=principal)
         checked = self._with_webhook(await self._inspected(checked, principal=principal), request)
         price_usd = await self._price(model, checked)
@@ -111,9 +109,7 @@ class JobIntake:
                 checked, model, price_usd=price_usd, policy=principal.policy
             ),
             price_usd=price_usd,
-            standings=await self._quotas.standings(
-                principal.policy, user_id=principal.user_id, key_id=principal.key_id
-            ),
+            standings=await self._quotas.standings(principal),
         )
 
     async def find_replay(
@@ -207,9 +203,7 @@ class JobIntake:
         """
         if self._media.goes_out_for(checked.media):
             # Nothing is fetched for a caller that has no submit left.
-            await self._quotas.check_rate(
-                principal.policy, user_id=principal.user_id, key_id=principal.key_id
-            )
+            await self._quotas.check_rate(principal)
         errors = (await self._inspected(checked, principal=principal)).errors
         if errors and all(error.code == MediaUnreachableError.code for error in errors):
             raise MediaUnreachableError(errors)

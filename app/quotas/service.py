@@ -13,7 +13,7 @@ from app.db.engine import Database
 from app.quotas.account import Account, excesses
 from app.quotas.allowances import find_taken
 from app.quotas.errors import QuotaExceededError, longest
-from app.quotas.policy import LimitName, Policy
+from app.quotas.policy import LimitName
 from app.quotas.rebuild import opened
 from app.quotas.repository import QuotaRepository
 from app.quotas.standings import Caller, CallerId, Standings, Subject, count_jobs
@@ -33,11 +33,12 @@ class QuotaService:
         self._recent: dict[CallerId, tuple[float, Standings]] = {}
         self._stand = NaturalBatch(self._stand_all)
 
-    async def standings(self, policy: Policy, *, user_id: str, key_id: str) -> Standings:
+    async def standings(self, caller: Caller) -> Standings:
         """Return the standing of each limit of user, key and client token; locks nothing."""
+        policy = caller.policy
         if not (policy.user or policy.key or (policy.allowance and policy.allowance.is_bounded)):
             return Standings((), self._clock.now())
-        return await self._stand(Caller(policy=policy, user_id=user_id, key_id=key_id))
+        return await self._stand(caller)
 
     async def _stand_all(self, asking: Sequence[Caller]) -> Sequence[Standings]:
         """Answer all callers with the same few statements; the last policy of each counts."""
@@ -62,19 +63,16 @@ class QuotaService:
         told = await self._database.look_up(work)
         return [told[each.id] for each in asking]
 
-    async def recent_standings(
-        self, policy: Policy, *, user_id: str, key_id: str, fresh: bool
-    ) -> Standings:
+    async def recent_standings(self, caller: Caller, *, fresh: bool) -> Standings:
         """Return the same, at most a second old unless `fresh`: it goes with every answer."""
-        token_id = policy.allowance.token_id if policy.allowance else None
-        now, caller = self._clock.monotonic(), (user_id, key_id, token_id)
-        kept = self._recent.get(caller)
+        now = self._clock.monotonic()
+        kept = self._recent.get(caller.id)
         if kept is not None and not fresh and now - kept[0] < _RECENT_S:
             return kept[1]
-        standings = await self.standings(policy, user_id=user_id, key_id=key_id)
+        standings = await self.standings(caller)
         if len(self._recent) >= _MOST_RECENT:
             self._recent.clear()
-        self._recent[caller] = (now, standings)
+        self._recent[caller.id] = (now, standings)
         return standings
 
     async def usage(
@@ -100,10 +98,10 @@ class QuotaService:
 
         return await self._database.search(work, is_long=user_id is None)
 
-    async def count_submit(self, policy: Policy, *, user_id: str, key_id: str) -> None:
+    async def count_submit(self, caller: Caller) -> None:
         """Take one of the submits per minute, or raise QuotaExceededError and take none."""
         at = self._clock.now()
-        rated = _rated(policy, user_id=user_id, key_id=key_id)
+        rated = _rated(caller)
 
         async def work(tx: AsyncConnection) -> None:
             quotas = QuotaRepository(tx)
@@ -120,10 +118,10 @@ class QuotaService:
         if rated:
             await self._database.transact(work)
 
-    async def check_rate(self, policy: Policy, *, user_id: str, key_id: str) -> None:
+    async def check_rate(self, caller: Caller) -> None:
         """Raise QuotaExceededError if no submit is left for now; take none."""
         at = self._clock.now()
-        rated = _rated(policy, user_id=user_id, key_id=key_id)
+        rated = _rated(caller)
 
         async def work(connection: AsyncConnection) -> None:
             quotas = QuotaRepository(connection)
@@ -134,11 +132,11 @@ class QuotaService:
             await self._database.look_up(work)
 
 
-def _rated(policy: Policy, *, user_id: str, key_id: str) -> Sequence[Subject]:
+def _rated(caller: Caller) -> Sequence[Subject]:
     """Return whose rate counts, with no limit but that."""
     return [
         replace(subject, limits={LimitName.SUBMITS_PER_MINUTE: rate})
-        for subject in Caller(policy=policy, user_id=user_id, key_id=key_id).subjects
+        for subject in caller.subjects
         if (rate := subject.limits.get(LimitName.SUBMITS_PER_MINUTE)) is not None
     ]
 

@@ -34,6 +34,8 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
+    """Whose limits a request counts against; `key_id` is that of the key, or of a token's maker."""
+
     policy: Policy
     user_id: str
     key_id: str

@@ -22,6 +22,7 @@ from app.auth.directory.errors import (
 from app.auth.directory.models import User, UserChanges
 from app.jobs.wire import Instant
 from app.quotas.limits import shown_limits
+from app.quotas.standings import Caller
 
 router = admin_router("/users")
 
@@ -94,7 +95,8 @@ async def list_users(
 )
 async def read_user_limits(gateway: Gateway, user_id: str) -> UserLimitsRead:
     policy = await gateway.users.policy(user_id)
-    standings = await gateway.quotas.standings(policy, user_id=user_id, key_id="")
+    caller = Caller(policy=policy, user_id=user_id, key_id="")
+    standings = await gateway.quotas.standings(caller)
     return UserLimitsRead(user=user_id, timezone=policy.zone.key, limits=read_limits(standings))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import metadata
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -34,6 +35,7 @@ from app.core.metrics import Metrics
 from app.core.tracing import Tracing
 from app.settings import Settings
 
+_VERSION = metadata.version("runcomfy-gateway")
 _ROOMS = (
     *(jobs, events, outputs, files, models, requests, webhooks, webhook_secret),
     *(me, usage, client_tokens, health, exposition, pages),
@@ -91,7 +93,7 @@ def create_app(
 
     app = DescribedApp(
         title="runcomfy-gateway",
-        version="0.1.0",
+        version=_VERSION,
         summary="Keys, limits and durable jobs in front of RunComfy's Model API.",
         lifespan=lifespan,
         # The framework's pages load scripts from elsewhere; the document is at /openapi.json.

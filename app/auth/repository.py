@@ -102,44 +102,16 @@ class AuthRepository:
         )
         return {row.key_id: _key(row) for row in found}
 
-    async def find_client(self, token_id: str) -> FoundClient | None:
-        found = await self._tx.execute(
-            select(
-                *CLIENT,
-                *_KEY,
-                *_TERMS,
-                _Owner.id.label("owner_id"),
-                _Owner.disabled.label("owner_disabled"),
-                _OwnersPlan.timezone.label("owners_timezone"),
-            )
-            .select_from(ClientTokenRow)
-            .join(ApiKeyRow, ApiKeyRow.id == ClientTokenRow.key_id)
-            .join(_Owner, _Owner.id == ApiKeyRow.user_id)
-            .outerjoin(_OwnersPlan, is_plan_of(_OwnersPlan, _Owner))
-            .join(UserRow, UserRow.id == ClientTokenRow.user_id)
-            .outerjoin(PlanRow, _PLAN_OF_USER)
-            .where(ClientTokenRow.id == token_id)
-        )
-        row = found.one_or_none()
-        if row is None:
-            return None
-        return FoundClient(
-            client=client_from_row(row),
-            key=replace(_key(row), user_id=row.owner_id),
-            is_owner_disabled=row.owner_disabled,
-            key_zone=ZoneInfo(row.owners_timezone or "UTC"),
-            terms=_terms(row),
-        )
+    async def find_clients(self, token_ids: Collection[str]) -> Mapping[str, FoundClient]:
+        found = await self._tx.execute(_CLIENTS, {"ids": sorted(set(token_ids))})
+        return {row.client_id: _found_client(row) for row in found}
 
     async def find_terms(self, user_id: str) -> UserTerms | None:
-        found = await self._tx.execute(
-            select(*_TERMS)
-            .select_from(UserRow)
-            .outerjoin(PlanRow, _PLAN_OF_USER)
-            .where(UserRow.id == user_id)
-        )
-        row = found.one_or_none()
-        return None if row is None else _terms(row)
+        return (await self.find_terms_of([user_id])).get(user_id)
+
+    async def find_terms_of(self, user_ids: Collection[str]) -> Mapping[str, UserTerms]:
+        found = await self._tx.execute(_TERMS_OF, {"ids": sorted(set(user_ids))})
+        return {row.user_id: _terms(row) for row in found}
 
     async def note_use(self, key_id: str, *, at: datetime) -> None:
         await self._tx.execute(
@@ -206,8 +178,31 @@ _HELD_KEYS = made_once(
     .outerjoin(PlanRow, _PLAN_OF_USER)
     .where(among(ApiKeyRow.id, "ids"))
 )
+_TERMS_OF = made_once(
+    select(*_TERMS)
+    .select_from(UserRow)
+    .outerjoin(PlanRow, _PLAN_OF_USER)
+    .where(among(UserRow.id, "ids"))
+)
 _Owner = aliased(UserRow, name="owners")
 _OwnersPlan = aliased(PlanRow, name="owners_plans")
+_CLIENTS = made_once(
+    select(
+        *CLIENT,
+        *_KEY,
+        *_TERMS,
+        _Owner.id.label("owner_id"),
+        _Owner.disabled.label("owner_disabled"),
+        _OwnersPlan.timezone.label("owners_timezone"),
+    )
+    .select_from(ClientTokenRow)
+    .join(ApiKeyRow, ApiKeyRow.id == ClientTokenRow.key_id)
+    .join(_Owner, _Owner.id == ApiKeyRow.user_id)
+    .outerjoin(_OwnersPlan, is_plan_of(_OwnersPlan, _Owner))
+    .join(UserRow, UserRow.id == ClientTokenRow.user_id)
+    .outerjoin(PlanRow, _PLAN_OF_USER)
+    .where(among(ClientTokenRow.id, "ids"))
+)
 
 
 def _key(row: Any) -> ApiKey:
@@ -224,6 +219,16 @@ def _key(row: Any) -> ApiKey:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+    )
+
+
+def _found_client(row: Any) -> FoundClient:
+    return FoundClient(
+        client=client_from_row(row),
+        key=replace(_key(row), user_id=row.owner_id),
+        is_owner_disabled=row.owner_disabled,
+        key_zone=ZoneInfo(row.owners_timezone or "UTC"),
+        terms=_terms(row),
     )
 
 

@@ -1,8 +1,9 @@
 """From a bearer token to a principal, and keys for users."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +26,8 @@ from app.quotas.policy import Policy
 _USE_NOTED_EVERY = timedelta(minutes=1)
 _NOWHERE = CameFrom()
 _DOTS_OF_A_JWT = 2
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,9 @@ class AuthService:
         self._clock = clock
         self._own_origin = own_origin
         self._oidc = oidc
-        self._find_key = NaturalBatch(self._find_keys)
+        self._find_key = self._by_id(AuthRepository.find_held_keys)
+        self._find_client = self._by_id(AuthRepository.find_clients)
+        self._find_terms = self._by_id(AuthRepository.find_terms_of)
 
     async def authenticate(
         self, authorization: str | None, *, came_from: CameFrom = _NOWHERE
@@ -120,13 +125,6 @@ class AuthService:
         )
         return Sender(principal, key)
 
-    async def _find_keys(self, key_ids: Sequence[str]) -> Sequence[tuple[ApiKey, UserTerms] | None]:
-        async def work(connection: AsyncConnection) -> Mapping[str, tuple[ApiKey, UserTerms]]:
-            return await AuthRepository(connection).find_held_keys(key_ids)
-
-        found = await self._database.look_up(work)
-        return [found.get(key_id) for key_id in key_ids]
-
     async def _user_of_issuer(self, oidc: OidcSignIn, token: str) -> Principal:
         key, terms, ends_at = await oidc.sign_in(token)
         await self._note_use(key)
@@ -151,11 +149,19 @@ class AuthService:
         self._check_origin(found.client.origin, came_from)
         return _client_principal(found)
 
-    async def _find_client(self, token_id: str) -> FoundClient | None:
-        async def work(connection: AsyncConnection) -> FoundClient | None:
-            return await AuthRepository(connection).find_client(token_id)
+    def _by_id(
+        self, find: Callable[[AuthRepository, Sequence[str]], Awaitable[Mapping[str, Found]]]
+    ) -> NaturalBatch[str, Found | None]:
+        """Look up what one statement finds for all callers that wait: there is one per request."""
 
-        return await self._database.look_up(work)
+        async def find_all(ids: Sequence[str]) -> Sequence[Found | None]:
+            async def work(connection: AsyncConnection) -> Mapping[str, Found]:
+                return await find(AuthRepository(connection), ids)
+
+            found = await self._database.look_up(work)
+            return [found.get(id_) for id_ in ids]
+
+        return NaturalBatch(find_all)
 
     def _is_alive(self, found: FoundClient) -> bool:
         """Return whether all that the token depends on is live, its key's secret included."""
@@ -183,16 +189,13 @@ class AuthService:
         user_id = f"{key.user_id}/{checked_user_id(name)}"
         at = self._clock.now()
 
-        async def find(connection: AsyncConnection) -> UserTerms | None:
-            return await AuthRepository(connection).find_terms(user_id)
-
         async def make(tx: AsyncConnection) -> UserTerms | None:
             auth = AuthRepository(tx)
             await keep_user(tx, key.user_id)
             await auth.ensure_user(user_id, at=at, plan_name=key.plan_name)
             return await auth.find_terms(user_id)
 
-        terms = await self._database.look_up(find) or await self._database.transact(make)
+        terms = await self._find_terms(user_id) or await self._database.transact(make)
         assert terms is not None
         if terms.disabled:
             raise UserDisabledError(name)

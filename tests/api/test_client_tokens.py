@@ -10,6 +10,7 @@ from tests.support.answers import faults, problem
 from tests.support.credentials import client_with_key, client_with_token, minted
 from tests.support.gateway import PUBLIC_URL, SEEDANCE, Gateway
 from tests.support.rows import change
+from tests.support.statements import recorded
 
 pytestmark = pytest.mark.either_database
 
@@ -410,3 +411,16 @@ async def test_expired_tokens_are_pruned_and_lists_are_paged(gateway: Gateway) -
     clients = gateway.app.state.services.clients
     gateway.wait(3600 + 62)
     assert [await clients.prune(limit=2), await clients.prune()] == [2, 1]
+
+
+async def test_those_who_call_together_are_looked_up_together(gateway: Gateway) -> None:
+    """The pages of an app may all call at once; so may a service, for as many of its users."""
+    maker = await client_with_key(gateway, scopes=["jobs:read", "tokens", "act_as"])
+    user = {"X-Gateway-User": "u1"}
+    app = await client_with_token(gateway, maker, scopes=["jobs:read"])
+    assert (await maker.get("/v1/models", headers=user)).is_success
+    for client, headers, table in ((app, {}, "client_tokens"), (maker, user, "users")):
+        with recorded(gateway) as seen:
+            await asyncio.gather(*(client.get("/v1/models", headers=headers) for _ in range(50)))
+        looks = [text for each in seen for text in each if f"FROM {table} " in text]
+        assert 0 < len(looks) < 25

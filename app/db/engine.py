@@ -22,7 +22,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.errors import ConfigurationError, DatabaseUnavailableError
-from app.db.postgres import PostgresConnections, sqlstate
+from app.db.postgres import PATIENCE, PostgresConnections, sqlstate
 from app.db.sqlite import SqliteConnections
 from app.db.work import Done, Work
 
@@ -151,7 +151,8 @@ def parse_url(url: str) -> URL:
         raise ConfigurationError(
             "GATEWAY_DATABASE_URL is not a database URL;"
             " use sqlite:///gateway.db or postgresql://user:password@host/name, where @, : and /"
-            " in a password are written as %40, %3A and %2F."
+            " in a password are written as %40, %3A and %2F; several hosts with ports as"
+            " postgresql://user:password@/name?host=one:5432&host=two:5432."
         ) from None
     match parsed.drivername:
         case "sqlite" if parsed.database not in (None, "", ":memory:"):
@@ -162,8 +163,8 @@ def parse_url(url: str) -> URL:
                 " so use sqlite:///gateway.db."
             )
         case "postgresql" | "postgres" | "postgresql+psycopg":
-            in_utf8 = parsed.update_query_dict({"client_encoding": "utf8"})
-            return in_utf8.set(drivername="postgresql+psycopg")
+            query = PATIENCE | dict(parsed.query) | {"client_encoding": "utf8"}
+            return parsed.set(drivername="postgresql+psycopg", query=query)
         case other:
             raise ConfigurationError(
                 f"GATEWAY_DATABASE_URL asks for {other!r};"

@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.clock import Clock
 from app.db.engine import parse_url, words_of
-from app.db.postgres import PATIENCE
 
 logger = structlog.get_logger(__name__)
 
@@ -37,7 +36,6 @@ class Notices:
             poolclass=NullPool,
             pool_reset_on_return=None,  # it is closed then, and mostly lost
             isolation_level="AUTOCOMMIT",
-            connect_args=PATIENCE,
             hide_parameters=True,
         )
         driver_error = engine.dialect.loaded_dbapi.Error  # what the open connection raises itself

@@ -23,18 +23,19 @@ _WRITERS, _READERS = 8, 7
 _READ_ONLY = "25006"  # read_only_sql_transaction
 # A process that is frozen in a transaction keeps its locks, and all others wait for a lane's.
 _FROZEN_FOR = "15s"
-# A server that is cut off, and so cannot even hang up, is noticed in seconds, not hours.
+# Options of an address. A server that is cut off, and so cannot even hang up, is noticed in
+# seconds, not hours, and the next of several is tried before a look-up is given up.
 PATIENCE = {
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 3,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
+    "connect_timeout": "3",
+    "keepalives_idle": "5",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
 }
 _LONG = 30
 _IS_POOLED = "is_pooled"
 # Other statements than prepared ones are planned for their own values, however often they come.
-_PSYCOPGS = {**PATIENCE, "prepare_threshold": 1_000_000_000}
+_PSYCOPGS = {"prepare_threshold": 1_000_000_000}
 
 
 class PostgresConnections:

@@ -15,6 +15,7 @@ from app.core.clock import ManualClock, SystemClock
 from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
 from app.core.natural_batch import NaturalBatch
+from app.db import schema
 from app.db.engine import open_database
 from app.db.models import SwitchRow
 from app.db.outage import Outages
@@ -401,6 +402,29 @@ async def test_a_server_that_is_frozen_is_given_up_and_not_asked_to_stop(
         finally:
             await database.close()
         assert {type(each.exception()) for each in waiting} == {DatabaseUnavailableError}
+
+
+async def test_a_silent_host_is_passed_over_for_the_next(database_url: str, way: Way) -> None:
+    """As one is that is cut off, whose standby has taken over."""
+    if database_url.startswith("sqlite"):
+        return  # there is no host
+
+    one = way(select(literal(1)))
+    folder = make_url(database_url).query["host"]
+    assert isinstance(folder, str)
+    far = Path(folder) / ".s.PGSQL.5432"
+    with running_wire(far) as silent, running_wire(far) as heard:
+        silent.freeze()
+        hosts = {"host": [f"127.0.0.1:{each.port}" for each in (silent, heard)]}
+        several = make_url(database_url).set(query=hosts).render_as_string(hide_password=False)
+        database = open_database(several)
+        try:
+            answer = await database.look_up(lambda connection: connection.execute(one))
+            assert answer.scalar_one() == 1
+            async with asyncio.timeout(60):
+                assert (await asyncio.to_thread(schema.read, several)).revision is not None
+        finally:
+            await database.close()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from sqlalchemy.exc import (
     DBAPIError,
     IntegrityError,
     InterfaceError,
+    InternalError,
     OperationalError,
 )
 from sqlalchemy.exc import (
@@ -29,6 +30,8 @@ from app.db.work import Done, Work
 _TRIES = 4
 _NEWS = "news"
 _RIVALS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+_NO_RIGHT = "42501"  # insufficient_privilege
+_SERVERS_OWN = (OperationalError, InterfaceError, InternalError)
 _FAILURES = (DBAPIError, sqlite3.Error, PoolTimeoutError, TimeoutError)
 # To TCP a frozen server looks healthy.
 _ANSWERS_WITHIN = timedelta(seconds=20)
@@ -213,7 +216,7 @@ def _translated(exc: Exception, *, is_unsure: bool = False) -> Exception:
     away = DatabaseUnavailableError(is_unsure=is_unsure, reason=words_of(exc.__cause__ or exc))
     if not isinstance(exc, DBAPIError):  # no turn, no answer, or a file that is locked
         return away
-    is_away = isinstance(exc, OperationalError | InterfaceError)
+    is_away = isinstance(exc, _SERVERS_OWN) or sqlstate(exc.orig) == _NO_RIGHT
     if isinstance(exc.orig, sqlite3.OperationalError):
         # "no such table" and the like are bugs; locked, full and unreadable are not.
         is_away = exc.orig.sqlite_errorcode != sqlite3.SQLITE_ERROR

@@ -255,6 +255,38 @@ async def test_the_log_says_why_a_database_is_away(database_url: str, way: Way) 
     assert (away["who"], away["reason"]) == ("poller", reason)
 
 
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("SET LOCAL ROLE pg_monitor", "permission denied for table switches"),
+        (
+            "DO $$ BEGIN RAISE 'invalid page in block 7' USING ERRCODE = 'data_corrupted'; END $$",
+            "invalid page in block 7",
+        ),
+    ],
+)
+async def test_a_server_at_fault_is_away_too(
+    database_url: str, way: Way, fault: str, reason: str
+) -> None:
+    """What may have cost money is then written again and again, until somebody has mended it."""
+    if database_url.startswith("sqlite"):
+        return  # there is no server
+
+    clear = way(delete(SWITCHES))
+
+    async def work(tx: AsyncConnection) -> None:
+        await tx.execute(text(fault))
+        await tx.execute(clear)
+
+    database = open_database(database_url)
+    try:
+        with pytest.raises(DatabaseUnavailableError) as failure:
+            await database.transact(work)
+        assert failure.value.reason == reason
+    finally:
+        await database.close()
+
+
 async def test_a_process_frozen_in_a_transaction_loses_its_locks(
     database_url: str, way: Way
 ) -> None:

@@ -445,6 +445,11 @@ async def test_a_list_that_cannot_be_read_says_so_where_one_looks(
         await page.get_by_role("button", name="Try again").click()
         await expect(page.get_by_text("No users yet.")).to_be_visible()
 
+        # Nor are keys that cannot be read the same as none.
+        await page.route("**/v1/admin/keys?*", lambda route: route.abort())
+        await page.goto(f"{site}/console#/users?user=user-1")
+        await expect(page.get_by_role("dialog").get_by_role("alert")).to_be_visible()
+
 
 @pytest.mark.parametrize(
     ("made", "tag", "count"), [("images", "img", 2), ("audio", "audio", 1), ("video", "video", 1)]

@@ -68,7 +68,7 @@ function UserDrawer({ api, id, plans, onClose, onChanged }) {
     <button class="btn btn-sm" onClick=${() => setOpen("key")}>New key</button>
     <button class="btn btn-sm btn-outline-danger ms-auto" onClick=${() => setOpen("delete")}>Delete</button>`;
   return html`<${Dialog} drawer title=${id} onClose=${onClose} footer=${footer}>
-    <${ProblemNote} problem=${user.problem || standings.problem} />
+    <${ProblemNote} problem=${user.problem || standings.problem || keys.problem} />
     ${user.data && html`<${Facts} facts=${[
       ["Name", user.data.name],
       ["Plan", user.data.plan ? html`<a href=${to("plans")}>${user.data.plan}</a>` : "default"],

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Response
 
-from app.api.deps import CALLER_PROBLEMS, Gateway, Reader, Services, header_of
-from app.api.links import InvalidSignatureError, job_reader
+from app.api.deps import CALLER_PROBLEMS, CREDENTIALS, Gateway, Reader, Services, caller, header_of
+from app.api.links import Expires, Grant, InvalidSignatureError, Signature, holder_of_link
 from app.api.problems import InvalidParameterError, problem_responses
 from app.api.routing import Router
 from app.api.streaming import EventStream, Look
@@ -18,6 +18,7 @@ from app.events.hub import TooManyStreamsError
 from app.events.tail import Whose
 from app.jobs.errors import JobNotFoundError
 from app.jobs.feed import Moment
+from app.jobs.links import LinkClaim
 from app.jobs.state import TERMINAL
 from app.jobs.wire import JobRead
 
@@ -39,7 +40,28 @@ _STREAM: dict[str, Any] = {
     },
 }
 
-JobReader = Annotated[Principal, Depends(job_reader("events"))]
+_authenticate = caller(Scope.JOBS_READ)
+
+
+@CREDENTIALS
+async def _follower(
+    gateway: Gateway,
+    request: Request,
+    job_id: str,
+    grant: Grant = None,
+    expires: Expires = None,
+    signature: Signature = None,
+) -> Principal:
+    """Take a link or a credential; an invalid signature is refused, whatever comes with it."""
+    if signature is None:
+        return await _authenticate(request)
+    if grant is None or expires is None:
+        raise InvalidSignatureError
+    claim = LinkClaim(grant, expires, signature)
+    return await holder_of_link(gateway, request, claim, job_id=job_id, path="events")
+
+
+Follower = Annotated[Principal, Depends(_follower)]
 LastEventId = Annotated[
     str | None,
     Header(alias="Last-Event-ID", description="Resume after the event with this `id`."),
@@ -72,7 +94,7 @@ class CallersJobRead(JobRead):
 )
 async def follow_job(
     gateway: Gateway,
-    caller: JobReader,
+    caller: Follower,
     job_id: str,
     request: Request,
     _last_event_id: LastEventId = None,

@@ -1,11 +1,10 @@
 """Signed links in place of a credential: who they stand for, and when they are invalid."""
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Query, Request
 
-from app.api.deps import CREDENTIALS, Gateway, caller
+from app.api.deps import Gateway
 from app.auth.errors import MissingScopeError
 from app.auth.models import Principal, Scope
 from app.core.errors import UnauthenticatedError
@@ -16,8 +15,6 @@ Grant = Annotated[
 ]
 Expires = Annotated[int | None, Query(ge=0, le=2**40)]
 Signature = Annotated[str | None, Query(max_length=64)]
-
-_authenticate = caller(Scope.JOBS_READ)
 
 
 class InvalidSignatureError(UnauthenticatedError):
@@ -46,28 +43,3 @@ async def holder_of_link(
     if Scope.JOBS_READ not in principal.scopes:
         raise MissingScopeError(Scope.JOBS_READ)
     return principal
-
-
-def job_reader(path: str) -> Callable[..., Awaitable[Principal]]:
-    """Make the dependency of a route at `path` below a job, which takes links or credentials.
-
-    A request with an invalid signature is refused, whatever else it carries.
-    """
-
-    @CREDENTIALS
-    async def authenticate(
-        gateway: Gateway,
-        request: Request,
-        job_id: str,
-        grant: Grant = None,
-        expires: Expires = None,
-        signature: Signature = None,
-    ) -> Principal:
-        if signature is None:
-            return await _authenticate(request)
-        if grant is None or expires is None:
-            raise InvalidSignatureError
-        claim = LinkClaim(grant, expires, signature)
-        return await holder_of_link(gateway, request, claim, job_id=job_id, path=path)
-
-    return authenticate

@@ -3,13 +3,13 @@
 from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from app.api.content import ANSWERS, DOWNLOAD, RangeNotSatisfiableError, stored_content
 from app.api.deps import CALLER_PROBLEMS, Gateway, caller
-from app.api.links import InvalidSignatureError
+from app.api.links import Expires, InvalidSignatureError, Signature
 from app.api.problems import PayloadTooLargeError, problem_responses
 from app.api.routing import Router
 from app.api.uploads import uploaded
@@ -40,7 +40,7 @@ _UPLOAD = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "properties": {"file": _BINARY["schema"]},
                 }
             },
             "image/*": _BINARY,
@@ -130,8 +130,8 @@ async def download_file(
     gateway: Gateway,
     request: Request,
     file_id: str,
-    expires: Annotated[int | None, Query(ge=0, le=2**40)] = None,
-    signature: Annotated[str | None, Query(max_length=64)] = None,
+    expires: Expires = None,
+    signature: Signature = None,
 ) -> Response:
     if signature is None:
         principal = await _authenticate(request)

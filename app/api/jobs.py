@@ -1,4 +1,4 @@
-"""/v1/jobs: submit, check, list, read and cancel."""
+"""/v1/jobs: submit, check, list, read, cancel and erase."""
 
 from contextlib import suppress
 from datetime import timedelta

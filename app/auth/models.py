@@ -1,4 +1,4 @@
-"""Users, scopes and principals."""
+"""Scopes, principals and the ids of users."""
 
 import re
 from dataclasses import dataclass, field

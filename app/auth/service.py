@@ -1,4 +1,4 @@
-"""From a bearer token to a principal, and keys for users."""
+"""From a bearer token, or the user that a service names, to a principal."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -156,7 +156,7 @@ async def download_file(
 
 
 def _read(gateway: Gateway, file: File) -> FileRead:
-    content = gateway.file_links.for_owner(file.id, at=gateway.clock.now())
+    links = gateway.file_links
     return FileRead(
         id=file.id,
         size=file.size,
@@ -164,5 +164,7 @@ def _read(gateway: Gateway, file: File) -> FileRead:
         media_type=file.media_type,
         created_at=file.created_at,
         expires_at=file.expires_at,
-        urls=FileUrlsRead(self=content.rpartition("/content?")[0], content=content),
+        urls=FileUrlsRead(
+            self=links.about(file.id), content=links.for_owner(file.id, at=gateway.clock.now())
+        ),
     )

@@ -14,10 +14,14 @@ class FileLinks:
         self._files_url = f"{public_url.rstrip('/')}/v1/files"
         self._signer = signer
 
+    def about(self, file_id: str) -> str:
+        """Return where the file is described, for who has a credential."""
+        return f"{self._files_url}/{file_id}"
+
     def until(self, file_id: str, expires_at: datetime) -> str:
         expires = int(expires_at.timestamp()) + 1
         signature = self._signer.sign(_signed_text(file_id, expires))
-        return f"{self._files_url}/{file_id}/content?expires={expires}&signature={signature}"
+        return f"{self.about(file_id)}/content?expires={expires}&signature={signature}"
 
     def for_owner(self, file_id: str, *, at: datetime) -> str:
         """Return a link for a day; within an hour it is the same."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
@@ -58,12 +58,12 @@ class Archive:
 
         async def work(connection: AsyncConnection) -> OutputRecord | None:
             found = await connection.execute(
-                select(OutputRow).where(
+                self._outputs(at).where(
                     OutputRow.job_id == job_id, OutputRow.n == n, OutputRow.state == "archived"
                 )
             )
             row = found.one_or_none()
-            return None if row is None else self._record(row, at=at)
+            return None if row is None else _record(row)
 
         if self._storage is None:
             return None
@@ -80,7 +80,8 @@ class Archive:
     ) -> Sequence[OutputRecord]:
         """Return outputs, those of the newest jobs first."""
         at = self._clock.now()
-        page = select(OutputRow).order_by(OutputRow.job_id.desc(), OutputRow.n.desc()).limit(limit)
+        newest = OutputRow.job_id.desc(), OutputRow.n.desc()
+        page = self._outputs(at).order_by(*newest).limit(limit)
         if at_risk is not None:
             risky = self._is_at_risk(at)
             page = page.where(risky if at_risk else ~risky)
@@ -88,7 +89,7 @@ class Archive:
             page = page.where(tuple_(OutputRow.job_id, OutputRow.n) < tuple_(*before))
 
         async def work(connection: AsyncConnection) -> Sequence[OutputRecord]:
-            return [self._record(row, at=at) for row in await connection.execute(page)]
+            return [_record(row) for row in await connection.execute(page)]
 
         return await self._database.read(work)
 
@@ -106,21 +107,25 @@ class Archive:
     def _is_at_risk(self, at: datetime) -> ColumnElement[bool]:
         return and_(OutputRow.state == "waiting", OutputRow.created_at <= at - self._risk_after)
 
-    def _record(self, row: Any, *, at: datetime) -> OutputRecord:
-        return OutputRecord(
-            job_id=row.job_id,
-            n=row.n,
-            key=row.storage_key,
-            state=row.state,
-            attempts=row.attempts,
-            due_at=row.due_at,
-            reason=row.reason,
-            size=row.size,
-            sha256=row.sha256,
-            media_type=row.media_type,
-            duration=None if row.duration_ms is None else timedelta(milliseconds=row.duration_ms),
-            codec=row.codec,
-            created_at=row.created_at,
-            archived_at=row.archived_at,
-            at_risk=row.state == "waiting" and row.created_at <= at - self._risk_after,
-        )
+    def _outputs(self, at: datetime) -> Select[Any]:
+        return select(*OutputRow.__table__.c, self._is_at_risk(at).label("at_risk"))
+
+
+def _record(row: Any) -> OutputRecord:
+    return OutputRecord(
+        job_id=row.job_id,
+        n=row.n,
+        key=row.storage_key,
+        state=row.state,
+        attempts=row.attempts,
+        due_at=row.due_at,
+        reason=row.reason,
+        size=row.size,
+        sha256=row.sha256,
+        media_type=row.media_type,
+        duration=None if row.duration_ms is None else timedelta(milliseconds=row.duration_ms),
+        codec=row.codec,
+        created_at=row.created_at,
+        archived_at=row.archived_at,
+        at_risk=row.at_risk,
+    )

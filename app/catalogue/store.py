@@ -1,6 +1,6 @@
 """The last good catalogue of an upstream: stored, compared, and followed by all replicas."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -189,31 +189,32 @@ def _read(entries: Sequence[Any]) -> tuple[Mapping[str, Model], set[str]]:
             name = entry.get("model_id") if isinstance(entry, dict) else None
             if isinstance(name, str):
                 broken.add(name)
-            shown = clipped(name if isinstance(name, str) else "?", most=200)
-            logger.warning(
-                "catalogue.model_skipped", model=shown, reason=clipped(str(exc), most=200)
-            )
+            _tell_of_skipped(name if isinstance(name, str) else "?", exc)
         else:
             models[model.model_id] = model
     return dict(sorted(models.items())), broken - set(models)
 
 
 def _compile(rows: Iterable[Row[Any]], known: Mapping[str, Model]) -> Sequence[Model]:
-    return list(_compiled(rows, known))
-
-
-def _compiled(rows: Iterable[Row[Any]], known: Mapping[str, Model]) -> Iterator[Model]:
+    models = []
     for row in rows:
         earlier = known.get(row.model_id)
         if earlier is not None and not _differs(row, earlier):
-            yield earlier
+            models.append(earlier)
             continue
         try:
-            yield model_from_row(row)
+            models.append(model_from_row(row))
         except BrokenModelError as exc:
-            logger.warning(
-                "catalogue.model_skipped", model=row.model_id, reason=clipped(str(exc), most=200)
-            )
+            _tell_of_skipped(row.model_id, exc)
+    return models
+
+
+def _tell_of_skipped(model_id: str, exc: BrokenModelError) -> None:
+    logger.warning(
+        "catalogue.model_skipped",
+        model=clipped(model_id, most=200),
+        reason=clipped(str(exc), most=200),
+    )
 
 
 def _differs(row: Row[Any], model: Model) -> bool:

@@ -49,7 +49,7 @@ class Store:
             del self._db
 
     def receive(self, receipt: Receipt, *, accepted: Record | None = None) -> None:
-        """Keep a submit; once this returns, an accepted one survives any crash."""
+        """Keep a submit; once this returns, an accepted one outlives this process."""
         with self._db as tx:
             tx.execute(
                 "INSERT INTO receipts (received_at, model_id, input, headers, request_id)"

@@ -69,7 +69,7 @@ class MediaInspector:
         self,
         *,
         remote: RemoteFiles,
-        uploads: UploadedFiles | None,
+        uploads: UploadedFiles,
         config: InspectorConfig,
         clock: Clock,
     ) -> None:
@@ -126,9 +126,7 @@ class MediaInspector:
         if is_data_uri(check.value):
             return await _facts_of(DataUri(check.value), wanted)
         if not _is_remote(check):
-            upload = None
-            if self._uploads:
-                upload = await self._uploads.find(check.value, user_id=user_id)
+            upload = await self._uploads.find(check.value, user_id=user_id)
             return await _facts_of(upload, wanted) if upload else None
         digest = _digest(check)
         fresh = self._fresh(digest, wanted)

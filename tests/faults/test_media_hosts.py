@@ -12,12 +12,15 @@ import pytest
 
 from app.catalogue.media import MediaCheck, MediaRule
 from app.core.clock import ManualClock
+from app.db.engine import open_database
 from app.media.errors import MediaBusyError
 from app.media.inspector import InspectorConfig, MediaInspector
+from app.media.uploads import UploadedFiles
 from app.net.guard import guarded
 from app.net.reach import Reach
 from app.net.remote_file import RemoteFiles
 from app.net.resolver import Resolver, SystemResolver
+from app.storage.files import FileService
 from tests.support.network import Names
 from tests.support.pictures import jpeg, png, shelf
 from tests.support.wire_server import Line, answer, wire_server
@@ -38,11 +41,17 @@ async def inspecting(
     reach = Reach(private=True)
     names = resolver or Names()
     async with guarded(deadline=config.deadline, reach=reach, resolver=names) as client:
+        clock, database = ManualClock(), open_database("sqlite:///no-uploads-here.db")
+        uploads = FileService(database=database, storage=None, clock=clock)
         inspector = MediaInspector(
-            remote=RemoteFiles(client), uploads=None, config=config, clock=ManualClock()
+            remote=RemoteFiles(client),
+            uploads=UploadedFiles(uploads),
+            config=config,
+            clock=clock,
         )
         yield inspector
         await inspector.aclose()
+        await database.close()
 
 
 async def codes(inspector: MediaInspector, *urls: str, user: str = "alice") -> list[str]:

@@ -8,9 +8,11 @@ from typing import Any
 import httpx
 
 from app.core.clock import SystemClock
+from app.sandbox import SandboxConfig, running_sandbox
 from tests.support.gateway import SEEDANCE, TOKEN
 from tests.support.issuer import AUDIENCE, Issuer, running_issuer
-from tests.support.processes import gateway_process, run, sandbox_process
+from tests.support.keys import make_key
+from tests.support.processes import gateway_process
 
 SECRET = "the-key-that-signs-links-0123456789abcdef"
 ADMIN_TOKEN = "the-token-of-the-operators-0123456789"
@@ -29,10 +31,12 @@ _LOOK = timedelta(milliseconds=100)
 async def test_no_secret_is_where_it_should_not_be(tmp_path: Path) -> None:
     async with (
         running_issuer() as issuer,
-        sandbox_process(tmp_path / "sandbox", speed=10) as sandbox,
+        running_sandbox(
+            SandboxConfig(directory=tmp_path / "sandbox", token=TOKEN, speed=10)
+        ) as upstream_url,
         gateway_process(
             tmp_path / "gateway",
-            upstream_url=sandbox.url,
+            upstream_url=upstream_url,
             GATEWAY_SECRET_KEY=SECRET,
             GATEWAY_ADMIN_TOKEN=ADMIN_TOKEN,
             GATEWAY_LOG_FORMAT="console",
@@ -41,9 +45,8 @@ async def test_no_secret_is_where_it_should_not_be(tmp_path: Path) -> None:
             GATEWAY_OIDC_AUDIENCE=AUDIENCE,
         ) as gateway,
     ):
-        await asyncio.gather(sandbox.ready(), gateway.ready())
-        _, key, _ = await run(gateway, "keys", "create", "--user", "alice")
-        key = key.strip()
+        await gateway.ready()
+        key = await make_key(f"sqlite:///{gateway.folder}/gateway.db")
         told, signatures = await _use(gateway.url, key)
         borrowed = await _lend(gateway.url, issuer)
         # Now, while what was written last is in the WAL.
@@ -62,7 +65,7 @@ async def test_no_secret_is_where_it_should_not_be(tmp_path: Path) -> None:
         assert secret.encode() not in stored
     for private in (key, key[-43:], PROMPT, "private-signature", "private-metadata", *signatures):
         assert private not in log
-    for hidden in (key[-43:], sandbox.url):
+    for hidden in (key[-43:], upstream_url):
         assert hidden not in told
     assert key[-43:].encode() not in stored
     for secret in borrowed:

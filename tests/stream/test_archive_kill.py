@@ -49,15 +49,10 @@ async def test_kill_9_halfway_through_a_copy(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     async with (
         wire_server(upstream) as runcomfy,
-        gateway_process(tmp_path / "gateway", upstream_url=runcomfy.url) as gateway,
+        gateway_process(
+            tmp_path / "gateway", upstream_url=runcomfy.url, GATEWAY_STORAGE_URL=f"file://{kept}"
+        ) as gateway,
     ):
-        await gateway.ready()
-        await gateway.stop()
-        gateway.environment |= {
-            "GATEWAY_STORAGE_URL": f"file://{kept}",
-            "GATEWAY_INSPECT_MEDIA": "off",
-        }
-        await gateway.start()
         await gateway.ready()
         async with _alice(f"sqlite:///{gateway.folder / 'gateway.db'}", gateway.url) as http:
             body = {"prompt": "a", "first_frame_image_url": "https://example.com/a.png"}

@@ -11,10 +11,12 @@ import psycopg
 import pytest
 
 from app.core.clock import SystemClock
+from app.sandbox import SandboxConfig, running_sandbox
 from app.server import running_gateway
 from tests.support.databases import PostgresDatabases
+from tests.support.gateway import TOKEN
 from tests.support.keys import make_key
-from tests.support.processes import Server, gateway_process, sandbox_process
+from tests.support.processes import Server, gateway_process
 from tests.support.served import Served, body, serving, settings_of
 from tests.support.sse import stream
 
@@ -102,10 +104,10 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     more = {"GATEWAY_MAX_STREAMS_PER_USER": str(STREAMS + 10)}
     async with (
-        sandbox_process(tmp_path / "sandbox", speed=10) as sandbox,
-        gateway_process(tmp_path / "gateway", upstream_url=sandbox.url, **more) as gateway,
+        running_sandbox(SandboxConfig(directory=tmp_path / "sandbox", token=TOKEN)) as sandbox_url,
+        gateway_process(tmp_path / "gateway", upstream_url=sandbox_url, **more) as gateway,
     ):
-        await asyncio.gather(sandbox.ready(), gateway.ready())
+        await gateway.ready()
         yield gateway
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

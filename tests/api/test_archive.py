@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,23 @@ async def queue(database_url: str, clock: ManualClock) -> AsyncIterator[CopyQueu
     database = open_database(database_url)
     yield CopyQueue(database=database, lease=LEASE, clock=clock)
     await database.close()
+
+
+@asynccontextmanager
+async def archiving(
+    copies: CopyQueue, host: str, *, folder: Path, clock: ManualClock, **config: Any
+) -> AsyncIterator[Archiver]:
+    """Open an archiver alone, that takes outputs from one host."""
+    async with httpx.AsyncClient(timeout=None) as client:
+        yield Archiver(
+            copies=copies,
+            storage=open_storage(f"file://{folder}"),
+            outputs=OutputClient(client=client, hosts=(), upstream=host),
+            config=ArchiverConfig(**config),
+            metrics=Metrics(),
+            clock=clock,
+            doorbell=Doorbell(clock=clock),
+        )
 
 
 async def copy(gateway: Gateway) -> int:
@@ -160,13 +178,13 @@ async def test_what_fails_is_tried_again_later_and_shown_at_risk(
 
     async with wire_server(answers(answer(503))) as host:
         _point(database_url, job, f"{kept.sandbox.url}/nothing")
-        for _ in range(3):
+        for _ in range(6):
             assert await copy(kept) == 1
             assert await copy(kept) == 0
             kept.wait(700)
         assert files_below(tmp_path / "kept") == []
         (row,) = await rows(kept)
-        assert (row["state"], row["attempts"]) == ("waiting", 3)
+        assert (row["state"], row["attempts"]) == ("waiting", 6)
         assert row["reason"] == "The output's host answered 404."
         _point(database_url, job, f"{host.url}/0.mp4")
         assert await copy(kept) == 1
@@ -176,14 +194,88 @@ async def test_what_fails_is_tried_again_later_and_shown_at_risk(
     kept.wait(6 * 3600)
     assert [row["job"] for row in await rows(kept, "?at_risk=true")] == [job["id"]]
     assert await rows(kept, "?at_risk=false") == []
-    _point(database_url, job, f"{kept.sandbox.url}/nothing")
-    for _ in range(5):
-        assert (await rows(kept))[0]["state"] == "waiting"
+    for url, state in (
+        (f"{kept.sandbox.url}/nothing", "waiting"),
+        (f"{host.url}/0.mp4", "waiting"),
+        (f"{kept.sandbox.url}/nothing", "gone"),
+    ):
+        _point(database_url, job, url)
         assert await copy(kept) == 1
+        assert (await rows(kept))[0]["state"] == state, "only denials count"
         kept.wait(700)
-    assert (await rows(kept))[0]["state"] == "gone"
     assert await copy(kept) == 0
     assert problem(await kept.http.get(path_of(job)))["code"] == "output_gone"
+
+
+async def test_what_cannot_be_had_for_a_week_is_given_up(kept: Gateway, database_url: str) -> None:
+    job = await finished(kept)
+    _point(database_url, job, "https://elsewhere.example/0.png")
+    for seconds in (0, 7 * 86_400, 601):
+        assert (await rows(kept))[0]["state"] == "waiting"
+        kept.wait(seconds)
+        assert await copy(kept) == 1
+    assert (await rows(kept))[0]["state"] == "gone"
+    metrics = (await kept.http.get("/metrics")).text
+    assert 'gateway_output_copies_total{outcome="lost"} 1.0' in metrics
+
+
+async def test_what_is_empty_or_cannot_be_stored_is_asked_for_again(
+    kept: Gateway, queue: CopyQueue, database_url: str, clock: ManualClock, tmp_path: Path
+) -> None:
+    job = await finished(kept)
+    film = answer(raw=FILM, Connection="close")
+    async with (
+        wire_server(*map(answers, (answer(raw=b"", Connection="close"), film, film))) as host,
+        archiving(queue, host.url, folder=tmp_path / "kept", clock=clock) as archiver,
+    ):
+        _point(database_url, job, f"{host.url}/0.mp4")
+        assert await archiver.loop.run_once() == 1
+        assert (await rows(kept))[0]["reason"] == "The output is empty."
+        assert files_below(tmp_path / "kept") == []
+        (tmp_path / "kept" / "outputs").rmdir()
+        (tmp_path / "kept" / "outputs").write_text("in the way")
+        kept.wait(5)
+        assert await archiver.loop.run_once() == 1
+        assert (await rows(kept))[0]["reason"] == "The storage does not answer."
+        (tmp_path / "kept" / "outputs").unlink()
+        kept.wait(10)
+        assert await archiver.loop.run_once() == 1
+    assert (await kept.http.get(path_of(job))).content == FILM
+
+
+async def test_a_copy_that_does_not_end_is_broken_off(
+    kept: Gateway, queue: CopyQueue, database_url: str, clock: ManualClock, tmp_path: Path
+) -> None:
+    """After an hour, or once its job is erased and nobody wants it any more."""
+    asked = asyncio.Event()
+
+    async def stalls(line: Line) -> None:
+        await line.request()
+        await line.send(answer(raw=FILM)[:-1])
+        asked.set()
+        await line.wait_for_the_other_end()
+
+    job = await finished(kept)
+    soon = timedelta(milliseconds=50)
+    async with (
+        wire_server(stalls) as host,
+        archiving(queue, host.url, folder=tmp_path / "kept", clock=clock) as archiver,
+        archiving(
+            queue, host.url, folder=tmp_path / "kept", clock=clock, longest_copy=soon
+        ) as hasty,
+    ):
+        _point(database_url, job, f"{host.url}/0.mp4")
+        assert await hasty.loop.run_once() == 1
+        assert (await rows(kept))[0]["reason"] == "The copy took too long."
+        kept.wait(5)
+        asked.clear()
+        copying = asyncio.ensure_future(archiver.loop.run_once())
+        await asked.wait()
+        assert (await kept.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+        kept.wait(10)
+        async with asyncio.timeout(60):
+            assert await copying == 1
+    assert files_below(tmp_path / "kept") == []
 
 
 async def test_a_page_that_is_sent_for_a_moment_is_not_kept_as_the_film(
@@ -355,21 +447,12 @@ async def test_a_copy_is_made_though_the_database_goes_away_meanwhile(
 
     job = await finished(kept)
     database = SwitchedDatabase(database_url)
+    copies = CopyQueue(database=database, lease=LEASE, clock=clock)
     async with (
         wire_server(waits, answers(answer(raw=FILM))) as host,
-        httpx.AsyncClient() as client,
+        archiving(copies, host.url, folder=tmp_path / "kept", clock=clock) as archiver,
     ):
         _point(database_url, job, f"{host.url}/0.mp4")
-        storage = open_storage(f"file://{tmp_path}/kept")
-        archiver = Archiver(
-            copies=CopyQueue(database=database, lease=LEASE, clock=clock),
-            storage=storage,
-            outputs=OutputClient(client=client, hosts=(), upstream=host.url),
-            config=ArchiverConfig(),
-            metrics=Metrics(),
-            clock=clock,
-            doorbell=Doorbell(clock=clock),
-        )
         [lease] = await queue.claim(4)
         copying = asyncio.ensure_future(archiver.copy(lease))
         await asked.wait()

@@ -1,7 +1,8 @@
 """The leased queue that workers draw from: each method is one transaction, many jobs at a time."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,12 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
+from app.core.errors import DatabaseUnavailableError
 from app.core.ids import new_id
 from app.core.metrics import Metrics
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.events.log import JobEvent
-from app.jobs import accounts
+from app.jobs import accounts, outcomes
 from app.jobs.accounts import Gates, Roster
 from app.jobs.announce import announce
 from app.jobs.appointments import Appointments
@@ -95,6 +97,7 @@ class JobQueue:
         )
         self.name = new_id("worker")
         self._was_busy = False
+        self._unconfirmed: list[Lease] = []
         recorder = Recorder(
             database=database,
             archives=config.archives,
@@ -109,6 +112,7 @@ class JobQueue:
         """Take pending jobs to send, within what all replicas together may have in flight."""
         at = self._clock.now()
         covered_until = self._clock.monotonic() + self._config.lease.total_seconds()
+        taken: list[Lease] = []
 
         async def peek(connection: AsyncConnection) -> tuple[bool, bool]:
             queue = QueueRepository(connection)
@@ -128,6 +132,7 @@ class JobQueue:
             if started and lane.changed_at is not None:
                 _, lane = admit(lane, len(started), at=at, rate=None)
                 await LaneRepository(tx).save(DISPATCH, lane)
+            taken[:] = [attempt.lease for attempt, _ in started]
             seqs = {attempt.lease.job_id: seq for attempt, seq in started}
             await announce(
                 tx,
@@ -138,15 +143,39 @@ class JobQueue:
             )
             return _Round([attempt for attempt, _ in started], {**moves, JobState.SUBMITTING: seqs})
 
+        await self._give_back()
         is_startable, is_overdue = await self._database.look_up(peek)
         if not (is_startable or is_overdue):
             return []
-        done = await self._database.transact(work)
+        try:
+            done = await self._database.transact(work)
+        except DatabaseUnavailableError as exc:
+            self._unconfirmed += taken if exc.is_unsure else []
+            raise
         self.submits.whole.took(len(done.attempts), at=at)
         if any(seqs for state, seqs in done.moves.items() if state is not JobState.SUBMITTING):
             self._deliverer.ring()
         self._tell_of_round(done, at=at)
         return done.attempts
+
+    async def _give_back(self) -> None:
+        """Put into the line again what was claimed without an answer: it was certainly not sent."""
+        if not (leases := self._unconfirmed):
+            return
+
+        async def work(connection: AsyncConnection) -> Collection[str]:
+            return await QueueRepository(connection).still_claimed(leases)
+
+        at = self._clock.now()
+        claimed = await self._database.read(work)
+        reason = "The database did not confirm the claim."
+        given_back = [
+            outcomes.not_accepted(lease, reason=reason, due_at=at, at=at)
+            for lease in leases
+            if lease.job_id in claimed
+        ]
+        await asyncio.gather(*map(self.record, given_back))
+        self._unconfirmed.clear()
 
     async def claim_polls(self, *, limit: int) -> Sequence[Lease]:
         """Take followed jobs that are due, within the polls that all replicas together may make.

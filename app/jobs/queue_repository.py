@@ -1,6 +1,6 @@
 """The statements by which workers claim jobs, many at a time."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -116,6 +116,17 @@ class QueueRepository:
             )
             for row in sorted(claimed, key=lambda row: str(row.id))
         ]
+
+    async def still_claimed(self, leases: Sequence[Lease]) -> Collection[str]:
+        """Return which of these jobs are as a claim of submits has left them."""
+        found = await self._tx.execute(
+            select(JobRow.id).where(
+                JobRow.id.in_([lease.job_id for lease in leases]),
+                JobRow.lease_token.in_({lease.token for lease in leases}),
+                JobRow.state == JobState.SUBMITTING,
+            )
+        )
+        return set(found.scalars())
 
     async def call_off_late_starters(self, *, at: datetime) -> None:
         """Ask upstream to cancel what is still in its queue when it should have started."""

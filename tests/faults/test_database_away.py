@@ -145,6 +145,28 @@ async def test_a_commit_whose_answer_is_lost_orphans_no_request(
     assert await event_types(database_url, job) == ["pending", "submitting", "in_queue"]
 
 
+async def test_a_claim_whose_commit_has_no_answer_is_given_back(
+    gateway: Gateway, bench: Workbench, sandbox: Sandbox, database_url: str
+) -> None:
+    """Who made it knows that nothing was sent; else an operator would have to find that out."""
+    job = await gateway.submit()
+    bench.database.lost_commits = 1
+    with pytest.raises(DatabaseUnavailableError):
+        await bench.dispatcher.claim(32)
+    bench.database.refusals += [True]
+    with pytest.raises(DatabaseUnavailableError):
+        await bench.dispatcher.claim(32)
+    await bench.dispatcher.loop.run_once()
+    assert len(await sandbox.submits(job)) == 1
+    assert await event_types(database_url, job) == [
+        "pending",
+        "submitting",
+        "pending",
+        "submitting",
+        "in_queue",
+    ]
+
+
 async def test_a_late_request_id_waits_for_the_database_too(
     gateway: Gateway, bench: Workbench, database_url: str
 ) -> None:

@@ -36,7 +36,7 @@ class SwitchedDatabase(Database):
         done = await super().transact(work, is_long=is_long)
         if self.lost_commits:
             self.lost_commits -= 1
-            raise DatabaseUnavailableError
+            raise DatabaseUnavailableError(is_unsure=True)
         return done
 
     async def read(self, work: Work[Done]) -> Done:

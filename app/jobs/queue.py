@@ -97,7 +97,7 @@ class JobQueue:
         )
         self.name = new_id("worker")
         self._was_busy = False
-        self._unconfirmed: list[Lease] = []
+        self._unconfirmed: dict[Lease, float] = {}
         recorder = Recorder(
             database=database,
             archives=config.archives,
@@ -150,7 +150,8 @@ class JobQueue:
         try:
             done = await self._database.transact(work)
         except DatabaseUnavailableError as exc:
-            self._unconfirmed += taken if exc.is_unsure else []
+            if exc.is_unsure:
+                self._unconfirmed |= dict.fromkeys(taken, covered_until)
             raise
         self.submits.whole.took(len(done.attempts), at=at)
         if any(seqs for state, seqs in done.moves.items() if state is not JobState.SUBMITTING):
@@ -159,8 +160,14 @@ class JobQueue:
         return done.attempts
 
     async def _give_back(self) -> None:
-        """Put into the line again what was claimed without an answer: it was certainly not sent."""
-        if not (leases := self._unconfirmed):
+        """Put into the line again what was claimed without an answer: it was certainly not sent.
+
+        Nobody sees a commit that waits for a standby before it arrives there: until its lease is
+        over, each is looked for again.
+        """
+        now = self._clock.monotonic()
+        self._unconfirmed = {lease: end for lease, end in self._unconfirmed.items() if end > now}
+        if not (leases := [*self._unconfirmed]):
             return
 
         async def work(connection: AsyncConnection) -> Collection[str]:
@@ -169,13 +176,13 @@ class JobQueue:
         at = self._clock.now()
         claimed = await self._database.read(work)
         reason = "The database did not confirm the claim."
+        found = [lease for lease in leases if lease.job_id in claimed]
         given_back = [
-            outcomes.not_accepted(lease, reason=reason, due_at=at, at=at)
-            for lease in leases
-            if lease.job_id in claimed
+            outcomes.not_accepted(lease, reason=reason, due_at=at, at=at) for lease in found
         ]
         await asyncio.gather(*map(self.record, given_back))
-        self._unconfirmed.clear()
+        for lease in found:
+            del self._unconfirmed[lease]
 
     async def claim_polls(self, *, limit: int) -> Sequence[Lease]:
         """Take followed jobs that are due, within the polls that all replicas together may make.

@@ -17,7 +17,7 @@ from app.core.errors import DatabaseUnavailableError
 from app.core.natural_batch import NaturalBatch
 from app.db import schema
 from app.db.engine import open_database
-from app.db.models import SwitchRow
+from app.db.models import JobRow, SwitchRow
 from app.db.outage import Outages
 from app.db.prepared import made_once
 from app.db.statements import table_of
@@ -49,6 +49,13 @@ async def bench(
 ) -> AsyncIterator[Workbench]:
     async with workbench(database_url, upstream_url=sandbox.url, clock=clock, grace=0.05) as made:
         yield made
+
+
+async def rename_lease(bench: Workbench, token: Any) -> None:
+    async def work(tx: AsyncConnection) -> None:
+        await tx.execute(update(JobRow).values(lease_token=token))
+
+    await bench.database.transact(work)
 
 
 async def until_refused(gateway: Gateway, bench: Workbench, times: int) -> None:
@@ -153,6 +160,10 @@ async def test_a_claim_whose_commit_has_no_answer_is_given_back(
     bench.database.lost_commits = 1
     with pytest.raises(DatabaseUnavailableError):
         await bench.dispatcher.claim(32)
+    # As it is not seen while its commit waits for a standby.
+    await rename_lease(bench, func.upper(JobRow.lease_token))
+    assert await bench.dispatcher.claim(32) == []
+    await rename_lease(bench, func.lower(JobRow.lease_token))
     bench.database.refusals += [True]
     with pytest.raises(DatabaseUnavailableError):
         await bench.dispatcher.claim(32)

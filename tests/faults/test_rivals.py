@@ -188,8 +188,8 @@ async def test_who_acts_on_a_job_second_tells_what_the_first_left(
 
     async def resubmit(tx: AsyncConnection) -> asyncio.Future[httpx.Response]:
         at, unknown = gateway.clock.now(), frozenset({JobState.SUBMIT_UNKNOWN})
-        again = Manual(sources=unknown, state=JobState.PENDING, due_at=at)
-        seq = await OperatorRepository(tx).move(job["id"], again)
+        again = Manual(sources=unknown, state=JobState.PENDING)
+        seq = await OperatorRepository(tx).move(job["id"], again, at=at)
         assert seq is not None
         await announce(tx, [JobEvent(job_id=job["id"], seq=seq, type="pending", at=at)])
         failing = asyncio.ensure_future(gateway.admin.post(f"/v1/admin/jobs/{job['id']}/fail"))

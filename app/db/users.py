@@ -12,10 +12,12 @@ from app.db.models import PlanRow, UserRow
 
 async def keep_user(tx: AsyncConnection, user_id: str) -> None:
     """Let nobody delete a user until the transaction ends, or raise UserGoneError."""
-    user = select(UserRow.id).where(UserRow.id == user_id)
-    found = await tx.execute(user.with_for_update(read=True, key_share=True))
-    if found.one_or_none() is None:
-        raise UserGoneError
+    await _lock(tx, user_id, is_shared=True)
+
+
+async def lock_user(tx: AsyncConnection, user_id: str) -> None:
+    """Do that, and make those who add rows for a user take turns."""
+    await _lock(tx, user_id, is_shared=False)
 
 
 async def disabled_among(tx: AsyncConnection, user_ids: Collection[str]) -> set[str]:
@@ -40,3 +42,10 @@ def is_of(user_id: SQLColumnExpression[str], owner: str) -> ColumnElement[bool]:
 def is_plan_of(plan: type[PlanRow], user: type[UserRow]) -> ColumnElement[bool]:
     """The condition for the plan that a user has: its own, or else the default one."""
     return or_(plan.name == user.plan_name, and_(user.plan_name.is_(None), plan.is_default))
+
+
+async def _lock(tx: AsyncConnection, user_id: str, *, is_shared: bool) -> None:
+    user = select(UserRow.id).where(UserRow.id == user_id)
+    found = await tx.execute(user.with_for_update(read=is_shared, key_share=True))
+    if found.one_or_none() is None:
+        raise UserGoneError

@@ -7,17 +7,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.core.errors import UserGoneError
-from app.db.models import UserRow, WebhookEndpointRow, WebhookSecretRow
+from app.db.models import WebhookEndpointRow, WebhookSecretRow
 from app.db.statements import insert_into
 from app.webhooks.models import Endpoint
-
-
-async def lock_user(tx: AsyncConnection, user_id: str) -> None:
-    """Make those who add rows for a user take turns, or raise UserGoneError."""
-    user = select(UserRow.id).where(UserRow.id == user_id).with_for_update(key_share=True)
-    if (await tx.execute(user)).one_or_none() is None:
-        raise UserGoneError
 
 
 class EndpointRepository:

@@ -12,6 +12,7 @@ from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.ids import is_id, new_id
 from app.db.engine import Database
+from app.db.users import lock_user
 from app.webhooks.addresses import WebhookAddresses
 from app.webhooks.delivery_repository import DeliveryFilter, DeliveryRepository
 from app.webhooks.errors import (
@@ -23,7 +24,7 @@ from app.webhooks.errors import (
 from app.webhooks.events import TEST
 from app.webhooks.models import Delivery, Endpoint, Secret
 from app.webhooks.outbox import new_delivery
-from app.webhooks.repository import EndpointRepository, SecretRepository, lock_user
+from app.webhooks.repository import EndpointRepository, SecretRepository
 from app.webhooks.safe import Safe
 
 _MOST_ENDPOINTS = 20

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import ManualClock
 from app.db.engine import open_database
+from app.db.users import lock_user
 from app.events.log import JobEvent
 from app.jobs.announce import announce
-from app.webhooks.repository import lock_user
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.receiver import Receiver, receiving, status
 from tests.support.rows import change, rows

@@ -58,7 +58,6 @@ class Metrics:
         )
         self.webhooks = self._counter("webhook_attempts", "Tries to deliver a webhook.", "outcome")
         self.copies = self._counter("output_copies", "Tries to archive an output.", "outcome")
-        self.copies.labels("lost")  # starts at 0: a rule would miss the first increment
         self.lease_losses = self._counter(
             "lease_losses", "Outcomes that came after their lease had passed to another.", "work"
         )
@@ -71,6 +70,12 @@ class Metrics:
         self.catalogue_breaks = self._counter(
             "catalogue_breaking_changes", "Models in use that no longer take what they took."
         )
+        # These start at 0: a rule would miss the first increment, which may be of many at once.
+        self.copies.labels("lost")
+        for work in ("job", "webhook", "output"):
+            self.lease_losses.labels(work)
+        for outcome in ("ok", "failed"):
+            self.catalogue_syncs.labels(outcome)
         self.loop_lag = self._histogram(
             "event_loop_lag_seconds", "How late the event loop wakes a sleeper.", _LAG
         )

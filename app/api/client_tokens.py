@@ -150,7 +150,7 @@ async def create_client_token(
     made = await gateway.clients.create(_request(asked), principal=caller)
     response.headers["Location"] = f"{gateway.base_path}/v1/client-tokens/{made.client.id}"
     return ClientTokenMade(
-        **_fields(made.client),
+        **dict(_read(made.client)),
         token=str(made.token),
         urls=None if job is None else _urls(gateway, made.client, job),
     )
@@ -201,19 +201,15 @@ def _urls(gateway: Gateway, client: Client, job: Job) -> ClientTokenUrls:
 
 
 def _read(client: Client) -> ClientTokenRead:
-    return ClientTokenRead(**_fields(client))
-
-
-def _fields(client: Client) -> dict[str, Any]:
     cost = client.max_cost_usd
-    return {
-        "id": client.id,
-        "scopes": sorted(client.scopes),
-        "models": None if client.models is None else sorted(client.models),
-        "max_jobs": client.max_jobs,
-        "max_cost_usd": None if cost is None else shown_usd(cost),
-        "job": client.job_id,
-        "origin": client.origin,
-        "created_at": client.created_at,
-        "expires_at": client.expires_at,
-    }
+    return ClientTokenRead(
+        id=client.id,
+        scopes=sorted(client.scopes),
+        models=None if client.models is None else sorted(client.models),
+        max_jobs=client.max_jobs,
+        max_cost_usd=None if cost is None else shown_usd(cost),
+        job=client.job_id,
+        origin=client.origin,
+        created_at=client.created_at,
+        expires_at=client.expires_at,
+    )

@@ -1,7 +1,7 @@
 """/v1/webhook-endpoints: who is told of events, and how the deliveries went."""
 
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Depends, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -228,22 +228,18 @@ async def redeliver(
     )
 
 
-def _read(endpoint: Endpoint) -> EndpointRead:
-    return EndpointRead(**_fields(endpoint))
-
-
 def _read_secret(endpoint: Endpoint, secret: Secret) -> EndpointSecretRead:
-    return EndpointSecretRead(**_fields(endpoint), secret=secret.secret)
+    return EndpointSecretRead(**dict(_read(endpoint)), secret=secret.secret)
 
 
-def _fields(endpoint: Endpoint) -> dict[str, Any]:
-    return {
-        "id": endpoint.id,
-        "url": endpoint.url,
-        "events": list(endpoint.events),
-        "disabled": endpoint.disabled_reason is not None,
-        "disabled_reason": endpoint.disabled_reason,
-        "failing_since": endpoint.failing_since,
-        "previous_secret_expires_at": endpoint.previous_expires_at,
-        "created_at": endpoint.created_at,
-    }
+def _read(endpoint: Endpoint) -> EndpointRead:
+    return EndpointRead(
+        id=endpoint.id,
+        url=endpoint.url,
+        events=list(endpoint.events),
+        disabled=endpoint.disabled_reason is not None,
+        disabled_reason=endpoint.disabled_reason,
+        failing_since=endpoint.failing_since,
+        previous_secret_expires_at=endpoint.previous_expires_at,
+        created_at=endpoint.created_at,
+    )

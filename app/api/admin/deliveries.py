@@ -65,9 +65,8 @@ async def redeliver_any(gateway: Gateway, delivery_id: str, actor: Operator) -> 
 
 
 def _read(delivery: Delivery) -> AdminDeliveryRead:
-    read = read_delivery(delivery)
     return AdminDeliveryRead(
-        **{name: getattr(read, name) for name in DeliveryRead.model_fields},
+        **dict(read_delivery(delivery)),
         user=delivery.user_id,
         host=None if delivery.url is None else urlsplit(delivery.url).hostname,
     )

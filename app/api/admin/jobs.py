@@ -89,11 +89,12 @@ async def list_all_jobs(
     jobs = await gateway.operator_jobs.page(
         user_id=user, matching=matching, before=page.cursor, limit=page.to_read
     )
-
-    def read(found: tuple[Job, Underside]) -> AdminJobRead:
-        return AdminJobRead(**_fields(gateway, *found))
-
-    return AdminJobList.of(jobs, page, id_of=lambda found: found[0].id, read=read)
+    return AdminJobList.of(
+        jobs,
+        page,
+        id_of=lambda found: found[0].id,
+        read=lambda found: _read(gateway, *found),
+    )
 
 
 @router.get(
@@ -162,7 +163,7 @@ async def _done(gateway: Gateway, job_id: str, hold: CostState) -> ActRead:
 
 def _detail(gateway: Gateway, detail: JobDetail) -> AdminJobDetail:
     return AdminJobDetail(
-        **_fields(gateway, detail.job, detail.underside),
+        **dict(_read(gateway, detail.job, detail.underside)),
         ledger=[_entry(entry) for entry in detail.ledger],
         events=[
             JobEventRead(seq=event.seq, type=event.type, at=event.at, data=event.data)
@@ -171,20 +172,19 @@ def _detail(gateway: Gateway, detail: JobDetail) -> AdminJobDetail:
     )
 
 
-def _fields(gateway: Gateway, job: Job, underside: Underside) -> dict[str, Any]:
-    read = gateway.wire.read(job, at=gateway.clock.now())
+def _read(gateway: Gateway, job: Job, underside: Underside) -> AdminJobRead:
     reported = underside.reported_cost_usd
-    return {
-        **{name: getattr(read, name) for name in JobRead.model_fields},
-        "user": job.user_id,
-        "schema_hash": job.schema_hash,
-        "upstream_request_id": underside.upstream_request_id,
-        "reported_cost_usd": None if reported is None else shown_usd(reported),
-        "account": underside.account,
-        "attempts": underside.attempts,
-        "due_at": underside.due_at,
-        "lease_expires_at": underside.lease_expires_at,
-    }
+    return AdminJobRead(
+        **dict(gateway.wire.read(job, at=gateway.clock.now())),
+        user=job.user_id,
+        schema_hash=job.schema_hash,
+        upstream_request_id=underside.upstream_request_id,
+        reported_cost_usd=None if reported is None else shown_usd(reported),
+        account=underside.account,
+        attempts=underside.attempts,
+        due_at=underside.due_at,
+        lease_expires_at=underside.lease_expires_at,
+    )
 
 
 def _entry(entry: Entry) -> LedgerEntryRead:

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Response
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
@@ -159,25 +159,21 @@ async def rotate_key(
 
 
 def _read_secret(made: NewSecret) -> KeySecretRead:
-    return KeySecretRead(**_fields(made.key), key=str(made.token))
+    return KeySecretRead(**dict(_read(made.key)), key=str(made.token))
 
 
 def _read(key: Key) -> KeyRead:
-    return KeyRead(**_fields(key))
-
-
-def _fields(key: Key) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "user": key.user,
-        "name": key.name,
-        "scopes": list(key.scopes),
-        "models": None if key.models is None else list(key.models),
-        "limits": shown_limits(key.limits),
-        "plan": key.plan,
-        "created_at": key.created_at,
-        "expires_at": key.expires_at,
-        "previous_expires_at": key.previous_expires_at,
-        "revoked_at": key.revoked_at,
-        "last_used_at": key.last_used_at,
-    }
+    return KeyRead(
+        id=key.id,
+        user=key.user,
+        name=key.name,
+        scopes=list(key.scopes),
+        models=None if key.models is None else list(key.models),
+        limits=shown_limits(key.limits),
+        plan=key.plan,
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+        previous_expires_at=key.previous_expires_at,
+        revoked_at=key.revoked_at,
+        last_used_at=key.last_used_at,
+    )

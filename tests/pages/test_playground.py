@@ -1,5 +1,6 @@
 """The playground as people use it: a real browser, a running gateway, the sandbox's films."""
 
+import asyncio
 import io
 import re
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from playwright.async_api import Browser, Page, Request, Response, expect
+from playwright.async_api import Browser, Page, Request, Response, Route, expect
 
 from tests.support.browser import DESKTOP, PHONE, Complaints, serious_faults
 from tests.support.gateway import ADMIN_TOKEN
@@ -391,6 +392,31 @@ async def test_a_number_among_very_many_can_be_typed(
         assert (await made.value).post_data_json["input"]["seed"] == 20260722
         await choose(page, "kling/kling-3.0/pro/text-to-video")
         await expect(page.get_by_role("slider", name="cfg scale")).to_have_value("0.5")
+
+
+async def test_the_model_that_was_chosen_last_is_shown(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("kay")
+    slow = asyncio.Event()
+
+    async def answer_late(route: Route) -> None:
+        await slow.wait()
+        await route.continue_()
+
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await page.route("**/v1/models/wan-ai/**", answer_late)
+        await choose(page, "wan-ai/wan-2.7/text-to-video")
+        await choose(page, "kling/kling-3.0/pro/text-to-video")
+        slider = page.get_by_role("slider", name="cfg scale")
+        await expect(slider).to_be_visible()
+        async with page.expect_response("**/v1/models/wan-ai/**") as answered:
+            slow.set()
+        await (await answered.value).finished()
+        for _ in "12":  # by then it is drawn
+            await page.evaluate("new Promise(requestAnimationFrame)")
+        await expect(slider).to_be_visible()
 
 
 async def test_a_picture_is_dropped_at_its_field_and_nowhere_else(

@@ -1,7 +1,7 @@
 // The playground: sign in, choose a model, fill in its form, watch the job, see the video.
 
 import { Session } from "../shared/api.js";
-import { Gate, LimitBar, ProblemNote, TopBar, html, render, useEffect, useState } from "../shared/view.js";
+import { Gate, LimitBar, ProblemNote, TopBar, html, render, useEffect, useRef, useState } from "../shared/view.js";
 import { ModelForm } from "./form.js";
 import { History } from "./history.js";
 import { JobCard } from "./job.js";
@@ -21,13 +21,18 @@ function Playground({ api, onLeave }) {
   const [problem, setProblem] = useState(null);
   const [rounds, setRounds] = useState(0); // jobs that came or ended: limits and history moved
 
+  const choices = useRef(0);
   const choose = async (modelId, input = {}) => {
+    const choice = ++choices.current;
+    const isLast = () => choice === choices.current; // answers may come in another order
     try {
-      setModel(await api.get(`/v1/models/${modelId}`));
+      const chosen = await api.get(`/v1/models/${modelId}`);
+      if (!isLast()) return;
+      setModel(chosen);
       setStart(input);
       setProblem(null);
     } catch (error) {
-      setProblem(error);
+      if (isLast()) setProblem(error);
     }
   };
   useEffect(() => {

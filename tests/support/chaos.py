@@ -17,14 +17,9 @@ import httpx
 from app.core.clock import SystemClock
 from app.db.migrate import upgrade
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE
+from tests.support.keys import make_key
 from tests.support.postgres import PostgresServer, restartable_postgres
-from tests.support.processes import (
-    Server,
-    gateway_process,
-    run,
-    sandbox_process,
-    worker_process,
-)
+from tests.support.processes import Server, gateway_process, sandbox_process, worker_process
 from tests.support.receiver import Receiver, receiving
 
 LEASE_S = 10
@@ -146,17 +141,10 @@ async def world(folder: Path, *, seed: int, on_sqlite: bool = False) -> AsyncIte
             await worker.start()
         await asyncio.gather(sandbox.ready(), *(replica.ready() for replica in replicas))
         http = await enter(httpx.AsyncClient(timeout=_PATIENCE_S))
-        keys = {}
-        for user in USERS:
-            code, out, err = await run(replicas[0], "keys", "create", "--user", user)
-            assert code == 0, err
-            keys[user] = out.strip()
-        code, out, err = await run(
-            replicas[0], "keys", "create", "--user=shop", "--scope=act_as", "--scope=jobs:read",
-            "--scope=jobs:write",
-        )  # fmt: skip
-        assert code == 0, err
-        keys["shop"] = out.strip()
+        database = postgres.url if postgres else f"sqlite:///{replicas[0].folder}/gateway.db"
+        keys = {user: await make_key(database, user) for user in USERS}
+        acting = ("act_as", "jobs:read", "jobs:write")
+        keys["shop"] = await make_key(database, "shop", scopes=acting)
         yield World(
             postgres=postgres,
             sandbox=sandbox,

@@ -336,6 +336,21 @@ async def test_what_does_not_answer_is_told_apart() -> None:
             await fetch(server.url, reach=_HERE, deadline=soon)
 
 
+async def test_a_connection_that_comes_to_nothing_is_closed() -> None:
+    left = asyncio.Event()
+
+    async def shakes_no_hands(line: Line) -> None:
+        await line.wait_for_the_other_end()
+        left.set()
+
+    soon = timedelta(milliseconds=100)
+    async with wire_server(shakes_no_hands) as server:
+        with pytest.raises(TooSlowError):
+            await fetch(f"https://127.0.0.1:{server.port}/", reach=_HERE, deadline=soon)
+        async with asyncio.timeout(10):
+            await left.wait()
+
+
 async def test_further_addresses_of_a_name_are_tried() -> None:
     async with wire_server(answers(answer(200, raw=b"x"))) as server:
         names = Names(two_example=[["127.0.0.3", "127.0.0.1"]])

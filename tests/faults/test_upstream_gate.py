@@ -265,6 +265,25 @@ async def test_who_alone_does_not_reach_upstream_holds_up_nobody_else(
     assert await statuses(gateway, jobs) == {"completed"}
 
 
+async def test_who_alone_does_not_reach_upstream_leaves_its_jobs_to_others(
+    gateway: Gateway, database_url: str, clock: ManualClock
+) -> None:
+    jobs = await many(gateway, 30, "sandbox:instant")
+    await gateway.dispatch()
+    clock.advance(timedelta(seconds=31))  # until they are free for another poller
+    with refused_port() as nobody:
+        down = Sandbox(url=nobody, http=None)  # type: ignore[arg-type]
+        async with running(database_url, sandbox=down, clock=clock) as cut_off:
+            assert await cut_off.poll() == 30
+            await gateway.submit("sandbox:stuck")
+            await gateway.dispatch()
+            for _ in range(150):
+                await cut_off.poll()
+                await gateway.poll()
+                clock.advance(timedelta(seconds=1))
+    assert await statuses(gateway, jobs) == {"completed"}
+
+
 async def test_an_operator_who_resumes_is_believed_by_who_alone_was_not_well(
     gateway: Gateway, database_url: str, clock: ManualClock
 ) -> None:

@@ -433,6 +433,23 @@ async def test_what_is_erased_with_its_job_is_gone_at_once(inland: Gateway, tmp_
     assert files_below(tmp_path / "kept") == []
 
 
+async def test_a_file_of_an_erased_job_stays_while_another_needs_it(
+    inland: Gateway, tmp_path: Path
+) -> None:
+    first = await inland.follow(
+        await inland.submit("sandbox:instant", first_frame_image_url=data_uri(PNG))
+    )
+    file_id = first["input"]["first_frame_image_url"]
+    second = await inland.submit("sandbox:instant", first_frame_image_url=file_id)
+    assert (await inland.http.delete(f"/v1/jobs/{first['id']}")).status_code == 204
+    assert problem(await inland.http.get(f"/v1/files/{file_id}"))["code"] == "file_not_found"
+    await inland.workers.pruner.run_once()
+    await inland.follow(second)
+    assert await sent_frame(inland, second) == data_uri(PNG)
+    await inland.workers.pruner.run_once()
+    assert files_below(tmp_path / "kept") == []
+
+
 async def test_a_refused_job_leaves_no_file(inland: Gateway, tmp_path: Path) -> None:
     limits = {"pending_jobs": {"limit": 0}}
     await inland.admin.post("/v1/admin/users", json={"id": "bob", "limits": limits})

@@ -150,8 +150,8 @@ def header_of(request: Request, name: str) -> str | None:
 CREDENTIALS = Described({"X-Gateway-User": "Act for this user of your service."}, scheme=bearer)
 
 
-def caller(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
-    """Make the dependency that authenticates, and refuses a key that lacks one of `scopes`."""
+def caller(needed: Scope | None = None) -> Callable[..., Awaitable[Principal]]:
+    """Make the dependency that authenticates, and refuses a key without the `needed` scope."""
 
     @CREDENTIALS
     async def authenticate(request: Request) -> Principal:
@@ -168,9 +168,8 @@ def caller(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
         name = _acting_for(request)
         if name is not None:
             request.state.principal = principal = await gateway.auth.act(sender, name=name)
-        for scope in scopes:
-            if scope not in principal.scopes:
-                raise MissingScopeError(scope)
+        if needed is not None and needed not in principal.scopes:
+            raise MissingScopeError(needed)
         _check_job(principal, request)
         return principal
 

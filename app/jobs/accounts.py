@@ -68,10 +68,6 @@ class Gates:
         self._names = {account: roster.lane_of(name, account) for account in roster.several}
         self._own = {account: gate(lane) for account, lane in self._names.items()}
 
-    @property
-    def several(self) -> bool:
-        return bool(self._own)
-
     def troubled(self, account: str) -> bool:
         return self._own.get(account, self.whole).troubled
 
@@ -92,7 +88,9 @@ class Gates:
         await self.whole.heard(error, source=source, began_at=began_at)
 
     async def lanes(self, tx: AsyncConnection) -> dict[str, Lane]:
-        """Read the accounts' own lanes, and lock those that were ever closed."""
+        """Read the accounts' own lanes, if they have any, and lock those that were ever closed."""
+        if not self._names:
+            return {}
         repository = LaneRepository(tx)
         touched = await repository.find_touched(list(self._names.values()))
         lanes = dict.fromkeys(self._own, Lane())

@@ -208,7 +208,7 @@ class JobQueue:
             granted = self.polls.whole.own_share(granted, at=at)
             if not granted:
                 return []
-            own = await self.polls.lanes(tx) if self.polls.several else {}
+            own = await self.polls.lanes(tx)
             free = accounts.places(own, self.roster.names, granted, at=at)
             due = await queue.due_polls(
                 poller=self.name,
@@ -286,7 +286,7 @@ class JobQueue:
             return []
         unknown_since = at - self._config.job_timeout
         users, keys = await line.count_in_flight(unknown_since=unknown_since)
-        own = await self.submits.lanes(tx) if self.submits.several else {}
+        own = await self.submits.lanes(tx)
         places = accounts.places(own, self.roster.takers, limit, at=at)
         taken = min(limit, sum(places.values()))
         free = min(taken, self._config.max_in_flight - users.total())

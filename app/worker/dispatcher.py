@@ -204,7 +204,7 @@ class Dispatcher:
         match error:
             case NotSentError() | TryLaterError():
                 backoff = retry_delay(lease.attempts, jitter=self._jitter())
-                asked = None if self._queue.submits.several else error.retry_after
+                asked = None if self._queue.roster.several else error.retry_after
                 wait = max(backoff, asked or timedelta())  # only for this account: others may go on
                 return outcomes.not_accepted(lease, reason=error.message, due_at=at + wait, at=at)
             case RefusedError() if error.account_problem and not self._is_at_fault(lease, error):

@@ -50,6 +50,7 @@ class AcceptBatch:
         self._job_timeout = job_timeout
         self._clock = clock
         self.accept = NaturalBatch(self._accept_all)
+        """Accept one job together with those that come meanwhile; raise what refuses this one."""
 
     async def find_replay(
         self, *, user_id: str, idempotency_key: str, fingerprint: str

@@ -7,7 +7,9 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
+from pydantic import SecretStr
 
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import (
@@ -17,6 +19,7 @@ from app.upstream.errors import (
     TryLaterError,
     UpstreamError,
 )
+from tests.support.turns import turns
 from tests.support.upstream import LONG, MODEL, SOON, TOKEN, upstream
 from tests.support.wire_server import (
     Line,
@@ -478,3 +481,39 @@ async def test_a_submit_that_is_cancelled_while_it_connects_is_surely_not_sent()
             submit.cancel()
             (outcome,) = await asyncio.gather(submit, return_exceptions=True)
             assert type(outcome) is NotSentError
+
+
+class _Holds(httpx.AsyncBaseTransport):
+    """One that keeps what it was given, as a writer of its own may."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx.Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        await asyncio.Event().wait()
+        raise AssertionError("nothing is answered")
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+async def test_no_transport_sends_a_body_behind_our_back(*, is_sent: bool) -> None:
+    """Neither a second time, nor once its submit was cancelled before it was sent."""
+
+    async def body_of(request: httpx.Request) -> bytes:
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        return b"".join([piece async for piece in request.stream])
+
+    async with httpx.AsyncClient(transport=(transport := _Holds())) as http:
+        client = UpstreamClient(
+            base_url="https://upstream.invalid", token=SecretStr(TOKEN), submits=http, reads=http
+        )
+        submit = asyncio.create_task(client.submit(MODEL, BODY, timeout=LONG))
+        await turns()
+        [request] = transport.requests
+        if is_sent:
+            assert b"drifts" in await body_of(request)
+        submit.cancel()
+        (outcome,) = await asyncio.gather(submit, return_exceptions=True)
+        assert type(outcome) is (asyncio.CancelledError if is_sent else NotSentError)
+        with pytest.raises(httpx.WriteError):
+            await body_of(request)

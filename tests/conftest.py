@@ -20,6 +20,7 @@ from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 from app.core.clock import ManualClock
 from app.core.logging import configure_logging
+from tests.support.commands import Command, commands
 from tests.support.databases import Databases, PostgresDatabases, SqliteDatabases
 from tests.support.gateway import Gateway, Sandbox, running, sandboxed
 from tests.support.memory import memory
@@ -187,6 +188,18 @@ def own_logging() -> Iterator[None]:
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
     structlog.configure(**configured)
+
+
+@pytest.fixture
+def command(
+    own_logging: None,  # noqa: ARG001 - every command sets it up
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
+    """Run commands in an empty folder with nothing set; in this process, which starts but once."""
+    monkeypatch.chdir(tmp_path)
+    return commands(monkeypatch, capsys)
 
 
 @pytest.fixture

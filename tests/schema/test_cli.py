@@ -4,39 +4,17 @@ import getpass
 import json
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from app import cli
-
-pytestmark = pytest.mark.usefixtures("own_logging")
+from tests.support.commands import Command
 
 
-@pytest.fixture(autouse=True)
-def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GATEWAY_DATABASE_URL", "sqlite:///gateway.db")
-
-
-def gateway(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
-) -> tuple[object, str, str]:
-    """Run a command as the shell does; returns its code, stdout and stderr."""
-    monkeypatch.setattr("sys.argv", ["gateway", *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    out, err = capsys.readouterr()
-    return ended.value.code, out, err
-
-
-def test_a_plan_a_user_and_a_key_are_made_and_listed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plan_a_user_and_a_key_are_made_and_listed(command: Command) -> None:
     def run(*words: str) -> str:
-        code, out, err = gateway(capsys, monkeypatch, *words)
-        assert code == 0, err
-        return out
+        done = command(*words)
+        assert done.code == 0, done.stderr
+        return done.stdout
 
     limits = ("--limit", "jobs_per_day=10", "--limit", "spend_usd_per_day=2.50:shadow")
     plan = json.loads(run("plans", "create", "free", "--timezone", "Europe/Berlin", *limits))
@@ -97,12 +75,9 @@ def test_a_plan_a_user_and_a_key_are_made_and_listed(
     ],
 )
 def test_what_is_wrong_is_one_sentence(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    words: tuple[str, ...],
-    sentence: str,
+    command: Command, words: tuple[str, ...], sentence: str
 ) -> None:
-    code, out, err = gateway(capsys, monkeypatch, *words)
-    assert (code, out) == (2, "")
-    assert sentence in err
-    assert "Traceback" not in err
+    done = command(*words)
+    assert (done.code, done.stdout) == (2, "")
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr

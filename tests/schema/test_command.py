@@ -10,17 +10,17 @@ import stat
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from app.bootstrap.keys import secret_keys
-from app.cli import main
+from app.core.errors import ConfigurationError
 from app.db.schema import require_current
-from app.settings import Settings, explicit_settings
-from tests.support.processes import Server, run
+from app.server import sole_worker
+from app.settings import explicit_settings
+from tests.support.commands import Command
+from tests.support.processes import Server
 from tests.support.rows import change
 
 KEY = re.compile(r"rcg_[0-9a-z]{26}_[0-9A-Za-z_-]{43}\n")
@@ -53,40 +53,6 @@ for line in sys.argv[1:]:
     except SystemExit as ended:
         assert ended.code == 2, ended.code
 """
-
-pytestmark = pytest.mark.usefixtures("own_logging")
-
-
-@dataclass(frozen=True)
-class Done:
-    code: object
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Run commands in an empty folder with nothing set; in this process, which starts but once."""
-    monkeypatch.chdir(tmp_path)
-    for name, field in Settings.model_fields.items():
-        monkeypatch.delenv(str(field.validation_alias or f"GATEWAY_{name.upper()}"), raising=False)
-
-    def run_main(*arguments: str, settings: Mapping[str, str] | None = None) -> Done:
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["gateway", *arguments])
-            for name, value in (settings or {}).items():
-                patch.setenv(name, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        told = capsys.readouterr()
-        return Done(ended.value.code, told.out, told.err)
-
-    return run_main
 
 
 def test_a_key_is_all_that_is_printed(command: Command) -> None:
@@ -295,6 +261,17 @@ def test_a_database_of_somebody_else_is_left_alone(
     assert command("db", "upgrade", settings={"GATEWAY_DATABASE_URL": empty_database_url}).code == 0
 
 
+@pytest.mark.parametrize("name", ["serve", "worker"])
+def test_two_gateways_on_one_file_are_refused(command: Command, name: str) -> None:
+    with sole_worker(explicit_settings()):
+        done = command(name, "--port=0", settings={"RUNCOMFY_API_TOKEN": "a-real-token"})
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == (
+        "gateway: Another gateway already uses gateway.db, and SQLite is for one;"
+        " stop that one, or use Postgres for several."
+    )
+
+
 @pytest.mark.parametrize("name", ["serve", "worker", "sandbox"])
 def test_a_port_that_is_taken_is_told(command: Command, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -367,8 +344,9 @@ def test_the_version_is_that_of_the_package(command: Command) -> None:
     assert (done.code, done.stdout, done.stderr) == (0, f"{project['version']}\n", "")
 
 
-def test_the_document_is_printed_without_any_setting(command: Command, tmp_path: Path) -> None:
-    done = command("openapi")
+def test_the_document_is_printed_whatever_is_set(command: Command, tmp_path: Path) -> None:
+    wrong = {"GATEWAY_MAX_IN_FLIGHT": "no number", "GATEWAY_DATABASE_URL": "none"}
+    done = command("openapi", settings=wrong)
     assert (done.code, done.stderr) == (0, "")
     assert done.stdout == DOCUMENT.read_text()
     assert list(tmp_path.iterdir()) == []
@@ -388,58 +366,42 @@ def test_without_its_extra_the_sandbox_stops_with_the_install_command(tmp_path: 
     assert "Traceback" not in done.stderr
 
 
-def test_importing_the_gateway_reads_no_environment(tmp_path: Path) -> None:
-    done = python(
-        "from app.cli import main; main()",
-        "openapi",
-        folder=tmp_path,
-        GATEWAY_MAX_IN_FLIGHT="no number",
-        GATEWAY_DATABASE_URL="none",
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == DOCUMENT.read_text()
-
-
 def test_who_asks_for_help_does_not_wait_for_the_gateway(tmp_path: Path) -> None:
-    done = python(f"from app.cli import main{_IMPORTED}", folder=tmp_path)
+    done = python("from app.cli import main\nimport sys\nprint(*sys.modules)", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     imported = set(done.stdout.split())
     assert "app.cli.directory" in imported
     assert not imported & {"aiohttp", "fastapi", "httpx", "pydantic", "sqlalchemy", "structlog"}
 
 
-def test_what_only_some_need_is_not_imported_by_all(tmp_path: Path) -> None:
-    """Each would stay in memory; see where it is imported."""
-    done = python(f"import app.server{_IMPORTED}", folder=tmp_path)
+def test_what_only_some_need_is_imported_by_them_and_no_setting_by_any(tmp_path: Path) -> None:
+    """What is imported by all stays in memory; see where each is imported."""
+    wrong = {"GATEWAY_MAX_IN_FLIGHT": "no number", "GATEWAY_DATABASE_URL": "none"}
+    done = python(_AT_REST, folder=tmp_path, **wrong)
     assert done.returncode == 0, done.stderr
-    imported = set(done.stdout.split())
-    assert "app.main" in imported
-    assert not imported & {"alembic", "cryptography", "jwt", "obstore", "psycopg"}
+    at_first, at_rest = (
+        set(line.split()) for line in done.stdout.splitlines() if line.startswith("imported: ")
+    )
+    assert "app.main" in at_first
+    assert not at_first & {"alembic", "cryptography", "jwt", "obstore", "psycopg"}
+    assert "app.storage.opening" in at_rest
+    assert not at_rest & {"cryptography", "jwt", "obstore", "psycopg"}
 
-
-def test_what_few_need_is_not_imported_by_a_gateway_at_rest(tmp_path: Path) -> None:
-    done = python(_AT_REST, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    imported = set(done.stdout.split())
-    assert "app.storage.opening" in imported
-    assert not imported & {"cryptography", "jwt", "obstore", "psycopg"}
-
-
-_IMPORTED = """
-import sys
-print(*(name for name, module in sys.modules.items() if module))
-"""
 
 _AT_REST = """
 import asyncio, sys
 from app.server import running_gateway
 from app.settings import explicit_settings
 
+def show():
+    print("imported:", *(name for name, module in sys.modules.items() if module))
+
 async def rest():
     settings = explicit_settings(upstream_url="http://127.0.0.1:9", api_token="rc-test")
     async with running_gateway(settings):
-        print(*(name for name, module in sys.modules.items() if module))
+        show()
 
+show()
 asyncio.run(rest())
 """
 
@@ -477,9 +439,9 @@ async def test_the_key_beside_sqlite_is_for_its_owner_alone(tmp_path: Path) -> N
         made = server.folder / "gateway.db.secret"
         assert stat.S_IMODE(made.stat().st_mode) == 0o600
         assert len(made.read_bytes()) >= 32
-        code, _, told = await run(server, "serve", "--port=0")
-        assert code == 2
-        assert "Another gateway already uses" in told
+        settings = explicit_settings(database_url=f"sqlite:///{server.folder}/gateway.db")
+        with pytest.raises(ConfigurationError, match="Another gateway already uses"):
+            sole_worker(settings).__enter__()
     finally:
         await server.stop(signal.SIGINT)
     assert "Traceback" not in (server.folder / "log").read_text()

@@ -1,11 +1,43 @@
-"""The `gateway` command as it parses what others write: documents, manifests, units."""
+"""The `gateway` command in this process: run, or asked what it parses of what others write."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import typer
 
-from app.cli import app
+from app.cli import app, main
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Done:
+    code: object
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+def commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Forget all settings, and give what runs a command; its `settings` are for it alone."""
+    for name, field in Settings.model_fields.items():
+        monkeypatch.delenv(str(field.validation_alias or f"GATEWAY_{name.upper()}"), raising=False)
+
+    def run(*arguments: str, settings: Mapping[str, str] | None = None) -> Done:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["gateway", *arguments])
+            for name, value in (settings or {}).items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        told = capsys.readouterr()
+        return Done(ended.value.code, told.out, told.err)
+
+    return run
 
 
 def parse(words: Sequence[str]) -> dict[str, Any]:

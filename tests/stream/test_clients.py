@@ -22,7 +22,7 @@ INPUT = {
     "first_frame_image_url": "https://example.com/a.png",
     "duration": 2,
 }
-PATIENCE_S = 60
+PATIENCE_S = 200
 SPEED = 40
 _PAUSE = timedelta(seconds=2 / SPEED)
 

@@ -21,7 +21,6 @@ from tests.support.processes import (
     COMMAND,
     Server,
     gateway_process,
-    run,
     sandbox_process,
     worker_process,
 )
@@ -100,17 +99,18 @@ async def more_than(accepted: list[dict[str, Any]], number: int) -> None:
 
 
 async def test_as_many_connections_are_open_as_the_machine_allows_not_the_shell(
-    gateway: Server, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     shell = tmp_path / "shell"
     shell.write_text(f'#!/bin/sh\nulimit -Sn 64\nexec {COMMAND} "$@"\n')
     shell.chmod(0o755)
-    await gateway.ready()
-    await gateway.stop()
-    gateway.command = shell
-    await gateway.start()
-    await gateway.ready()
-    async with AsyncExitStack() as stack:
+    async with (
+        gateway_process(
+            tmp_path / "gateway", upstream_url="http://127.0.0.1:9", command=shell
+        ) as gateway,
+        AsyncExitStack() as stack,
+    ):
+        await gateway.ready()
         for _ in range(100):
             _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
             stack.callback(writer.close)
@@ -165,13 +165,6 @@ async def test_processes_killed_at_any_moment_lose_no_job_and_send_none_twice(
 async def test_a_stop_records_what_is_being_sent_and_another_process_goes_on(
     gateway: Server, sandbox: Server, http: httpx.AsyncClient
 ) -> None:
-    refusals = await asyncio.gather(run(gateway, "serve", "--port=0"), run(gateway, "worker"))
-    for code, out, err in refusals:
-        assert (code, out) == (2, "")
-        assert err.splitlines()[-1] == (
-            "gateway: Another gateway already uses gateway.db, and SQLite is for one;"
-            " stop that one, or use Postgres for several."
-        )
     silent = await submit(http, "nobody answers sandbox:lost-answer=hang")
     slow = await submit(http, "this one takes a while sandbox:queue=20 sandbox:slow=80")
     kept = await submit(http, "no word on its cancel sandbox:stuck-in-queue sandbox:cancel-hang=99")

@@ -98,7 +98,7 @@ async def sandbox_process(folder: Path, *, speed: float) -> AsyncIterator[Server
 
 @asynccontextmanager
 async def gateway_process(
-    folder: Path, *, upstream_url: str, **settings: str
+    folder: Path, *, upstream_url: str, command: Path = COMMAND, **settings: str
 ) -> AsyncIterator[Server]:
     """Serve on an SQLite file of the folder's own, unless `settings` name another database."""
     environment = {
@@ -109,7 +109,7 @@ async def gateway_process(
         "GATEWAY_INSPECT_MEDIA": "off",
         **settings,
     }
-    server = Server(("serve",), folder, health="/healthz", environment=environment)
+    server = Server(("serve",), folder, "/healthz", environment, command)
     async with _started(server):
         yield server
 

@@ -15,7 +15,9 @@ RUN deploy/install.sh /opt/gateway gateway
 FROM python:3.12-slim-bookworm
 # Python's own modules come without bytecode, and nobody can write it later.
 RUN python -m compileall -q -x '/tests?/' /usr/local/lib/python3.12 \
- && useradd --system --uid 10001 --user-group --create-home --home-dir /data gateway
+ && groupadd --system --gid 10001 gateway \
+ && useradd --system --uid 10001 --gid gateway --no-create-home --home-dir /data gateway \
+ && install -d -m 755 -o gateway -g gateway /data
 COPY --from=build /opt/gateway /opt/gateway
 ENV PATH=/opt/gateway/bin:$PATH PYTHONUNBUFFERED=1
 # A number, so that a cluster can see that it is not root.

@@ -28,6 +28,6 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 8000
 # A `gateway worker` listens where its --port says: give it a check of its own, or --no-healthcheck.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["gateway-healthcheck"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s CMD ["gateway-healthcheck"]
 ENTRYPOINT ["gateway"]
 CMD ["serve", "--host", "0.0.0.0"]

@@ -169,10 +169,10 @@ async def test_a_worker_that_is_told_to_go_takes_back_what_it_did_not_send(
     await assert_invariants(database_url)
 
 
-async def test_a_job_whose_files_have_no_storage_here_was_surely_not_sent(
+async def test_a_job_whose_files_cannot_be_read_here_was_surely_not_sent(
     database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
 ) -> None:
-    """It waits for a replica that has one, or for the operator who took it away."""
+    """It waits for who has a storage, for that and the database, and for the next process."""
     async with (
         running(
             database_url, sandbox=sandbox, clock=clock, storage_url=f"file://{tmp_path}/kept"
@@ -183,5 +183,26 @@ async def test_a_job_whose_files_have_no_storage_here_was_surely_not_sent(
         file = (await gateway.http.post("/v1/files", content=png)).json()
         job = await gateway.submit(first_frame_image_url=file["id"])
         await bench.dispatcher.loop.run_once()
-        assert await event_types(database_url, job) == ["pending", "submitting", "pending"]
+        for trouble in ("database", "stop"):
+            gateway.wait(60)
+            [attempt] = await bench.dispatcher.claim(32)
+            bench.database.away = trouble == "database"
+            dispatching = asyncio.ensure_future(bench.dispatcher.dispatch(attempt))
+            await asyncio.sleep(0)  # noqa: TID251 - it begins to read
+            if trouble == "stop":
+                dispatching.cancel()
+            bench.database.away = False
+            while not dispatching.done():
+                await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
+                gateway.wait(0.001)
+            assert (await gateway.read(job))["status"] == "pending", trouble
+        files = tmp_path / "kept" / "files"
+        aside = files.rename(tmp_path / "aside")
+        files.symlink_to(files)  # a folder that nobody can look into
+        gateway.wait(60)
+        assert await gateway.dispatch() == 1
+        files.unlink()
+        aside.rename(files)
+        assert await event_types(database_url, job) == [*(("pending", "submitting") * 4), "pending"]
+        gateway.wait(60)
         assert (await gateway.follow(job))["status"] == "completed"

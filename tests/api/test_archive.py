@@ -410,6 +410,16 @@ async def test_a_dead_archivers_work_is_taken_over_after_its_lease(
     assert await queue.postpone(second, reason="mine", wait=late)
 
 
+async def test_who_starts_alone_takes_a_dead_archivers_work_over_at_once(
+    kept: Gateway, queue: CopyQueue
+) -> None:
+    await finished(kept)
+    assert len(await queue.claim(4)) == 1
+    assert await copy(kept) == 0
+    await kept.app.state.parts.queue.free_leases()
+    assert await copy(kept) == 1
+
+
 async def test_a_copy_that_a_rival_has_made_is_not_said_to_wait(
     kept: Gateway, queue: CopyQueue
 ) -> None:

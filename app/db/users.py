@@ -8,6 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.errors import UserGoneError
 from app.core.owners import owner_of
 from app.db.models import PlanRow, UserRow
+from app.db.prepared import made_once
+from app.db.statements import among
+
+_DISABLED = made_once(
+    select(UserRow.id).where(among(UserRow.id, "ids"), UserRow.disabled.is_(True))
+)
 
 
 async def keep_user(tx: AsyncConnection, user_id: str) -> None:
@@ -23,12 +29,8 @@ async def lock_user(tx: AsyncConnection, user_id: str) -> None:
 async def disabled_among(tx: AsyncConnection, user_ids: Collection[str]) -> set[str]:
     """Return which users are disabled, themselves or with the service that acts for them."""
     asked = {user_id: {user_id, owner_of(user_id)} for user_id in user_ids}
-    found = await tx.execute(
-        select(UserRow.id).where(
-            UserRow.id.in_(set().union(*asked.values())), UserRow.disabled.is_(True)
-        )
-    )
-    disabled = {row.id for row in found}
+    either_of_all = sorted(set().union(*asked.values()))
+    disabled = {row.id for row in await tx.execute(_DISABLED, {"ids": either_of_all})}
     return {user_id for user_id, either in asked.items() if either & disabled}
 
 

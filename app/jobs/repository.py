@@ -44,7 +44,7 @@ class JobRepository:
 
     async def find_signed(self, job_id: str) -> Job | None:
         """Find a job whoever owns it, unless its user or the service behind is disabled."""
-        found = await self._tx.execute(_JOBS.where(JobRow.id == job_id))
+        found = await self._tx.execute(_JOBS_BY_ID, {"ids": [job_id]})
         row = found.one_or_none()
         if row is None or await disabled_among(self._tx, {row.user_id}):
             return None

@@ -9,6 +9,7 @@ import pytest
 from tests.support.answers import problem
 from tests.support.gateway import PUBLIC_URL, Gateway
 from tests.support.rows import change
+from tests.support.statements import compiled_anew
 
 pytestmark = pytest.mark.either_database
 
@@ -42,6 +43,16 @@ async def test_a_link_is_all_that_is_needed(gateway: Gateway, anybody: httpx.Asy
     assert answer.headers["Content-Length"] == str(len(answer.content))
     by_key = await gateway.http.get(link.partition("?")[0])
     assert by_key.content == answer.content
+
+
+async def test_a_link_is_looked_up_by_statements_that_are_made_once(
+    gateway: Gateway, anybody: httpx.AsyncClient
+) -> None:
+    """A player opens one for each part of a film."""
+    (link,) = (await finished(gateway))["urls"]["outputs"]
+    with compiled_anew(gateway) as seen:
+        assert (await anybody.get(link, headers={"Range": "bytes=0-1"})).status_code == 206
+    assert [text for text in seen if "FROM jobs" in text or "FROM users" in text] == []
 
 
 EXPECTED_HEADERS = {

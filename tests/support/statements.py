@@ -38,6 +38,24 @@ def recorded(gateway: Gateway) -> Iterator[list[list[str]]]:
         event.remove(engine, "before_cursor_execute", execute)
 
 
+@contextmanager
+def compiled_anew(gateway: Gateway) -> Iterator[list[str]]:
+    """Write down the statements that are not made once: each costs far more than its answer."""
+    database = gateway.keys._database  # noqa: SLF001 - all share one
+    engines = database.watch()
+    database._connections._made_once.in_use = True  # type: ignore[attr-defined]  # noqa: SLF001
+    seen: list[str] = []
+
+    def execute(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", execute)
+    yield seen
+    for engine in engines:
+        event.remove(engine, "before_cursor_execute", execute)
+
+
 def all_made_once() -> Sequence[Executable]:
     """Import what asks the database, and give what it makes once."""
     for room in _ROOMS:

@@ -1,6 +1,7 @@
 """From a bearer token, or the user that a service names, to a principal."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar
@@ -17,7 +18,7 @@ from app.auth.oidc.service import OidcSignIn
 from app.auth.repository import ApiKey, AuthRepository, FoundClient, UserTerms
 from app.auth.tokens import ClientToken, Token, hash_secret
 from app.core.clock import Clock
-from app.core.errors import UnauthenticatedError
+from app.core.errors import DatabaseUnavailableError, UnauthenticatedError
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.db.users import keep_user
@@ -210,7 +211,8 @@ class AuthService:
         async def work(tx: AsyncConnection) -> None:
             await AuthRepository(tx).note_use(key.id, at=at)
 
-        await self._database.transact(work)
+        with suppress(DatabaseUnavailableError):  # whoever only reads needs no more
+            await self._database.transact(work)
 
 
 def _client_principal(found: FoundClient) -> Principal:

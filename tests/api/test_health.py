@@ -85,6 +85,17 @@ async def test_a_database_that_takes_no_writes_is_not_ready(gateway: Gateway) ->
     assert (await gateway.http.get("/readyz")).json() == READY
 
 
+@pytest.mark.sqlite_alone  # as above
+async def test_a_database_that_takes_no_writes_is_still_read(gateway: Gateway) -> None:
+    job = await gateway.submit()
+    gateway.wait(60)  # since the key's last use was noted
+    with full_disk():
+        answer = await gateway.http.get(f"/v1/jobs/{job['id']}")
+        refused = await gateway.http.post("/v1/jobs", json=gateway.body())
+    assert (answer.status_code, answer.json()["id"]) == (200, job["id"])
+    assert problem(refused)["code"] == "database_unavailable"
+
+
 async def test_hearts_that_stopped_are_forgotten(gateway: Gateway, database_url: str) -> None:
     database = open_database(database_url)
     health = gateway.app.state.services.health

@@ -21,7 +21,7 @@ from app.api.client_tokens import ClientTokenCreate
 from app.api.conditions import caller_has
 from app.api.content import stored_content
 from app.api.jobs import JobCreate
-from app.api.listing import decode_cursor, job_filter
+from app.api.listing import job_filter, job_page
 from app.api.prefer import preferred_wait
 from app.api.uploads import uploaded
 from app.api.webhooks import EndpointCreate
@@ -411,7 +411,7 @@ def _requests() -> Sequence[Parser]:
         assert read is None or Cursor.parse(str(read)) == read, "reads otherwise"
 
     async def page(data: bytes) -> None:
-        decode_cursor(data.decode("utf-8", "replace"))
+        await job_page(cursor=data.decode("utf-8", "replace"))
 
     async def query(data: bytes) -> None:
         asked = _request(query=data)

@@ -78,7 +78,7 @@ class UserHasLiveJobsError(ProblemError):
 
     def __init__(self, user_id: str, *, jobs: int) -> None:
         super().__init__(
-            f"The user {user_id!r} has {_counted(jobs, 'job')} that are not final; disable the"
+            f"The user {user_id!r} has {_counted(jobs, 'unfinished job')}; disable the"
             ' user (PATCH it with {"disabled": true}), cancel them or wait for their end, settle'
             " or release those that are `submit_unknown`, and then delete the user.",
             jobs=jobs,

@@ -24,7 +24,7 @@ def on_each_statement(note: Callable[[], None]) -> None:
     accept.
     """
 
-    def noting(plain: Callable[..., None]) -> Callable[..., None]:
+    def noting(plain: Callable[..., Any]) -> Callable[..., Any]:
         def execute(*args: Any, **kw: Any) -> Any:
             note()
             return plain(*args, **kw)

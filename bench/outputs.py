@@ -36,10 +36,8 @@ async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, s
             await reader.readexactly(int(headers.get("content-length", 0)))
             target = line.split(" ")[1]
             if target == "/film.mp4":
-                head = (
-                    f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nContent-Type: video/mp4\r\n\r\n"
-                )
-                writer.write(head.encode())
+                film = f"Content-Length: {size}\r\nContent-Type: video/mp4\r\n\r\n"
+                writer.write(f"HTTP/1.1 200 OK\r\n{film}".encode())
                 for _ in range(size // len(PIECE)):
                     writer.write(PIECE)
                     await writer.drain()

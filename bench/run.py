@@ -102,23 +102,24 @@ async def main(scale: Scale, out: Path) -> None:
             )
             await entered.pause(paused=True)
             gateways.append(entered)
-        memory = {each.name: resident_kb(each.pid) for each in (*beside, *gateways)}
+        running: list[Subject | Gateway] = [*beside, *gateways]
+        memory = {each.name: resident_kb(each.pid) for each in running}
         subjects = [*beside, *[await each.subject() for each in gateways]]
 
-        for each in subjects:
-            await _warm_up(each)
+        for subject in subjects:
+            await _warm_up(subject)
         submits, per_accept = await _rounds("submit", subjects, gateways, scale)
         _show(report, "Submit", submits, per_accept)
-        for each in found:
-            if isinstance(each, Missing):
-                report.say(f"{each.name} is missing: {each.why}.\n")
-        for each in gateways:
-            each.empty()  # else the place of the job that is read depends on the submits before
+        for peer in found:
+            if isinstance(peer, Missing):
+                report.say(f"{peer.name} is missing: {peer.why}.\n")
+        for entered in gateways:
+            entered.empty()  # else the place of the job that is read depends on the submits before
         subjects = [*beside, *[await each.subject() for each in gateways]]
         reads, per_read = await _rounds("read", subjects, gateways, scale)
         _show(report, "Read a job", reads, per_read)
-        for title, way in (("Long poll", "wait"), ("Stream of a job's events", "stream")):
-            _show(report, title, await _waits(way, gateways, scale), {})
+        _show(report, "Long poll", await _waits("wait", gateways, scale), {})
+        _show(report, "Stream of a job's events", await _waits("stream", gateways, scale), {})
         report.say("Both: a job is submitted, waited for and cancelled; the times are those from")
         report.say("sending the cancel to the end of the waiter's answer.\n")
         litellm = next((each for each in beside if each.name.startswith(LITELLM)), None)

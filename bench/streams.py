@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from statistics import quantiles
+from typing import Any
 
 import httpx
 
@@ -108,7 +109,7 @@ async def measure(streams: int, *, changes: int, idle: timedelta) -> Figures:
         database_url = stack.enter_context(running_postgres())
         upgrade(database_url)
         sandbox = await stack.enter_async_context(sandbox_process(folder / "sandbox", speed=1))
-        settings = {
+        settings: dict[str, Any] = {
             "GATEWAY_DATABASE_URL": database_url,
             "GATEWAY_SECRET_KEY": "0123456789abcdef" * 4,
             "GATEWAY_MAX_STREAMS_PER_USER": str(streams + 10),
@@ -146,11 +147,11 @@ async def measure(streams: int, *, changes: int, idle: timedelta) -> Figures:
         await clock.sleep(idle)
         spent = cpu_s(_pid(reader)) - spent
 
-        sent, answered = {}, {}
+        sent, answered = dict[str, float](), dict[str, float]()
         for n in range(changes):
-            start = time.monotonic()
+            asked = time.monotonic()
             job_id = await submit(http, f"change {n} sandbox:stuck-in-queue")
-            sent[job_id], answered[job_id] = start, time.monotonic()
+            sent[job_id], answered[job_id] = asked, time.monotonic()
         await clock.sleep(timedelta(seconds=2))
         arrived = warm.arrivals
         for task in readers:

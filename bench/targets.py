@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 from bench import poller, streams
 from bench.load import Figures
@@ -218,5 +218,5 @@ def _ratio(
     figure: str,
 ) -> float:
     """Compare round by round: a machine that is slow for a while is slow for both."""
-    of = attrgetter(figure)
+    of: Callable[[Any], float] = attrgetter(figure)
     return median(of(mine) / of(other) for mine, other in zip(ours, theirs, strict=True))

@@ -449,14 +449,14 @@ async def test_a_server_that_is_frozen_is_given_up_and_not_asked_to_stop(
     with running_wire(Path(folder) / ".s.PGSQL.5432") as wire:
         through = make_url(database_url).set(host="127.0.0.1", port=wire.port, query={})
         database = open_database(
-            through.render_as_string(hide_password=False), answers_within=timedelta(seconds=1)
+            through.render_as_string(hide_password=False), answers_within=timedelta(seconds=4)
         )
         ways = (database.transact, database.read, database.look_up)
         for use in ways:
             await use(lambda connection: connection.execute(one))
         wire.freeze()
         try:
-            async with asyncio.timeout(8):  # the driver would ask for ten seconds more
+            async with asyncio.timeout(12):  # the driver would ask for ten seconds more
                 waiting = [
                     asyncio.ensure_future(use(lambda connection: connection.execute(one)))
                     for use in ways

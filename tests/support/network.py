@@ -138,6 +138,7 @@ class Wire:
         self.port = 0
         self._server: asyncio.Server | None = None
         self._ends: set[asyncio.StreamWriter] = set()
+        self._carrying: set[asyncio.Task[None]] = set()
         self._flows = asyncio.Event()
         self._flows.set()
 
@@ -151,7 +152,7 @@ class Wire:
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._take, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
@@ -160,6 +161,13 @@ class Wire:
         self._flows.set()
         for end in list(self._ends):
             end.transport.abort()
+        if self._carrying:
+            await asyncio.wait(self._carrying, timeout=1)
+
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        carrying = self._loop.create_task(self._carry(reader, writer))
+        self._carrying.add(carrying)
+        carrying.add_done_callback(self._carrying.discard)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_unix_connection(self._far)

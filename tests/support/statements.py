@@ -2,13 +2,14 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Executable, event
 
 from app.db import prepared
+from app.db.engine import Database
 from tests.support.gateway import Gateway
 
 _ROOMS = ("jobs", "quotas", "auth", "events", "webhooks", "storage")
@@ -17,7 +18,6 @@ _ROOMS = ("jobs", "quotas", "auth", "events", "webhooks", "storage")
 @contextmanager
 def recorded(gateway: Gateway) -> Iterator[list[list[str]]]:
     """Write down each transaction's statements, and each read's; BEGIN and COMMIT apart."""
-    engines = gateway.keys._database.watch()  # noqa: SLF001 - all share one
     seen: list[list[str]] = []
     current: dict[int, list[str]] = {}
 
@@ -29,31 +29,36 @@ def recorded(gateway: Gateway) -> Iterator[list[list[str]]]:
         if not statement.startswith(("BEGIN", "COMMIT")):
             current.get(id(connection), []).append(statement)
 
-    for engine in engines:
-        event.listen(engine, "begin", begin, insert=True)
-        event.listen(engine, "before_cursor_execute", execute)
-    yield seen
-    for engine in engines:
-        event.remove(engine, "begin", begin)
-        event.remove(engine, "before_cursor_execute", execute)
+    with _listening(gateway, begin=begin, before_cursor_execute=execute):
+        yield seen
 
 
 @contextmanager
 def compiled_anew(gateway: Gateway) -> Iterator[list[str]]:
     """Write down the statements that are not made once: each costs far more than its answer."""
-    database = gateway.keys._database  # noqa: SLF001 - all share one
-    engines = database.watch()
-    database._connections._made_once.in_use = True  # type: ignore[attr-defined]  # noqa: SLF001
     seen: list[str] = []
 
     def execute(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
         seen.append(statement)
 
+    with _listening(gateway, before_cursor_execute=execute) as database:
+        database._connections._made_once.in_use = True  # type: ignore[attr-defined]  # noqa: SLF001
+        yield seen
+
+
+@contextmanager
+def _listening(gateway: Gateway, **listeners: Callable[..., None]) -> Iterator[Database]:
+    database = gateway.keys._database  # noqa: SLF001 - all share one
+    engines = database.watch()
     for engine in engines:
-        event.listen(engine, "before_cursor_execute", execute)
-    yield seen
-    for engine in engines:
-        event.remove(engine, "before_cursor_execute", execute)
+        for name, listener in listeners.items():
+            event.listen(engine, name, listener, insert=name == "begin")
+    try:
+        yield database
+    finally:
+        for engine in engines:
+            for name, listener in listeners.items():
+                event.remove(engine, name, listener)
 
 
 def all_made_once() -> Sequence[Executable]:

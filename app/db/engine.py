@@ -137,6 +137,7 @@ def open_database(url: str, *, answers_within: timedelta = _ANSWERS_WITHIN) -> D
 
 @asynccontextmanager
 async def opened_database(url: str) -> AsyncIterator[Database]:
+    """Do as `open_database`, and close it in the end."""
     database = open_database(url)
     try:
         yield database

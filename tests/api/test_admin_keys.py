@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app.auth.repository import AuthRepository
-from app.db.engine import open_database
+from app.db.engine import opened_database
 from tests.support.gateway import SEEDANCE, Gateway
 
 pytestmark = pytest.mark.either_database
@@ -98,13 +98,10 @@ async def test_what_a_key_cannot_be_is_named(
 
 async def make_user_of(gateway: Gateway, database_url: str, user_id: str) -> None:
     """Make a user as the first call for it would."""
-    database = open_database(database_url)
-    try:
+    async with opened_database(database_url) as database:
         await database.transact(
             lambda tx: AuthRepository(tx).ensure_user(user_id, at=gateway.clock.now())
         )
-    finally:
-        await database.close()
 
 
 async def test_a_user_of_another_cannot_act_for_others(gateway: Gateway, database_url: str) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import ManualClock
 from app.core.errors import UserGoneError
-from app.db.engine import open_database
+from app.db.engine import open_database, opened_database
 from app.storage.discards import Sweeper, discard
 from app.storage.errors import FileTooLargeError, StorageUnavailableError
 from app.storage.opening import open_folder
@@ -568,7 +568,6 @@ async def test_a_process_that_lacks_the_storage_leaves_deleting_to_those_that_ha
 ) -> None:
     """Without GATEWAY_STORAGE_URL a worker would forget what it cannot delete."""
     clock, storage, key = gateway.clock, open_folder(tmp_path / "kept"), new_key("files")
-    database = open_database(database_url)
 
     async def body() -> AsyncIterator[bytes]:
         yield PNG
@@ -576,15 +575,13 @@ async def test_a_process_that_lacks_the_storage_leaves_deleting_to_those_that_ha
     async def work(tx: AsyncConnection) -> None:
         await discard(tx, [key], due_at=clock.now())
 
-    try:
+    async with opened_database(database_url) as database:
         await storage.put(key, body())
         await database.transact(work)
         assert await Sweeper(database=database, storage=None, clock=clock).prune() == 0
         assert len(files_below(tmp_path / "kept")) == 1
         assert await Sweeper(database=database, storage=storage, clock=clock).prune() == 1
         assert files_below(tmp_path / "kept") == []
-    finally:
-        await database.close()
 
 
 class Broken(Storage):

@@ -16,7 +16,7 @@ from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
 from app.core.natural_batch import NaturalBatch
 from app.db import schema
-from app.db.engine import open_database
+from app.db.engine import open_database, opened_database
 from app.db.models import JobRow, SwitchRow
 from app.db.outage import Outages
 from app.db.prepared import made_once
@@ -311,13 +311,10 @@ async def test_a_server_at_fault_is_away_too(
         await tx.execute(text(fault))
         await tx.execute(clear)
 
-    database = open_database(database_url)
-    try:
+    async with opened_database(database_url) as database:
         with pytest.raises(DatabaseUnavailableError) as failure:
             await database.transact(work)
         assert failure.value.reason == reason
-    finally:
-        await database.close()
 
 
 async def test_a_process_frozen_in_a_transaction_loses_its_locks(
@@ -335,14 +332,11 @@ async def test_a_process_frozen_in_a_transaction_loses_its_locks(
         await SystemClock().sleep(timedelta(seconds=0.5))
         await tx.execute(one)
 
-    database = open_database(database_url)
-    try:
+    async with opened_database(database_url) as database:
         with pytest.raises(DatabaseUnavailableError):
             await database.transact(work)
         answer = await database.read(lambda connection: connection.execute(one))
         assert answer.scalar_one() == 1
-    finally:
-        await database.close()
 
 
 @pytest.mark.parametrize("is_answered", [True, False])
@@ -363,12 +357,9 @@ async def test_nor_does_it_keep_them_while_answers_are_on_their_way(
         await SystemClock().sleep(timedelta(seconds=0.5))
         await tx.execute(touch)
 
-    database = open_database(database_url)
-    try:
+    async with opened_database(database_url) as database:
         with pytest.raises(DatabaseUnavailableError):
             await database.transact(work)
-    finally:
-        await database.close()
 
 
 async def test_a_server_that_takes_no_writes_is_away_and_left(database_url: str, way: Way) -> None:
@@ -385,14 +376,11 @@ async def test_a_server_that_takes_no_writes_is_away_and_left(database_url: str,
         await tx.execute(text("SET TRANSACTION READ ONLY"))
         return await write(tx)
 
-    database = open_database(database_url)
-    try:
+    async with opened_database(database_url) as database:
         before = await database.transact(write)
         with pytest.raises(DatabaseUnavailableError):
             await database.transact(write_to_a_standby)
         assert await database.transact(write) != before
-    finally:
-        await database.close()
 
 
 async def test_a_server_that_says_nothing_is_away(database_url: str, way: Way) -> None:
@@ -482,14 +470,11 @@ async def test_a_silent_host_is_passed_over_for_the_next(database_url: str, way:
         silent.freeze()
         hosts = {"host": [f"127.0.0.1:{each.port}" for each in (silent, heard)]}
         several = make_url(database_url).set(query=hosts).render_as_string(hide_password=False)
-        database = open_database(several)
-        try:
+        async with opened_database(several) as database:
             answer = await database.look_up(lambda connection: connection.execute(one))
             assert answer.scalar_one() == 1
             async with asyncio.timeout(60):
                 assert (await asyncio.to_thread(schema.read, several)).revision is not None
-        finally:
-            await database.close()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from app.catalogue.media import MediaCheck, MediaRule
 from app.core.clock import ManualClock
-from app.db.engine import open_database
+from app.db.engine import opened_database
 from app.media.errors import MediaBusyError
 from app.media.inspector import InspectorConfig, MediaInspector
 from app.media.uploads import UploadedFiles
@@ -40,8 +40,11 @@ async def inspecting(
     config = InspectorConfig(**{"deadline": SOON, **settings})
     reach = Reach(private=True)
     names = resolver or Names()
-    async with guarded(deadline=config.deadline, reach=reach, resolver=names) as client:
-        clock, database = ManualClock(), open_database("sqlite:///no-uploads-here.db")
+    clock = ManualClock()
+    async with (
+        opened_database("sqlite:///no-uploads-here.db") as database,
+        guarded(deadline=config.deadline, reach=reach, resolver=names) as client,
+    ):
         uploads = FileService(database=database, storage=None, clock=clock)
         inspector = MediaInspector(
             remote=RemoteFiles(client),
@@ -51,7 +54,6 @@ async def inspecting(
         )
         yield inspector
         await inspector.aclose()
-        await database.close()
 
 
 async def codes(inspector: MediaInspector, *urls: str, user: str = "alice") -> list[str]:

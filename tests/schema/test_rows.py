@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import JSON, BigInteger, Text, column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.engine import open_database
+from app.db.engine import opened_database
 from app.db.models.base import UtcDateTime
 from app.db.rows import Rows
 
@@ -32,11 +32,8 @@ async def sent(database_url: str, *rows: dict[str, Any]) -> Sequence[tuple[Any, 
         )
         return [tuple(row) for row in found]
 
-    database = open_database(database_url)
-    try:
+    async with opened_database(database_url) as database:
         return await database.read(work)
-    finally:
-        await database.close()
 
 
 async def test_values_arrive_as_they_were(database_url: str) -> None:

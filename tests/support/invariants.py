@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.engine import open_database
+from app.db.engine import opened_database
 from app.db.models import JobEventRow, JobRow
 from app.jobs.state import MOVES, TERMINAL, JobState
 
@@ -41,8 +41,5 @@ async def read_jobs(database_url: str) -> Mapping[str, tuple[Any, Sequence[Any]]
         events = (await connection.execute(logged)).all()
         return {row.id: (row, [each for each in events if each.job_id == row.id]) for row in rows}
 
-    database = open_database(database_url)
-    try:
+    async with opened_database(database_url) as database:
         return await database.read(work)
-    finally:
-        await database.close()

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import ManualClock
 from app.core.errors import DatabaseUnavailableError
-from app.db.engine import open_database
+from app.db.engine import opened_database
 from app.jobs.duration_repository import DurationRepository
 from app.jobs.durations import Kind, Observation, Phase
 from app.jobs.forecast import Durations, Forecast
@@ -42,8 +42,7 @@ async def test_what_was_read_is_taken_in_where_requests_read_curves(
         seen = [Observation(RUN, seconds) for seconds in (90.0, 91.0, 120.0)]
         await DurationRepository(tx).observe(seen, at=clock.now())
 
-    database = open_database(database_url)
-    try:
+    async with opened_database(database_url) as database:
         await database.transact(observe)
         forecast = Forecast(database=database, clock=clock, config=ScheduleConfig())
         forecast.durations = watched = Watched()
@@ -51,8 +50,6 @@ async def test_what_was_read_is_taken_in_where_requests_read_curves(
         await forecast.refresh()
         assert watched.threads == {threading.get_ident()}
         assert watched.curve(RUN).median > before
-    finally:
-        await database.close()
 
 
 @pytest.mark.parametrize("what", ["durations", "prices"])

@@ -8,7 +8,7 @@ from app.api.deps import Services
 from app.bootstrap.base import Base, Doorbells
 from app.bootstrap.outside import Outside
 from app.bootstrap.stores import Stores
-from app.catalogue.outside import MAX_MODELS
+from app.catalogue.entries import MAX_MODELS
 from app.jobs.retention import Retention
 from app.storage.copies import CopyQueue
 from app.upstream.catalogue import CatalogueReader

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import log as audit
 from app.catalogue.changes import breaking_changes
+from app.catalogue.entries import read_entry
 from app.catalogue.errors import BrokenModelError
 from app.catalogue.model import Model
-from app.catalogue.outside import read_entry
 from app.catalogue.repository import CatalogueRepository, listing_from_row, model_from_row
 from app.catalogue.service import Catalogue
 from app.catalogue.wording import clipped

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.catalogue.changes import breaking_changes
+from app.catalogue.entries import read_entry
 from app.catalogue.errors import BrokenModelError
 from app.catalogue.model import Model
-from app.catalogue.outside import read_entry
 from app.catalogue.service import Catalogue
 
 MODELS = Catalogue.bundled().list()

@@ -156,10 +156,7 @@ class AuthService:
         """Look up what one statement finds for all callers that wait: there is one per request."""
 
         async def find_all(ids: Sequence[str]) -> Sequence[Found | None]:
-            async def work(connection: AsyncConnection) -> Mapping[str, Found]:
-                return await find(AuthRepository(connection), ids)
-
-            found = await self._database.look_up(work)
+            found = await self._database.look_up(lambda tx: find(AuthRepository(tx), ids))
             return [found.get(id_) for id_ in ids]
 
         return NaturalBatch(find_all)
@@ -208,11 +205,8 @@ class AuthService:
         if key.last_used_at is not None and at - key.last_used_at < _USE_NOTED_EVERY:
             return
 
-        async def work(tx: AsyncConnection) -> None:
-            await AuthRepository(tx).note_use(key.id, at=at)
-
         with suppress(DatabaseUnavailableError):  # whoever only reads needs no more
-            await self._database.transact(work)
+            await self._database.transact(lambda tx: AuthRepository(tx).note_use(key.id, at=at))
 
 
 def _client_principal(found: FoundClient) -> Principal:

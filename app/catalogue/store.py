@@ -85,12 +85,10 @@ class CatalogueStore:
 
     async def take_turn(self, *, retry: timedelta) -> bool:
         """Return whether to read upstream now; nobody else will before `retry` has passed."""
-        at = self._clock.now()
-
-        async def work(tx: AsyncConnection) -> bool:
-            return await CatalogueRepository(tx, self._source).take_turn(at=at, until=at + retry)
-
-        return await self._database.transact(work)
+        at, source = self._clock.now(), self._source
+        return await self._database.transact(
+            lambda tx: CatalogueRepository(tx, source).take_turn(at=at, until=at + retry)
+        )
 
     async def apply(self, entries: Sequence[Any]) -> SyncReport:
         """Store what upstream lists now, and serve it; a broken entry changes nothing.

@@ -75,35 +75,27 @@ class ClientTokens:
 
     async def page(self, *, user_id: str, before: str | None, limit: int) -> Sequence[Client]:
         """Return up to `limit` live tokens of a user, newest first, older than `before`."""
-
-        async def work(connection: AsyncConnection) -> Sequence[Client]:
-            return await ClientRepository(connection).page(
-                user_id, at=self._clock.now(), before=before, limit=limit
-            )
-
-        return await self._database.read(work)
+        at = self._clock.now()
+        return await self._database.read(
+            lambda tx: ClientRepository(tx).page(user_id, at=at, before=before, limit=limit)
+        )
 
     async def revoke(self, token_id: str, *, user_id: str) -> None:
-        async def work(tx: AsyncConnection) -> bool:
-            return await ClientRepository(tx).delete(
-                token_id, user_id=user_id, at=self._clock.now()
-            )
-
-        if not (is_id(token_id, prefix="ctok") and await self._database.transact(work)):
+        at = self._clock.now()
+        revoked = is_id(token_id, prefix="ctok") and await self._database.transact(
+            lambda tx: ClientRepository(tx).delete(token_id, user_id=user_id, at=at)
+        )
+        if not revoked:
             raise ClientTokenNotFoundError(token_id)
 
     async def prune(self, *, limit: int = 1000) -> int:
         """Delete up to `limit` tokens that expired a while ago; return how many."""
         before = self._clock.now() - _KEPT_AFTER
-
-        async def look(connection: AsyncConnection) -> Sequence[str]:
-            return await ClientRepository(connection).find_expired(before=before, limit=limit)
-
-        async def work(tx: AsyncConnection) -> None:
-            await ClientRepository(tx).delete_all(expired)
-
-        if expired := await self._database.read(look):
-            await self._database.transact(work)
+        expired = await self._database.read(
+            lambda tx: ClientRepository(tx).find_expired(before=before, limit=limit)
+        )
+        if expired:
+            await self._database.transact(lambda tx: ClientRepository(tx).delete_all(expired))
         return len(expired)
 
     def _check(self, asked: ClientRequest, principal: Principal) -> None:

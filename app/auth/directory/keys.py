@@ -32,19 +32,12 @@ class KeyDirectory:
 
     async def page(self, *, user: str | None, before: str | None, limit: int) -> Sequence[Key]:
         """Return up to `limit` keys, newest first, of one user or all, older than `before`."""
-
-        async def work(connection: AsyncConnection) -> Sequence[Key]:
-            return await DirectoryRepository(connection).page_keys(
-                user=user, before=before, limit=limit
-            )
-
-        return await self._database.read(work)
+        return await self._database.read(
+            lambda tx: DirectoryRepository(tx).page_keys(user=user, before=before, limit=limit)
+        )
 
     async def get(self, key_id: str) -> Key:
-        async def work(connection: AsyncConnection) -> Key:
-            return await _find(DirectoryRepository(connection), key_id)
-
-        return await self._database.read(work)
+        return await self._database.read(lambda tx: _find(DirectoryRepository(tx), key_id))
 
     async def create(
         self, user_id: str, changes: KeyChanges, *, actor: str, make_user: bool = False

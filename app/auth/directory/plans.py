@@ -32,17 +32,12 @@ class PlanDirectory:
 
     async def page(self, *, after: str | None, limit: int) -> Sequence[Plan]:
         """Return up to `limit` plans by name, beginning after the plan `after`."""
-
-        async def work(connection: AsyncConnection) -> Sequence[Plan]:
-            return await DirectoryRepository(connection).page_plans(after=after, limit=limit)
-
-        return await self._database.read(work)
+        return await self._database.read(
+            lambda tx: DirectoryRepository(tx).page_plans(after=after, limit=limit)
+        )
 
     async def get(self, name: str) -> Plan:
-        async def work(connection: AsyncConnection) -> Plan:
-            return await _find(DirectoryRepository(connection), name)
-
-        return await self._database.read(work)
+        return await self._database.read(lambda tx: _find(DirectoryRepository(tx), name))
 
     async def create(self, name: str, changes: PlanChanges, *, actor: str) -> Plan:
         """Make a plan; a new default one replaces the present default."""

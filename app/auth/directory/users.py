@@ -27,19 +27,12 @@ class UserDirectory:
 
     async def page(self, *, plan: str | None, after: str | None, limit: int) -> Sequence[User]:
         """Return up to `limit` users by id, of one plan or all, after the user `after`."""
-
-        async def work(connection: AsyncConnection) -> Sequence[User]:
-            return await DirectoryRepository(connection).page_users(
-                plan=plan, after=after, limit=limit
-            )
-
-        return await self._database.read(work)
+        return await self._database.read(
+            lambda tx: DirectoryRepository(tx).page_users(plan=plan, after=after, limit=limit)
+        )
 
     async def get(self, user_id: str) -> User:
-        async def work(connection: AsyncConnection) -> User:
-            return await _find(DirectoryRepository(connection), user_id)
-
-        return await self._database.read(work)
+        return await self._database.read(lambda tx: _find(DirectoryRepository(tx), user_id))
 
     async def policy(self, user_id: str) -> Policy:
         """Return a user's limits by plan and overrides, without those of keys."""

@@ -42,9 +42,6 @@ class OidcSignIn:
         plan = _plan(identity.plan)
         at = self._clock.now()
 
-        async def find(connection: AsyncConnection) -> tuple[ApiKey, UserTerms] | None:
-            return await AuthRepository(connection).find_key(key_id)
-
         async def make(tx: AsyncConnection) -> tuple[ApiKey, UserTerms] | None:
             if plan is not None and await DirectoryRepository(tx).find_plan(plan) is None:
                 raise UnknownPlanClaimError
@@ -57,7 +54,7 @@ class OidcSignIn:
                 await _move(tx, user_id, plan, at=at)
             return await auth.find_key(key_id)
 
-        found = await self._database.look_up(find)
+        found = await self._database.look_up(lambda tx: AuthRepository(tx).find_key(key_id))
         if found is None or (self._follows_plan and found[1].own_plan != plan):
             found = await self._database.transact(make)
         assert found is not None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.auth.operator_errors import TooManyAttemptsError, WrongAdminTokenError
+from app.auth.errors import TooManyAttemptsError, WrongAdminTokenError
 from app.core import gcra
 from app.core.clock import Clock
 

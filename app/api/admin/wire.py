@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from app.api.problems import problem_responses
-from app.auth.operator_errors import TooManyAttemptsError, WrongAdminTokenError
+from app.auth.errors import TooManyAttemptsError, WrongAdminTokenError
 from app.core.errors import DatabaseUnavailableError, NotFoundError
 from app.core.timestamps import from_rfc3339
 from app.quotas.policy import LimitName

@@ -34,7 +34,7 @@ from app.jobs.service import JobService
 from app.jobs.traffic import JobTraffic
 from app.jobs.wire import JobWire
 from app.media.inspector import MediaInspector
-from app.media.uploads import UploadedFiles
+from app.media.sources import UploadedFiles
 from app.net.origins import origin_of
 from app.quotas.prices import PricesService
 from app.quotas.service import QuotaService

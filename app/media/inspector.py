@@ -17,8 +17,7 @@ from app.media.errors import MediaBusyError
 from app.media.facts import Facts, Wanted, flaws
 from app.media.places import Places
 from app.media.probe import MediaFile, Source
-from app.media.sources import DataUri
-from app.media.uploads import UploadedFiles
+from app.media.sources import DataUri, UploadedFiles
 from app.net.errors import (
     AddressRefusedError,
     DeniedError,

@@ -2,6 +2,9 @@
 
 import binascii
 
+from app.storage.errors import ObjectGoneError
+from app.storage.files import File, FileService
+
 _STEP = 64 * 1024
 
 
@@ -21,3 +24,31 @@ class DataUri:
         skipped = offset % 3
         first = self._start + (offset - skipped) // 3 * 4
         return binascii.a2b_base64(self._uri[first : first + _STEP])[skipped:]
+
+
+class UploadedFiles:
+    def __init__(self, files: FileService) -> None:
+        self._files = files
+
+    async def find(self, file_id: str, *, user_id: str) -> "UploadedFile | None":
+        """Return the caller's file; None without one, which is reported where files are kept."""
+        found = await self._files.find_many([file_id], user_id=user_id)
+        return UploadedFile(self._files, found[file_id]) if file_id in found else None
+
+
+class UploadedFile:
+    def __init__(self, files: FileService, file: File) -> None:
+        self._files = files
+        self._file = file
+
+    @property
+    def size(self) -> int:
+        return self._file.size
+
+    async def load(self, offset: int) -> bytes | None:
+        stop = min(offset + _STEP, self._file.size)
+        try:
+            pieces = self._files.read(self._file, offset, stop)
+            return b"".join([piece async for piece in pieces])
+        except ObjectGoneError:
+            return None

@@ -15,7 +15,7 @@ from app.core.clock import ManualClock
 from app.db.engine import opened_database
 from app.media.errors import MediaBusyError
 from app.media.inspector import InspectorConfig, MediaInspector
-from app.media.uploads import UploadedFiles
+from app.media.sources import UploadedFiles
 from app.net.guard import guarded
 from app.net.reach import Reach
 from app.net.remote_file import RemoteFiles

@@ -31,9 +31,9 @@ from app.auth.oidc.keys import IssuerKeys
 from app.auth.oidc.verifier import OidcConfig, OidcVerifier
 from app.auth.operators import parse_admin_tokens
 from app.auth.tokens import ClientToken, Token
+from app.catalogue.entries import read_entry
 from app.catalogue.errors import BrokenModelError
 from app.catalogue.media import MediaCheck
-from app.catalogue.outside import read_entry
 from app.catalogue.service import Catalogue
 from app.core.clock import SystemClock
 from app.core.errors import ProblemError
@@ -219,11 +219,10 @@ def _media() -> Sequence[Parser]:
             httpx.AsyncClient(transport=httpx.MockTransport(respond)) as client,
             RemoteFiles(client).open("https://example.com/a.png") as file,
         ):
-            if file is not None:
-                found = MediaFile(file)
-                await found.format()
-                await found.dimensions()
-                await file.measure(most=100_000)
+            found = MediaFile(file)
+            await found.format()
+            await found.dimensions()
+            await file.measure(most=100_000)
 
     whole = pictures[3]
     lines = (

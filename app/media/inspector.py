@@ -28,7 +28,7 @@ from app.net.errors import (
     UnreachableError,
 )
 from app.net.reach import NOT_PUBLIC
-from app.net.remote_file import RemoteFiles, Validator
+from app.net.remote_file import RemoteFiles
 from app.net.urls import is_data_uri
 
 InspectMode = Literal["require", "best_effort", "off"]
@@ -46,7 +46,6 @@ class InspectorConfig(BaseModel):
     at_once_each: int = 32
     longest_line: int = 1000
     fresh: timedelta = timedelta(minutes=2)
-    kept: timedelta = timedelta(minutes=30)
     most_kept: int = 10_000
     most_counted: int = 4 * 2**20
 
@@ -54,15 +53,11 @@ class InspectorConfig(BaseModel):
 @dataclass(slots=True)
 class _Seen:
     facts: Facts
-    validator: Validator | None
     at: float
 
 
 class MediaInspector:
-    """What a URL led to is remembered for minutes: first without asking, then by its validator.
-
-    A fault is never taken from memory: a corrected file passes at once.
-    """
+    """What a URL led to is remembered for minutes, but for faults: a corrected file passes."""
 
     def __init__(
         self,
@@ -159,33 +154,27 @@ class MediaInspector:
             look.exception()  # retrieved, even if everybody who waited for it has left
 
     async def _look(self, url: str, digest: bytes, wanted: Wanted, *, user_id: str) -> Facts:
-        seen = self._seen.get((digest, wanted))
         async with self._places.one(user_id):
             try:
                 async with asyncio.timeout(self._config.deadline.total_seconds()):
-                    facts, validator = await self._found(url, wanted, seen)
+                    facts = await self._found(url, wanted)
             except TimeoutError as exc:
                 raise TooSlowError from exc
-        self._remember((digest, wanted), _Seen(facts, validator, self._clock.monotonic()))
+        self._remember((digest, wanted), _Seen(facts, self._clock.monotonic()))
         return facts
 
-    async def _found(
-        self, url: str, wanted: Wanted, seen: _Seen | None
-    ) -> tuple[Facts, Validator | None]:
-        async with self._remote.open(url, unless=seen.validator if seen else None) as file:
-            if file is None:
-                assert seen
-                return seen.facts, seen.validator
+    async def _found(self, url: str, wanted: Wanted) -> Facts:
+        async with self._remote.open(url) as file:
             facts = await _facts_of(file, wanted)
             if facts.size == "untold" and facts.format:
                 counted = await file.measure(most=self._config.most_counted)
                 facts = replace(facts, size=counted or facts.size)
-            return facts, file.validator
+            return facts
 
     def _remember(self, key: tuple[bytes, Wanted], seen: _Seen) -> None:
         self._seen[key] = seen
         self._seen.move_to_end(key)
-        oldest = self._clock.monotonic() - self._config.kept.total_seconds()
+        oldest = self._clock.monotonic() - self._config.fresh.total_seconds()
         while (
             len(self._seen) > self._config.most_kept or next(iter(self._seen.values())).at < oldest
         ):

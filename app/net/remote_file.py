@@ -3,7 +3,6 @@
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Self, cast
 
 import httpx
@@ -18,23 +17,8 @@ _FARTHEST_READ = 2**20
 _MOST_REQUESTS = 6
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:(\d{1,18})|\*)")
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_OK, _PARTIAL, _NOT_MODIFIED, _OUTSIDE = 200, 206, 304, 416
+_OK, _PARTIAL, _OUTSIDE = 200, 206, 416
 _BROKEN = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Validator:
-    """What a server sent to recognise a version of its file by."""
-
-    headers: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def of(cls, response: httpx.Response) -> Self | None:
-        etag = response.headers.get("ETag")
-        changed = response.headers.get("Last-Modified")
-        if etag:
-            return cls((("If-None-Match", etag),))
-        return cls((("If-Modified-Since", changed),)) if changed else None
 
 
 class RemoteFiles:
@@ -43,15 +27,14 @@ class RemoteFiles:
         self._client = client
 
     @asynccontextmanager
-    async def open(
-        self, url: str, *, unless: Validator | None = None
-    ) -> AsyncIterator["RemoteFile | None"]:
-        """Ask for the file's beginning; return None if it is still the version of `unless`.
+    async def open(self, url: str) -> AsyncIterator["RemoteFile"]:
+        """Ask for the file's beginning.
 
         Raises OutwardError, also from `load`: DeniedError for an answer that is a refusal.
         """
         async with RemoteFile(self._client, url) as file:
-            yield file if await file.begin(unless) else None
+            await file.begin()
+            yield file
 
 
 class RemoteFile:
@@ -68,7 +51,6 @@ class RemoteFile:
         self._requests = 0
         self._load = _SMALLEST_LOAD
         self._size: int | None = None
-        self.validator: Validator | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,16 +62,11 @@ class RemoteFile:
     def size(self) -> int | None:
         return self._size
 
-    async def begin(self, unless: Validator | None) -> bool:
-        headers = dict(unless.headers) if unless else {}
-        response = await self._ask({**headers, "Range": f"bytes=0-{_FIRST_RANGE - 1}"})
+    async def begin(self) -> None:
+        response = await self._ask({"Range": f"bytes=0-{_FIRST_RANGE - 1}"})
         if response.status_code == _OUTSIDE:  # nothing is there, or ranges are not supported
-            response = await self._ask(headers)
-        if response.status_code == _NOT_MODIFIED and unless:
-            return False
-        self.validator = Validator.of(response)
+            response = await self._ask({})
         self._begin_at(0, response)
-        return True
 
     async def load(self, offset: int) -> bytes | None:
         """Return bytes from `offset` on, at least twice as many as last time or up to the end."""
@@ -146,7 +123,7 @@ class RemoteFile:
             raise UnreachableError from exc
         if response.status_code >= _BROKEN:
             raise UnreachableError
-        if response.status_code not in (_OK, _PARTIAL, _NOT_MODIFIED, _OUTSIDE):
+        if response.status_code not in (_OK, _PARTIAL, _OUTSIDE):
             raise DeniedError(response.status_code)
         return response
 

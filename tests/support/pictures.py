@@ -57,11 +57,7 @@ async def shelf(
         if isinstance(found, str):
             await line.send(answer(302, raw=b"", Location=found))
             return
-        etag = f'"{hash(found)}"'
-        if asked.headers.get("if-none-match") == etag:
-            await line.send(b"HTTP/1.1 304 Not Modified\r\n\r\n")
-            return
-        head = f"HTTP/1.1 200 OK\r\nETag: {etag}\r\n"
+        head = "HTTP/1.1 200 OK\r\n"
         wanted = asked.headers.get("range")
         body = found
         if ranges and wanted:
@@ -70,7 +66,7 @@ async def shelf(
             if not body:
                 await line.send(answer(416, raw=b""))
                 return
-            head = f"HTTP/1.1 206 Partial\r\nETag: {etag}\r\n"
+            head = "HTTP/1.1 206 Partial\r\n"
             head += f"Content-Range: bytes {start}-{start + len(body) - 1}/{len(found)}\r\n"
         head += f"Content-Length: {len(body)}\r\n" if length else "Connection: close\r\n"
         await line.send(f"{head}\r\n".encode())

@@ -15,8 +15,8 @@ from app.core.clock import Clock
 from app.core.errors import FieldError
 from app.media.errors import MediaBusyError
 from app.media.facts import Facts, Wanted, flaws
-from app.media.places import Places
 from app.media.probe import MediaFile, Source
+from app.media.slots import Slots
 from app.media.sources import DataUri, UploadedFiles
 from app.net.errors import (
     AddressRefusedError,
@@ -71,7 +71,7 @@ class MediaInspector:
         self._config = config
         self._clock = clock
         self._uploads = uploads
-        self._places = Places(
+        self._slots = Slots(
             overall=config.at_once, each=config.at_once_each, patience=config.patience
         )
         self._seen: OrderedDict[tuple[bytes, Wanted], _Seen] = OrderedDict()
@@ -140,7 +140,7 @@ class MediaInspector:
         look = self._looks.get(key)
         if look is None:
             # Its task would cost much more than the address in the request that names the file.
-            if self._places.waiting(user_id) >= self._config.longest_line:
+            if self._slots.claimed(user_id) >= self._config.longest_line:
                 raise MediaBusyError
             look = asyncio.create_task(self._look(url, digest, wanted, user_id=user_id))
             self._looks[key] = look
@@ -154,7 +154,7 @@ class MediaInspector:
             look.exception()  # retrieved, even if everybody who waited for it has left
 
     async def _look(self, url: str, digest: bytes, wanted: Wanted, *, user_id: str) -> Facts:
-        async with self._places.one(user_id):
+        async with self._slots.slot(user_id):
             try:
                 async with asyncio.timeout(self._config.deadline.total_seconds()):
                     facts = await self._found(url, wanted)

@@ -29,7 +29,7 @@ from app.api import metrics as exposition
 from app.api.cors import Cors
 from app.api.middleware import PROBES, Edge
 from app.api.openapi import DescribedApp
-from app.bootstrap import Parts, open_parts
+from app.bootstrap.parts import Parts, open_parts
 from app.core.clock import Clock, SystemClock
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing

@@ -17,7 +17,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.protocol import StrictProtocol
-from app.bootstrap import open_parts, require_accounts, secret_keys, storage_of
+from app.bootstrap.accounts import require_accounts
+from app.bootstrap.keys import secret_keys
+from app.bootstrap.parts import open_parts
+from app.bootstrap.stores import storage_of
 from app.core.clock import SystemClock
 from app.core.errors import ConfigurationError
 from app.core.listening import listening, url_of

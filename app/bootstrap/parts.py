@@ -1,20 +1,24 @@
 """The parts of a process, opened in the order in which they need each other."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from app.api.deps import Services
 from app.auth.oidc.keys import IssuerKeys
-from app.bootstrap.base import opened_base
-from app.bootstrap.outside import connected
+from app.bootstrap.base import Base, Doorbells
+from app.bootstrap.configs import Configs
+from app.bootstrap.keys import secret_keys
+from app.bootstrap.remotes import opened_remotes
 from app.bootstrap.services import opened_services
 from app.bootstrap.stores import open_stores
 from app.bootstrap.workers import Workers, make_workers
 from app.core.clock import Clock
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
+from app.db.engine import opened_database
 from app.jobs.queue import JobQueue
 from app.settings import Settings
 from app.webhooks.queue import DeliveryQueue
@@ -47,23 +51,27 @@ async def open_parts(
     closing: asyncio.Event,
 ) -> AsyncIterator[Parts]:
     """Put everything together; the database must be migrated already."""
-    async with (
-        opened_base(
-            settings,
+    async with opened_database(settings.database_url) as database:
+        base = Base(
+            settings=settings,
+            configs=Configs.of(settings),
             clock=clock,
+            jitter=random.random,
             metrics=metrics,
             tracing=tracing,
+            database=database,
+            doorbells=Doorbells.made(clock),
+            keys=secret_keys(settings),
             public_url=public_url,
             closing=closing,
-        ) as base,
-        connected(base) as outside,
-    ):
-        stores = await open_stores(base, outside)
-        async with opened_services(base, outside, stores) as services:
-            yield Parts(
-                services=services,
-                issuer_keys=outside.issuer_keys,
-                queue=stores.queue,
-                deliveries=stores.deliveries,
-                workers=make_workers(base, outside, stores, services),
-            )
+        )
+        async with opened_remotes(base) as remotes:
+            stores = await open_stores(base, remotes)
+            async with opened_services(base, remotes, stores) as services:
+                yield Parts(
+                    services=services,
+                    issuer_keys=remotes.issuer_keys,
+                    queue=stores.queue,
+                    deliveries=stores.deliveries,
+                    workers=make_workers(base, remotes, stores, services),
+                )

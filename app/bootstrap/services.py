@@ -18,7 +18,7 @@ from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
 from app.auth.standing import Standing
 from app.bootstrap.base import Base
-from app.bootstrap.outside import Outside
+from app.bootstrap.remotes import Remotes
 from app.bootstrap.stores import Stores
 from app.db.notices import Notices
 from app.events.hub import Hub
@@ -44,7 +44,7 @@ from app.webhooks.service import WebhookService
 
 
 @asynccontextmanager
-async def opened_services(base: Base, outside: Outside, stores: Stores) -> AsyncIterator[Services]:
+async def opened_services(base: Base, remotes: Remotes, stores: Stores) -> AsyncIterator[Services]:
     settings, database, clock = base.settings, base.database, base.clock
     doorbells = base.doorbells
     known_models = stores.catalogue.input_fields
@@ -53,7 +53,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
     job_timeout = base.configs.queue.job_timeout
     quotas = QuotaService(database=database, clock=clock, job_timeout=job_timeout)
     inspector = MediaInspector(
-        remote=outside.media,
+        remote=remotes.media,
         uploads=UploadedFiles(stores.files),
         config=base.configs.inspector,
         clock=clock,
@@ -62,7 +62,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
         yield Services(
             archive=stores.archive,
             audit=AuditTrail(database=database),
-            auth=_auth(base, outside.issuer_keys),
+            auth=_auth(base, remotes.issuer_keys),
             base_path=urlsplit(base.public_url).path.rstrip("/"),
             catalogue=stores.catalogue,
             census=Census(
@@ -89,7 +89,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
                 database=database,
                 catalogue=stores.catalogue,
                 clock=clock,
-                dispatcher=doorbells.submitted,
+                dispatcher=doorbells.dispatcher,
                 media=inspector,
                 forecast=stores.forecast,
                 webhook_addresses=addresses,
@@ -106,8 +106,8 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
                 clock=clock,
                 closing=base.closing,
                 forecast=stores.forecast,
-                poller=doorbells.polled,
-                deliverer=doorbells.announced,
+                poller=doorbells.poller,
+                deliverer=doorbells.deliverer,
                 sweeper=stores.sweeper,
             ),
             keys=KeyDirectory(database=database, clock=clock, known_models=known_models),
@@ -116,13 +116,13 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
             operator_jobs=OperatorJobs(
                 database=database,
                 clock=clock,
-                dispatcher=doorbells.submitted,
-                poller=doorbells.polled,
+                dispatcher=doorbells.dispatcher,
+                poller=doorbells.poller,
                 late_watch=base.configs.queue.late_watch,
-                deliverer=doorbells.announced,
+                deliverer=doorbells.deliverer,
             ),
             operators=OperatorGate(settings.admin_token, clock=clock),
-            outputs=outside.outputs,
+            outputs=remotes.outputs,
             overview=JobOverview(database=database, clock=clock),
             plans=PlanDirectory(database=database, clock=clock, known_models=known_models),
             prices=prices,
@@ -131,7 +131,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
             traffic=JobTraffic(
                 database=database,
                 clock=clock,
-                dispatcher=doorbells.submitted,
+                dispatcher=doorbells.dispatcher,
                 roster=stores.roster,
             ),
             uploads=stores.uploads,
@@ -141,7 +141,7 @@ async def opened_services(base: Base, outside: Outside, stores: Stores) -> Async
                 safe=stores.safe,
                 addresses=addresses,
                 clock=clock,
-                deliverer=doorbells.announced,
+                deliverer=doorbells.deliverer,
             ),
             wire=JobWire(
                 public_url=base.public_url,

@@ -6,7 +6,7 @@ from datetime import timedelta
 from app.bootstrap.base import Base
 from app.bootstrap.catalogue import open_catalogue
 from app.bootstrap.keys import webhook_sealer
-from app.bootstrap.outside import Outside
+from app.bootstrap.remotes import Remotes
 from app.catalogue.service import Catalogue
 from app.catalogue.store import CatalogueStore
 from app.jobs.accounts import Roster
@@ -47,12 +47,12 @@ class Stores:
     inputs: JobInputs
 
 
-async def open_stores(base: Base, outside: Outside) -> Stores:
+async def open_stores(base: Base, remotes: Remotes) -> Stores:
     database, clock, configs = base.database, base.clock, base.configs
     catalogue, catalogue_store = await open_catalogue(base.settings, database=database, clock=clock)
     roster = Roster(
-        names=tuple(account.name for account in outside.accounts),
-        takers=tuple(account.name for account in outside.accounts if not account.drains),
+        names=tuple(account.name for account in remotes.accounts),
+        takers=tuple(account.name for account in remotes.accounts if not account.drains),
     )
     forecast = Forecast(database=database, clock=clock, config=configs.queue.schedule)
     safe = Safe(webhook_sealer(base.settings))
@@ -75,7 +75,7 @@ async def open_stores(base: Base, outside: Outside) -> Stores:
             config=configs.queue,
             clock=clock,
             jitter=base.jitter,
-            deliverer=base.doorbells.announced,
+            deliverer=base.doorbells.deliverer,
             roster=roster,
         ),
         safe=safe,

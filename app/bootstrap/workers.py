@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from app.api.deps import Services
 from app.bootstrap.base import Base, Doorbells
-from app.bootstrap.outside import Outside
+from app.bootstrap.remotes import Remotes
 from app.bootstrap.stores import Stores
 from app.catalogue.entries import MAX_MODELS
 from app.jobs.retention import Retention
@@ -52,26 +52,26 @@ class Workers:
         await run_until(stop, loops, ring=self.doorbells.ring_all, within=_END_WITHIN)
 
 
-def make_workers(base: Base, outside: Outside, stores: Stores, services: Services) -> Workers:
+def make_workers(base: Base, remotes: Remotes, stores: Stores, services: Services) -> Workers:
     clock, configs, doorbells = base.clock, base.configs, base.doorbells
     dispatcher = Dispatcher(
         queue=stores.queue,
-        upstream=outside.upstream,
+        upstream=remotes.upstream,
         inputs=stores.inputs,
         config=configs.dispatcher,
         tracing=base.tracing,
         clock=clock,
         jitter=base.jitter,
-        doorbell=doorbells.submitted,
+        doorbell=doorbells.dispatcher,
     )
     poller = Poller(
         queue=stores.queue,
-        upstream=outside.upstream,
+        upstream=remotes.upstream,
         config=configs.poller,
         metrics=base.metrics,
         tracing=base.tracing,
         clock=clock,
-        doorbell=doorbells.polled,
+        doorbell=doorbells.poller,
     )
     retention = Retention(
         database=base.database,
@@ -82,7 +82,7 @@ def make_workers(base: Base, outside: Outside, stores: Stores, services: Service
     return Workers(
         catalogue=CatalogueKeeper(
             store=stores.catalogue_store,
-            reader=CatalogueReader(outside.upstream.all, most=MAX_MODELS),
+            reader=CatalogueReader(remotes.upstream.all, most=MAX_MODELS),
             refresh=timedelta(seconds=base.settings.catalogue_refresh_seconds) or None,
             metrics=base.metrics,
             clock=clock,
@@ -99,34 +99,34 @@ def make_workers(base: Base, outside: Outside, stores: Stores, services: Service
                 retention.prune_findings,
                 retention.prune_keys,
             ),
-            doorbell=doorbells.pruned,
+            doorbell=doorbells.pruner,
             clock=clock,
         ),
         retention=retention,
         deliverer=Deliverer(
             queue=stores.deliveries,
-            sender=outside.receivers,
+            sender=remotes.receivers,
             jobs=services.jobs,
             wire=services.wire,
             config=configs.deliverer,
             tracing=base.tracing,
             clock=clock,
             jitter=base.jitter,
-            doorbell=doorbells.announced,
+            doorbell=doorbells.deliverer,
         ),
         heart=Heart(
             health=services.health,
             worker=stores.queue.name,
             loops=(dispatcher.loop, poller.loop),
-            doorbell=doorbells.beaten,
+            doorbell=doorbells.heart,
             clock=clock,
         ),
-        archiver=_archiver(base, outside, stores),
+        archiver=_archiver(base, remotes, stores),
         doorbells=doorbells,
     )
 
 
-def _archiver(base: Base, outside: Outside, stores: Stores) -> Archiver | None:
+def _archiver(base: Base, remotes: Remotes, stores: Stores) -> Archiver | None:
     if not base.settings.archives or stores.storage is None:
         return None
     return Archiver(
@@ -134,9 +134,9 @@ def _archiver(base: Base, outside: Outside, stores: Stores) -> Archiver | None:
             database=base.database, lease=base.configs.archiver.lease, clock=base.clock
         ),
         storage=stores.storage,
-        outputs=outside.copies,
+        outputs=remotes.copies,
         config=base.configs.archiver,
         metrics=base.metrics,
         clock=base.clock,
-        doorbell=base.doorbells.archived,
+        doorbell=base.doorbells.archiver,
     )

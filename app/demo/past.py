@@ -16,7 +16,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.bootstrap import Workers
+from app.bootstrap.workers import Workers
 from app.core.clock import ManualClock, SystemClock
 from app.db.engine import opened_database
 from app.demo.people import (

@@ -342,7 +342,7 @@ async def delivering(gateway: Gateway) -> AsyncIterator[None]:
         yield
     finally:
         stop.set()
-        gateway.app.state.parts.workers.doorbells.announced.ring()
+        gateway.app.state.parts.workers.doorbells.deliverer.ring()
         await working
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.bootstrap import require_accounts
+from app.bootstrap.accounts import require_accounts
 from app.core.clock import ManualClock
 from app.core.errors import ConfigurationError
 from app.settings import Settings, explicit_settings

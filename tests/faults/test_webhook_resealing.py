@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from app.bootstrap import webhook_sealer
+from app.bootstrap.keys import webhook_sealer
 from app.core.clock import ManualClock
 from app.db.engine import open_database
 from app.settings import explicit_settings

@@ -12,7 +12,7 @@ import httpx
 from fastapi import FastAPI
 
 from app.auth.directory.keys import KeyDirectory
-from app.bootstrap import Workers
+from app.bootstrap.workers import Workers
 from app.core.clock import ManualClock
 from app.core.tracing import Tracing
 from app.main import create_app

@@ -1,4 +1,4 @@
-"""The HTTP clients of this process: each has connections of its own, closed at the end."""
+"""The remote parties, each with an HTTP client and connections of its own, closed at the end."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -25,7 +25,7 @@ _OUTPUT_KEEPALIVE = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
+class Remotes:
     """`outputs` are read on behalf of clients, `copies` of them for the archive."""
 
     accounts: Sequence[Account]
@@ -38,7 +38,7 @@ class Outside:
 
 
 @asynccontextmanager
-async def connected(base: Base) -> AsyncIterator[Outside]:
+async def opened_remotes(base: Base) -> AsyncIterator[Remotes]:
     settings, configs = base.settings, base.configs
     async with (
         _runcomfy(base) as (url, accounts),
@@ -72,7 +72,7 @@ async def connected(base: Base) -> AsyncIterator[Outside]:
     ):
         # The client for users' addresses is not traced: it would send them the trace's id.
         base.tracing.watch(clients=(submits, reads), engines=base.database.watch)
-        yield Outside(
+        yield Remotes(
             accounts=accounts,
             upstream=AccountClients(
                 {

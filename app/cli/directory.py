@@ -3,6 +3,7 @@
 import getpass
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -21,9 +22,12 @@ from app.core.errors import ConfigurationError
 from app.core.timestamps import from_rfc3339
 
 if TYPE_CHECKING:
-    from app.cli.directories import Directories
+    from app.auth.directory.keys import KeyDirectory
+    from app.auth.directory.plans import PlanDirectory
+    from app.auth.directory.users import UserDirectory
 
 Answer = TypeVar("Answer")
+Record = TypeVar("Record")
 
 _PAGE = 100
 
@@ -59,11 +63,12 @@ def create_plan(
 @plans.command("list")
 def list_plans() -> None:
     """Print every plan, one JSON object a line."""
-
-    async def page(directories: "Directories", after: str | None) -> Sequence[Any]:
-        return await directories.plans.page(after=after, limit=_PAGE)
-
-    for plan in _with(lambda all_: _everything(all_, page, mark=lambda each: each.name)):
+    found = _with(
+        lambda all_: _every(
+            lambda last: all_.plans.page(after=last.name if last else None, limit=_PAGE)
+        )
+    )
+    for plan in found:
         _show(recorded_plan(plan))
 
 
@@ -84,11 +89,12 @@ def list_users(
     plan: Annotated[str | None, typer.Option(help="Only users of this plan.")] = None,
 ) -> None:
     """Print every user, one JSON object a line."""
-
-    async def page(directories: "Directories", after: str | None) -> Sequence[Any]:
-        return await directories.users.page(plan=plan, after=after, limit=_PAGE)
-
-    for user in _with(lambda all_: _everything(all_, page, mark=lambda each: each.id)):
+    found = _with(
+        lambda all_: _every(
+            lambda last: all_.users.page(plan=plan, after=last.id if last else None, limit=_PAGE)
+        )
+    )
+    for user in found:
         _show(recorded_user(user))
 
 
@@ -129,11 +135,12 @@ def list_keys(
     user: Annotated[str | None, typer.Option(help="Only keys of this user.")] = None,
 ) -> None:
     """Print every key without its secret, newest first, one JSON object a line."""
-
-    async def page(directories: "Directories", before: str | None) -> Sequence[Any]:
-        return await directories.keys.page(user=user, before=before, limit=_PAGE)
-
-    for key in _with(lambda all_: _everything(all_, page, mark=lambda each: each.id)):
+    found = _with(
+        lambda all_: _every(
+            lambda last: all_.keys.page(user=user, before=last.id if last else None, limit=_PAGE)
+        )
+    )
+    for key in found:
         _show(recorded_key(key))
 
 
@@ -156,20 +163,42 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     typer.echo(f"The key {key_id} is revoked.", err=True)
 
 
-def _with(work: "Callable[[Directories], Awaitable[Answer]]") -> Answer:
-    from app.cli.directories import using
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Directories:
+    plans: "PlanDirectory"
+    users: "UserDirectory"
+    keys: "KeyDirectory"
 
-    return using(work)
+
+def _with(work: Callable[[_Directories], Awaitable[Answer]]) -> Answer:
+    from app.auth.directory.keys import KeyDirectory
+    from app.auth.directory.plans import PlanDirectory
+    from app.auth.directory.users import UserDirectory
+    from app.bootstrap.catalogue import open_catalogue
+    from app.cli.running import prepared_settings, run
+    from app.core.clock import SystemClock
+    from app.db.engine import opened_database
+
+    settings, clock = prepared_settings(needs_upstream=False), SystemClock()
+
+    async def use() -> Answer:
+        async with opened_database(settings.database_url) as database:
+            catalogue, _ = await open_catalogue(settings, database=database, clock=clock)
+            models = catalogue.input_fields
+            directories = _Directories(
+                plans=PlanDirectory(database=database, clock=clock, known_models=models),
+                users=UserDirectory(database=database, clock=clock),
+                keys=KeyDirectory(database=database, clock=clock, known_models=models),
+            )
+            return await work(directories)
+
+    return run(use())
 
 
-async def _everything(
-    directories: "Directories",
-    page: "Callable[[Directories, str | None], Awaitable[Sequence[Any]]]",
-    *,
-    mark: Callable[[Any], str],
-) -> Sequence[Any]:
-    found: list[Any] = []
-    while some := await page(directories, mark(found[-1]) if found else None):
+async def _every(page: Callable[[Record | None], Awaitable[Sequence[Record]]]) -> Sequence[Record]:
+    """Read all pages; each begins after the last record of the one before."""
+    found: list[Record] = []
+    while some := await page(found[-1] if found else None):
         found += some
     return found
 

@@ -23,6 +23,15 @@ def settings(*, needs_upstream: bool = True) -> Settings:
     return loaded
 
 
+def prepared_settings(*, needs_upstream: bool = True) -> Settings:
+    """Load the settings, and migrate or check the database that they name."""
+    from app import server
+
+    loaded = settings(needs_upstream=needs_upstream)
+    server.prepare_database(loaded)
+    return loaded
+
+
 def run(work: Coroutine[Any, Any, Answer]) -> Answer:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)

@@ -129,8 +129,15 @@ async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[st
     reads = trusted(
         timeout=config.timeout, connections=config.polls_at_once, keepalive=timedelta(seconds=30)
     )
-    client = Counted(base_url=upstream, token=SecretStr("bench"), submits=reads, reads=reads)
     bell, metrics = Doorbell(clock=clock), Metrics()
+    client = Counted(
+        base_url=upstream,
+        token=SecretStr("bench"),
+        submits=reads,
+        reads=reads,
+        metrics=metrics,
+        clock=clock,
+    )
     queue = JobQueue(
         database=database,
         deliverer=bell,

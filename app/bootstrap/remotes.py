@@ -14,7 +14,7 @@ from app.net.guard import guarded
 from app.net.remote_file import RemoteFiles
 from app.sandbox import SandboxConfig, running_sandbox
 from app.upstream.accounts import DEFAULT, Account, AccountClients
-from app.upstream.measured import MeasuredUpstream
+from app.upstream.client import UpstreamClient
 from app.upstream.outputs import OutputClient
 from app.webhooks.sender import WebhookSender
 
@@ -76,7 +76,7 @@ async def opened_remotes(base: Base) -> AsyncIterator[Remotes]:
             accounts=accounts,
             upstream=AccountClients(
                 {
-                    account.name: MeasuredUpstream(
+                    account.name: UpstreamClient(
                         metrics=base.metrics,
                         clock=base.clock,
                         base_url=url,

@@ -1,10 +1,10 @@
-"""The only HTTP to RunComfy: five calls, each sent at most once, each failure classified."""
+"""The only HTTP to RunComfy: five calls, sent at most once, timed, each failure classified."""
 # ruff: noqa: ASYNC109 - callers choose a call's timeout; `_exchange` keeps it
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -13,6 +13,8 @@ from urllib.parse import quote, urlencode
 import httpx
 from pydantic import SecretStr
 
+from app.core.clock import Clock
+from app.core.metrics import Metrics
 from app.upstream.errors import (
     NotSentError,
     OutcomeUnknownError,
@@ -63,6 +65,8 @@ class UpstreamClient:
         token: SecretStr,
         submits: httpx.AsyncClient,
         reads: httpx.AsyncClient,
+        metrics: Metrics,
+        clock: Clock,
         submit_retry_statuses: frozenset[int] = frozenset({429}),
     ) -> None:
         """Take two clients, so that submits never wait behind reads.
@@ -74,6 +78,8 @@ class UpstreamClient:
         self._token = token
         self._submits = submits
         self._reads = reads
+        self._metrics = metrics
+        self._clock = clock
         self._headers = reads.headers.copy()  # as those of `submits`
         self._headers["Authorization"] = f"Bearer {token.get_secret_value()}"
         self._submit_retry_statuses = submit_retry_statuses
@@ -85,6 +91,10 @@ class UpstreamClient:
         Raises NotSentError, TryLaterError, RefusedError or OutcomeUnknownError, and no others. If
         cancelled before it had a connection it raises NotSentError.
         """
+        with self._timed("submit"):
+            return await self._submit(model_id, body, timeout=timeout)
+
+    async def _submit(self, model_id: str, body: Mapping[str, Any], *, timeout: timedelta) -> str:
         passage = _Passage(_as_json(body))
         request = self._request(
             "POST",
@@ -117,21 +127,39 @@ class UpstreamClient:
 
     async def status(self, request_id: str, *, timeout: timedelta) -> RemoteStatus:
         path = ("requests", request_id, "status")
-        return parse_status(await self._ask("GET", path, timeout=timeout))
+        with self._timed("status"):
+            return parse_status(await self._ask("GET", path, timeout=timeout))
 
     async def result(self, request_id: str, *, timeout: timedelta) -> RemoteResult:
         path = ("requests", request_id, "result")
-        body = await self._ask("GET", path, timeout=timeout, include_cost="true")
-        return parse_result(body, hidden=self._secrets())
+        with self._timed("result"):
+            body = await self._ask("GET", path, timeout=timeout, include_cost="true")
+            return parse_result(body, hidden=self._secrets())
 
     async def cancel(self, request_id: str, *, timeout: timedelta) -> CancelOutcome:
         path = ("requests", request_id, "cancel")
-        return parse_cancel(await self._ask("POST", path, timeout=timeout))
+        with self._timed("cancel"):
+            return parse_cancel(await self._ask("POST", path, timeout=timeout))
 
     async def models(self, *, offset: int, limit: int, timeout: timedelta) -> CataloguePage:
         """Read a page of the catalogue, with schemas."""
         params = {"include_schema": "true", "limit": str(limit), "offset": str(offset)}
-        return parse_page(await self._ask("GET", ("models",), timeout=timeout, **params))
+        with self._timed("models"):
+            return parse_page(await self._ask("GET", ("models",), timeout=timeout, **params))
+
+    @contextmanager
+    def _timed(self, operation: str) -> Iterator[None]:
+        """Measure a call, by how it went."""
+        began, outcome = self._clock.monotonic(), "interrupted"
+        try:
+            yield
+            outcome = "ok"
+        except UpstreamError as exc:
+            outcome = exc.outcome
+            raise
+        finally:
+            seconds = self._clock.monotonic() - began
+            self._metrics.upstream_seconds.labels(operation, outcome).observe(seconds)
 
     async def _ask(
         self, method: str, path: tuple[str, ...], *, timeout: timedelta, **params: str

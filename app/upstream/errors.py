@@ -23,10 +23,10 @@ class UpstreamError(Exception):
     job's owner and for operators. The text of the exception is only our own, and fit for a log.
 
     An `outage` concerns RunComfy as a whole, or the way there, rather than this call; `is_busy`
-    means that it takes no more now.
+    means that it takes no more now. `outcome` is its word in the metrics.
     """
 
-    retryable: ClassVar[bool]
+    outcome: ClassVar[str]
 
     def __init__(
         self,
@@ -49,15 +49,15 @@ class UpstreamError(Exception):
 
 
 class NotSentError(UpstreamError):
-    retryable = True
+    outcome = "not_sent"
 
 
 class TryLaterError(UpstreamError):
-    retryable = True
+    outcome = "try_later"
 
 
 class RefusedError(UpstreamError):
-    retryable = False
+    outcome = "refused"
 
     @property
     def account_problem(self) -> bool:
@@ -76,4 +76,4 @@ class RefusedError(UpstreamError):
 
 
 class OutcomeUnknownError(UpstreamError):
-    retryable = False
+    outcome = "unknown"

@@ -11,6 +11,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from app.core.clock import SystemClock
+from app.core.metrics import Metrics
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import (
     NotSentError,
@@ -505,7 +507,12 @@ async def test_no_transport_sends_a_body_behind_our_back(*, is_sent: bool) -> No
 
     async with httpx.AsyncClient(transport=(transport := _Holds())) as http:
         client = UpstreamClient(
-            base_url="https://upstream.invalid", token=SecretStr(TOKEN), submits=http, reads=http
+            base_url="https://upstream.invalid",
+            token=SecretStr(TOKEN),
+            submits=http,
+            reads=http,
+            metrics=Metrics(),
+            clock=SystemClock(),
         )
         submit = asyncio.create_task(client.submit(MODEL, BODY, timeout=LONG))
         await turns()

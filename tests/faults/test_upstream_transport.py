@@ -13,6 +13,8 @@ from aiohttp.client_reqrep import ConnectionKey
 from pydantic import SecretStr
 from yarl import URL
 
+from app.core.clock import SystemClock
+from app.core.metrics import Metrics
 from app.net.clients import trusted
 from app.net.transport import tell_when_it_failed
 from app.upstream.client import UpstreamClient
@@ -92,7 +94,12 @@ class Failing(httpx.AsyncBaseTransport):
 async def test_no_error_of_the_transport_escapes_unsorted(kind: type[BaseException]) -> None:
     async with httpx.AsyncClient(transport=Failing(made(kind)), trust_env=False) as failing:
         upstream = UpstreamClient(
-            base_url="http://x", token=SecretStr("t"), submits=failing, reads=failing
+            base_url="http://x",
+            token=SecretStr("t"),
+            submits=failing,
+            reads=failing,
+            metrics=Metrics(),
+            clock=SystemClock(),
         )
         expected = NotSentError if issubclass(kind, NOT_SENT_BY_HTTPX) else OutcomeUnknownError
         with pytest.raises(expected):

@@ -6,6 +6,8 @@ from datetime import timedelta
 
 from pydantic import SecretStr
 
+from app.core.clock import SystemClock
+from app.core.metrics import Metrics
 from app.net.clients import trusted
 from app.upstream.client import UpstreamClient
 
@@ -31,5 +33,7 @@ async def upstream(
             token=SecretStr(token),
             submits=submits,
             reads=reads,
+            metrics=Metrics(),
+            clock=SystemClock(),
             submit_retry_statuses=submit_retry_statuses,
         )

@@ -4,19 +4,19 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.api.admin.routing import admin_router
+from app.api.admin.wire import AdminRead
 from app.api.deps import Gateway
 from app.api.paging import Listed, Page, page_query
-from app.audit.log import AuditEntry
 from app.core.ids import is_id
 from app.jobs.wire import Instant
 
 router = admin_router("/audit")
 
 
-class AuditRead(BaseModel):
+class AuditRead(AdminRead):
     id: str
     at: Instant
     actor: str = Field(description="The name of an admin token, `cli:<os user>` or `system`.")
@@ -36,16 +36,4 @@ _Page = Annotated[Page, Depends(page_query(is_cursor=partial(is_id, prefix="audi
 @router.get("", summary="List what operators did, newest first")
 async def list_audit(gateway: Gateway, page: _Page) -> AuditList:
     entries = await gateway.audit.page(before=page.cursor, limit=page.to_read)
-    return AuditList.of(entries, page, read=_read)
-
-
-def _read(entry: AuditEntry) -> AuditRead:
-    return AuditRead(
-        id=entry.id,
-        at=entry.at,
-        actor=entry.actor,
-        action=entry.action,
-        target=entry.target,
-        before=entry.before,
-        after=entry.after,
-    )
+    return AuditList.of(entries, page, read=AuditRead.model_validate)

@@ -3,12 +3,13 @@
 from pydantic import BaseModel
 
 from app.api.admin.routing import admin_router
+from app.api.admin.wire import AdminRead
 from app.api.deps import Gateway
 
 router = admin_router("/invariants")
 
 
-class ViolationRead(BaseModel):
+class ViolationRead(AdminRead):
     rule: str
     subject: str
 
@@ -25,7 +26,4 @@ class InvariantsRead(BaseModel):
 )
 async def read_invariants(gateway: Gateway) -> InvariantsRead:
     found = await gateway.operator_jobs.violations()
-    return InvariantsRead(
-        ok=not found,
-        violations=[ViolationRead(rule=each.rule, subject=each.subject) for each in found],
-    )
+    return InvariantsRead(ok=not found, violations=list(map(ViolationRead.model_validate, found)))

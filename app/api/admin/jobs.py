@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
+from app.api.admin.wire import AdminRead
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.listing import BY_METADATA, AdminFilter, JobPage
@@ -50,7 +51,7 @@ class LedgerEntryRead(BaseModel):
     output_seconds: Seconds | None
 
 
-class JobEventRead(BaseModel):
+class JobEventRead(AdminRead):
     seq: int
     type: str
     at: Instant
@@ -165,10 +166,7 @@ def _detail(gateway: Gateway, detail: JobDetail) -> AdminJobDetail:
     return AdminJobDetail(
         **dict(_read(gateway, detail.job, detail.underside)),
         ledger=[_entry(entry) for entry in detail.ledger],
-        events=[
-            JobEventRead(seq=event.seq, type=event.type, at=event.at, data=event.data)
-            for event in detail.events
-        ],
+        events=[JobEventRead.model_validate(event) for event in detail.events],
     )
 
 

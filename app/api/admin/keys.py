@@ -5,21 +5,20 @@ from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Response
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import AdminBody, LimitRuleRead, LimitsBody, instant
+from app.api.admin.wire import AdminBody, AdminRead, LimitsBody, LimitsRead, instant
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody, OptionalJsonBody
 from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
-from app.auth.directory.models import Key, KeyChanges, NewSecret
+from app.auth.directory.models import KeyChanges, NewSecret
 from app.auth.models import DEFAULT_SCOPES, Scope
 from app.core.ids import is_id
 from app.jobs.wire import Instant
-from app.quotas.limits import shown_limits
 
 router = admin_router("/keys")
 
@@ -61,14 +60,14 @@ class KeyRotate(AdminBody):
     )
 
 
-class KeyRead(BaseModel):
+class KeyRead(AdminRead):
     object: Literal["key"] = "key"
     id: str
     user: str
     name: str
     scopes: list[str]
     models: list[str] | None
-    limits: dict[str, LimitRuleRead]
+    limits: LimitsRead
     plan: str | None
     created_at: Instant
     expires_at: Instant | None
@@ -112,12 +111,12 @@ async def list_keys(
     gateway: Gateway, page: _Page, user: Annotated[str | None, Query()] = None
 ) -> KeyList:
     keys = await gateway.keys.page(user=user, before=page.cursor, limit=page.to_read)
-    return KeyList.of(keys, page, read=_read)
+    return KeyList.of(keys, page, read=KeyRead.model_validate)
 
 
 @router.get("/{key_id}", summary="Read a key", responses=problem_responses(KeyNotFoundError))
 async def get_key(gateway: Gateway, key_id: str) -> KeyRead:
-    return _read(await gateway.keys.get(key_id))
+    return KeyRead.model_validate(await gateway.keys.get(key_id))
 
 
 @router.patch(
@@ -130,7 +129,7 @@ async def get_key(gateway: Gateway, key_id: str) -> KeyRead:
 async def change_key(gateway: Gateway, operator: Operator, key_id: str, body: JsonBody) -> KeyRead:
     asked = parse(KeyPatch, body)
     changes = KeyChanges(**asked.model_dump(exclude_unset=True))  # type: ignore[typeddict-item]
-    return _read(await gateway.keys.change(key_id, changes, actor=operator))
+    return KeyRead.model_validate(await gateway.keys.change(key_id, changes, actor=operator))
 
 
 @router.delete(
@@ -159,21 +158,5 @@ async def rotate_key(
 
 
 def _read_secret(made: NewSecret) -> KeySecretRead:
-    return KeySecretRead(**dict(_read(made.key)), key=str(made.token))
-
-
-def _read(key: Key) -> KeyRead:
-    return KeyRead(
-        id=key.id,
-        user=key.user,
-        name=key.name,
-        scopes=list(key.scopes),
-        models=None if key.models is None else list(key.models),
-        limits=shown_limits(key.limits),
-        plan=key.plan,
-        created_at=key.created_at,
-        expires_at=key.expires_at,
-        previous_expires_at=key.previous_expires_at,
-        revoked_at=key.revoked_at,
-        last_used_at=key.last_used_at,
-    )
+    read = KeyRead.model_validate(made.key)
+    return KeySecretRead.model_construct(**dict(read), key=str(made.token))

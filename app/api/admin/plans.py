@@ -3,20 +3,19 @@
 from typing import Annotated, Literal
 
 from fastapi import Depends, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import AdminBody, LimitRuleRead, LimitsBody
+from app.api.admin.wire import AdminBody, AdminRead, LimitsBody, LimitsRead
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.checks import is_plan_name
 from app.auth.directory.errors import PlanExistsError, PlanInUseError, PlanNotFoundError
-from app.auth.directory.models import Plan, PlanChanges
+from app.auth.directory.models import PlanChanges
 from app.jobs.wire import Instant
-from app.quotas.limits import shown_limits
 
 router = admin_router("/plans")
 
@@ -38,13 +37,13 @@ class PlanCreate(PlanPatch):
     name: str = Field(description="1 to 64 of letters, digits and . _ -")
 
 
-class PlanRead(BaseModel):
+class PlanRead(AdminRead):
     object: Literal["plan"] = "plan"
     name: str
     timezone: str
     default: bool
     models: list[str] | None
-    limits: dict[str, LimitRuleRead]
+    limits: LimitsRead
     created_at: Instant
 
 
@@ -67,7 +66,7 @@ async def create_plan(
     changes = PlanChanges(**asked.model_dump(exclude={"name"}, exclude_unset=True))  # type: ignore[typeddict-item]
     plan = await gateway.plans.create(asked.name, changes, actor=operator)
     response.headers["Location"] = f"{gateway.base_path}/v1/admin/plans/{plan.name}"
-    return _read(plan)
+    return PlanRead.model_validate(plan)
 
 
 @router.get("", summary="List plans by name")
@@ -75,12 +74,12 @@ async def list_plans(
     gateway: Gateway, page: Annotated[Page, Depends(page_query(is_cursor=is_plan_name))]
 ) -> PlanList:
     plans = await gateway.plans.page(after=page.cursor, limit=page.to_read)
-    return PlanList.of(plans, page, id_of=lambda plan: plan.name, read=_read)
+    return PlanList.of(plans, page, id_of=lambda plan: plan.name, read=PlanRead.model_validate)
 
 
 @router.get("/{name}", summary="Read a plan", responses=problem_responses(PlanNotFoundError))
 async def get_plan(gateway: Gateway, name: str) -> PlanRead:
-    return _read(await gateway.plans.get(name))
+    return PlanRead.model_validate(await gateway.plans.get(name))
 
 
 @router.patch(
@@ -94,7 +93,7 @@ async def get_plan(gateway: Gateway, name: str) -> PlanRead:
 async def change_plan(gateway: Gateway, operator: Operator, name: str, body: JsonBody) -> PlanRead:
     asked = parse(PlanPatch, body)
     changes = PlanChanges(**asked.model_dump(exclude_unset=True))  # type: ignore[typeddict-item]
-    return _read(await gateway.plans.change(name, changes, actor=operator))
+    return PlanRead.model_validate(await gateway.plans.change(name, changes, actor=operator))
 
 
 @router.delete(
@@ -105,14 +104,3 @@ async def change_plan(gateway: Gateway, operator: Operator, name: str, body: Jso
 )
 async def delete_plan(gateway: Gateway, operator: Operator, name: str) -> None:
     await gateway.plans.delete(name, actor=operator)
-
-
-def _read(plan: Plan) -> PlanRead:
-    return PlanRead(
-        name=plan.name,
-        timezone=plan.timezone,
-        default=plan.default,
-        models=None if plan.models is None else list(plan.models),
-        limits=shown_limits(plan.limits),
-        created_at=plan.created_at,
-    )

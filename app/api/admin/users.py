@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import AdminBody, LimitRuleRead, LimitsBody
+from app.api.admin.wire import AdminBody, AdminRead, LimitsBody, LimitsRead
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.limits import LimitRead, read_limits
@@ -19,9 +19,8 @@ from app.auth.directory.errors import (
     UserHasLiveJobsError,
     UserNotFoundError,
 )
-from app.auth.directory.models import User, UserChanges
+from app.auth.directory.models import UserChanges
 from app.jobs.wire import Instant
-from app.quotas.limits import shown_limits
 from app.quotas.standings import Caller
 
 router = admin_router("/users")
@@ -38,12 +37,12 @@ class UserCreate(UserPatch):
     id: str = Field(description="1 to 128 of letters, digits and . _ @ : -")
 
 
-class UserRead(BaseModel):
+class UserRead(AdminRead):
     object: Literal["user"] = "user"
     id: str
     name: str | None
     plan: str | None
-    limits: dict[str, LimitRuleRead]
+    limits: LimitsRead
     disabled: bool
     created_at: Instant
 
@@ -75,7 +74,7 @@ async def create_user(
     changes = UserChanges(**asked.model_dump(exclude={"id"}, exclude_unset=True))  # type: ignore[typeddict-item]
     user = await gateway.users.create(asked.id, changes, actor=operator)
     response.headers["Location"] = f"{gateway.base_path}/v1/admin/users/{user.id}"
-    return _read(user)
+    return UserRead.model_validate(user)
 
 
 @router.get("", summary="List users by id, also of one plan")
@@ -83,7 +82,7 @@ async def list_users(
     gateway: Gateway, page: _Page, plan: Annotated[str | None, Query()] = None
 ) -> UserList:
     users = await gateway.users.page(plan=plan, after=page.cursor, limit=page.to_read)
-    return UserList.of(users, page, read=_read)
+    return UserList.of(users, page, read=UserRead.model_validate)
 
 
 # Before the routes whose ids may hold a slash; a user named `x/limits` is read in the list.
@@ -104,7 +103,7 @@ async def read_user_limits(gateway: Gateway, user_id: str) -> UserLimitsRead:
     "/{user_id:path}", summary="Read a user", responses=problem_responses(UserNotFoundError)
 )
 async def get_user(gateway: Gateway, user_id: str) -> UserRead:
-    return _read(await gateway.users.get(user_id))
+    return UserRead.model_validate(await gateway.users.get(user_id))
 
 
 @router.patch(
@@ -120,7 +119,7 @@ async def change_user(
 ) -> UserRead:
     asked = parse(UserPatch, body)
     changes = UserChanges(**asked.model_dump(exclude_unset=True))  # type: ignore[typeddict-item]
-    return _read(await gateway.users.change(user_id, changes, actor=operator))
+    return UserRead.model_validate(await gateway.users.change(user_id, changes, actor=operator))
 
 
 @router.delete(
@@ -133,14 +132,3 @@ async def change_user(
 )
 async def delete_user(gateway: Gateway, operator: Operator, user_id: str) -> None:
     await gateway.users.erase(user_id, actor=operator)
-
-
-def _read(user: User) -> UserRead:
-    return UserRead(
-        id=user.id,
-        name=user.name,
-        plan=user.plan,
-        limits=shown_limits(user.limits),
-        disabled=user.disabled,
-        created_at=user.created_at,
-    )

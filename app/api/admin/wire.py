@@ -3,13 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from app.api.problems import problem_responses
 from app.auth.errors import TooManyAttemptsError, WrongAdminTokenError
 from app.core.errors import DatabaseUnavailableError, NotFoundError
 from app.core.timestamps import from_rfc3339
+from app.quotas.limits import shown_limits
 from app.quotas.policy import LimitName
 
 ALWAYS = problem_responses(
@@ -23,9 +24,18 @@ class AdminBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+class AdminRead(BaseModel):
+    """An answer to an operator, made by `model_validate` of a record with fields of these names."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
 class LimitRuleRead(BaseModel):
     limit: int | float | str
     mode: Literal["enforce", "shadow"]
+
+
+LimitsRead = Annotated[dict[str, LimitRuleRead], BeforeValidator(shown_limits)]
 
 
 _LIMITS_SCHEMA: dict[str, Any] = {

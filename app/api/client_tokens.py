@@ -17,10 +17,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from app.api.body import BODY_PROBLEMS, body_of, parse
-from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody, caller
+from app.api.deps import Gateway, JsonBody, caller
 from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
-from app.api.routing import Router
+from app.api.routing import caller_router
 from app.auth.clients.errors import ClientTokenNotFoundError, TooManyClientTokensError
 from app.auth.clients.models import Client, ClientRequest
 from app.auth.errors import ModelNotAllowedError
@@ -32,11 +32,7 @@ from app.jobs.state import TERMINAL
 from app.jobs.wire import Instant, output_urls
 from app.quotas.numbers import decimal_of, has_at_most, shown_usd
 
-router = Router(
-    prefix="/v1/client-tokens",
-    tags=["client tokens"],
-    responses=problem_responses(*CALLER_PROBLEMS),
-)
+router = caller_router("/v1/client-tokens", tag="client tokens")
 
 _LONGEST_S = 86_400
 _MOST_USD = 1_000_000_000

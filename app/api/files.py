@@ -8,10 +8,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from app.api.content import ANSWERS, DOWNLOAD, RangeNotSatisfiableError, stored_content
-from app.api.deps import CALLER_PROBLEMS, Gateway, caller
+from app.api.deps import Gateway, caller
 from app.api.links import Expires, InvalidSignatureError, Signature
 from app.api.problems import PayloadTooLargeError, problem_responses
-from app.api.routing import Router
+from app.api.routing import caller_router
 from app.api.uploads import uploaded
 from app.auth.models import Principal, Scope
 from app.core.errors import InvalidRequestError, MalformedBodyError
@@ -26,7 +26,7 @@ from app.storage.errors import (
 )
 from app.storage.files import File
 
-router = Router(prefix="/v1/files", tags=["files"], responses=problem_responses(*CALLER_PROBLEMS))
+router = caller_router("/v1/files", tag="files")
 
 _authenticate = caller(Scope.FILES)
 _FileCaller = Annotated[Principal, Depends(_authenticate)]

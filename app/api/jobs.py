@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from app.api.body import parse
 from app.api.conditions import CONDITION, caller_has
 from app.api.deps import (
-    CALLER_PROBLEMS,
     Gateway,
     IdempotencyKey,
     JsonBody,
@@ -25,7 +24,7 @@ from app.api.listing import BY_METADATA, Filter, JobPage
 from app.api.paging import Listed
 from app.api.prefer import PreferredWait, place_to_wait, say_applied, wait_for
 from app.api.problems import FieldErrorRead, problem_responses
-from app.api.routing import Router
+from app.api.routing import caller_router
 from app.api.submitting import CHECK_PROBLEMS, SUBMIT_PROBLEMS, accept
 from app.auth.models import Principal, Scope
 from app.catalogue.errors import UnknownModelError
@@ -41,11 +40,7 @@ from app.jobs.wire import JobCostRead, JobRead
 from app.quotas.numbers import shown_usd
 from app.webhooks.addresses import MAX_URL_CHARACTERS
 
-router = Router(
-    prefix="/v1/jobs",
-    tags=["jobs"],
-    responses=problem_responses(*CALLER_PROBLEMS),
-)
+router = caller_router("/v1/jobs", tag="jobs")
 
 
 class JobCreate(BaseModel):

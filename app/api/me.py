@@ -2,16 +2,11 @@
 
 from pydantic import BaseModel
 
-from app.api.deps import CALLER_PROBLEMS, AnyCaller, Gateway
+from app.api.deps import AnyCaller, Gateway
 from app.api.limits import LimitRead, read_limits
-from app.api.problems import problem_responses
-from app.api.routing import Router
+from app.api.routing import caller_router
 
-router = Router(
-    prefix="/v1",
-    tags=["me"],
-    responses=problem_responses(*CALLER_PROBLEMS),
-)
+router = caller_router("/v1", tag="me")
 
 
 class MeRead(BaseModel):

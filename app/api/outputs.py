@@ -7,11 +7,11 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.content import ANSWERS, DOWNLOAD, RangeNotSatisfiableError, stored_content
-from app.api.deps import CALLER_PROBLEMS, Gateway, Services, caller
+from app.api.deps import Gateway, Services, caller
 from app.api.links import Expires, Grant, InvalidSignatureError, Signature, holder_of_link
 from app.api.problems import problem_responses
 from app.api.relay import OutputGoneError, OutputUnavailableError, relayed_content
-from app.api.routing import Router
+from app.api.routing import caller_router
 from app.auth.models import Scope
 from app.core.errors import NotFoundError
 from app.jobs.errors import JobNotFoundError
@@ -21,7 +21,7 @@ from app.jobs.wire import output_urls
 from app.storage.archive import OutputRecord
 from app.storage.errors import StorageUnavailableError
 
-router = Router(prefix="/v1/jobs", tags=["outputs"], responses=problem_responses(*CALLER_PROBLEMS))
+router = caller_router("/v1/jobs", tag="outputs")
 
 
 class OutputNotFoundError(NotFoundError):

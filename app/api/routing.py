@@ -9,7 +9,8 @@ from fastapi.params import Depends
 from fastapi.routing import APIRoute, serialize_response
 from starlette.types import Receive, Scope, Send
 
-from app.api.problems import together
+from app.api.deps import CALLER_PROBLEMS
+from app.api.problems import problem_responses, together
 
 Reader = Callable[[Request], Awaitable[Any]]
 """A dependency that needs the request alone."""
@@ -94,6 +95,11 @@ class Router(APIRouter):
             for status, own in (responses or {}).items()
         }
         super().add_api_route(path, endpoint, responses=documented, **settings)
+
+
+def caller_router(prefix: str, *, tag: str) -> Router:
+    """Make the router of a resource whose calls need a caller, each with its problems."""
+    return Router(prefix=prefix, tags=[tag], responses=problem_responses(*CALLER_PROBLEMS))
 
 
 def _name_of(route: APIRoute) -> str:

@@ -11,21 +11,17 @@ from zoneinfo import ZoneInfo
 from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
-from app.api.deps import CALLER_PROBLEMS, Gateway, Reader
+from app.api.deps import Gateway, Reader
 from app.api.parameters import instant_of, refuse_others
 from app.api.problems import InvalidParameterError, problem_responses
-from app.api.routing import Router
+from app.api.routing import caller_router
 from app.jobs.wire import Seconds
 from app.quotas.errors import TooManySumsError
 from app.quotas.numbers import shown_usd
 from app.quotas.policy import midnight
 from app.quotas.usage import Grouping, Usage
 
-router = Router(
-    prefix="/v1",
-    tags=["me"],
-    responses=problem_responses(*CALLER_PROBLEMS),
-)
+router = caller_router("/v1", tag="me")
 
 USAGE_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/csv": {"schema": {"type": "string"}}}},

@@ -7,20 +7,16 @@ from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.body import BODY_PROBLEMS, body_of, parse
-from app.api.deps import CALLER_PROBLEMS, Gateway, OptionalJsonBody, caller
+from app.api.deps import Gateway, OptionalJsonBody, caller
 from app.api.problems import problem_responses
-from app.api.routing import Router
+from app.api.routing import caller_router
 from app.auth.models import Principal, Scope
 from app.core.owners import owner_of
 from app.jobs.wire import Instant
 from app.webhooks.errors import SecretOfServiceError, SecretUnreadableError
 from app.webhooks.models import Secret
 
-router = Router(
-    prefix="/v1",
-    tags=["webhooks"],
-    responses=problem_responses(*CALLER_PROBLEMS),
-)
+router = caller_router("/v1", tag="webhooks")
 
 _LONGEST_OVERLAP_S = 7 * 86_400
 

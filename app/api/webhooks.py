@@ -7,10 +7,10 @@ from fastapi import Depends, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.body import BODY_PROBLEMS, body_of, parse
-from app.api.deps import CALLER_PROBLEMS, Gateway, JsonBody, OptionalJsonBody
+from app.api.deps import Gateway, JsonBody, OptionalJsonBody
 from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
-from app.api.routing import Router
+from app.api.routing import caller_router
 from app.api.webhook_secret import Receiver, Rotate, overlap_of
 from app.api.webhook_wire import DeliveryRead, read_delivery
 from app.core.ids import is_id
@@ -26,11 +26,7 @@ from app.webhooks.events import DEFAULT_EVENTS, EventType
 from app.webhooks.models import Endpoint, Secret
 from app.webhooks.service import EndpointChanges
 
-router = Router(
-    prefix="/v1",
-    tags=["webhooks"],
-    responses=problem_responses(*CALLER_PROBLEMS),
-)
+router = caller_router("/v1", tag="webhooks")
 
 
 def _each_once(events: list[EventType]) -> list[EventType]:

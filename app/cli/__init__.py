@@ -8,11 +8,10 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Sequence
 from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Never
 
 import typer
 
@@ -21,8 +20,8 @@ from app.cli.models import models
 from app.cli.webhooks import webhooks
 from app.core.errors import AwayError, ConfigurationError, ProblemError
 
-_AWAY = os.EX_TEMPFAIL
-_WRONG = 2
+_EXIT_AWAY = os.EX_TEMPFAIL
+_EXIT_WRONG = 2
 
 Port = Annotated[
     int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for a free one.")
@@ -52,26 +51,15 @@ def main() -> None:
     """
     gc.set_threshold(50_000, 20, 50)  # what is imported stays: looking through it took a tenth
     try:
-        _require_text(sys.argv)
         app()
     except AwayError as exc:
-        sys.exit(_complain(str(exc), code=_AWAY))
+        _exit(str(exc), code=_EXIT_AWAY)
     except ConfigurationError as exc:
-        sys.exit(_complain(str(exc), code=_WRONG))
+        _exit(str(exc), code=_EXIT_WRONG)
     except ProblemError as exc:
-        told = " ".join([error.detail for error in exc.errors] or [exc.detail])
-        sys.exit(
-            _complain(told, code=_AWAY if exc.status == HTTPStatus.SERVICE_UNAVAILABLE else _WRONG)
-        )
-
-
-def _require_text(words: Sequence[str]) -> None:
-    try:
-        "".join(words).encode()
-    except UnicodeEncodeError as exc:
-        raise ConfigurationError(
-            "What was typed is not text in this terminal's encoding; check LANG and LC_ALL."
-        ) from exc
+        is_away = exc.status == HTTPStatus.SERVICE_UNAVAILABLE
+        sentences = [error.detail for error in exc.errors] or [exc.detail]
+        _exit(" ".join(sentences), code=_EXIT_AWAY if is_away else _EXIT_WRONG)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - a flag's callback
@@ -202,6 +190,6 @@ def _greeting(url: str, *, sandboxed: bool) -> str:
     return "\n".join(lines)
 
 
-def _complain(sentence: str, *, code: int) -> int:
+def _exit(sentence: str, *, code: int) -> Never:
     typer.echo(f"gateway: {sentence}", err=True)
-    return code
+    sys.exit(code)

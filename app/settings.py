@@ -29,8 +29,8 @@ from pydantic_settings import (
 from app.auth.oidc.verifier import OidcConfig
 from app.auth.operators import AdminToken, parse_admin_tokens
 from app.core.errors import ConfigurationError
-from app.core.guesses import nearest
 from app.core.logging import LogFormat, LogLevel
+from app.core.suggestions import nearest
 from app.db.engine import parse_url
 from app.media.inspector import InspectMode
 from app.net.addresses import literal_ip

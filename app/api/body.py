@@ -13,8 +13,8 @@ from app.api.problems import PayloadTooLargeError, UnsupportedMediaTypeError, co
 from app.catalogue.checker import MAX_ERRORS
 from app.catalogue.portability import is_storable
 from app.core.errors import BROKEN_BODY, FieldError, InvalidRequestError, MalformedBodyError
-from app.core.guesses import guess
-from app.core.pointers import joined
+from app.core.pointers import json_pointer
+from app.core.suggestions import did_you_mean
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -110,14 +110,14 @@ def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
     is_key = path[2:] == ["[key]"]  # pydantic's way to say that the key before it is at fault
     if is_key:
         path.pop()
-    pointer = joined(*path)
+    pointer = json_pointer(*path)
     name, limits = pointer or "The body", error.get("ctx", {})
     match error["type"]:
         case "missing":
             code, flaw = "required", "is missing"
         case "extra_forbidden":
             known = kind.model_fields
-            way_out = guess(str(path[-1]), known) or f": known are {', '.join(known)}"
+            way_out = did_you_mean(str(path[-1]), known) or f": known are {', '.join(known)}"
             code, flaw = "unknown_field", f"is not known{way_out}"
         case "string_type":
             code, flaw = "type", "must be text"
@@ -204,7 +204,7 @@ def _texts(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
         case dict():
             for key, item in value.items():
                 yield pointer, key
-                yield from _texts(item, pointer + joined(key))
+                yield from _texts(item, pointer + json_pointer(key))
         case _:
             return
 

@@ -16,7 +16,7 @@ from app.api.health import InterruptedRequestError
 from app.api.limits import limit_headers
 from app.api.problems import InternalError, InvalidParameterError, PayloadTooLargeError, render
 from app.core.clock import Clock
-from app.core.elsewhere import elsewhere, tallied
+from app.core.external_wait import counted_external_waits, external_wait
 from app.core.metrics import Metrics
 
 logger = structlog.get_logger(__name__)
@@ -71,7 +71,7 @@ class Edge:
             nonlocal has_begun
             if message["type"] == "http.response.start":
                 has_begun = True
-                spent = self._clock.monotonic() - began - waited.seconds
+                spent = self._clock.monotonic() - began - waits.seconds
                 self._count(scope, message["status"], spent)
                 said = {name for name, _ in message["headers"]}
                 message["headers"] = [
@@ -85,7 +85,7 @@ class Edge:
             await send(message)
 
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
-        with tallied() as waited:
+        with counted_external_waits() as waits:
             try:
                 # The body of a read is ignored; downloads only listen for the client to leave.
                 if scope["method"] not in READS:
@@ -124,7 +124,7 @@ class Edge:
                 return await receive()
             if announced.isdecimal() and int(announced[:20]) > self._max_body_bytes:
                 raise _too_large(self._max_body_bytes)
-            with elsewhere(self._clock):
+            with external_wait(self._clock):
                 message = await receive()
             is_whole = not message.get("more_body", False)
             received += len(message.get("body", b""))

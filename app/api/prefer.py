@@ -14,8 +14,8 @@ from app.api.described import Described
 from app.api.streaming import end_when_left
 from app.auth.models import Holder, Principal
 from app.core.clock import Clock
-from app.core.elsewhere import elsewhere
 from app.core.errors import DatabaseUnavailableError, UnauthenticatedError
+from app.core.external_wait import external_wait
 from app.events.hub import Ending, TooManyStreamsError, Watch
 from app.jobs.errors import JobNotFoundError
 from app.jobs.models import Job
@@ -85,7 +85,7 @@ async def wait_for(
     """
     if until(job):
         return job
-    with elsewhere(gateway.clock), gateway.hub.watch(job.id, holder=holder) as watch:
+    with external_wait(gateway.clock), gateway.hub.watch(job.id, holder=holder) as watch:
         ends = (_end_in_time(watch, gateway.clock, at_most), end_when_left(watch, request.receive))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(end) for end in ends]

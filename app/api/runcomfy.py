@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.errors import ProblemError
-from app.core.pointers import steps_of
+from app.core.pointers import pointer_steps
 
 _PREFIXES = ("/v1/models", "/v1/requests")
 
@@ -96,7 +96,7 @@ def _loc(pointer: str) -> list[str | int]:
     """Turn a pointer into pydantic's path; the input that it starts at is here the whole body."""
     if pointer == "/model":  # here it stands in the path
         return ["path", "model_id"]
-    steps = steps_of(pointer)
+    steps = pointer_steps(pointer)
     within = steps[1:] if steps[:1] == ["input"] else steps
     return ["body", *(int(step) if _INDEX.fullmatch(step) else step for step in within)]
 

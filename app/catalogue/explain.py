@@ -9,7 +9,7 @@ from jsonschema_rs import ValidationError, ValidationErrorKind
 from app.catalogue.dialect import is_choice_or_number
 from app.catalogue.wording import clipped, label, pointer, quoted
 from app.core.errors import FieldError
-from app.core.guesses import nearest
+from app.core.suggestions import nearest
 
 _DEMANDS = {
     "minimum": "must be at least {limit}",

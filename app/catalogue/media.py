@@ -12,7 +12,7 @@ from app.catalogue.errors import BrokenModelError
 from app.catalogue.wording import label, pointer
 from app.core.errors import FieldError
 from app.core.ids import is_id
-from app.core.pointers import steps_of
+from app.core.pointers import pointer_steps
 from app.net.reach import Reach
 from app.net.urls import is_data_uri, url_flaw
 
@@ -90,12 +90,12 @@ class MediaCheck:
 
     @property
     def label(self) -> str:
-        return label(*steps_of(self.pointer)[1:])
+        return label(*pointer_steps(self.pointer)[1:])
 
     @property
     def places(self) -> tuple[str, ...]:
         """Point at the file, and at the list that it stands in."""
-        _input, field, *index = steps_of(self.pointer)
+        _input, field, *index = pointer_steps(self.pointer)
         return (self.pointer, pointer(field)) if index else (self.pointer,)
 
     def fault(self, code: MediaFault, flaw: str) -> FieldError:

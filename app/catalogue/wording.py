@@ -3,14 +3,14 @@
 import json
 from typing import Any
 
-from app.core.pointers import joined
+from app.core.pointers import json_pointer
 
 _QUOTED_CHARACTERS = 60
 
 
 def pointer(*path: str | int) -> str:
     """Point into the request body: `/input/images/0`."""
-    return joined("input", *path)
+    return json_pointer("input", *path)
 
 
 def label(*path: str | int) -> str:

@@ -3,12 +3,12 @@
 _LONGEST_STEP = 200
 
 
-def joined(*steps: str | int) -> str:
+def json_pointer(*steps: str | int) -> str:
     """Write a pointer, or the continuation of one; a step that is too long is cut."""
     return "".join(f"/{_escaped(str(step))}" for step in steps)
 
 
-def steps_of(pointer: str) -> list[str]:
+def pointer_steps(pointer: str) -> list[str]:
     return [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
 
 

@@ -9,7 +9,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(get_close_matches(name[:200], list(known), n=1)), None)
 
 
-def guess(name: str, known: Iterable[str]) -> str:
-    """Return the nearest known name, to be appended to the given one; or an empty text."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Suggest the nearest known name in words to append to the given one; or an empty text."""
     near = nearest(name, known)
     return f" (did you mean {near!r}?)" if near else ""

@@ -22,7 +22,7 @@ from app.core.clock import Clock
 from app.core.errors import FieldError
 from app.core.ids import is_id
 from app.core.media_types import kind_of
-from app.core.pointers import steps_of
+from app.core.pointers import pointer_steps
 from app.net.urls import is_data_uri
 from app.storage.errors import LostFileError, ObjectGoneError, UnknownFileError
 from app.storage.files import PREFIX, File, FileService
@@ -177,7 +177,7 @@ def _flaw(check: MediaCheck, file: File | None) -> Iterable[tuple[MediaFault, st
 
 def _with(given: dict[str, Any], pointer: str, value: str) -> dict[str, Any]:
     """Copy an input with one text replaced: a field's, or that of one of its elements."""
-    _input, name, *rest = steps_of(pointer)
+    _input, name, *rest = pointer_steps(pointer)
     if not rest:
         return {**given, name: value}
     elements = list(given[name])

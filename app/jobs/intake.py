@@ -13,8 +13,8 @@ from app.catalogue.model import Model
 from app.catalogue.service import Catalogue
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
-from app.core.elsewhere import elsewhere
 from app.core.errors import ProblemError
+from app.core.external_wait import external_wait
 from app.core.ids import new_id
 from app.core.tracing import Tracing
 from app.db.engine import Database
@@ -214,7 +214,7 @@ class JobIntake:
         """Look at the files themselves too; how long that takes is up to their hosts."""
         wrong = {error.pointer for error in checked.errors}
         sound = [check for check in checked.media if wrong.isdisjoint(check.places)]
-        with elsewhere(self._clock):
+        with external_wait(self._clock):
             flaws = await self._media.inspect(sound, user_id=principal.user_id)
         if not (flaws or checked.errors):
             return checked

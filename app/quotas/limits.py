@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import Any, get_args
 
 from app.core.errors import FieldError
-from app.core.guesses import guess
-from app.core.pointers import joined
+from app.core.pointers import json_pointer
+from app.core.suggestions import did_you_mean
 from app.quotas.errors import shown_amount
 from app.quotas.numbers import decimal_of, has_at_most
 from app.quotas.policy import WINDOWED, Limit, LimitName, Limits, Measure, Mode
@@ -44,7 +44,7 @@ def checked_limits(given: Mapping[str, Any]) -> tuple[LimitChanges, list[FieldEr
     limits: dict[LimitName, Limit | None] = {}
     errors: list[FieldError] = []
     for name, entry in given.items():
-        at = "/limits" + joined(name)
+        at = "/limits" + json_pointer(name)
         faults = list(_faults(name, entry, at))
         errors += faults
         if not faults:
@@ -82,7 +82,7 @@ def _limit(entry: Mapping[str, Any]) -> Limit:
 def _faults(name: str, entry: Any, at: str) -> Iterator[FieldError]:
     if name not in set(LimitName):
         known = [each.value for each in LimitName]
-        way_out = guess(name, known) or f": known are {', '.join(known)}"
+        way_out = did_you_mean(name, known) or f": known are {', '.join(known)}"
         yield FieldError(pointer=at, code="unknown_limit", detail=f"{at} is not a limit{way_out}.")
         return
     if entry is None:
@@ -93,7 +93,7 @@ def _faults(name: str, entry: Any, at: str) -> Iterator[FieldError]:
         return
     for field in entry:
         if field not in ("limit", "mode"):
-            where = at + joined(field)
+            where = at + json_pointer(field)
             detail = f"{where} is not known: a limit has `limit` and `mode`."
             yield FieldError(pointer=where, code="unknown_field", detail=detail)
     if entry.get("mode", "enforce") not in _MODES:

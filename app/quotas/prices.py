@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.audit import log as audit
 from app.core.clock import Clock
 from app.core.errors import FieldError, InvalidRequestError
-from app.core.guesses import guess
 from app.core.natural_batch import NaturalBatch
-from app.core.pointers import joined
+from app.core.pointers import json_pointer
+from app.core.suggestions import did_you_mean
 from app.db.engine import Database
 from app.quotas.numbers import decimal_of, has_at_most
 from app.quotas.prices_repository import PricesRepository
@@ -140,14 +140,14 @@ def _line_faults(line: PriceLine, models: Mapping[str, Fields], at: str) -> Iter
         yield FieldError(pointer=where, code="price", detail=detail)
     if line.model not in models:
         where = f"{at}/model"
-        detail = f"{where} is not a model of this gateway{guess(line.model, models)}."
+        detail = f"{where} is not a model of this gateway{did_you_mean(line.model, models)}."
         yield FieldError(pointer=where, code="unknown_model", detail=detail)
         return
     fields = models[line.model]
     for name, value in line.when.items():
-        where = at + joined("when", name)
+        where = at + json_pointer("when", name)
         if name not in fields:
-            meant = guess(name, fields)
+            meant = did_you_mean(name, fields)
             detail = f"{where} is not an input of {line.model}{meant}."
             yield FieldError(pointer=where, code="unknown_field", detail=detail)
         elif (enum := fields[name].get("enum")) and not any(

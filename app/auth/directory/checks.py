@@ -11,7 +11,7 @@ from app.auth.directory.repository import DirectoryRepository
 from app.auth.errors import InvalidUserIdError
 from app.auth.models import Scope, checked_user_id
 from app.core.errors import BROKEN_BODY, FieldError, InvalidRequestError
-from app.core.guesses import guess
+from app.core.suggestions import did_you_mean
 from app.quotas.limits import LimitChanges, checked_limits
 
 _PLAN_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -55,7 +55,7 @@ class Faults:
             self.add(
                 "/timezone",
                 "unknown_timezone",
-                f"is not a time zone of the IANA list{guess(name, _zones())}",
+                f"is not a time zone of the IANA list{did_you_mean(name, _zones())}",
             )
 
     def limits(self, given: Mapping[str, Any]) -> LimitChanges:
@@ -73,7 +73,7 @@ class Faults:
                 self.add(
                     f"/models/{index}",
                     "unknown_model",
-                    f"is not a model of this gateway{guess(model, known)}",
+                    f"is not a model of this gateway{did_you_mean(model, known)}",
                 )
         return tuple(dict.fromkeys(given))
 
@@ -86,7 +86,7 @@ class Faults:
                 self.add(
                     f"/scopes/{index}",
                     "unknown_scope",
-                    f"is not a scope{guess(scope, known)}; known are {', '.join(known)}",
+                    f"is not a scope{did_you_mean(scope, known)}; known are {', '.join(known)}",
                 )
         return tuple(dict.fromkeys(given))
 
@@ -98,7 +98,9 @@ class Faults:
 async def check_plan(repository: DirectoryRepository, faults: Faults, name: str) -> None:
     known = await repository.plan_names()
     if name not in known:
-        faults.add("/plan", "unknown_plan", f"is not a plan of this gateway{guess(name, known)}")
+        faults.add(
+            "/plan", "unknown_plan", f"is not a plan of this gateway{did_you_mean(name, known)}"
+        )
 
 
 @cache

@@ -16,7 +16,7 @@ from app.worker.archiver import Archiver
 from app.worker.catalogue import CatalogueKeeper
 from app.worker.deliverer import Deliverer
 from app.worker.dispatcher import Dispatcher
-from app.worker.heart import Heart
+from app.worker.heartbeat import Heartbeat
 from app.worker.loop import run_until
 from app.worker.poller import Poller
 from app.worker.pruner import Pruner
@@ -32,7 +32,7 @@ class Workers:
     pruner: Pruner
     retention: Retention
     deliverer: Deliverer
-    heart: Heart
+    heartbeat: Heartbeat
     archiver: Archiver | None
     doorbells: Doorbells
 
@@ -43,7 +43,7 @@ class Workers:
             self.poller.loop.run(stop),
             self.catalogue.run(stop),
             self.pruner.run(stop),
-            self.heart.run(stop),
+            self.heartbeat.run(stop),
         ]
         if delivers:
             loops.append(self.deliverer.loop.run(stop))
@@ -114,7 +114,7 @@ def make_workers(base: Base, remotes: Remotes, stores: Stores, services: Service
             jitter=base.jitter,
             doorbell=doorbells.deliverer,
         ),
-        heart=Heart(
+        heartbeat=Heartbeat(
             health=services.health,
             worker=stores.queue.name,
             loops=(dispatcher.loop, poller.loop),

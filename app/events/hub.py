@@ -20,8 +20,8 @@ from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError, ProblemError
 from app.core.owners import owner_of
 from app.db.engine import Database
+from app.db.failures import Failures
 from app.db.notices import Notices
-from app.db.outage import Outages
 from app.events.cursor import Cursor
 from app.events.tail import Entry, Page, Whose, end_of_log, read_on
 
@@ -152,7 +152,7 @@ class Hub(Generic[Holder]):
         self._holders: dict[Watch, Holder] = {}
         self._cursor: Cursor | None = None
         self._bell = Doorbell(clock=clock)
-        self._outages = Outages("hub")
+        self._failures = Failures("hub")
         database.on_news = self._bell.ring
 
     @contextmanager
@@ -203,13 +203,8 @@ class Hub(Generic[Holder]):
     async def _follow(self) -> None:
         while True:
             await self._bell.wait(at_most=_LOOK_EVERY)
-            try:
-                with self._outages.noted():
-                    await self._look()
-            except DatabaseUnavailableError:
-                pass  # tried again in a second
-            except Exception:
-                logger.exception("hub.look_failed")
+            with self._failures.logged():
+                await self._look()
             # The loop's own time: a steady flow of news must not make this a busy loop.
             await _at_most(self._closing, _BREATH_S)
 

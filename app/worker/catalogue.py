@@ -7,9 +7,8 @@ import structlog
 
 from app.catalogue.store import CatalogueStore, SyncReport
 from app.core.clock import Clock
-from app.core.errors import DatabaseUnavailableError
 from app.core.metrics import Metrics
-from app.db.outage import Outages
+from app.db.failures import Failures
 from app.upstream.catalogue import CatalogueReader
 from app.upstream.errors import UpstreamError
 
@@ -32,7 +31,7 @@ class CatalogueKeeper:
         clock: Clock,
     ) -> None:
         self._store = store
-        self._outages = Outages("catalogue")
+        self._failures = Failures("catalogue")
         self._reader = reader
         self._refresh = refresh
         self._metrics = metrics
@@ -56,13 +55,8 @@ class CatalogueKeeper:
 
     async def _repeat(self) -> None:
         while True:
-            try:
-                with self._outages.noted():
-                    await self.run_once()
-            except DatabaseUnavailableError:
-                pass
-            except Exception:
-                logger.exception("worker.catalogue_failed")
+            with self._failures.logged():
+                await self.run_once()
             await self._clock.sleep(_LOOK)
 
     async def _refresh_if_due(self) -> None:

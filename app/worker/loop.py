@@ -10,7 +10,7 @@ import structlog
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
-from app.db.outage import Outages
+from app.db.failures import Failures
 
 logger = structlog.get_logger(__name__)
 
@@ -25,7 +25,8 @@ class WorkLoop(Generic[Piece]):
     for, it is not asked again for a `pause`, unless the doorbell rings, and in any case not for a
     `rest`. So one claim serves many small pieces, and rings do not each cause a claim while
     nothing may start.
-    A piece that shutdown cancels may still write what it knows.
+    A piece that shutdown cancels may still write what it knows. `looked_at` is when it last asked
+    for work and got an answer, or was busy, on the monotonic clock.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class WorkLoop(Generic[Piece]):
         clock: Clock,
     ) -> None:
         self._name = name
-        self._outages = Outages(name)
+        self.failures = Failures(name)
         self._claim = claim
         self._handle = handle
         self._places = places
@@ -59,10 +60,6 @@ class WorkLoop(Generic[Piece]):
         self._clock = clock
         self._busy: set[asyncio.Task[None]] = set()
         self.looked_at = self._asked_at = clock.monotonic()
-
-    @property
-    def waits_for_database(self) -> bool:
-        return self._outages.is_away
 
     async def run_once(self) -> int:
         """Claim once, handle all of it, and return how many pieces there were."""
@@ -100,15 +97,10 @@ class WorkLoop(Generic[Piece]):
         return self._least if waited_s < self._idle.total_seconds() else 1
 
     async def _start(self, group: asyncio.TaskGroup, room: int) -> int:
-        try:
-            with self._outages.noted():
-                pieces = await self._claim(room)
-        except DatabaseUnavailableError:
-            return 0
-        except Exception:
-            logger.exception("worker.claim_failed", worker=self._name)
-            return 0
-        self.looked_at = self._clock.monotonic()
+        pieces: Sequence[Piece] = ()
+        with self.failures.logged():
+            pieces = await self._claim(room)
+            self.looked_at = self._clock.monotonic()
         for piece in pieces:
             task = group.create_task(self._handle_logged(piece))
             self._busy.add(task)

@@ -2,17 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
-
-import structlog
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
-from app.core.errors import DatabaseUnavailableError
-from app.db.outage import Outages
+from app.db.failures import Failures
 from app.storage.errors import StorageUnavailableError
-
-logger = structlog.get_logger(__name__)
 
 _IDLE = timedelta(minutes=1)
 _BREATH = timedelta(milliseconds=100)
@@ -25,7 +21,7 @@ class Pruner:
         self, *, chores: Sequence[Callable[[], Awaitable[int]]], doorbell: Doorbell, clock: Clock
     ) -> None:
         self._chores = chores
-        self._outages = Outages("pruner")
+        self._failures = Failures("pruner")
         self._doorbell = doorbell
         self._clock = clock
 
@@ -40,11 +36,7 @@ class Pruner:
             await self._doorbell.wait(at_most=_BREATH if done else _IDLE)
 
     async def _do(self, chore: Callable[[], Awaitable[int]]) -> int:
-        try:
-            with self._outages.noted():
-                return await chore()
-        except (DatabaseUnavailableError, StorageUnavailableError):
-            return 0  # not the chore's fault, and logged already
-        except Exception:
-            logger.exception("pruner.failed")
-            return 0
+        done = 0
+        with self._failures.logged(), suppress(StorageUnavailableError):  # which logs itself
+            done = await chore()
+        return done

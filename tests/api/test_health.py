@@ -48,11 +48,11 @@ async def test_it_is_ready_while_some_process_looks_for_work(gateway: Gateway) -
     }
     assert answer.headers["Retry-After"] == "2"
 
-    assert not await gateway.workers.heart.run_once()  # its loops have not looked either
+    assert not await gateway.workers.heartbeat.run_once()  # its loops have not looked either
     await gateway.dispatch()
-    assert not await gateway.workers.heart.run_once()  # one of them hangs
+    assert not await gateway.workers.heartbeat.run_once()  # one of them hangs
     await gateway.poll()
-    assert await gateway.workers.heart.run_once()
+    assert await gateway.workers.heartbeat.run_once()
     assert (await gateway.http.get("/readyz")).json() == READY
 
 
@@ -72,7 +72,7 @@ def full_disk() -> Iterator[None]:
 async def test_a_database_that_takes_no_writes_is_not_ready(gateway: Gateway) -> None:
     gateway.wait(5)  # SQLite does not write what is there already
     with full_disk(), pytest.raises(DatabaseUnavailableError):
-        await gateway.workers.heart.run_once()
+        await gateway.workers.heartbeat.run_once()
     assert problem(await gateway.http.get("/readyz")) == {
         "status": 503,
         "code": "not_ready",
@@ -81,7 +81,7 @@ async def test_a_database_that_takes_no_writes_is_not_ready(gateway: Gateway) ->
         "failed": "database",
         "upstream": {"submits": "open", "polls": "open"},
     }
-    assert await gateway.workers.heart.run_once()
+    assert await gateway.workers.heartbeat.run_once()
     assert (await gateway.http.get("/readyz")).json() == READY
 
 

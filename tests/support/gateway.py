@@ -159,7 +159,7 @@ async def running(
     async with app.router.lifespan_context(app):
         parts = app.state.parts
         keys = parts.services.keys
-        await parts.workers.heart.run_once()  # its workers stand by
+        await parts.workers.heartbeat.run_once()  # its workers stand by
         async with _client(app, key=await _key(keys, "alice")) as http:
             yield Gateway(
                 app=app,

@@ -175,4 +175,4 @@ async def test_a_chore_without_its_storage_is_no_fault_and_bars_no_other() -> No
     )
     with capture_logs() as logs:
         assert await pruner.run_once() == 3
-    assert [line["event"] for line in logs] == ["pruner.failed"]
+    assert [line["event"] for line in logs] == ["loop.failed"]

@@ -2,29 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
 
 import structlog
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
-from app.core.errors import DatabaseUnavailableError
-from app.db.outage import Outages
+from app.db.failures import Failures
 from app.jobs.health import ALIVE_FOR, BEAT_EVERY, HealthService
+from app.worker.loop import WorkLoop
 
 logger = structlog.get_logger(__name__)
 
 
-class Looker(Protocol):
-    """`looked_at` is when it last asked for work and got an answer, on the monotonic clock."""
-
-    looked_at: float
-
-    @property
-    def waits_for_database(self) -> bool: ...
-
-
-class Heart:
+class Heartbeat:
     """A process whose loops hang stops beating, though it may still answer requests."""
 
     def __init__(
@@ -32,12 +23,12 @@ class Heart:
         *,
         health: HealthService,
         worker: str,
-        loops: Sequence[Looker],
+        loops: Sequence[WorkLoop[Any]],
         doorbell: Doorbell,
         clock: Clock,
     ) -> None:
         self._health = health
-        self._outages = Outages("heart")
+        self._failures = Failures("heartbeat")
         self._worker = worker
         self._loops = loops
         self._doorbell = doorbell
@@ -48,7 +39,7 @@ class Heart:
         since = self._clock.monotonic() - ALIVE_FOR.total_seconds()
         late = [loop for loop in self._loops if loop.looked_at <= since]
         if late:
-            if not all(loop.waits_for_database for loop in late):  # that was logged already
+            if not all(loop.failures.is_database_away for loop in late):  # that was logged already
                 logger.error("worker.hangs", worker=self._worker)
             return False
         await self._health.beat(self._worker)
@@ -56,11 +47,6 @@ class Heart:
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            try:
-                with self._outages.noted():
-                    await self.run_once()
-            except DatabaseUnavailableError:
-                pass
-            except Exception:
-                logger.exception("worker.beat_failed")
+            with self._failures.logged():
+                await self.run_once()
             await self._doorbell.wait(at_most=BEAT_EVERY)

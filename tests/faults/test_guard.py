@@ -52,8 +52,11 @@ TRICKS = [
     *("169.254.169.254", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "[::ffff:a9fe:a9fe]"),
     *("metadata.google.internal", "100.100.100.200", "10.0.0.1", "192.168.0.1", "172.16.0.1"),
     *("224.0.0.1", "255.255.255.255", "100.64.0.1", "[fd00:ec2::254]", "[fc00::1]", "-1", "1e9"),
-    *("public.example", "mixed.example", "sixth.example", "mapped.example", "nat64.example"),
+    *("localhost\ufe0f", "a.localhost", "printer.local", "printer。local", "db.internal"),
+    *("nas.home.arpa", "intranet", "1.2.3.4.5", "256.256.256.256", "4294967297", "example.0x1"),
+    *("[2606:4700:4700::1111%25eth0]", "[v1.example.com]", "[example.com]", "::1"),
 ]
+INWARD = ["public.example", "mixed.example", "sixth.example", "mapped.example", "nat64.example"]
 NAMES = {
     "localhost": ["127.0.0.1"],
     "LOCALHOST": ["127.0.0.1"],
@@ -83,12 +86,16 @@ async def fetch(
         return response.status_code, await read_at_most(response, most)
 
 
+@pytest.mark.parametrize("host", TRICKS)
+def test_address_tricks_are_seen_before_anything_is_looked_up(host: str) -> None:
+    assert url_flaw(f"https://{host}/a.png") is not None
+
+
 async def test_address_tricks_connect_nowhere() -> None:
-    assert len(TRICKS) > 60
     names = Names(**{name: [answer_] for name, answer_ in NAMES.items()})
     async with counting_port() as port:
         with watched_connects() as connects:
-            for host in TRICKS:
+            for host in [*TRICKS, *INWARD]:
                 for start, reach in [
                     (f"http://{host}:{port.number}", _ELSEWHERE),
                     (f"https://{host}:{port.number}", _ELSEWHERE),

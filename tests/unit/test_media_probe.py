@@ -10,7 +10,7 @@ from PIL import Image
 
 from app.catalogue.media import MediaCheck, MediaRule
 from app.catalogue.service import Catalogue
-from app.core.media_types import Format, recognised
+from app.core.media_types import Format
 from app.media.facts import Facts, flaws
 from app.media.probe import Dimensions, MediaFile
 from app.media.sources import DataUri
@@ -130,43 +130,6 @@ async def test_any_bytes_are_judged_without_an_exception(
         assert dimensions.height > 0
     assert source.loads < 20
     assert source.loaded < 3 * 2**20
-
-
-@given(st.binary(max_size=80))
-def test_any_head_has_a_format_or_none(head: bytes) -> None:
-    found = recognised(head)
-    assert found is None or found.kinds
-
-
-@pytest.mark.parametrize(
-    ("head", "kinds"),
-    [
-        (FTYP + b"isom\0\0\2\0isomiso2avc1mp41", {"video", "audio"}),
-        (FTYP + b"qt  \0\0\2\0qt  ", {"video"}),
-        (b"\0\0\0\x08wide\0\0\0\0mdat", {"video"}),
-        (b"\x1a\x45\xdf\xa3\x9fB\x86\x81\1", {"video", "audio"}),
-        (b"RIFF\x24\0\0\0AVI LIST", {"video"}),
-        (b"\0\0\x01\xba\x44", {"video"}),
-        (b"G@\x00\x10".ljust(188, b"\xff") + b"G@\x01", {"video"}),
-        (FTYP + b"M4A \0\0\0\0", {"audio"}),
-        (b"RIFF\x24\0\0\0WAVEfmt ", {"audio"}),
-        (b"ID3\4\0\0\0\0\0\0", {"audio"}),
-        (b"\xff\xfb\x90\x64", {"audio"}),
-        (b"\xff\xf1\x50\x80", {"audio"}),
-        (b"OggS\0\2", {"video", "audio"}),
-        (b"fLaC\0\0\0\x22", {"audio"}),
-        (b"FORM\0\0\0\0AIFFCOMM", {"audio"}),
-        (b"\xff\xd8\xff\xe0\0\x10JFIF", {"image"}),
-        (FTYP + b"heic\0\0\0\0mif1heic", {"image"}),
-        (FTYP + b"mif1\0\0\0\0mif1avif", {"image"}),
-        *((junk, set()) for junk in (b"", b"<html>", b"<svg ", b"%PDF-1.7", b"PK\3\4", b"GIF88a")),
-        *((junk, set()) for junk in (b"BM is a text about", b"XXXX\0\0\0\0WEBP", b"\x1f\x8b\x08")),
-        *((junk, set()) for junk in (b"\xff\xff\xff\xff", b"\xff\xfe<\0h\0", b"Good morning")),
-    ],
-)
-def test_first_bytes_tell_pictures_films_and_sounds(head: bytes, kinds: set[str]) -> None:
-    found = recognised(head)
-    assert (found.kinds if found else set()) == kinds
 
 
 def seed_check() -> MediaCheck:

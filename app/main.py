@@ -27,7 +27,7 @@ from app.api import (
 )
 from app.api import metrics as exposition
 from app.api.cors import Cors
-from app.api.middleware import PROBES, Edge
+from app.api.middleware import PROBES, EdgeMiddleware
 from app.api.openapi import DescribedApp
 from app.bootstrap.parts import Parts, open_parts
 from app.core.clock import Clock, SystemClock
@@ -107,7 +107,7 @@ def create_app(
     problems.install(app, metrics=metrics)
     pages.mount(app)
     app.add_middleware(
-        Edge,
+        EdgeMiddleware,
         clock=clock,
         max_body_bytes=settings.max_body_bytes,
         cors=Cors(settings.cors_origins),
@@ -145,7 +145,7 @@ def create_probe(settings: Settings, parts: Parts, *, metrics: Metrics, clock: C
     app.state.services = parts.services
     problems.install(app, metrics=metrics)
     app.add_middleware(
-        Edge,
+        EdgeMiddleware,
         clock=clock,
         max_body_bytes=settings.max_body_bytes,
         cors=Cors(()),

@@ -11,19 +11,19 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import Message, Scope
 
-_OPEN, _CLOSED = "/v1/", "/v1/admin"
+_API, _ADMIN = "/v1/", "/v1/admin"
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
-_TAKEN = (
+_REQUEST_HEADERS = (
     *("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "If-Range"),
     *("Last-Event-ID", "Prefer", "Range", "Traceparent", "Tracestate"),
     *("X-Gateway-User", "X-Request-Id"),
 )
-_SHOWN = (
+_RESPONSE_HEADERS = (
     *("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Idempotency-Replayed"),
     *("Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After"),
     *("Server-Timing", "X-Request-Id"),
 )
-_KEPT_S = 7200  # the longest time that browsers keep the answer to a preflight
+_MAX_AGE_S = 7200  # the longest time that browsers keep the answer to a preflight
 
 
 class Cors:
@@ -38,32 +38,32 @@ class Cors:
             return None
         headers = Headers(scope=scope)
         is_asking = "access-control-request-method" in headers
-        if not (is_asking and self._is_welcome(scope, headers)):
+        if not (is_asking and self._is_allowed(scope, headers)):
             return None
         return Response(
             status_code=204,
             headers={
                 "Access-Control-Allow-Methods": _METHODS,
-                "Access-Control-Allow-Headers": ", ".join(_TAKEN),
-                "Access-Control-Max-Age": str(_KEPT_S),
+                "Access-Control-Allow-Headers": ", ".join(_REQUEST_HEADERS),
+                "Access-Control-Max-Age": str(_MAX_AGE_S),
             },
         )
 
-    def mark(self, message: Message, scope: Scope) -> None:
+    def add_headers(self, message: Message, scope: Scope) -> None:
         """Add the headers that let the page that asked read the answer."""
         if not (self._origins and _is_open(scope)):
             return
         answer = MutableHeaders(scope=message)
         answer.add_vary_header("Origin")  # a cache must not give one page's answer to another
         headers = Headers(scope=scope)
-        if self._is_welcome(scope, headers):
+        if self._is_allowed(scope, headers):
             answer["Access-Control-Allow-Origin"] = headers["origin"]
-            answer["Access-Control-Expose-Headers"] = ", ".join(_SHOWN)
+            answer["Access-Control-Expose-Headers"] = ", ".join(_RESPONSE_HEADERS)
 
-    def _is_welcome(self, scope: Scope, headers: Headers) -> bool:
+    def _is_allowed(self, scope: Scope, headers: Headers) -> bool:
         return headers.get("origin") in self._origins and _is_open(scope)
 
 
 def _is_open(scope: Scope) -> bool:
     path: str = scope["path"]
-    return path.startswith(_OPEN) and path != _CLOSED and not path.startswith(f"{_CLOSED}/")
+    return path.startswith(_API) and path != _ADMIN and not path.startswith(f"{_ADMIN}/")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Response
 
-from app.api.deps import CALLER_PROBLEMS, CREDENTIALS, Gateway, Reader, Services, caller, header_of
+from app.api.deps import CALLER_PROBLEMS, CREDENTIALS, Gateway, Reader, caller, header_of
 from app.api.links import Expires, Grant, InvalidSignatureError, Signature, holder_of_link
 from app.api.problems import InvalidParameterError, problem_responses
 from app.api.routing import Router
@@ -160,7 +160,7 @@ class _JobLook:
 
     __slots__ = ("_after", "_gateway", "_job_id")
 
-    def __init__(self, gateway: Services, job_id: str, *, after: int | None) -> None:
+    def __init__(self, gateway: Gateway, job_id: str, *, after: int | None) -> None:
         self._gateway = gateway
         self._job_id = job_id
         self._after = after
@@ -183,7 +183,7 @@ class _CallerLook:
 
     __slots__ = ("_after", "_gateway", "_whose")
 
-    def __init__(self, gateway: Services, whose: Whose, *, after: Cursor) -> None:
+    def __init__(self, gateway: Gateway, whose: Whose, *, after: Cursor) -> None:
         self._gateway = gateway
         self._whose = whose
         self._after = after
@@ -204,7 +204,7 @@ class _CallerLook:
         return b": heartbeat\nid: %b\n\n" % str(self._after).encode()
 
 
-def _body(gateway: Services, moment: Moment, *, with_user: bool = False) -> bytes:
+def _body(gateway: Gateway, moment: Moment, *, with_user: bool = False) -> bytes:
     """Render an event without its id, once for all streams that send it."""
     if moment.rendered is None:
         job = moment.job

@@ -10,17 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.body import parse
 from app.api.conditions import CONDITION, caller_has
-from app.api.deps import (
-    Gateway,
-    IdempotencyKey,
-    JsonBody,
-    Reader,
-    Services,
-    Writer,
-)
+from app.api.deps import Gateway, IdempotencyKey, JsonBody, Reader, Writer
 from app.api.described import Described
+from app.api.job_filters import BY_METADATA, Filter, JobPage
 from app.api.limits import LimitRead, read_limits
-from app.api.listing import BY_METADATA, Filter, JobPage
 from app.api.paging import Listed
 from app.api.prefer import PreferredWait, place_to_wait, say_applied, wait_for
 from app.api.problems import FieldErrorRead, problem_responses
@@ -288,7 +281,7 @@ async def erase_job(gateway: Gateway, caller: Writer, job_id: str) -> None:
 
 
 async def _changed(
-    gateway: Services, caller: Principal, request: Request, job: Job, *, at_most: timedelta
+    gateway: Gateway, caller: Principal, request: Request, job: Job, *, at_most: timedelta
 ) -> Job:
     """Wait until the job differs from what the caller knows: its tag, else the job as it is now."""
     etag = gateway.wire.etag(job, at=gateway.clock.now())

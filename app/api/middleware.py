@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.context import READS, name_request
+from app.api.context import READS, assign_request_id
 from app.api.cors import Cors
 from app.api.health import InterruptedRequestError
 from app.api.limits import limit_headers
@@ -30,7 +30,7 @@ _MOST_PARAMETERS = 100  # far more than any call knows; each takes longer to rea
 
 # Pages and media have a policy of their own; nothing else we answer is meant to be shown or run, or
 # to be kept: a client that sends only its tag would see an old place in the line.
-_UNLESS_SAID = (
+_DEFAULT_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -38,7 +38,7 @@ _UNLESS_SAID = (
 )
 
 
-class Edge:
+class EdgeMiddleware:
     """Pure ASGI: the framework's own middleware classes cost each request a task and a queue."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = name_request(scope)
+        request_id = assign_request_id(scope)
         began = self._clock.monotonic()
         has_begun = False
 
@@ -73,15 +73,15 @@ class Edge:
                 has_begun = True
                 spent = self._clock.monotonic() - began - waits.seconds
                 self._count(scope, message["status"], spent)
-                said = {name for name, _ in message["headers"]}
+                present = {name for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
                     (b"x-request-id", request_id.encode()),
                     (b"server-timing", b"gateway;dur=%.1f" % (spent * 1000)),
-                    *(header for header in _UNLESS_SAID if header[0] not in said),
+                    *(header for header in _DEFAULT_HEADERS if header[0] not in present),
                     *await limit_headers(scope),
                 ]
-                self._cors.mark(message, scope)
+                self._cors.add_headers(message, scope)
             await send(message)
 
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -93,16 +93,16 @@ class Edge:
                 app = self._cors.preflight(scope) or _refusal(scope) or self._app
                 await app(scope, receive, send_marked)
             except ClientDisconnect:  # in the middle of its body: nobody is waiting for an answer
-                logger.info("request.abandoned", **_told(scope))
+                logger.info("request.abandoned", **_labels(scope))
             except asyncio.CancelledError:
-                # Some seconds after it was told to stop the server cancels unanswered requests.
+                # Some seconds after it was labels to stop the server cancels unanswered requests.
                 if has_begun or not self._closing.is_set():
                     raise
-                logger.warning("request.interrupted", **_told(scope))
+                logger.warning("request.interrupted", **_labels(scope))
                 answer = render(InterruptedRequestError(), Request(scope))
                 await answer(scope, receive, send_marked)
             except Exception:
-                logger.exception("request.failed", **_told(scope))
+                logger.exception("request.failed", **_labels(scope))
                 if has_begun:
                     raise
                 answer = render(InternalError(), Request(scope))
@@ -135,13 +135,13 @@ class Edge:
         return receive_bounded
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        told = _told(scope)
-        if told["route"] not in PROBES:
-            self._answers(told["method"], told["route"], status).inc()
-            self._seconds(told["route"]).observe(seconds)
+        labels = _labels(scope)
+        if labels["route"] not in PROBES:
+            self._answers(labels["method"], labels["route"], status).inc()
+            self._seconds(labels["route"]).observe(seconds)
 
 
-def _told(scope: Scope) -> Mapping[str, str]:
+def _labels(scope: Scope) -> Mapping[str, str]:
     """Name a request by its route: paths are chosen by clients, and each would be a new label."""
     return {
         "method": scope["method"] if scope["method"] in _METHODS else "other",

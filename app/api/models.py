@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import Query
 
 from app.api import runcomfy
-from app.api.deps import CALLER_PROBLEMS, AnyCaller, Gateway, Services
+from app.api.deps import CALLER_PROBLEMS, AnyCaller, Gateway
 from app.api.routing import Router
 from app.auth.errors import ModelNotAllowedError
 from app.auth.models import Principal
@@ -73,7 +73,7 @@ async def get_model(gateway: Gateway, caller: AnyCaller, model_id: str) -> dict[
     return _entry(model, await gateway.prices.current(), include_schema=True)
 
 
-def _allowed(gateway: Services, caller: Principal) -> Sequence[Model]:
+def _allowed(gateway: Gateway, caller: Principal) -> Sequence[Model]:
     models = gateway.catalogue.list()
     if caller.models is None:
         return models

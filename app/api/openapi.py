@@ -17,19 +17,19 @@ from app.api import runcomfy
 from app.api.described import described
 from app.api.jobs import JobCreate
 from app.api.problems import (
-    ForeignError,
+    BadRequestError,
     InternalError,
     InvalidParameterError,
     MethodNotAllowedError,
     ProblemRead,
+    merged,
     problem_responses,
-    together,
 )
 from app.core.errors import NotFoundError, ProblemError
 
 _REF = "#/components/schemas/{model}"
 _FOREIGN_SCHEMAS = ("HTTPValidationError", "ValidationError")
-_EVERYWHERE = (ForeignError, NotFoundError, MethodNotAllowedError, InternalError)
+_EVERYWHERE = (BadRequestError, NotFoundError, MethodNotAllowedError, InternalError)
 
 
 class DescribedApp(FastAPI):
@@ -49,7 +49,7 @@ def _completed(document: dict[str, Any], *, routes: Iterable[BaseRoute]) -> dict
         if any(parameter["in"] != "path" for parameter in operation.get("parameters", ())):
             for status, answer in _errors(path, InvalidParameterError).items():
                 known = responses.get(status)
-                responses[status] = together(known, answer) if known else answer
+                responses[status] = merged(known, answer) if known else answer
         responses["default"] = _any_error(path)
     for route in routes:
         if isinstance(route, APIRoute) and route.include_in_schema:
@@ -101,13 +101,13 @@ def _is_foreign(response: dict[str, Any]) -> bool:
 
 def _errors(path: str, *kinds: type[ProblemError]) -> dict[str, Any]:
     """Document errors as calls on this path word them."""
-    describe = runcomfy.error_responses if runcomfy.is_ours(path) else problem_responses
+    describe = runcomfy.error_responses if runcomfy.is_runcomfy_path(path) else problem_responses
     return {str(status): response for status, response in describe(*kinds).items()}
 
 
 def _any_error(path: str) -> dict[str, Any]:
     """Document what any call can meet: a wrong path or method, an invalid request, a bug."""
-    return together(*_errors(path, *_EVERYWHERE).values())
+    return merged(*_errors(path, *_EVERYWHERE).values())
 
 
 def _schemas(*models: type[BaseModel]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.content import ANSWERS, DOWNLOAD, RangeNotSatisfiableError, stored_content
-from app.api.deps import Gateway, Services, caller
+from app.api.deps import Gateway, caller
 from app.api.links import Expires, Grant, InvalidSignatureError, Signature, holder_of_link
 from app.api.problems import problem_responses
 from app.api.relay import OutputGoneError, OutputUnavailableError, relayed_content
@@ -82,7 +82,7 @@ async def download_output(
         raise
 
 
-def _copied(gateway: Services, request: Request, copy: OutputRecord) -> Response:
+def _copied(gateway: Gateway, request: Request, copy: OutputRecord) -> Response:
     assert copy.size is not None
     assert copy.sha256 is not None
     assert copy.media_type is not None

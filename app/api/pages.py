@@ -30,11 +30,11 @@ _POLICY = (
     "trusted-types 'none'",
 )
 # Kept, and asked for anew each time: a new release must not meet scripts of the one before.
-_ANEW = {"Cache-Control": "no-cache"}
+_REVALIDATED = {"Cache-Control": "no-cache"}
 _HEADERS = {
     "Content-Security-Policy": "; ".join(_POLICY),
     "Referrer-Policy": "no-referrer",
-    **_ANEW,
+    **_REVALIDATED,
 }
 _COMPRESSED_FROM = 1024
 _LONGEST_PATH = 255
@@ -78,7 +78,7 @@ class _Assets(StaticFiles):
         status_code: int = 200,
     ) -> Response:
         plain = super().file_response(full_path, stat_result, scope, status_code)
-        plain.headers.update(_ANEW)
+        plain.headers.update(_REVALIDATED)
         if not isinstance(plain, FileResponse) or stat_result.st_size < _COMPRESSED_FROM:
             return plain
         plain.headers.add_vary_header("Accept-Encoding")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Response
 
-from app.api.deps import Services, header_of
+from app.api.deps import Gateway, header_of
 from app.api.described import Described
 from app.api.streaming import end_when_left
 from app.auth.models import Holder, Principal
@@ -56,7 +56,7 @@ def say_applied(response: Response, wait: timedelta) -> None:
 
 @contextmanager
 def place_to_wait(
-    gateway: Services, principal: Principal, wait: timedelta | None
+    gateway: Gateway, principal: Principal, wait: timedelta | None
 ) -> Iterator[TooManyStreamsError | None]:
     """Take a place if the caller wants to wait, or return the refusal, to be raised later."""
     with ExitStack() as stack:
@@ -70,7 +70,7 @@ def place_to_wait(
 
 
 async def wait_for(
-    gateway: Services,
+    gateway: Gateway,
     request: Request,
     job: Job,
     *,
@@ -103,7 +103,7 @@ async def wait_for(
 
 
 async def _look_until(
-    gateway: Services, watch: Watch, job: Job, until: Callable[[Job], bool]
+    gateway: Gateway, watch: Watch, job: Job, until: Callable[[Job], bool]
 ) -> Job | None:
     """Return the job as it was last seen; None once it is gone."""
     while True:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,6 +23,14 @@ MEDIA_TYPE = "application/problem+json"
 _LONGEST_QUOTE = 200
 _OF_FILES = ("GET", "HEAD")
 _SETTING_RULES = ("greater_than", "less_than", "literal", "int_", "bool_")
+
+
+class BadRequestError(ProblemError):
+    """An HTTP error that the framework raises and that has no name here."""
+
+    code = "bad_request"
+    title = "The request cannot be handled"
+    status = 400
 
 
 class MethodNotAllowedError(ProblemError):
@@ -106,7 +114,7 @@ def problem_responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, A
     }
 
 
-def together(*answers: Mapping[str, Any]) -> dict[str, Any]:
+def merged(*answers: Mapping[str, Any]) -> dict[str, Any]:
     """Document several errors' answers as one."""
     (media_type,) = answers[0]["content"]
     bodies = [answer["content"][media_type] for answer in answers]
@@ -126,7 +134,7 @@ def install(app: FastAPI, *, metrics: Metrics) -> None:
 
 
 def render(problem: ProblemError, request: Request) -> JSONResponse:
-    if runcomfy.is_ours(request.scope["path"]):
+    if runcomfy.is_runcomfy_path(request.scope["path"]):
         return runcomfy.render(problem)
     body = {
         "type": _type_of(type(problem)),
@@ -148,7 +156,7 @@ def render(problem: ProblemError, request: Request) -> JSONResponse:
     )
 
 
-def misdirected(request: Request, *, methods: Sequence[str]) -> ProblemError:
+def no_such_route(request: Request, *, methods: Sequence[str]) -> ProblemError:
     """Make the problem of a wrong method, or of a path where nothing is."""
     path = _path_of(request)
     if not methods:
@@ -183,13 +191,13 @@ async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
     match exc.status_code:
         case HTTPStatus.METHOD_NOT_ALLOWED if "app_root_path" in request.scope:
             # This is how a mount marks what it took; we mount only files.
-            problem = misdirected(request, methods=_OF_FILES)
+            problem = no_such_route(request, methods=_OF_FILES)
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            problem = misdirected(request, methods=methods_of(request, request.app.routes))
+            problem = no_such_route(request, methods=methods_of(request, request.app.routes))
         case HTTPStatus.NOT_FOUND:
-            problem = misdirected(request, methods=())
+            problem = no_such_route(request, methods=())
         case _:
-            problem = ForeignError.of(exc)
+            problem = BadRequestError(str(exc.detail), headers=dict(exc.headers or {}))
     return render(problem, request)
 
 
@@ -217,18 +225,6 @@ def contrast(error: Mapping[str, Any]) -> str:
     if not (is_scalar and error["type"].startswith(_SETTING_RULES)):
         return ""
     return f", not {quoted(given)}"
-
-
-class ForeignError(ProblemError):
-    """An HTTP error that the framework raises and that has no name here."""
-
-    code: ClassVar[str] = "bad_request"
-    title: ClassVar[str] = "The request cannot be handled"
-    status: ClassVar[int] = 400
-
-    @classmethod
-    def of(cls, exc: HTTPException) -> "ForeignError":
-        return cls(str(exc.detail), headers=dict(exc.headers or {}))
 
 
 def _path_of(request: Request) -> str:

@@ -7,8 +7,8 @@ import httptools
 from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from app.api.context import name_request
-from app.api.problems import ForeignError, render
+from app.api.context import assign_request_id
+from app.api.problems import BadRequestError, render
 
 _LONGEST_HEAD = 64 * 1024
 # As nginx's `send_timeout`: a paused player asks again, by Range.
@@ -23,14 +23,14 @@ class StrictProtocol(HttpToolsProtocol):
     connections to RunComfy's files.
     """
 
-    _unfinished = 0
-    _giving_up: asyncio.TimerHandle | None = None
+    _bytes_of_head = 0
+    _stall_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser = _Parser(self)
 
-    def head_without_offer(self) -> bytes:
+    def head_without_upgrade(self) -> bytes:
         """Write the head that was read last as that of a request that offers no other protocol."""
         version = self.parser.get_http_version().encode()
         first = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)
@@ -38,37 +38,37 @@ class StrictProtocol(HttpToolsProtocol):
         return first + b"".join(b"%b: %b\r\n" % line for line in kept) + b"\r\n"
 
     def data_received(self, data: bytes) -> None:
-        self._unfinished += len(data)
+        self._bytes_of_head += len(data)
         super().data_received(data)
-        if self._unfinished > _LONGEST_HEAD and not self.transport.is_closing():
+        if self._bytes_of_head > _LONGEST_HEAD and not self.transport.is_closing():
             self.send_400_response("The head is too long.")
 
     def on_headers_complete(self) -> None:
-        self._unfinished = 0
+        self._bytes_of_head = 0
         super().on_headers_complete()
         if not self.parser.should_upgrade():  # else this head is read again
             self.headers = []  # what follows a body is no header of its request (RFC 9110, 6.5.1)
 
     def on_body(self, body: bytes) -> None:
-        self._unfinished = 0
+        self._bytes_of_head = 0
         super().on_body(body)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._giving_up = self.loop.call_later(_STALLED_FOR_S, self.transport.abort)
+        self._stall_timer = self.loop.call_later(_STALLED_FOR_S, self.transport.abort)
 
     def resume_writing(self) -> None:
-        self._stop_giving_up()
+        self._stop_stall_timer()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_giving_up()
+        self._stop_stall_timer()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
         scope = {"type": "http", "path": "", "headers": []}
-        request_id = name_request(scope)
-        problem = ForeignError(
+        request_id = assign_request_id(scope)
+        problem = BadRequestError(
             "That is not an HTTP request; check its method, target and headers, and their length."
         )
         answer = render(problem, Request(scope))
@@ -89,10 +89,10 @@ class StrictProtocol(HttpToolsProtocol):
             raise httptools.HttpParserInvalidMethodError
         return True
 
-    def _stop_giving_up(self) -> None:
-        if self._giving_up is not None:
-            self._giving_up.cancel()
-            self._giving_up = None
+    def _stop_stall_timer(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
 
 class _Parser(httptools.HttpRequestParser):
@@ -113,7 +113,7 @@ class _Parser(httptools.HttpRequestParser):
                 super().feed_data(left)
             except httptools.HttpParserUpgrade as offer:
                 left = left[offer.args[0] :]
-                head = self._protocol.head_without_offer()
+                head = self._protocol.head_without_upgrade()
                 self._begin()
                 super().feed_data(head)
             else:

@@ -17,14 +17,14 @@ from app.api.content import (
     safe_headers,
     wanted_range,
 )
-from app.api.deps import Services
+from app.api.deps import Gateway
 from app.core.errors import ProblemError
 from app.storage.archive import Archive
 from app.upstream.errors import RefusedError, TryLaterError
 from app.upstream.outputs import body_of, cut, known_type, packing_of
 
 _PASSED_ON = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
-_OF_BODY = frozenset({"Content-Length", "Content-Range", "Content-Encoding"})
+_BODY_HEADERS = frozenset({"Content-Length", "Content-Range", "Content-Encoding"})
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _GONE = frozenset({403, 404, 410})
 _WHOLE, _PART, _UNCHANGED, _OUTSIDE = 200, 206, 304, 416
@@ -45,7 +45,7 @@ class OutputUnavailableError(ProblemError):
 
 
 async def relayed_content(
-    gateway: Services, request: Request, *, job_id: str, n: int, url: str
+    gateway: Gateway, request: Request, *, job_id: str, n: int, url: str
 ) -> Response:
     """Answer with the file at `url`, or with the part of it that the request wants.
 
@@ -84,7 +84,7 @@ def _check(remote: httpx.Response) -> None:
         )
     if remote.status_code == _OUTSIDE:
         # Not passed on: an object store's own words name its buckets.
-        raise RangeNotSatisfiableError(_said(remote, "Content-Range") or "bytes */*")
+        raise RangeNotSatisfiableError(_header(remote, "Content-Range") or "bytes */*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _ignored_range(
     return wanted and _Span(*wanted, span.total)
 
 
-def _said(remote: httpx.Response, name: str) -> str | None:
+def _header(remote: httpx.Response, name: str) -> str | None:
     """Return a header of the host's; None if it holds what our own server would not send."""
     value: str = remote.headers.get(name, "")
     return value if value.isascii() and value.isprintable() else None
@@ -160,7 +160,7 @@ def _said(remote: httpx.Response, name: str) -> str | None:
 
 def _bodiless(headers: dict[str, str]) -> dict[str, str]:
     """Drop the headers of a body: HTTP allows a length, but our server would wait for it."""
-    return {name: value for name, value in headers.items() if name not in _OF_BODY}
+    return {name: value for name, value in headers.items() if name not in _BODY_HEADERS}
 
 
 def _headers(
@@ -168,15 +168,15 @@ def _headers(
 ) -> dict[str, str]:
     media_type = known_type(remote, url=url)
     names = (*_PASSED_ON, "Content-Encoding") if packing_of(remote) else _PASSED_ON
-    headers = {name: value for name in names if (value := _said(remote, name))}
+    headers = {name: value for name in names if (value := _header(remote, name))}
     if span is not None:
         headers["Accept-Ranges"] = "bytes"
     if remote.status_code != _UNCHANGED:
-        headers.setdefault("ETag", _own_tag(span, job_id=job_id, n=n))
+        headers.setdefault("ETag", _made_etag(span, job_id=job_id, n=n))
     return headers | safe_headers(media_type, name=f"{job_id}-{n}")
 
 
-def _own_tag(span: _Span | None, *, job_id: str, n: int) -> str:
+def _made_etag(span: _Span | None, *, job_id: str, n: int) -> str:
     """Make the ETag of a file whose host sends none; the file never changes, so its name will do.
 
     Its length tells it from what a host may send instead. Without a length, or compressed, the

@@ -7,15 +7,7 @@ from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field
 
 from app.api import runcomfy
-from app.api.deps import (
-    CALLER_PROBLEMS,
-    Gateway,
-    IdempotencyKey,
-    JsonBody,
-    Reader,
-    Services,
-    Writer,
-)
+from app.api.deps import CALLER_PROBLEMS, Gateway, IdempotencyKey, JsonBody, Reader, Writer
 from app.api.routing import Router
 from app.api.submitting import SUBMIT_PROBLEMS, accept
 from app.core.errors import FieldError, InvalidRequestError
@@ -218,11 +210,11 @@ def _request(model_id: str, body: Any) -> JobRequest:
     )
 
 
-def _read(gateway: Services, job: Job) -> JobRead:
+def _read(gateway: Gateway, job: Job) -> JobRead:
     return gateway.wire.read(job, at=gateway.clock.now())
 
 
-def _links(gateway: Services, job_id: str, *calls: str) -> dict[str, str]:
+def _links(gateway: Gateway, job_id: str, *calls: str) -> dict[str, str]:
     return {f"{call}_url": gateway.wire.request_url(job_id, call) for call in calls}
 
 

@@ -10,9 +10,9 @@ from fastapi.routing import APIRoute, serialize_response
 from starlette.types import Receive, Scope, Send
 
 from app.api.deps import CALLER_PROBLEMS
-from app.api.problems import problem_responses, together
+from app.api.problems import merged, problem_responses
 
-Reader = Callable[[Request], Awaitable[Any]]
+RequestReader = Callable[[Request], Awaitable[Any]]
 """A dependency that needs the request alone."""
 
 _GIVEN = {"request": Request, "response": Response}
@@ -91,7 +91,7 @@ class Router(APIRouter):
     ) -> None:
         """Document how all calls of the router fail beside how this one does, in each status."""
         documented = {
-            status: together(self.responses[status], own) if status in self.responses else own
+            status: merged(self.responses[status], own) if status in self.responses else own
             for status, own in (responses or {}).items()
         }
         super().add_api_route(path, endpoint, responses=documented, **settings)
@@ -106,7 +106,7 @@ def _name_of(route: APIRoute) -> str:
     return route.name
 
 
-def _reader(parameter: Parameter) -> Reader | None:
+def _reader(parameter: Parameter) -> RequestReader | None:
     for said in getattr(parameter.annotation, "__metadata__", ()):
         if isinstance(said, Depends) and said.dependency is not None:
             needs = signature(said.dependency).parameters.values()

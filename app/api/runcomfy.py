@@ -34,7 +34,7 @@ class RunComfyErrorRead(BaseModel):
     error_message: str
 
 
-def is_ours(path: str) -> bool:
+def is_runcomfy_path(path: str) -> bool:
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in _PREFIXES)
 
 

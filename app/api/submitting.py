@@ -7,7 +7,7 @@ import structlog
 from fastapi import Request
 
 from app.api.body import BODY_PROBLEMS
-from app.api.deps import Services
+from app.api.deps import Gateway
 from app.api.problems import InvalidParameterError
 from app.auth.errors import ModelNotAllowedError
 from app.auth.models import Principal
@@ -42,7 +42,7 @@ logger = structlog.get_logger(__name__)
 
 
 async def accept(
-    gateway: Services,
+    gateway: Gateway,
     principal: Principal,
     request: Request,
     make: Callable[[], JobRequest],

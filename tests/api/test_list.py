@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fastapi import Request
 
-from app.api.listing import job_filter
+from app.api.job_filters import job_filter
 from app.jobs.state import JobState
 from tests.support.answers import problem
 from tests.support.gateway import Gateway

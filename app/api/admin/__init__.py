@@ -15,11 +15,11 @@ from app.api.admin import (
     usage,
     users,
 )
-from app.api.admin.routing import rest_of
+from app.api.admin.routing import fallback_router
 
 _rooms = (
     *(plans, users, keys, jobs, outputs, prices, audit, deliveries),
     *(dispatch, invariants, usage, overview, shadow),
 )
 _routers = [room.router for room in _rooms]
-routers = [*_routers, rest_of(_routers)]
+routers = [*_routers, fallback_router(_routers)]

@@ -6,7 +6,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
 from app.api.deps import Gateway, header_of
-from app.api.problems import misdirected
+from app.api.problems import no_such_route
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -20,7 +20,7 @@ async def operator(
 ) -> str:
     """Return the name of the operator's token; without any token there is no admin API."""
     if not gateway.operators.is_open:
-        raise misdirected(request, methods=())
+        raise no_such_route(request, methods=())
     return gateway.operators.admit(header_of(request, "Authorization"))
 
 

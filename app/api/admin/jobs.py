@@ -10,7 +10,7 @@ from app.api.admin.routing import admin_router
 from app.api.admin.wire import AdminRead
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
-from app.api.listing import BY_METADATA, AdminFilter, JobPage
+from app.api.job_filters import BY_METADATA, AdminFilter, JobPage
 from app.api.paging import Listed
 from app.api.problems import problem_responses
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError

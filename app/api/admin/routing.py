@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 
 from app.api.admin.auth import operator
 from app.api.admin.wire import ALWAYS
-from app.api.problems import methods_of, misdirected
+from app.api.problems import methods_of, no_such_route
 from app.api.routing import Router
 
 _PREFIX = "/v1/admin"
@@ -24,13 +24,13 @@ def admin_router(path: str) -> Router:
     )
 
 
-def rest_of(routers: Sequence[Router]) -> Router:
+def fallback_router(routers: Sequence[Router]) -> Router:
     """Make the router of all other paths and methods; only operators learn what is there."""
     rest = admin_router("")
 
     @rest.api_route("/{path:path}", methods=_METHODS, include_in_schema=False)
     async def refuse(request: Request) -> None:
         routes = chain.from_iterable(router.routes for router in routers)
-        raise misdirected(request, methods=methods_of(request, routes))
+        raise no_such_route(request, methods=methods_of(request, routes))
 
     return rest

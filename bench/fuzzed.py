@@ -25,12 +25,12 @@ from app.api.jobs import JobCreate
 from app.api.prefer import preferred_wait
 from app.api.uploads import uploaded
 from app.api.webhooks import EndpointCreate
+from app.auth.credentials import ClientCredential, KeyCredential
 from app.auth.models import checked_user_id
 from app.auth.oidc.errors import IdentityProviderUnavailableError
 from app.auth.oidc.keys import IssuerKeys
 from app.auth.oidc.verifier import OidcConfig, OidcVerifier
 from app.auth.operators import parse_admin_tokens
-from app.auth.tokens import ClientToken, Token
 from app.catalogue.entries import read_entry
 from app.catalogue.errors import BrokenModelError
 from app.catalogue.media import MediaCheck
@@ -332,8 +332,8 @@ def _credentials() -> Sequence[Parser]:
 
     async def bearer(data: bytes) -> None:
         text = data.decode("latin-1")
-        Token.parse(text)
-        ClientToken.parse(text)
+        KeyCredential.parse(text)
+        ClientCredential.parse(text)
         checked_user_id(text)
 
     rsa = {"kty": "RSA", "n": _base64(b"\xc3" * 256), "e": "AQAB", "kid": "k2", "alg": "RS256"}
@@ -362,7 +362,10 @@ def _credentials() -> Sequence[Parser]:
         ),
         Parser(
             name="keys and user ids",
-            samples=[str(kind.make("x_" + "0" * 26)).encode() for kind in (Token, ClientToken)]
+            samples=[
+                str(kind.make("x_" + "0" * 26)).encode()
+                for kind in (KeyCredential, ClientCredential)
+            ]
             + [b"rcg_01m823xe2bewaaqepnk4s10yx9_" + b"A" * 43, b"shop-7@example.com"],
             read=bearer,
             own=own,

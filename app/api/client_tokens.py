@@ -21,8 +21,8 @@ from app.api.deps import Gateway, JsonBody, caller
 from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.api.routing import caller_router
-from app.auth.clients.errors import ClientTokenNotFoundError, TooManyClientTokensError
-from app.auth.clients.models import Client, ClientRequest
+from app.auth.client_tokens.errors import ClientTokenNotFoundError, TooManyClientTokensError
+from app.auth.client_tokens.models import Client, ClientRequest
 from app.auth.errors import ModelNotAllowedError
 from app.auth.models import Principal, Scope
 from app.core.ids import is_id

@@ -14,7 +14,7 @@ from app.api.body import json_body, optional_json_body
 from app.api.described import Described
 from app.api.problems import InvalidParameterError
 from app.audit.service import AuditTrail
-from app.auth.clients.service import ClientTokens
+from app.auth.client_tokens.service import ClientTokens
 from app.auth.directory.keys import KeyDirectory
 from app.auth.directory.plans import PlanDirectory
 from app.auth.directory.users import UserDirectory
@@ -24,7 +24,7 @@ from app.auth.errors import (
     UserDisabledError,
     WrongOriginError,
 )
-from app.auth.models import CameFrom, Holder, Principal, Scope
+from app.auth.models import Holder, PageOrigin, Principal, Scope
 from app.auth.oidc.errors import IdentityProviderUnavailableError, UnknownPlanClaimError
 from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
@@ -158,7 +158,7 @@ def caller(needed: Scope | None = None) -> Callable[..., Awaitable[Principal]]:
         gateway: Services = request.app.state.services
         sender = await gateway.auth.authenticate(
             header_of(request, "Authorization"),
-            came_from=CameFrom(
+            came_from=PageOrigin(
                 origin=header_of(request, "Origin"),
                 is_same_origin=header_of(request, "Sec-Fetch-Site") == "same-origin",
             ),

@@ -29,7 +29,7 @@ CLIENT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.FILES)
 
 
 @dataclass(frozen=True, slots=True)
-class CameFrom:
+class PageOrigin:
     """What a browser says about the page that a request comes from; pages cannot fake it."""
 
     origin: str | None = None
@@ -38,7 +38,7 @@ class CameFrom:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What a principal's access depends on while it stays connected; see `standing.py`.
+    """What a principal's access depends on while it stays connected; see `access.py`.
 
     `needs` are the scopes that let it stay. `ends_at` is when a credential ends that has no row
     here to say so.

@@ -11,9 +11,9 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
-from app.auth.clients.models import Client
-from app.auth.clients.repository import CLIENT, client_from_row
-from app.auth.tokens import hash_secret
+from app.auth.client_tokens.models import Client
+from app.auth.client_tokens.repository import CLIENT, client_from_row
+from app.auth.credentials import hash_secret
 from app.db.models import ApiKeyRow, ClientTokenRow, PlanRow, UserRow
 from app.db.prepared import made_once
 from app.db.statements import among, insert_into

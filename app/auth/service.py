@@ -8,15 +8,15 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.auth.credentials import ClientCredential, KeyCredential, hash_secret
 from app.auth.errors import (
     MissingScopeError,
     UserDisabledError,
     WrongOriginError,
 )
-from app.auth.models import CLIENT_SCOPES, CameFrom, Principal, Scope, checked_user_id
+from app.auth.models import CLIENT_SCOPES, PageOrigin, Principal, Scope, checked_user_id
 from app.auth.oidc.service import OidcSignIn
 from app.auth.repository import ApiKey, AuthRepository, FoundClient, UserTerms
-from app.auth.tokens import ClientToken, Token, hash_secret
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError, UnauthenticatedError
 from app.core.natural_batch import NaturalBatch
@@ -25,7 +25,7 @@ from app.db.users import keep_user
 from app.quotas.policy import Policy
 
 _USE_NOTED_EVERY = timedelta(minutes=1)
-_NOWHERE = CameFrom()
+_NO_PAGE = PageOrigin()
 _DOTS_OF_A_JWT = 2
 
 Found = TypeVar("Found")
@@ -59,7 +59,7 @@ class AuthService:
         self._find_terms = self._by_id(AuthRepository.find_terms_of)
 
     async def authenticate(
-        self, authorization: str | None, *, came_from: CameFrom = _NOWHERE
+        self, authorization: str | None, *, came_from: PageOrigin = _NO_PAGE
     ) -> Sender:
         """Return who sent this Authorization header (RFC 6750).
 
@@ -72,9 +72,9 @@ class AuthService:
             )
         scheme, _, text = authorization.partition(" ")
         text = text.strip() if scheme.lower() == "bearer" else ""
-        if token := Token.parse(text):
+        if token := KeyCredential.parse(text):
             return await self._holder_of_key(token)
-        if client := ClientToken.parse(text):
+        if client := ClientCredential.parse(text):
             return Sender(await self._client(client, came_from))
         if self._oidc is not None and text.count(".") == _DOTS_OF_A_JWT:
             return Sender(await self._user_of_issuer(self._oidc, text))
@@ -106,7 +106,7 @@ class AuthService:
             raise UnauthenticatedError("The client token of this link was revoked or has expired.")
         return _client_principal(found)
 
-    async def _holder_of_key(self, token: Token) -> Sender:
+    async def _holder_of_key(self, token: KeyCredential) -> Sender:
         at = self._clock.now()
         found = await self._find_key(token.id)
         if found is None or not found[0].opens_with(token.secret, at=at):
@@ -139,7 +139,7 @@ class AuthService:
             ends_at=ends_at,
         )
 
-    async def _client(self, token: ClientToken, came_from: CameFrom) -> Principal:
+    async def _client(self, token: ClientCredential, came_from: PageOrigin) -> Principal:
         found = await self._find_client(token.id)
         if found is None or not found.client.opens_with(token.secret):
             raise UnauthenticatedError("No such client token; it may have been revoked.")
@@ -174,7 +174,7 @@ class AuthService:
             and (not acts or Scope.ACT_AS in key.scopes)
         )
 
-    def _check_origin(self, bound_to: str | None, came_from: CameFrom) -> None:
+    def _check_origin(self, bound_to: str | None, came_from: PageOrigin) -> None:
         if bound_to is None or came_from.origin == bound_to:
             return
         # Browsers send no Origin when a page only reads from its own origin.

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 from app.api.deps import Services
 from app.audit.service import AuditTrail
-from app.auth.clients.service import ClientTokens
+from app.auth.access import AccessCheck
+from app.auth.client_tokens.service import ClientTokens
 from app.auth.directory.keys import KeyDirectory
 from app.auth.directory.plans import PlanDirectory
 from app.auth.directory.users import UserDirectory
@@ -16,7 +17,6 @@ from app.auth.oidc.service import OidcSignIn
 from app.auth.oidc.verifier import OidcVerifier
 from app.auth.operators import OperatorGate
 from app.auth.service import AuthService
-from app.auth.standing import Standing
 from app.bootstrap.base import Base
 from app.bootstrap.remotes import Remotes
 from app.bootstrap.stores import Stores
@@ -174,6 +174,6 @@ def _hub(base: Base) -> Hub[Holder]:
         clock=base.clock,
         closing=base.closing,
         notices=notices,
-        lost=Standing(database=base.database, clock=base.clock).lost,
+        lost=AccessCheck(database=base.database, clock=base.clock).lost,
         most_per_user=base.settings.max_streams_per_user,
     )

@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import log as audit
+from app.auth.credentials import KeyCredential, hash_secret
 from app.auth.directory.checks import Faults, check_plan, could_be_user_id
 from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
 from app.auth.directory.models import Key, KeyChanges, NewSecret, recorded_key
 from app.auth.directory.repository import DirectoryRepository
 from app.auth.directory.users import new_user, save_new
 from app.auth.models import DEFAULT_SCOPES, Scope, checked_user_id
-from app.auth.tokens import Token, hash_secret
 from app.core.clock import Clock
 from app.core.ids import is_id, new_id
 from app.db.engine import Database
@@ -52,7 +52,7 @@ class KeyDirectory:
             faults = Faults()
             if not await repository.find_user(user_id):
                 faults.add("/user", "unknown_user", "is not a user of this gateway; make it first")
-            token = Token.make(new_id("key"))
+            token = KeyCredential.make(new_id("key"))
             key = await self._changed(
                 repository, _empty(token.id, user_id, at=at), changes, faults, at=at
             )
@@ -89,7 +89,7 @@ class KeyDirectory:
             repository = DirectoryRepository(tx)
             before = await _find(repository, key_id, lock=True)
             _refuse_revoked(before)
-            token = Token.make(key_id)
+            token = KeyCredential.make(key_id)
             key = replace(before, previous_expires_at=at + overlap if overlap else None)
             await repository.replace_secret(key, secret_hash=hash_secret(token.secret))
             await _record(tx, "key.rotated", key, before=before, actor=actor, at=at)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypedDict
 
-from app.auth.tokens import Token
+from app.auth.credentials import KeyCredential
 from app.core.timestamps import rfc3339
 from app.quotas.limits import shown_limits
 from app.quotas.policy import Limits
@@ -58,7 +58,7 @@ class NewSecret:
     """A key with its secret, which is shown only now."""
 
     key: Key
-    token: Token
+    token: KeyCredential
 
 
 class PlanChanges(TypedDict, total=False):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from app.auth.tokens import ClientToken, hash_secret
+from app.auth.credentials import ClientCredential, hash_secret
 from app.quotas.policy import Allowance
 
 
@@ -52,4 +52,4 @@ class NewClient:
     """A client with its token, which its maker sees only now."""
 
     client: Client
-    token: ClientToken
+    token: ClientCredential

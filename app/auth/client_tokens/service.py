@@ -5,12 +5,12 @@ from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.auth.clients.errors import ClientTokenNotFoundError, TooManyClientTokensError
-from app.auth.clients.models import Client, ClientRequest, NewClient
-from app.auth.clients.repository import ClientRepository
+from app.auth.client_tokens.errors import ClientTokenNotFoundError, TooManyClientTokensError
+from app.auth.client_tokens.models import Client, ClientRequest, NewClient
+from app.auth.client_tokens.repository import ClientRepository
+from app.auth.credentials import ClientCredential, hash_secret
 from app.auth.errors import MissingScopeError, ModelNotAllowedError
 from app.auth.models import CLIENT_SCOPES, Principal, Scope
-from app.auth.tokens import ClientToken, hash_secret
 from app.core.clock import Clock
 from app.core.errors import BROKEN_BODY, FieldError, InvalidRequestError, NotFoundError
 from app.core.ids import is_id, new_id
@@ -45,7 +45,7 @@ class ClientTokens:
         self._check(asked, principal)
         assert principal.secret_hash is not None  # only keys have the scope `tokens`
         at = self._clock.now()
-        token = ClientToken.make(new_id("ctok"))
+        token = ClientCredential.make(new_id("ctok"))
         client = Client(
             id=token.id,
             secret_hash=hash_secret(token.secret),

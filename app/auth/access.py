@@ -13,7 +13,7 @@ from app.db.engine import Database
 from app.db.models import ClientTokenRow, UserRow
 
 
-class Standing:
+class AccessCheck:
     """Costs three statements, however many are asked for."""
 
     def __init__(self, *, database: Database, clock: Clock) -> None:

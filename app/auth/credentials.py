@@ -10,7 +10,7 @@ _ID, _SECRET = "[0-9a-z]{26}", "[0-9A-Za-z_-]{43}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Credential:
+class Credential:
     """What a caller holds; it must not be logged, and its `repr` shows no secret.
 
     Its text begins with `sign` in the place of the `prefix` of its id.
@@ -38,13 +38,13 @@ class _Credential:
         return f"{type(self).__name__}({self.id})"
 
 
-class Token(_Credential):
+class KeyCredential(Credential):
     """A key as its owner holds it."""
 
     sign, prefix = "rcg", "key"
 
 
-class ClientToken(_Credential):
+class ClientCredential(Credential):
     """A client token as a browser app holds it."""
 
     sign, prefix = "rct", "ctok"

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.auth.clients.models import Client
+from app.auth.client_tokens.models import Client
 from app.db.models import ApiKeyRow, ClientTokenRow, JobRow, UserRow
 from app.quotas.policy import Measure, from_units, to_units
 

@@ -41,7 +41,7 @@ from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.schedule import ScheduleConfig
 from app.net.clients import trusted
 from app.server import spare_what_stays
-from app.upstream.accounts import DEFAULT, AccountClients
+from app.upstream.accounts import DEFAULT
 from app.upstream.client import UpstreamClient
 from app.upstream.wire import RemoteStatus
 from app.worker.poller import Poller, PollerConfig
@@ -149,7 +149,7 @@ async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[st
     )
     poller = Poller(
         queue=queue,
-        upstream=AccountClients({DEFAULT: client}),
+        upstream={DEFAULT: client},
         config=config,
         metrics=metrics,
         tracing=Tracing(),

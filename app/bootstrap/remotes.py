@@ -1,6 +1,6 @@
 """The remote parties, each with an HTTP client and connections of its own, closed at the end."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +13,7 @@ from app.net.clients import trusted
 from app.net.guard import guarded
 from app.net.remote_file import RemoteFiles
 from app.sandbox import SandboxConfig, running_sandbox
-from app.upstream.accounts import DEFAULT, Account, AccountClients
+from app.upstream.accounts import DEFAULT, Account
 from app.upstream.client import UpstreamClient
 from app.upstream.outputs import OutputClient
 from app.webhooks.sender import WebhookSender
@@ -26,10 +26,13 @@ _OUTPUT_KEEPALIVE = timedelta(seconds=15)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remotes:
-    """`outputs` are read on behalf of clients, `copies` of them for the archive."""
+    """`upstream` is each account's client; they share their connections.
+
+    `outputs` are read on behalf of clients, `copies` of them for the archive.
+    """
 
     accounts: Sequence[Account]
-    upstream: AccountClients
+    upstream: Mapping[str, UpstreamClient]
     outputs: OutputClient
     copies: OutputClient
     media: RemoteFiles
@@ -74,20 +77,18 @@ async def opened_remotes(base: Base) -> AsyncIterator[Remotes]:
         base.tracing.watch(clients=(submits, reads), engines=base.database.watch)
         yield Remotes(
             accounts=accounts,
-            upstream=AccountClients(
-                {
-                    account.name: UpstreamClient(
-                        metrics=base.metrics,
-                        clock=base.clock,
-                        base_url=url,
-                        token=account.token,
-                        submits=submits,
-                        reads=reads,
-                        submit_retry_statuses=frozenset(settings.submit_retry_statuses),
-                    )
-                    for account in accounts
-                }
-            ),
+            upstream={
+                account.name: UpstreamClient(
+                    base_url=url,
+                    token=account.token,
+                    submits=submits,
+                    reads=reads,
+                    metrics=base.metrics,
+                    clock=base.clock,
+                    submit_retry_statuses=frozenset(settings.submit_retry_statuses),
+                )
+                for account in accounts
+            },
             outputs=OutputClient(client=outputs, hosts=settings.output_hosts, upstream=url),
             copies=OutputClient(client=copies, hosts=settings.output_hosts, upstream=url),
             media=RemoteFiles(media),

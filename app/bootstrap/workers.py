@@ -82,7 +82,7 @@ def make_workers(base: Base, remotes: Remotes, stores: Stores, services: Service
     return Workers(
         catalogue=CatalogueKeeper(
             store=stores.catalogue_store,
-            reader=CatalogueReader(remotes.upstream.all, most=MAX_MODELS),
+            reader=CatalogueReader([*remotes.upstream.values()], most=MAX_MODELS),
             refresh=timedelta(seconds=base.settings.catalogue_refresh_seconds) or None,
             metrics=base.metrics,
             clock=clock,

@@ -1,12 +1,9 @@
-"""The RunComfy accounts that jobs are sent with, and the client of each."""
+"""The RunComfy accounts that jobs are sent with."""
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import SecretStr
-
-from app.upstream.client import UpstreamClient
 
 DEFAULT = "default"
 """The account of a token that has no name, and of jobs from before accounts had names."""
@@ -57,17 +54,3 @@ def _token(text: str, *, of: str) -> SecretStr:
     if not text or not all("!" <= character <= "~" for character in text) or ";" in text:
         raise ValueError(f"{of} must be visible ASCII characters, without commas and semicolons")
     return SecretStr(text)
-
-
-class AccountClients:
-    """Each account's client; they share their connections."""
-
-    def __init__(self, clients: Mapping[str, UpstreamClient]) -> None:
-        self._clients = dict(clients)
-
-    def of(self, account: str) -> UpstreamClient:
-        return self._clients[account]
-
-    @property
-    def all(self) -> Sequence[UpstreamClient]:
-        return list(self._clients.values())

@@ -1,7 +1,7 @@
 """Sends pending jobs to RunComfy, each at most once unless it certainly did not arrive."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ from app.jobs.queue import JobQueue
 from app.jobs.schedule import Jitter, retry_delay
 from app.jobs.state import JobState
 from app.storage.errors import LostFileError, NoStorageError, StorageUnavailableError
-from app.upstream.accounts import AccountClients
+from app.upstream.client import UpstreamClient
 from app.upstream.errors import (
     NotSentError,
     OutcomeUnknownError,
@@ -63,7 +63,7 @@ class Dispatcher:
         self,
         *,
         queue: JobQueue,
-        upstream: AccountClients,
+        upstream: Mapping[str, UpstreamClient],
         inputs: JobInputs,
         config: DispatcherConfig,
         tracing: Tracing,
@@ -126,7 +126,7 @@ class Dispatcher:
             if self._clock.monotonic() + timeout.total_seconds() > attempt.covered_until:
                 # Another worker may declare this attempt lost while the answer is on its way.
                 raise NotSentError("The lease no longer covers a whole request.")
-            upstream = self._upstream.of(attempt.lease.account)
+            upstream = self._upstream[attempt.lease.account]
             return await upstream.submit(attempt.lease.model, given, timeout=timeout)
 
     async def _prepare(self, attempt: Attempt, stack: AsyncExitStack) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """One look at a job upstream, and its owner's cancel: what the answers mean for it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ from app.jobs import outcomes
 from app.jobs.appointments import Appointments
 from app.jobs.models import Change, Lease
 from app.jobs.state import JobState
-from app.upstream.accounts import AccountClients
+from app.upstream.client import UpstreamClient
 from app.upstream.errors import UpstreamError
 from app.upstream.wire import CancelOutcome, RemoteResult, RemoteState, RemoteStatus
 
@@ -27,7 +28,7 @@ class Look:
         self,
         *,
         appointments: Appointments,
-        upstream: AccountClients,
+        upstream: Mapping[str, UpstreamClient],
         timeout: timedelta,
         charge_late: bool,
         clock: Clock,
@@ -118,7 +119,7 @@ class Look:
         """Send the cancel; a failure of it, however often, must not keep the job from its end."""
         assert lease.upstream_request_id is not None
         try:
-            return await self._upstream.of(lease.account).cancel(
+            return await self._upstream[lease.account].cancel(
                 lease.upstream_request_id, timeout=self._timeout
             )
         except UpstreamError as exc:
@@ -143,12 +144,12 @@ class Look:
 
     async def _status(self, lease: Lease) -> RemoteStatus:
         assert lease.upstream_request_id is not None
-        return await self._upstream.of(lease.account).status(
+        return await self._upstream[lease.account].status(
             lease.upstream_request_id, timeout=self._timeout
         )
 
     async def _result(self, lease: Lease) -> RemoteResult:
         assert lease.upstream_request_id is not None
-        return await self._upstream.of(lease.account).result(
+        return await self._upstream[lease.account].result(
             lease.upstream_request_id, timeout=self._timeout
         )

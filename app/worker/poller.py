@@ -1,6 +1,7 @@
 """Follows jobs at RunComfy to their end, and carries out the cancels of their owners."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 
 import structlog
@@ -14,7 +15,7 @@ from app.jobs import outcomes
 from app.jobs.models import Change, Lease
 from app.jobs.queue import JobQueue
 from app.jobs.state import TERMINAL
-from app.upstream.accounts import AccountClients
+from app.upstream.client import UpstreamClient
 from app.upstream.errors import UpstreamError
 from app.worker.look import Look
 from app.worker.loop import WorkLoop
@@ -48,7 +49,7 @@ class Poller:
         self,
         *,
         queue: JobQueue,
-        upstream: AccountClients,
+        upstream: Mapping[str, UpstreamClient],
         config: PollerConfig,
         metrics: Metrics,
         tracing: Tracing,

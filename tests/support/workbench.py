@@ -17,7 +17,7 @@ from app.jobs.schedule import ScheduleConfig
 from app.storage.discards import Sweeper
 from app.storage.files import FileService
 from app.storage.uploads import Uploads, UploadsConfig
-from app.upstream.accounts import DEFAULT, AccountClients
+from app.upstream.accounts import DEFAULT
 from app.worker.dispatcher import Dispatcher, DispatcherConfig
 from app.worker.poller import Poller, PollerConfig
 from tests.support.gateway import TOKEN
@@ -52,7 +52,7 @@ async def workbench(
     bell = Doorbell(clock=clock)
     try:
         async with upstream(upstream_url, connections=32, token=TOKEN) as client:
-            accounts = AccountClients({DEFAULT: client})
+            accounts = {DEFAULT: client}
             yield Workbench(
                 database=database,
                 queue=queue,

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.ids import new_id
 from app.db.models import AuditRow
+from app.db.records import record_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +56,4 @@ async def page(
     newest = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
     if before is not None:
         newest = newest.where(AuditRow.id < before)
-    return [
-        AuditEntry(
-            id=row.id,
-            at=row.at,
-            actor=row.actor,
-            action=row.action,
-            target=row.target,
-            before=row.before,
-            after=row.after,
-        )
-        for row in await connection.execute(newest)
-    ]
+    return [record_of(AuditEntry, row) for row in await connection.execute(newest)]

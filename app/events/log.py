@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.engine import tell_after_commit
 from app.db.models import JobEventRow, JobRow
 from app.db.prepared import made_once
+from app.db.records import record_of
 from app.db.rows import Rows
 from app.db.statements import table_of
 
@@ -76,10 +77,7 @@ async def read_many(
     events: dict[str, list[JobEvent]] = {}
     for row in found:
         if row.seq > after[row.job_id]:
-            event = JobEvent(
-                job_id=row.job_id, seq=row.seq, type=row.type, at=row.at, data=row.data
-            )
-            events.setdefault(row.job_id, []).append(event)
+            events.setdefault(row.job_id, []).append(record_of(JobEvent, row))
     return events
 
 

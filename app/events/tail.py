@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobEventRow
+from app.db.records import record_of
 from app.db.users import is_of
 from app.events.cursor import Cursor, Snapshot
 
@@ -127,13 +128,4 @@ _snapshot = cast(func.pg_current_snapshot(), Text).label("snapshot")
 
 
 def _entry(row: Row[Any], cursor: Cursor) -> Entry:
-    return Entry(
-        cursor=cursor,
-        xid=row.xid,
-        number=row.id,
-        job_id=row.job_id,
-        seq=row.seq,
-        user_id=row.user_id,
-        type=row.type,
-        at=row.at,
-    )
+    return record_of(Entry, row, cursor=cursor, number=row.id)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import BudgetRow
 from app.db.prepared import made_once
+from app.db.records import columns_of, record_of
 from app.db.statements import insert_into, instant, table_of
 from app.jobs.lane import Lane, Reason
 
@@ -17,15 +18,7 @@ POLLS = "polls"
 
 _TABLE = table_of(BudgetRow)
 _NAMED = _TABLE.c.name == bindparam("lane")
-_LANE = made_once(
-    select(
-        _TABLE.c.arrival_us,
-        _TABLE.c.reason,
-        _TABLE.c.closed_until,
-        _TABLE.c.trips,
-        _TABLE.c.changed_at,
-    ).where(_NAMED)
-)
+_LANE = made_once(select(*columns_of(BudgetRow, Lane)).where(_NAMED))
 _LOCKED = made_once(_LANE.with_for_update())
 _SAVE = made_once(
     update(_TABLE)
@@ -94,10 +87,4 @@ class LaneRepository:
 
 
 def _lane(row: Any) -> Lane:
-    return Lane(
-        arrival_us=row.arrival_us,
-        reason=None if row.reason is None else Reason(row.reason),
-        closed_until=row.closed_until,
-        trips=row.trips,
-        changed_at=row.changed_at,
-    )
+    return record_of(Lane, row, reason=row.reason and Reason(row.reason))

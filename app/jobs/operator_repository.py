@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow
 from app.db.models.base import UtcDateTime
+from app.db.records import columns_of, record_of
 from app.jobs.models import COST_STATES, CostState
 from app.jobs.state import FOLLOWED, TERMINAL, JobState
 from app.quotas.repository import Ending
@@ -50,30 +51,14 @@ class OperatorRepository:
         self._tx = tx
 
     async def find(self, job_ids: Sequence[str], *, lock: bool = False) -> Mapping[str, Underside]:
-        jobs = select(
-            JobRow.id,
-            JobRow.state,
-            JobRow.cost_state,
-            JobRow.attempts,
-            JobRow.account,
-            JobRow.reported_cost_usd,
-            JobRow.upstream_request_id,
-            JobRow.due_at,
-            JobRow.lease_expires_at,
-        ).where(JobRow.id.in_(job_ids))
+        jobs = select(JobRow.id, *columns_of(JobRow, Underside)).where(JobRow.id.in_(job_ids))
         found = await self._tx.execute(jobs.with_for_update() if lock else jobs)
         return {
-            row.id: Underside(
+            row.id: record_of(
+                Underside,
+                row,
                 state=JobState(row.state),
-                cost_state=row.cost_state,
-                attempts=row.attempts,
-                account=row.account,
-                reported_cost_usd=(
-                    None if row.reported_cost_usd is None else Decimal(row.reported_cost_usd)
-                ),
-                upstream_request_id=row.upstream_request_id,
-                due_at=row.due_at,
-                lease_expires_at=row.lease_expires_at,
+                reported_cost_usd=row.reported_cost_usd and Decimal(row.reported_cost_usd),
             )
             for row in found
         }

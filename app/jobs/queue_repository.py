@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.models import JobRow
 from app.db.models.base import UtcDateTime
 from app.db.prepared import made_once
+from app.db.records import columns_of, record_of
 from app.db.rows import Rows
 from app.db.statements import among, instant, table_of
 from app.jobs.accounts import ACCOUNT
@@ -33,27 +34,7 @@ from app.jobs.switches import PAUSED
 from app.upstream.accounts import DEFAULT
 
 _JOBS = table_of(JobRow)
-_LEASED = (
-    _JOBS.c.id,
-    _JOBS.c.state,
-    _JOBS.c.model,
-    _JOBS.c.attempts,
-    _JOBS.c.account,
-    _JOBS.c.upstream_request_id,
-    _JOBS.c.queue_position,
-    _JOBS.c.cancel_requested_at,
-    _JOBS.c.created_at,
-    _JOBS.c.submitted_at,
-    _JOBS.c.started_at,
-    _JOBS.c.input_class,
-    _JOBS.c.finished_at,
-    _JOBS.c.watch_until,
-    _JOBS.c.cost_state,
-    _JOBS.c.lost_polls,
-    _JOBS.c.lost_since,
-    _JOBS.c.refusals,
-    _JOBS.c.traceparent,
-)
+_LEASED = (_JOBS.c.id, *columns_of(JobRow, Lease))
 _APPOINTMENTS = Rows(
     column("id", Text),
     column("due_at", UtcDateTime),
@@ -183,30 +164,17 @@ def _any_job(*kinds: tuple[ColumnElement[bool], SQLColumnExpression[Any]]) -> Co
 
 
 def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
-    return Lease(
+    return record_of(
+        Lease,
+        row,
         job_id=row.id,
         token=token,
         expires_at=expires_at,
         # RETURNING gives the state after the claim, SELECT the state before; a claim of polls
         # changes none, so in both cases it is the state to write against.
         state=JobState(row.state),
-        model=row.model,
-        attempts=row.attempts,
         account=row.account or DEFAULT,
-        upstream_request_id=row.upstream_request_id,
-        queue_position=row.queue_position,
-        cancel_requested_at=row.cancel_requested_at,
-        created_at=row.created_at,
-        submitted_at=row.submitted_at,
-        started_at=row.started_at,
         input_class=row.input_class or "",
-        finished_at=row.finished_at,
-        watch_until=row.watch_until,
-        cost_state=row.cost_state,
-        lost_polls=row.lost_polls,
-        lost_since=row.lost_since,
-        refusals=row.refusals,
-        traceparent=row.traceparent,
     )
 
 

@@ -29,6 +29,7 @@ from app.db.models import (
     WebhookDeliveryRow,
 )
 from app.db.prepared import made_once
+from app.db.records import columns_of, record_of
 from app.db.statements import among
 from app.db.users import disabled_among
 from app.jobs.models import Job, JobFilter
@@ -146,30 +147,7 @@ class JobRepository:
 PARTS = (JobEventRow, OutputRow, JobFileRow, WebhookDeliveryRow, ClientTokenRow)
 _IS_THERE = JobRow.erased_at.is_(None)
 _JOBS: Select[Any] = select(
-    JobRow.id,
-    JobRow.user_id,
-    JobRow.model,
-    JobRow.schema_hash,
-    JobRow.input,
-    JobRow.meta,
-    JobRow.output_milliseconds,
-    JobRow.input_class,
-    JobRow.priority,
-    JobRow.price_micro_usd,
-    JobRow.cost_state,
-    JobRow.state,
-    JobRow.event_seq,
-    JobRow.queue_position,
-    JobRow.output,
-    JobRow.error,
-    JobRow.cancel_requested_at,
-    JobRow.cancel_outcome,
-    JobRow.created_at,
-    JobRow.submitted_at,
-    JobRow.started_at,
-    JobRow.finished_at,
-    JobRow.late,
-    JobRow.traceparent,
+    *columns_of(JobRow, Job), JobRow.output_milliseconds, JobRow.price_micro_usd
 ).where(_IS_THERE)
 _JOBS_BY_ID = made_once(_JOBS.where(among(JobRow.id, "ids")))
 
@@ -200,31 +178,14 @@ def _emptied(at: datetime) -> Mapping[str, Any]:
 
 
 def job_from_row(row: Row[Any]) -> Job:
-    return Job(
-        id=row.id,
-        user_id=row.user_id,
-        model=row.model,
-        schema_hash=row.schema_hash,
-        input=row.input,
-        metadata=row.metadata,
+    return record_of(
+        Job,
+        row,
         output_seconds=_amount(Measure.MILLISECONDS, row.output_milliseconds),
         input_class=row.input_class or "",
-        priority=row.priority,
         price_usd=_amount(Measure.MICRO_USD, row.price_micro_usd),
-        cost_state=row.cost_state,
         state=JobState(row.state),
-        event_seq=row.event_seq,
-        queue_position=row.queue_position,
-        output=row.output,
-        error=row.error,
-        cancel_requested_at=row.cancel_requested_at,
-        cancel_outcome=row.cancel_outcome,
-        created_at=row.created_at,
-        submitted_at=row.submitted_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        late=row.late,
-        traceparent=row.traceparent,
+        place=None,
     )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database
 from app.db.models import ShadowFindingRow
+from app.db.records import record_of
 from app.db.statements import insert_into
 
 logger = structlog.get_logger(__name__)
@@ -56,7 +57,7 @@ class ShadowFindings:
 
         async def work(connection: AsyncConnection) -> Sequence[DayOfFindings]:
             found = await connection.execute(newest.limit(limit))
-            return [_day(row) for row in found]
+            return [record_of(DayOfFindings, row, limit=row.limit_name) for row in found]
 
         return await self._database.read(work)
 
@@ -102,16 +103,3 @@ def tell(findings: Sequence[Finding]) -> None:
             account=finding.account,
             job_id=finding.job_id,
         )
-
-
-def _day(row: Any) -> DayOfFindings:
-    return DayOfFindings(
-        id=row.id,
-        day=row.day,
-        user_id=row.user_id,
-        account=row.account,
-        limit=row.limit_name,
-        count=row.count,
-        last_at=row.last_at,
-        last_job_id=row.last_job_id,
-    )

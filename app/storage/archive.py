@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.db.engine import Database
 from app.db.models import OutputRow
+from app.db.records import record_of
 from app.storage.store import Storage
 
 CopyState = Literal["waiting", "archived", "gone"]
@@ -112,20 +113,9 @@ class Archive:
 
 
 def _record(row: Any) -> OutputRecord:
-    return OutputRecord(
-        job_id=row.job_id,
-        n=row.n,
+    return record_of(
+        OutputRecord,
+        row,
         key=row.storage_key,
-        state=row.state,
-        attempts=row.attempts,
-        due_at=row.due_at,
-        reason=row.reason,
-        size=row.size,
-        sha256=row.sha256,
-        media_type=row.media_type,
         duration=None if row.duration_ms is None else timedelta(milliseconds=row.duration_ms),
-        codec=row.codec,
-        created_at=row.created_at,
-        archived_at=row.archived_at,
-        at_risk=row.at_risk,
     )

@@ -20,6 +20,7 @@ from app.core.clock import Clock
 from app.core.ids import new_id
 from app.db.engine import Database
 from app.db.models import JobRow, OutputRow
+from app.db.records import columns_of, record_of
 from app.storage.store import new_key
 
 
@@ -108,25 +109,15 @@ class CopyQueue:
                     lease_token=token,
                     lease_expires_at=at + self._lease,
                 )
-                .returning(
-                    OutputRow.job_id,
-                    OutputRow.n,
-                    OutputRow.storage_key,
-                    OutputRow.attempts,
-                    OutputRow.denials,
-                    OutputRow.created_at,
-                )
+                .returning(*columns_of(OutputRow, CopyLease), OutputRow.storage_key)
             )
             return [
-                CopyLease(
-                    job_id=row.job_id,
-                    n=row.n,
+                record_of(
+                    CopyLease,
+                    row,
                     key=row.storage_key,
                     token=token,
-                    attempts=row.attempts,
-                    denials=row.denials,
                     output=taken[row.job_id, row.n],
-                    created_at=row.created_at,
                 )
                 for row in claimed
             ]

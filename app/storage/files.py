@@ -12,6 +12,7 @@ from app.core.clock import Clock
 from app.core.ids import is_id
 from app.db.engine import Database
 from app.db.models import FileRow, JobFileRow
+from app.db.records import columns_of, record_of
 from app.db.users import disabled_among
 from app.storage.errors import NoStorageError, UnknownFileError
 from app.storage.store import Storage
@@ -110,28 +111,10 @@ def required(storage: Storage | None) -> Storage:
     return storage
 
 
-COLUMNS: tuple[Any, ...] = (
-    FileRow.id,
-    FileRow.user_id,
-    FileRow.storage_key,
-    FileRow.size,
-    FileRow.sha256,
-    FileRow.media_type,
-    FileRow.created_at,
-    FileRow.expires_at,
-)
+COLUMNS: Sequence[Any] = (FileRow.storage_key, *columns_of(FileRow, File))
 _FILES = select(*COLUMNS)
 _READY = FileRow.state == "ready"
 
 
 def file_from_row(row: Any) -> File:
-    return File(
-        id=row.id,
-        user_id=row.user_id,
-        key=row.storage_key,
-        size=row.size,
-        sha256=row.sha256,
-        media_type=row.media_type,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-    )
+    return record_of(File, row, key=row.storage_key)

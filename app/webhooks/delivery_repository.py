@@ -20,6 +20,7 @@ from app.db.models import (
     WebhookDeliveryRow,
     WebhookEndpointRow,
 )
+from app.db.records import columns_of, record_of
 from app.webhooks.models import Attempt, Delivery, DeliveryState
 
 _MOST_ATTEMPTS_SHOWN = 20
@@ -80,29 +81,13 @@ class DeliveryRepository:
         )
         attempts: dict[str, list[Attempt]] = {}
         for row in found:
-            attempts.setdefault(row.delivery_id, []).append(
-                Attempt(
-                    at=row.at,
-                    milliseconds=row.milliseconds,
-                    status_code=row.status_code,
-                    error=row.error,
-                    body=row.body,
-                )
-            )
+            attempts.setdefault(row.delivery_id, []).append(record_of(Attempt, row))
         return attempts
 
 
 DELIVERIES = (
     select(
-        WebhookDeliveryRow.id,
-        WebhookDeliveryRow.user_id,
-        WebhookDeliveryRow.endpoint_id,
-        WebhookDeliveryRow.job_id,
-        WebhookDeliveryRow.type,
-        WebhookDeliveryRow.state,
-        WebhookDeliveryRow.attempts,
-        WebhookDeliveryRow.due_at,
-        WebhookDeliveryRow.created_at,
+        *columns_of(WebhookDeliveryRow, Delivery),
         func.coalesce(WebhookEndpointRow.url, JobRow.webhook_url).label("url"),
     )
     .outerjoin_from(
@@ -127,16 +112,4 @@ def _conditions(matching: DeliveryFilter) -> list[ColumnElement[bool]]:
 
 
 def _delivery(row: Any, attempts: Sequence[Attempt]) -> Delivery:
-    return Delivery(
-        id=row.id,
-        user_id=row.user_id,
-        endpoint_id=row.endpoint_id,
-        job_id=row.job_id,
-        type=row.type,
-        state=row.state,
-        url=row.url,
-        attempts_made=row.attempts,
-        due_at=row.due_at,
-        created_at=row.created_at,
-        attempts=attempts,
-    )
+    return record_of(Delivery, row, attempts_made=row.attempts, attempts=attempts)

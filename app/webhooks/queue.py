@@ -16,6 +16,7 @@ from app.core.metrics import Metrics
 from app.core.natural_batch import NaturalBatch
 from app.core.owners import owner_of
 from app.db.engine import Database
+from app.db.records import record_of
 from app.db.users import disabled_among
 from app.webhooks.models import Errand, Outcome
 from app.webhooks.queue_repository import QueueRepository, Waiting
@@ -71,9 +72,6 @@ class DeliveryQueue:
             "not_users": [user for user, busy in users.items() if busy >= per_user],
         }
 
-        async def peek(connection: AsyncConnection) -> bool:
-            return await QueueRepository(connection).has_due(at=at, **full)
-
         async def work(tx: AsyncConnection) -> Sequence[Errand]:
             deliveries = QueueRepository(tx)
             due = await deliveries.lock_due(at=at, limit=limit, **full)
@@ -85,7 +83,7 @@ class DeliveryQueue:
             rows = await deliveries.targets(chosen)
             return await self._errands(tx, rows, token=token, at=at)
 
-        if not await self._database.look_up(peek):
+        if not await self._database.look_up(lambda tx: QueueRepository(tx).has_due(at=at, **full)):
             return []
         return await self._database.transact(work)
 
@@ -96,11 +94,8 @@ class DeliveryQueue:
 
     async def free_leases(self) -> None:
         """End every lease at start; only where no other process can hold one."""
-
-        async def work(tx: AsyncConnection) -> None:
-            await QueueRepository(tx).free_leases(at=self._clock.now())
-
-        await self._database.transact(work)
+        at = self._clock.now()
+        await self._database.transact(lambda tx: QueueRepository(tx).free_leases(at=at))
 
     def _most(self, *, free: int) -> tuple[int, int]:
         """Give how many places a receiver and a user may hold while so many are free."""
@@ -127,18 +122,11 @@ class DeliveryQueue:
         }
         disabled = await disabled_among(tx, {row.user_id for row in rows})
         return [
-            Errand(
-                id=row.id,
+            record_of(
+                Errand,
+                row,
                 token=token,
-                lane=row.lane,
-                user_id=row.user_id,
-                endpoint_id=row.endpoint_id,
-                job_id=row.job_id,
-                type=row.type,
-                event_at=row.event_at,
                 attempts_made=row.attempts,
-                step=row.step,
-                url=row.url,
                 secrets=(
                     self._safe.signers(row, at=at)
                     if row.endpoint_id

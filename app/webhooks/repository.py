@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import WebhookEndpointRow, WebhookSecretRow
+from app.db.records import record_of
 from app.db.statements import insert_into
 from app.webhooks.models import Endpoint
 
@@ -167,13 +168,4 @@ class SecretRepository:
 
 
 def _endpoint(row: Any) -> Endpoint:
-    return Endpoint(
-        id=row.id,
-        user_id=row.user_id,
-        url=row.url,
-        events=tuple(row.events),
-        disabled_reason=row.disabled_reason,
-        failing_since=row.failing_since,
-        previous_expires_at=row.previous_expires_at,
-        created_at=row.created_at,
-    )
+    return record_of(Endpoint, row, events=tuple(row.events))

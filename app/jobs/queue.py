@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -170,11 +170,8 @@ class JobQueue:
         if not (leases := [*self._unconfirmed]):
             return
 
-        async def work(connection: AsyncConnection) -> Collection[str]:
-            return await QueueRepository(connection).still_claimed(leases)
-
         at = self._clock.now()
-        claimed = await self._database.read(work)
+        claimed = await self._database.read(lambda tx: QueueRepository(tx).still_claimed(leases))
         reason = "The database did not confirm the claim."
         found = [lease for lease in leases if lease.job_id in claimed]
         given_back = [

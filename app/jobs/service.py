@@ -68,19 +68,15 @@ class JobService:
 
     async def find_many(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         """Return those of the jobs that still exist, whoever owns them."""
-
-        async def work(connection: AsyncConnection) -> Mapping[str, Job]:
-            return await JobRepository(connection).find_many(job_ids)
-
-        return await self._database.look_up(work) if job_ids else {}
+        if not job_ids:
+            return {}
+        return await self._database.look_up(lambda tx: JobRepository(tx).find_many(job_ids))
 
     async def get_signed(self, job_id: str) -> Job:
         """Return a job to the bearer of a link that this gateway signed."""
-
-        async def work(connection: AsyncConnection) -> Job | None:
-            return await JobRepository(connection).find_signed(job_id)
-
-        job = await self._database.look_up(work) if _is_job_id(job_id) else None
+        job = None
+        if _is_job_id(job_id):
+            job = await self._database.look_up(lambda tx: JobRepository(tx).find_signed(job_id))
         if job is None:
             raise JobNotFoundError(job_id)
         return job
@@ -88,13 +84,12 @@ class JobService:
     async def page(
         self, *, user_id: str, matching: JobFilter, before: str | None, limit: int
     ) -> Sequence[Job]:
-        async def work(connection: AsyncConnection) -> Sequence[Job]:
-            return await JobRepository(connection).page(
+        await self._forecast.refresh()
+        return await self._database.search(
+            lambda tx: JobRepository(tx).page(
                 user_id=user_id, matching=matching, before=before, limit=limit
             )
-
-        await self._forecast.refresh()
-        return await self._database.search(work)
+        )
 
     async def cancel(
         self, job_id: str, *, user_id: str, awaits_submit: bool = False

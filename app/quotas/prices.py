@@ -54,10 +54,7 @@ class PricesService:
         self._together = NaturalBatch(self._read_for)
 
     async def list(self) -> Sequence[Price]:
-        async def work(connection: AsyncConnection) -> Sequence[Price]:
-            return await PricesRepository(connection).find_all()
-
-        return await self._database.look_up(work)
+        return await self._database.look_up(lambda tx: PricesRepository(tx).find_all())
 
     async def current(self) -> Sequence[Price]:
         """Return the table as it was at most a second ago, usually without asking the database."""

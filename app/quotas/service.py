@@ -85,18 +85,12 @@ class QuotaService:
         user_id: str | None,
     ) -> Sequence[Usage]:
         """Add up the ledger over a span, for one user or, with None, for all."""
-
-        async def work(connection: AsyncConnection) -> Sequence[Usage]:
-            return await usage(
-                connection,
-                since=since,
-                until=until,
-                zone=zone,
-                group_by=group_by,
-                user_id=user_id,
-            )
-
-        return await self._database.search(work, is_long=user_id is None)
+        return await self._database.search(
+            lambda tx: usage(
+                tx, since=since, until=until, zone=zone, group_by=group_by, user_id=user_id
+            ),
+            is_long=user_id is None,
+        )
 
     async def count_submit(self, caller: Caller) -> None:
         """Take one of the submits per minute, or raise QuotaExceededError and take none."""

@@ -82,18 +82,12 @@ class WebhookService:
         return endpoint, Secret(secret=secret, previous_expires_at=None)
 
     async def page(self, *, user_id: str, before: str | None, limit: int) -> Sequence[Endpoint]:
-        async def work(connection: AsyncConnection) -> Sequence[Endpoint]:
-            return await EndpointRepository(connection).page(
-                user_id=user_id, before=before, limit=limit
-            )
-
-        return await self._database.read(work)
+        return await self._database.read(
+            lambda tx: EndpointRepository(tx).page(user_id=user_id, before=before, limit=limit)
+        )
 
     async def get(self, endpoint_id: str, *, user_id: str) -> Endpoint:
-        async def work(connection: AsyncConnection) -> Endpoint:
-            return await _find(connection, endpoint_id, user_id=user_id)
-
-        return await self._database.read(work)
+        return await self._database.read(lambda tx: _find(tx, endpoint_id, user_id=user_id))
 
     async def change(self, endpoint_id: str, changes: EndpointChanges, *, user_id: str) -> Endpoint:
         """Change what is named; an endpoint that is enabled again starts with a clean record."""
@@ -119,12 +113,10 @@ class WebhookService:
 
     async def delete(self, endpoint_id: str, *, user_id: str) -> None:
         """Delete an endpoint with all its deliveries."""
-
-        async def work(tx: AsyncConnection) -> bool:
-            return await EndpointRepository(tx).delete(endpoint_id, user_id=user_id)
-
-        known = is_id(endpoint_id, prefix="endpoint")
-        if not (known and await self._database.transact(work, is_long=True)):
+        deleted = is_id(endpoint_id, prefix="endpoint") and await self._database.transact(
+            lambda tx: EndpointRepository(tx).delete(endpoint_id, user_id=user_id), is_long=True
+        )
+        if not deleted:
             raise EndpointNotFoundError(endpoint_id)
 
     async def rotate(
@@ -223,11 +215,9 @@ class WebhookService:
         self, matching: DeliveryFilter, *, before: str | None, limit: int
     ) -> Sequence[Delivery]:
         """Return everybody's deliveries, for operators."""
-
-        async def work(connection: AsyncConnection) -> Sequence[Delivery]:
-            return await DeliveryRepository(connection).page(matching, before=before, limit=limit)
-
-        return await self._database.read(work)
+        return await self._database.read(
+            lambda tx: DeliveryRepository(tx).page(matching, before=before, limit=limit)
+        )
 
     async def redeliver_any(self, delivery_id: str, *, actor: str) -> Delivery:
         """Send a message again for an operator, to endpoints and to jobs' own URLs."""

@@ -1,9 +1,11 @@
 """Connections kept at hand: taking one from SQLAlchemy's pool costs as much as using it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 
+from sqlalchemy import Engine, QueuePool
+from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
@@ -57,6 +59,38 @@ class KeptConnections:
     async def _give_back(self) -> None:
         while self._at_hand:
             await _close(self._at_hand.pop())
+
+
+class KeptFiles:
+    """Connections to a file, which is never lost; their users, also threads, wait elsewhere."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._at_hand: list[Connection] = []
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        try:
+            taken = self._at_hand.pop()
+        except IndexError:
+            taken = self.engine.connect()
+        try:
+            yield taken
+            taken.rollback()  # to SQLAlchemy, which treats each use as one
+        except BaseException:
+            taken.close()
+            raise
+        self._at_hand.append(taken)
+
+    def use(self) -> Mapping[str, int]:
+        pool = self.engine.pool
+        assert isinstance(pool, QueuePool)
+        return {"in_use": pool.checkedout() - len(self._at_hand), "size": pool.size()}
+
+    def close(self) -> None:
+        while self._at_hand:
+            self._at_hand.pop().close()
+        self.engine.dispose()
 
 
 async def _close(connection: AsyncConnection) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import URL, Executable, QueuePool, Result, create_engine, event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.kept import KeptFiles
 from app.db.prepared import PreparedStatements, wrapped
 from app.db.work import Done, Work
 
@@ -33,9 +34,9 @@ _LOG_BYTES = 64 * 2**20
 class SqliteConnections:
     def __init__(self, url: URL) -> None:
         self._made_once = PreparedStatements()
-        self._writer = _create(url, pool_size=1, max_overflow=0, query_only=False)
-        # As many as its threads, and more for reads without a thread, which never wait.
-        self._reader = _create(url, pool_size=_READERS + 1, max_overflow=-1, query_only=True)
+        self._writer = KeptFiles(_create(url, pool_size=1, query_only=False))
+        # One for each thread, and one for reads without a thread, which never wait.
+        self._reader = KeptFiles(_create(url, pool_size=_READERS + 1, query_only=True))
         # Callers queue in the process, where it is fair and cheap, and not on the file's lock,
         # where it is neither.
         self._to_write = asyncio.Semaphore(1)
@@ -49,7 +50,7 @@ class SqliteConnections:
     async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
         """Begin a transaction that writes; raise TimeoutError if its turn does not come."""
         async with _turn(self._to_write):
-            with self._writer.connect() as connection:
+            with self._writer.connection() as connection:
                 file = _file_of(connection)
                 try:
                     file.execute("BEGIN IMMEDIATE")
@@ -87,27 +88,24 @@ class SqliteConnections:
 
     @contextmanager
     def _snapshot(self) -> Iterator[Connection]:
-        with self._reader.connect() as connection:
-            _file_of(connection).execute("BEGIN")  # without a lock, and rolled back by the pool
+        with self._reader.connection() as connection:
+            file = _file_of(connection)
+            file.execute("BEGIN")  # without a lock
             yield connection
+            file.rollback()
 
     def pools(self) -> Mapping[str, Mapping[str, int]]:
-        pools = {"writer": self._writer.pool, "reader": self._reader.pool}
-        return {
-            name: {"in_use": pool.checkedout(), "size": pool.size()}
-            for name, pool in pools.items()
-            if isinstance(pool, QueuePool)
-        }
+        return {"writer": self._writer.use(), "reader": self._reader.use()}
 
     def watch(self) -> Sequence[Engine]:
         self._made_once.in_use = False
-        return [self._reader, self._writer]
+        return [self._reader.engine, self._writer.engine]
 
     async def close(self) -> None:
         for threads in (self._writing, self._reading):
             await asyncio.to_thread(threads.shutdown)
-        self._writer.dispose()
-        self._reader.dispose()
+        self._writer.close()
+        self._reader.close()
 
 
 class _AtOnce:
@@ -204,6 +202,7 @@ def _create(url: URL, *, query_only: bool, **options: Any) -> Engine:
         # Parameters hold what clients sent, and errors are logged.
         hide_parameters=True,
         poolclass=QueuePool,
+        max_overflow=0,
         connect_args={"check_same_thread": False},
         **options,
     )

@@ -243,3 +243,11 @@ async def test_a_read_in_a_thread_can_wait_for_nothing_of_the_loop(database: Dat
 
     with pytest.raises(RuntimeError, match="only for its statements"):
         await database.read(wait)
+
+
+async def test_a_connection_that_is_kept_at_hand_is_not_in_use(database: Database) -> None:
+    async def look(_: AsyncConnection) -> int:
+        return database.pools()["reader"]["in_use"]
+
+    assert await database.look_up(look) == await database.read(look) == 1
+    assert database.pools()["reader"]["in_use"] == 0

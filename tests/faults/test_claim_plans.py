@@ -4,16 +4,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import ManualClock
 from app.db.engine import open_database
+from app.db.models import JobRow
 from app.jobs.accounts import count_unfinished
 from app.jobs.line_repository import LineRepository
 from app.jobs.models import Job
 from app.jobs.places import with_places
 from app.jobs.queue_repository import QueueRepository
+from app.jobs.retention import over
 from app.jobs.state import FOLLOWED, WATCHED, JobState
 from app.jobs.sweeps import SweepConfig, Sweeps
 from app.quotas.policy import LimitName
@@ -175,3 +177,12 @@ async def test_places_are_counted_in_an_index(database_url: str, clock: ManualCl
         line = f"COVERING INDEX {index} (state=? AND user_id=? AND "
         for what in ("priority<?", "priority=? AND id<?", "(priority,id)>(?,?)"):
             assert f"{line}{what}" in plan, plan
+
+
+async def test_the_look_for_old_jobs_is_by_their_end(database_url: str, clock: ManualClock) -> None:
+    old = over(before=clock.now(), at=clock.now())
+    question = select(JobRow.id).where(old).order_by(JobRow.finished_at).limit(1)
+    plan = await plan_of(
+        database_url, lambda tx: tx.execute(question), avoiding=("seqscan", "sort")
+    )
+    assert "ix_jobs_finished_at" in plan, plan

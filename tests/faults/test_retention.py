@@ -6,16 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import ClauseElement, Executable, Select, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
 
 from app.core.clock import ManualClock
-from app.db.engine import open_database
-from app.db.models import JobRow
 from app.events.tail import Whose
-from app.jobs.retention import over
 from tests.support.answers import problem
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.invariants import assert_invariants, read_jobs
@@ -222,32 +215,3 @@ async def test_a_key_outlives_a_short_retention_and_goes_after_its_day(
         await prune(gateway)
         assert look(database_url, "SELECT key FROM idempotency_keys") == []
         assert await listed(gateway) == {live["id"]}
-
-
-class Explain(Executable, ClauseElement):
-    inherit_cache = False
-
-    def __init__(self, statement: Select[Any]) -> None:
-        self.statement = statement
-
-
-@compiles(Explain)
-def _explain(element: Explain, compiler: SQLCompiler, **options: Any) -> str:
-    verb = "EXPLAIN QUERY PLAN " if compiler.dialect.name == "sqlite" else "EXPLAIN "
-    return verb + compiler.process(element.statement, **options)
-
-
-async def test_the_look_for_old_jobs_is_by_their_end(database_url: str, clock: ManualClock) -> None:
-    old = over(before=clock.now(), at=clock.now())
-
-    async def work(connection: AsyncConnection) -> str:
-        if connection.dialect.name == "postgresql":  # whose plans follow the number of rows
-            for way in ("seqscan", "sort"):
-                await connection.execute(text(f"SET enable_{way} = off"))
-        question = select(JobRow.id).where(old).order_by(JobRow.finished_at).limit(1)
-        return str((await connection.execute(Explain(question))).all())
-
-    database = open_database(database_url)
-    plan = await database.read(work)
-    await database.close()
-    assert "ix_jobs_finished_at" in plan

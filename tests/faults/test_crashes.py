@@ -12,17 +12,18 @@ from tests.support.invariants import event_types
 Revive = Callable[[Gateway], Awaitable[None]]
 
 
-async def leases_run_out(second: Gateway) -> None:
-    """On Postgres another replica, or a new process, waits for what the dead one held."""
-    second.wait(31)
+@pytest.fixture
+def revive(database_url: str) -> Revive:
+    """Do what lets a process go on with the work of a dead one."""
 
+    async def leases_run_out(second: Gateway) -> None:
+        second.wait(31)
 
-async def leases_are_freed(second: Gateway) -> None:
-    """On SQLite the process that starts knows that it is alone."""
-    await second.app.state.parts.queue.free_leases()
+    async def leases_are_freed(second: Gateway) -> None:
+        """On SQLite the process that starts knows that it is alone."""
+        await second.app.state.parts.queue.free_leases()
 
-
-every_revival = pytest.mark.parametrize("revive", [leases_run_out, leases_are_freed])
+    return leases_are_freed if database_url.startswith("sqlite") else leases_run_out
 
 
 @pytest.fixture
@@ -36,7 +37,6 @@ async def sent(sandbox: Sandbox, job: dict[str, Any]) -> int:
     return len(await sandbox.submits(job))
 
 
-@every_revival
 async def test_accepted_and_not_claimed_it_is_sent(
     gateway: Gateway, second: Gateway, sandbox: Sandbox, revive: Revive
 ) -> None:
@@ -47,7 +47,6 @@ async def test_accepted_and_not_claimed_it_is_sent(
     assert await sent(sandbox, job) == 1
 
 
-@every_revival
 async def test_claimed_and_not_sent_it_is_unknown_and_stays_unsent(
     gateway: Gateway, second: Gateway, sandbox: Sandbox, revive: Revive, database_url: str
 ) -> None:
@@ -69,7 +68,6 @@ async def test_claimed_and_not_sent_it_is_unknown_and_stays_unsent(
     assert await event_types(database_url, job) == ["pending", "submitting", "submit_unknown"]
 
 
-@every_revival
 async def test_sent_and_not_recorded_it_is_unknown_and_never_sent_again(
     gateway: Gateway, second: Gateway, sandbox: Sandbox, revive: Revive
 ) -> None:
@@ -85,7 +83,6 @@ async def test_sent_and_not_recorded_it_is_unknown_and_never_sent_again(
     assert await sent(sandbox, job) == 1
 
 
-@every_revival
 async def test_recorded_and_not_polled_it_is_followed_to_its_end(
     gateway: Gateway, second: Gateway, sandbox: Sandbox, revive: Revive
 ) -> None:
@@ -100,7 +97,6 @@ async def test_recorded_and_not_polled_it_is_followed_to_its_end(
     assert await sent(sandbox, job) == 1
 
 
-@every_revival
 async def test_polled_and_not_recorded_it_is_polled_again(
     gateway: Gateway, second: Gateway, sandbox: Sandbox, revive: Revive, database_url: str
 ) -> None:
@@ -122,7 +118,6 @@ async def test_polled_and_not_recorded_it_is_polled_again(
     ]
 
 
-@every_revival
 async def test_a_cancel_asked_for_before_the_crash_is_carried_out(
     gateway: Gateway, second: Gateway, sandbox: Sandbox, revive: Revive, database_url: str
 ) -> None:

@@ -126,18 +126,6 @@ async def test_polls_are_one_budget_for_all(
     assert await claimed() == 1
 
 
-async def test_two_pollers_never_hold_one_job(
-    gateway: Gateway, queues: list[JobQueue], clock: ManualClock
-) -> None:
-    await many(gateway, 10, "sandbox:stuck")
-    await gateway.dispatch()
-    clock.advance(timedelta(seconds=40))
-    rounds = await asyncio.gather(*(queue.claim_polls(limit=10) for queue in queues))
-    held = Counter(lease.job_id for leases in rounds for lease in leases)
-    assert len(held) == 10
-    assert set(held.values()) == {1}
-
-
 async def test_a_claim_keeps_its_limit_by_any_plan_of_the_database(
     gateway: Gateway, database_url: str, queues: list[JobQueue]
 ) -> None:

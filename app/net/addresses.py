@@ -7,74 +7,66 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 IPAddress = IPv4Address | IPv6Address
 
+
+def _ipv4(*blocks: str) -> tuple[IPv4Network, ...]:
+    return tuple(map(IPv4Network, blocks))
+
+
+def _ipv6(*blocks: str) -> tuple[IPv6Network, ...]:
+    return tuple(map(IPv6Network, blocks))
+
+
 # Kept by hand: `is_global` calls multicast, NAT64 and 6to4 of loopback and more global on 3.11.
-_NOT_PUBLIC_V4 = tuple(
-    IPv4Network(block)
-    for block in (
-        "0.0.0.0/8",  # this network; connects to loopback
-        "10.0.0.0/8",
-        "100.64.0.0/10",  # carrier-grade NAT
-        "127.0.0.0/8",
-        "168.63.129.16/32",  # Azure's host, public by number only
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.0.0.0/24",
-        "192.0.2.0/24",
-        "192.88.99.0/24",  # 6to4 relays
-        "192.168.0.0/16",
-        "198.18.0.0/15",
-        "198.51.100.0/24",
-        "203.0.113.0/24",
-        "224.0.0.0/4",  # multicast
-        "240.0.0.0/4",  # reserved, broadcast
-    )
+_NOT_PUBLIC_V4 = _ipv4(
+    "0.0.0.0/8",  # this network; connects to loopback
+    "10.0.0.0/8",
+    "100.64.0.0/10",  # carrier-grade NAT
+    "127.0.0.0/8",
+    "168.63.129.16/32",  # Azure's host, public by number only
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",  # 6to4 relays
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/4",  # multicast
+    "240.0.0.0/4",  # reserved, broadcast
 )
 _GLOBAL_UNICAST_V6 = IPv6Network("2000::/3")
-_NOT_PUBLIC_V6 = tuple(
-    IPv6Network(block)
-    for block in (
-        "2001::/23",  # protocol assignments, Teredo among them
-        "2001:db8::/32",
-        "2002::/16",  # 6to4 is retired and hides an IPv4 address
-        "3fff::/20",
-    )
+_NOT_PUBLIC_V6 = _ipv6(
+    "2001::/23",  # protocol assignments, Teredo among them
+    "2001:db8::/32",
+    "2002::/16",  # 6to4 is retired and hides an IPv4 address
+    "3fff::/20",
 )
-_PRIVATE_V4 = tuple(
-    IPv4Network(block)
-    for block in (
-        "0.0.0.0/32",  # connects to loopback, and servers print it as their address
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-    )
+_PRIVATE_V4 = _ipv4(
+    "0.0.0.0/32",  # connects to loopback, and servers print it as their address
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
 )
-_PRIVATE_V6 = tuple(IPv6Network(block) for block in ("::/127", "fc00::/7"))
-_FORBIDDEN_ALWAYS_V4 = tuple(
-    IPv4Network(block)
-    for block in (
-        "169.254.0.0/16",
-        "100.100.100.200/32",  # metadata at Alibaba
-        "168.63.129.16/32",  # metadata at Azure
-        "192.0.0.192/32",  # metadata at Oracle
-    )
+_PRIVATE_V6 = _ipv6("::/127", "fc00::/7")
+_FORBIDDEN_ALWAYS_V4 = _ipv4(
+    "169.254.0.0/16",
+    "100.100.100.200/32",  # metadata at Alibaba
+    "168.63.129.16/32",  # metadata at Azure
+    "192.0.0.192/32",  # metadata at Oracle
 )
-_FORBIDDEN_ALWAYS_V6 = tuple(
-    IPv6Network(block)
-    for block in (
-        "fe80::/10",
-        "fd00:ec2::/32",  # metadata at AWS
-        "fd20:ce::254/128",  # metadata at Google
-    )
+_FORBIDDEN_ALWAYS_V6 = _ipv6(
+    "fe80::/10",
+    "fd00:ec2::/32",  # metadata at AWS
+    "fd20:ce::254/128",  # metadata at Google
 )
 
 # Blocks that end in the IPv4 address they stand for.
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _NAT64 = IPv6Network("64:ff9b::/96")
-_OTHER_WRAPPERS = tuple(
-    IPv6Network(block) for block in ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48")
-)
+_OTHER_WRAPPERS = _ipv6("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48")
 _6TO4 = IPv6Network("2002::/16")
 _TEREDO = IPv6Network("2001::/32")
 _ISATAP = (0x00005EFE, 0x02005EFE)  # the third quarter of an ISATAP address

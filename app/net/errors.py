@@ -9,45 +9,34 @@ httpx.TransportError
     ├── DeniedError           a file's server answered, and gives no file
     └── RedirectedTooOftenError
 
-Catching httpx.HTTPError catches them all. The first two say the same, since a difference would
-reveal which private names exist: show clients no other text and no other code.
+Catching httpx.HTTPError catches them all. The first two must look the same to clients, since a
+difference would reveal which private names exist: show one text and one code for both.
 """
 
 import httpx
 
-from app.net.reach import NOT_PUBLIC
-
 
 class OutwardError(httpx.TransportError):
-    pass
-
-
-class AddressRefusedError(OutwardError):
     def __init__(self) -> None:
-        super().__init__(NOT_PUBLIC)
+        super().__init__("")
 
 
-class NoSuchHostError(OutwardError):
-    def __init__(self) -> None:
-        super().__init__(NOT_PUBLIC)
+class AddressRefusedError(OutwardError): ...
 
 
-class UnreachableError(OutwardError):
-    def __init__(self) -> None:
-        super().__init__("cannot be reached")
+class NoSuchHostError(OutwardError): ...
 
 
-class TooSlowError(OutwardError):
-    def __init__(self) -> None:
-        super().__init__("did not answer in time")
+class UnreachableError(OutwardError): ...
+
+
+class TooSlowError(OutwardError): ...
 
 
 class DeniedError(OutwardError):
     def __init__(self, status: int) -> None:
-        super().__init__(f"answers {status}")
+        super().__init__()
         self.status = status
 
 
-class RedirectedTooOftenError(OutwardError):
-    def __init__(self) -> None:
-        super().__init__("redirects too often")
+class RedirectedTooOftenError(OutwardError): ...

@@ -10,10 +10,10 @@ from app.audit import log as audit
 from app.auth.credentials import KeyCredential, hash_secret
 from app.auth.directory.checks import Faults, check_plan, could_be_user_id
 from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
-from app.auth.directory.models import Key, KeyChanges, NewSecret, recorded_key
+from app.auth.directory.models import Key, KeyChanges, NewSecret, User, recorded_key
 from app.auth.directory.repository import DirectoryRepository
-from app.auth.directory.users import new_user, save_new
-from app.auth.models import DEFAULT_SCOPES, Scope, checked_user_id
+from app.auth.directory.users import save_new
+from app.auth.models import Scope, checked_user_id
 from app.core.clock import Clock
 from app.core.ids import is_id, new_id
 from app.db.engine import Database
@@ -53,9 +53,8 @@ class KeyDirectory:
             if not await repository.find_user(user_id):
                 faults.add("/user", "unknown_user", "is not a user of this gateway; make it first")
             token = KeyCredential.make(new_id("key"))
-            key = await self._changed(
-                repository, _empty(token.id, user_id, at=at), changes, faults, at=at
-            )
+            empty = Key(id=token.id, user=user_id, created_at=at)
+            key = await self._changed(repository, empty, changes, faults, at=at)
             faults.raise_any()
             await repository.add_key(key, secret_hash=hash_secret(token.secret))
             await _record(tx, "key.created", key, actor=actor, at=at)
@@ -149,23 +148,6 @@ class KeyDirectory:
         )
 
 
-def _empty(key_id: str, user_id: str, *, at: datetime) -> Key:
-    return Key(
-        id=key_id,
-        user=user_id,
-        name="",
-        scopes=tuple(scope.value for scope in DEFAULT_SCOPES),
-        models=None,
-        limits={},
-        plan=None,
-        created_at=at,
-        expires_at=None,
-        previous_expires_at=None,
-        revoked_at=None,
-        last_used_at=None,
-    )
-
-
 async def _find(repository: DirectoryRepository, key_id: str, *, lock: bool = False) -> Key:
     key = await repository.find_key(key_id, lock=lock) if is_id(key_id, prefix="key") else None
     if key is None:
@@ -202,4 +184,4 @@ async def _ensure_user(tx: AsyncConnection, user_id: str, *, at: datetime, actor
     if could_be_user_id(user_id) and await DirectoryRepository(tx).find_user(user_id):
         return
     checked_user_id(user_id)  # a new user's; only those of services' users hold a slash
-    await save_new(tx, new_user(user_id, at=at), actor=actor)
+    await save_new(tx, User(id=user_id, created_at=at), actor=actor)

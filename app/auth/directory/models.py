@@ -1,11 +1,12 @@
 """Plans, users and keys as operators see them, and the changes that they ask for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypedDict
 
 from app.auth.credentials import KeyCredential
+from app.auth.models import DEFAULT_SCOPES
 from app.core.timestamps import rfc3339
 from app.quotas.limits import shown_limits
 from app.quotas.policy import Limits
@@ -16,10 +17,10 @@ class Plan:
     """`models`: None for all. At most one plan is the default."""
 
     name: str
-    timezone: str
-    default: bool
-    models: tuple[str, ...] | None
-    limits: Limits
+    timezone: str = "UTC"
+    default: bool = False
+    models: tuple[str, ...] | None = None
+    limits: Limits = field(default_factory=dict)
     created_at: datetime
 
 
@@ -28,10 +29,10 @@ class User:
     """`plan`: None for the default one; `limits` replace the plan's, name by name."""
 
     id: str
-    name: str | None
-    plan: str | None
-    limits: Limits
-    disabled: bool
+    name: str | None = None
+    plan: str | None = None
+    limits: Limits = field(default_factory=dict)
+    disabled: bool = False
     created_at: datetime
 
 
@@ -41,16 +42,16 @@ class Key:
 
     id: str
     user: str
-    name: str
-    scopes: tuple[str, ...]
-    models: tuple[str, ...] | None
-    limits: Limits
-    plan: str | None
+    name: str = ""
+    scopes: tuple[str, ...] = tuple(scope.value for scope in DEFAULT_SCOPES)
+    models: tuple[str, ...] | None = None
+    limits: Limits = field(default_factory=dict)
+    plan: str | None = None
     created_at: datetime
-    expires_at: datetime | None
-    previous_expires_at: datetime | None
-    revoked_at: datetime | None
-    last_used_at: datetime | None
+    expires_at: datetime | None = None
+    previous_expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def recorded_plan(plan: Plan) -> dict[str, Any]:
         "name": plan.name,
         "timezone": plan.timezone,
         "default": plan.default,
-        "models": _recorded_models(plan.models),
+        "models": plan.models,
         "limits": shown_limits(plan.limits),
     }
 
@@ -112,18 +113,14 @@ def recorded_key(key: Key) -> dict[str, Any]:
         "id": key.id,
         "user": key.user,
         "name": key.name,
-        "scopes": list(key.scopes),
-        "models": _recorded_models(key.models),
+        "scopes": key.scopes,
+        "models": key.models,
         "limits": shown_limits(key.limits),
         "plan": key.plan,
         "expires_at": _recorded_time(key.expires_at),
         "previous_expires_at": _recorded_time(key.previous_expires_at),
         "revoked_at": _recorded_time(key.revoked_at),
     }
-
-
-def _recorded_models(models: tuple[str, ...] | None) -> list[str] | None:
-    return None if models is None else list(models)
 
 
 def _recorded_time(at: datetime | None) -> str | None:

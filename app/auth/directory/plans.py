@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -42,17 +43,9 @@ class PlanDirectory:
     async def create(self, name: str, changes: PlanChanges, *, actor: str) -> Plan:
         """Make a plan; a new default one replaces the present default."""
         at = self._clock.now()
-        empty = Plan(
-            name=name,
-            timezone="UTC",
-            default=False,
-            models=None,
-            limits={},
-            created_at=at,
-        )
         faults = Faults()
         faults.plan_name(name)
-        plan = self._changed(empty, changes, faults)
+        plan = self._changed(Plan(name=name, created_at=at), changes, faults)
         faults.raise_any()
 
         async def work(tx: AsyncConnection) -> Plan:
@@ -64,14 +57,7 @@ class PlanDirectory:
             if plan.default:
                 await _take_default(repository)
             await repository.add_plan(plan)
-            await audit.append(
-                tx,
-                at=at,
-                actor=actor,
-                action="plan.created",
-                target=f"plan:{name}",
-                after=recorded_plan(plan),
-            )
+            await _record(tx, "plan.created", name, after=plan, actor=actor, at=at)
             return plan
 
         return await self._database.transact(work)
@@ -95,15 +81,7 @@ class PlanDirectory:
             if plan.default and not before.default:
                 await _take_default(repository)
             await repository.save_plan(plan)
-            await audit.append(
-                tx,
-                at=at,
-                actor=actor,
-                action="plan.changed",
-                target=f"plan:{name}",
-                before=recorded_plan(before),
-                after=recorded_plan(plan),
-            )
+            await _record(tx, "plan.changed", name, before=before, after=plan, actor=actor, at=at)
             return plan
 
         return await self._database.transact(work)
@@ -120,14 +98,7 @@ class PlanDirectory:
             if plan.default:
                 await _refuse_while_default(repository, name)
             await repository.delete_plan(name)
-            await audit.append(
-                tx,
-                at=at,
-                actor=actor,
-                action="plan.deleted",
-                target=f"plan:{name}",
-                before=recorded_plan(plan),
-            )
+            await _record(tx, "plan.deleted", name, before=plan, actor=actor, at=at)
 
         await self._database.transact(work)
 
@@ -152,6 +123,27 @@ async def _find(repository: DirectoryRepository, name: str, *, lock: bool = Fals
     if plan is None:
         raise PlanNotFoundError(name)
     return plan
+
+
+async def _record(
+    tx: AsyncConnection,
+    action: str,
+    name: str,
+    *,
+    before: Plan | None = None,
+    after: Plan | None = None,
+    actor: str,
+    at: datetime,
+) -> None:
+    await audit.append(
+        tx,
+        at=at,
+        actor=actor,
+        action=action,
+        target=f"plan:{name}",
+        before=None if before is None else recorded_plan(before),
+        after=None if after is None else recorded_plan(after),
+    )
 
 
 async def _take_default(repository: DirectoryRepository) -> None:

@@ -5,25 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import (
-    ColumnElement,
-    Select,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.auth.directory.models import Key, Plan, User
-from app.db.models import (
-    ApiKeyRow,
-    IdempotencyKeyRow,
-    JobRow,
-    PlanRow,
-    UserRow,
-)
+from app.db.models import ApiKeyRow, IdempotencyKeyRow, JobRow, PlanRow, UserRow
 from app.db.statements import lock_table
 from app.db.users import is_of
 from app.quotas.limits import to_stored

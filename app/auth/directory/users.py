@@ -52,7 +52,7 @@ class UserDirectory:
             repository = DirectoryRepository(tx)
             faults = Faults()
             faults.user_id(user_id)
-            user = await _changed(repository, new_user(user_id, at=at), changes, faults)
+            user = await _changed(repository, User(id=user_id, created_at=at), changes, faults)
             faults.raise_any()
             if await repository.find_user(user_id):
                 raise UserExistsError(user_id)
@@ -104,10 +104,6 @@ class UserDirectory:
             return erased
 
         return await self._database.transact(work, is_long=True)
-
-
-def new_user(user_id: str, *, at: datetime) -> User:
-    return User(id=user_id, name=None, plan=None, limits={}, disabled=False, created_at=at)
 
 
 async def save_new(tx: AsyncConnection, user: User, *, actor: str) -> None:

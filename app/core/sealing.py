@@ -28,26 +28,23 @@ class Sealer:
         self._keys = [base64.urlsafe_b64encode(derived_key(secret, purpose)) for secret in secrets]
 
     def seal(self, text: str) -> str:
-        return self._first.encrypt(text.encode()).decode()
+        return self._fernet.encrypt(text.encode()).decode()
 
     def open(self, sealed: str) -> str:
         """Return the sealed text, or raise SealBrokenError."""
-        return _opened(self._any, sealed)
+        return _opened(self._fernet, sealed)
 
     def renew(self, sealed: str) -> str:
         """Return it sealed with the first secret, unchanged if it was; or raise SealBrokenError."""
         try:
-            _opened(self._first, sealed)
+            _opened(_fernet(self._keys[:1]), sealed)
         except SealBrokenError:
             return self.seal(self.open(sealed))
         return sealed
 
     @cached_property
-    def _first(self) -> "MultiFernet":
-        return _fernet(self._keys[:1])
-
-    @cached_property
-    def _any(self) -> "MultiFernet":
+    def _fernet(self) -> "MultiFernet":
+        """Encrypts with the first key and tries all to decrypt."""
         return _fernet(self._keys)
 
 

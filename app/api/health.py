@@ -12,6 +12,13 @@ from app.jobs.health import ALIVE_FOR
 
 router = Router(tags=["health"])
 
+_READ_ONLY = "The database answers, but takes no writes; is its disk full, or is it a standby?"
+_OTHER_SCHEMA = "The database's schema is not this release's; run `gateway db upgrade`."
+_NO_WORKERS = (
+    f"No process has looked for work in {ALIVE_FOR.total_seconds():.0f} s; is a `gateway worker` or"
+    " another `gateway serve` running?"
+)
+
 
 class NotReadyError(ProblemError):
     code = "not_ready"
@@ -65,24 +72,11 @@ async def readyz(gateway: Gateway) -> ReadyRead:
         raise NotReadyError("This process was told to stop; send requests to another one.")
     health = await gateway.health.read()
     upstream = UpstreamRead(submits=health.submits, polls=health.polls)
-    if not health.takes_writes:
-        raise NotReadyError(
-            "The database answers, but takes no writes; is its disk full, or is it a standby?",
-            failed="database",
-            upstream=upstream.model_dump(),
-        )
-    if not health.is_schema_current:
-        raise NotReadyError(
-            "The database's schema is not this release's; run `gateway db upgrade`.",
-            failed="migrations",
-            upstream=upstream.model_dump(),
-        )
-    if not health.has_workers:
-        seconds = int(ALIVE_FOR.total_seconds())
-        raise NotReadyError(
-            f"No process has looked for work in {seconds} s; is a `gateway worker` or another"
-            " `gateway serve` running?",
-            failed="workers",
-            upstream=upstream.model_dump(),
-        )
+    for is_ok, failed, detail in (
+        (health.takes_writes, "database", _READ_ONLY),
+        (health.is_schema_current, "migrations", _OTHER_SCHEMA),
+        (health.has_workers, "workers", _NO_WORKERS),
+    ):
+        if not is_ok:
+            raise NotReadyError(detail, failed=failed, upstream=upstream.model_dump())
     return ReadyRead(status="ok", database="ok", migrations="ok", workers="ok", upstream=upstream)

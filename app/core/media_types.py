@@ -66,59 +66,58 @@ def kind_of(media_type: str) -> str:
     return media_type.partition("/")[0]
 
 
-def _image(name: str, media_type: str | None = None) -> Format:
-    return Format(name, frozenset({"image"}), media_type)
+_IMAGE: frozenset[Kind] = frozenset({"image"})
+_VIDEO: frozenset[Kind] = frozenset({"video"})
+_AUDIO: frozenset[Kind] = frozenset({"audio"})
+_EITHER = _VIDEO | _AUDIO
 
-
-def _video(name: str, media_type: str | None = None) -> Format:
-    return Format(name, frozenset({"video"}), media_type)
-
-
-def _audio(name: str, media_type: str | None = None) -> Format:
-    return Format(name, frozenset({"audio"}), media_type)
-
-
-def _either(name: str, media_type: str) -> Format:
-    return Format(name, frozenset({"video", "audio"}), media_type)
-
-
-_MP4 = _either("MP4", "video/mp4")
-_WEBM, _MATROSKA = _either("WebM", "video/webm"), _either("Matroska", "video/x-matroska")
-_BMP, _MPEG, _MP3 = _image("BMP", "image/bmp"), _video("MPEG"), _audio("MP3", "audio/mpeg")
-_HEIC, _AVIF = _image("HEIC", "image/heic"), _image("AVIF", "image/avif")
+_MP4 = Format("MP4", _EITHER, "video/mp4")
+_WEBM = Format("WebM", _EITHER, "video/webm")
+_MATROSKA = Format("Matroska", _EITHER, "video/x-matroska")
+_BMP = Format("BMP", _IMAGE, "image/bmp")
+_MPEG = Format("MPEG", _VIDEO)
+_MP3 = Format("MP3", _AUDIO, "audio/mpeg")
+_HEIC = Format("HEIC", _IMAGE, "image/heic")
+_AVIF = Format("AVIF", _IMAGE, "image/avif")
 
 _MARKS: tuple[tuple[int, bytes, Format], ...] = (
-    (0, b"\xff\xd8\xff", _image("JPEG", "image/jpeg")),
-    (0, b"\x89PNG\r\n\x1a\n", _image("PNG", "image/png")),
-    (0, b"GIF87a", _image("GIF", "image/gif")),
-    (0, b"GIF89a", _image("GIF", "image/gif")),
-    (0, b"II*\0", _image("TIFF", "image/tiff")),
-    (0, b"MM\0*", _image("TIFF", "image/tiff")),
-    (0, b"II+\0", _image("TIFF")),
-    (0, b"\0\0\0\x0cjP  \r\n\x87\n", _image("JPEG 2000")),
-    (0, b"FLV\x01", _video("Flash video")),
+    (0, b"\xff\xd8\xff", Format("JPEG", _IMAGE, "image/jpeg")),
+    (0, b"\x89PNG\r\n\x1a\n", Format("PNG", _IMAGE, "image/png")),
+    (0, b"GIF87a", Format("GIF", _IMAGE, "image/gif")),
+    (0, b"GIF89a", Format("GIF", _IMAGE, "image/gif")),
+    (0, b"II*\0", Format("TIFF", _IMAGE, "image/tiff")),
+    (0, b"MM\0*", Format("TIFF", _IMAGE, "image/tiff")),
+    (0, b"II+\0", Format("TIFF", _IMAGE)),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", Format("JPEG 2000", _IMAGE)),
+    (0, b"FLV\x01", Format("Flash video", _VIDEO)),
     (0, b"\0\0\x01\xba", _MPEG),
     (0, b"\0\0\x01\xb3", _MPEG),
-    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Format("Windows Media", _MP4.kinds)),
-    *((4, box, _video("QuickTime")) for box in (b"moov", b"mdat", b"wide", b"free", b"skip")),
-    (0, b"OggS", _either("Ogg", "audio/ogg")),
-    (0, b"fLaC", _audio("FLAC", "audio/flac")),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Format("Windows Media", _EITHER)),
+    *(
+        (4, box, Format("QuickTime", _VIDEO))
+        for box in (b"moov", b"mdat", b"wide", b"free", b"skip")
+    ),
+    (0, b"OggS", Format("Ogg", _EITHER, "audio/ogg")),
+    (0, b"fLaC", Format("FLAC", _AUDIO, "audio/flac")),
     (0, b"ID3", _MP3),
-    (0, b"#!AMR", _audio("AMR")),
+    (0, b"#!AMR", Format("AMR", _AUDIO)),
 )
 _IN_RIFF: Mapping[bytes, Format] = {
-    b"WEBP": _image("WebP", "image/webp"),
-    b"WAVE": _audio("WAV", "audio/wav"),
-    b"AVI ": _video("AVI"),
+    b"WEBP": Format("WebP", _IMAGE, "image/webp"),
+    b"WAVE": Format("WAV", _AUDIO, "audio/wav"),
+    b"AVI ": Format("AVI", _VIDEO),
 }
-_IN_FORM: Mapping[bytes, Format] = {b"AIFF": _audio("AIFF"), b"AIFC": _audio("AIFF")}
+_IN_FORM: Mapping[bytes, Format] = {
+    b"AIFF": Format("AIFF", _AUDIO),
+    b"AIFC": Format("AIFF", _AUDIO),
+}
 _BRANDS: Mapping[bytes, Format] = {
     **dict.fromkeys((b"avif", b"avis"), _AVIF),
     **dict.fromkeys(
         (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), _HEIC
     ),
-    **dict.fromkeys((b"M4A ", b"M4B "), _audio("M4A", "audio/mp4")),
-    b"qt  ": _video("QuickTime", "video/quicktime"),
+    **dict.fromkeys((b"M4A ", b"M4B "), Format("M4A", _AUDIO, "audio/mp4")),
+    b"qt  ": Format("QuickTime", _VIDEO, "video/quicktime"),
 }
 _WHOLE_BRAND = 4
 _SMALLEST_FTYP, _LARGEST_FTYP = 16, 4096
@@ -167,9 +166,9 @@ def _mpeg_audio(head: bytes) -> Format | None:
     version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
     if layer == 0:
         is_adts = head[1] & 0xF0 == 0xF0 and head[2] >> 2 & 15 < 13  # noqa: PLR2004
-        return _audio("AAC") if is_adts else None
+        return Format("AAC", _AUDIO) if is_adts else None
     sound = version != 1 and head[2] >> 4 not in (0, 15) and head[2] >> 2 & 3 != 3  # noqa: PLR2004
     if not sound:
         return None
     # Text in UTF-16 can look like layer I; only the layer that people use counts as audio.
-    return _MP3 if layer == _LAYER_3 else _audio("MP3")
+    return _MP3 if layer == _LAYER_3 else Format("MP3", _AUDIO)

@@ -1,7 +1,7 @@
 """The ASGI application: routes around services, workers beside them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from importlib import metadata
 
@@ -104,16 +104,8 @@ def create_app(
         separate_input_output_schemas=False,
         routes=[*_ROUTES],
     )
-    problems.install(app, metrics=metrics)
     pages.mount(app)
-    app.add_middleware(
-        EdgeMiddleware,
-        clock=clock,
-        max_body_bytes=settings.max_body_bytes,
-        cors=Cors(settings.cors_origins),
-        metrics=metrics,
-        closing=stop,
-    )
+    _guard(app, settings, origins=settings.cors_origins, clock=clock, metrics=metrics, closing=stop)
     return app
 
 
@@ -143,13 +135,27 @@ def create_probe(settings: Settings, parts: Parts, *, metrics: Metrics, clock: C
         routes=[*health.router.routes, *exposition.router.routes],
     )
     app.state.services = parts.services
+    closing = parts.services.closing
+    _guard(app, settings, origins=(), clock=clock, metrics=metrics, closing=closing)
+    return app
+
+
+def _guard(
+    app: FastAPI,
+    settings: Settings,
+    *,
+    origins: Collection[str],
+    clock: Clock,
+    metrics: Metrics,
+    closing: asyncio.Event,
+) -> None:
+    """Put around the app what every request passes, and what every error becomes."""
     problems.install(app, metrics=metrics)
     app.add_middleware(
         EdgeMiddleware,
         clock=clock,
         max_body_bytes=settings.max_body_bytes,
-        cors=Cors(()),
+        cors=Cors(origins),
         metrics=metrics,
-        closing=parts.services.closing,
+        closing=closing,
     )
-    return app

@@ -49,24 +49,25 @@ def render(problem: ProblemError) -> JSONResponse:
 
 def error_responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
     """Document the errors that a call can answer with, by status, as RunComfy words them."""
-    by_status: dict[int | str, dict[str, Any]] = {}
+    by_status: dict[int | str, list[tuple[int, type[ProblemError]]]] = {}
     for kind in kinds:
         status, error_code = _status_and_code(kind)
-        response = by_status.setdefault(status, _response())
-        response["description"] = "; ".join(
-            filter(None, [response["description"], f"`{error_code}`: {kind.title}"])
-        )
-        response["content"]["application/json"]["examples"][kind.code] = {
-            "value": {"error_code": error_code, "error_message": kind.title}
-        }
-    return by_status
-
-
-def _response() -> dict[str, Any]:
+        by_status.setdefault(status, []).append((error_code, kind))
     schema = {"$ref": "#/components/schemas/RunComfyErrorRead"}
     return {
-        "description": "",
-        "content": {"application/json": {"schema": schema, "examples": {}}},
+        status: {
+            "description": "; ".join(f"`{code}`: {kind.title}" for code, kind in same),
+            "content": {
+                "application/json": {
+                    "schema": schema,
+                    "examples": {
+                        kind.code: {"value": {"error_code": code, "error_message": kind.title}}
+                        for code, kind in same
+                    },
+                }
+            },
+        }
+        for status, same in by_status.items()
     }
 
 

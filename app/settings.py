@@ -1,7 +1,7 @@
 """The settings, read from the environment once at start; names are those of the README's table."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,10 +44,13 @@ _MODEL_PATTERN = re.compile(r"[\w.*/-]{1,256}", re.ASCII)
 _HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
+def _from_text(read: Callable[[str], object]) -> BeforeValidator:
+    """Read what the environment says; `explicit_settings` may give the parts themselves."""
+    return BeforeValidator(lambda value: read(value) if isinstance(value, str) else value)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _plain_url(value: str) -> str:
@@ -99,17 +102,6 @@ def _real_token(value: SecretStr) -> SecretStr:
     return value
 
 
-def _accounts(value: object) -> object:
-    return parse_accounts(value.strip()) if isinstance(value, str) else value
-
-
-def _some(value: object) -> object:
-    """Refuse an empty list, which would count as not set."""
-    if isinstance(value, str) and not _split(value):
-        raise ValueError("names no key")
-    return value
-
-
 def _long_enough(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     if any(len(secret.get_secret_value().encode()) < SHORTEST_SECRET for secret in value):
         raise ValueError(f"each key must be at least {SHORTEST_SECRET} bytes long")
@@ -124,10 +116,6 @@ def _host_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
     return patterns
 
 
-def _admin_tokens(value: object) -> object:
-    return parse_admin_tokens(value) if isinstance(value, str) else value
-
-
 def _model_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
     for pattern in value:
         if not _MODEL_PATTERN.fullmatch(pattern):
@@ -135,7 +123,7 @@ def _model_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-CommaSeparated = (NoDecode, BeforeValidator(_split))
+CommaSeparated = (NoDecode, _from_text(_split))
 
 
 class Settings(BaseSettings):
@@ -150,15 +138,13 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    api_token: Annotated[tuple[Account, ...], NoDecode, BeforeValidator(_accounts)] = Field(
+    api_token: Annotated[tuple[Account, ...], NoDecode, _from_text(parse_accounts)] = Field(
         default=(), validation_alias="RUNCOMFY_API_TOKEN"
     )
     upstream_url: Annotated[str, AfterValidator(_upstream_url)] = RUNCOMFY_URL
     database_url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///gateway.db"
-    admin_token: Annotated[tuple[AdminToken, ...], NoDecode, BeforeValidator(_admin_tokens)] = ()
-    secret_key: Annotated[
-        tuple[SecretStr, ...], *CommaSeparated, BeforeValidator(_some), AfterValidator(_long_enough)
-    ] = ()
+    admin_token: Annotated[tuple[AdminToken, ...], NoDecode, _from_text(parse_admin_tokens)] = ()
+    secret_key: Annotated[tuple[SecretStr, ...], *CommaSeparated, AfterValidator(_long_enough)] = ()
     public_url: Annotated[str, AfterValidator(_base_url)] | None = None
     cors_origins: Annotated[
         tuple[Annotated[str, AfterValidator(checked_origin)], ...], *CommaSeparated
@@ -236,9 +222,8 @@ class Settings(BaseSettings):
     @property
     def archives(self) -> bool:
         """Whether outputs are copied: by default if a storage is set."""
-        return (
-            self.storage_url is not None if self.archive_outputs is None else self.archive_outputs
-        )
+        has_storage = self.storage_url is not None
+        return has_storage if self.archive_outputs is None else self.archive_outputs
 
     @property
     def sqlite_path(self) -> Path | None:

@@ -37,7 +37,7 @@ _DRAIN_S = 3
 # Who sends into a connection that is just being closed gets no answer: so this is longer than
 # clients pause between polls, and than balancers keep a connection without a request.
 _KEEP_ALIVE_S = 620
-_LOOK = timedelta(milliseconds=10)
+_STARTUP_CHECK_INTERVAL = timedelta(milliseconds=10)
 
 
 async def serve(
@@ -47,7 +47,7 @@ async def serve(
 
     `announce` is called with the address that clients use, once it is taken.
     """
-    _open_as_many_files_as_allowed()
+    _raise_open_file_limit()
     with sole_worker(settings), listening(host, port) as listener, _tracing() as tracing:
         await _prepare(settings)
         public_url = _public_url(settings, listener)
@@ -64,7 +64,7 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
 
     Raises ConfigurationError when it cannot start.
     """
-    _open_as_many_files_as_allowed()
+    _raise_open_file_limit()
     stop, clock, metrics = _stop_signal(), SystemClock(), Metrics()
     with ExitStack() as stack:
         stack.enter_context(sole_worker(settings))
@@ -105,7 +105,7 @@ async def running_gateway(settings: Settings) -> AsyncIterator[str]:
         serving = asyncio.ensure_future(_serve_until(closing, server, listener))
         try:
             while not (server.started or serving.done()):
-                await SystemClock().sleep(_LOOK)
+                await SystemClock().sleep(_STARTUP_CHECK_INTERVAL)
             if not server.started:
                 raise ConfigurationError("The gateway could not start; the log says why.")
             yield public_url
@@ -114,7 +114,7 @@ async def running_gateway(settings: Settings) -> AsyncIterator[str]:
             await serving
 
 
-def _open_as_many_files_as_allowed() -> None:
+def _raise_open_file_limit() -> None:
     """Take the hard limit for the soft one, which is often 1,024 for the sake of old programs.
 
     Beyond it the event loop closes each new connection at once, and nobody learns why.
@@ -199,7 +199,7 @@ def sole_worker(settings: Settings) -> Iterator[None]:
         os.close(handle)
 
 
-def spare_what_stays() -> None:
+def freeze_loaded_objects() -> None:
     """Exclude all that is loaded by now from garbage collection, and collect the rest less often.
 
     Code and routes are half a million objects, which it would go through again and again: it took
@@ -268,7 +268,7 @@ def _server(
         tracing=tracing,
     )
     logger.info("gateway.starting", url=public_url)
-    spare_what_stays()
+    freeze_loaded_objects()
     return _uvicorn(app)
 
 

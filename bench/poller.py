@@ -40,7 +40,7 @@ from app.jobs.forecast import Forecast
 from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.schedule import ScheduleConfig
 from app.net.clients import trusted
-from app.server import spare_what_stays
+from app.server import freeze_loaded_objects
 from app.upstream.accounts import DEFAULT
 from app.upstream.client import UpstreamClient
 from app.upstream.wire import RemoteStatus
@@ -156,7 +156,7 @@ async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[st
         clock=clock,
         doorbell=bell,
     )
-    spare_what_stays()
+    freeze_loaded_objects()
     statements = 0
 
     def count() -> None:

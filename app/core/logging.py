@@ -9,7 +9,7 @@ from typing import Literal
 
 import structlog
 
-_INDISCREET = ("httpx", "httpcore", "aiohttp", "uvicorn.access", "sqlalchemy")
+_QUOTING_LIBRARIES = ("httpx", "httpcore", "aiohttp", "uvicorn.access", "sqlalchemy")
 
 LogFormat = Literal["json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -45,7 +45,7 @@ def configure_logging(*, format: LogFormat, level: LogLevel) -> None:  # noqa: A
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # At their most talkative these name every URL they fetch, which may be signed, and every
     # parameter of a statement, which may be a prompt.
-    for name in _INDISCREET:
+    for name in _QUOTING_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
     # When a client hangs up in a transaction it warns about the failed statement, with its values.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
@@ -85,9 +85,9 @@ def _rendering(format: LogFormat) -> list[structlog.typing.Processor]:  # noqa: 
 def _describe(exc: BaseException | None) -> str:
     """Say what broke and where, without messages not ours: they may quote what a client sent."""
     lines: list[str] = []
-    told: set[int] = set()
-    while exc is not None and id(exc) not in told:  # a chain of causes can be circular
-        told.add(id(exc))
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:  # a chain of causes can be circular
+        seen.add(id(exc))
         kind = type(exc)
         is_ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
         lines.append(f"{kind.__module__}.{kind.__qualname__}{f': {exc}' if is_ours else ''}")

@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 _SHARE, _AT_MOST_S = 1 / 4, 0.02  # of the time that a batch took, for its callers to come again
-_BREATH = 8  # turns of the loop that an answer takes to its client, and the next call to here
+_LOOP_TURNS = 8  # turns of the loop that an answer takes to its client, and the next call to here
 
 
 @dataclass(eq=False, slots=True)
@@ -43,55 +43,55 @@ class NaturalBatch(Generic[Item, Answer]):
     ) -> None:
         self._work = work
         self._most = most
-        self._line: list[_Waiting[Item, Answer]] = []
-        self._turns: asyncio.Task[None] | None = None
+        self._queue: list[_Waiting[Item, Answer]] = []
+        self._worker: asyncio.Task[None] | None = None
         self._expected = 0
-        self._are_here = asyncio.Event()
+        self._all_are_back = asyncio.Event()
 
     async def __call__(self, item: Item) -> Answer:
         loop = asyncio.get_running_loop()
         mine: _Waiting[Item, Answer] = _Waiting(item, loop.create_future())
-        self._line.append(mine)
-        if len(self._line) >= self._expected:
-            self._are_here.set()
-        if self._turns is None:
-            self._turns = loop.create_task(self._take_turns())
+        self._queue.append(mine)
+        if len(self._queue) >= self._expected:
+            self._all_are_back.set()
+        if self._worker is None:
+            self._worker = loop.create_task(self._work_off())
         return await mine.answer  # a caller that leaves cancels it, and its item is skipped
 
-    async def _take_turns(self) -> None:
+    async def _work_off(self) -> None:
         clear_contextvars()  # they are the first caller's, and this logs for all
         batch: list[_Waiting[Item, Answer]] = []
         loop = asyncio.get_running_loop()
         try:
-            while self._line:
-                batch, self._line = self._line[: self._most], self._line[self._most :]
+            while self._queue:
+                batch, self._queue = self._queue[: self._most], self._queue[self._most :]
                 batch = [waiting for waiting in batch if not waiting.answer.cancelled()]
                 began = loop.time()
                 if batch:
-                    await self._take_turn(batch)
-                if (callers := len(batch) + len(self._line)) > 1:
+                    await self._answer_all(batch)
+                if (callers := len(batch) + len(self._queue)) > 1:
                     share_s = _SHARE * (loop.time() - began)
                     await self._expect(callers, within_s=min(share_s, _AT_MOST_S))
         finally:
             # If interrupted, leave nobody waiting for an answer that cannot come.
-            for waiting in (*batch, *self._line):
+            for waiting in (*batch, *self._queue):
                 waiting.answer.cancel()
-            self._line.clear()
-            self._turns = None
+            self._queue.clear()
+            self._worker = None
 
     async def _expect(self, callers: int, *, within_s: float) -> None:
         """Let the line grow to so many; callers within some turns of the loop count anyway."""
         self._expected = callers
-        self._are_here.clear()
-        for _ in range(_BREATH):
+        self._all_are_back.clear()
+        for _ in range(_LOOP_TURNS):
             await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
-            if self._are_here.is_set():
+            if self._all_are_back.is_set():
                 return
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                await self._are_here.wait()
+                await self._all_are_back.wait()
 
-    async def _take_turn(self, batch: Sequence[_Waiting[Item, Answer]]) -> None:
+    async def _answer_all(self, batch: Sequence[_Waiting[Item, Answer]]) -> None:
         answers = await self._answers(batch)
         for waiting, answer in zip(batch, answers, strict=True):
             if waiting.answer.cancelled():

@@ -35,12 +35,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """`dimensions` and `size` are None where no rule asked; a size is `untold` if unknown."""
+    """`dimensions` and `size` are None where no rule asked; a server may not say the size."""
 
     format: Format | None
     is_empty: bool = False
     dimensions: Dimensions | Literal["broken", "too far"] | None = None
-    size: int | Literal["untold"] | None = None
+    size: int | Literal["unknown"] | None = None
 
 
 def flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> list[FieldError]:
@@ -107,7 +107,7 @@ def _breach(rule: MediaRule, facts: Facts, *, lenient: bool) -> str | None:
 
 
 def _size_breach(rule: MediaRule, facts: Facts, comparison: str, *, lenient: bool) -> str | None:
-    if facts.size == "untold":
+    if facts.size == "unknown":
         return None if lenient else "is large, and its server does not say how large"
     if facts.size is None or _holds(facts.size, comparison, rule.value * MEGABYTE):
         return None

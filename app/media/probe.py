@@ -61,7 +61,7 @@ class MediaFile:
             width, height = imagesize.get(self._window.rewound(), exif_rotation=False)
             missing = self._window.missing
             if missing is None:
-                is_sound = width > 0 and height > 0 and not self._window.is_tangled
+                is_sound = width > 0 and height > 0 and not self._window.is_over_budget
                 return Dimensions(int(width), int(height)) if is_sound else "broken"
             if self._window.held >= _MOST_BYTES or not await self._load(missing):
                 return "too far"
@@ -99,7 +99,7 @@ class _Window:
         return sum(map(len, self._spans.values()))
 
     @property
-    def is_tangled(self) -> bool:
+    def is_over_budget(self) -> bool:
         """Return whether there was more to walk through, all times, than in any honest file."""
         return self._effort > _MOST_EFFORT
 
@@ -132,7 +132,7 @@ class _Window:
             self.missing = self._position + len(data)
             raise EOFError
         self._effort += _EFFORT_OF_A_READ + len(data)
-        if self.is_tangled:
+        if self.is_over_budget:
             raise ValueError("too much to walk through")
         self._position += len(data)
         return data

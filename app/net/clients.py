@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from app.net.transport import AiohttpTransport, Connections
+from app.net.transport import AiohttpTransport, ConnectionPool
 
 
 def trusted(*, timeout: timedelta, connections: int, keepalive: timedelta) -> httpx.AsyncClient:
@@ -17,8 +17,8 @@ def trusted(*, timeout: timedelta, connections: int, keepalive: timedelta) -> ht
     used again.
     """
 
-    def connector() -> Connections:
-        return Connections(
+    def connector() -> ConnectionPool:
+        return ConnectionPool(
             ssl=tls(), limit=connections, keepalive_timeout=keepalive.total_seconds()
         )
 

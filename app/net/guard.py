@@ -29,8 +29,8 @@ _LAST_PORT = 65535
 # Data on its way when enough has been read was sent in vain.
 _SMALL_BUFFER = (socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
 _LONGEST_HEAD = 32 * 1024
-_CRUMB = 64  # bytes
-_MOST_CRUMBS = 1000
+_TINY = 64  # bytes
+_MOST_TINY_PIECES = 1000
 _MOST_TRIES = 4  # of a name's addresses
 _LONGEST_TRY = 2.0  # seconds, for each but the last
 
@@ -119,22 +119,22 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         ends = asyncio.get_running_loop().time() + self._deadline
-        with _in_our_words():
+        with _as_outward_errors():
             async with asyncio.timeout_at(ends):
-                line = _Pinned(await self._addresses(request.url))
+                backend = _PinnedBackend(await self._addresses(request.url))
                 connection = httpcore.AsyncHTTPConnection(
-                    _origin(request.url), ssl_context=self._context, network_backend=line
+                    _origin(request.url), ssl_context=self._context, network_backend=backend
                 )
                 try:
                     response = await connection.handle_async_request(_outgoing(request))
                 except BaseException:
-                    await line.aclose()  # httpcore leaves a half-made TLS connection open
+                    await backend.aclose()  # httpcore leaves a half-made TLS connection open
                     raise
         response.extensions["network_stream"].has_head = True
         return httpx.Response(
             response.status,
             headers=response.headers,
-            stream=_Body(response, line, ends=ends),
+            stream=_Body(response, backend, ends=ends),
             extensions=response.extensions,
         )
 
@@ -154,7 +154,7 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         return [unwrapped(ip) for ip in addresses]
 
 
-class _Pinned(httpcore.AsyncNetworkBackend):
+class _PinnedBackend(httpcore.AsyncNetworkBackend):
     """Connects to the addresses that were checked, whatever the name means by now."""
 
     def __init__(self, addresses: Sequence[IPAddress]) -> None:
@@ -246,29 +246,31 @@ class _Body(httpx.AsyncByteStream):
     A body in tiny pieces raises UnreachableError: they cost far more to read than to send.
     """
 
-    def __init__(self, response: httpcore.Response, line: _Pinned, *, ends: float) -> None:
+    def __init__(
+        self, response: httpcore.Response, backend: _PinnedBackend, *, ends: float
+    ) -> None:
         self._response = response
-        self._line = line
+        self._backend = backend
         self._ends = ends
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = self._response.aiter_stream()
-        crumbs = 0
+        tiny_pieces = 0
         while True:
-            with _in_our_words():
+            with _as_outward_errors():
                 async with asyncio.timeout_at(self._ends):
                     # Chunks of one byte come from a buffer, thousands of them without a wait.
                     await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
                     piece = await anext(pieces, None)
             if piece is None:
                 return
-            crumbs += len(piece) < _CRUMB
-            if crumbs > _MOST_CRUMBS:
+            tiny_pieces += len(piece) < _TINY
+            if tiny_pieces > _MOST_TINY_PIECES:
                 raise UnreachableError
             yield piece
 
     async def aclose(self) -> None:
-        await self._line.aclose()
+        await self._backend.aclose()
 
 
 def _origin(url: httpx.URL) -> httpcore.Origin:
@@ -294,7 +296,7 @@ def _outgoing(request: httpx.Request) -> httpcore.Request:
 
 
 @contextmanager
-def _in_our_words() -> Iterator[None]:
+def _as_outward_errors() -> Iterator[None]:
     """Raise only OutwardErrors, without the original messages, which quote addresses."""
     try:
         yield

@@ -17,7 +17,7 @@ _LONGEST_FIELD = 100 * 2**10
 _MOST_FIELDS = 1000
 
 
-class Connections(aiohttp.TCPConnector):
+class ConnectionPool(aiohttp.TCPConnector):
     """A pool that offers no connection on which something came that nobody had asked for.
 
     A balancer may say 408 there before it closes; to aiohttp it would be the next one's answer.
@@ -97,7 +97,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return aiohttp.ClientSession(
             connector=self._connector(),
             cookie_jar=aiohttp.DummyCookieJar(),
-            middlewares=(tell_when_it_failed,),
+            middlewares=(translate_errors,),
             skip_auto_headers=("Content-Type",),  # a POST without a body has no type
             auto_decompress=False,
             max_field_size=_LONGEST_FIELD,
@@ -141,7 +141,7 @@ def _body(request: httpx.Request) -> bytes | httpx.AsyncByteStream | None:
     return request.stream
 
 
-async def tell_when_it_failed(
+async def translate_errors(
     request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
     """Turn aiohttp's failures into httpx's: connect errors mean that nothing was sent.

@@ -16,7 +16,7 @@ from yarl import URL
 from app.core.clock import SystemClock
 from app.core.metrics import Metrics
 from app.net.clients import trusted
-from app.net.transport import tell_when_it_failed
+from app.net.transport import translate_errors
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import NotSentError, OutcomeUnknownError, TryLaterError
 from tests.support.upstream import LONG, MODEL
@@ -115,7 +115,7 @@ async def test_only_aiohttps_connect_errors_become_httpxs(kind: type[BaseExcepti
 
     request: Any = aiohttp.ClientRequest("GET", URL("http://x"))
     with pytest.raises(httpx.TransportError) as caught:
-        await tell_when_it_failed(request, fail)
+        await translate_errors(request, fail)
     assert isinstance(caught.value, NOT_SENT_BY_HTTPX) == issubclass(kind, NOT_SENT_BY_AIOHTTP)
 
 

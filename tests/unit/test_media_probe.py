@@ -175,7 +175,7 @@ def test_seeds_rules_refuse_with_its_messages_and_let_the_edges_through(
 def test_what_cannot_be_told_is_refused_or_let_through_as_the_mode_says() -> None:
     for facts, code in (
         (Facts(format=IMAGE, dimensions="too far", size=1), "media_unreadable"),
-        (Facts(format=IMAGE, dimensions=Dimensions(500, 500), size="untold"), "file_size_mb"),
+        (Facts(format=IMAGE, dimensions=Dimensions(500, 500), size="unknown"), "file_size_mb"),
     ):
         assert [error.code for error in flaws(seed_check(), facts, lenient=False)] == [code]
         assert flaws(seed_check(), facts, lenient=True) == []

@@ -67,8 +67,7 @@ class ClientTokenCreate(BaseModel):
         default=None, description="How many jobs may be made with it; released ones do not count."
     )
     max_cost_usd: Annotated[
-        Decimal | None,
-        BeforeValidator(_dollars, json_schema_input_type=str | float | None),
+        Decimal | None, BeforeValidator(_dollars, json_schema_input_type=str | float | None)
     ] = Field(default=None, description="What its jobs may cost in all.")
     job: Annotated[str, StringConstraints(max_length=64)] | None = Field(
         default=None, description="It may read only this job: its state, events and outputs."
@@ -132,10 +131,7 @@ _Page = Annotated[Page, Depends(page_query(is_cursor=partial(is_id, prefix="ctok
     " secret and its user. With `X-Gateway-User` it is that user's.",
     openapi_extra=body_of(ClientTokenCreate),
     responses=problem_responses(
-        *BODY_PROBLEMS,
-        ModelNotAllowedError,
-        JobNotFoundError,
-        TooManyClientTokensError,
+        *BODY_PROBLEMS, ModelNotAllowedError, JobNotFoundError, TooManyClientTokensError
     ),
 )
 async def create_client_token(
@@ -152,10 +148,7 @@ async def create_client_token(
     )
 
 
-@router.get(
-    "",
-    summary="List the live client tokens, newest first",
-)
+@router.get("", summary="List the live client tokens, newest first")
 async def list_client_tokens(gateway: Gateway, caller: Minter, page: _Page) -> ClientTokenList:
     clients = await gateway.clients.page(
         user_id=caller.user_id, before=page.cursor, limit=page.to_read

@@ -63,8 +63,7 @@ async def _follower(
 
 Follower = Annotated[Principal, Depends(_follower)]
 LastEventId = Annotated[
-    str | None,
-    Header(alias="Last-Event-ID", description="Resume after the event with this `id`."),
+    str | None, Header(alias="Last-Event-ID", description="Resume after the event with this `id`.")
 ]
 
 

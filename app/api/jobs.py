@@ -132,13 +132,7 @@ async def submit_job(
             return _request(parse(JobCreate, body))
 
         accepted = await accept(
-            gateway,
-            caller,
-            request,
-            make,
-            idempotency_key=key,
-            route="POST /v1/jobs",
-            body=body,
+            gateway, caller, request, make, idempotency_key=key, route="POST /v1/jobs", body=body
         )
         job = accepted.job
         if wait is not None and refusal is None:
@@ -204,12 +198,7 @@ async def validate_job(gateway: Gateway, caller: Writer, body: JsonBody) -> JobC
     " are added.",
     openapi_extra=BY_METADATA,
 )
-async def list_jobs(
-    gateway: Gateway,
-    caller: Reader,
-    matching: Filter,
-    page: JobPage,
-) -> JobList:
+async def list_jobs(gateway: Gateway, caller: Reader, matching: Filter, page: JobPage) -> JobList:
     jobs = await gateway.jobs.page(
         user_id=caller.user_id, matching=matching, before=page.cursor, limit=page.to_read
     )

@@ -17,9 +17,7 @@ from app.jobs.prices import prices_of
 from app.quotas.pricing import Price, list_price
 
 router = Router(
-    prefix="/v1/models",
-    tags=["models"],
-    responses=runcomfy.error_responses(*CALLER_PROBLEMS),
+    prefix="/v1/models", tags=["models"], responses=runcomfy.error_responses(*CALLER_PROBLEMS)
 )
 
 

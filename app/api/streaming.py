@@ -17,10 +17,7 @@ from app.core.errors import DatabaseUnavailableError
 from app.events.hub import Ending, Watch
 from app.jobs.schedule import Jitter
 
-_HEADERS = {
-    "Content-Type": "text/event-stream",
-    "X-Accel-Buffering": "no",
-}
+_HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 _OPENING = b": the stream is open\n\n"
 _RECONNECTING = frozenset({Ending.CLOSING, Ending.AGE})
 _SOONEST_MS, _SPREAD_MS = 500, 4500  # so that a thousand clients do not come back at once

@@ -32,11 +32,7 @@ CHECK_PROBLEMS = (
 )
 """The problems of a job's description, whether a job is made from it or not."""
 
-SUBMIT_PROBLEMS = (
-    *CHECK_PROBLEMS,
-    InvalidParameterError,
-    IdempotencyConflictError,
-)
+SUBMIT_PROBLEMS = (*CHECK_PROBLEMS, InvalidParameterError, IdempotencyConflictError)
 
 logger = structlog.get_logger(__name__)
 

@@ -39,8 +39,7 @@ Events = Annotated[list[EventType], Field(min_length=1), AfterValidator(_each_on
 
 class EndpointCreate(BaseModel):
     model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"url": "https://example.com/hooks"}},
+        extra="forbid", json_schema_extra={"example": {"url": "https://example.com/hooks"}}
     )
 
     url: Url = Field(
@@ -112,10 +111,7 @@ async def create_webhook_endpoint(
     return _read_secret(endpoint, secret)
 
 
-@router.get(
-    "/webhook-endpoints",
-    summary="List your webhook endpoints, newest first",
-)
+@router.get("/webhook-endpoints", summary="List your webhook endpoints, newest first")
 async def list_webhook_endpoints(
     gateway: Gateway, caller: Receiver, page: _EndpointPage
 ) -> EndpointList:

@@ -9,11 +9,7 @@ from typing import TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.auth.credentials import ClientCredential, KeyCredential, hash_secret
-from app.auth.errors import (
-    MissingScopeError,
-    UserDisabledError,
-    WrongOriginError,
-)
+from app.auth.errors import MissingScopeError, UserDisabledError, WrongOriginError
 from app.auth.models import CLIENT_SCOPES, PageOrigin, Principal, Scope, checked_user_id
 from app.auth.oidc.service import OidcSignIn
 from app.auth.repository import ApiKey, AuthRepository, FoundClient, UserTerms

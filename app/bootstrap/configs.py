@@ -17,10 +17,7 @@ from app.worker.deliverer import DelivererConfig
 from app.worker.dispatcher import DispatcherConfig
 from app.worker.poller import PollerConfig
 
-_UNKNOWN_ENDS: Mapping[str, Ending] = {
-    "settle": EntryKind.SETTLE,
-    "release": EntryKind.RELEASE,
-}
+_UNKNOWN_ENDS: Mapping[str, Ending] = {"settle": EntryKind.SETTLE, "release": EntryKind.RELEASE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,12 +60,7 @@ class MediaInspector:
     """What a URL led to is remembered for minutes, but for faults: a corrected file passes."""
 
     def __init__(
-        self,
-        *,
-        remote: RemoteFiles,
-        uploads: UploadedFiles,
-        config: InspectorConfig,
-        clock: Clock,
+        self, *, remote: RemoteFiles, uploads: UploadedFiles, config: InspectorConfig, clock: Clock
     ) -> None:
         self._remote = remote
         self._config = config
@@ -166,7 +161,7 @@ class MediaInspector:
     async def _found(self, url: str, wanted: Wanted) -> Facts:
         async with self._remote.open(url) as file:
             facts = await _facts_of(file, wanted)
-            if facts.size == "untold" and facts.format:
+            if facts.size == "unknown" and facts.format:
                 counted = await file.measure(most=self._config.most_counted)
                 facts = replace(facts, size=counted or facts.size)
             return facts
@@ -196,7 +191,7 @@ async def _facts_of(source: Source, wanted: Wanted) -> Facts:
         return Facts(format=None, is_empty=True)
     measurable = wanted.dimensions and found is not None and "image" in found.kinds
     dimensions = await file.dimensions() if measurable else None
-    size: int | Literal["untold"] = "untold" if source.size is None else source.size
+    size: int | Literal["unknown"] = "unknown" if source.size is None else source.size
     return Facts(format=found, dimensions=dimensions, size=size if wanted.size else None)
 
 

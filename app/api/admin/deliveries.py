@@ -33,8 +33,7 @@ class AdminDeliveryList(Listed[AdminDeliveryRead]):
 
 
 _Page = Annotated[
-    Page,
-    Depends(page_query("user", "state", "endpoint", is_cursor=partial(is_id, prefix="msg"))),
+    Page, Depends(page_query("user", "state", "endpoint", is_cursor=partial(is_id, prefix="msg")))
 ]
 
 

@@ -14,11 +14,7 @@ from app.api.limits import LimitRead, read_limits
 from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.checks import could_be_user_id
-from app.auth.directory.errors import (
-    UserExistsError,
-    UserHasLiveJobsError,
-    UserNotFoundError,
-)
+from app.auth.directory.errors import UserExistsError, UserHasLiveJobsError, UserNotFoundError
 from app.auth.directory.models import UserChanges
 from app.jobs.wire import Instant
 from app.quotas.standings import Caller

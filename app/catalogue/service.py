@@ -5,15 +5,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
 from typing import Any, Self
 
 from app.catalogue.dialect import fields_of
-from app.catalogue.errors import BrokenModelError, UnknownModelError
+from app.catalogue.errors import UnknownModelError
 from app.catalogue.model import Model
 from app.catalogue.wording import clipped
 from app.core import bundled
-from app.core.errors import ConfigurationError
 
 
 class Catalogue:
@@ -28,11 +26,6 @@ class Catalogue:
     def bundled(cls, *, allowed: Sequence[str] = ()) -> Self:
         """Read the models that ship with the gateway."""
         return cls(_bundled(), allowed=allowed)
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Read every `*.json` of `folder`; a broken one raises ConfigurationError naming it."""
-        return cls(_files(folder))
 
     def replace(self, models: Iterable[Model], *, withdrawn: Collection[str] = ()) -> None:
         """Replace all models by these; the withdrawn ones are known, but not offered."""
@@ -77,19 +70,5 @@ class Catalogue:
 @cache
 def _bundled() -> Sequence[Model]:
     """Compile them once per process; a demo, and every test, opens several gateways in one."""
-    return tuple(_files(bundled.models()))
-
-
-def _files(folder: Path) -> Iterable[Model]:
-    return map(_read, sorted(folder.glob("*.json")))
-
-
-def _read(path: Path) -> Model:
-    try:
-        model = Model.parse(json.loads(path.read_text(encoding="utf-8")))
-        expected = f"{model.model_id.replace('/', '__')}.json"
-        if path.name != expected:
-            raise BrokenModelError(f"the file of this model_id is named {expected}")
-    except ValueError as exc:
-        raise ConfigurationError(f"The model file {path} cannot be used: {exc}.") from exc
-    return model
+    files = sorted(bundled.models().glob("*.json"))
+    return tuple(Model.parse(json.loads(path.read_text(encoding="utf-8"))) for path in files)

@@ -1,7 +1,6 @@
-"""The catalogue itself: the models that ship, the ones that are dropped in, the unknown ones."""
+"""The catalogue itself: the models that ship, and the unknown ones."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from app.catalogue.errors import BrokenModelError, UnknownModelError
 from app.catalogue.model import Model
 from app.catalogue.service import Catalogue
 from app.core import bundled
-from app.core.errors import ConfigurationError, FieldError
+from app.core.errors import FieldError
 
 SEED = "bytedance/seedance-1-0/pro/image-to-video"
 
@@ -110,23 +109,6 @@ def test_later_model_of_the_same_id_replaces_the_earlier_one() -> None:
     assert [model.display_name for model in catalogue.list()] == ["Newer"]
 
 
-def test_adding_a_model_is_dropping_a_file(tmp_path: Path) -> None:
-    drop(tmp_path, document())
-    assert Catalogue.read(tmp_path).get("acme/dream/text-to-video").check({"prompt": "x"})
-
-
-def test_file_that_is_not_json_stops_the_start_and_is_named(tmp_path: Path) -> None:
-    (tmp_path / "acme__dream.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=r"acme__dream\.json cannot be used: Expecting"):
-        Catalogue.read(tmp_path)
-
-
-def test_file_under_another_name_is_refused_so_that_no_id_comes_twice(tmp_path: Path) -> None:
-    (tmp_path / "copy.json").write_text(json.dumps(document()), encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=r"is named acme__dream__text-to-video\.json"):
-        Catalogue.read(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("schema", "rule"),
     [
@@ -144,14 +126,10 @@ def test_file_under_another_name_is_refused_so_that_no_id_comes_twice(tmp_path: 
         ({"properties": {"image": {"type": "string", "validations": 5}}}, "validation_rule"),
     ],
 )
-def test_broken_schema_stops_the_start_with_file_and_rule(
-    tmp_path: Path, schema: dict[str, Any], rule: str
-) -> None:
-    drop(tmp_path, document(input_schema=schema))
-    with pytest.raises(ConfigurationError) as caught:
-        Catalogue.read(tmp_path)
+def test_broken_schema_is_refused_by_its_rule(schema: dict[str, Any], rule: str) -> None:
+    with pytest.raises(BrokenModelError) as caught:
+        Model.parse(document(input_schema=schema))
 
-    assert "acme__dream__text-to-video.json cannot be used" in str(caught.value)
     assert rule in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -176,8 +154,3 @@ def test_broken_schema_stops_the_start_with_file_and_rule(
 def test_what_is_no_description_of_a_model_is_refused(broken: Any) -> None:
     with pytest.raises(BrokenModelError):
         Model.parse(broken)
-
-
-def drop(folder: Path, model: dict[str, Any]) -> None:
-    path = folder / f"{model['model_id'].replace('/', '__')}.json"
-    path.write_text(json.dumps(model), encoding="utf-8")

@@ -86,9 +86,9 @@ async def read_usage(
 def usage_answer(
     rows: Sequence[Usage], *, request: Request, zone: ZoneInfo, groups: Sequence[Grouping]
 ) -> UsageRead | Response:
-    """Return the sums as JSON, or as CSV if the caller prefers that."""
+    """Return the sums as JSON, or as CSV if the caller accepts that."""
     read = UsageRead(timezone=zone.key, data=[_row(usage) for usage in rows])
-    if not _wants_csv(request.headers.get("accept", "")):
+    if "text/csv" not in request.headers.get("accept", "").lower():
         return read
     columns = [group.value for group in groups]
     columns += [name for name in UsageRow.model_fields if name not in set(Grouping)]
@@ -102,19 +102,6 @@ def usage_answer(
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="usage.csv"'},
     )
-
-
-def _wants_csv(accept: str) -> bool:
-    """Return whether CSV is preferred to JSON (RFC 9110, 12.5.1)."""
-    quality = {"text/csv": 0.0, "application/json": 0.0}
-    for part in accept.lower().split(","):
-        kind, *parameters = (word.strip() for word in part.split(";"))
-        weights = [word[2:] for word in parameters if word.startswith("q=")]
-        try:
-            quality[kind] = float(weights[0]) if weights else 1.0
-        except ValueError:
-            quality[kind] = 0.0
-    return 0 < quality["text/csv"] >= quality["application/json"]
 
 
 def groupings(text: str, *, known: Sequence[Grouping]) -> Sequence[Grouping]:

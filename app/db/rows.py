@@ -6,7 +6,7 @@ one, Postgres' driver takes as long for each row as for a statement.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic_core import to_json
 from sqlalchemy import (
@@ -14,6 +14,7 @@ from sqlalchemy import (
     JSON,
     ColumnClause,
     Executable,
+    Result,
     Text,
     bindparam,
     cast,
@@ -30,8 +31,6 @@ from app.db.models.base import Base, in_utc
 from app.db.prepared import made_once
 from app.db.statements import table_of
 
-Statement = TypeVar("Statement", bound=Executable)
-
 _NEW = "new"
 _AS_IT_IS = (str, int, float, dict, list)
 
@@ -46,15 +45,23 @@ class Rows:
         }
         """The rows as a table, by the name of the database's dialect."""
 
-    def in_statement(self, make: Callable[[CTE], Statement]) -> Mapping[str, Statement]:
-        """Prepare a statement on them for each database, by the name of the dialect."""
-        return {dialect: made_once(make(rows)) for dialect, rows in self.on.items()}
+    def in_statement(self, make: Callable[[CTE], Executable]) -> "RowsStatement":
+        """Prepare a statement on them for each database."""
+        return RowsStatement({dialect: made_once(make(rows)) for dialect, rows in self.on.items()})
 
-    def as_parameter(
-        self, tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]
-    ) -> dict[str, str]:
-        """Return the parameters of such a statement; a column that a row does not name is NULL."""
-        stored = _stored_by_sqlite if tx.dialect.name == "sqlite" else datetime.isoformat
+
+class RowsStatement:
+    """A statement on rows, by the name of the database's dialect."""
+
+    def __init__(self, on: Mapping[str, Executable]) -> None:
+        self._on = on
+
+    async def execute(
+        self, tx: AsyncConnection, rows: Sequence[Mapping[str, Any]], **parameters: Any
+    ) -> Result[*tuple[Any, ...]]:
+        """Run it on any number of rows; a column that a row does not name is NULL."""
+        dialect = tx.dialect.name
+        stored = _stored_by_sqlite if dialect == "sqlite" else datetime.isoformat
         known = [
             {
                 name: value if isinstance(value, _AS_IT_IS) else _known(value, stored)
@@ -63,7 +70,7 @@ class Rows:
             }
             for row in rows
         ]
-        return {_NEW: to_json(known).decode()}
+        return await tx.execute(self._on[dialect], {_NEW: to_json(known).decode(), **parameters})
 
 
 class NewRows(Rows):
@@ -77,7 +84,7 @@ class NewRows(Rows):
         )
 
     async def add(self, tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
-        await tx.execute(self._add[tx.dialect.name], self.as_parameter(tx, rows))
+        await self._add.execute(tx, rows)
 
 
 def _on_sqlite(columns: Sequence[ColumnClause[Any]]) -> CTE:

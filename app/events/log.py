@@ -23,7 +23,7 @@ from app.db.engine import tell_after_commit
 from app.db.models import JobEventRow, JobRow
 from app.db.prepared import made_once
 from app.db.records import record_of
-from app.db.rows import Rows
+from app.db.rows import Rows, RowsStatement
 from app.db.statements import table_of
 
 CHANNEL = "gateway_job_events"
@@ -55,7 +55,7 @@ async def append(tx: AsyncConnection, events: Sequence[JobEvent]) -> None:
         }
         for event in events
     ]
-    await tx.execute(_ADD[tx.dialect.name], _EVENTS.as_parameter(tx, rows))
+    await _ADD.execute(tx, rows)
     if tx.dialect.name == "sqlite":
         tell_after_commit(tx)
 
@@ -92,14 +92,16 @@ def _add(new: CTE, *, xid: ColumnElement[int]) -> Insert:
 _TABLE = table_of(JobEventRow)
 _EVENTS = Rows(*(_TABLE.c[name] for name in ("job_id", "seq", "type", "at", "data")))
 _XID = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
-_ADD = {
-    "sqlite": made_once(_add(_EVENTS.on["sqlite"], xid=literal(0))),
-    # The notice is in the same statement; it goes out with the commit, once however often a
-    # transaction says it.
-    "postgresql": made_once(
-        select(func.pg_notify(CHANNEL, "")).add_cte(
-            _add(_EVENTS.on["postgresql"], xid=_XID).cte("added")
+_ADD = RowsStatement(
+    {
+        "sqlite": made_once(_add(_EVENTS.on["sqlite"], xid=literal(0))),
+        # The notice is in the same statement; it goes out with the commit, once however often a
+        # transaction says it.
+        "postgresql": made_once(
+            select(func.pg_notify(CHANNEL, "")).add_cte(
+                _add(_EVENTS.on["postgresql"], xid=_XID).cte("added")
+            ),
+            wants_rows=False,
         ),
-        wants_rows=False,
-    ),
-}
+    }
+)

@@ -66,10 +66,7 @@ class ChangeRepository:
         A job that is missing from the answer was moved by somebody else, and stays as it is. One
         that was erased has no events any more, and no number.
         """
-        moved = await self._tx.execute(
-            _APPLY[self._tx.dialect.name],
-            _CHANGES.as_parameter(self._tx, [_row(change) for change in changes]),
-        )
+        moved = await _APPLY.execute(self._tx, [_row(change) for change in changes])
         return {row.id: None if row.erased_at else row.event_seq for row in moved}
 
     async def note_request(

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import IdempotencyKeyRow
 from app.db.prepared import made_once
-from app.db.rows import Rows
+from app.db.rows import Rows, RowsStatement
 from app.db.statements import instant, table_of
 from app.jobs.models import NewJob
 
@@ -55,9 +55,7 @@ class IdempotencyRepository:
             }
             for (user_id, key), request in sorted(first.items())
         ]
-        bound = await self._tx.execute(
-            _BIND[self._tx.dialect.name], {**_KEYS.as_parameter(self._tx, rows), "at": at}
-        )
+        bound = await _BIND.execute(self._tx, rows, at=at)
         holders: dict[UsersKey, Holder] = {}
         for user_id, key in bound:
             request = first[user_id, key]
@@ -74,9 +72,7 @@ class IdempotencyRepository:
     async def find(self, keys: Sequence[UsersKey], *, at: datetime) -> Mapping[UsersKey, Holder]:
         """Return the holders of those keys that are bound and have not expired."""
         asked = [{"user_id": user_id, "key": key} for user_id, key in keys]
-        found = await self._tx.execute(
-            _FIND[self._tx.dialect.name], {**_ASKED.as_parameter(self._tx, asked), "at": at}
-        )
+        found = await _FIND.execute(self._tx, asked, at=at)
         return {(row.user_id, row.key): Holder(row.job_id, row.fingerprint) for row in found}
 
     async def unbind(self, job_ids: Iterable[str]) -> None:
@@ -102,7 +98,9 @@ def _bind(new: CTE, dialect: Any) -> Any:
 _TABLE = table_of(IdempotencyKeyRow)
 _DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
 _KEYS = Rows(*_TABLE.columns)
-_BIND = {name: made_once(_bind(new, _DIALECTS[name])) for name, new in _KEYS.on.items()}
+_BIND = RowsStatement(
+    {name: made_once(_bind(new, _DIALECTS[name])) for name, new in _KEYS.on.items()}
+)
 _ASKED = Rows(_TABLE.c.user_id, _TABLE.c.key)
 _FIND = _ASKED.in_statement(
     lambda asked: select(

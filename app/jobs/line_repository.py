@@ -105,9 +105,7 @@ class LineRepository:
     async def note_turns(self, turns: Mapping[str, datetime]) -> None:
         """Put these users last among those with as many jobs in flight."""
         noted = [{"id": user_id, "turn_at": turn_at} for user_id, turn_at in turns.items()]
-        await self._tx.execute(
-            _NOTE_TURNS[self._tx.dialect.name], _TURNS.as_parameter(self._tx, noted)
-        )
+        await _NOTE_TURNS.execute(self._tx, noted)
 
     async def _lines(
         self, users: Sequence[str], *, without: Sequence[str], at: datetime, most: int

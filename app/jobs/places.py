@@ -44,18 +44,15 @@ async def _places(tx: AsyncConnection, waiting: Sequence[Job]) -> Mapping[str, P
     order = sorted((job.priority, job.id) for job in waiting)
     first, last = order[0], order[-1]
     users = sorted({job.user_id for job in waiting})
-    found = await tx.execute(
-        _PLACES[tx.dialect.name],
-        {
-            # Twice: with a table of unknown length Postgres would join all waiting jobs.
-            **_USERS.as_parameter(tx, [{"id": user_id} for user_id in users]),
-            "users": users,
-            "first_priority": first[0],
-            "first_id": first[1],
-            "last_priority": last[0],
-            "last_id": last[1],
-            "ids": [job.id for job in waiting],
-        },
+    found = await _PLACES.execute(
+        tx,
+        [{"id": user_id} for user_id in users],
+        users=users,  # again: with a table of unknown length Postgres would join all waiting jobs
+        first_priority=first[0],
+        first_id=first[1],
+        last_priority=last[0],
+        last_id=last[1],
+        ids=[job.id for job in waiting],
     )
     return {
         job_id: Place(position=ahead + position, in_flight=in_flight, is_paused=bool(is_paused))

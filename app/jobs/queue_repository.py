@@ -142,9 +142,7 @@ class QueueRepository:
             }
             for lease, due_at in leases
         ]
-        await self._tx.execute(
-            _RESCHEDULE[self._tx.dialect.name], _APPOINTMENTS.as_parameter(self._tx, appointments)
-        )
+        await _RESCHEDULE.execute(self._tx, appointments)
 
     async def free_leases(self, *, at: datetime) -> None:
         """End every lease; only for a caller that knows that no other process holds one."""

@@ -80,10 +80,7 @@ class QuotaRepository:
 
     async def save_accounts(self, accounts: Sequence[Account]) -> None:
         """Write back accounts that were locked in this transaction."""
-        await self._tx.execute(
-            _SAVE[self._tx.dialect.name],
-            _ROWS.as_parameter(self._tx, [_row(each) for each in accounts]),
-        )
+        await _SAVE.execute(self._tx, [_row(each) for each in accounts])
 
     async def append(self, entries: Sequence[Entry]) -> None:
         await _ENTRIES.add(self._tx, [_entry_row(entry) for entry in entries])
@@ -120,10 +117,7 @@ class QuotaRepository:
         since = {"unknown_since": unknown_since}
         if user_ids and limit_of:
             asked = [{"id": id_, "state": state} for id_ in user_ids for state in limit_of]
-            found = await self._tx.execute(
-                _OF_USERS[self._tx.dialect.name],
-                {**_ASKED.as_parameter(self._tx, asked), **since},
-            )
+            found = await _OF_USERS.execute(self._tx, asked, **since)
             for id_, state, count in found:
                 counted[limit_of[state]][user_account(id_)] += count
         if key_ids and limit_of:

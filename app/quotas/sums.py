@@ -60,8 +60,7 @@ async def ledger_sums(tx: AsyncConnection, *, starts: Starts) -> Sums:
     windows = list(_windows(starts))
     if not windows:
         return sums
-    statement, parameter = _SUMS[tx.dialect.name], _WINDOWS.as_parameter(tx, windows)
-    for row in await tx.execute(statement, parameter):
+    for row in await _SUMS.execute(tx, windows):
         sums[row.account][Period(row.period)] = {
             measure: Tally(
                 used=int(getattr(row, f"{measure.value}_used")),

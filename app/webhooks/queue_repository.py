@@ -92,10 +92,7 @@ class QueueRepository:
 
     async def end(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes whose writers still hold the lease, with their attempts; return ids."""
-        ended = await self._tx.execute(
-            _END[self._tx.dialect.name],
-            _OUTCOMES.as_parameter(self._tx, [_row(outcome) for outcome in outcomes]),
-        )
+        ended = await _END.execute(self._tx, [_row(outcome) for outcome in outcomes])
         numbers = {row.id: row.attempts for row in ended}
         if numbers:
             await self._tx.execute(

@@ -27,10 +27,7 @@ async def sent(database_url: str, *rows: dict[str, Any]) -> Sequence[tuple[Any, 
     """Send rows to a database and ask for them back in the same statement."""
 
     async def work(connection: AsyncConnection) -> Sequence[tuple[Any, ...]]:
-        found = await connection.execute(
-            ALL[connection.dialect.name], ROWS.as_parameter(connection, rows)
-        )
-        return [tuple(row) for row in found]
+        return [tuple(row) for row in await ALL.execute(connection, rows)]
 
     async with opened_database(database_url) as database:
         return await database.read(work)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.ids import new_id
 from app.db.models import AuditRow
 from app.db.records import record_of
+from app.db.statements import newest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,5 @@ async def page(
     connection: AsyncConnection, *, before: str | None, limit: int
 ) -> Sequence[AuditEntry]:
     """Return up to `limit` entries, newest first, older than the entry `before`."""
-    newest = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
-    if before is not None:
-        newest = newest.where(AuditRow.id < before)
-    return [record_of(AuditEntry, row) for row in await connection.execute(newest)]
+    page = newest(select(AuditRow), by=AuditRow.id, before=before, limit=limit)
+    return [record_of(AuditEntry, row) for row in await connection.execute(page)]

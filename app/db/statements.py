@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Dialect,
+    Select,
     SQLColumnExpression,
     Table,
     Text,
@@ -72,6 +73,14 @@ async def lock_table(tx: AsyncConnection, table: type[Base]) -> None:
     """
     if tx.dialect.name == "postgresql":
         await tx.execute(text(f"LOCK TABLE {table.__tablename__} IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def newest(
+    rows: Select[Any], *, by: SQLColumnExpression[str], before: str | None, limit: int
+) -> Select[Any]:
+    """Select up to `limit` of these rows, newest first, older than the id `before`."""
+    older = rows if before is None else rows.where(by < before)
+    return older.order_by(by.desc()).limit(limit)
 
 
 class _Texts(TypeDecorator[Sequence[str]]):

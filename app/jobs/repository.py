@@ -30,7 +30,7 @@ from app.db.models import (
 )
 from app.db.prepared import made_once
 from app.db.records import columns_of, record_of
-from app.db.statements import among
+from app.db.statements import among, newest
 from app.db.users import disabled_among
 from app.jobs.models import Job, JobFilter
 from app.jobs.outcomes import CANCELLED_LOCALLY
@@ -84,9 +84,7 @@ class JobRepository:
         page = _JOBS.where(*self._conditions(matching))
         if user_id is not None:
             page = page.where(JobRow.user_id == user_id)
-        if before is not None:
-            page = page.where(JobRow.id < before)
-        found = await self._tx.execute(page.order_by(JobRow.id.desc()).limit(limit))
+        found = await self._tx.execute(newest(page, by=JobRow.id, before=before, limit=limit))
         return await with_places(self._tx, [job_from_row(row) for row in found])
 
     async def cancel_pending(self, job_id: str, *, user_id: str, at: datetime) -> int | None:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.engine import Database
 from app.db.models import ShadowFindingRow
 from app.db.records import record_of
-from app.db.statements import insert_into
+from app.db.statements import insert_into, newest
 
 logger = structlog.get_logger(__name__)
 
@@ -49,14 +49,13 @@ class ShadowFindings:
         self, *, user_id: str | None, before: str | None, limit: int
     ) -> Sequence[DayOfFindings]:
         """Return up to `limit` days of findings, newest first, older than the id `before`."""
-        newest = select(ShadowFindingRow.__table__).order_by(ShadowFindingRow.id.desc())
+        days = select(ShadowFindingRow.__table__)
         if user_id is not None:
-            newest = newest.where(ShadowFindingRow.user_id == user_id)
-        if before is not None:
-            newest = newest.where(ShadowFindingRow.id < before)
+            days = days.where(ShadowFindingRow.user_id == user_id)
+        page = newest(days, by=ShadowFindingRow.id, before=before, limit=limit)
 
         async def work(connection: AsyncConnection) -> Sequence[DayOfFindings]:
-            found = await connection.execute(newest.limit(limit))
+            found = await connection.execute(page)
             return [record_of(DayOfFindings, row, limit=row.limit_name) for row in found]
 
         return await self._database.read(work)

@@ -21,6 +21,7 @@ from app.db.models import (
     WebhookEndpointRow,
 )
 from app.db.records import columns_of, record_of
+from app.db.statements import newest
 from app.webhooks.models import Attempt, Delivery, DeliveryState
 
 _MOST_ATTEMPTS_SHOWN = 20
@@ -45,10 +46,8 @@ class DeliveryRepository:
     ) -> Sequence[Delivery]:
         """Return up to `limit` deliveries with their latest attempts, newest first."""
         page = DELIVERIES.where(*_conditions(matching))
-        if before is not None:
-            page = page.where(WebhookDeliveryRow.id < before)
-        found = await self._tx.execute(page.order_by(WebhookDeliveryRow.id.desc()).limit(limit))
-        rows = found.all()
+        page = newest(page, by=WebhookDeliveryRow.id, before=before, limit=limit)
+        rows = (await self._tx.execute(page)).all()
         attempts = await self._attempts([row.id for row in rows])
         return [_delivery(row, attempts.get(row.id, [])) for row in rows]
 

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import WebhookEndpointRow, WebhookSecretRow
 from app.db.records import record_of
-from app.db.statements import insert_into
+from app.db.statements import insert_into, newest
 from app.webhooks.models import Endpoint
 
 
@@ -47,10 +47,8 @@ class EndpointRepository:
     async def page(self, *, user_id: str, before: str | None, limit: int) -> Sequence[Endpoint]:
         """Return up to `limit` endpoints, newest first, older than `before`."""
         page = select(WebhookEndpointRow).where(WebhookEndpointRow.user_id == user_id)
-        if before is not None:
-            page = page.where(WebhookEndpointRow.id < before)
-        found = await self._tx.execute(page.order_by(WebhookEndpointRow.id.desc()).limit(limit))
-        return [_endpoint(row) for row in found]
+        page = newest(page, by=WebhookEndpointRow.id, before=before, limit=limit)
+        return [_endpoint(row) for row in await self._tx.execute(page)]
 
     async def save(self, endpoint: Endpoint) -> None:
         await self._tx.execute(

@@ -10,11 +10,10 @@ from sqlalchemy import (
     Index,
     Integer,
     UniqueConstraint,
-    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.models.base import Base
+from app.db.models.base import Base, partial_index
 
 
 class JobRow(Base):
@@ -65,33 +64,21 @@ class JobRow(Base):
         CheckConstraint("cost_state IN ('held', 'settled', 'released')", name="cost_state_known"),
         Index(None, "state", "due_at"),
         Index(None, "created_at"),
-        Index(
-            "ix_jobs_finished_at",
-            "finished_at",
-            sqlite_where=text("finished_at IS NOT NULL"),
-            postgresql_where=text("finished_at IS NOT NULL"),
-        ),
-        Index(
-            "ix_jobs_erased_at",
-            "erased_at",
-            sqlite_where=text("erased_at IS NOT NULL"),
-            postgresql_where=text("erased_at IS NOT NULL"),
-        ),
+        partial_index("ix_jobs_finished_at", "finished_at", where="finished_at IS NOT NULL"),
+        partial_index("ix_jobs_erased_at", "erased_at", where="erased_at IS NOT NULL"),
         Index(None, "state", "user_id", "priority", "id", "key_id"),
         # Few jobs have either, and a search for them must not go through all that wait.
-        Index(
+        partial_index(
             "ix_jobs_state_cancel_requested_at",
             "state",
             "cancel_requested_at",
-            sqlite_where=text("cancel_requested_at IS NOT NULL"),
-            postgresql_where=text("cancel_requested_at IS NOT NULL"),
+            where="cancel_requested_at IS NOT NULL",
         ),
-        Index(
+        partial_index(
             "ix_jobs_state_start_deadline_at",
             "state",
             "start_deadline_at",
-            sqlite_where=text("start_deadline_at IS NOT NULL"),
-            postgresql_where=text("start_deadline_at IS NOT NULL"),
+            where="start_deadline_at IS NOT NULL",
         ),
     )
 

@@ -3,10 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.models.base import Base
+from app.db.models.base import Base, partial_index
 
 
 class PlanRow(Base):
@@ -14,13 +13,7 @@ class PlanRow(Base):
 
     __tablename__ = "plans"
     __table_args__ = (
-        Index(
-            "uq_plans_is_default",
-            "is_default",
-            unique=True,
-            sqlite_where=text("is_default"),
-            postgresql_where=text("is_default"),
-        ),
+        partial_index("uq_plans_is_default", "is_default", where="is_default", unique=True),
     )
 
     name: Mapped[str] = mapped_column(primary_key=True)

@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy import CheckConstraint, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.models.base import Base
+from app.db.models.base import Base, partial_index
 
 
 class AccountRow(Base):
@@ -53,21 +53,12 @@ class LedgerRow(Base):
     __tablename__ = "ledger"
     __table_args__ = (
         CheckConstraint("kind IN ('hold', 'settle', 'release', 'late_charge')", name="kind_known"),
-        Index(
-            "uq_ledger_job_id_ended",
-            "job_id",
-            unique=True,
-            sqlite_where=text("kind IN ('settle', 'release')"),
-            postgresql_where=text("kind IN ('settle', 'release')"),
+        partial_index(
+            "uq_ledger_job_id_ended", "job_id", where="kind IN ('settle', 'release')", unique=True
         ),
         Index(None, "user_id", "held_at"),
         Index(None, "key_id", "held_at"),
-        Index(
-            None,
-            "token_id",
-            sqlite_where=text("token_id IS NOT NULL"),
-            postgresql_where=text("token_id IS NOT NULL"),
-        ),
+        partial_index(None, "token_id", where="token_id IS NOT NULL"),
     )
 
     job_id: Mapped[str] = mapped_column(primary_key=True)

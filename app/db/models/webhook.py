@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.models.base import Base
+from app.db.models.base import Base, partial_index
 
 
 class WebhookEndpointRow(Base):
@@ -63,12 +63,7 @@ class WebhookDeliveryRow(Base):
         CheckConstraint("state IN ('pending', 'delivered', 'failed')", name="state_known"),
         CheckConstraint("(state = 'pending') = (due_at IS NOT NULL)", name="due_iff_pending"),
         CheckConstraint("endpoint_id IS NOT NULL OR job_id IS NOT NULL", name="goes_somewhere"),
-        Index(
-            "ix_webhook_deliveries_due_at",
-            "due_at",
-            sqlite_where=text("due_at IS NOT NULL"),
-            postgresql_where=text("due_at IS NOT NULL"),
-        ),
+        partial_index("ix_webhook_deliveries_due_at", "due_at", where="due_at IS NOT NULL"),
         Index(None, "endpoint_id", "id"),
         Index(None, "user_id", "id"),
     )

@@ -50,7 +50,7 @@ async def opened_remotes(base: Base) -> AsyncIterator[Remotes]:
         aclosing(
             trusted(
                 timeout=configs.dispatcher.submit_timeout,
-                connections=configs.dispatcher.submits_at_once,
+                connections=configs.dispatcher.slots,
                 keepalive=timedelta(seconds=3),
             )
         ) as submits,

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import structlog
-from pydantic import BaseModel, ConfigDict
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
@@ -19,7 +18,7 @@ from app.storage.errors import ObjectGoneError, StorageUnavailableError
 from app.storage.store import Storage
 from app.upstream.errors import RefusedError, TryLaterError
 from app.upstream.outputs import OutputClient, body_of, known_type, packing_of
-from app.worker.loop import WorkLoop
+from app.worker.loop import LoopConfig, WorkLoop
 
 logger = structlog.get_logger(__name__)
 
@@ -28,23 +27,21 @@ _OK = 200
 _FILMS = frozenset({"video/mp4", "video/quicktime", "audio/mp4"})
 
 
-class ArchiverConfig(BaseModel):
+class ArchiverConfig(LoopConfig):
     """An output is given up after its host has denied having it so many times, or after days.
 
     Denials alone take about ten minutes: a file just made may not be there yet.
     """
 
-    model_config = ConfigDict(frozen=True)
-
+    slots: int = 4
+    idle: timedelta = timedelta(seconds=2)
+    grace: timedelta = timedelta(seconds=3)
     lease: timedelta = timedelta(seconds=30)
-    copies_at_once: int = 4
     first_wait: timedelta = timedelta(seconds=5)
     longest_wait: timedelta = timedelta(minutes=10)
     denials: int = 8
     patience: timedelta = timedelta(days=7)
     longest_copy: timedelta = timedelta(hours=1)
-    idle: timedelta = timedelta(seconds=2)
-    grace: timedelta = timedelta(seconds=3)
 
 
 class _GoneError(Exception):
@@ -75,9 +72,7 @@ class Archiver:
             "archiver",
             claim=self._copies.claim,
             handle=self.copy,
-            places=config.copies_at_once,
-            idle=config.idle,
-            grace=config.grace,
+            config=config,
             doorbell=doorbell,
             clock=clock,
         )

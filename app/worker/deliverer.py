@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from pydantic import BaseModel, ConfigDict
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
@@ -23,20 +22,18 @@ from app.webhooks.queue import DeliveryQueue
 from app.webhooks.schedule import retry_delay
 from app.webhooks.sender import Answer, WebhookSender
 from app.webhooks.signing import NoSecretError, signed_headers
-from app.worker.loop import WorkLoop
+from app.worker.loop import LoopConfig, WorkLoop
 
 logger = structlog.get_logger(__name__)
 
 _GONE = 410
 
 
-class DelivererConfig(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    at_once: int = 128
-    timeout: timedelta = timedelta(seconds=15)
+class DelivererConfig(LoopConfig):
+    slots: int = 128
     idle: timedelta = timedelta(milliseconds=500)
     grace: timedelta = timedelta(seconds=3)
+    timeout: timedelta = timedelta(seconds=15)
 
 
 class Deliverer:
@@ -68,9 +65,7 @@ class Deliverer:
             "deliverer",
             claim=self.claim,
             handle=self.deliver,
-            places=config.at_once,
-            idle=config.idle,
-            grace=config.grace,
+            config=config,
             doorbell=doorbell,
             clock=clock,
         )

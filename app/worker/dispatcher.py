@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import structlog
-from pydantic import BaseModel, ConfigDict
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
@@ -30,7 +29,7 @@ from app.upstream.errors import (
     TryLaterError,
     UpstreamError,
 )
-from app.worker.loop import WorkLoop
+from app.worker.loop import LoopConfig, WorkLoop
 
 logger = structlog.get_logger(__name__)
 
@@ -40,15 +39,13 @@ _REFUSALS = 2  # then the job is at fault, if the account serves others
 _AFTER_A_REFUSAL = timedelta(seconds=61)  # others may probe first
 
 
-class DispatcherConfig(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    lease: timedelta = timedelta(seconds=30)
-    submits_at_once: int = 32
+class DispatcherConfig(LoopConfig):
+    slots: int = 32
     least: int = 8
     rest: timedelta = timedelta(milliseconds=100)
     idle: timedelta = timedelta(seconds=1)
     grace: timedelta = timedelta(seconds=5)
+    lease: timedelta = timedelta(seconds=30)
 
     @property
     def submit_timeout(self) -> timedelta:
@@ -82,11 +79,7 @@ class Dispatcher:
             "dispatcher",
             claim=self.claim,
             handle=self.dispatch,
-            places=config.submits_at_once,
-            least=config.least,
-            rest=config.rest,
-            idle=config.idle,
-            grace=config.grace,
+            config=config,
             doorbell=doorbell,
             clock=clock,
         )

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 import structlog
+from pydantic import BaseModel, ConfigDict
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
@@ -17,14 +18,29 @@ logger = structlog.get_logger(__name__)
 Piece = TypeVar("Piece")
 
 
+class LoopConfig(BaseModel):
+    """A loop handles `slots` pieces at a time, and at its end gives them `grace` to finish.
+
+    It claims when `least` slots are free, and once in an `idle` time for fewer, since a piece that
+    hangs must not keep free slots from the rest. After a claim that found less than there was room
+    for, the next one comes after a `pause`, or when the doorbell rings, but never before a `rest`.
+    So one claim serves many small pieces, and rings do not each cause a claim while nothing may
+    start.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    slots: int
+    least: int = 1
+    pause: timedelta = timedelta()
+    rest: timedelta = timedelta()
+    idle: timedelta
+    grace: timedelta
+
+
 class WorkLoop(Generic[Piece]):
     """`claim` returns at most as many pieces as asked for; `handle` does one of them completely.
 
-    It is asked when `least` places are free, and once in an `idle` time for fewer, since a piece
-    that hangs must not keep free places from the rest. After it returned less than there was room
-    for, it is not asked again for a `pause`, unless the doorbell rings, and in any case not for a
-    `rest`. So one claim serves many small pieces, and rings do not each cause a claim while
-    nothing may start.
     A piece that shutdown cancels may still write what it knows. `looked_at` is when it last asked
     for work and got an answer, or was busy, on the monotonic clock.
     """
@@ -35,12 +51,7 @@ class WorkLoop(Generic[Piece]):
         *,
         claim: Callable[[int], Awaitable[Sequence[Piece]]],
         handle: Callable[[Piece], Awaitable[None]],
-        places: int,
-        least: int = 1,
-        pause: timedelta = timedelta(),
-        rest: timedelta = timedelta(),
-        idle: timedelta,
-        grace: timedelta,
+        config: LoopConfig,
         doorbell: Doorbell,
         clock: Clock,
     ) -> None:
@@ -48,14 +59,9 @@ class WorkLoop(Generic[Piece]):
         self.failures = Failures(name)
         self._claim = claim
         self._handle = handle
-        self._places = places
-        self._least = min(least, places)
-        self._pause = pause
-        self._rest_s = rest.total_seconds()
+        self._config = config
         self._rested_at = 0.0
-        self._short_of = 0  # how many free places it waits for, if any
-        self._idle = idle
-        self._grace = grace
+        self._short_of = 0  # how many free slots it waits for, if any
         self._doorbell = doorbell
         self._clock = clock
         self._busy: set[asyncio.Task[None]] = set()
@@ -63,7 +69,7 @@ class WorkLoop(Generic[Piece]):
 
     async def run_once(self) -> int:
         """Claim once, handle all of it, and return how many pieces there were."""
-        pieces = await self._claim(self._places)
+        pieces = await self._claim(self._config.slots)
         self.looked_at = self._clock.monotonic()
         async with asyncio.TaskGroup() as group:
             for piece in pieces:
@@ -72,9 +78,10 @@ class WorkLoop(Generic[Piece]):
 
     async def run(self, stop: asyncio.Event) -> None:
         """Repeat until `stop`, then let what is under way finish within the grace time."""
+        idle, pause = self._config.idle, self._config.pause
         async with asyncio.TaskGroup() as group:
             while not stop.is_set():
-                room, enough = self._places - len(self._busy), self._enough()
+                room, enough = self._config.slots - len(self._busy), self._enough()
                 self._short_of = enough if room < enough else 0
                 if self._short_of:
                     started = 0
@@ -82,11 +89,12 @@ class WorkLoop(Generic[Piece]):
                 else:
                     started = await self._start(group, room)
                     self._asked_at = self._clock.monotonic()
-                    self._rested_at = _now() + (self._rest_s if started < room else 0)
+                    rest_s = self._config.rest.total_seconds()
+                    self._rested_at = _now() + (rest_s if started < room else 0)
                 if not started:
-                    await self._doorbell.wait(at_most=self._idle)
-                elif started < room and self._pause:
-                    await self._doorbell.wait(at_most=self._pause)
+                    await self._doorbell.wait(at_most=idle)
+                elif started < room and pause:
+                    await self._doorbell.wait(at_most=pause)
                 if (left_s := self._rested_at - _now()) > 0:
                     await asyncio.sleep(left_s)  # noqa: TID251 - see _now
             if self._busy:
@@ -94,7 +102,7 @@ class WorkLoop(Generic[Piece]):
 
     def _enough(self) -> int:
         waited_s = self._clock.monotonic() - self._asked_at
-        return self._least if waited_s < self._idle.total_seconds() else 1
+        return self._config.least if waited_s < self._config.idle.total_seconds() else 1
 
     async def _start(self, group: asyncio.TaskGroup, room: int) -> int:
         pieces: Sequence[Piece] = ()
@@ -109,7 +117,7 @@ class WorkLoop(Generic[Piece]):
 
     def _leave(self, task: asyncio.Task[None]) -> None:
         self._busy.discard(task)
-        if 0 < self._short_of <= self._places - len(self._busy):
+        if 0 < self._short_of <= self._config.slots - len(self._busy):
             # What waits in the database need not wait for the next idle round.
             self._short_of = 0
             self._doorbell.ring()
@@ -125,7 +133,7 @@ class WorkLoop(Generic[Piece]):
 
     async def _let_finish(self) -> None:
         # The loop's own time, since a process that must end cannot wait for a clock to be moved.
-        _, late = await asyncio.wait(self._busy, timeout=self._grace.total_seconds())
+        _, late = await asyncio.wait(self._busy, timeout=self._config.grace.total_seconds())
         for task in late:
             task.cancel()
 

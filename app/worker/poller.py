@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import structlog
-from pydantic import BaseModel, ConfigDict
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
@@ -18,7 +17,7 @@ from app.jobs.state import TERMINAL
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import UpstreamError
 from app.worker.look import Look
-from app.worker.loop import WorkLoop
+from app.worker.loop import LoopConfig, WorkLoop
 from app.worker.together import Together
 
 logger = structlog.get_logger(__name__)
@@ -29,16 +28,15 @@ _LOST_FOR = timedelta(minutes=2)
 _LOST_LOOK = timedelta(seconds=20)
 
 
-class PollerConfig(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    polls_at_once: int = 128
-    claimed_at_once: int = 1024
+class PollerConfig(LoopConfig):
+    slots: int = 1024
+    least: int = 512
     pause: timedelta = timedelta(milliseconds=250)
-    together: timedelta = timedelta(milliseconds=200)
-    timeout: timedelta = timedelta(seconds=10)
     idle: timedelta = timedelta(milliseconds=500)
     grace: timedelta = timedelta(seconds=3)
+    polls_at_once: int = 128
+    together: timedelta = timedelta(milliseconds=200)
+    timeout: timedelta = timedelta(seconds=10)
     charge_late: bool = True
 
 
@@ -77,11 +75,7 @@ class Poller:
             "poller",
             claim=self.claim,
             handle=self.poll,
-            places=config.claimed_at_once,
-            least=config.claimed_at_once // 2,
-            pause=config.pause,
-            idle=config.idle,
-            grace=config.grace,
+            config=config,
             doorbell=doorbell,
             clock=clock,
         )

@@ -11,17 +11,18 @@ from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
 from app.storage.errors import StorageUnavailableError
-from app.worker.loop import WorkLoop, run_until
+from app.worker.loop import LoopConfig, WorkLoop, run_until
 from app.worker.pruner import Pruner
 from tests.support.turns import turns
 
 pytestmark = pytest.mark.anyio
 
 
-def eight_places(bell: Doorbell, clock: ManualClock) -> dict[str, Any]:
+def eight_slots(bell: Doorbell, clock: ManualClock, **config: Any) -> dict[str, Any]:
     """Say of a loop what its tests are not about."""
     second = timedelta(seconds=1)
-    return {"places": 8, "idle": second, "grace": second, "doorbell": bell, "clock": clock}
+    config = {"slots": 8, "idle": second, "grace": second, **config}
+    return {"config": LoopConfig(**config), "doorbell": bell, "clock": clock}
 
 
 async def test_a_loop_that_waits_for_ever_does_not_keep_the_others_from_the_end() -> None:
@@ -71,8 +72,7 @@ async def test_a_loop_that_rests_takes_what_comes_meanwhile_in_one_claim() -> No
         "resting",
         claim=claim,
         handle=handle,
-        rest=timedelta(milliseconds=20),
-        **eight_places(bell, clock),
+        **eight_slots(bell, clock, rest=timedelta(milliseconds=20)),
     )
     async with asyncio.timeout(60):
         await loop.run(stop)
@@ -91,7 +91,7 @@ async def test_a_loop_that_rests_is_not_asked_at_each_ring_while_there_is_nothin
         raise AssertionError("there is nothing")
 
     loop = WorkLoop(
-        "resting", claim=claim, handle=handle, rest=timedelta(hours=1), **eight_places(bell, clock)
+        "resting", claim=claim, handle=handle, **eight_slots(bell, clock, rest=timedelta(hours=1))
     )
     running = asyncio.ensure_future(loop.run(asyncio.Event()))
     for _ in range(20):
@@ -114,7 +114,7 @@ async def test_what_hangs_keeps_no_free_place_from_the_rest() -> None:
     async def handle(_: int) -> None:
         await may_end.acquire()
 
-    loop = WorkLoop("patient", claim=claim, handle=handle, least=4, **eight_places(bell, clock))
+    loop = WorkLoop("patient", claim=claim, handle=handle, **eight_slots(bell, clock, least=4))
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         running = group.create_task(loop.run(stop))
         await turns()
@@ -148,7 +148,7 @@ async def test_a_loop_that_cannot_claim_ends_as_soon_as_it_is_told_to(failure: E
     async def handle(_: int) -> None:
         raise AssertionError("there is nothing")
 
-    loop = WorkLoop("cut off", claim=claim, handle=handle, **eight_places(bell, clock))
+    loop = WorkLoop("cut off", claim=claim, handle=handle, **eight_slots(bell, clock))
     running = asyncio.ensure_future(loop.run(stop))
     await turns()
     stop.set()

@@ -2,7 +2,7 @@
 
 from app.core.errors import ConfigurationError
 from app.db.engine import opened_database
-from app.jobs.accounts import count_unfinished
+from app.jobs.lanes.accounts import count_unfinished
 from app.settings import Settings
 from app.upstream.accounts import DEFAULT
 

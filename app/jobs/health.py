@@ -14,9 +14,9 @@ from app.db.engine import Database
 from app.db.models import HeartbeatRow, SchemaReleaseRow
 from app.db.patience import within
 from app.db.statements import insert_into
-from app.jobs.accounts import Roster
-from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
-from app.jobs.switches import is_paused
+from app.jobs.lanes.accounts import Roster
+from app.jobs.lanes.pause import is_paused
+from app.jobs.lanes.repository import DISPATCH, POLLS, LaneRepository
 
 BEAT_EVERY = timedelta(seconds=5)
 ALIVE_FOR = timedelta(seconds=30)

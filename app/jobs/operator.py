@@ -17,7 +17,7 @@ from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.invariants import Violation, violations
-from app.jobs.lane_repository import DISPATCH, LaneRepository
+from app.jobs.lanes.repository import DISPATCH, LaneRepository
 from app.jobs.models import CostState, Job, JobFilter
 from app.jobs.operator_repository import Manual, OperatorRepository, Underside
 from app.jobs.repository import JobRepository

@@ -17,14 +17,17 @@ from app.core.metrics import Metrics
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.events.log import JobEvent
-from app.jobs import accounts, outcomes
-from app.jobs.accounts import Gates, Roster
+from app.jobs import outcomes
 from app.jobs.announce import announce
 from app.jobs.appointments import Appointments
 from app.jobs.change_repository import ChangeRepository
 from app.jobs.forecast import Forecast
-from app.jobs.lane import admit
-from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
+from app.jobs.lanes import accounts
+from app.jobs.lanes.accounts import Gates, Roster
+from app.jobs.lanes.gate import GateConfig
+from app.jobs.lanes.lane import admit
+from app.jobs.lanes.pause import is_paused
+from app.jobs.lanes.repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.line import choose, turns_of
 from app.jobs.line_repository import LineRepository
 from app.jobs.models import Attempt, Lease
@@ -34,7 +37,6 @@ from app.jobs.recorder import Recorder
 from app.jobs.schedule import Jitter, Pace, ScheduleConfig
 from app.jobs.state import JobState
 from app.jobs.sweeps import Moves, SweepConfig, Sweeps
-from app.jobs.switches import is_paused
 from app.storage import copies
 
 logger = structlog.get_logger(__name__)
@@ -85,15 +87,15 @@ class JobQueue:
             jitter=jitter,
         )
         self.roster = roster
-        self.submits = Gates(DISPATCH, roster=roster, database=database, clock=clock, refusals=1)
+        self.submits = Gates(
+            DISPATCH, GateConfig(refusals=1), roster=roster, database=database, clock=clock
+        )
         self.polls = Gates(
             POLLS,
+            GateConfig(refusals=3, probes=_POLL_PROBES, patience=_POLL_PATIENCE),
             roster=roster,
             database=database,
             clock=clock,
-            refusals=3,
-            probes=_POLL_PROBES,
-            patience=_POLL_PATIENCE,
         )
         self.name = new_id("worker")
         self._was_busy = False
@@ -206,7 +208,7 @@ class JobQueue:
             if not granted:
                 return []
             own = await self.polls.lanes(tx)
-            free = accounts.places(own, self.roster.names, granted, at=at)
+            free = accounts.slots(own, self.roster.names, granted, at=at)
             due = await queue.due_polls(
                 poller=self.name,
                 accounts=[account for account, most in free.items() if most],
@@ -284,7 +286,7 @@ class JobQueue:
         unknown_since = at - self._config.job_timeout
         users, keys = await line.count_in_flight(unknown_since=unknown_since)
         own = await self.submits.lanes(tx)
-        places = accounts.places(own, self.roster.takers, limit, at=at)
+        places = accounts.slots(own, self.roster.takers, limit, at=at)
         taken = min(limit, sum(places.values()))
         free = min(taken, self._config.max_in_flight - users.total())
         if free <= 0:

@@ -10,11 +10,11 @@ from app.audit import log as audit
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.db.engine import Database
-from app.jobs.accounts import Roster, count_unfinished
-from app.jobs.lane import Lane, Reason
-from app.jobs.lane_repository import DISPATCH, POLLS, LaneRepository
+from app.jobs.lanes.accounts import Roster, count_unfinished
+from app.jobs.lanes.lane import Lane, Reason
+from app.jobs.lanes.pause import is_paused, pause
+from app.jobs.lanes.repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.operator_repository import OperatorRepository
-from app.jobs.switches import is_paused, pause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

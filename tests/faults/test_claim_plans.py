@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import ManualClock
 from app.db.engine import open_database
 from app.db.models import JobRow
-from app.jobs.accounts import count_unfinished
+from app.jobs.lanes.accounts import count_unfinished
 from app.jobs.line_repository import LineRepository
 from app.jobs.models import Job
 from app.jobs.places import with_places

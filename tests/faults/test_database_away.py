@@ -21,8 +21,8 @@ from app.db.failures import Failures
 from app.db.models import JobRow, SwitchRow
 from app.db.prepared import made_once
 from app.db.statements import table_of
-from app.jobs.accounts import Roster
 from app.jobs.health import HealthService
+from app.jobs.lanes.accounts import Roster
 from app.jobs.models import Change
 from app.worker.heartbeat import Heartbeat
 from tests.support.gateway import Gateway, Sandbox

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.jobs.accounts import share
+from app.jobs.lanes.accounts import share
 from app.upstream.accounts import parse_accounts
 
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.jobs.lane import Lane, admit, opened, slowed, tripped
+from app.jobs.lanes.lane import Lane, admit, opened, slowed, tripped
 
 START = datetime(2026, 11, 22, 10, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from app.api.admin.wire import AdminBody
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.problems import problem_responses
-from app.jobs.lane import Lane
+from app.jobs.lanes.lane import Lane
 from app.jobs.wire import Instant
 
 router = admin_router("/dispatch")

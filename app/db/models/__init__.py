@@ -3,13 +3,13 @@
 from app.db.models.api_key import ApiKeyRow
 from app.db.models.audit import AuditRow
 from app.db.models.base import Base
-from app.db.models.budget import BudgetRow, SwitchRow
 from app.db.models.catalogue import CatalogueModelRow, CatalogueRow
 from app.db.models.client_token import ClientTokenRow
 from app.db.models.duration import DurationRow
 from app.db.models.file import DiscardRow, FileRow, JobFileRow, OutputRow
 from app.db.models.heartbeat import HeartbeatRow
 from app.db.models.job import IdempotencyKeyRow, JobEventRow, JobRow
+from app.db.models.lane import LaneRow, SwitchRow
 from app.db.models.plan import PlanRow
 from app.db.models.quota import AccountRow, LedgerRow, PriceRow, ShadowFindingRow
 from app.db.models.schema import SchemaReleaseRow
@@ -26,7 +26,6 @@ __all__ = [
     "ApiKeyRow",
     "AuditRow",
     "Base",
-    "BudgetRow",
     "CatalogueModelRow",
     "CatalogueRow",
     "ClientTokenRow",
@@ -38,6 +37,7 @@ __all__ = [
     "JobEventRow",
     "JobFileRow",
     "JobRow",
+    "LaneRow",
     "LedgerRow",
     "OutputRow",
     "PlanRow",

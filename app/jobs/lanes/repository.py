@@ -7,18 +7,18 @@ from typing import Any
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models import BudgetRow
+from app.db.models import LaneRow
 from app.db.prepared import made_once
 from app.db.records import columns_of, record_of
 from app.db.statements import insert_into, instant, table_of
-from app.jobs.lane import Lane, Reason
+from app.jobs.lanes.lane import Lane, Reason
 
 DISPATCH = "dispatch"
 POLLS = "polls"
 
-_TABLE = table_of(BudgetRow)
+_TABLE = table_of(LaneRow)
 _NAMED = _TABLE.c.name == bindparam("lane")
-_LANE = made_once(select(*columns_of(BudgetRow, Lane)).where(_NAMED))
+_LANE = made_once(select(*columns_of(LaneRow, Lane)).where(_NAMED))
 _LOCKED = made_once(_LANE.with_for_update())
 _SAVE = made_once(
     update(_TABLE)
@@ -45,18 +45,14 @@ class LaneRepository:
     async def find_touched(self, names: Sequence[str]) -> AbstractSet[str]:
         """Return which of these lanes were ever closed."""
         found = await self._tx.execute(
-            select(BudgetRow.name).where(
-                BudgetRow.name.in_(names), BudgetRow.changed_at.is_not(None)
-            )
+            select(LaneRow.name).where(LaneRow.name.in_(names), LaneRow.changed_at.is_not(None))
         )
         return set(found.scalars())
 
     async def find_closed(self) -> Sequence[str]:
         """Name all lanes that are closed or on probation, in the order to lock them in."""
         found = await self._tx.execute(
-            select(BudgetRow.name)
-            .where(BudgetRow.closed_until.is_not(None))
-            .order_by(BudgetRow.name)
+            select(LaneRow.name).where(LaneRow.closed_until.is_not(None)).order_by(LaneRow.name)
         )
         return found.scalars().all()
 
@@ -65,7 +61,7 @@ class LaneRepository:
         row = (await self._tx.execute(_LOCKED, {"lane": name})).one_or_none()
         if row is None:
             await self._tx.execute(
-                insert_into(self._tx, BudgetRow)
+                insert_into(self._tx, LaneRow)
                 .values(name=name, arrival_us=0, trips=0)
                 .on_conflict_do_nothing()
             )

@@ -16,7 +16,7 @@ class SwitchRow(Base):
     is_on: Mapped[bool]
 
 
-class BudgetRow(Base):
+class LaneRow(Base):
     """A shared rate by GCRA: its theoretical arrival time, microseconds since the epoch.
 
     Locking the row is also how replicas take turns: `dispatch` is locked while free places are

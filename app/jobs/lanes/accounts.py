@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.db.engine import Database
 from app.db.models import JobRow
-from app.jobs.gate import Gate
-from app.jobs.lane import Lane, admit
-from app.jobs.lane_repository import LaneRepository
+from app.jobs.lanes.gate import Gate, GateConfig
+from app.jobs.lanes.lane import Lane, admit
+from app.jobs.lanes.repository import LaneRepository
 from app.jobs.state import IN_FLIGHT, WATCHED
 from app.upstream.accounts import DEFAULT
 from app.upstream.errors import RefusedError, UpstreamError
@@ -46,24 +47,13 @@ class Gates:
     def __init__(
         self,
         name: str,
+        config: GateConfig,
         *,
         roster: Roster,
         database: Database,
         clock: Clock,
-        refusals: int,
-        probes: int = 1,
-        patience: timedelta = timedelta(),
     ) -> None:
-        def gate(name: str) -> Gate:
-            return Gate(
-                name,
-                database=database,
-                clock=clock,
-                refusals=refusals,
-                probes=probes,
-                patience=patience,
-            )
-
+        gate = partial(Gate, config=config, database=database, clock=clock)
         self.whole = gate(name)
         self._names = {account: roster.lane_of(name, account) for account in roster.several}
         self._own = {account: gate(lane) for account, lane in self._names.items()}
@@ -110,7 +100,7 @@ class Gates:
                 await LaneRepository(tx).save(self._names[account], lane)
 
 
-def places(
+def slots(
     lanes: Mapping[str, Lane], accounts: Iterable[str], wanted: int, *, at: datetime
 ) -> dict[str, int]:
     """Return how many calls may go with each account now."""

@@ -1,6 +1,6 @@
 """What this process learns from upstream's answers, and what all replicas must know of it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError
 from app.db.engine import Database
-from app.jobs.lane import Lane, Reason, admit, opened, refused, slowed, told_to_wait, tripped
-from app.jobs.lane_repository import LaneRepository
+from app.jobs.lanes.lane import Lane, Reason, admit, opened, refused, slowed, told_to_wait, tripped
+from app.jobs.lanes.repository import LaneRepository
 from app.upstream.errors import RefusedError, UpstreamError
 
 logger = structlog.get_logger(__name__)
@@ -26,36 +26,47 @@ class Step(Protocol):
     def __call__(self, lane: Lane, *, at: datetime) -> Lane: ...
 
 
-class Gate:
-    """Closes and opens one lane. At rest it costs nothing: only trouble is written down.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateConfig:
+    """What closes a lane: so many refusals in a row, or failures that last for `patience`.
 
-    `refusals` of the account in a row close it: a refused submit goes back in line, but a single
-    poll may be refused for reasons of its own. A plain 403 may be about the call alone, however
-    often that is made: it counts once for each source, and not where others were served lately.
-    Five failures in a row close it once they have lasted for `patience`: a submit that fails may be
-    lost, a poll is made again. One Retry-After is enough; five answers that say "busy" close
-    nothing, but let only a few go at a time. On probation `probes` in a row have to fail before it
-    is closed again. A `source` counts once: a job whose polls keep failing says nothing about the
-    others. A process that has closed the lane, and keeps failing although another one has opened
-    it, is itself in trouble, and pauses alone.
+    On probation `probes` failures in a row close it again.
+    """
+
+    refusals: int
+    probes: int = 1
+    patience: timedelta = timedelta()
+
+
+class Gate:
+    """A circuit breaker, which closes and opens one lane. Only trouble is written down.
+
+    | heard                          | what it does                                          |
+    |--------------------------------|-------------------------------------------------------|
+    | a refusal of the account       | as many as `refusals` in a row close the lane         |
+    | a plain 403                    | the same, once for each source, if others are refused |
+    | a failure                      | five in a row that last for `patience` close it       |
+    | a Retry-After                  | closes it at once                                     |
+    | "busy"                         | after five only a few go at a time                    |
+    | any other answer               | opens it                                              |
+
+    A `source` counts once in a row: a job whose polls keep failing says nothing about the others.
+    A process that has closed the lane, and keeps failing although another one has opened it, is
+    itself in trouble, and pauses alone.
     """
 
     def __init__(
         self,
         name: str,
         *,
+        config: GateConfig,
         database: Database,
         clock: Clock,
-        refusals: int,
-        probes: int,
-        patience: timedelta,
     ) -> None:
         self._name = name
         self._database = database
         self._clock = clock
-        self._most_refusals = refusals
-        self._probes = probes
-        self._patience = patience
+        self._config = config
         self._failed: set[str] = set()
         self._failing_since = clock.now()
         self._refused: list[str] = []  # the sources of refusals in a row
@@ -103,11 +114,13 @@ class Gate:
 
     def own_share(self, wanted: int, *, at: datetime) -> int:
         """Tell how many may go as far as it is this process that was not well."""
-        return admit(self._alone, wanted, at=at, rate=None, probes=self._probes)[0]
+        return admit(self._alone, wanted, at=at, rate=None, probes=self._config.probes)[0]
 
     def took(self, number: int, *, at: datetime) -> None:
         if number:
-            _, self._alone = admit(self._alone, number, at=at, rate=None, probes=self._probes)
+            _, self._alone = admit(
+                self._alone, number, at=at, rate=None, probes=self._config.probes
+            )
 
     def _is_alone(
         self, error: UpstreamError | None, change: Step | None, *, began_at: datetime
@@ -137,7 +150,7 @@ class Gate:
             if error.could_be_the_call and (self.serves or source in self._refused):
                 return None
             self._refused.append(source)
-            is_enough = len(self._refused) >= self._most_refusals
+            is_enough = len(self._refused) >= self._config.refusals
             return partial(refused, reason=_reason(error)) if is_enough else None
         if error.retry_after:
             return partial(told_to_wait, wait=error.retry_after)
@@ -152,8 +165,8 @@ class Gate:
             self._failing_since = at
         self._failed.add(source)
         if self.troubled or self._alone.closed_until is not None:
-            return len(self._failed) >= self._probes
-        return len(self._failed) >= _FAILURES and at - self._failing_since >= self._patience
+            return len(self._failed) >= self._config.probes
+        return len(self._failed) >= _FAILURES and at - self._failing_since >= self._config.patience
 
     async def _write(self, change: Step, *, began_at: datetime) -> None:
         at = self._clock.now()

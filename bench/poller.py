@@ -36,9 +36,9 @@ from app.core.tracing import Tracing
 from app.db.engine import open_database, parse_url
 from app.db.migrate import upgrade
 from app.db.models import ApiKeyRow, JobRow, UserRow
-from app.jobs.forecast import Forecast
 from app.jobs.queue import JobQueue, QueueConfig
-from app.jobs.schedule import ScheduleConfig
+from app.jobs.timing.forecast import Forecast
+from app.jobs.timing.schedule import ScheduleConfig
 from app.net.clients import trusted
 from app.server import freeze_loaded_objects
 from app.upstream.accounts import DEFAULT

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from app.jobs.durations import Kind, Phase, bucket_of, weight_at
-from app.jobs.forecast import Durations
-from app.jobs.schedule import ScheduleConfig
+from app.jobs.timing.durations import Kind, Phase, bucket_of, weight_at
+from app.jobs.timing.forecast import Durations
+from app.jobs.timing.schedule import ScheduleConfig
 
 DAY = 86_400
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)

@@ -14,7 +14,7 @@ from app.core.metrics import Metrics
 from app.core.signatures import Signer
 from app.core.tracing import Tracing
 from app.db.engine import Database
-from app.jobs.schedule import Jitter
+from app.jobs.timing.schedule import Jitter
 from app.settings import Settings
 
 

@@ -9,10 +9,10 @@ from app.bootstrap.keys import webhook_sealer
 from app.bootstrap.remotes import Remotes
 from app.catalogue.service import Catalogue
 from app.catalogue.store import CatalogueStore
-from app.jobs.forecast import Forecast
 from app.jobs.inputs import JobInputs
 from app.jobs.lanes.accounts import Roster
 from app.jobs.queue import JobQueue
+from app.jobs.timing.forecast import Forecast
 from app.net.urls import is_reachable
 from app.settings import Settings
 from app.storage.archive import Archive

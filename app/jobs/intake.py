@@ -19,13 +19,13 @@ from app.core.ids import new_id
 from app.core.tracing import Tracing
 from app.db.engine import Database
 from app.jobs.batch import AcceptBatch, Accepted
-from app.jobs.durations import input_class
 from app.jobs.errors import InvalidInputError
-from app.jobs.forecast import Forecast
 from app.jobs.inputs import JobInputs
 from app.jobs.line import Priority
 from app.jobs.models import NewJob
 from app.jobs.prices import prices_of
+from app.jobs.timing.durations import input_class
+from app.jobs.timing.forecast import Forecast
 from app.media.errors import MediaUnreachableError
 from app.media.inspector import MediaInspector
 from app.net.reach import Reach

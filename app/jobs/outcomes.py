@@ -4,9 +4,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.jobs.durations import Kind, Observation, Phase
 from app.jobs.models import Change, Lease, Watch
 from app.jobs.state import FOLLOWED, MOVES, TERMINAL, JobState
+from app.jobs.timing.durations import Kind, Observation, Phase
 from app.upstream.wire import Output
 
 CANCELLED_LOCALLY = "cancelled_locally"

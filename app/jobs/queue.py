@@ -19,9 +19,7 @@ from app.db.engine import Database
 from app.events.log import JobEvent
 from app.jobs import outcomes
 from app.jobs.announce import announce
-from app.jobs.appointments import Appointments
 from app.jobs.change_repository import ChangeRepository
-from app.jobs.forecast import Forecast
 from app.jobs.lanes import accounts
 from app.jobs.lanes.accounts import Gates, Roster
 from app.jobs.lanes.gate import GateConfig
@@ -34,9 +32,11 @@ from app.jobs.models import Attempt, Lease
 from app.jobs.operator_repository import OperatorRepository
 from app.jobs.queue_repository import QueueRepository
 from app.jobs.recorder import Recorder
-from app.jobs.schedule import Jitter, Pace, ScheduleConfig
 from app.jobs.state import JobState
 from app.jobs.sweeps import Moves, SweepConfig, Sweeps
+from app.jobs.timing.forecast import Forecast
+from app.jobs.timing.poll_times import PollTimes
+from app.jobs.timing.schedule import Jitter, Pace, ScheduleConfig
 from app.storage import copies
 
 logger = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class JobQueue:
         self._clock = clock
         self._sweeps = Sweeps(config)
         self._deliverer = deliverer
-        self.appointments = Appointments(
+        self.poll_times = PollTimes(
             forecast=forecast,
             pace=Pace(config=config.schedule, polls_per_second=config.polls_per_second),
             job_timeout=config.job_timeout,
@@ -216,17 +216,17 @@ class JobQueue:
                 expires_at=at + self._config.lease,
                 limit=granted + min(granted, _CHOICE),
             )
-            leases = _within(self.appointments.most_urgent(due, granted, at=at), free)
+            leases = _within(self.poll_times.most_urgent(due, granted, at=at), free)
             if leases:
                 await queue.reschedule(
-                    (lease, self.appointments.next_poll(lease, at=at)) for lease in leases
+                    (lease, self.poll_times.next_poll(lease, at=at)) for lease in leases
                 )
                 _, lane = admit(lane, len(leases), at=at, rate=rate, probes=_POLL_PROBES)
                 await lanes.save(POLLS, lane)
                 await self.polls.take(tx, own, Counter(lease.account for lease in leases), at)
             return leases
 
-        await self.appointments.refresh()
+        await self.poll_times.refresh()
         # If there was work last time there will be some again: no need to ask first.
         if not self._was_busy and not await self._database.look_up(peek):
             return []

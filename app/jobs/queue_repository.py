@@ -35,13 +35,13 @@ from app.upstream.accounts import DEFAULT
 
 _JOBS = table_of(JobRow)
 _LEASED = (_JOBS.c.id, *columns_of(JobRow, Lease))
-_APPOINTMENTS = Rows(
+_NEXT_POLLS = Rows(
     column("id", Text),
     column("due_at", UtcDateTime),
     column("token", Text),
     column("expires_at", UtcDateTime),
 )
-_RESCHEDULE = _APPOINTMENTS.in_statement(
+_RESCHEDULE = _NEXT_POLLS.in_statement(
     lambda new: (
         update(_JOBS)
         .where(_JOBS.c.id == new.c.id)
@@ -133,7 +133,7 @@ class QueueRepository:
 
     async def reschedule(self, leases: Iterable[tuple[Lease, datetime]]) -> None:
         """Take the leases and set when each job is due again, whatever its poll will find."""
-        appointments = [
+        poll_times = [
             {
                 "id": lease.job_id,
                 "due_at": due_at,
@@ -142,7 +142,7 @@ class QueueRepository:
             }
             for lease, due_at in leases
         ]
-        await _RESCHEDULE.execute(self._tx, appointments)
+        await _RESCHEDULE.execute(self._tx, poll_times)
 
     async def free_leases(self, *, at: datetime) -> None:
         """End every lease; only for a caller that knows that no other process holds one."""

@@ -13,9 +13,9 @@ from app.db.engine import Database
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.change_repository import ChangeRepository
-from app.jobs.duration_repository import DurationRepository
 from app.jobs.models import COST_STATES, Change, addresses
 from app.jobs.outcomes import observed
+from app.jobs.timing.repository import DurationRepository
 from app.quotas import ledger
 from app.storage import copies
 

@@ -15,11 +15,11 @@ from app.db.engine import Database
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.errors import JobNotFinalError, JobNotFoundError, NotCancellableError
-from app.jobs.forecast import Forecast
 from app.jobs.models import Job, JobFilter
 from app.jobs.outcomes import CANCELLED_LOCALLY, NOT_CANCELLABLE
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
+from app.jobs.timing.forecast import Forecast
 from app.quotas import ledger
 from app.quotas.repository import EntryKind
 from app.storage import discards

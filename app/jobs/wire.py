@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from app.core.signatures import Signer
 from app.core.timestamps import rfc3339
-from app.jobs.forecast import Durations, eta
 from app.jobs.models import Job, addresses
 from app.jobs.state import Status
+from app.jobs.timing.forecast import Durations, eta
 from app.quotas.numbers import shown_usd
 from app.upstream.wire import OUTPUT_KEYS, Output
 

@@ -12,9 +12,9 @@ from app.core.doorbell import Doorbell
 from app.core.timestamps import rfc3339
 from app.core.tracing import Tracing
 from app.jobs.models import Job
-from app.jobs.schedule import Jitter
 from app.jobs.service import JobService
 from app.jobs.state import TERMINAL, JobState
+from app.jobs.timing.schedule import Jitter
 from app.jobs.wire import JobWire
 from app.webhooks.events import state_of
 from app.webhooks.models import Attempt, Errand, Outcome

@@ -18,8 +18,8 @@ from app.jobs import outcomes
 from app.jobs.inputs import JobInputs
 from app.jobs.models import Attempt, Change, Lease
 from app.jobs.queue import JobQueue
-from app.jobs.schedule import Jitter, retry_delay
 from app.jobs.state import JobState
+from app.jobs.timing.schedule import Jitter, retry_delay
 from app.storage.errors import LostFileError, NoStorageError, StorageUnavailableError
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import (
@@ -188,7 +188,7 @@ class Dispatcher:
             request_id=request_id,
             poller=self._queue.name,
             expires_at=at + self._config.lease,
-            due_at=self._queue.appointments.next_poll(lease, at=at),
+            due_at=self._queue.poll_times.next_poll(lease, at=at),
             at=at,
         )
 

@@ -8,9 +8,9 @@ import structlog
 
 from app.core.clock import Clock
 from app.jobs import outcomes
-from app.jobs.appointments import Appointments
 from app.jobs.models import Change, Lease
 from app.jobs.state import JobState
+from app.jobs.timing.poll_times import PollTimes
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import UpstreamError
 from app.upstream.wire import CancelOutcome, RemoteResult, RemoteState, RemoteStatus
@@ -27,13 +27,13 @@ class Look:
     def __init__(
         self,
         *,
-        appointments: Appointments,
+        poll_times: PollTimes,
         upstream: Mapping[str, UpstreamClient],
         timeout: timedelta,
         charge_late: bool,
         clock: Clock,
     ) -> None:
-        self._appointments = appointments
+        self._poll_times = poll_times
         self._upstream = upstream
         self._timeout = timeout
         self._charge_late = charge_late
@@ -46,7 +46,7 @@ class Look:
             change = await self._advance(lease, await self._status(lease))
         if change is None and lease.lost_polls:
             at = self._clock.now()
-            due_at = self._appointments.next_poll(lease, at=at)
+            due_at = self._poll_times.next_poll(lease, at=at)
             return outcomes.found_again(lease, due_at=due_at, at=at)
         return change
 
@@ -99,7 +99,7 @@ class Look:
         if lease.finished_at is not None:
             return None
         at = self._clock.now()
-        return outcomes.cancelled(lease, watch=self._appointments.watch(at=at), at=at)
+        return outcomes.cancelled(lease, watch=self._poll_times.watch(at=at), at=at)
 
     async def _cancel(self, lease: Lease) -> Change | None:
         """Pass the owner's cancel on, then believe what upstream says of the job itself."""
@@ -109,7 +109,7 @@ class Look:
             return seen
         if outcome is CancelOutcome.NOT_CANCELLABLE:
             at = self._clock.now()
-            due_at = self._appointments.next_poll(lease, at=at)
+            due_at = self._poll_times.next_poll(lease, at=at)
             return outcomes.not_cancellable(lease, seen=seen, due_at=due_at, at=at)
         # Granted, requested or unanswered, and the job still runs: it may yet succeed. The request
         # stays, so the next poll passes it on again.
@@ -138,7 +138,7 @@ class Look:
             lease,
             state=state,
             queue_position=queue_position,
-            due_at=self._appointments.next_poll(lease, at=at, state=state),
+            due_at=self._poll_times.next_poll(lease, at=at, state=state),
             at=at,
         )
 

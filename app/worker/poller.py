@@ -55,9 +55,9 @@ class Poller:
         doorbell: Doorbell,
     ) -> None:
         self._queue = queue
-        self._appointments = queue.appointments
+        self._poll_times = queue.poll_times
         self._look = Look(
-            appointments=queue.appointments,
+            poll_times=queue.poll_times,
             upstream=upstream,
             timeout=config.timeout,
             charge_late=config.charge_late,
@@ -135,8 +135,8 @@ class Poller:
             return change
         if lease.watch_until is not None:
             return outcomes.unwatched(lease, at=at) if at >= lease.watch_until else change
-        if at >= self._appointments.times_out_at(lease):
-            return outcomes.timed_out(lease, watch=self._appointments.watch(at=at), at=at)
+        if at >= self._poll_times.times_out_at(lease):
+            return outcomes.timed_out(lease, watch=self._poll_times.watch(at=at), at=at)
         return change
 
     def _without_answer(self, lease: Lease, error: UpstreamError) -> Change | None:
@@ -146,15 +146,15 @@ class Poller:
         """
         at = self._clock.now()
         if error.error_code == _RECORD_UNKNOWN and lease.watch_until is None:
-            soon = min(self._appointments.next_poll(lease, at=at), at + _LOST_LOOK)
+            soon = min(self._poll_times.next_poll(lease, at=at), at + _LOST_LOOK)
             change = outcomes.record_unknown(lease, due_at=soon, at=at)
             since = change.lost_since or at
             if change.lost_polls >= _LOST_POLLS and at - since >= _LOST_FOR:
-                return outcomes.lost(lease, watch=self._appointments.watch(at=at), at=at)
+                return outcomes.lost(lease, watch=self._poll_times.watch(at=at), at=at)
             return change
         if not error.retry_after:
             return None
-        due_at = self._appointments.before_time_out(lease, at + error.retry_after, at=at)
+        due_at = self._poll_times.before_time_out(lease, at + error.retry_after, at=at)
         return outcomes.postponed(lease, due_at=due_at, at=at)
 
 

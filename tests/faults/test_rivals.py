@@ -20,10 +20,10 @@ from app.db.engine import open_database
 from app.db.users import keep_user
 from app.events.log import JobEvent
 from app.jobs.announce import announce
-from app.jobs.forecast import Forecast
 from app.jobs.operator_repository import Manual, OperatorRepository
 from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.state import IN_FLIGHT, JobState
+from app.jobs.timing.forecast import Forecast
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.invariants import read_jobs
 

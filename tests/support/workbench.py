@@ -10,10 +10,10 @@ from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
-from app.jobs.forecast import Forecast
 from app.jobs.inputs import JobInputs
 from app.jobs.queue import JobQueue, QueueConfig
-from app.jobs.schedule import ScheduleConfig
+from app.jobs.timing.forecast import Forecast
+from app.jobs.timing.schedule import ScheduleConfig
 from app.storage.discards import Sweeper
 from app.storage.files import FileService
 from app.storage.uploads import Uploads, UploadsConfig

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.jobs.durations import (
+from app.jobs.timing.durations import (
     EDGES,
     UNSEEN,
     Counts,
@@ -22,8 +22,8 @@ from app.jobs.durations import (
     learned,
     weight_at,
 )
-from app.jobs.forecast import Durations
-from app.jobs.schedule import ScheduleConfig
+from app.jobs.timing.forecast import Durations
+from app.jobs.timing.schedule import ScheduleConfig
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.jobs.durations import EDGES, UNSEEN, Curve, Phase, bucket_of, learned
-from app.jobs.schedule import Pace, PollPlan, ScheduleConfig
+from app.jobs.timing.durations import EDGES, UNSEEN, Curve, Phase, bucket_of, learned
+from app.jobs.timing.schedule import Pace, PollPlan, ScheduleConfig
 
 CONFIG = ScheduleConfig()
 FREE = ScheduleConfig(shortest=1e-3, longest=1e6)

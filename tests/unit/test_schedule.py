@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core import gcra
-from app.jobs.schedule import retry_delay
+from app.jobs.timing.schedule import retry_delay
 
 SECOND_US = 1_000_000
 

@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import ManualClock
 from app.core.errors import DatabaseUnavailableError
 from app.db.engine import opened_database
-from app.jobs.duration_repository import DurationRepository
-from app.jobs.durations import Kind, Observation, Phase
-from app.jobs.forecast import Durations, Forecast
-from app.jobs.schedule import ScheduleConfig
+from app.jobs.timing.durations import Kind, Observation, Phase
+from app.jobs.timing.forecast import Durations, Forecast
+from app.jobs.timing.repository import DurationRepository
+from app.jobs.timing.schedule import ScheduleConfig
 from app.quotas.prices import PricesService
 from tests.support.switched_database import SwitchedDatabase
 

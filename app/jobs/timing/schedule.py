@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict
 
-from app.jobs.durations import Curve, Phase, Rising
+from app.jobs.timing.durations import Curve, Phase, Rising
 
 Jitter = Callable[[], float]
 """Gives a number in [0, 1): `random.random`, or a test's choice."""

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import DurationRow, JobRow
 from app.db.statements import insert_into
-from app.jobs.durations import Kind, Observation, Phase, bucket_of, weight_at
 from app.jobs.state import FOLLOWED
+from app.jobs.timing.durations import Kind, Observation, Phase, bucket_of, weight_at
 
 
 class DurationRepository:

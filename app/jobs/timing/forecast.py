@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
-from app.jobs.duration_repository import DurationRepository
-from app.jobs.durations import UNSEEN, Curve, Kind, Phase, learned, weight_at
 from app.jobs.models import Job
-from app.jobs.schedule import PollPlan, ScheduleConfig
 from app.jobs.state import JobState
+from app.jobs.timing.durations import UNSEEN, Curve, Kind, Phase, learned, weight_at
+from app.jobs.timing.repository import DurationRepository
+from app.jobs.timing.schedule import PollPlan, ScheduleConfig
 
 _FRESH_FOR = timedelta(seconds=10)
 _SKEW = timedelta(minutes=2)  # of other replicas' clocks, and of long transactions

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from app.jobs.durations import Kind
-from app.jobs.forecast import Forecast, phase_of
 from app.jobs.models import Lease, Watch
-from app.jobs.schedule import Jitter, Pace, PollPlan, watch_delay
 from app.jobs.state import JobState
+from app.jobs.timing.durations import Kind
+from app.jobs.timing.forecast import Forecast, phase_of
+from app.jobs.timing.schedule import Jitter, Pace, PollPlan, watch_delay
 
 
-class Appointments:
+class PollTimes:
     def __init__(
         self,
         *,

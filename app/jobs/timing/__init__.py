@@ -1,0 +1,1 @@
+"""How long jobs take, as seen so far, and when each is polled next."""

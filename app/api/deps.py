@@ -32,16 +32,16 @@ from app.catalogue.service import Catalogue
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError, ProblemError, UnauthenticatedError
 from app.events.hub import Hub
-from app.jobs.census import Census
 from app.jobs.errors import JobNotFoundError
 from app.jobs.feed import JobFeed
-from app.jobs.health import HealthService
 from app.jobs.intake import JobIntake
 from app.jobs.links import JobLinks
-from app.jobs.operator import OperatorJobs
-from app.jobs.overview import JobOverview
+from app.jobs.operations.census import Census
+from app.jobs.operations.health import HealthService
+from app.jobs.operations.operator import OperatorJobs
+from app.jobs.operations.overview import JobOverview
+from app.jobs.operations.traffic import JobTraffic
 from app.jobs.service import JobService
-from app.jobs.traffic import JobTraffic
 from app.jobs.wire import JobWire
 from app.quotas.prices import PricesService
 from app.quotas.service import QuotaService

@@ -8,7 +8,7 @@ from app.api.deps import Gateway
 from app.api.problems import problem_responses
 from app.api.routing import Router
 from app.core.errors import DatabaseUnavailableError, ProblemError
-from app.jobs.health import ALIVE_FOR
+from app.jobs.operations.health import ALIVE_FOR
 
 router = Router(tags=["health"])
 

@@ -29,9 +29,9 @@ from app.jobs.lanes.repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.line import choose, turns_of
 from app.jobs.line_repository import LineRepository
 from app.jobs.models import Attempt, Lease
-from app.jobs.operator_repository import OperatorRepository
 from app.jobs.queue_repository import QueueRepository
 from app.jobs.recorder import Recorder
+from app.jobs.repository import JobRepository
 from app.jobs.state import JobState
 from app.jobs.sweeps import Moves, SweepConfig, Sweeps
 from app.jobs.timing.forecast import Forecast
@@ -252,7 +252,7 @@ class JobQueue:
                 at=at,
             )
             if seq is None:  # the job's own id, or that of one that was erased
-                return await OperatorRepository(tx).holder_of(request_id) is None
+                return await JobRepository(tx).holder_of(request_id) is None
             event = JobEvent(
                 job_id=lease.job_id,
                 seq=seq,

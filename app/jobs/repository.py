@@ -51,6 +51,13 @@ class JobRepository:
             return None
         return job_from_row(row)
 
+    async def holder_of(self, request_id: str) -> str | None:
+        """Return which job already has this request of upstream."""
+        found = await self._tx.execute(
+            select(JobRow.id).where(JobRow.upstream_request_id == request_id).limit(1)
+        )
+        return found.scalar_one_or_none()
+
     async def erase(self, job_id: str, *, user_id: str, at: datetime) -> bool:
         """Delete a job that has ended, with its events and outputs; False if it has not.
 

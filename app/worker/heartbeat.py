@@ -9,7 +9,7 @@ import structlog
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.db.failures import Failures
-from app.jobs.health import ALIVE_FOR, BEAT_EVERY, HealthService
+from app.jobs.operations.health import ALIVE_FOR, BEAT_EVERY, HealthService
 from app.worker.loop import WorkLoop
 
 logger = structlog.get_logger(__name__)

@@ -9,8 +9,8 @@ from prometheus_client.samples import Sample
 
 from app.core.clock import ManualClock
 from app.core.metrics import Metrics
-from app.jobs.census import Census
 from app.jobs.lanes.accounts import Roster
+from app.jobs.operations.census import Census
 from tests.support.answers import problem
 from tests.support.asgi import send_raw
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running

@@ -16,7 +16,7 @@ from app.auth.directory.plans import PlanDirectory
 from app.auth.directory.users import UserDirectory
 from app.core.clock import ManualClock
 from app.db.engine import Database, open_database
-from app.jobs.invariants import Violation, violations
+from app.jobs.operations.invariants import Violation, violations
 from app.quotas import ledger
 from app.quotas.account import Account
 from app.quotas.errors import TooManySumsError

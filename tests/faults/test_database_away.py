@@ -21,9 +21,9 @@ from app.db.failures import Failures
 from app.db.models import JobRow, SwitchRow
 from app.db.prepared import made_once
 from app.db.statements import table_of
-from app.jobs.health import HealthService
 from app.jobs.lanes.accounts import Roster
 from app.jobs.models import Change
+from app.jobs.operations.health import HealthService
 from app.worker.heartbeat import Heartbeat
 from tests.support.gateway import Gateway, Sandbox
 from tests.support.invariants import event_types

@@ -20,7 +20,7 @@ from app.db.engine import open_database
 from app.db.users import keep_user
 from app.events.log import JobEvent
 from app.jobs.announce import announce
-from app.jobs.operator_repository import Manual, OperatorRepository
+from app.jobs.operations.repository import Manual, OperatorRepository
 from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.state import IN_FLIGHT, JobState
 from app.jobs.timing.forecast import Forecast

@@ -15,8 +15,8 @@ from app.api.paging import Listed
 from app.api.problems import problem_responses
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.models import CostState, Job
-from app.jobs.operator import JobDetail
-from app.jobs.operator_repository import Underside
+from app.jobs.operations.operator import JobDetail
+from app.jobs.operations.repository import Underside
 from app.jobs.wire import Instant, JobRead, Seconds
 from app.quotas.numbers import shown_usd
 from app.quotas.policy import Measure, from_units

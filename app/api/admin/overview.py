@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from app.api.admin.routing import admin_router
 from app.api.deps import Gateway
-from app.jobs.overview import Hour
+from app.jobs.operations.overview import Hour
 from app.jobs.state import Status
 from app.jobs.wire import Instant
 

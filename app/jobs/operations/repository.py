@@ -63,13 +63,6 @@ class OperatorRepository:
             for row in found
         }
 
-    async def holder_of(self, request_id: str) -> str | None:
-        """Return which job already has this request of upstream."""
-        found = await self._tx.execute(
-            select(JobRow.id).where(JobRow.upstream_request_id == request_id).limit(1)
-        )
-        return found.scalar_one_or_none()
-
     async def move(self, job_id: str, change: Manual, *, at: datetime) -> int | None:
         """Change the job if it is in one of the sources, and return its event number.
 

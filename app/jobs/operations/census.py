@@ -14,10 +14,10 @@ from app.core.metrics import Metrics
 from app.db.engine import Database
 from app.db.models import HeartbeatRow, JobRow, WebhookDeliveryRow
 from app.db.patience import within
-from app.jobs.health import ALIVE_FOR
 from app.jobs.lanes.accounts import Roster
 from app.jobs.lanes.pause import is_paused
 from app.jobs.lanes.repository import DISPATCH, POLLS, LaneRepository
+from app.jobs.operations.health import ALIVE_FOR
 from app.jobs.state import TERMINAL, JobState
 from app.storage.archive import Archive
 

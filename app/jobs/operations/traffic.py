@@ -14,7 +14,7 @@ from app.jobs.lanes.accounts import Roster, count_unfinished
 from app.jobs.lanes.lane import Lane, Reason
 from app.jobs.lanes.pause import is_paused, pause
 from app.jobs.lanes.repository import DISPATCH, POLLS, LaneRepository
-from app.jobs.operator_repository import OperatorRepository
+from app.jobs.operations.repository import OperatorRepository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,10 +16,10 @@ from app.events import log
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
-from app.jobs.invariants import Violation, violations
 from app.jobs.lanes.repository import DISPATCH, LaneRepository
 from app.jobs.models import CostState, Job, JobFilter
-from app.jobs.operator_repository import Manual, OperatorRepository, Underside
+from app.jobs.operations.invariants import Violation, violations
+from app.jobs.operations.repository import Manual, OperatorRepository, Underside
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
 from app.quotas import ledger
@@ -159,7 +159,7 @@ class OperatorJobs:
             before = (await operators.find([job_id], lock=True)).get(job_id)
             if before is None:
                 raise JobNotFoundError(job_id)
-            if request_id is not None and (holder := await operators.holder_of(request_id)):
+            if request_id is not None and (holder := await JobRepository(tx).holder_of(request_id)):
                 raise RequestTakenError(request_id, holder)
             moved = await operators.move(job_id, change, at=at)
             if moved is None:

@@ -1,0 +1,1 @@
+"""What operators see of all jobs, and do with them by hand; health and metrics."""

@@ -25,8 +25,7 @@ from app.core.errors import FieldError, UnauthenticatedError
 from app.events.hub import TooManyStreamsError
 from app.jobs.errors import JobNotFinalError, JobNotFoundError, NotCancellableError
 from app.jobs.intake import JobRequest
-from app.jobs.line import Priority
-from app.jobs.models import Job
+from app.jobs.models import Job, Priority
 from app.jobs.service import CancelOutcome
 from app.jobs.state import TERMINAL
 from app.jobs.wire import JobCostRead, JobRead

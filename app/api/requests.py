@@ -13,8 +13,7 @@ from app.api.submitting import SUBMIT_PROBLEMS, accept
 from app.core.errors import FieldError, InvalidRequestError
 from app.jobs.errors import JobNotFoundError, NotCancellableError
 from app.jobs.intake import JobRequest
-from app.jobs.line import Priority
-from app.jobs.models import Job
+from app.jobs.models import Job, Priority
 from app.jobs.state import Status
 from app.jobs.wire import Instant, JobRead
 

@@ -19,9 +19,9 @@ from app.jobs.announce import announce
 from app.jobs.errors import IdempotencyConflictError, InvalidInputError
 from app.jobs.idempotency_repository import Holder, IdempotencyRepository
 from app.jobs.models import Job, NewJob
-from app.jobs.places import with_places
 from app.jobs.repository import JobRepository
 from app.jobs.state import JobState
+from app.jobs.waiting.positions import with_places
 from app.quotas import ledger, shadow
 from app.quotas.policy import Measure, to_units
 from app.quotas.shadow import Finding

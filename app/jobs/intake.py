@@ -21,8 +21,7 @@ from app.db.engine import Database
 from app.jobs.batch import AcceptBatch, Accepted
 from app.jobs.errors import InvalidInputError
 from app.jobs.inputs import JobInputs
-from app.jobs.line import Priority
-from app.jobs.models import NewJob
+from app.jobs.models import NewJob, Priority
 from app.jobs.prices import prices_of
 from app.jobs.timing.durations import input_class
 from app.jobs.timing.forecast import Forecast

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import IntEnum
 from typing import Any, Literal
 
-from app.jobs.line import Place, Priority
 from app.jobs.state import TERMINAL, JobState
 from app.quotas.policy import Policy
 from app.quotas.repository import Ending, EntryKind
@@ -29,6 +29,23 @@ def addresses(output: Output) -> Iterator[str]:
     for key in OUTPUT_KEYS:
         value = output.get(key, [])
         yield from [value] if isinstance(value, str) else value
+
+
+class Priority(IntEnum):
+    """In the order of starting; stored as its number."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a job stands in its user's line, counted from 1, and what moves that line."""
+
+    position: int
+    in_flight: int
+    is_paused: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,8 +26,6 @@ from app.jobs.lanes.gate import GateConfig
 from app.jobs.lanes.lane import admit
 from app.jobs.lanes.pause import is_paused
 from app.jobs.lanes.repository import DISPATCH, POLLS, LaneRepository
-from app.jobs.line import choose, turns_of
-from app.jobs.line_repository import LineRepository
 from app.jobs.models import Attempt, Lease
 from app.jobs.queue_repository import QueueRepository
 from app.jobs.recorder import Recorder
@@ -37,6 +35,8 @@ from app.jobs.sweeps import Moves, SweepConfig, Sweeps
 from app.jobs.timing.forecast import Forecast
 from app.jobs.timing.poll_times import PollTimes
 from app.jobs.timing.schedule import Jitter, Pace, ScheduleConfig
+from app.jobs.waiting.fairness import choose, turns_of
+from app.jobs.waiting.repository import LineRepository
 from app.storage import copies
 
 logger = structlog.get_logger(__name__)

@@ -27,10 +27,10 @@ from app.db.rows import Rows
 from app.db.statements import among, instant, table_of
 from app.jobs.lanes.accounts import ACCOUNT
 from app.jobs.lanes.pause import PAUSED
-from app.jobs.line_repository import IS_STARTABLE, startable
 from app.jobs.models import Attempt, Lease
 from app.jobs.state import FOLLOWED, WATCHED, JobState
 from app.jobs.sweep_repository import OVERDUE
+from app.jobs.waiting.repository import IS_STARTABLE, startable
 from app.upstream.accounts import DEFAULT
 
 _JOBS = table_of(JobRow)

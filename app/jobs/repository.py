@@ -34,8 +34,8 @@ from app.db.statements import among, newest
 from app.db.users import disabled_among
 from app.jobs.models import Job, JobFilter
 from app.jobs.outcomes import CANCELLED_LOCALLY
-from app.jobs.places import with_places
 from app.jobs.state import FOLLOWED, TERMINAL, JobState
+from app.jobs.waiting.positions import with_places
 from app.quotas.policy import Measure, from_units
 
 

@@ -9,7 +9,7 @@ from app.api.jobs import JobCreate
 from app.core.errors import UnauthenticatedError
 from app.jobs.batch import Accepted
 from app.jobs.intake import JobRequest
-from app.jobs.line import Priority
+from app.jobs.models import Priority
 from tests.support.gateway import Gateway
 from tests.support.statements import recorded
 

@@ -11,13 +11,13 @@ from app.core.clock import ManualClock
 from app.db.engine import open_database
 from app.db.models import JobRow
 from app.jobs.lanes.accounts import count_unfinished
-from app.jobs.line_repository import LineRepository
 from app.jobs.models import Job
-from app.jobs.places import with_places
 from app.jobs.queue_repository import QueueRepository
 from app.jobs.retention import over
 from app.jobs.state import FOLLOWED, WATCHED, JobState
 from app.jobs.sweeps import SweepConfig, Sweeps
+from app.jobs.waiting.positions import with_places
+from app.jobs.waiting.repository import LineRepository
 from app.quotas.policy import LimitName
 from app.quotas.repository import QuotaRepository
 

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from app.jobs.line import Load, Priority, Waiting, choose, turns_of
+from app.jobs.models import Priority
+from app.jobs.waiting.fairness import Load, Waiting, choose, turns_of
 
 
 def line(user: str, *numbers: int, key: str = "", priority: int = Priority.NORMAL) -> list[Waiting]:

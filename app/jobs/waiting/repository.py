@@ -32,8 +32,8 @@ from app.db.prepared import made_once
 from app.db.rows import Rows
 from app.db.statements import among, instant, one_of, table_of
 from app.db.users import is_plan_of
-from app.jobs.line import Load, Waiting
 from app.jobs.state import IN_FLIGHT, JobState
+from app.jobs.waiting.fairness import Load, Waiting
 from app.quotas.policy import LimitName, Limits, stored_limits, tightest
 
 _JOBS, _USERS = table_of(JobRow), table_of(UserRow)

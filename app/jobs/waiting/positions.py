@@ -24,8 +24,7 @@ from app.db.models import JobRow
 from app.db.rows import Rows
 from app.db.statements import among, one_of
 from app.jobs.lanes.pause import PAUSED
-from app.jobs.line import Place
-from app.jobs.models import Job
+from app.jobs.models import Job, Place
 from app.jobs.state import IN_FLIGHT, JobState
 
 _MOVING = IN_FLIGHT - {JobState.SUBMIT_UNKNOWN}  # which ends by itself only after hours

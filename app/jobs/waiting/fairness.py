@@ -5,16 +5,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import IntEnum
 from heapq import heapify, heappop, heappush
-
-
-class Priority(IntEnum):
-    """In the order of starting; stored as its number."""
-
-    HIGH = 0
-    NORMAL = 1
-    LOW = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +44,6 @@ class Load:
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _INSTANT = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a job stands in its user's line, counted from 1, and what moves that line."""
-
-    position: int
-    in_flight: int
-    is_paused: bool
 
 
 def turns_of(chosen: Iterable[Waiting], *, at: datetime) -> Mapping[str, datetime]:

@@ -1,0 +1,1 @@
+"""The line of jobs that wait to be sent: who is next, and where each stands."""

@@ -56,7 +56,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Errand:
+class DeliveryLease:
     """One attempt in a worker's hands: what it records counts only while the row has `token`.
 
     With an `obstacle` it cannot be sent, for that reason.
@@ -81,7 +81,7 @@ class Errand:
 class Outcome:
     """How an attempt went; `due_at` is when the next one is, None after the last."""
 
-    errand: Errand
+    lease: DeliveryLease
     attempt: Attempt
     delivered: bool
     due_at: datetime | None

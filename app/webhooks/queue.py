@@ -18,7 +18,7 @@ from app.core.owners import owner_of
 from app.db.engine import Database
 from app.db.records import record_of
 from app.db.users import disabled_among
-from app.webhooks.models import Errand, Outcome
+from app.webhooks.models import DeliveryLease, Outcome
 from app.webhooks.queue_repository import QueueRepository, Waiting
 from app.webhooks.repository import EndpointRepository, SecretRepository
 from app.webhooks.safe import Safe
@@ -61,18 +61,20 @@ class DeliveryQueue:
         self.record = NaturalBatch(self._apply)
         """Write one outcome; return whether it counted: it does not once the lease is lost."""
 
-    async def claim(self, *, limit: int, under_way: Collection[Errand]) -> Sequence[Errand]:
+    async def claim(
+        self, *, limit: int, under_way: Collection[DeliveryLease]
+    ) -> Sequence[DeliveryLease]:
         """Take what is due, leaving room beside any one receiver or user for others."""
         at = self._clock.now()
-        lanes = Counter(errand.lane for errand in under_way)
-        users = Counter(errand.user_id for errand in under_way)
+        lanes = Counter(lease.lane for lease in under_way)
+        users = Counter(lease.user_id for lease in under_way)
         per_lane, per_user = self._most(free=limit)
         full: dict[str, Collection[str]] = {
             "not_lanes": [lane for lane, busy in lanes.items() if busy >= per_lane],
             "not_users": [user for user, busy in users.items() if busy >= per_user],
         }
 
-        async def work(tx: AsyncConnection) -> Sequence[Errand]:
+        async def work(tx: AsyncConnection) -> Sequence[DeliveryLease]:
             deliveries = QueueRepository(tx)
             due = await deliveries.lock_due(at=at, limit=limit, **full)
             chosen = self._with_room(due, free=limit, lanes=Counter(lanes), users=Counter(users))
@@ -81,15 +83,15 @@ class DeliveryQueue:
             token = new_id("lease")
             await deliveries.lease(chosen, token=token, until=at + self._config.lease)
             rows = await deliveries.targets(chosen)
-            return await self._errands(tx, rows, token=token, at=at)
+            return await self._leases(tx, rows, token=token, at=at)
 
         if not await self._database.look_up(lambda tx: QueueRepository(tx).has_due(at=at, **full)):
             return []
         return await self._database.transact(work)
 
-    def has_room_again(self, lane: str, under_way: Collection[Errand]) -> bool:
+    def has_room_again(self, lane: str, under_way: Collection[DeliveryLease]) -> bool:
         """Return whether to look for more: from half on, so that it finds many at a time."""
-        busy = sum(errand.lane == lane for errand in under_way)
+        busy = sum(lease.lane == lane for lease in under_way)
         return busy <= self._config.per_lane // 2
 
     async def free_leases(self) -> None:
@@ -113,9 +115,9 @@ class DeliveryQueue:
                 chosen.append(waiting.id)
         return chosen
 
-    async def _errands(
+    async def _leases(
         self, tx: AsyncConnection, rows: Sequence[Any], *, token: str, at: datetime
-    ) -> Sequence[Errand]:
+    ) -> Sequence[DeliveryLease]:
         signers = {
             owner: await self._signers_of(tx, owner, at=at)
             for owner in sorted({owner_of(row.job_user_id) for row in rows if not row.endpoint_id})
@@ -123,7 +125,7 @@ class DeliveryQueue:
         disabled = await disabled_among(tx, {row.user_id for row in rows})
         return [
             record_of(
-                Errand,
+                DeliveryLease,
                 row,
                 token=token,
                 attempts_made=row.attempts,
@@ -155,31 +157,31 @@ class DeliveryQueue:
         async def work(tx: AsyncConnection) -> tuple[set[str], Sequence[tuple[str, str]]]:
             deliveries = QueueRepository(tx)
             counted = await deliveries.end(outcomes)
-            told = [each for each in outcomes if each.errand.id in counted]
+            told = [each for each in outcomes if each.lease.id in counted]
             return counted, await self._judge(tx, told, at=at)
 
         counted, disabled = await self._database.transact(work)
         for outcome in outcomes:
-            self._tell(outcome, counted=outcome.errand.id in counted)
+            self._tell(outcome, counted=outcome.lease.id in counted)
         for endpoint_id, reason in disabled:
             logger.warning("webhook.endpoint_disabled", endpoint_id=endpoint_id, reason=reason)
-        return [outcome.errand.id in counted for outcome in outcomes]
+        return [outcome.lease.id in counted for outcome in outcomes]
 
     def _tell(self, outcome: Outcome, *, counted: bool) -> None:
-        errand, attempt = outcome.errand, outcome.attempt
+        lease, attempt = outcome.lease, outcome.attempt
         if not counted:
             self._metrics.lease_losses.labels("webhook").inc()
-            logger.warning("webhook.lease_lost", delivery_id=errand.id)
+            logger.warning("webhook.lease_lost", delivery_id=lease.id)
             return
         self._metrics.webhooks.labels(_word(outcome)).inc()
         logger.info(
             "webhook.attempted",
-            delivery_id=errand.id,
-            endpoint_id=errand.endpoint_id,
-            job_id=errand.job_id,
-            event_type=errand.type,
+            delivery_id=lease.id,
+            endpoint_id=lease.endpoint_id,
+            job_id=lease.job_id,
+            event_type=lease.type,
             delivered=outcome.delivered,
-            attempts=errand.attempts_made + 1,
+            attempts=lease.attempts_made + 1,
             status=attempt.status_code,
             reason=attempt.error,
             duration_ms=attempt.milliseconds,
@@ -230,7 +232,7 @@ def _obstacle(row: Any, *, disabled: Collection[str]) -> str | None:
 
 
 def _endpoints(outcomes: Any) -> set[str]:
-    return {each.errand.endpoint_id for each in outcomes} - {None}
+    return {each.lease.endpoint_id for each in outcomes} - {None}
 
 
 def _word(outcome: Outcome) -> str:

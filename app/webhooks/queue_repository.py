@@ -98,9 +98,9 @@ class QueueRepository:
             await self._tx.execute(
                 insert(WebhookAttemptRow),
                 [
-                    _attempt_row(outcome, number=numbers[outcome.errand.id])
+                    _attempt_row(outcome, number=numbers[outcome.lease.id])
                     for outcome in outcomes
-                    if outcome.errand.id in numbers
+                    if outcome.lease.id in numbers
                 ],
             )
         return set(numbers)
@@ -146,8 +146,8 @@ _END = _OUTCOMES.in_statement(_end)
 def _row(outcome: Outcome) -> dict[str, Any]:
     retried = "failed" if outcome.due_at is None else "pending"
     return {
-        "id": outcome.errand.id,
-        "token": outcome.errand.token,
+        "id": outcome.lease.id,
+        "token": outcome.lease.token,
         "state": "delivered" if outcome.delivered else retried,
         "due_at": outcome.due_at,
     }
@@ -156,7 +156,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
 def _attempt_row(outcome: Outcome, *, number: int) -> dict[str, Any]:
     attempt = outcome.attempt
     return {
-        "delivery_id": outcome.errand.id,
+        "delivery_id": outcome.lease.id,
         "number": number,
         "at": attempt.at,
         "milliseconds": attempt.milliseconds,

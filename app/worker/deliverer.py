@@ -17,7 +17,7 @@ from app.jobs.state import TERMINAL, JobState
 from app.jobs.timing.schedule import Jitter
 from app.jobs.wire import JobWire
 from app.webhooks.events import state_of
-from app.webhooks.models import Attempt, Errand, Outcome
+from app.webhooks.models import Attempt, DeliveryLease, Outcome
 from app.webhooks.queue import DeliveryQueue
 from app.webhooks.schedule import retry_delay
 from app.webhooks.sender import Answer, WebhookSender
@@ -60,7 +60,7 @@ class Deliverer:
         self._clock = clock
         self._jitter = jitter
         self._doorbell = doorbell
-        self._under_way: dict[tuple[str, str], Errand] = {}
+        self._under_way: dict[tuple[str, str], DeliveryLease] = {}
         self.loop = WorkLoop(
             "deliverer",
             claim=self.claim,
@@ -70,69 +70,69 @@ class Deliverer:
             clock=clock,
         )
 
-    async def claim(self, limit: int) -> Sequence[tuple[Errand, Job | None]]:
-        errands = await self._queue.claim(limit=limit, under_way=self._under_way.values())
-        named = {errand.job_id for errand in errands if errand.job_id is not None}
+    async def claim(self, limit: int) -> Sequence[tuple[DeliveryLease, Job | None]]:
+        leases = await self._queue.claim(limit=limit, under_way=self._under_way.values())
+        named = {lease.job_id for lease in leases if lease.job_id is not None}
         jobs = await self._jobs.find_many(sorted(named))
-        self._under_way |= {(errand.id, errand.token): errand for errand in errands}
-        return [(errand, jobs.get(errand.job_id or "")) for errand in errands]
+        self._under_way |= {(lease.id, lease.token): lease for lease in leases}
+        return [(lease, jobs.get(lease.job_id or "")) for lease in leases]
 
-    async def deliver(self, piece: tuple[Errand, Job | None]) -> None:
-        errand, job = piece
+    async def deliver(self, piece: tuple[DeliveryLease, Job | None]) -> None:
+        lease, job = piece
         traceparent = None if job is None else job.traceparent
-        with self._tracing.stage("webhook", of=traceparent, job_id=errand.job_id):
-            await self._deliver(errand, job)
+        with self._tracing.stage("webhook", of=traceparent, job_id=lease.job_id):
+            await self._deliver(lease, job)
 
-    async def _deliver(self, errand: Errand, job: Job | None) -> None:
+    async def _deliver(self, lease: DeliveryLease, job: Job | None) -> None:
         try:
-            answer = await self._attempted(errand, job)
+            answer = await self._attempted(lease, job)
             if answer is not None:
-                await self._queue.record(self._outcome(errand, answer))
+                await self._queue.record(self._outcome(lease, answer))
         finally:
-            del self._under_way[errand.id, errand.token]
-            if self._queue.has_room_again(errand.lane, self._under_way.values()):
+            del self._under_way[lease.id, lease.token]
+            if self._queue.has_room_again(lease.lane, self._under_way.values()):
                 self._doorbell.ring()
 
-    async def _attempted(self, errand: Errand, job: Job | None) -> Answer | None:
+    async def _attempted(self, lease: DeliveryLease, job: Job | None) -> Answer | None:
         """Attempt it; a bug of ours counts as an attempt, or it would recur at every lease."""
         try:
-            return await self.attempt(errand, job)
+            return await self.attempt(lease, job)
         except Exception:
-            logger.exception("webhook.not_attempted", delivery_id=errand.id)
+            logger.exception("webhook.not_attempted", delivery_id=lease.id)
             return Answer(milliseconds=0, error="internal")
 
-    async def attempt(self, errand: Errand, job: Job | None) -> Answer | None:
+    async def attempt(self, lease: DeliveryLease, job: Job | None) -> Answer | None:
         """Send the message as it reads now; None if its job, and so the message, was erased."""
-        if errand.obstacle is not None:
-            return Answer(milliseconds=0, error=errand.obstacle)
-        if errand.job_id is not None and job is None:
+        if lease.obstacle is not None:
+            return Answer(milliseconds=0, error=lease.obstacle)
+        if lease.job_id is not None and job is None:
             return None
         at = self._clock.now()
-        body = json.dumps(self._payload(errand, job, at=at), ensure_ascii=False)
+        body = json.dumps(self._payload(lease, job, at=at), ensure_ascii=False)
         try:
-            headers = signed_headers(errand.secrets, message_id=errand.id, body=body, at=at)
+            headers = signed_headers(lease.secrets, message_id=lease.id, body=body, at=at)
         except NoSecretError:
             return Answer(milliseconds=0, error="no_secret")
-        return await self._sender.post(errand.url, body=body, headers=headers)
+        return await self._sender.post(lease.url, body=body, headers=headers)
 
-    def _payload(self, errand: Errand, job: Job | None, *, at: datetime) -> Mapping[str, Any]:
+    def _payload(self, lease: DeliveryLease, job: Job | None, *, at: datetime) -> Mapping[str, Any]:
         """Render the job with links signed now."""
-        data: dict[str, Any] = {"endpoint": errand.endpoint_id}
+        data: dict[str, Any] = {"endpoint": lease.endpoint_id}
         if job is not None:
-            data = self._wire.read(_shown(job, errand), at=at).model_dump(mode="json")
-            if job.user_id != errand.user_id:
+            data = self._wire.read(_shown(job, lease), at=at).model_dump(mode="json")
+            if job.user_id != lease.user_id:
                 data["user"] = job.user_id
-        return {"type": errand.type, "timestamp": rfc3339(errand.event_at), "data": data}
+        return {"type": lease.type, "timestamp": rfc3339(lease.event_at), "data": data}
 
-    def _outcome(self, errand: Errand, answer: Answer) -> Outcome:
+    def _outcome(self, lease: DeliveryLease, answer: Answer) -> Outcome:
         at = self._clock.now()
         delivered = answer.error is None
-        gone = answer.status_code == _GONE and errand.endpoint_id is not None
+        gone = answer.status_code == _GONE and lease.endpoint_id is not None
         delay = None
-        if not (delivered or gone or errand.obstacle):
-            delay = retry_delay(errand.step, jitter=self._jitter(), retry_after=answer.retry_after)
+        if not (delivered or gone or lease.obstacle):
+            delay = retry_delay(lease.step, jitter=self._jitter(), retry_after=answer.retry_after)
         return Outcome(
-            errand=errand,
+            lease=lease,
             attempt=Attempt(
                 at=at,
                 milliseconds=answer.milliseconds,
@@ -146,7 +146,7 @@ class Deliverer:
         )
 
 
-def _shown(job: Job, errand: Errand) -> Job:
+def _shown(job: Job, lease: DeliveryLease) -> Job:
     """Return the job as it was when it entered the event's state; for a final one, as it is now."""
-    state = JobState(state_of(errand.type) or job.state)
-    return job if state is job.state or state in TERMINAL else job.as_of(state, at=errand.event_at)
+    state = JobState(state_of(lease.type) or job.state)
+    return job if state is job.state or state in TERMINAL else job.as_of(state, at=lease.event_at)

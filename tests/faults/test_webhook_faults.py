@@ -59,8 +59,8 @@ async def test_who_dies_between_claim_and_outcome_is_followed_by_another(
     endpoint = await endpoint_at(gateway, receiver)
     job = await gateway.follow(await gateway.submit("sandbox:instant"))
     deliverer = gateway.workers.deliverer
-    [(errand, seen)] = await deliverer.claim(10)
-    answer = await deliverer.attempt(errand, seen)
+    [(lease, seen)] = await deliverer.claim(10)
+    answer = await deliverer.attempt(lease, seen)
     assert answer is not None
     assert len(receiver.messages) == 1
 
@@ -74,7 +74,7 @@ async def test_who_dies_between_claim_and_outcome_is_followed_by_another(
         assert (first.id, first.payload) == (again.id, again.payload)
         assert again.payload["data"]["id"] == job["id"]
 
-        outcome = deliverer._outcome(errand, answer)  # noqa: SLF001 - the dead one wakes
+        outcome = deliverer._outcome(lease, answer)  # noqa: SLF001 - the dead one wakes
         assert await deliverer._queue.record(outcome) is False  # noqa: SLF001
         (delivery,) = await listed(gateway, endpoint)
         assert (delivery["state"], delivery["attempts_made"]) == ("delivered", 1)

@@ -49,8 +49,8 @@ from app.net.reach import Reach
 from app.net.remote_file import RemoteFiles
 from app.net.urls import is_reachable, url_flaw
 from app.storage.mp4 import look
+from app.upstream.classify import Answer, accepted_request_id, readable_body, retry_after
 from app.upstream.errors import UpstreamError
-from app.upstream.sorting import Answer, accepted_request_id, readable_body, retry_after
 from app.upstream.wire import decode, parse_cancel, parse_page, parse_result, parse_status
 from app.webhooks.sender import WebhookSender
 from tests.support.pictures import data_uri, jpeg, tiff

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from app.core.clock import Clock
 from app.core.metrics import Metrics
+from app.upstream.classify import Answer, accepted_request_id, readable_body, retry_after
 from app.upstream.errors import (
     NotSentError,
     OutcomeUnknownError,
@@ -23,7 +24,6 @@ from app.upstream.errors import (
     UpstreamError,
 )
 from app.upstream.messages import clean, strings
-from app.upstream.sorting import Answer, accepted_request_id, readable_body, retry_after
 from app.upstream.wire import (
     CancelOutcome,
     CataloguePage,

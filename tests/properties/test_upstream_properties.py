@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.upstream.classify import Answer, accepted_request_id, readable_body, retry_after
 from app.upstream.errors import TryLaterError, UpstreamError
 from app.upstream.messages import LONGEST
-from app.upstream.sorting import Answer, accepted_request_id, readable_body, retry_after
 from app.upstream.wire import RemoteState, decode, parse_cancel, parse_result, parse_status
 
 WORDS = [*map(str, RemoteState), "canceled", "pending", "not_cancellable", "cancellation_requested"]

@@ -29,7 +29,7 @@ from app.jobs.lanes.accounts import ACCOUNT
 from app.jobs.lanes.pause import PAUSED
 from app.jobs.models import Attempt, Lease
 from app.jobs.state import FOLLOWED, WATCHED, JobState
-from app.jobs.sweep_repository import OVERDUE
+from app.jobs.sweeps import OVERDUE
 from app.jobs.waiting.repository import IS_STARTABLE, startable
 from app.upstream.accounts import DEFAULT
 

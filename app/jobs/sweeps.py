@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.models import JobRow
+from app.db.statements import instant, one_of
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.models import COST_STATES
 from app.jobs.outcomes import TIMED_OUT
-from app.jobs.state import JobState
-from app.jobs.sweep_repository import SweepRepository
+from app.jobs.repository import cancelled_here
+from app.jobs.state import FOLLOWED, JobState
 from app.quotas import ledger
 from app.quotas.repository import Ending, EntryKind
 
@@ -25,6 +29,8 @@ _NEVER_KNOWN = {
 
 
 class SweepConfig(BaseModel):
+    """At most `swept_at_once` jobs move in one statement, since later ones name each of them."""
+
     model_config = ConfigDict(frozen=True)
 
     swept_at_once: int = 500
@@ -50,13 +56,20 @@ class Sweeps:
 
     async def run(self, tx: AsyncConnection, *, at: datetime) -> Moves:
         """Move what is overdue, with its events and the ends of its holds."""
-        jobs = SweepRepository(tx, at_once=self._config.swept_at_once, since=self.since(at=at))
-        unknown = await jobs.expire_submits()
-        dropped = await jobs.drop_called_off()
-        forgotten = await jobs.give_up_unknown(
-            error=_NEVER_KNOWN, cost_state=COST_STATES[self._config.unknown_ends]
-        )
-        late = await jobs.time_out(error=TIMED_OUT, watch_until=at + self._config.late_watch)
+        config, failed = self._config, {"state": JobState.FAILED, "finished_at": at}
+        unknown = await self._move(tx, _EXPIRED, {"state": JobState.SUBMIT_UNKNOWN}, at=at)
+        dropped = await self._move(tx, or_(_WITHDRAWN, _NOT_STARTED), cancelled_here(at), at=at)
+        unsettled = {"error": _NEVER_KNOWN, "cost_state": COST_STATES[config.unknown_ends]}
+        forgotten = await self._move(tx, _FORGOTTEN, failed | unsettled, at=at)
+        watched = {
+            "error": TIMED_OUT,
+            "cost_state": "released",
+            "queue_position": None,
+            "watch_until": at + config.late_watch,
+            "lease_token": None,
+            "lease_expires_at": at,
+        }
+        late = await self._move(tx, _TIMED_OUT, failed | watched, at=at)
         moves = {
             JobState.SUBMIT_UNKNOWN: unknown,
             JobState.CANCELLED: dropped,
@@ -66,12 +79,61 @@ class Sweeps:
             tx, [event for state, seqs in moves.items() for event in _events(seqs, state, at)]
         )
         endings: dict[str, Ending] = dict.fromkeys([*dropped, *late], EntryKind.RELEASE)
-        endings |= dict.fromkeys(forgotten, self._config.unknown_ends)
+        endings |= dict.fromkeys(forgotten, config.unknown_ends)
         await ledger.end_all(tx, endings, at=at)
         return moves
+
+    async def _move(
+        self,
+        tx: AsyncConnection,
+        overdue: ColumnElement[bool],
+        values: Mapping[str, Any],
+        *,
+        at: datetime,
+    ) -> Mapping[str, int]:
+        """Change some of these jobs, and return their event numbers."""
+        some = (
+            select(JobRow.id)
+            .where(overdue)
+            .limit(self._config.swept_at_once)
+            .with_for_update(skip_locked=True)
+        )
+        moved = await tx.execute(
+            update(JobRow)
+            .where(JobRow.id.in_(some.cte("some").select()), overdue)
+            .values({**values, "event_seq": JobRow.event_seq + 1})
+            .returning(JobRow.id, JobRow.event_seq),
+            self.since(at=at),
+        )
+        return {row.id: row.event_seq for row in moved}
 
 
 def _events(seqs: Mapping[str, int], state: JobState, at: datetime) -> list[JobEvent]:
     return [
         JobEvent(job_id=job_id, seq=seq, type=state.value, at=at) for job_id, seq in seqs.items()
     ]
+
+
+_EXPIRED = and_(JobRow.state == JobState.SUBMITTING, JobRow.lease_expires_at <= instant("at"))
+_WITHDRAWN = and_(JobRow.state == JobState.PENDING, JobRow.cancel_requested_at.is_not(None))
+_NOT_STARTED = and_(JobRow.state == JobState.PENDING, JobRow.start_deadline_at <= instant("at"))
+# Submits that no operator settled in time.
+_FORGOTTEN = and_(
+    JobRow.state == JobState.SUBMIT_UNKNOWN,
+    JobRow.lease_expires_at <= instant("forgotten_before"),
+)
+# Past its time and long due: pollers, which look before they end a job, cannot get to it.
+_UNSEEN = and_(
+    JobRow.due_at <= instant("unseen_since"),
+    JobRow.submitted_at <= instant("sent_before"),
+    JobRow.lease_expires_at <= instant("at"),
+)
+_TIMED_OUT = and_(one_of(JobRow.state, FOLLOWED), _UNSEEN)
+OVERDUE = (
+    (_EXPIRED, JobRow.due_at),
+    (_WITHDRAWN, JobRow.cancel_requested_at),
+    (_NOT_STARTED, JobRow.start_deadline_at),
+    (_FORGOTTEN, JobRow.due_at),
+    *((and_(JobRow.state == state, _UNSEEN), JobRow.due_at) for state in sorted(FOLLOWED)),
+)
+"""The kinds of jobs that need something done, each in the order of an index."""

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from app.api.body import json_body, optional_json_body
 from app.api.described import Described
 from app.api.problems import InvalidParameterError
-from app.audit.service import AuditTrail
+from app.audit.log import AuditTrail
 from app.auth.client_tokens.service import ClientTokens
 from app.auth.directory.keys import KeyDirectory
 from app.auth.directory.plans import PlanDirectory

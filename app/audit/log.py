@@ -9,6 +9,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.ids import new_id
+from app.db.engine import Database
 from app.db.models import AuditRow
 from app.db.records import record_of
 from app.db.statements import newest
@@ -50,9 +51,17 @@ async def append(
     )
 
 
-async def page(
-    connection: AsyncConnection, *, before: str | None, limit: int
-) -> Sequence[AuditEntry]:
-    """Return up to `limit` entries, newest first, older than the entry `before`."""
-    page = newest(select(AuditRow), by=AuditRow.id, before=before, limit=limit)
-    return [record_of(AuditEntry, row) for row in await connection.execute(page)]
+class AuditTrail:
+    """The log as operators read it."""
+
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+
+    async def page(self, *, before: str | None, limit: int) -> Sequence[AuditEntry]:
+        """Return up to `limit` entries, newest first, older than the entry `before`."""
+        page = newest(select(AuditRow), by=AuditRow.id, before=before, limit=limit)
+
+        async def work(connection: AsyncConnection) -> Sequence[AuditEntry]:
+            return [record_of(AuditEntry, row) for row in await connection.execute(page)]
+
+        return await self._database.read(work)

@@ -5,7 +5,7 @@ from contextlib import aclosing, asynccontextmanager
 from urllib.parse import urlsplit
 
 from app.api.deps import Services
-from app.audit.service import AuditTrail
+from app.audit.log import AuditTrail
 from app.auth.access import AccessCheck
 from app.auth.client_tokens.service import ClientTokens
 from app.auth.directory.keys import KeyDirectory

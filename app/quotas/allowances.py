@@ -11,7 +11,7 @@ from app.db.models.client_token import ClientTokenRow
 from app.db.models.quota import LedgerRow
 from app.quotas.account import Amounts, Excess, Standing
 from app.quotas.policy import Allowance, AllowanceName, Measure, Tally, from_units
-from app.quotas.sums import HELD, USED
+from app.quotas.windows import HELD, USED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,10 +28,10 @@ from app.quotas.errors import (
     longest,
 )
 from app.quotas.policy import WINDOWED, LimitName, Limits, Measure, Policy
-from app.quotas.rebuild import opened
 from app.quotas.repository import Ending, Entry, EntryKind, QuotaRepository
 from app.quotas.shadow import Finding
 from app.quotas.standings import Caller, Standings, count_jobs
+from app.quotas.windows import opened
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ from app.quotas.account import Account, excesses
 from app.quotas.allowances import find_taken
 from app.quotas.errors import QuotaExceededError, longest
 from app.quotas.policy import LimitName
-from app.quotas.rebuild import opened
 from app.quotas.repository import QuotaRepository
 from app.quotas.standings import Caller, CallerId, Standings, Subject, count_jobs
 from app.quotas.usage import Grouping, Usage, usage
+from app.quotas.windows import opened
 
 _RECENT_S = 1.0
 _MOST_RECENT = 10_000

@@ -22,11 +22,10 @@ from app.quotas.account import Account
 from app.quotas.errors import TooManySumsError
 from app.quotas.ledger import Claim
 from app.quotas.policy import Limit, LimitName, Measure, Period, Policy, Tally
-from app.quotas.rebuild import opened
 from app.quotas.repository import EntryKind, QuotaRepository
 from app.quotas.standings import Caller
-from app.quotas.sums import ledger_sums
 from app.quotas.usage import Grouping, Usage, usage
+from app.quotas.windows import ledger_sums, opened
 
 UTC_ZONE, TOKYO, HONOLULU = ZoneInfo("UTC"), ZoneInfo("Asia/Tokyo"), ZoneInfo("Pacific/Honolulu")
 MORNING = datetime(2026, 11, 22, 10, tzinfo=UTC)

@@ -11,7 +11,7 @@ from app.db.models import AccountRow, JobEventRow, JobRow, LedgerRow
 from app.jobs.state import TERMINAL, JobState
 from app.quotas.policy import Measure, Period
 from app.quotas.repository import EntryKind
-from app.quotas.sums import HELD, USED
+from app.quotas.windows import HELD, USED
 
 _SHOWN = 20
 

@@ -1,8 +1,10 @@
-"""The ledger added up for accounts: what belongs in their windows."""
+"""The windows of accounts that are open now, with what the ledger says is in them."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
     CTE,
@@ -22,7 +24,8 @@ from app.db.models.base import UtcDateTime
 from app.db.models.quota import LedgerRow
 from app.db.rows import Rows
 from app.db.statements import one_of
-from app.quotas.policy import Measure, Period, Tally
+from app.quotas.account import Account, Window
+from app.quotas.policy import Measure, Period, Tally, window
 from app.quotas.repository import EntryKind
 
 Starts = Mapping[str, Mapping[Period, datetime]]
@@ -51,6 +54,39 @@ HELD = case(
 )
 
 
+async def opened(
+    tx: AsyncConnection,
+    accounts: Mapping[str, Account],
+    *,
+    zones: Mapping[str, ZoneInfo],
+    at: datetime,
+) -> dict[str, Account]:
+    """Return locked accounts with the windows that are open now; new windows are summed up.
+
+    A window that began at another time than the calendar says is over, or of another zone, or was
+    begun by a replica whose clock is ahead; in each case the ledger says what is in it.
+    """
+    starts = {id_: _starts(zones[id_], at) for id_ in accounts}
+    moved = {
+        id_: {period: start for period, start in starts[id_].items() if start != kept[period].start}
+        for id_, account in accounts.items()
+        if (kept := account.windows)
+    }
+    sums = await ledger_sums(tx, starts={id_: some for id_, some in moved.items() if some})
+    return {
+        id_: replace(
+            account,
+            windows={
+                period: account.windows[period]
+                if account.windows and period not in moved[id_]
+                else Window(start=start, tallies=sums.get(id_, {}).get(period, {}))
+                for period, start in starts[id_].items()
+            },
+        )
+        for id_, account in accounts.items()
+    }
+
+
 async def ledger_sums(tx: AsyncConnection, *, starts: Starts) -> Sums:
     """Add up what was accepted since each start; exact while the accounts are locked."""
     sums: dict[str, dict[Period, dict[Measure, Tally]]] = {
@@ -69,6 +105,10 @@ async def ledger_sums(tx: AsyncConnection, *, starts: Starts) -> Sums:
             for measure in Measure
         }
     return sums
+
+
+def _starts(zone: ZoneInfo, at: datetime) -> Mapping[Period, datetime]:
+    return {period: window(period, zone=zone, at=at)[0] for period in Period}
 
 
 def _windows(starts: Starts) -> Iterable[dict[str, Any]]:

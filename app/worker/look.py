@@ -105,7 +105,7 @@ class Look:
         """Pass the owner's cancel on, then believe what upstream says of the job itself."""
         outcome = await self._ask_to_cancel(lease)
         seen = await self._advance(lease, await self._status(lease))
-        if seen is not None and seen.state is not lease.state and seen.finished_at is not None:
+        if seen is not None and seen.finished_at is not None:
             return seen
         if outcome is CancelOutcome.NOT_CANCELLABLE:
             at = self._clock.now()
@@ -131,15 +131,10 @@ class Look:
     def _progressed(
         self, lease: Lease, state: JobState, queue_position: int | None
     ) -> Change | None:
-        if lease.finished_at is not None or not outcomes.is_news(lease, state, queue_position):
-            return None
         at = self._clock.now()
+        due_at = self._poll_times.next_poll(lease, at=at, state=state)
         return outcomes.progressed(
-            lease,
-            state=state,
-            queue_position=queue_position,
-            due_at=self._poll_times.next_poll(lease, at=at, state=state),
-            at=at,
+            lease, state=state, queue_position=queue_position, due_at=due_at, at=at
         )
 
     async def _status(self, lease: Lease) -> RemoteStatus:

@@ -131,7 +131,7 @@ class Poller:
     def _in_time(self, lease: Lease, change: Change | None) -> Change | None:
         """After this last look, fail a job that is out of time, or stop watching it."""
         at = self._clock.now()
-        if change is not None and change.state is not lease.state and change.state in TERMINAL:
+        if change is not None and change.finished_at is not None:
             return change
         if lease.watch_until is not None:
             return outcomes.unwatched(lease, at=at) if at >= lease.watch_until else change

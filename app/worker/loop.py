@@ -119,7 +119,6 @@ class WorkLoop(Generic[Piece]):
         self._busy.discard(task)
         if 0 < self._short_of <= self._config.slots - len(self._busy):
             # What waits in the database need not wait for the next idle round.
-            self._short_of = 0
             self._doorbell.ring()
 
     async def _handle_logged(self, piece: Piece) -> None:

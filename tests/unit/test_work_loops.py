@@ -137,6 +137,49 @@ async def test_what_hangs_keeps_no_free_place_from_the_rest() -> None:
         await running
 
 
+async def test_a_loop_that_found_as_much_as_it_can_do_does_not_rest() -> None:
+    clock = ManualClock()
+    bell, waiting, claims = Doorbell(clock=clock), list(range(16)), list[int]()
+
+    async def claim(most: int) -> list[int]:
+        found, waiting[:] = waiting[:most], waiting[most:]
+        claims.append(len(found))
+        return found
+
+    async def handle(_: int) -> None:
+        pass
+
+    loop = WorkLoop(
+        "full", claim=claim, handle=handle, rest=timedelta(hours=1), **eight_places(bell, clock)
+    )
+    running = asyncio.ensure_future(loop.run(asyncio.Event()))
+    await turns(50)
+    running.cancel()
+    assert claims == [8, 8, 0]
+
+
+async def test_a_loop_has_looked_for_work_while_it_finds_none_and_while_it_takes_no_more() -> None:
+    clock = ManualClock()
+    bell, waiting = Doorbell(clock=clock), list[int]()
+
+    async def claim(most: int) -> list[int]:
+        found, waiting[:] = waiting[:most], waiting[most:]
+        return found
+
+    async def handle(_: int) -> None:
+        await asyncio.Event().wait()
+
+    loop = WorkLoop("alive", claim=claim, handle=handle, **eight_places(bell, clock))
+    running = asyncio.ensure_future(loop.run(asyncio.Event()))
+    await turns()
+    for found in (0, 8, 0):
+        waiting += range(found)
+        clock.advance(timedelta(seconds=1))
+        await turns()
+        assert loop.looked_at == clock.monotonic()
+    running.cancel()
+
+
 @pytest.mark.parametrize("failure", [DatabaseUnavailableError(), LookupError()])
 async def test_a_loop_that_cannot_claim_ends_as_soon_as_it_is_told_to(failure: Exception) -> None:
     clock = ManualClock()
@@ -155,6 +198,7 @@ async def test_a_loop_that_cannot_claim_ends_as_soon_as_it_is_told_to(failure: E
     bell.ring()
     await turns()
     assert running.done()
+    await running
 
 
 async def test_a_chore_without_its_storage_is_no_fault_and_bars_no_other() -> None:

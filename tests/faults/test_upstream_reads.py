@@ -1,16 +1,20 @@
 """Status, result and cancel over a real socket: any failure may be tried again, by the caller."""
 
+import asyncio
 import gzip
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
 
+import httpx
 import pytest
+from pydantic import SecretStr
 
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import RefusedError, TryLaterError
 from app.upstream.wire import CancelOutcome, RemoteResult, RemoteState, RemoteStatus
-from tests.support.upstream import LONG, SOON, TOKEN, upstream
+from tests.support.turns import turns
+from tests.support.upstream import LONG, MODEL, SOON, TOKEN, upstream
 from tests.support.wire_server import (
     Line,
     answer,
@@ -137,7 +141,7 @@ async def test_an_answer_that_takes_too_long_is_tried_later() -> None:
         pytest.param(answer(200, raw=b"[" * 100_000), id="200 nested too deep"),
         pytest.param(answer(200, raw=b"9" * 10_000), id="200 with a number too long"),
         pytest.param(
-            answer(200, raw=b'{"status": "failed", "outcome": "cancelled"}' + b" " * 72 * 2**20),
+            answer(200, raw=b" " * 73 * 2**20 + b'{"status": "failed", "outcome": "cancelled"}'),
             id="more than 72 MiB",
         ),
         pytest.param(
@@ -194,3 +198,35 @@ async def test_a_request_id_that_is_no_name_is_refused_unsent(request_id: str) -
         with pytest.raises(RefusedError):
             await client.status(request_id, timeout=LONG)
         assert server.connections == 0
+
+
+class _Large(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
+    """Answers everybody with more than a megabyte, the end of which is yet to come."""
+
+    def __init__(self) -> None:
+        self.read_on = 0
+        self.may_end = asyncio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=self)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b" " * (2**20 + 1)
+        self.read_on += 1
+        await self.may_end.wait()
+        yield b'{"status": "in_queue", "request_id": "req-1"}'
+
+
+async def test_few_large_answers_are_read_at_once_and_no_submit_waits_for_them() -> None:
+    large = _Large()
+    async with httpx.AsyncClient(transport=large) as http, asyncio.TaskGroup() as group:
+        client = UpstreamClient(base_url="http://x", token=SecretStr("t"), submits=http, reads=http)
+        reads = [group.create_task(client.status("req-1", timeout=LONG)) for _ in range(6)]
+        await turns()
+        assert large.read_on == 4
+        submit = group.create_task(client.submit(MODEL, {}, timeout=LONG))
+        await turns()
+        assert large.read_on == 5
+        large.may_end.set()
+    assert submit.result() == "req-1"
+    assert {read.result().state for read in reads} == {RemoteState.IN_QUEUE}

@@ -5,6 +5,7 @@ import asyncio
 import gzip
 import time
 from datetime import timedelta
+from functools import reduce
 from typing import Any
 
 import httpx
@@ -233,7 +234,7 @@ async def test_a_server_that_stops_reading_is_bound_by_the_whole_time() -> None:
         pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", id="204"),
         pytest.param(b"220 smtp ready\r\n\r\n", id="not HTTP"),
         pytest.param(
-            answer(200, raw=b'{"request_id": "req-1"}' + b" " * 72 * 2**20), id="more than 72 MiB"
+            answer(200, raw=b" " * 73 * 2**20 + b'{"request_id": "req-1"}'), id="more than 72 MiB"
         ),
         pytest.param(
             answer(200, raw=gzip.compress(b" " * 10**8), Content_Encoding="gzip"), id="a gzip bomb"
@@ -444,7 +445,15 @@ async def test_a_model_id_goes_as_segments_with_the_rest_quoted(model: str, targ
     assert server.received[0].target == target
 
 
-@pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        float("nan"),
+        object(),
+        {1, 2},
+        pytest.param(reduce(lambda inner, _: [inner], range(100_000), []), id="nested too deep"),
+    ],
+)
 async def test_an_input_that_is_no_json_is_refused_unsent(value: Any) -> None:
     async with wire_server(answers(ACCEPTED)) as server, upstream(server.url) as client:
         with pytest.raises(RefusedError):

@@ -13,7 +13,6 @@ from psycopg.sql import SQL, Composable, Identifier
 from sqlalchemy.dialects.postgresql.psycopg import PGDialectAsync_psycopg
 
 from app.db.prepared import Prepared
-from tests.support.databases import PostgresDatabases
 from tests.support.statements import all_made_once
 
 DIALECT = PGDialectAsync_psycopg()
@@ -40,9 +39,8 @@ FROM (
 
 
 @pytest.fixture
-def server(postgres_url: str, worker_id: str) -> Iterator[psycopg.Connection]:
-    databases = PostgresDatabases(postgres_url, prefix=f"{worker_id}_plans")
-    with databases.fresh() as url, psycopg.connect(url, autocommit=True) as connection:
+def server(postgres_database: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(postgres_database, autocommit=True) as connection:
         connection.execute("ALTER TABLE jobs DISABLE TRIGGER ALL")  # the jobs are nobody's
         connection.execute(SQL(FILL))
         connection.execute("ANALYZE jobs")

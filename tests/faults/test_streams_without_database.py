@@ -13,7 +13,6 @@ from structlog.testing import capture_logs
 from app.core.clock import SystemClock
 from app.main import create_app
 from tests.support.answers import problem
-from tests.support.databases import PostgresDatabases
 from tests.support.gateway import ADMIN_TOKEN
 from tests.support.network import Wire, running_wire
 from tests.support.served import Served, body, serving, settings_of
@@ -25,22 +24,16 @@ STUCK = "sandbox:stuck-in-queue"
 
 
 @pytest.fixture
-def shared_database(postgres_url: str, worker_id: str) -> Iterator[str]:
-    with PostgresDatabases(postgres_url, prefix=f"{worker_id}_away").fresh() as url:
-        yield url
-
-
-@pytest.fixture
-def wire(shared_database: str) -> Iterator[Wire]:
-    folder = make_url(shared_database).query["host"]
+def wire(postgres_database: str) -> Iterator[Wire]:
+    folder = make_url(postgres_database).query["host"]
     assert isinstance(folder, str)
     with running_wire(Path(folder) / ".s.PGSQL.5432") as one:
         yield one
 
 
 @pytest.fixture
-async def gateway(shared_database: str, wire: Wire, tmp_path: Path) -> AsyncIterator[Served]:
-    through = make_url(shared_database).set(host="127.0.0.1", port=wire.port, query={})
+async def gateway(postgres_database: str, wire: Wire, tmp_path: Path) -> AsyncIterator[Served]:
+    through = make_url(postgres_database).set(host="127.0.0.1", port=wire.port, query={})
     text = through.render_as_string(hide_password=False)
     async with serving(text, tmp_path) as one:
         yield one
@@ -51,10 +44,10 @@ def told(seen: list[Event | None], event: str) -> set[str]:
 
 
 async def test_streams_and_waits_outlast_the_database(
-    gateway: Served, wire: Wire, shared_database: str
+    gateway: Served, wire: Wire, postgres_database: str
 ) -> None:
     """What happens meanwhile is done by a replica that has its database still."""
-    settings = settings_of(shared_database, upstream_url="http://127.0.0.1:9")
+    settings = settings_of(postgres_database, upstream_url="http://127.0.0.1:9")
     app = create_app(settings, public_url="http://127.0.0.1", background=False)
     async with (
         app.router.lifespan_context(app),

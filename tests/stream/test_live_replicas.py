@@ -2,7 +2,7 @@
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import pytest
 from app.core.clock import SystemClock
 from app.sandbox import SandboxConfig, running_sandbox
 from app.server import running_gateway
-from tests.support.databases import PostgresDatabases
 from tests.support.gateway import TOKEN
 from tests.support.keys import make_key
 from tests.support.processes import Server, gateway_process
@@ -24,17 +23,6 @@ STREAMS = 1000
 TOGETHER = 50
 EXITS_WITHIN_S = 60  # alone on a machine it is a second; a busy one is no fault
 STUCK = "sandbox:stuck-in-queue"
-
-
-@pytest.fixture(scope="session")
-def live_databases(postgres_url: str, worker_id: str) -> PostgresDatabases:
-    return PostgresDatabases(postgres_url, prefix=f"{worker_id}_live")
-
-
-@pytest.fixture
-def shared_database(live_databases: PostgresDatabases) -> Iterator[str]:
-    with live_databases.fresh() as url:
-        yield url
 
 
 @pytest.fixture

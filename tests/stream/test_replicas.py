@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from http import HTTPStatus
@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from app.core.clock import SystemClock
-from tests.support.databases import PostgresDatabases
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE
 from tests.support.processes import Server, gateway_process, sandbox_process
 
@@ -33,12 +32,6 @@ REFUSING = {
 }
 STUCK = "sandbox:queue=0 sandbox:stuck"
 _LOOK = timedelta(milliseconds=100)
-
-
-@pytest.fixture
-def shared_database(postgres_url: str, worker_id: str) -> Iterator[str]:
-    with PostgresDatabases(postgres_url, prefix=f"{worker_id}_replicas").fresh() as url:
-        yield url
 
 
 @pytest.fixture
@@ -159,7 +152,7 @@ async def test_no_limit_bends_under_rivals_on_three_replicas(
     assert {answer["http"] for answer in answers} == {202, 429}
 
     narrow = await key_of(operator, "u-narrow", concurrent_jobs=LIMITED)
-    answers = await rush(replicas, narrow, prompt=f"narrow {STUCK}")
+    answers = await rush(replicas, narrow, prompt=f"narrow {STUCK}", rivals=FEWER)
     assert {answer["http"] for answer in answers} == {202}
     for name in (*REFUSING, "rate"):  # what waits of theirs is not to take the places
         await told(operator, "PATCH", f"users/u-{name}", limits={"concurrent_jobs": {"limit": 0}})

@@ -102,10 +102,11 @@ def _real_token(value: SecretStr) -> SecretStr:
     return value
 
 
-def _long_enough(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    if any(len(secret.get_secret_value().encode()) < SHORTEST_SECRET for secret in value):
+def _keys(text: str) -> tuple[str, ...]:
+    keys = _split(text)
+    if not keys or any(len(key.encode()) < SHORTEST_SECRET for key in keys):
         raise ValueError(f"each key must be at least {SHORTEST_SECRET} bytes long")
-    return value
+    return keys
 
 
 def _host_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -144,7 +145,7 @@ class Settings(BaseSettings):
     upstream_url: Annotated[str, AfterValidator(_upstream_url)] = RUNCOMFY_URL
     database_url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///gateway.db"
     admin_token: Annotated[tuple[AdminToken, ...], NoDecode, _from_text(parse_admin_tokens)] = ()
-    secret_key: Annotated[tuple[SecretStr, ...], *CommaSeparated, AfterValidator(_long_enough)] = ()
+    secret_key: Annotated[tuple[SecretStr, ...], NoDecode, _from_text(_keys)] = ()
     public_url: Annotated[str, AfterValidator(_base_url)] | None = None
     cors_origins: Annotated[
         tuple[Annotated[str, AfterValidator(checked_origin)], ...], *CommaSeparated

@@ -120,6 +120,7 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
             "GATEWAY_DATABASE_URL leads to /proc/x, where nothing can be written (No such file",
         ),
         ({"GATEWAY_SECRET_KEY": "short"}, "GATEWAY_SECRET_KEY: each key must be at least 32"),
+        ({"GATEWAY_SECRET_KEY": ","}, "GATEWAY_SECRET_KEY: each key must be at least 32"),
         (
             {"GATEWAY_STORAGE_URL": "file:///proc/x"},
             "The storage folder /proc/x cannot be made (No such file or directory);",

@@ -150,7 +150,7 @@ async def test_a_loop_that_found_as_much_as_it_can_do_does_not_rest() -> None:
         pass
 
     loop = WorkLoop(
-        "full", claim=claim, handle=handle, rest=timedelta(hours=1), **eight_places(bell, clock)
+        "full", claim=claim, handle=handle, **eight_slots(bell, clock, rest=timedelta(hours=1))
     )
     running = asyncio.ensure_future(loop.run(asyncio.Event()))
     await turns(50)
@@ -169,7 +169,7 @@ async def test_a_loop_has_looked_for_work_while_it_finds_none_and_while_it_takes
     async def handle(_: int) -> None:
         await asyncio.Event().wait()
 
-    loop = WorkLoop("alive", claim=claim, handle=handle, **eight_places(bell, clock))
+    loop = WorkLoop("alive", claim=claim, handle=handle, **eight_slots(bell, clock))
     running = asyncio.ensure_future(loop.run(asyncio.Event()))
     await turns()
     for found in (0, 8, 0):

@@ -24,7 +24,8 @@ from app.api.routing import caller_router
 from app.auth.client_tokens.errors import ClientTokenNotFoundError, TooManyClientTokensError
 from app.auth.client_tokens.models import Client, ClientRequest
 from app.auth.errors import ModelNotAllowedError
-from app.auth.models import Principal, Scope
+from app.auth.models import Principal
+from app.auth.scopes import Scope
 from app.core.ids import is_id
 from app.jobs.errors import JobNotFoundError
 from app.jobs.models import Job

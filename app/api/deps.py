@@ -24,9 +24,10 @@ from app.auth.errors import (
     UserDisabledError,
     WrongOriginError,
 )
-from app.auth.models import Holder, PageOrigin, Principal, Scope
+from app.auth.models import Holder, PageOrigin, Principal
 from app.auth.oidc.errors import IdentityProviderUnavailableError, UnknownPlanClaimError
 from app.auth.operators import OperatorGate
+from app.auth.scopes import Scope
 from app.auth.service import AuthService
 from app.catalogue.service import Catalogue
 from app.core.clock import Clock

@@ -12,7 +12,8 @@ from app.api.links import Expires, Grant, InvalidSignatureError, Signature, hold
 from app.api.problems import InvalidParameterError, problem_responses
 from app.api.routing import Router
 from app.api.streaming import EventStream, Look
-from app.auth.models import Principal, Scope
+from app.auth.models import Principal
+from app.auth.scopes import Scope
 from app.events.cursor import Cursor
 from app.events.hub import TooManyStreamsError
 from app.events.tail import Whose

@@ -13,7 +13,8 @@ from app.api.links import Expires, InvalidSignatureError, Signature
 from app.api.problems import PayloadTooLargeError, problem_responses
 from app.api.routing import caller_router
 from app.api.uploads import uploaded
-from app.auth.models import Principal, Scope
+from app.auth.models import Principal
+from app.auth.scopes import Scope
 from app.core.errors import InvalidRequestError, MalformedBodyError
 from app.jobs.wire import Instant
 from app.quotas.errors import QuotaExceededError

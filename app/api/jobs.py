@@ -19,7 +19,8 @@ from app.api.prefer import PreferredWait, place_to_wait, say_applied, wait_for
 from app.api.problems import FieldErrorRead, problem_responses
 from app.api.routing import caller_router
 from app.api.submitting import CHECK_PROBLEMS, SUBMIT_PROBLEMS, accept
-from app.auth.models import Principal, Scope
+from app.auth.models import Principal
+from app.auth.scopes import Scope
 from app.catalogue.errors import UnknownModelError
 from app.core.errors import FieldError, UnauthenticatedError
 from app.events.hub import TooManyStreamsError

@@ -6,7 +6,8 @@ from fastapi import Query, Request
 
 from app.api.deps import Gateway
 from app.auth.errors import MissingScopeError
-from app.auth.models import Principal, Scope
+from app.auth.models import Principal
+from app.auth.scopes import Scope
 from app.core.errors import UnauthenticatedError
 from app.jobs.links import LinkClaim
 

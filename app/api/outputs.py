@@ -12,7 +12,7 @@ from app.api.links import Expires, Grant, InvalidSignatureError, Signature, hold
 from app.api.problems import problem_responses
 from app.api.relay import OutputGoneError, OutputUnavailableError, relayed_content
 from app.api.routing import caller_router
-from app.auth.models import Scope
+from app.auth.scopes import Scope
 from app.core.errors import NotFoundError
 from app.jobs.errors import JobNotFoundError
 from app.jobs.links import LinkClaim

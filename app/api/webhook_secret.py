@@ -10,7 +10,8 @@ from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, OptionalJsonBody, caller
 from app.api.problems import problem_responses
 from app.api.routing import caller_router
-from app.auth.models import Principal, Scope
+from app.auth.models import Principal
+from app.auth.scopes import Scope
 from app.core.owners import owner_of
 from app.jobs.wire import Instant
 from app.webhooks.errors import SecretOfServiceError, SecretUnreadableError

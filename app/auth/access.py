@@ -6,8 +6,9 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.auth.models import Holder, Scope
+from app.auth.models import Holder
 from app.auth.repository import ApiKey, AuthRepository
+from app.auth.scopes import Scope
 from app.core.clock import Clock
 from app.db.engine import Database
 from app.db.models import ClientTokenRow, UserRow

@@ -1,31 +1,15 @@
-"""Scopes, principals and the ids of users."""
+"""Principals and the ids of users."""
 
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 
 from app.auth.errors import InvalidUserIdError
+from app.auth.scopes import Scope
 from app.core.owners import OIDC
 from app.quotas.standings import Caller
 
 _USER_ID = re.compile(r"[A-Za-z0-9._@:-]{1,128}")
-
-
-class Scope(StrEnum):
-    JOBS_READ = "jobs:read"
-    JOBS_WRITE = "jobs:write"
-    FILES = "files"
-    WEBHOOKS = "webhooks"
-    TOKENS = "tokens"  # may mint client tokens
-    ACT_AS = "act_as"  # may act for users that belong to its owner
-
-
-DEFAULT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.FILES, Scope.WEBHOOKS)
-
-
-CLIENT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.FILES)
-"""The most that client tokens and users of an identity provider may have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.auth.credentials import ClientCredential, KeyCredential, hash_secret
 from app.auth.errors import MissingScopeError, UserDisabledError, WrongOriginError
-from app.auth.models import CLIENT_SCOPES, PageOrigin, Principal, Scope, checked_user_id
+from app.auth.models import PageOrigin, Principal, checked_user_id
 from app.auth.oidc.service import OidcSignIn
 from app.auth.repository import ApiKey, AuthRepository, FoundClient, UserTerms
+from app.auth.scopes import CLIENT_SCOPES, Scope
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError, UnauthenticatedError
 from app.core.natural_batch import NaturalBatch

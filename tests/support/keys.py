@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from app.auth.directory.keys import KeyDirectory
 from app.auth.directory.models import KeyChanges
-from app.auth.models import DEFAULT_SCOPES
+from app.auth.scopes import DEFAULT_SCOPES
 from app.core.clock import SystemClock
 from app.db.engine import opened_database
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from app.auth.models import DEFAULT_SCOPES, Scope
+from app.auth.scopes import DEFAULT_SCOPES, Scope
 from app.core.clock import SystemClock
 from app.sandbox import SandboxConfig, running_sandbox
 from app.server import running_gateway

@@ -16,7 +16,7 @@ from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
 from app.auth.directory.models import KeyChanges, NewSecret
-from app.auth.models import DEFAULT_SCOPES, Scope
+from app.auth.scopes import DEFAULT_SCOPES, Scope
 from app.core.ids import is_id
 from app.jobs.wire import Instant
 

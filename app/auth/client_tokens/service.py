@@ -10,7 +10,8 @@ from app.auth.client_tokens.models import Client, ClientRequest, NewClient
 from app.auth.client_tokens.repository import ClientRepository
 from app.auth.credentials import ClientCredential, hash_secret
 from app.auth.errors import MissingScopeError, ModelNotAllowedError
-from app.auth.models import CLIENT_SCOPES, Principal, Scope
+from app.auth.models import Principal
+from app.auth.scopes import CLIENT_SCOPES, Scope
 from app.core.clock import Clock
 from app.core.errors import BROKEN_BODY, FieldError, InvalidRequestError, NotFoundError
 from app.core.ids import is_id, new_id

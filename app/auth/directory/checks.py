@@ -9,7 +9,8 @@ from zoneinfo import available_timezones
 
 from app.auth.directory.repository import DirectoryRepository
 from app.auth.errors import InvalidUserIdError
-from app.auth.models import Scope, checked_user_id
+from app.auth.models import checked_user_id
+from app.auth.scopes import Scope
 from app.core.errors import BROKEN_BODY, FieldError, InvalidRequestError
 from app.core.suggestions import did_you_mean
 from app.quotas.limits import LimitChanges, checked_limits

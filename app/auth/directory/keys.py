@@ -13,7 +13,8 @@ from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
 from app.auth.directory.models import Key, KeyChanges, NewSecret, User, recorded_key
 from app.auth.directory.repository import DirectoryRepository
 from app.auth.directory.users import save_new
-from app.auth.models import Scope, checked_user_id
+from app.auth.models import checked_user_id
+from app.auth.scopes import Scope
 from app.core.clock import Clock
 from app.core.ids import is_id, new_id
 from app.db.engine import Database

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from app.auth.credentials import KeyCredential
-from app.auth.models import DEFAULT_SCOPES
+from app.auth.scopes import DEFAULT_SCOPES
 from app.core.timestamps import rfc3339
 from app.quotas.limits import shown_limits
 from app.quotas.policy import Limits

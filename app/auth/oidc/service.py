@@ -9,11 +9,11 @@ from app.auth.directory.checks import is_plan_name
 from app.auth.directory.repository import DirectoryRepository
 from app.auth.directory.users import save_changed
 from app.auth.errors import UserDisabledError
-from app.auth.models import CLIENT_SCOPES
 from app.auth.oidc.errors import UnknownPlanClaimError
 from app.auth.oidc.naming import key_id_of
 from app.auth.oidc.verifier import OidcVerifier
 from app.auth.repository import ApiKey, AuthRepository, UserTerms
+from app.auth.scopes import CLIENT_SCOPES
 from app.core.clock import Clock
 from app.core.errors import UnauthenticatedError
 from app.db.engine import Database

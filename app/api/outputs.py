@@ -73,13 +73,7 @@ async def download_output(
     with suppress(StorageUnavailableError):  # upstream may still have it
         if copy := await gateway.archive.find(job_id, n):
             return _copied(gateway, request, copy)
-    try:
-        return await relayed_content(gateway, request, job_id=job_id, n=n, url=urls[n])
-    except (OutputGoneError, OutputUnavailableError):
-        # The copy may have been finished while upstream was asked.
-        if copy := await gateway.archive.find(job_id, n):
-            return _copied(gateway, request, copy)
-        raise
+    return await relayed_content(gateway, request, job_id=job_id, n=n, url=urls[n])
 
 
 def _copied(gateway: Gateway, request: Request, copy: OutputRecord) -> Response:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from hashlib import sha256
 
 import httpx
@@ -19,13 +18,12 @@ from app.api.content import (
 )
 from app.api.deps import Gateway
 from app.core.errors import ProblemError
-from app.storage.archive import Archive
 from app.upstream.errors import RefusedError, TryLaterError
 from app.upstream.outputs import body_of, cut, known_type, packing_of
 
 _PASSED_ON = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
 _BODY_HEADERS = frozenset({"Content-Length", "Content-Range", "Content-Encoding"})
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+_CONTENT_RANGE = re.compile(r"bytes [0-9]{1,18}-[0-9]{1,18}/([0-9]{1,18})")
 _GONE = frozenset({403, 404, 410})
 _WHOLE, _PART, _UNCHANGED, _OUTSIDE = 200, 206, 304, 416
 _IN_WHOLE = frozenset({_WHOLE, _UNCHANGED})
@@ -49,8 +47,7 @@ async def relayed_content(
 ) -> Response:
     """Answer with the file at `url`, or with the part of it that the request wants.
 
-    Raises OutputGoneError, RangeNotSatisfiableError or OutputUnavailableError. If upstream breaks
-    off, a copy that is finished by then continues.
+    Raises OutputGoneError, RangeNotSatisfiableError or OutputUnavailableError.
     """
     # Left open until the last byte is on its way; closed here if it comes to no stream.
     async with AsyncExitStack() as stack:
@@ -61,15 +58,20 @@ async def relayed_content(
         except (RefusedError, TryLaterError) as exc:
             raise OutputUnavailableError(exc.message, headers={"Retry-After": "5"}) from exc
         _check(remote)
-        status, span, body = remote.status_code, _span(remote), body_of(remote)
-        headers = _headers(remote, span, job_id=job_id, n=n, url=url)
+        status, size, body = remote.status_code, _size(remote), body_of(remote)
+        headers = _headers(remote, size, job_id=job_id, n=n, url=url)
         # Not every file server looks at If-None-Match itself.
         if status == _UNCHANGED or caller_has(request, headers.get("ETag")):
-            return Response(status_code=304, headers=_bodiless(headers))
-        if part := _ignored_range(request, remote, span, etag=headers["ETag"]):
-            status, span, body = _PART, part, cut(body, part.start, part.stop)
-            headers |= part_headers(part.start, part.stop, size=part.total)
-        relay = _Relay(body, span, stack.pop_all(), archive=gateway.archive, job_id=job_id, n=n)
+            return Response(status_code=304, headers=_without_body_headers(headers))
+        was_ignored = status == _WHOLE and "Range" in remote.request.headers
+        if (
+            was_ignored
+            and size is not None
+            and (part := wanted_range(request, etag=headers["ETag"], size=size))
+        ):
+            status, body = _PART, cut(body, *part)
+            headers |= part_headers(*part, size=size)
+        relay = _Relay(body, stack.pop_all())
     return Streamed(relay, status_code=status, headers=headers)
 
 
@@ -87,69 +89,29 @@ def _check(remote: httpx.Response) -> None:
         raise RangeNotSatisfiableError(_header(remote, "Content-Range") or "bytes */*")
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    start: int
-    stop: int
-    total: int
-
-
 class _Relay:
-    """Upstream's bytes as they come; if they break off, the copy continues, if there is one yet."""
+    """Upstream's bytes as they come; closing it hangs up, even if nothing was read."""
 
-    def __init__(
-        self,
-        body: AsyncIterator[bytes],
-        span: _Span | None,
-        keep_open: AsyncExitStack,
-        *,
-        archive: Archive,
-        job_id: str,
-        n: int,
-    ) -> None:
+    def __init__(self, body: AsyncIterator[bytes], keep_open: AsyncExitStack) -> None:
         self._body = body
-        self._span = span
         self._keep_open = keep_open
-        self._archive = archive
-        self._job_id = job_id
-        self._n = n
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        sent = 0
-        try:
-            async for chunk in self._body:
-                sent += len(chunk)
-                yield chunk
-        except TryLaterError:
-            copy, span = await self._archive.find(self._job_id, self._n), self._span
-            if copy is None or span is None or copy.size != span.total:
-                raise
-            async for chunk in self._archive.read(copy, span.start + sent, span.stop):
-                yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._body
 
     async def aclose(self) -> None:
         await self._keep_open.aclose()
 
 
-def _span(remote: httpx.Response) -> _Span | None:
-    """Say which bytes of the file an answer carries, unless they are compressed."""
+def _size(remote: httpx.Response) -> int | None:
+    """Return the size of the whole file as far as an answer tells, unless it is compressed."""
     if packing_of(remote):
         return None
     if remote.status_code == _WHOLE:
         length = remote.headers.get("Content-Length", "")
-        return _Span(0, int(length), int(length)) if length.isdecimal() else None
+        return int(length) if length.isdecimal() else None
     found = _CONTENT_RANGE.fullmatch(remote.headers.get("Content-Range", ""))
-    return found and _Span(int(found[1]), int(found[2]) + 1, int(found[3]))
-
-
-def _ignored_range(
-    request: Request, remote: httpx.Response, span: _Span | None, *, etag: str
-) -> _Span | None:
-    """Say which part is wanted if the host was asked for a range and sent the whole file."""
-    if remote.status_code != _WHOLE or "Range" not in remote.request.headers or span is None:
-        return None
-    wanted = wanted_range(request, etag=etag, size=span.total)
-    return wanted and _Span(*wanted, span.total)
+    return int(found[1]) if found else None
 
 
 def _header(remote: httpx.Response, name: str) -> str | None:
@@ -158,30 +120,30 @@ def _header(remote: httpx.Response, name: str) -> str | None:
     return value if value.isascii() and value.isprintable() else None
 
 
-def _bodiless(headers: dict[str, str]) -> dict[str, str]:
+def _without_body_headers(headers: dict[str, str]) -> dict[str, str]:
     """Drop the headers of a body: HTTP allows a length, but our server would wait for it."""
     return {name: value for name, value in headers.items() if name not in _BODY_HEADERS}
 
 
 def _headers(
-    remote: httpx.Response, span: _Span | None, *, job_id: str, n: int, url: str
+    remote: httpx.Response, size: int | None, *, job_id: str, n: int, url: str
 ) -> dict[str, str]:
     media_type = known_type(remote, url=url)
     names = (*_PASSED_ON, "Content-Encoding") if packing_of(remote) else _PASSED_ON
     headers = {name: value for name in names if (value := _header(remote, name))}
-    if span is not None:
+    if size is not None:
         headers["Accept-Ranges"] = "bytes"
     if remote.status_code != _UNCHANGED:
-        headers.setdefault("ETag", _made_etag(span, job_id=job_id, n=n))
+        headers.setdefault("ETag", _made_etag(size, job_id=job_id, n=n))
     return headers | safe_headers(media_type, name=f"{job_id}-{n}")
 
 
-def _made_etag(span: _Span | None, *, job_id: str, n: int) -> str:
+def _made_etag(size: int | None, *, job_id: str, n: int) -> str:
     """Make the ETag of a file whose host sends none; the file never changes, so its name will do.
 
     Its length tells it from what a host may send instead. Without a length, or compressed, the
     same bytes may not come twice: the tag is weak. A copy has a tag of its own, from its bytes.
     """
-    known = f"{job_id}/{n}" if span is None else f"{job_id}/{n} {span.total}"
+    known = f"{job_id}/{n}" if size is None else f"{job_id}/{n} {size}"
     tag = f'"{sha256(known.encode()).hexdigest()[:32]}"'
-    return f"W/{tag}" if span is None else tag
+    return f"W/{tag}" if size is None else tag

@@ -12,7 +12,7 @@ from app.bootstrap.base import Base, Doorbells
 from app.bootstrap.configs import Configs
 from app.bootstrap.keys import secret_keys
 from app.bootstrap.remotes import opened_remotes
-from app.bootstrap.services import opened_services
+from app.bootstrap.services import make_services
 from app.bootstrap.stores import open_stores
 from app.bootstrap.workers import Workers, make_workers
 from app.core.clock import Clock
@@ -67,11 +67,11 @@ async def open_parts(
         )
         async with opened_remotes(base) as remotes:
             stores = await open_stores(base, remotes)
-            async with opened_services(base, remotes, stores) as services:
-                yield Parts(
-                    services=services,
-                    issuer_keys=remotes.issuer_keys,
-                    queue=stores.queue,
-                    deliveries=stores.deliveries,
-                    workers=make_workers(base, remotes, stores, services),
-                )
+            services = make_services(base, remotes, stores)
+            yield Parts(
+                services=services,
+                issuer_keys=remotes.issuer_keys,
+                queue=stores.queue,
+                deliveries=stores.deliveries,
+                workers=make_workers(base, remotes, stores, services),
+            )

@@ -1,7 +1,5 @@
 """What the edge calls: see `Services`."""
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
 from urllib.parse import urlsplit
 
 from app.api.deps import Services
@@ -43,8 +41,7 @@ from app.webhooks.addresses import WebhookAddresses
 from app.webhooks.service import WebhookService
 
 
-@asynccontextmanager
-async def opened_services(base: Base, remotes: Remotes, stores: Stores) -> AsyncIterator[Services]:
+def make_services(base: Base, remotes: Remotes, stores: Stores) -> Services:
     settings, database, clock = base.settings, base.database, base.clock
     doorbells = base.doorbells
     known_models = stores.catalogue.input_fields
@@ -58,97 +55,96 @@ async def opened_services(base: Base, remotes: Remotes, stores: Stores) -> Async
         config=base.configs.inspector,
         clock=clock,
     )
-    async with aclosing(inspector):
-        yield Services(
+    return Services(
+        archive=stores.archive,
+        audit=AuditTrail(database=database),
+        auth=_auth(base, remotes.issuer_keys),
+        base_path=urlsplit(base.public_url).path.rstrip("/"),
+        catalogue=stores.catalogue,
+        census=Census(
+            database=database,
             archive=stores.archive,
-            audit=AuditTrail(database=database),
-            auth=_auth(base, remotes.issuer_keys),
-            base_path=urlsplit(base.public_url).path.rstrip("/"),
-            catalogue=stores.catalogue,
-            census=Census(
-                database=database,
-                archive=stores.archive,
-                roster=stores.roster,
-                metrics=base.metrics,
-                clock=clock,
-            ),
-            clients=ClientTokens(
-                database=database,
-                clock=clock,
-                known_models=known_models,
-                origins={*settings.cors_origins, origin_of(base.public_url)},
-            ),
+            roster=stores.roster,
+            metrics=base.metrics,
             clock=clock,
-            closing=base.closing,
-            feed=JobFeed(database=database),
-            file_links=stores.file_links,
-            files=stores.files,
-            health=HealthService(database=database, roster=stores.roster, clock=clock),
-            hub=_hub(base),
-            intake=JobIntake(
-                database=database,
-                catalogue=stores.catalogue,
-                clock=clock,
-                dispatcher=doorbells.dispatcher,
-                media=inspector,
-                forecast=stores.forecast,
-                webhook_addresses=addresses,
-                prices=prices,
-                quotas=quotas,
-                tracing=base.tracing,
-                media_reach=base.configs.media_reach,
-                inputs=stores.inputs,
-                file_life=base.configs.uploads.life,
-                job_timeout=job_timeout,
-            ),
-            jobs=JobService(
-                database=database,
-                clock=clock,
-                closing=base.closing,
-                forecast=stores.forecast,
-                poller=doorbells.poller,
-                deliverer=doorbells.deliverer,
-                sweeper=stores.sweeper,
-            ),
-            keys=KeyDirectory(database=database, clock=clock, known_models=known_models),
-            links=JobLinks(public_url=base.public_url, signer=base.signer("job links")),
-            metrics_token=settings.metrics_token,
-            operator_jobs=OperatorJobs(
-                database=database,
-                clock=clock,
-                dispatcher=doorbells.dispatcher,
-                poller=doorbells.poller,
-                late_watch=base.configs.queue.late_watch,
-                deliverer=doorbells.deliverer,
-            ),
-            operators=OperatorGate(settings.admin_token, clock=clock),
-            outputs=remotes.outputs,
-            overview=JobOverview(database=database, clock=clock),
-            plans=PlanDirectory(database=database, clock=clock, known_models=known_models),
+        ),
+        clients=ClientTokens(
+            database=database,
+            clock=clock,
+            known_models=known_models,
+            origins={*settings.cors_origins, origin_of(base.public_url)},
+        ),
+        clock=clock,
+        closing=base.closing,
+        feed=JobFeed(database=database),
+        file_links=stores.file_links,
+        files=stores.files,
+        health=HealthService(database=database, roster=stores.roster, clock=clock),
+        hub=_hub(base),
+        intake=JobIntake(
+            database=database,
+            catalogue=stores.catalogue,
+            clock=clock,
+            dispatcher=doorbells.dispatcher,
+            media=inspector,
+            forecast=stores.forecast,
+            webhook_addresses=addresses,
             prices=prices,
             quotas=quotas,
-            shadow=ShadowFindings(database=database),
-            traffic=JobTraffic(
-                database=database,
-                clock=clock,
-                dispatcher=doorbells.dispatcher,
-                roster=stores.roster,
-            ),
-            uploads=stores.uploads,
-            users=UserDirectory(database=database, clock=clock),
-            webhooks=WebhookService(
-                database=database,
-                safe=stores.safe,
-                addresses=addresses,
-                clock=clock,
-                deliverer=doorbells.deliverer,
-            ),
-            wire=JobWire(
-                public_url=base.public_url,
-                signer=base.signer("output links"),
-                durations=stores.forecast.durations,
-            ),
-        )
+            tracing=base.tracing,
+            media_reach=base.configs.media_reach,
+            inputs=stores.inputs,
+            file_life=base.configs.uploads.life,
+            job_timeout=job_timeout,
+        ),
+        jobs=JobService(
+            database=database,
+            clock=clock,
+            closing=base.closing,
+            forecast=stores.forecast,
+            poller=doorbells.poller,
+            deliverer=doorbells.deliverer,
+            sweeper=stores.sweeper,
+        ),
+        keys=KeyDirectory(database=database, clock=clock, known_models=known_models),
+        links=JobLinks(public_url=base.public_url, signer=base.signer("job links")),
+        metrics_token=settings.metrics_token,
+        operator_jobs=OperatorJobs(
+            database=database,
+            clock=clock,
+            dispatcher=doorbells.dispatcher,
+            poller=doorbells.poller,
+            late_watch=base.configs.queue.late_watch,
+            deliverer=doorbells.deliverer,
+        ),
+        operators=OperatorGate(settings.admin_token, clock=clock),
+        outputs=remotes.outputs,
+        overview=JobOverview(database=database, clock=clock),
+        plans=PlanDirectory(database=database, clock=clock, known_models=known_models),
+        prices=prices,
+        quotas=quotas,
+        shadow=ShadowFindings(database=database),
+        traffic=JobTraffic(
+            database=database,
+            clock=clock,
+            dispatcher=doorbells.dispatcher,
+            roster=stores.roster,
+        ),
+        uploads=stores.uploads,
+        users=UserDirectory(database=database, clock=clock),
+        webhooks=WebhookService(
+            database=database,
+            safe=stores.safe,
+            addresses=addresses,
+            clock=clock,
+            deliverer=doorbells.deliverer,
+        ),
+        wire=JobWire(
+            public_url=base.public_url,
+            signer=base.signer("output links"),
+            durations=stores.forecast.durations,
+        ),
+    )
 
 
 def _auth(base: Base, issuer_keys: IssuerKeys | None) -> AuthService:

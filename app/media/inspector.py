@@ -70,7 +70,6 @@ class MediaInspector:
             overall=config.at_once, each=config.at_once_each, patience=config.patience
         )
         self._seen: OrderedDict[tuple[bytes, Wanted], _Seen] = OrderedDict()
-        self._looks: dict[tuple[str, bytes, Wanted], asyncio.Task[Facts]] = {}
 
     async def inspect(self, checks: Sequence[MediaCheck], *, user_id: str) -> list[FieldError]:
         """Name what is wrong with these files, in their order.
@@ -88,12 +87,6 @@ class MediaInspector:
             _is_remote(check) and not self._fresh(_digest(check), Wanted.by(check))
             for check in checks
         )
-
-    async def aclose(self) -> None:
-        looks = list(self._looks.values())
-        for look in looks:
-            look.cancel()
-        await asyncio.gather(*looks, return_exceptions=True)
 
     async def _judge(self, check: MediaCheck, *, user_id: str) -> list[FieldError]:
         lenient = self._config.mode == "best_effort"
@@ -121,42 +114,24 @@ class MediaInspector:
         fresh = self._fresh(digest, wanted)
         if fresh and not flaws(check, fresh, lenient=lenient):
             return fresh
-        return await self._looked(check.value, digest, wanted, user_id=user_id)
+        facts = await self._look(check.value, wanted, user_id=user_id)
+        self._remember((digest, wanted), _Seen(facts, self._clock.monotonic()))
+        return facts
 
     def _fresh(self, digest: bytes, wanted: Wanted) -> Facts | None:
         seen = self._seen.get((digest, wanted))
         age = self._clock.monotonic() - seen.at if seen else 0
         return seen.facts if seen and age < self._config.fresh.total_seconds() else None
 
-    async def _looked(self, url: str, digest: bytes, wanted: Wanted, *, user_id: str) -> Facts:
-        """Look, or share the look that this caller's other request has begun."""
-        # By caller: otherwise one waiting for its own place would hold up all who joined.
-        key = (user_id, digest, wanted)
-        look = self._looks.get(key)
-        if look is None:
-            # Its task would cost much more than the address in the request that names the file.
-            if self._slots.claimed(user_id) >= self._config.longest_line:
-                raise MediaBusyError
-            look = asyncio.create_task(self._look(url, digest, wanted, user_id=user_id))
-            self._looks[key] = look
-            look.add_done_callback(lambda done: self._finish(key, done))
-        # Shielded: the one that began it may leave before the others.
-        return await asyncio.shield(look)
-
-    def _finish(self, key: tuple[str, bytes, Wanted], look: asyncio.Task[Facts]) -> None:
-        del self._looks[key]
-        if not look.cancelled():
-            look.exception()  # retrieved, even if everybody who waited for it has left
-
-    async def _look(self, url: str, digest: bytes, wanted: Wanted, *, user_id: str) -> Facts:
+    async def _look(self, url: str, wanted: Wanted, *, user_id: str) -> Facts:
+        if self._slots.claimed(user_id) >= self._config.longest_line:
+            raise MediaBusyError
         async with self._slots.slot(user_id):
             try:
                 async with asyncio.timeout(self._config.deadline.total_seconds()):
-                    facts = await self._found(url, wanted)
+                    return await self._found(url, wanted)
             except TimeoutError as exc:
                 raise TooSlowError from exc
-        self._remember((digest, wanted), _Seen(facts, self._clock.monotonic()))
-        return facts
 
     async def _found(self, url: str, wanted: Wanted) -> Facts:
         async with self._remote.open(url) as file:

@@ -22,7 +22,7 @@ from app.net.remote_file import RemoteFiles
 from app.net.resolver import Resolver, SystemResolver
 from app.storage.files import FileService
 from tests.support.network import Names
-from tests.support.pictures import jpeg, png, shelf
+from tests.support.pictures import png, shelf
 from tests.support.wire_server import Line, answer, wire_server
 
 SOON = timedelta(milliseconds=300)
@@ -46,14 +46,12 @@ async def inspecting(
         guarded(deadline=config.deadline, reach=reach, resolver=names) as client,
     ):
         uploads = FileService(database=database, storage=None, clock=clock)
-        inspector = MediaInspector(
+        yield MediaInspector(
             remote=RemoteFiles(client),
             uploads=UploadedFiles(uploads),
             config=config,
             clock=clock,
         )
-        yield inspector
-        await inspector.aclose()
 
 
 async def codes(inspector: MediaInspector, *urls: str, user: str = "alice") -> list[str]:
@@ -272,39 +270,6 @@ async def test_names_of_one_caller_that_hang_hold_up_no_other() -> None:
         good = server.url.replace("127.0.0.1", "good.example")
         assert await codes(inspector, f"{good}/a.png") == []
         release.set()
-
-
-async def test_one_caller_looks_at_a_file_once_at_a_time() -> None:
-    async with inspecting() as inspector, shelf({"/a.jpg": jpeg(800, 600)}) as pictures:
-        url = f"{pictures.url}/a.jpg"
-        assert await asyncio.gather(*(codes(inspector, url, url) for _ in range(10))) == [[]] * 10
-        assert pictures.connections == 1
-        assert await codes(inspector, url, user="bob") == []
-        assert pictures.connections == 1
-
-
-async def test_who_leaves_early_takes_nobodys_answer_along() -> None:
-    asked, release = asyncio.Event(), asyncio.Event()
-
-    async def slow(line: Line) -> None:
-        await line.request()
-        asked.set()
-        await release.wait()
-        await line.send(answer(200, raw=png(8000, 600)))
-
-    async with (
-        inspecting(deadline=timedelta(seconds=30)) as inspector,
-        wire_server(slow) as server,
-    ):
-        first = asyncio.create_task(codes(inspector, server.url))
-        second = asyncio.create_task(codes(inspector, server.url))
-        await asked.wait()
-        first.cancel()
-        release.set()
-        assert await second == ["width_pixels"]
-        assert server.connections == 1
-        with pytest.raises(asyncio.CancelledError):
-            await first
 
 
 async def test_an_address_that_the_client_cannot_read_is_unreachable() -> None:

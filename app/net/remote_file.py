@@ -3,7 +3,7 @@
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Self, cast
+from typing import cast
 
 import httpx
 
@@ -32,7 +32,8 @@ class RemoteFiles:
 
         Raises OutwardError, also from `load`: DeniedError for an answer that is a refusal.
         """
-        async with RemoteFile(self._client, url) as file:
+        async with AsyncExitStack() as stack:
+            file = RemoteFile(self._client, url, stack)
             await file.begin()
             yield file
 
@@ -40,27 +41,18 @@ class RemoteFiles:
 class RemoteFile:
     """Reads on in one answer as far as that is cheap; a far place takes a request of its own."""
 
-    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
+    def __init__(self, client: httpx.AsyncClient, url: str, stack: AsyncExitStack) -> None:
+        """`stack` holds the answer that is being read."""
         self._client = client
         self._url = url
-        self._stack = AsyncExitStack()
+        self._stack = stack
         self._pieces: AsyncIterator[bytes] | None = None
         self._position = 0  # of the next byte of the answer that is being read
         self._rest = b""  # read already, from `_position` on
         self._has_ranges = False
         self._requests = 0
         self._load = _SMALLEST_LOAD
-        self._size: int | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        await self._stack.aclose()
-
-    @property
-    def size(self) -> int | None:
-        return self._size
+        self.size: int | None = None
 
     async def begin(self) -> None:
         response = await self._ask({"Range": f"bytes=0-{_FIRST_RANGE - 1}"})
@@ -74,7 +66,7 @@ class RemoteFile:
         if self._has_ranges and not (is_ahead and self._pieces is not None):
             if self._requests >= _MOST_REQUESTS:
                 return None
-            if self._size is not None and offset >= self._size:
+            if self._ends_at(offset):
                 return b""
             await self._jump_to(offset)
         elif offset < self._position or offset + self._load > _FARTHEST_READ:
@@ -90,17 +82,17 @@ class RemoteFile:
 
         None means that the size is larger, or cannot be known.
         """
-        if self._size is not None or self._has_ranges:
-            return self._size
+        if self.size is not None or self._has_ranges:
+            return self.size
         while self._position + len(self._rest) <= most:
             self._position, self._rest = self._position + len(self._rest), b""
             if not await self._more():
-                self._size = self._position
-                return self._size
+                self.size = self._position
+                return self.size
         return None
 
     def _ends_at(self, offset: int) -> bool:
-        return self._size is not None and offset >= self._size
+        return self.size is not None and offset >= self.size
 
     async def _jump_to(self, offset: int) -> None:
         await self._stack.aclose()
@@ -108,7 +100,7 @@ class RemoteFile:
         response = await self._ask({"Range": f"bytes={offset}-{last}"})
         if response.status_code == _OUTSIDE:
             self._pieces, self._position, self._rest = None, offset, b""
-            self._size = offset if self._size is None else self._size
+            self.size = offset if self.size is None else self.size
             return
         self._begin_at(offset, response)
 
@@ -134,10 +126,10 @@ class RemoteFile:
             if found is None or int(found[1]) != offset:
                 raise UnreachableError  # an answer to another question
             if found[3]:
-                self._size = int(found[3])
+                self.size = int(found[3])
             self._position = offset
         elif response.status_code == _OK:
-            self._size = _announced(response)
+            self.size = _announced(response)
             self._position = 0
         else:
             raise DeniedError(response.status_code)

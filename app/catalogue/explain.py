@@ -41,7 +41,9 @@ def broken_rule(error: ValidationError, fields: Mapping[str, Mapping[str, Any]])
     path = error.instance_path
     field = fields.get(str(path[0]), {}) if path else {}
     if isinstance(error.kind, ValidationErrorKind.Required):
-        return missing(*path, error.kind.property)
+        path = [*path, error.kind.property]
+        detail = f"{label(*path)} is missing, and this model needs it; add it to the input."
+        return FieldError(pointer=pointer(*path), code="required", detail=detail)
     where = label(*path) if path else "The input"
     demand = _demand(error.kind, field if len(path) == 1 else {})
     return FieldError(
@@ -49,11 +51,6 @@ def broken_rule(error: ValidationError, fields: Mapping[str, Mapping[str, Any]])
         code=_CAMEL_HUMP.sub("_", error.kind.name).lower(),
         detail=f"{where} {demand}{_contrast(error.instance, field)}.",
     )
-
-
-def missing(*path: str | int) -> FieldError:
-    detail = f"{label(*path)} is missing, and this model needs it; add it to the input."
-    return FieldError(pointer=pointer(*path), code="required", detail=detail)
 
 
 def not_storable(name: str, flaw: str) -> FieldError:

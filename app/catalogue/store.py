@@ -96,37 +96,10 @@ class CatalogueStore:
         A breaking change of a model in use is an error in the log and an entry in the audit log.
         """
         models, broken = await to_thread.run_sync(_read, entries)
-        at = self._clock.now()
-
-        async def work(tx: AsyncConnection) -> SyncReport:
-            repository = CatalogueRepository(tx, self._source)
-            is_first = not await repository.lock(at=at, due_at=at + self._refresh)
-            stored = {row.model_id: row for row in await repository.find_all()}
-            offered = {id_ for id_, row in stored.items() if row.withdrawn_at is None}
-            added = [id_ for id_ in models if id_ not in offered]
-            changed = [
-                id_ for id_ in models if id_ in offered and _differs(stored[id_], models[id_])
-            ]
-            withdrawn = sorted(offered - set(models) - broken)
-            await repository.save([models[id_] for id_ in (*added, *changed)], at=at)
-            await repository.withdraw(withdrawn, at=at)
-            before = self._shipped if is_first else {id_: stored[id_] for id_ in offered}
-            breaks = _breaks(before, models, broken)
-            used = await repository.in_use(breaks, since=at - IN_USE) if breaks else set()
-            report = SyncReport(
-                models=len(models),
-                added=added,
-                changed=changed,
-                withdrawn=withdrawn,
-                skipped=len(entries) - len(models),
-                breaks={id_: breaks[id_] for id_ in sorted(used)},
-            )
-            if report.is_news:
-                await repository.raise_version()
-            await self._record(tx, report, stored, models)
-            return report
-
-        report = await self._database.transact(work)
+        skipped = len(entries) - len(models)
+        report = await self._database.transact(
+            lambda tx: self._store(tx, models, broken, skipped=skipped)
+        )
         for model_id, breaks in report.breaks.items():
             logger.error("catalogue.breaking_change", model=model_id, breaks=breaks)
         logger.info(
@@ -138,6 +111,39 @@ class CatalogueStore:
             skipped=report.skipped,
         )
         await self.load()
+        return report
+
+    async def _store(
+        self,
+        tx: AsyncConnection,
+        models: Mapping[str, Model],
+        broken: Collection[str],
+        *,
+        skipped: int,
+    ) -> SyncReport:
+        at, repository = self._clock.now(), CatalogueRepository(tx, self._source)
+        is_first = not await repository.lock(at=at, due_at=at + self._refresh)
+        stored = {row.model_id: row for row in await repository.find_all()}
+        offered = {id_ for id_, row in stored.items() if row.withdrawn_at is None}
+        added = [id_ for id_ in models if id_ not in offered]
+        changed = [id_ for id_ in models if id_ in offered and _differs(stored[id_], models[id_])]
+        withdrawn = sorted(offered - set(models) - set(broken))
+        await repository.save([models[id_] for id_ in (*added, *changed)], at=at)
+        await repository.withdraw(withdrawn, at=at)
+        before = self._shipped if is_first else {id_: stored[id_] for id_ in offered}
+        breaks = _breaks(before, models, broken)
+        used = await repository.in_use(breaks, since=at - IN_USE) if breaks else set()
+        report = SyncReport(
+            models=len(models),
+            added=added,
+            changed=changed,
+            withdrawn=withdrawn,
+            skipped=skipped,
+            breaks={id_: breaks[id_] for id_ in sorted(used)},
+        )
+        if report.is_news:
+            await repository.raise_version()
+        await self._record(tx, report, stored, models)
         return report
 
     async def _record(
@@ -152,7 +158,7 @@ class CatalogueStore:
             after = {
                 "models": report.models,
                 "added": list(report.added),
-                "changed": [_told(stored[id_], models[id_]) for id_ in report.changed],
+                "changed": [_changes(stored[id_], models[id_]) for id_ in report.changed],
                 "withdrawn": list(report.withdrawn),
             }
             await audit.append(
@@ -187,7 +193,7 @@ def _read(entries: Sequence[Any]) -> tuple[Mapping[str, Model], set[str]]:
             name = entry.get("model_id") if isinstance(entry, dict) else None
             if isinstance(name, str):
                 broken.add(name)
-            _tell_of_skipped(name if isinstance(name, str) else "?", exc)
+            _warn_of_skipped(name if isinstance(name, str) else "?", exc)
         else:
             models[model.model_id] = model
     return dict(sorted(models.items())), broken - set(models)
@@ -203,11 +209,11 @@ def _compile(rows: Iterable[Row[Any]], known: Mapping[str, Model]) -> Sequence[M
         try:
             models.append(model_from_row(row))
         except BrokenModelError as exc:
-            _tell_of_skipped(row.model_id, exc)
+            _warn_of_skipped(row.model_id, exc)
     return models
 
 
-def _tell_of_skipped(model_id: str, exc: BrokenModelError) -> None:
+def _warn_of_skipped(model_id: str, exc: BrokenModelError) -> None:
     logger.warning(
         "catalogue.model_skipped",
         model=clipped(model_id, most=200),
@@ -237,7 +243,7 @@ def _breaks(
     return {model_id: breaks for model_id, breaks in found.items() if breaks}
 
 
-def _told(row: Row[Any], model: Model) -> dict[str, Any]:
+def _changes(row: Row[Any], model: Model) -> dict[str, Any]:
     """Say what changed of a model: its schema or its price."""
     price = model.listing.base_price_usd
     return {

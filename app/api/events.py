@@ -1,6 +1,5 @@
 """/v1/jobs/{id}/events and /v1/events: what happens to jobs, as server-sent events."""
 
-import random
 import re
 from contextlib import ExitStack
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from app.api.deps import CALLER_PROBLEMS, CREDENTIALS, Gateway, Reader, caller, 
 from app.api.links import Expires, Grant, InvalidSignatureError, Signature, holder_of_link
 from app.api.problems import InvalidParameterError, problem_responses
 from app.api.routing import Router
-from app.api.streaming import EventStream, Look
+from app.api.streaming import EventStream, News
 from app.auth.models import Principal
 from app.auth.scopes import Scope
 from app.events.cursor import Cursor
@@ -30,7 +29,6 @@ router = Router(
 )
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
-_HEARTBEAT = b": heartbeat\n\n"
 _STREAM: dict[str, Any] = {
     "description": "Events until the stream ends.",
     "content": {
@@ -100,23 +98,21 @@ async def follow_job(
     _last_event_id: LastEventId = None,
 ) -> Response:
     await gateway.jobs.get(job_id, user_id=caller.user_id)
-    look = _JobLook(gateway, job_id, after=_number(header_of(request, "Last-Event-ID")))
+    source = _JobEvents(gateway, job_id, after=_number(header_of(request, "Last-Event-ID")))
     with ExitStack() as stack:
         stack.enter_context(gateway.hub.place(caller.user_id))
         holder = caller.holder(Scope.JOBS_READ)
         watch = stack.enter_context(gateway.hub.watch(job_id, holder=holder))
-        watch.knows = look.knows
-        first = await look()
+        watch.knows = source.knows
+        first = await source.read()
         if first.is_last and not first.events:
             return Response(status_code=204)
         return EventStream(
             first,
-            look=look,
-            heartbeat=lambda: _HEARTBEAT,
+            source=source,
             watch=watch,
             leave=stack.pop_all(),
             clock=gateway.clock,
-            jitter=random.random,
         )
 
 
@@ -141,22 +137,20 @@ async def follow_all_jobs(
         acting = [Scope.ACT_AS] if whose.with_theirs else []
         holder = caller.holder(Scope.JOBS_READ, *acting)
         watch = stack.enter_context(gateway.hub.watch(whose, holder=holder))
-        look = _CallerLook(gateway, whose, after=await gateway.feed.start(after))
-        watch.knows = look.knows
+        source = _CallerEvents(gateway, whose, after=await gateway.feed.start(after))
+        watch.knows = source.knows
         watch.tell()
         return EventStream(
-            Look([]),
-            look=look,
-            heartbeat=look.heartbeat,
+            News([]),
+            source=source,
             watch=watch,
             leave=stack.pop_all(),
             clock=gateway.clock,
-            jitter=random.random,
         )
 
 
-class _JobLook:
-    """Finds what happened to a job since the last look."""
+class _JobEvents:
+    """What happened to a job since the last read."""
 
     __slots__ = ("_after", "_gateway", "_job_id")
 
@@ -165,21 +159,24 @@ class _JobLook:
         self._job_id = job_id
         self._after = after
 
-    async def __call__(self) -> Look:
+    async def read(self) -> News:
         try:
             news = await self._gateway.feed.of_job(self._job_id, after=self._after)
         except JobNotFoundError:
-            return Look([], is_last=True)  # erased meanwhile
+            return News([], is_last=True)  # erased meanwhile
         self._after = news.job.event_seq
         events = [b"id: %d\n%b" % (each.seq, _body(self._gateway, each)) for each in news.moments]
-        return Look(events, is_last=news.job.state in TERMINAL)
+        return News(events, is_last=news.job.state in TERMINAL)
 
     def knows(self, entry: Any) -> bool:
         return self._after is not None and entry.seq <= self._after
 
+    def heartbeat(self) -> bytes:
+        return b": heartbeat\n\n"
 
-class _CallerLook:
-    """Finds what happened to a caller's jobs since the last look, page by page."""
+
+class _CallerEvents:
+    """What happened to a caller's jobs since the last read, page by page."""
 
     __slots__ = ("_after", "_gateway", "_whose")
 
@@ -188,14 +185,14 @@ class _CallerLook:
         self._whose = whose
         self._after = after
 
-    async def __call__(self) -> Look:
+    async def read(self) -> News:
         news = await self._gateway.feed.of_caller(self._whose, after=self._after)
         self._after = news.end
         events = [
             b"id: %b\n%b" % (str(cursor).encode(), _body(self._gateway, moment, with_user=True))
             for cursor, moment in news.moments
         ]
-        return Look(events, has_more=news.is_full)
+        return News(events, has_more=news.is_full)
 
     def knows(self, entry: Any) -> bool:
         return self._after.has(entry.xid, entry.number)

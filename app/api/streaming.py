@@ -5,9 +5,11 @@ stops us at its full buffer, and behind that we only remember that there is news
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import random
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -24,7 +26,7 @@ _SOONEST_MS, _SPREAD_MS = 500, 4500  # so that a thousand clients do not come ba
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class News:
     """What there is to send; `is_last` ends the stream after it."""
 
     events: Sequence[bytes]
@@ -32,28 +34,34 @@ class Look:
     has_more: bool = False
 
 
+class EventSource(Protocol):
+    async def read(self) -> News:
+        """Return what happened since the last call."""
+        ...
+
+    def heartbeat(self) -> bytes: ...
+
+
 class EventStream(Response):
-    """Sends what `look` finds whenever `watch` wakes it; `leave` closes what is held meanwhile."""
+    """Sends what `source` has whenever `watch` wakes it; `leave` closes what is held meanwhile."""
 
     media_type = "text/event-stream"
 
     def __init__(
         self,
-        first: Look,
+        first: News,
         *,
-        look: Callable[[], Awaitable[Look]],
-        heartbeat: Callable[[], bytes],
+        source: EventSource,
         watch: Watch,
         leave: ExitStack,
         clock: Clock,
-        jitter: Jitter,
+        jitter: Jitter = random.random,
     ) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers(_HEADERS)
         self._first = first
-        self._look = look
-        self._heartbeat = heartbeat
+        self._source = source
         self._watch = watch
         self._leave = leave
         self._clock = clock
@@ -85,12 +93,12 @@ class EventStream(Response):
             if watch.ending:
                 return
             if is_quiet:
-                await self._send(send, self._heartbeat())
+                await self._send(send, self._source.heartbeat())
 
     async def _tell(self, send: Send) -> bool:
         """Send what is new; False when that was the last."""
         try:
-            found = await self._look()
+            found = await self._source.read()
         except DatabaseUnavailableError:
             self._watch.look_again()
             return True

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from decimal import Decimal
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Response
@@ -18,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody, caller
-from app.api.paging import Listed, Page, page_query
+from app.api.paging import Listed, Page, page_of_ids
 from app.api.problems import problem_responses
 from app.api.routing import caller_router
 from app.auth.client_tokens.errors import ClientTokenNotFoundError, TooManyClientTokensError
@@ -26,7 +25,6 @@ from app.auth.client_tokens.models import Client, ClientRequest
 from app.auth.errors import ModelNotAllowedError
 from app.auth.models import Principal
 from app.auth.scopes import Scope
-from app.core.ids import is_id
 from app.jobs.errors import JobNotFoundError
 from app.jobs.models import Job
 from app.jobs.state import TERMINAL
@@ -121,7 +119,7 @@ class ClientTokenList(Listed[ClientTokenRead]):
     pass
 
 
-_Page = Annotated[Page, Depends(page_query(is_cursor=partial(is_id, prefix="ctok")))]
+_Page = Annotated[Page, Depends(page_of_ids("ctok"))]
 
 
 @router.post(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
-from app.api.paging import Page
+from app.api.paging import Page, PageCursor, PageLimit
 from app.api.parameters import each_once, instant_of, unknown_filter
 from app.api.problems import InvalidParameterError
 from app.core.ids import is_id
@@ -21,10 +21,7 @@ _KNOWN = {"status", "model", "created_after", "created_before", "limit", "cursor
 _STATUSES = sorted({state.status for state in JobState})
 
 
-async def job_page(
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of a page.")] = None,
-) -> Page:
+async def job_page(limit: PageLimit = 20, cursor: PageCursor = None) -> Page:
     """Read `limit` and `cursor`; the filters read the rest."""
     return Page.after(cursor, limit, is_cursor=partial(is_id, prefix="job"))
 

@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Annotated, Generic, Literal, Self, TypeVar
 
@@ -12,9 +13,13 @@ from pydantic import BaseModel
 
 from app.api.parameters import refuse_others
 from app.api.problems import InvalidParameterError
+from app.core.ids import is_id
 
 Record = TypeVar("Record")
 Read = TypeVar("Read", bound=BaseModel)
+
+PageLimit = Annotated[int, Query(ge=1, le=100)]
+PageCursor = Annotated[str | None, Query(description="`next_cursor` of a page.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +35,29 @@ class Page:
         return self.limit + 1
 
     @classmethod
-    def after(cls, cursor: str | None, limit: int, *, is_cursor: Callable[[str], bool]) -> Self:
+    def after(cls, cursor: str | None, limit: int, *, is_cursor: Callable[[str], object]) -> Self:
         """Read the cursor of a call; raise InvalidParameterError unless `is_cursor` accepts it."""
         return cls(limit, None if cursor is None else _last_id(cursor, is_cursor=is_cursor))
 
 
-def page_query(*filters: str, is_cursor: Callable[[str], bool]) -> Callable[..., Awaitable[Page]]:
+def page_query(*filters: str, is_cursor: Callable[[str], object]) -> Callable[..., Awaitable[Page]]:
     """Make the dependency that reads `limit` and `cursor`, and refuses unknown parameters."""
     known = {"limit", "cursor", *filters}
 
     async def read(
         request: Request,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        cursor: Annotated[str | None, Query(description="`next_cursor` of a page.")] = None,
+        limit: PageLimit = 20,
+        cursor: PageCursor = None,
     ) -> Page:
         refuse_others(request, known)
         return Page.after(cursor, limit, is_cursor=is_cursor)
 
     return read
+
+
+def page_of_ids(prefix: str, *filters: str) -> Callable[..., Awaitable[Page]]:
+    """Make the dependency for a list by ids that `new_id(prefix)` made."""
+    return page_query(*filters, is_cursor=partial(is_id, prefix=prefix))
 
 
 class Listed(BaseModel, Generic[Read]):
@@ -80,7 +90,7 @@ def _cursor(last_id: str) -> str:
     return base64.urlsafe_b64encode(last_id.encode()).decode().rstrip("=")
 
 
-def _last_id(cursor: str, *, is_cursor: Callable[[str], bool]) -> str:
+def _last_id(cursor: str, *, is_cursor: Callable[[str], object]) -> str:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         last_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode()

@@ -1,6 +1,5 @@
 """/v1/webhook-endpoints: who is told of events, and how the deliveries went."""
 
-from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import Depends, Response
@@ -8,12 +7,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody, OptionalJsonBody
-from app.api.paging import Listed, Page, page_query
+from app.api.paging import Listed, Page, page_of_ids
 from app.api.problems import problem_responses
 from app.api.routing import caller_router
 from app.api.webhook_secret import Receiver, Rotate, overlap_of
 from app.api.webhook_wire import DeliveryRead, read_delivery
-from app.core.ids import is_id
 from app.jobs.wire import Instant
 from app.webhooks.addresses import MAX_URL_CHARACTERS
 from app.webhooks.errors import (
@@ -87,8 +85,8 @@ class DeliveryList(Listed[DeliveryRead]):
     pass
 
 
-_EndpointPage = Annotated[Page, Depends(page_query(is_cursor=partial(is_id, prefix="endpoint")))]
-_DeliveryPage = Annotated[Page, Depends(page_query(is_cursor=partial(is_id, prefix="msg")))]
+_EndpointPage = Annotated[Page, Depends(page_of_ids("endpoint"))]
+_DeliveryPage = Annotated[Page, Depends(page_of_ids("msg"))]
 
 
 @router.post(

@@ -1,6 +1,5 @@
 """/v1/admin/audit: what operators did."""
 
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends
@@ -9,8 +8,7 @@ from pydantic import Field
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import AdminRead
 from app.api.deps import Gateway
-from app.api.paging import Listed, Page, page_query
-from app.core.ids import is_id
+from app.api.paging import Listed, Page, page_of_ids
 from app.jobs.wire import Instant
 
 router = admin_router("/audit")
@@ -30,7 +28,7 @@ class AuditList(Listed[AuditRead]):
     pass
 
 
-_Page = Annotated[Page, Depends(page_query(is_cursor=partial(is_id, prefix="audit")))]
+_Page = Annotated[Page, Depends(page_of_ids("audit"))]
 
 
 @router.get("", summary="List what operators did, newest first")

@@ -1,6 +1,5 @@
 """/v1/admin/deliveries: everybody's webhooks, also those that jobs name themselves."""
 
-from functools import partial
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -10,10 +9,9 @@ from pydantic import Field
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
 from app.api.deps import Gateway
-from app.api.paging import Listed, Page, page_query
+from app.api.paging import Listed, Page, page_of_ids
 from app.api.problems import problem_responses
 from app.api.webhook_wire import DeliveryRead, read_delivery
-from app.core.ids import is_id
 from app.webhooks.delivery_repository import DeliveryFilter
 from app.webhooks.errors import DeliveryNotFoundError, EndpointDisabledError
 from app.webhooks.models import Delivery
@@ -32,9 +30,7 @@ class AdminDeliveryList(Listed[AdminDeliveryRead]):
     pass
 
 
-_Page = Annotated[
-    Page, Depends(page_query("user", "state", "endpoint", is_cursor=partial(is_id, prefix="msg")))
-]
+_Page = Annotated[Page, Depends(page_of_ids("msg", "user", "state", "endpoint"))]
 
 
 @router.get("", summary="List all users' deliveries, newest first")

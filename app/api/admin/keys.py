@@ -1,7 +1,6 @@
 """/v1/admin/keys: the credentials of users, whose secrets are shown once."""
 
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Response
@@ -12,12 +11,11 @@ from app.api.admin.routing import admin_router
 from app.api.admin.wire import AdminBody, AdminRead, LimitsBody, LimitsRead, instant
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody, OptionalJsonBody
-from app.api.paging import Listed, Page, page_query
+from app.api.paging import Listed, Page, page_of_ids
 from app.api.problems import problem_responses
 from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
 from app.auth.directory.models import KeyChanges, NewSecret
 from app.auth.scopes import DEFAULT_SCOPES, Scope
-from app.core.ids import is_id
 from app.jobs.wire import Instant
 
 router = admin_router("/keys")
@@ -86,7 +84,7 @@ class KeyList(Listed[KeyRead]):
     pass
 
 
-_Page = Annotated[Page, Depends(page_query("user", is_cursor=partial(is_id, prefix="key")))]
+_Page = Annotated[Page, Depends(page_of_ids("key", "user"))]
 
 
 @router.post(

@@ -1,5 +1,6 @@
 """/v1/admin/outputs: which outputs were copied, and which may be forgotten before they are."""
 
+import re
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query
@@ -8,13 +9,12 @@ from pydantic import BaseModel, Field
 from app.api.admin.routing import admin_router
 from app.api.deps import Gateway
 from app.api.paging import Listed, Page, page_query
-from app.core.ids import is_id
 from app.jobs.wire import Instant
 from app.storage.archive import OutputRecord
 
 router = admin_router("/outputs")
 
-_LONGEST_NUMBER = 5
+_CURSOR = re.compile(r"job_[0-9a-z]{26}/[0-9]{1,5}")
 
 
 class OutputRead(BaseModel):
@@ -40,12 +40,7 @@ class OutputList(Listed[OutputRead]):
     pass
 
 
-def _is_cursor(text: str) -> bool:
-    job_id, _, n = text.partition("/")
-    return is_id(job_id, prefix="job") and n.isascii() and n.isdigit() and len(n) <= _LONGEST_NUMBER
-
-
-_Page = Annotated[Page, Depends(page_query("at_risk", is_cursor=_is_cursor))]
+_Page = Annotated[Page, Depends(page_query("at_risk", is_cursor=_CURSOR.fullmatch))]
 
 
 @router.get("", summary="List outputs and their copies, newest jobs first")

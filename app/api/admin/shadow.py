@@ -31,9 +31,7 @@ class ShadowFindingList(Listed[ShadowFindingRead]):
     pass
 
 
-_Page = Annotated[
-    Page, Depends(page_query("user", is_cursor=lambda text: bool(_CURSOR.fullmatch(text))))
-]
+_Page = Annotated[Page, Depends(page_query("user", is_cursor=_CURSOR.fullmatch))]
 
 
 @router.get("", summary="List what shadow limits would have refused")

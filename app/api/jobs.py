@@ -1,6 +1,7 @@
 """/v1/jobs: submit, check, list, read, cancel and erase."""
 
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -15,7 +16,7 @@ from app.api.described import Described
 from app.api.job_filters import BY_METADATA, Filter, JobPage
 from app.api.limits import LimitRead, read_limits
 from app.api.paging import Listed
-from app.api.prefer import PreferredWait, place_to_wait, say_applied, wait_for
+from app.api.prefer import PreferredWait, place_to_wait, set_preference_applied, wait_for
 from app.api.problems import FieldErrorRead, problem_responses
 from app.api.routing import caller_router
 from app.api.submitting import CHECK_PROBLEMS, SUBMIT_PROBLEMS, accept
@@ -148,7 +149,7 @@ async def submit_job(
                     at_most=wait,
                 )
             request.state.standings = None  # they are out of date after the wait
-            say_applied(response, wait)
+            set_preference_applied(response, wait)
     if wait is not None and _is_final(job):
         response.status_code = 200
     response.headers["Location"] = f"{gateway.base_path}/v1/jobs/{accepted.job.id}"
@@ -230,7 +231,7 @@ async def get_job(
     job = await gateway.jobs.get(job_id, user_id=caller.user_id)
     if wait is not None:
         job = await _changed(gateway, caller, request, job, at_most=wait)
-        say_applied(response, wait)
+        set_preference_applied(response, wait)
     at = gateway.clock.now()
     etag = gateway.wire.etag(job, at=at)
     response.headers["ETag"] = etag
@@ -309,7 +310,4 @@ def _read(gateway: Gateway, job: Job) -> JobRead:
 
 
 def _errors(errors: list[FieldError]) -> list[FieldErrorRead]:
-    return [
-        FieldErrorRead(pointer=error.pointer, code=error.code, detail=error.detail)
-        for error in errors
-    ]
+    return [FieldErrorRead(**asdict(error)) for error in errors]

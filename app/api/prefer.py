@@ -22,7 +22,7 @@ from app.jobs.models import Job
 
 LONGEST_WAIT_S = 60
 
-_PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
+_WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*([^,;]*)", re.IGNORECASE)
 _SECONDS = re.compile(r"[0-9]{1,100}")
 
 
@@ -37,20 +37,17 @@ async def preferred_wait(request: Request) -> timedelta | None:
 
     As the RFC asks, the first mention counts, and what is not understood is ignored.
     """
-    for preference in _PREFERENCE.findall(header_of(request, "Prefer") or ""):
-        name, _, value = preference.partition(";")[0].partition("=")
-        if name.strip().lower() == "wait":
-            seconds = value.strip().strip('"')
-            if not _SECONDS.fullmatch(seconds):
-                return None
-            return timedelta(seconds=min(int(seconds), LONGEST_WAIT_S))
-    return None
+    found = _WAIT.search(header_of(request, "Prefer") or "")
+    seconds = found[1].strip().strip('"') if found else ""
+    if not _SECONDS.fullmatch(seconds):
+        return None
+    return timedelta(seconds=min(int(seconds), LONGEST_WAIT_S))
 
 
 PreferredWait = Annotated[timedelta | None, Depends(preferred_wait)]
 
 
-def say_applied(response: Response, wait: timedelta) -> None:
+def set_preference_applied(response: Response, wait: timedelta) -> None:
     response.headers["Preference-Applied"] = f"wait={int(wait.total_seconds())}"
 
 

@@ -1,6 +1,7 @@
 """The one renderer of errors: RFC 9457 problem details, for what we raise and what others raise."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, get_args
 
@@ -147,10 +148,7 @@ def render(problem: ProblemError, request: Request) -> JSONResponse:
         **problem.extra,
     }
     if problem.errors:
-        body["errors"] = [
-            {"pointer": error.pointer, "code": error.code, "detail": error.detail}
-            for error in problem.errors
-        ]
+        body["errors"] = [asdict(error) for error in problem.errors]
     return JSONResponse(
         body, status_code=problem.status, headers=problem.headers, media_type=MEDIA_TYPE
     )

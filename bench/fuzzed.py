@@ -23,7 +23,7 @@ from app.api.content import stored_content
 from app.api.job_filters import job_filter, job_page
 from app.api.jobs import JobCreate
 from app.api.prefer import preferred_wait
-from app.api.uploads import uploaded
+from app.api.uploads import uploaded_bytes
 from app.api.webhooks import EndpointCreate
 from app.auth.credentials import ClientCredential, KeyCredential
 from app.auth.models import checked_user_id
@@ -396,7 +396,7 @@ def _requests() -> Sequence[Parser]:
 
     async def form(data: bytes) -> None:
         media_type, _, content = data.partition(b"\n")
-        async for _ in uploaded(_request((b"content-type", media_type), body=content)):
+        async for _ in uploaded_bytes(_request((b"content-type", media_type), body=content)):
             pass
 
     async def ranges(data: bytes) -> None:

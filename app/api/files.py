@@ -12,7 +12,6 @@ from app.api.deps import Gateway, caller
 from app.api.links import Expires, InvalidSignatureError, Signature
 from app.api.problems import PayloadTooLargeError, problem_responses
 from app.api.routing import caller_router
-from app.api.uploads import uploaded
 from app.auth.models import Principal
 from app.auth.scopes import Scope
 from app.core.errors import InvalidRequestError, MalformedBodyError
@@ -92,7 +91,7 @@ class FileRead(BaseModel):
 async def upload_file(
     gateway: Gateway, caller: _FileCaller, request: Request, response: Response
 ) -> FileRead:
-    source = uploaded(request)
+    source = uploaded_bytes(request)
     await gateway.quotas.count_submit(caller)
     file = await gateway.uploads.receive(source, user_id=caller.user_id)
     response.headers["Location"] = f"{gateway.base_path}/v1/files/{file.id}"

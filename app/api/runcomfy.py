@@ -12,7 +12,7 @@ from app.core.pointers import pointer_steps
 
 _PREFIXES = ("/v1/models", "/v1/requests")
 
-_MOST_TOLD = 3
+_MOST_NAMED = 3
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 _ERROR_CODES = {
@@ -75,8 +75,8 @@ def _message(problem: ProblemError) -> str:
     """Say it all in the one sentence that RunComfy's clients show."""
     if not problem.errors:
         return problem.detail
-    more = len(problem.errors) - _MOST_TOLD
-    told = [error.detail for error in problem.errors[:_MOST_TOLD]]
+    more = len(problem.errors) - _MOST_NAMED
+    told = [error.detail for error in problem.errors[:_MOST_NAMED]]
     return " ".join([*told, f"And {more} more."] if more > 0 else told)
 
 

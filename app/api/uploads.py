@@ -15,7 +15,7 @@ _MOST_PARTS = 100  # empty ones cost far more to read than to send
 _MOST_OPTIONS = 100  # so do these
 
 
-def uploaded(request: Request) -> AsyncIterator[bytes]:
+def uploaded_bytes(request: Request) -> AsyncIterator[bytes]:
     media_type, options = _options(request.headers.get("content-type", ""))
     if media_type.lower() != b"multipart/form-data":
         return request.stream()

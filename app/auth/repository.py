@@ -113,7 +113,7 @@ class AuthRepository:
         found = await self._tx.execute(_TERMS_OF, {"ids": sorted(set(user_ids))})
         return {row.user_id: _terms(row) for row in found}
 
-    async def note_use(self, key_id: str, *, at: datetime) -> None:
+    async def record_use(self, key_id: str, *, at: datetime) -> None:
         await self._tx.execute(
             update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(last_used_at=at)
         )

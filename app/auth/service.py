@@ -21,7 +21,7 @@ from app.db.engine import Database
 from app.db.users import keep_user
 from app.quotas.policy import Policy
 
-_USE_NOTED_EVERY = timedelta(minutes=1)
+_USE_RECORDED_EVERY = timedelta(minutes=1)
 _NO_PAGE = PageOrigin()
 _DOTS_OF_A_JWT = 2
 
@@ -111,7 +111,7 @@ class AuthService:
         key, terms = found
         if terms.disabled or not key.is_valid(at=at):
             raise UnauthenticatedError("This API key was revoked, has expired or is disabled.")
-        await self._note_use(key)
+        await self._record_use(key)
         principal = Principal(
             user_id=terms.user_id,
             key_id=key.id,
@@ -125,7 +125,7 @@ class AuthService:
 
     async def _user_of_issuer(self, oidc: OidcSignIn, token: str) -> Principal:
         key, terms, ends_at = await oidc.sign_in(token)
-        await self._note_use(key)
+        await self._record_use(key)
         return Principal(
             user_id=terms.user_id,
             key_id=key.id,
@@ -196,14 +196,14 @@ class AuthService:
             raise UserDisabledError(name)
         return terms
 
-    async def _note_use(self, key: ApiKey) -> None:
+    async def _record_use(self, key: ApiKey) -> None:
         """Write when a key was used, at most once a minute: one per request would cost too much."""
         at = self._clock.now()
-        if key.last_used_at is not None and at - key.last_used_at < _USE_NOTED_EVERY:
+        if key.last_used_at is not None and at - key.last_used_at < _USE_RECORDED_EVERY:
             return
 
         with suppress(DatabaseUnavailableError):  # whoever only reads needs no more
-            await self._database.transact(lambda tx: AuthRepository(tx).note_use(key.id, at=at))
+            await self._database.transact(lambda tx: AuthRepository(tx).record_use(key.id, at=at))
 
 
 def _client_principal(found: FoundClient) -> Principal:

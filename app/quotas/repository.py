@@ -27,6 +27,14 @@ class EntryKind(StrEnum):
     LATE_CHARGE = "late_charge"
 
 
+EFFECTS: Mapping[EntryKind, Tally] = {
+    EntryKind.HOLD: Tally(held=1),
+    EntryKind.SETTLE: Tally(used=1, held=-1),
+    EntryKind.RELEASE: Tally(held=-1),
+    EntryKind.LATE_CHARGE: Tally(used=1),
+}
+"""How often an entry's amounts are used, and held: an end has the amounts of its hold."""
+
 Ending = Literal[EntryKind.SETTLE, EntryKind.RELEASE]
 """How a hold ends."""
 

@@ -1,8 +1,9 @@
 """What was used, by day, model, user and key: the ledger added up."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -25,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.models import LedgerRow
 from app.quotas.errors import TooManySumsError
 from app.quotas.policy import Measure, from_units
-from app.quotas.repository import EntryKind
+from app.quotas.repository import EFFECTS, EntryKind
 
 _MOST_SUMS = 300_000
 
@@ -56,17 +57,19 @@ class Usage:
 
 @dataclass(slots=True)
 class _Sums:
-    holds: int = 0
-    settles: int = 0
-    releases: int = 0
-    milliseconds_used: int = 0
-    milliseconds_held: int = 0
-    micro_usd_used: int = 0
-    micro_usd_held: int = 0
+    """Numbers of entries, and amounts in whole units."""
 
-    def add(self, other: "_Sums") -> None:
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+    entries: Counter[EntryKind] = field(default_factory=Counter)
+    used: Counter[Measure] = field(default_factory=Counter)
+    held: Counter[Measure] = field(default_factory=Counter)
+
+    def add(self, entry: Any) -> None:
+        kind = EntryKind(entry.kind)
+        self.entries[kind] += entry.entries
+        for measure in (Measure.MILLISECONDS, Measure.MICRO_USD):
+            units = int(getattr(entry, measure.value) or 0)
+            self.used[measure] += units * EFFECTS[kind].used
+            self.held[measure] += units * EFFECTS[kind].held
 
 
 async def usage(
@@ -98,17 +101,17 @@ async def usage(
             _day(entry.day, zone) if grouping is Grouping.DAY else getattr(entry, grouping.value)
             for grouping in group_by
         )
-        groups.setdefault(group, _Sums()).add(_counted(entry))
+        groups.setdefault(group, _Sums()).add(entry)
     return [
         Usage(
             groups=dict(zip(group_by, group, strict=True)),
-            jobs=sums.holds,
-            jobs_settled=sums.settles,
-            jobs_released=sums.releases,
-            output_seconds=from_units(Measure.MILLISECONDS, sums.milliseconds_used),
-            output_seconds_held=from_units(Measure.MILLISECONDS, sums.milliseconds_held),
-            spend_usd=from_units(Measure.MICRO_USD, sums.micro_usd_used),
-            spend_usd_held=from_units(Measure.MICRO_USD, sums.micro_usd_held),
+            jobs=sums.entries[EntryKind.HOLD],
+            jobs_settled=sums.entries[EntryKind.SETTLE],
+            jobs_released=sums.entries[EntryKind.RELEASE],
+            output_seconds=from_units(Measure.MILLISECONDS, sums.used[Measure.MILLISECONDS]),
+            output_seconds_held=from_units(Measure.MILLISECONDS, sums.held[Measure.MILLISECONDS]),
+            spend_usd=from_units(Measure.MICRO_USD, sums.used[Measure.MICRO_USD]),
+            spend_usd_held=from_units(Measure.MICRO_USD, sums.held[Measure.MICRO_USD]),
         )
         for group, sums in sorted(groups.items())
     ]
@@ -156,26 +159,3 @@ def _step(since: datetime, until: datetime, zone: ZoneInfo) -> int:
 
 def _day(begun: int, zone: ZoneInfo) -> str:
     return datetime.fromtimestamp(begun, UTC).astimezone(zone).date().isoformat()
-
-
-def _counted(entry: Any) -> _Sums:
-    milliseconds, micro_usd = int(entry.milliseconds or 0), int(entry.micro_usd or 0)
-    match EntryKind(entry.kind):
-        case EntryKind.HOLD:
-            return _Sums(
-                holds=entry.entries, milliseconds_held=milliseconds, micro_usd_held=micro_usd
-            )
-        case EntryKind.SETTLE:
-            return _Sums(
-                settles=entry.entries,
-                milliseconds_used=milliseconds,
-                milliseconds_held=-milliseconds,
-                micro_usd_used=micro_usd,
-                micro_usd_held=-micro_usd,
-            )
-        case EntryKind.RELEASE:
-            return _Sums(
-                releases=entry.entries, milliseconds_held=-milliseconds, micro_usd_held=-micro_usd
-            )
-        case EntryKind.LATE_CHARGE:
-            return _Sums(milliseconds_used=milliseconds, micro_usd_used=micro_usd)

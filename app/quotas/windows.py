@@ -23,10 +23,9 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.db.models.base import UtcDateTime
 from app.db.models.quota import LedgerRow
 from app.db.rows import Rows
-from app.db.statements import one_of
 from app.quotas.account import Account, Window
 from app.quotas.policy import Measure, Period, Tally, window
-from app.quotas.repository import EntryKind
+from app.quotas.repository import EFFECTS
 
 Starts = Mapping[str, Mapping[Period, datetime]]
 """When the windows of accounts began, by account id."""
@@ -42,16 +41,8 @@ _WINDOWS = Rows(
     column("start", UtcDateTime),
 )
 
-USED = case(
-    (one_of(LedgerRow.kind, [EntryKind.SETTLE, EntryKind.LATE_CHARGE]), 1),
-    else_=0,
-)
-# A hold and its end have the same amounts and the same `held_at`: an end subtracts its hold.
-HELD = case(
-    (LedgerRow.kind == EntryKind.HOLD, 1),
-    (one_of(LedgerRow.kind, [EntryKind.SETTLE, EntryKind.RELEASE]), -1),
-    else_=0,
-)
+USED = case({kind.value: effect.used for kind, effect in EFFECTS.items()}, value=LedgerRow.kind)
+HELD = case({kind.value: effect.held for kind, effect in EFFECTS.items()}, value=LedgerRow.kind)
 
 
 async def opened(

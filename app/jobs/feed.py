@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -86,11 +85,7 @@ class JobFeed:
             return jobs, await log.read_many(connection, since) if since else {}
 
         jobs, events = await self._database.look_up(work)
-        moments = {
-            job_id: _moments(job, [(event.seq, event.type, event.at) for event in events[job_id]])
-            for job_id, job in jobs.items()
-            if job_id in events
-        }
+        moments = {job_id: _moments(jobs[job_id], some) for job_id, some in events.items()}
         now = {job_id: Moment(job, job.event_seq) for job_id, job in jobs.items()}
         answers: list[JobNews | Exception] = []
         for job_id, after in questions:
@@ -123,7 +118,7 @@ async def _callers_news(connection: AsyncConnection, whose: Whose, after: Cursor
     moments = {
         (job_id, moment.seq): moment
         for job_id, job in jobs.items()
-        for moment in _moments(job, [(entry.seq, entry.type, entry.at) for entry in by_job[job_id]])
+        for moment in _moments(job, by_job[job_id])
     }
     shown = [
         (entry.cursor, moments[entry.job_id, entry.seq])
@@ -133,16 +128,17 @@ async def _callers_news(connection: AsyncConnection, whose: Whose, after: Cursor
     return CallerNews(shown, page.end, page.is_full)
 
 
-def _moments(job: Job, events: Sequence[tuple[int, str, datetime]]) -> Sequence[Moment]:
+def _moments(job: Job, events: Sequence[log.JobEvent | Entry]) -> Sequence[Moment]:
     """Return the events that the job already shows: on Postgres a log read later may be ahead."""
     return [
-        Moment(_as_of(job, JobState(kind), at=at, is_last=seq == job.event_seq), seq)
-        for seq, kind, at in events
-        if kind in _SHOWN and seq <= job.event_seq
+        Moment(_as_of(job, event), event.seq)
+        for event in events
+        if event.type in _SHOWN and event.seq <= job.event_seq
     ]
 
 
-def _as_of(job: Job, state: JobState, *, at: datetime, is_last: bool) -> Job:
+def _as_of(job: Job, event: log.JobEvent | Entry) -> Job:
+    state = JobState(event.type)
     # A later event in the same final state was a note, which changed nothing that is shown.
-    is_unchanged = state is job.state and (is_last or state in TERMINAL)
-    return job if is_unchanged else job.as_of(state, at=at)
+    is_unchanged = state is job.state and (event.seq == job.event_seq or state in TERMINAL)
+    return job if is_unchanged else job.as_of(state, at=event.at)

@@ -13,6 +13,7 @@ from app.core.doorbell import Doorbell
 from app.core.ids import is_id, new_id
 from app.db.engine import Database
 from app.db.users import lock_user
+from app.db.work import Work
 from app.webhooks.addresses import WebhookAddresses
 from app.webhooks.delivery_repository import DeliveryFilter, DeliveryRepository
 from app.webhooks.errors import (
@@ -149,9 +150,7 @@ class WebhookService:
             await deliveries.add(row)
             return await _find_delivery(deliveries, row["id"], DeliveryFilter())
 
-        delivery = await self._database.transact(work)
-        self._deliverer.ring()
-        return delivery
+        return await self._sent(work)
 
     async def deliveries(
         self, endpoint_id: str, *, user_id: str, before: str | None, limit: int
@@ -174,9 +173,7 @@ class WebhookService:
             await deliveries.start_again(delivery_id, at=at)
             return await _find_delivery(deliveries, delivery_id, matching)
 
-        delivery = await self._database.transact(work)
-        self._deliverer.ring()
-        return delivery
+        return await self._sent(work)
 
     async def secret(self, user_id: str) -> Secret:
         """Return the secret that signs the webhooks of a user's jobs, made when first asked for."""
@@ -239,6 +236,9 @@ class WebhookService:
             )
             return await _find_delivery(deliveries, delivery_id, DeliveryFilter())
 
+        return await self._sent(work)
+
+    async def _sent(self, work: Work[Delivery]) -> Delivery:
         delivery = await self._database.transact(work)
         self._deliverer.ring()
         return delivery

@@ -20,7 +20,7 @@ from app.db.engine import open_database
 from app.db.users import keep_user
 from app.events.log import JobEvent
 from app.jobs.announce import announce
-from app.jobs.operations.repository import Manual, OperatorRepository
+from app.jobs.operations.repository import ManualChange, OperatorRepository
 from app.jobs.queue import JobQueue, QueueConfig
 from app.jobs.state import IN_FLIGHT, JobState
 from app.jobs.timing.forecast import Forecast
@@ -176,7 +176,7 @@ async def test_who_acts_on_a_job_second_tells_what_the_first_left(
 
     async def resubmit(tx: AsyncConnection) -> asyncio.Future[httpx.Response]:
         at, unknown = gateway.clock.now(), frozenset({JobState.SUBMIT_UNKNOWN})
-        again = Manual(sources=unknown, state=JobState.PENDING)
+        again = ManualChange(sources=unknown, state=JobState.PENDING)
         seq = await OperatorRepository(tx).move(job["id"], again, at=at)
         assert seq is not None
         await announce(tx, [JobEvent(job_id=job["id"], seq=seq, type="pending", at=at)])

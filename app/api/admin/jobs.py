@@ -16,7 +16,7 @@ from app.api.problems import problem_responses
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.models import CostState, Job
 from app.jobs.operations.operator import JobDetail
-from app.jobs.operations.repository import Underside
+from app.jobs.operations.repository import Internals
 from app.jobs.wire import Instant, JobRead, Seconds
 from app.quotas.numbers import shown_usd
 from app.quotas.policy import Measure, from_units
@@ -161,24 +161,24 @@ async def _done(gateway: Gateway, job_id: str, hold: CostState) -> ActRead:
 
 def _detail(gateway: Gateway, detail: JobDetail) -> AdminJobDetail:
     return AdminJobDetail(
-        **dict(_read(gateway, detail.job, detail.underside)),
+        **dict(_read(gateway, detail.job, detail.internals)),
         ledger=[_entry(entry) for entry in detail.ledger],
         events=[JobEventRead.model_validate(event) for event in detail.events],
     )
 
 
-def _read(gateway: Gateway, job: Job, underside: Underside) -> AdminJobRead:
-    reported = underside.reported_cost_usd
+def _read(gateway: Gateway, job: Job, internals: Internals) -> AdminJobRead:
+    reported = internals.reported_cost_usd
     return AdminJobRead(
         **dict(gateway.wire.read(job, at=gateway.clock.now())),
         user=job.user_id,
         schema_hash=job.schema_hash,
-        upstream_request_id=underside.upstream_request_id,
+        upstream_request_id=internals.upstream_request_id,
         reported_cost_usd=None if reported is None else shown_usd(reported),
-        account=underside.account,
-        attempts=underside.attempts,
-        due_at=underside.due_at,
-        lease_expires_at=underside.lease_expires_at,
+        account=internals.account,
+        attempts=internals.attempts,
+        due_at=internals.due_at,
+        lease_expires_at=internals.lease_expires_at,
     )
 
 

@@ -19,7 +19,7 @@ from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.lanes.repository import DISPATCH, LaneRepository
 from app.jobs.models import CostState, Job, JobFilter
 from app.jobs.operations.invariants import Violation, violations
-from app.jobs.operations.repository import Manual, OperatorRepository, Underside
+from app.jobs.operations.repository import Internals, ManualChange, OperatorRepository
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
 from app.quotas import ledger
@@ -32,7 +32,7 @@ _UNKNOWN = frozenset({JobState.SUBMIT_UNKNOWN})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDetail:
     job: Job
-    underside: Underside
+    internals: Internals
     ledger: Sequence[Entry]
     events: Sequence[JobEvent]
 
@@ -59,27 +59,27 @@ class OperatorJobs:
 
     async def page(
         self, *, user_id: str | None, matching: JobFilter, before: str | None, limit: int
-    ) -> Sequence[tuple[Job, Underside]]:
-        async def work(connection: AsyncConnection) -> Sequence[tuple[Job, Underside]]:
+    ) -> Sequence[tuple[Job, Internals]]:
+        async def work(connection: AsyncConnection) -> Sequence[tuple[Job, Internals]]:
             jobs = await JobRepository(connection).page(
                 user_id=user_id, matching=matching, before=before, limit=limit
             )
-            undersides = await OperatorRepository(connection).find([job.id for job in jobs])
-            if len(undersides) < len(jobs):  # one was erased in between: another is on the page
+            internals = await OperatorRepository(connection).find([job.id for job in jobs])
+            if len(internals) < len(jobs):  # one was erased in between: another is on the page
                 return await work(connection)
-            return [(job, undersides[job.id]) for job in jobs]
+            return [(job, internals[job.id]) for job in jobs]
 
         return await self._database.search(work)
 
     async def get(self, job_id: str) -> JobDetail:
         async def work(connection: AsyncConnection) -> JobDetail | None:
             jobs = await JobRepository(connection).find_many([job_id])
-            undersides = await OperatorRepository(connection).find([job_id])
-            if job_id not in jobs or job_id not in undersides:
+            internals = await OperatorRepository(connection).find([job_id])
+            if job_id not in jobs or job_id not in internals:
                 return None
             return JobDetail(
                 job=jobs[job_id],
-                underside=undersides[job_id],
+                internals=internals[job_id],
                 ledger=await QuotaRepository(connection).find_entries(job_id),
                 events=await log.read(connection, job_id),
             )
@@ -91,14 +91,16 @@ class OperatorJobs:
 
     async def poll(self, job_id: str, *, actor: str) -> CostState:
         """Let a worker look at the job at once."""
-        change = Manual(sources=FOLLOWED, state=None)
+        change = ManualChange(sources=FOLLOWED, state=None)
         outcome = await self._act("job.poll", job_id, change, actor=actor)
         self._poller.ring()
         return outcome
 
     async def adopt(self, job_id: str, *, request_id: str, actor: str) -> CostState:
         """Follow a request that was found to be this job's; raises RequestTakenError."""
-        change = Manual(sources=_UNKNOWN, state=JobState.IN_QUEUE, upstream_request_id=request_id)
+        change = ManualChange(
+            sources=_UNKNOWN, state=JobState.IN_QUEUE, upstream_request_id=request_id
+        )
         outcome = await self._act("job.adopt", job_id, change, actor=actor)
         self._poller.ring()
         return outcome
@@ -119,7 +121,7 @@ class OperatorJobs:
 
     async def resubmit(self, job_id: str, *, actor: str) -> CostState:
         """Send a job again whose first submit is known not to have reached RunComfy."""
-        change = Manual(sources=_UNKNOWN, state=JobState.PENDING)
+        change = ManualChange(sources=_UNKNOWN, state=JobState.PENDING)
         outcome = await self._act("job.resubmit", job_id, change, actor=actor)
         self._dispatcher.ring()
         return outcome
@@ -138,7 +140,7 @@ class OperatorJobs:
         sources: frozenset[JobState] = _STUCK,
     ) -> CostState:
         message = "An operator ended this job."
-        change = Manual(
+        change = ManualChange(
             sources=sources,
             state=JobState.FAILED,
             error={"code": "ended_by_operator", "message": message},
@@ -147,7 +149,9 @@ class OperatorJobs:
         )
         return await self._act(action, job_id, change, actor=actor)
 
-    async def _act(self, action: str, job_id: str, change: Manual, *, actor: str) -> CostState:
+    async def _act(
+        self, action: str, job_id: str, change: ManualChange, *, actor: str
+    ) -> CostState:
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> CostState:
@@ -194,9 +198,9 @@ class OperatorJobs:
         return outcome
 
 
-def _recorded(underside: Underside) -> dict[str, Any]:
+def _recorded(internals: Internals) -> dict[str, Any]:
     return {
-        "state": underside.state.value,
-        "upstream_request_id": underside.upstream_request_id,
-        "hold": underside.cost_state,
+        "state": internals.state.value,
+        "upstream_request_id": internals.upstream_request_id,
+        "hold": internals.cost_state,
     }

@@ -18,7 +18,7 @@ from app.quotas.repository import Ending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Underside:
+class Internals:
     """What a job's owner does not see."""
 
     state: JobState
@@ -32,7 +32,7 @@ class Underside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manual:
+class ManualChange:
     """A change by hand from one of `sources`; without a `state` it only makes the job due.
 
     For the time of its `watch` a job that upstream has is looked at after its end.
@@ -50,12 +50,12 @@ class OperatorRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
 
-    async def find(self, job_ids: Sequence[str], *, lock: bool = False) -> Mapping[str, Underside]:
-        jobs = select(JobRow.id, *columns_of(JobRow, Underside)).where(JobRow.id.in_(job_ids))
+    async def find(self, job_ids: Sequence[str], *, lock: bool = False) -> Mapping[str, Internals]:
+        jobs = select(JobRow.id, *columns_of(JobRow, Internals)).where(JobRow.id.in_(job_ids))
         found = await self._tx.execute(jobs.with_for_update() if lock else jobs)
         return {
             row.id: record_of(
-                Underside,
+                Internals,
                 row,
                 state=JobState(row.state),
                 reported_cost_usd=row.reported_cost_usd and Decimal(row.reported_cost_usd),
@@ -63,7 +63,7 @@ class OperatorRepository:
             for row in found
         }
 
-    async def move(self, job_id: str, change: Manual, *, at: datetime) -> int | None:
+    async def move(self, job_id: str, change: ManualChange, *, at: datetime) -> int | None:
         """Change the job if it is in one of the sources, and return its event number.
 
         What has not ended is due at once. With a new state the lease is taken away: a worker that

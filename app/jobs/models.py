@@ -69,15 +69,15 @@ class Job:
     cost_state: CostState
     state: JobState
     event_seq: int
-    queue_position: int | None
-    output: Output | None
-    error: dict[str, Any] | None
-    cancel_requested_at: datetime | None
-    cancel_outcome: str | None
+    queue_position: int | None = None
+    output: Output | None = None
+    error: dict[str, Any] | None = None
+    cancel_requested_at: datetime | None = None
+    cancel_outcome: str | None = None
     created_at: datetime
-    submitted_at: datetime | None
-    started_at: datetime | None
-    finished_at: datetime | None
+    submitted_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
     late: LateCharge | None = None
     traceparent: str | None = None
     place: Place | None = None

@@ -21,9 +21,9 @@ def columns_of(table: type[Base], kind: type[Any]) -> Sequence[ColumnClause[Any]
 
 def record_of(kind: type[Record], row: Any, **given: Any) -> Record:
     """Make a dataclass of a row; `given` are the fields that differ from the columns."""
-    values = row._asdict()
+    values = row._asdict() | given
     names = _names(kind)  # type: ignore[arg-type] # mypy takes classes for unhashable
-    return kind(**{name: values[name] for name in names if name not in given}, **given)
+    return kind(**{name: values[name] for name in names})
 
 
 @cache

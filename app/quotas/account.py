@@ -128,7 +128,7 @@ def excesses(
     """Find the limits that one more job would exceed; `account` has the windows of that time."""
     for name, limit in limits.items():
         if _exceeds(account, name, limit, amounts, pending=pending, at=at):
-            standing = stand(account, name, limit, pending=pending, zone=zone, at=at)
+            standing = standing_of(account, name, limit, pending=pending, zone=zone, at=at)
             yield Excess(standing=standing, requested=_requested(name, amounts))
 
 
@@ -155,7 +155,7 @@ def _exceeds(
     return False  # the limit on jobs in flight makes jobs wait, and refuses nothing
 
 
-def stand(
+def standing_of(
     account: Account, name: LimitName, limit: Limit, *, pending: int, zone: ZoneInfo, at: datetime
 ) -> Standing:
     """Return how a limit stands; `pending` is the count for a limit on jobs at one time."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
-from app.quotas.account import Account, Standing, key_account, stand, user_account
+from app.quotas.account import Account, Standing, key_account, standing_of, user_account
 from app.quotas.allowances import Taken, standings_of
 from app.quotas.policy import LimitName, Limits, Policy
 from app.quotas.repository import QuotaRepository
@@ -68,7 +68,7 @@ class Caller:
         found = [
             (
                 subject.name,
-                stand(
+                standing_of(
                     accounts[subject.account],
                     name,
                     limit,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.quotas.account import Account, Excess, Window, amounts_of, excesses, stand
+from app.quotas.account import Account, Excess, Window, amounts_of, excesses, standing_of
 from app.quotas.policy import (
     WINDOWED,
     Limit,
@@ -172,7 +172,7 @@ def test_no_span_admits_more_than_the_burst_and_its_refill(
 @pytest.mark.parametrize("name", list(LimitName))
 def test_every_limit_stands_somewhere(name: LimitName) -> None:
     limit = Limit(limit=Decimal(5), mode="shadow")
-    standing = stand(account(), name, limit, pending=2, zone=ZONE, at=NOON)
+    standing = standing_of(account(), name, limit, pending=2, zone=ZONE, at=NOON)
     waiting = name in (LimitName.PENDING_JOBS, LimitName.CONCURRENT_JOBS)
     assert (standing.mode, standing.used, standing.held) == ("shadow", 2 if waiting else 0, 0)
     assert standing.remaining == (3 if waiting else 5)
@@ -197,7 +197,7 @@ def test_a_limit_refuses_what_would_go_past_where_it_stands(
         busy = busy.hold(JOB)
     for _ in range(submits):
         busy = busy.submitted(per_minute=30, at=NOON)
-    standing = stand(busy, name, one, pending=jobs, zone=ZONE, at=NOON)
+    standing = standing_of(busy, name, one, pending=jobs, zone=ZONE, at=NOON)
     asked = Decimal(1)
     if name in WINDOWED:
         measure, _ = WINDOWED[name]

@@ -109,9 +109,7 @@ def _unseen(after: Cursor, whose: Whose | None) -> Select[Any]:
     )
     if after.within is not None:
         unseen = unseen.where(
-            row.xid < after.within.xmax,
-            row.xid.not_in(after.within.running),
-            row.id > after.upto,
+            row.xid < after.within.xmax, row.xid.not_in(after.within.running), row.id > after.upto
         )
     if whose is not None:
         mine = row.user_id == whose.user_id

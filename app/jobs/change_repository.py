@@ -4,17 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    CTE,
-    Text,
-    and_,
-    case,
-    column,
-    func,
-    literal,
-    null,
-    update,
-)
+from sqlalchemy import CTE, Text, and_, case, column, func, literal, null, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow
@@ -70,13 +60,7 @@ class ChangeRepository:
         return {row.id: None if row.erased_at else row.event_seq for row in moved}
 
     async def note_request(
-        self,
-        job_id: str,
-        request_id: str,
-        *,
-        account: str,
-        watch_until: datetime,
-        at: datetime,
+        self, job_id: str, request_id: str, *, account: str, watch_until: datetime, at: datetime
     ) -> int | None:
         """Take an event number for a late request id, unless the job has it already, or is gone.
 
@@ -96,10 +80,7 @@ class ChangeRepository:
             .where(JobRow.id == job_id, JobRow.upstream_request_id.is_distinct_from(request_id))
             .values(
                 {
-                    name: case(
-                        (orphan, literal(value, _JOB.c[name].type)),
-                        else_=_JOB.c[name],
-                    )
+                    name: case((orphan, literal(value, _JOB.c[name].type)), else_=_JOB.c[name])
                     for name, value in new.items()
                 }
                 | {"event_seq": JobRow.event_seq + 1}

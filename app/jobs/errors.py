@@ -82,8 +82,7 @@ class WrongStateError(ProblemError):
 
     def __init__(self, action: str, state: str, allowed: Sequence[str]) -> None:
         super().__init__(
-            f"{action} is for jobs that are {', '.join(allowed)}; this one is {state}.",
-            state=state,
+            f"{action} is for jobs that are {', '.join(allowed)}; this one is {state}.", state=state
         )
 
 

@@ -137,9 +137,7 @@ class JobIntake:
             await self._look_at_files(checked, principal=principal)
         except ProblemError:
             made = idempotency_key and await self.find_replay(
-                user_id=principal.user_id,
-                idempotency_key=idempotency_key,
-                fingerprint=fingerprint,
+                user_id=principal.user_id, idempotency_key=idempotency_key, fingerprint=fingerprint
             )
             if made:  # meanwhile, by an identical request whose files were fine
                 return made

@@ -20,10 +20,7 @@ TIMED_OUT = {
     "code": "timed_out",
     "message": "RunComfy did not finish this job in time; if it still does, the result comes late.",
 }
-UPSTREAM_LOST = {
-    "code": "upstream_lost",
-    "message": "RunComfy no longer knows this job.",
-}
+UPSTREAM_LOST = {"code": "upstream_lost", "message": "RunComfy no longer knows this job."}
 
 
 def accepted(

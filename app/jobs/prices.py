@@ -13,8 +13,6 @@ def prices_of(model: Model, table: Sequence[Price]) -> Sequence[Price]:
     if listing.base_price_usd is None or listing.price_unit is None:
         return lines
     listed = Price(
-        model=model.model_id,
-        base_price_usd=listing.base_price_usd,
-        price_unit=listing.price_unit,
+        model=model.model_id, base_price_usd=listing.base_price_usd, price_unit=listing.price_unit
     )
     return [*lines, listed]

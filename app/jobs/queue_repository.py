@@ -230,10 +230,7 @@ _CALL_OFF = made_once(
 )
 _DUE = made_once(_due_polls())
 _WORK = made_once(
-    select(
-        and_(_any_job((startable(JobRow), JobRow.due_at)), ~PAUSED.exists()),
-        _any_job(*OVERDUE),
-    )
+    select(and_(_any_job((startable(JobRow), JobRow.due_at)), ~PAUSED.exists()), _any_job(*OVERDUE))
 )
 _POLLS_TO_MAKE = made_once(
     select(

@@ -98,11 +98,7 @@ class JobRepository:
         """Cancel a job that was never sent and return its event number; None if it was."""
         moved = await self._tx.execute(
             update(JobRow)
-            .where(
-                JobRow.id == job_id,
-                JobRow.user_id == user_id,
-                JobRow.state == JobState.PENDING,
-            )
+            .where(JobRow.id == job_id, JobRow.user_id == user_id, JobRow.state == JobState.PENDING)
             .values(cancelled_here(at))
             .returning(JobRow.event_seq)
         )

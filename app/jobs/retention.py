@@ -8,13 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
 from app.db.engine import Database
-from app.db.models import (
-    IdempotencyKeyRow,
-    JobRow,
-    OutputRow,
-    ShadowFindingRow,
-    WebhookDeliveryRow,
-)
+from app.db.models import IdempotencyKeyRow, JobRow, OutputRow, ShadowFindingRow, WebhookDeliveryRow
 from app.db.pruning import prune
 from app.storage import discards
 from app.storage.discards import Sweeper
@@ -27,12 +21,7 @@ class Retention:
     """Each method looks first and writes only what it found: an idle gateway writes nothing."""
 
     def __init__(
-        self,
-        *,
-        database: Database,
-        sweeper: Sweeper,
-        life: timedelta,
-        clock: Clock,
+        self, *, database: Database, sweeper: Sweeper, life: timedelta, clock: Clock
     ) -> None:
         self._database = database
         self._sweeper = sweeper

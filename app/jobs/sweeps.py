@@ -119,8 +119,7 @@ _WITHDRAWN = and_(JobRow.state == JobState.PENDING, JobRow.cancel_requested_at.i
 _NOT_STARTED = and_(JobRow.state == JobState.PENDING, JobRow.start_deadline_at <= instant("at"))
 # Submits that no operator settled in time.
 _FORGOTTEN = and_(
-    JobRow.state == JobState.SUBMIT_UNKNOWN,
-    JobRow.lease_expires_at <= instant("forgotten_before"),
+    JobRow.state == JobState.SUBMIT_UNKNOWN, JobRow.lease_expires_at <= instant("forgotten_before")
 )
 # Past its time and long due: pollers, which look before they end a job, cannot get to it.
 _UNSEEN = and_(

@@ -133,13 +133,7 @@ def excesses(
 
 
 def _exceeds(
-    account: Account,
-    name: LimitName,
-    limit: Limit,
-    amounts: Amounts,
-    *,
-    pending: int,
-    at: datetime,
+    account: Account, name: LimitName, limit: Limit, amounts: Amounts, *, pending: int, at: datetime
 ) -> bool:
     """Return whether one more job is too much, in whole units, without making standings."""
     if name in WINDOWED:
@@ -172,12 +166,7 @@ def standing_of(
     else:
         used, held, resets_at = Decimal(pending), Decimal(0), None
     return Standing(
-        name=name,
-        mode=limit.mode,
-        limit=limit.limit,
-        used=used,
-        held=held,
-        resets_at=resets_at,
+        name=name, mode=limit.mode, limit=limit.limit, used=used, held=held, resets_at=resets_at
     )
 
 

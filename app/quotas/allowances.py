@@ -81,10 +81,7 @@ def standings_of(allowance: Allowance, taken: Taken) -> Iterator[Standing]:
 
 def excess_of(allowance: Allowance, taken: Taken, amounts: Amounts) -> Excess | None:
     """Return the bound that one more job would exceed."""
-    measures = {
-        AllowanceName.MAX_JOBS: Measure.JOBS,
-        AllowanceName.MAX_COST_USD: Measure.MICRO_USD,
-    }
+    measures = {AllowanceName.MAX_JOBS: Measure.JOBS, AllowanceName.MAX_COST_USD: Measure.MICRO_USD}
     for standing in standings_of(allowance, taken):
         measure = measures[AllowanceName(standing.name)]
         requested = from_units(measure, amounts.get(measure, 0))

@@ -11,14 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.errors import ProblemError
 from app.quotas import shadow
-from app.quotas.account import (
-    Account,
-    Amounts,
-    amounts_of,
-    excesses,
-    key_account,
-    user_account,
-)
+from app.quotas.account import Account, Amounts, amounts_of, excesses, key_account, user_account
 from app.quotas.allowances import Taken, excess_of, lock_allowances
 from app.quotas.errors import (
     DurationUnknownError,

@@ -40,11 +40,7 @@ class PricesService:
     """`models` returns the schemas of each model's input fields, by name."""
 
     def __init__(
-        self,
-        *,
-        database: Database,
-        clock: Clock,
-        models: Callable[[], Mapping[str, Fields]],
+        self, *, database: Database, clock: Clock, models: Callable[[], Mapping[str, Fields]]
     ) -> None:
         self._database = database
         self._clock = clock

@@ -6,17 +6,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import (
-    CTE,
-    Select,
-    Text,
-    and_,
-    case,
-    column,
-    func,
-    select,
-    union_all,
-)
+from sqlalchemy import CTE, Select, Text, and_, case, column, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 

@@ -135,8 +135,7 @@ WORDS: Mapping[str, Word] = MappingProxyType(
         ),
         "cut-request": Word("Reset as soon as the word arrives, the rest of the body unread."),
         "submit-FAULT": Word(
-            "The first submits of this input, this many, meet the fault; none is accepted (1).",
-            1.0,
+            "The first submits of this input, this many, meet the fault; none is accepted (1).", 1.0
         ),
         "poll-FAULT": Word(
             "The first calls to `/status` or `/result`, this many, meet the fault (3).", 3.0

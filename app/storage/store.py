@@ -86,10 +86,7 @@ class Storage:
 
         try:
             await self._store.put_async(
-                key,
-                measured(),
-                chunk_size=_PART_BYTES,
-                max_concurrency=_PARTS_AT_ONCE,
+                key, measured(), chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
             )
             if self._folder is not None:
                 await to_thread.run_sync(_sync, self._folder / key)

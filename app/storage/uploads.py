@@ -24,11 +24,7 @@ from app.db.models import FileRow, UserRow
 from app.db.users import keep_user
 from app.storage import discards
 from app.storage.discards import Sweeper
-from app.storage.errors import (
-    FileTooLargeError,
-    StorageUnavailableError,
-    UnsupportedFileError,
-)
+from app.storage.errors import FileTooLargeError, StorageUnavailableError, UnsupportedFileError
 from app.storage.files import COLUMNS, PREFIX, File, file_from_row, required
 from app.storage.store import Storage, Stored, new_key
 

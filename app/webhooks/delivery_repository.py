@@ -5,21 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models import (
-    JobRow,
-    WebhookAttemptRow,
-    WebhookDeliveryRow,
-    WebhookEndpointRow,
-)
+from app.db.models import JobRow, WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 from app.db.records import columns_of, record_of
 from app.db.statements import newest
 from app.webhooks.models import Attempt, Delivery, DeliveryState

@@ -8,12 +8,7 @@ from typing import Any
 from sqlalchemy import CTE, ColumnElement, Text, and_, column, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models import (
-    JobRow,
-    WebhookAttemptRow,
-    WebhookDeliveryRow,
-    WebhookEndpointRow,
-)
+from app.db.models import JobRow, WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 from app.db.models.base import UtcDateTime
 from app.db.rows import Rows
 from app.db.statements import table_of
@@ -21,10 +16,7 @@ from app.webhooks.delivery_repository import DELIVERIES
 from app.webhooks.models import Outcome
 
 _OUTCOMES = Rows(
-    column("id", Text),
-    column("token", Text),
-    column("state", Text),
-    column("due_at", UtcDateTime),
+    column("id", Text), column("token", Text), column("state", Text), column("due_at", UtcDateTime)
 )
 
 
@@ -48,12 +40,7 @@ class QueueRepository:
         return bool((await self._tx.execute(select(due.exists()))).scalar_one())
 
     async def lock_due(
-        self,
-        *,
-        at: datetime,
-        not_lanes: Collection[str],
-        not_users: Collection[str],
-        limit: int,
+        self, *, at: datetime, not_lanes: Collection[str], not_users: Collection[str], limit: int
     ) -> Sequence[Waiting]:
         """Lock what is due, except for receivers and users without room, the longest due first."""
         due = await self._tx.execute(

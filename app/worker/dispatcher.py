@@ -176,9 +176,7 @@ class Dispatcher:
                 return await write()
             except DatabaseUnavailableError:
                 logger.warning(
-                    "job.outcome_waits_for_database",
-                    job_id=job_id,
-                    upstream_request_id=request_id,
+                    "job.outcome_waits_for_database", job_id=job_id, upstream_request_id=request_id
                 )
                 await self._clock.sleep(_DATABASE_AWAY)
 

@@ -45,13 +45,7 @@ class Gates:
     """
 
     def __init__(
-        self,
-        name: str,
-        config: GateConfig,
-        *,
-        roster: Roster,
-        database: Database,
-        clock: Clock,
+        self, name: str, config: GateConfig, *, roster: Roster, database: Database, clock: Clock
     ) -> None:
         gate = partial(Gate, config=config, database=database, clock=clock)
         self.whole = gate(name)

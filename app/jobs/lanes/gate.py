@@ -55,14 +55,7 @@ class Gate:
     itself in trouble, and pauses alone.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        config: GateConfig,
-        database: Database,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, name: str, *, config: GateConfig, database: Database, clock: Clock) -> None:
         self._name = name
         self._database = database
         self._clock = clock

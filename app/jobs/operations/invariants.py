@@ -110,14 +110,8 @@ _RULES: dict[str, Select[Any] | CompoundSelect[Any]] = {
         )
     ),
     "a late charge is that of a late job whose hold was released": select(JobRow.id).where(
-        case(
-            (_has_entry(EntryKind.LATE_CHARGE), 1),
-            else_=0,
-        )
-        != case(
-            (and_(JobRow.late == "charged", JobRow.cost_state == "released"), 1),
-            else_=0,
-        )
+        case((_has_entry(EntryKind.LATE_CHARGE), 1), else_=0)
+        != case((and_(JobRow.late == "charged", JobRow.cost_state == "released"), 1), else_=0)
     ),
     "events are numbered without gaps": select(JobRow.id).where(
         JobRow.erased_at.is_(None),  # its events went with it

@@ -194,11 +194,7 @@ def _heads() -> Select[Any]:
     )
     first_job = (
         select(head.id)
-        .where(
-            head.user_id == users.c.id,
-            startable(head),
-            ~among(head.key_id, "without"),
-        )
+        .where(head.user_id == users.c.id, startable(head), ~among(head.key_id, "without"))
         .order_by(head.priority, head.id)
         .limit(1)
         .scalar_subquery()

@@ -170,6 +170,12 @@ class Lease:
     refusals: int = 0
     traceparent: str | None = None
 
+    @property
+    def request_id(self) -> str:
+        """The id at upstream of a job that upstream has."""
+        assert self.upstream_request_id is not None
+        return self.upstream_request_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:

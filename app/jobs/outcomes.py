@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.jobs.models import Change, Lease, Watch
+from app.jobs.models import Change, LateCharge, Lease, Watch
 from app.jobs.state import FOLLOWED, MOVES, TERMINAL, JobState
 from app.jobs.timing.durations import Kind, Observation, Phase
 from app.upstream.wire import Output
@@ -16,10 +16,12 @@ NOT_CANCELLABLE = "not_cancellable"
 FAILED_UPSTREAM = "failed_upstream"
 NO_OUTPUT = "no_output"
 _ENDED_UPSTREAM = frozenset({FAILED_UPSTREAM, NO_OUTPUT})
+# Our time for a job is over.
 TIMED_OUT = {
     "code": "timed_out",
     "message": "RunComfy did not finish this job in time; if it still does, the result comes late.",
 }
+# Upstream has said for minutes that it does not know the request.
 UPSTREAM_LOST = {"code": "upstream_lost", "message": "RunComfy no longer knows this job."}
 
 
@@ -72,27 +74,15 @@ def failed(lease: Lease, *, code: str, message: str, at: datetime) -> Change:
     return _final(lease, JobState.FAILED, at=at, error=error, note={"code": code})
 
 
-def timed_out(lease: Lease, *, watch: Watch, at: datetime) -> Change:
-    """Our time for the job is over, upstream may still finish it: nothing is cancelled there."""
-    return _given_up(lease, error=TIMED_OUT, watch=watch, at=at)
-
-
-def lost(lease: Lease, *, watch: Watch, at: datetime) -> Change:
-    """Upstream has said for minutes that it does not know the request."""
-    return _given_up(lease, error=UPSTREAM_LOST, watch=watch, at=at)
-
-
-def completed_late(lease: Lease, *, output: Output, charged: bool, at: datetime) -> Change:
-    """A watched job has succeeded; its hold has ended and stays as it ended."""
+def given_up(lease: Lease, *, error: dict[str, Any], watch: Watch, at: datetime) -> Change:
+    """Fail a job that upstream may still finish: nothing is cancelled, and polling goes on."""
     return _final(
         lease,
-        JobState.COMPLETED,
+        JobState.FAILED,
         at=at,
-        output=output,
-        started_at=lease.started_at or at,
-        cost_state=None,
-        late="charged" if charged else "free",
-        note={"late": True},
+        error=error,
+        note={"code": error["code"]},
+        **_kept(lease, watch),
     )
 
 
@@ -109,14 +99,20 @@ def unwatched(lease: Lease, *, at: datetime) -> Change:
     )
 
 
-def completed(lease: Lease, *, output: Output, at: datetime) -> Change:
+def completed(lease: Lease, *, output: Output, charges_late: bool, at: datetime) -> Change:
+    """The job has succeeded; the hold of a watched one has ended, and stays as it ended."""
+    late: LateCharge | None = None
+    if lease.finished_at is not None:
+        late = "charged" if charges_late and lease.cost_state == "released" else "free"
     return _final(
         lease,
         JobState.COMPLETED,
         at=at,
         output=output,
         started_at=lease.started_at or at,
-        cost_state="settled",
+        cost_state=None if late else "settled",
+        late=late,
+        note={"late": True} if late else None,
     )
 
 
@@ -172,17 +168,6 @@ def record_unknown(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
         due_at=due_at,
         lost_polls=lease.lost_polls + 1,
         lost_since=lease.lost_since or at,
-    )
-
-
-def _given_up(lease: Lease, *, error: dict[str, Any], watch: Watch, at: datetime) -> Change:
-    return _final(
-        lease,
-        JobState.FAILED,
-        at=at,
-        error=error,
-        note={"code": error["code"]},
-        **_kept(lease, watch),
     )
 
 

@@ -59,7 +59,8 @@ class Look:
             case RemoteState.CANCELLED:
                 return self._cancelled(lease)
             case RemoteState.COMPLETED | RemoteState.SUCCEEDED | RemoteState.FAILED:
-                result = await self._result(lease)
+                upstream = self._upstream[lease.account]
+                result = await upstream.result(lease.request_id, timeout=self._timeout)
                 change = self._ended(lease, result)
                 return change and replace(
                     change,
@@ -72,10 +73,9 @@ class Look:
         match result.state:
             case RemoteState.SUCCEEDED:
                 assert result.output is not None
-                if lease.finished_at is None:
-                    return outcomes.completed(lease, output=result.output, at=at)
-                charged = self._charge_late and lease.cost_state == "released"
-                return outcomes.completed_late(lease, output=result.output, charged=charged, at=at)
+                return outcomes.completed(
+                    lease, output=result.output, charges_late=self._charge_late, at=at
+                )
             case RemoteState.FAILED if lease.finished_at is not None:
                 return outcomes.unwatched(lease, at=at)
             case RemoteState.FAILED:
@@ -117,11 +117,9 @@ class Look:
 
     async def _ask_to_cancel(self, lease: Lease) -> CancelOutcome | None:
         """Send the cancel; a failure of it, however often, must not keep the job from its end."""
-        assert lease.upstream_request_id is not None
         try:
-            return await self._upstream[lease.account].cancel(
-                lease.upstream_request_id, timeout=self._timeout
-            )
+            upstream = self._upstream[lease.account]
+            return await upstream.cancel(lease.request_id, timeout=self._timeout)
         except UpstreamError as exc:
             logger.info(
                 "job.cancel_failed", job_id=lease.job_id, reason=str(exc), status=exc.status
@@ -138,13 +136,5 @@ class Look:
         )
 
     async def _status(self, lease: Lease) -> RemoteStatus:
-        assert lease.upstream_request_id is not None
-        return await self._upstream[lease.account].status(
-            lease.upstream_request_id, timeout=self._timeout
-        )
-
-    async def _result(self, lease: Lease) -> RemoteResult:
-        assert lease.upstream_request_id is not None
-        return await self._upstream[lease.account].result(
-            lease.upstream_request_id, timeout=self._timeout
-        )
+        upstream = self._upstream[lease.account]
+        return await upstream.status(lease.request_id, timeout=self._timeout)

@@ -136,7 +136,9 @@ class Poller:
         if lease.watch_until is not None:
             return outcomes.unwatched(lease, at=at) if at >= lease.watch_until else change
         if at >= self._poll_times.times_out_at(lease):
-            return outcomes.timed_out(lease, watch=self._poll_times.watch(at=at), at=at)
+            return outcomes.given_up(
+                lease, error=outcomes.TIMED_OUT, watch=self._poll_times.watch(at=at), at=at
+            )
         return change
 
     def _without_answer(self, lease: Lease, error: UpstreamError) -> Change | None:
@@ -150,7 +152,9 @@ class Poller:
             change = outcomes.record_unknown(lease, due_at=soon, at=at)
             since = change.lost_since or at
             if change.lost_polls >= _LOST_POLLS and at - since >= _LOST_FOR:
-                return outcomes.lost(lease, watch=self._poll_times.watch(at=at), at=at)
+                return outcomes.given_up(
+                    lease, error=outcomes.UPSTREAM_LOST, watch=self._poll_times.watch(at=at), at=at
+                )
             return change
         if not error.retry_after:
             return None

@@ -17,9 +17,11 @@ from app.jobs.state import (
     JobState,
     states_of,
 )
+from app.upstream.wire import Output
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
 LATER = AT + timedelta(seconds=7)
+OUTPUT: Output = {"video": "https://x.test/a.mp4"}
 
 
 def sources_of(target: JobState) -> set[JobState]:
@@ -114,7 +116,7 @@ def test_a_running_job_that_upstream_knows_again_has_not_begun_anew() -> None:
 def test_an_end_lets_go_of_the_job() -> None:
     running = lease(JobState.IN_PROGRESS)
     for change in (
-        outcomes.completed(running, output={"video": "https://x.test/a.mp4"}, at=LATER),
+        outcomes.completed(running, output=OUTPUT, charges_late=True, at=LATER),
         outcomes.failed(running, code="failed_upstream", message="no", at=LATER),
     ):
         assert change.state in TERMINAL
@@ -129,8 +131,8 @@ def test_an_end_without_upstreams_word_is_watched_by_who_had_the_job() -> None:
     running = lease(JobState.IN_PROGRESS)
     watch = Watch(until=LATER + timedelta(hours=1), due_at=LATER + timedelta(seconds=2))
     for change in (
-        outcomes.timed_out(running, watch=watch, at=LATER),
-        outcomes.lost(running, watch=watch, at=LATER),
+        outcomes.given_up(running, error=outcomes.TIMED_OUT, watch=watch, at=LATER),
+        outcomes.given_up(running, error=outcomes.UPSTREAM_LOST, watch=watch, at=LATER),
         outcomes.cancelled(running, watch=watch, at=LATER),
     ):
         assert change.state in WATCHED
@@ -141,10 +143,14 @@ def test_an_end_without_upstreams_word_is_watched_by_who_had_the_job() -> None:
 
 @pytest.mark.parametrize("state", sorted(WATCHED))
 def test_a_late_success_touches_no_hold(state: JobState) -> None:
-    watched = replace(lease(state), upstream_request_id="req_1", finished_at=AT, watch_until=LATER)
-    change = outcomes.completed_late(
-        watched, output={"video": "https://x.test/a.mp4"}, charged=True, at=LATER
+    watched = replace(
+        lease(state),
+        upstream_request_id="req_1",
+        finished_at=AT,
+        watch_until=LATER,
+        cost_state="released",
     )
+    change = outcomes.completed(watched, output=OUTPUT, charges_late=True, at=LATER)
     assert (change.state, change.late, change.cost_state) == (JobState.COMPLETED, "charged", None)
     assert (change.finished_at, change.due_at, change.watch_until) == (LATER, None, None)
     assert outcomes.unwatched(watched, at=LATER).due_at is None

@@ -1,9 +1,8 @@
 """A RunComfy that runs here: same routes, real films, made-up prices, and faults on demand."""
 
 from app.sandbox.config import SandboxConfig
-from app.sandbox.factory import create_sandbox, require_extra
 from app.sandbox.scenarios import FAULTS, SCENARIOS
-from app.sandbox.server import running_sandbox
+from app.sandbox.server import create_sandbox, require_extra, running_sandbox
 
 __all__ = [
     "FAULTS",

@@ -1,6 +1,7 @@
-"""The sandbox on a socket of its own, inside the event loop that is running."""
+"""The sandbox as an app, and on a socket of its own inside the event loop that is running."""
 
 import asyncio
+import importlib.util
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -8,12 +9,12 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
 from app.core.listening import listening, url_of
 from app.sandbox.config import SandboxConfig
-from app.sandbox.factory import create_sandbox
 from app.sandbox.faults import ReachableProtocol
 
 logger = structlog.get_logger(__name__)
@@ -21,6 +22,24 @@ logger = structlog.get_logger(__name__)
 _SYSTEM_CLOCK = SystemClock()
 # Longer than any client keeps a connection, or a reused one could break under a submit.
 _KEEP_ALIVE_S = 600
+
+
+def require_extra() -> None:
+    """Raise ConfigurationError unless the sandbox's extra is installed."""
+    if any(importlib.util.find_spec(name) is None for name in ("av", "PIL")):
+        raise ConfigurationError(
+            "The sandbox draws its own pictures; install what it needs:"
+            " pip install 'runcomfy-gateway[sandbox]'"
+        )
+
+
+def create_sandbox(config: SandboxConfig, *, clock: Clock = _SYSTEM_CLOCK) -> ASGIApp:
+    """Build an app that opens its state when first used and closes it with its lifespan."""
+    require_extra()
+    # The one import inside a function: it needs the extra, which may be missing until here.
+    from app.sandbox.app import assemble  # noqa: PLC0415
+
+    return assemble(config, clock=clock)
 
 
 @asynccontextmanager

@@ -37,8 +37,8 @@ from app.jobs.errors import JobNotFoundError
 from app.jobs.feed import JobFeed
 from app.jobs.intake import JobIntake
 from app.jobs.links import JobLinks
-from app.jobs.operations.census import Census
 from app.jobs.operations.health import HealthService
+from app.jobs.operations.metrics_page import MetricsPage
 from app.jobs.operations.operator import OperatorJobs
 from app.jobs.operations.overview import JobOverview
 from app.jobs.operations.traffic import JobTraffic
@@ -83,7 +83,7 @@ class Services:
     archive: Archive
     files: FileService
     file_links: FileLinks
-    census: Census
+    metrics_page: MetricsPage
     closing: asyncio.Event
     feed: JobFeed
     health: HealthService

@@ -17,7 +17,7 @@ router = Router(include_in_schema=False)
 async def metrics(request: Request, gateway: Gateway) -> Response:
     if gateway.metrics_token is not None:
         _check(gateway.metrics_token, header_of(request, "Authorization"))
-    return Response(await gateway.census.render(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await gateway.metrics_page.render(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _check(token: SecretStr, authorization: str | None) -> None:

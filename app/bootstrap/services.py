@@ -24,8 +24,8 @@ from app.events.log import CHANNEL
 from app.jobs.feed import JobFeed
 from app.jobs.intake import JobIntake
 from app.jobs.links import JobLinks
-from app.jobs.operations.census import Census
 from app.jobs.operations.health import HealthService
+from app.jobs.operations.metrics_page import MetricsPage
 from app.jobs.operations.operator import OperatorJobs
 from app.jobs.operations.overview import JobOverview
 from app.jobs.operations.traffic import JobTraffic
@@ -61,7 +61,7 @@ def make_services(base: Base, remotes: Remotes, stores: Stores) -> Services:
         auth=_auth(base, remotes.issuer_keys),
         base_path=urlsplit(base.public_url).path.rstrip("/"),
         catalogue=stores.catalogue,
-        census=Census(
+        metrics_page=MetricsPage(
             database=database,
             archive=stores.archive,
             roster=stores.roster,

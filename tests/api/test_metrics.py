@@ -10,7 +10,7 @@ from prometheus_client.samples import Sample
 from app.core.clock import ManualClock
 from app.core.metrics import Metrics
 from app.jobs.lanes.accounts import Roster
-from app.jobs.operations.census import Census
+from app.jobs.operations.metrics_page import MetricsPage
 from tests.support.answers import problem
 from tests.support.asgi import send_raw
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
@@ -132,7 +132,7 @@ async def test_the_database_is_asked_once_in_five_seconds_and_may_be_away(
     gateway: Gateway, database_url: str
 ) -> None:
     database = SwitchedDatabase(database_url)
-    census = Census(
+    metrics_page = MetricsPage(
         database=database,
         archive=gateway.app.state.services.archive,
         roster=Roster(),
@@ -141,20 +141,20 @@ async def test_the_database_is_asked_once_in_five_seconds_and_may_be_away(
     )
     for seconds, seen in ((0, 0), (4, 0), (1, 1)):
         gateway.wait(seconds)
-        assert read((await census.render()).decode())["gateway_jobs{state=pending}"] == seen
+        assert read((await metrics_page.render()).decode())["gateway_jobs{state=pending}"] == seen
         if not seconds:
             await gateway.submit()
 
     database.away = True
     gateway.wait(5)
-    away = read((await census.render()).decode())
+    away = read((await metrics_page.render()).decode())
     assert away["gateway_database_up{}"] == 0
     assert "gateway_jobs{state=pending}" not in away
     assert math.isnan(away["gateway_held_jobs{}"])
     assert away["gateway_database_connections{pool=writer,state=in_use}"] == 0
     database.away = False
     gateway.wait(5)
-    assert read((await census.render()).decode())["gateway_database_up{}"] == 1
+    assert read((await metrics_page.render()).decode())["gateway_database_up{}"] == 1
     await database.close()
 
 

@@ -30,7 +30,7 @@ _MICRO = 1_000_000
 _UNFINISHED = tuple(state for state in JobState if state not in TERMINAL)
 
 
-class Census:
+class MetricsPage:
     """However many read metrics, the database is asked once in five seconds."""
 
     def __init__(

@@ -17,7 +17,7 @@ from app.auth.directory.keys import KeyDirectory
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
 from app.db.engine import opened_database
-from app.demo.saying import answer_of, say
+from app.demo.printing import answer_of, say
 from app.net.clients import trusted
 from app.sandbox import SandboxConfig, running_sandbox
 from app.server import prepare_database, running_gateway

@@ -32,7 +32,7 @@ from app.demo.people import (
     Person,
     Wish,
 )
-from app.demo.saying import answer_of
+from app.demo.printing import answer_of
 from app.main import create_app
 from app.settings import Settings
 from app.storage import copies

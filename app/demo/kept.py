@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.core.clock import SystemClock
-from app.demo.past import live_through_a_day
+from app.demo.day import live_through_a_day
+from app.demo.printing import say
 from app.demo.receiver import running_receiver
-from app.demo.saying import say
 from app.sandbox import require_extra
 from app.server import prepare_database, running_gateway, until_stopped
 from app.settings import Settings, explicit_settings

@@ -95,8 +95,9 @@ async def test_a_lost_answer_is_tried_later_but_not_by_any_layer(call: Call) -> 
 
     async with wire_server(close, reset) as server, upstream(server.url) as client:
         for sent in (1, 2):
-            with pytest.raises(TryLaterError):
+            with pytest.raises(TryLaterError) as caught:
                 await call(client, LONG)
+            assert caught.value.outage
             assert (server.connections, len(server.received)) == (sent, sent)
 
 

@@ -137,7 +137,9 @@ async def test_a_reset_after_the_body_leaves_it_unknown_and_is_not_resent() -> N
         await line.request()
         line.reset()
 
-    assert type(await failed_by(script, sent=1)) is OutcomeUnknownError
+    error = await failed_by(script, sent=1)
+    assert type(error) is OutcomeUnknownError
+    assert error.outage
 
 
 async def test_a_close_after_the_body_leaves_it_unknown_and_is_not_resent() -> None:

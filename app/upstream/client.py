@@ -4,8 +4,9 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext
 from datetime import timedelta
+from functools import cache
 from itertools import chain
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -78,7 +79,7 @@ class UpstreamClient:
         self._token = token
         self._submits = submits
         self._reads = reads
-        self._metrics = metrics
+        self._seconds = cache(metrics.upstream_seconds.labels)
         self._clock = clock
         self._headers = reads.headers.copy()  # as those of `submits`
         self._headers["Authorization"] = f"Bearer {token.get_secret_value()}"
@@ -159,7 +160,7 @@ class UpstreamClient:
             raise
         finally:
             seconds = self._clock.monotonic() - began
-            self._metrics.upstream_seconds.labels(operation, outcome).observe(seconds)
+            self._seconds(operation, outcome).observe(seconds)
 
     async def _ask(
         self, method: str, path: tuple[str, ...], *, timeout: timedelta, **params: str
@@ -262,24 +263,29 @@ def _look_once_more(limit: asyncio.Timeout) -> None:
 
 async def _read(response: httpx.Response, *, large: AbstractAsyncContextManager[None]) -> Answer:
     assert isinstance(response.stream, httpx.AsyncByteStream)
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(response.aclose)
-        raw = bytearray()
+    async with aclosing(response.stream) as stream:
         # As it comes, so that no compressed bomb is unpacked; we asked for no encoding.
-        async for piece in response.stream:
-            if len(raw) <= _LARGE_ANSWER < len(raw) + len(piece):
-                await stack.enter_async_context(large)
-            raw += piece
-            if len(raw) > _LONGEST_ANSWER:
+        raw, pieces = bytearray(), aiter(stream)
+        is_large = await _goes_beyond(_LARGE_ANSWER, raw, pieces)
+        async with large if is_large else nullcontext():
+            if is_large and await _goes_beyond(_LONGEST_ANSWER, raw, pieces):
                 raw.clear()
-                break
-        return Answer(
-            status=response.status_code,
-            body=decode(raw),
-            retry_after=retry_after(
-                response.headers.get("Retry-After"), date=response.headers.get("Date")
-            ),
-        )
+            return Answer(
+                status=response.status_code,
+                body=decode(raw),
+                retry_after=retry_after(
+                    response.headers.get("Retry-After"), date=response.headers.get("Date")
+                ),
+            )
+
+
+async def _goes_beyond(most: int, raw: bytearray, pieces: AsyncIterator[bytes]) -> bool:
+    """Add pieces to `raw` until it is longer than `most`, or there are no more."""
+    async for piece in pieces:
+        raw += piece
+        if len(raw) > most:
+            return True
+    return False
 
 
 class _Passage(httpx.AsyncByteStream):

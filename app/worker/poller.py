@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 
 import structlog
 
@@ -63,7 +64,7 @@ class Poller:
             charge_late=config.charge_late,
             clock=clock,
         )
-        self._metrics = metrics
+        self._polls = cache(metrics.polls.labels)
         self._tracing = tracing
         self._clock = clock
         self._under_way: dict[str, Lease] = {}  # until what was found is written
@@ -113,7 +114,7 @@ class Poller:
             logger.info("job.poll_failed", job_id=lease.job_id, reason=str(exc), status=exc.status)
         finally:
             self._unanswered -= 1
-        self._metrics.polls.labels(_found(lease, change, error)).inc()
+        self._polls(_found(lease, change, error)).inc()
         await self._queue.polls.heard(lease.account, error, source=lease.job_id, began_at=began_at)
         if not self._unanswered:
             self._together.go()

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jsonschema_rs import ReferencingError, Validator, validator_for
+from jsonschema_rs import ReferencingError, RegexOptions, Validator, validator_for
 
 from app.catalogue.errors import BrokenModelError
 
+# The other engine knows look-around and back-references, and may take very long over them.
+_LINEAR_PATTERNS = RegexOptions()
 _NUMBERS = frozenset({"integer", "number", "float", "boolean"})
 _PLAIN_DATA = frozenset({"default", "enum", "const", "examples", "validations"})
 _NAMED_SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
@@ -15,7 +17,9 @@ _NAMED_SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "definit
 def compiled(schema: Mapping[str, Any]) -> Validator:
     """Compile `schema`; the dialect's own keywords mean nothing to the engine and are ignored."""
     try:
-        return validator_for(_translated(schema), retriever=_refuse)
+        return validator_for(
+            _translated(schema), retriever=_refuse, pattern_options=_LINEAR_PATTERNS
+        )
     except (ValueError, TypeError, RecursionError, ReferencingError) as exc:
         rule = str(exc).partition("\n")[0]
         raise BrokenModelError(f"input_schema is not a valid schema: {rule}") from exc

@@ -12,6 +12,7 @@ from app.api.deps import Gateway, caller
 from app.api.links import Expires, InvalidSignatureError, Signature
 from app.api.problems import PayloadTooLargeError, problem_responses
 from app.api.routing import caller_router
+from app.api.uploads import uploaded_bytes
 from app.auth.models import Principal
 from app.auth.scopes import Scope
 from app.core.errors import InvalidRequestError, MalformedBodyError

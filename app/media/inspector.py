@@ -64,6 +64,7 @@ class MediaInspector:
     ) -> None:
         self._remote = remote
         self._config = config
+        self._lenient = config.mode == "best_effort"
         self._clock = clock
         self._uploads = uploads
         self._slots = Slots(
@@ -84,25 +85,23 @@ class MediaInspector:
     def goes_out_for(self, checks: Sequence[MediaCheck]) -> bool:
         """Return whether somebody else's server would be asked about one of these."""
         return self._config.mode != "off" and any(
-            _is_remote(check) and not self._fresh(_digest(check), Wanted.by(check))
-            for check in checks
+            _is_remote(check) and not self._known(check, Wanted.by(check)) for check in checks
         )
 
     async def _judge(self, check: MediaCheck, *, user_id: str) -> list[FieldError]:
-        lenient = self._config.mode == "best_effort"
         try:
-            facts = await self._facts(check, user_id=user_id, lenient=lenient)
+            facts = await self._facts(check, user_id=user_id)
         except (MediaBusyError, TooSlowError, UnreachableError) as exc:
-            if lenient:
+            if self._lenient:
                 return []
             if isinstance(exc, MediaBusyError):
                 raise
             return [_unreachable(check, exc)]
         except OutwardError as exc:
             return [_refused(check, exc)]
-        return flaws(check, facts, lenient=lenient) if facts else []
+        return flaws(check, facts, lenient=self._lenient) if facts else []
 
-    async def _facts(self, check: MediaCheck, *, user_id: str, lenient: bool) -> Facts | None:
+    async def _facts(self, check: MediaCheck, *, user_id: str) -> Facts | None:
         """Find out about a file; None if that is left to others."""
         wanted = Wanted.by(check)
         if is_data_uri(check.value):
@@ -110,28 +109,31 @@ class MediaInspector:
         if not _is_remote(check):
             upload = await self._uploads.find(check.value, user_id=user_id)
             return await _facts_of(upload, wanted) if upload else None
-        digest = _digest(check)
-        fresh = self._fresh(digest, wanted)
-        if fresh and not flaws(check, fresh, lenient=lenient):
-            return fresh
-        facts = await self._look(check.value, wanted, user_id=user_id)
-        self._remember((digest, wanted), _Seen(facts, self._clock.monotonic()))
-        return facts
-
-    def _fresh(self, digest: bytes, wanted: Wanted) -> Facts | None:
-        seen = self._seen.get((digest, wanted))
-        age = self._clock.monotonic() - seen.at if seen else 0
-        return seen.facts if seen and age < self._config.fresh.total_seconds() else None
-
-    async def _look(self, url: str, wanted: Wanted, *, user_id: str) -> Facts:
+        if known := self._known(check, wanted):
+            return known
         if self._slots.claimed(user_id) >= self._config.longest_line:
             raise MediaBusyError
         async with self._slots.slot(user_id):
-            try:
-                async with asyncio.timeout(self._config.deadline.total_seconds()):
-                    return await self._found(url, wanted)
-            except TimeoutError as exc:
-                raise TooSlowError from exc
+            # A burst of jobs often names one file: those that waited need not ask for it again.
+            if known := self._known(check, wanted):
+                return known
+            facts = await self._look(check.value, wanted)
+        self._remember((_digest(check), wanted), _Seen(facts, self._clock.monotonic()))
+        return facts
+
+    def _known(self, check: MediaCheck, wanted: Wanted) -> Facts | None:
+        """Return what was found lately, if nothing is wrong with it."""
+        seen = self._seen.get((_digest(check), wanted))
+        if seen is None or self._clock.monotonic() - seen.at >= self._config.fresh.total_seconds():
+            return None
+        return None if flaws(check, seen.facts, lenient=self._lenient) else seen.facts
+
+    async def _look(self, url: str, wanted: Wanted) -> Facts:
+        try:
+            async with asyncio.timeout(self._config.deadline.total_seconds()):
+                return await self._found(url, wanted)
+        except TimeoutError as exc:
+            raise TooSlowError from exc
 
     async def _found(self, url: str, wanted: Wanted) -> Facts:
         async with self._remote.open(url) as file:

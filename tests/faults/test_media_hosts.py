@@ -22,7 +22,7 @@ from app.net.remote_file import RemoteFiles
 from app.net.resolver import Resolver, SystemResolver
 from app.storage.files import FileService
 from tests.support.network import Names
-from tests.support.pictures import png, shelf
+from tests.support.pictures import jpeg, png, shelf
 from tests.support.wire_server import Line, answer, wire_server
 
 SOON = timedelta(milliseconds=300)
@@ -270,6 +270,13 @@ async def test_names_of_one_caller_that_hang_hold_up_no_other() -> None:
         good = server.url.replace("127.0.0.1", "good.example")
         assert await codes(inspector, f"{good}/a.png") == []
         release.set()
+
+
+async def test_who_waited_for_a_turn_knows_what_was_found_meanwhile() -> None:
+    async with inspecting(at_once_each=2) as inspector, shelf({"/a.jpg": jpeg(800, 600)}) as server:
+        url = f"{server.url}/a.jpg"
+        assert await asyncio.gather(*(codes(inspector, url) for _ in range(50))) == [[]] * 50
+        assert server.connections <= 2
 
 
 async def test_an_address_that_the_client_cannot_read_is_unreachable() -> None:

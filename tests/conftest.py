@@ -21,7 +21,7 @@ from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 from app.core.clock import ManualClock
 from app.core.logging import configure_logging
 from tests.support.commands import Command, commands
-from tests.support.databases import Databases, PostgresDatabases, SqliteDatabases
+from tests.support.databases import Databases, SqliteDatabases, postgres_databases
 from tests.support.gateway import Gateway, Sandbox, running, sandboxed
 from tests.support.memory import memory
 from tests.support.postgres import running_postgres
@@ -164,8 +164,9 @@ def _sqlite_databases() -> Iterator[Databases]:
 
 
 @pytest.fixture(scope="session")
-def _postgres_databases(postgres_url: str, worker_id: str) -> Databases:
-    return PostgresDatabases(postgres_url, prefix=worker_id)
+def _postgres_databases(postgres_url: str, worker_id: str) -> Iterator[Databases]:
+    with postgres_databases(postgres_url, prefix=worker_id) as databases:
+        yield databases
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from app.core.clock import SystemClock
 from app.db.engine import Database, open_database
 from app.db.notices import Notices
 from app.db.prepared import made_once
-from tests.support.databases import PostgresDatabases
+from tests.support.databases import Databases
 from tests.support.network import Pooler, running_wire
 
 # A transaction has one time for all of its statements.
@@ -32,8 +32,9 @@ UNREAD = made_once(select(func.length(bindparam("text", type_=Text)) + 1), wants
 
 
 @pytest.fixture
-def url(postgres_url: str, worker_id: str) -> Iterator[str]:
-    with PostgresDatabases(postgres_url, prefix=f"{worker_id}_reads").empty() as url:
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    databases: Databases = request.getfixturevalue("_postgres_databases")
+    with databases.empty() as url:
         yield url
 
 

@@ -1,7 +1,7 @@
 """The statements by which deliverers claim and end deliveries, many at a time."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -85,7 +85,11 @@ class QueueRepository:
             await self._tx.execute(
                 insert(WebhookAttemptRow),
                 [
-                    _attempt_row(outcome, number=numbers[outcome.lease.id])
+                    {
+                        "delivery_id": outcome.lease.id,
+                        "number": numbers[outcome.lease.id],
+                        **asdict(outcome.attempt),
+                    }
                     for outcome in outcomes
                     if outcome.lease.id in numbers
                 ],
@@ -137,17 +141,4 @@ def _row(outcome: Outcome) -> dict[str, Any]:
         "token": outcome.lease.token,
         "state": "delivered" if outcome.delivered else retried,
         "due_at": outcome.due_at,
-    }
-
-
-def _attempt_row(outcome: Outcome, *, number: int) -> dict[str, Any]:
-    attempt = outcome.attempt
-    return {
-        "delivery_id": outcome.lease.id,
-        "number": number,
-        "at": attempt.at,
-        "milliseconds": attempt.milliseconds,
-        "status_code": attempt.status_code,
-        "error": attempt.error,
-        "body": attempt.body,
     }

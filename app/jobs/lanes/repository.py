@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -10,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.models import LaneRow
 from app.db.prepared import made_once
 from app.db.records import columns_of, record_of
-from app.db.statements import insert_into, instant, table_of
+from app.db.statements import insert_into, table_of
 from app.jobs.lanes.lane import Lane, Reason
 
 DISPATCH = "dispatch"
@@ -24,11 +25,7 @@ _SAVE = made_once(
     update(_TABLE)
     .where(_NAMED)
     .values(
-        arrival_us=bindparam("new_arrival_us"),
-        reason=bindparam("new_reason"),
-        closed_until=instant("new_closed_until"),
-        trips=bindparam("new_trips"),
-        changed_at=instant("new_changed_at"),
+        {each: bindparam(f"new_{each.name}", type_=each.type) for each in columns_of(LaneRow, Lane)}
     )
 )
 
@@ -71,14 +68,7 @@ class LaneRepository:
     async def save(self, name: str, lane: Lane) -> None:
         await self._tx.execute(
             _SAVE,
-            {
-                "lane": name,
-                "new_arrival_us": lane.arrival_us,
-                "new_reason": lane.reason,
-                "new_closed_until": lane.closed_until,
-                "new_trips": lane.trips,
-                "new_changed_at": lane.changed_at,
-            },
+            {"lane": name, **{f"new_{field}": value for field, value in asdict(lane).items()}},
         )
 
 

@@ -16,7 +16,8 @@ from app.auth.models import Holder, Principal
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError, UnauthenticatedError
 from app.core.external_wait import external_wait
-from app.events.hub import Ending, TooManyStreamsError, Watch
+from app.events.hub import TooManyStreamsError
+from app.events.watch import Ending, Watch
 from app.jobs.errors import JobNotFoundError
 from app.jobs.models import Job
 

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError
-from app.events.hub import Ending, Watch
+from app.events.watch import Ending, Watch
 from app.jobs.timing.schedule import Jitter
 
 _HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}

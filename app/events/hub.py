@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from enum import Enum, auto
 from typing import Generic, TypeVar
 
 import structlog
@@ -24,6 +23,7 @@ from app.db.failures import Failures
 from app.db.notices import Notices
 from app.events.cursor import Cursor
 from app.events.tail import Entry, Page, Whose, end_of_log, read_on
+from app.events.watch import Ending, Watch
 
 logger = structlog.get_logger(__name__)
 
@@ -38,16 +38,6 @@ Holder = TypeVar("Holder")
 """What somebody's access depends on; only the function that checks it looks inside."""
 
 
-class Ending(Enum):
-    """Why a wait ended before there was news."""
-
-    LEFT = auto()  # the client is gone
-    TIME = auto()  # it has waited as long as it wanted
-    CLOSING = auto()  # this process ends
-    ACCESS = auto()  # its credential is no longer valid
-    AGE = auto()  # it has been open long enough: streams should move to new replicas in time
-
-
 class TooManyStreamsError(ProblemError):
     code = "too_many_streams"
     title = "Too many open streams and waits"
@@ -60,72 +50,6 @@ class TooManyStreamsError(ProblemError):
             headers={"Retry-After": "1"},
             limit=most,
         )
-
-
-class Watch:
-    """A waiter. It does not hold the news, only whether there is some."""
-
-    __slots__ = (
-        "_again",
-        "_has_news",
-        "_is_quiet",
-        "_waiting",
-        "ending",
-        "knows",
-        "opened",
-        "sent",
-    )
-
-    def __init__(self, *, opened: float) -> None:
-        self.knows: Callable[[Entry], bool] = _nothing
-        self.opened = self.sent = opened
-        self._has_news = False
-        self._is_quiet = False  # nothing was sent for a while: a heartbeat is due
-        self._again = False
-        self.ending: Ending | None = None
-        self._waiting: asyncio.Future[None] | None = None
-
-    def tell(self) -> None:
-        """Say that there may be news."""
-        self._has_news = True
-        self._wake()
-
-    def end(self, ending: Ending) -> None:
-        self.ending = self.ending or ending
-        self._wake()
-
-    def look_again(self) -> None:
-        """Ask to be woken in a second: this time the database could not be read."""
-        self._again = True
-
-    def beat(self, *, quiet_since: float) -> None:
-        """Let a second pass."""
-        if self._again:
-            self._again = False
-            self.tell()
-        elif self.sent <= quiet_since:
-            self._is_quiet = True
-            self._wake()
-
-    def heed(self) -> tuple[bool, bool]:
-        """Return and reset whether there may be news, and whether a heartbeat is due."""
-        said = self._has_news, self._is_quiet
-        self._has_news = self._is_quiet = False
-        return said
-
-    async def wait(self) -> None:
-        """Return when there is news, the wait has ended, or a heartbeat is due."""
-        if self._has_news or self._is_quiet or self.ending:
-            return
-        self._waiting = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiting
-        finally:
-            self._waiting = None
-
-    def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
 
 
 class Hub(Generic[Holder]):
@@ -262,10 +186,6 @@ def _key(whose: Whose) -> str:
 
 def _keys(entry: Entry) -> tuple[str, str, str]:
     return entry.job_id, f"user:{entry.user_id}", f"owner:{owner_of(entry.user_id)}"
-
-
-def _nothing(_: Entry) -> bool:
-    return False
 
 
 async def _at_most(event: asyncio.Event, seconds: float) -> None:

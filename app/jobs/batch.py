@@ -26,8 +26,8 @@ from app.quotas import ledger, shadow
 from app.quotas.policy import Measure, to_units
 from app.quotas.shadow import Finding
 from app.quotas.standings import Caller, Standings
-from app.storage import uses
-from app.storage.uses import FileUse
+from app.storage import job_files
+from app.storage.job_files import FileUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class AcceptBatch:
         if fresh:
             await _JOBS.add(tx, [_row(request) for request in fresh])
             if named := _files_of(fresh):
-                await uses.link(tx, named, expires_at=at + self._file_life)
+                await job_files.link(tx, named, expires_at=at + self._file_life)
             await announce(tx, [_first_event(request) for request in fresh])
         jobs = await with_places(tx, [_as_job(request) for request in fresh])
         return {job.id: job for job in jobs}
@@ -156,7 +156,7 @@ async def _lost_files(
 ) -> dict[str, ProblemError]:
     """Refuse requests whose files were deleted since they were checked; lock the others."""
     named = _files_of(requests)
-    usable = await uses.lock_usable(tx, named, at=at) if named else set()
+    usable = await job_files.lock_usable(tx, named, at=at) if named else set()
     lost: dict[str, ProblemError] = {}
     for request in requests:
         gone = [use for use in request.files if (use.file_id, request.user_id) not in usable]

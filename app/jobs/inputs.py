@@ -26,9 +26,9 @@ from app.core.pointers import pointer_steps
 from app.net.urls import is_data_uri
 from app.storage.errors import LostFileError, ObjectGoneError, UnknownFileError
 from app.storage.files import PREFIX, File, FileService
+from app.storage.job_files import FileUse
 from app.storage.links import FileLinks
 from app.storage.uploads import Uploads
-from app.storage.uses import FileUse
 
 _INLINE_CHARACTERS = 1024
 _LARGEST_BODY = 64 * 2**20

@@ -42,49 +42,38 @@ class Recorder:
 
     async def write(self, changes: Sequence[Change]) -> Sequence[bool]:
         """Return for each change whether it counted, which it does not once the lease is lost."""
-
-        async def work(tx: AsyncConnection) -> tuple[Mapping[str, int | None], bool]:
-            at = self._clock.now()
-            seqs = await ChangeRepository(tx).apply(changes)
-            moved = [
-                change
-                for change in changes
-                if change.lease.job_id in seqs and change.state is not change.lease.state
-            ]
-            seen = [(change, seq) for change in moved if (seq := seqs[change.lease.job_id])]
-            to_deliver = await announce(
-                tx,
-                [
-                    JobEvent(
-                        job_id=change.lease.job_id,
-                        seq=seq,
-                        type=change.state.value,
-                        at=change.at,
-                        data=change.note,
-                    )
-                    for change, seq in seen
-                ],
-            )
-            endings = {
-                change.lease.job_id: _ENDINGS[change.cost_state]
-                for change in moved
-                if change.cost_state is not None
-            }
-            late = [change.lease.job_id for change in moved if change.late == "charged"]
-            await ledger.end_all(tx, endings, late=late, at=at)
-            if self._archives:
-                await copies.enqueue(tx, _outputs_of(change for change, _ in seen), at=at)
-            await DurationRepository(tx).observe(
-                itertools.chain.from_iterable(map(observed, moved)), at=at
-            )
-            return seqs, to_deliver
-
-        seqs, to_deliver = await self._database.transact(work)
+        seqs, to_deliver = await self._database.transact(lambda tx: self._write(tx, changes))
         if to_deliver:
             self._deliverer.ring()
         for change in changes:
             self._tell(change, counted=change.lease.job_id in seqs)
         return [change.lease.job_id in seqs for change in changes]
+
+    async def _write(
+        self, tx: AsyncConnection, changes: Sequence[Change]
+    ) -> tuple[Mapping[str, int | None], bool]:
+        """Return the event numbers of those that counted, and whether there is to deliver."""
+        at = self._clock.now()
+        seqs = await ChangeRepository(tx).apply(changes)
+        moved = [
+            change
+            for change in changes
+            if change.lease.job_id in seqs and change.state is not change.lease.state
+        ]
+        seen = [(change, seq) for change in moved if (seq := seqs[change.lease.job_id])]
+        to_deliver = await announce(tx, [_event(change, seq) for change, seq in seen])
+        endings = {
+            change.lease.job_id: _ENDINGS[change.cost_state]
+            for change in moved
+            if change.cost_state is not None
+        }
+        late = [change.lease.job_id for change in moved if change.late == "charged"]
+        await ledger.end_all(tx, endings, late=late, at=at)
+        if self._archives:
+            await copies.enqueue(tx, _outputs_of(change for change, _ in seen), at=at)
+        ended = itertools.chain.from_iterable(map(observed, moved))
+        await DurationRepository(tx).observe(ended, at=at)
+        return seqs, to_deliver
 
     def _tell(self, change: Change, *, counted: bool) -> None:
         job_id, state = change.lease.job_id, change.state.value
@@ -102,6 +91,12 @@ class Recorder:
                 attempts=change.lease.attempts,
                 upstream_request_id=change.upstream_request_id,
             )
+
+
+def _event(change: Change, seq: int) -> JobEvent:
+    return JobEvent(
+        job_id=change.lease.job_id, seq=seq, type=change.state.value, at=change.at, data=change.note
+    )
 
 
 def _outputs_of(changes: Iterable[Change]) -> Mapping[str, int]:

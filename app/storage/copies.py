@@ -83,48 +83,45 @@ class CopyQueue:
 
     async def claim(self, limit: int) -> Sequence[CopyLease]:
         """Take outputs that are due and not leased, the longest due first."""
-        at, token = self._clock.now(), new_id("copy")
+        at = self._clock.now()
 
         async def peek(connection: AsyncConnection) -> bool:
             found = await connection.execute(select(OutputRow.n).where(_claimable(at)).limit(1))
             return found.first() is not None
 
-        async def work(tx: AsyncConnection) -> Sequence[CopyLease]:
-            due = await tx.execute(
-                select(OutputRow.job_id, OutputRow.n, JobRow.output)
-                .join(JobRow, JobRow.id == OutputRow.job_id)
-                .where(_claimable(at))
-                .order_by(OutputRow.due_at)
-                .limit(limit)
-                .with_for_update(skip_locked=True, of=OutputRow)
-            )
-            taken = {(row.job_id, row.n): row.output for row in due}
-            if not taken:
-                return []
-            claimed = await tx.execute(
-                update(OutputRow)
-                .where(_is_any_of(taken))
-                .values(
-                    attempts=OutputRow.attempts + 1,
-                    lease_token=token,
-                    lease_expires_at=at + self._lease,
-                )
-                .returning(*columns_of(OutputRow, CopyLease), OutputRow.storage_key)
-            )
-            return [
-                record_of(
-                    CopyLease,
-                    row,
-                    key=row.storage_key,
-                    token=token,
-                    output=taken[row.job_id, row.n],
-                )
-                for row in claimed
-            ]
-
         if not await self._database.look_up(peek):
             return []
-        return await self._database.transact(work)
+        return await self._database.transact(lambda tx: self._claim(tx, limit, at=at))
+
+    async def _claim(self, tx: AsyncConnection, limit: int, *, at: datetime) -> Sequence[CopyLease]:
+        due = await tx.execute(
+            select(OutputRow.job_id, OutputRow.n, JobRow.output)
+            .join(JobRow, JobRow.id == OutputRow.job_id)
+            .where(_claimable(at))
+            .order_by(OutputRow.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True, of=OutputRow)
+        )
+        outputs = {(row.job_id, row.n): row.output for row in due}
+        if not outputs:
+            return []
+        token = new_id("copy")
+        claimed = await tx.execute(
+            update(OutputRow)
+            .where(_is_any_of(outputs))
+            .values(
+                attempts=OutputRow.attempts + 1,
+                lease_token=token,
+                lease_expires_at=at + self._lease,
+            )
+            .returning(*columns_of(OutputRow, CopyLease), OutputRow.storage_key)
+        )
+        return [
+            record_of(
+                CopyLease, row, key=row.storage_key, token=token, output=outputs[row.job_id, row.n]
+            )
+            for row in claimed
+        ]
 
     async def renew(self, lease: CopyLease) -> bool:
         """Renew the lease; False once it is another's, or the job is deleted."""

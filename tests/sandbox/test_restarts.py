@@ -170,4 +170,4 @@ async def test_a_client_may_keep_its_connection(config: SandboxConfig) -> None:
     """Small answers come at once: a forgotten TCP_NODELAY costs 40 ms each."""
     async with running_sandbox(config, port=0) as base, httpx.AsyncClient(base_url=base) as http:
         waits = [(await http.get("/sandbox/requests")).elapsed for _ in range(9)]
-    assert sorted(waits)[4] < timedelta(milliseconds=35)
+    assert min(waits) < timedelta(milliseconds=35)  # each would wait; a busy machine delays some

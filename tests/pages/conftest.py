@@ -1,7 +1,6 @@
 """A gateway with its own sandbox on a socket, and one browser for all tests of a process."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
@@ -19,12 +18,12 @@ async def browser() -> AsyncIterator[Browser]:
         yield running_one
 
 
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[str]:
-    """Yield where a gateway serves that works in the background, in real time."""
+@pytest.fixture(scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Yield where a gateway serves all tests of a file, in the background and in real time."""
     settings = explicit_settings(
         upstream_url="sandbox",
-        database_url=f"sqlite:///{tmp_path}/gateway.db",
+        database_url=f"sqlite:///{tmp_path_factory.mktemp('site')}/gateway.db",
         admin_token=f"ops:{ADMIN_TOKEN}",
         sandbox_speed=4,
         allow_private_networks=True,

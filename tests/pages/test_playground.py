@@ -34,7 +34,7 @@ def picture(width: int, height: int) -> dict[str, Any]:
 
 
 class Directory:
-    """What operators prepare before somebody opens the page."""
+    """What operators prepare before somebody opens the page; each test has a user of its own."""
 
     def __init__(self, site: str) -> None:
         self.site = site
@@ -53,6 +53,12 @@ class Directory:
         )
         key: str = made.json()["key"]
         return key
+
+    async def close_all_models(self, user: str) -> None:
+        """Put a user on a plan that has none; it may be there already."""
+        await self.http.post("/v1/admin/plans", json={"name": "none", "models": []})
+        put = await self.http.patch(f"/v1/admin/users/{user}", json={"plan": "none"})
+        assert put.status_code == 200, put.text
 
 
 @pytest.fixture
@@ -256,7 +262,7 @@ async def test_a_failure_and_a_client_token_that_ends_are_told(
 async def test_what_was_typed_outlives_the_sign_in_of_who_typed_it_alone(
     site: str, directory: Directory, browser: Browser
 ) -> None:
-    key, other = await directory.key("eva"), await directory.key("max")
+    key, other = await directory.key("ira"), await directory.key("max")
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=site, headers=headers, timeout=60) as http:
         for comes_back, is_kept in ((key, True), (other, False)):
@@ -297,9 +303,8 @@ async def test_what_cannot_be_a_key_is_told_as_such(site: str, browser: Browser)
 async def test_who_may_use_no_model_is_told(
     site: str, directory: Directory, browser: Browser
 ) -> None:
-    plan = {"name": "none", "models": [], "default": True}
-    assert (await directory.http.post("/v1/admin/plans", json=plan)).status_code == 201
     key = await directory.key("ivo")
+    await directory.close_all_models("ivo")
     async with visiting(browser, site) as page:
         await enter(page, key)
         await expect(page.get_by_text("No model is open to you")).to_be_visible()
@@ -314,8 +319,7 @@ async def test_why_a_model_is_no_longer_open_is_told(
         await make(page, f"{PROMPT} sandbox:instant")
         again = page.get_by_role("button", name=f"Again with {PROMPT}")
         await expect(again).to_be_visible()
-        plan = {"name": "none", "models": [], "default": True}
-        assert (await directory.http.post("/v1/admin/plans", json=plan)).status_code == 201
+        await directory.close_all_models("ida")
         await again.click()
         alert = page.get_by_role("alert").first  # the form's check may have met it too
         await expect(alert).to_contain_text("Your plan or key does not allow bytedance/seedance")
@@ -364,7 +368,7 @@ async def test_the_picture_at_a_field_is_that_of_the_file_it_names(
 async def test_a_prompt_that_is_too_long_is_told_and_not_cut(
     site: str, directory: Directory, browser: Browser
 ) -> None:
-    key = await directory.key("ada")
+    key = await directory.key("abe")
     async with visiting(browser, site) as page:
         await sign_in(page, key)
         await choose(page, "happyhorse/happyhorse-1.0/text-to-video")
@@ -669,7 +673,8 @@ async def tab_to(page: Page, target: Any, *, most: int = 40) -> None:
 async def test_it_is_usable_for_everybody_by_day_and_night_near_and_far(
     site: str, directory: Directory, browser: Browser, scheme: str
 ) -> None:
-    key = await directory.key("zoe", limits={"jobs_per_day": 3, "spend_usd_per_month": 5})
+    limits = {"jobs_per_day": 3, "spend_usd_per_month": 5}
+    key = await directory.key(f"zoe-{scheme}", limits=limits)
     for viewport in (DESKTOP, PHONE):
         async with visiting(
             browser, site, viewport=viewport, color_scheme=scheme, reduced_motion="reduce"

@@ -21,6 +21,7 @@ from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 from app.core.clock import ManualClock
 from app.core.logging import configure_logging
 from tests.support.commands import Command, commands
+from tests.support.compiled import compile_once
 from tests.support.databases import Databases, SqliteDatabases, postgres_databases
 from tests.support.gateway import Gateway, Sandbox, running, sandboxed
 from tests.support.memory import memory
@@ -57,6 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     configure_logging(format="console", level="info")
     sys.addaudithook(_refuse_outside_network)
+    compile_once()
     # httpx looks for it at every request of an ASGITransport, for 0.2 ms each where there is none.
     sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
     gc.disable()  # until all is collected: next to nothing of that is ever let go

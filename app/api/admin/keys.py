@@ -14,7 +14,7 @@ from app.api.deps import Gateway, JsonBody, OptionalJsonBody
 from app.api.paging import Listed, Page, page_of_ids
 from app.api.problems import problem_responses
 from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
-from app.auth.directory.models import KeyChanges, NewSecret
+from app.auth.directory.models import NewSecret
 from app.auth.scopes import DEFAULT_SCOPES, Scope
 from app.jobs.wire import Instant
 
@@ -98,7 +98,7 @@ async def create_key(
     gateway: Gateway, operator: Operator, body: JsonBody, response: Response
 ) -> KeySecretRead:
     asked = parse(KeyCreate, body)
-    changes = KeyChanges(**asked.model_dump(exclude={"user"}, exclude_unset=True))  # type: ignore[typeddict-item]
+    changes = asked.changes(without="user")
     made = await gateway.keys.create(asked.user, changes, actor=operator)
     response.headers["Location"] = f"{gateway.base_path}/v1/admin/keys/{made.key.id}"
     return _read_secret(made)
@@ -125,8 +125,7 @@ async def get_key(gateway: Gateway, key_id: str) -> KeyRead:
     responses=problem_responses(*BODY_PROBLEMS, KeyNotFoundError, KeyRevokedError),
 )
 async def change_key(gateway: Gateway, operator: Operator, key_id: str, body: JsonBody) -> KeyRead:
-    asked = parse(KeyPatch, body)
-    changes = KeyChanges(**asked.model_dump(exclude_unset=True))  # type: ignore[typeddict-item]
+    changes = parse(KeyPatch, body).changes()
     return KeyRead.model_validate(await gateway.keys.change(key_id, changes, actor=operator))
 
 

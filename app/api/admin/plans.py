@@ -14,7 +14,6 @@ from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.checks import is_plan_name
 from app.auth.directory.errors import PlanExistsError, PlanInUseError, PlanNotFoundError
-from app.auth.directory.models import PlanChanges
 from app.jobs.wire import Instant
 
 router = admin_router("/plans")
@@ -63,7 +62,7 @@ async def create_plan(
     gateway: Gateway, operator: Operator, body: JsonBody, response: Response
 ) -> PlanRead:
     asked = parse(PlanCreate, body)
-    changes = PlanChanges(**asked.model_dump(exclude={"name"}, exclude_unset=True))  # type: ignore[typeddict-item]
+    changes = asked.changes(without="name")
     plan = await gateway.plans.create(asked.name, changes, actor=operator)
     response.headers["Location"] = f"{gateway.base_path}/v1/admin/plans/{plan.name}"
     return PlanRead.model_validate(plan)
@@ -91,8 +90,7 @@ async def get_plan(gateway: Gateway, name: str) -> PlanRead:
     responses=problem_responses(*BODY_PROBLEMS, PlanNotFoundError, PlanInUseError),
 )
 async def change_plan(gateway: Gateway, operator: Operator, name: str, body: JsonBody) -> PlanRead:
-    asked = parse(PlanPatch, body)
-    changes = PlanChanges(**asked.model_dump(exclude_unset=True))  # type: ignore[typeddict-item]
+    changes = parse(PlanPatch, body).changes()
     return PlanRead.model_validate(await gateway.plans.change(name, changes, actor=operator))
 
 

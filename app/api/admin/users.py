@@ -15,7 +15,6 @@ from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.checks import could_be_user_id
 from app.auth.directory.errors import UserExistsError, UserHasLiveJobsError, UserNotFoundError
-from app.auth.directory.models import UserChanges
 from app.jobs.wire import Instant
 from app.quotas.standings import Caller
 
@@ -67,7 +66,7 @@ async def create_user(
     gateway: Gateway, operator: Operator, body: JsonBody, response: Response
 ) -> UserRead:
     asked = parse(UserCreate, body)
-    changes = UserChanges(**asked.model_dump(exclude={"id"}, exclude_unset=True))  # type: ignore[typeddict-item]
+    changes = asked.changes(without="id")
     user = await gateway.users.create(asked.id, changes, actor=operator)
     response.headers["Location"] = f"{gateway.base_path}/v1/admin/users/{user.id}"
     return UserRead.model_validate(user)
@@ -113,8 +112,7 @@ async def get_user(gateway: Gateway, user_id: str) -> UserRead:
 async def change_user(
     gateway: Gateway, operator: Operator, user_id: str, body: JsonBody
 ) -> UserRead:
-    asked = parse(UserPatch, body)
-    changes = UserChanges(**asked.model_dump(exclude_unset=True))  # type: ignore[typeddict-item]
+    changes = parse(UserPatch, body).changes()
     return UserRead.model_validate(await gateway.users.change(user_id, changes, actor=operator))
 
 

@@ -23,6 +23,10 @@ class AdminBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    def changes(self, *, without: str = "") -> Any:
+        """Return the fields that were sent, but for the one that says what is changed."""
+        return self.model_dump(exclude={without}, exclude_unset=True)
+
 
 class AdminRead(BaseModel):
     """An answer to an operator, made by `model_validate` of a record with fields of these names."""

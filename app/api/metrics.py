@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from app.api.deps import Gateway, header_of
 from app.api.routing import Router
+from app.auth.credentials import bearer_token
 from app.core.errors import UnauthenticatedError
 
 router = Router(include_in_schema=False)
@@ -21,8 +22,6 @@ async def metrics(request: Request, gateway: Gateway) -> Response:
 
 
 def _check(token: SecretStr, authorization: str | None) -> None:
-    scheme, _, given = (authorization or "").partition(" ")
-    right = token.get_secret_value().encode()
-    is_right = hmac.compare_digest(right, given.strip().encode("utf-8", "surrogatepass"))
-    if not (is_right and scheme.lower() == "bearer"):
+    given = bearer_token(authorization).encode("utf-8", "surrogatepass")
+    if not hmac.compare_digest(token.get_secret_value().encode(), given):
         raise UnauthenticatedError("Send GATEWAY_METRICS_TOKEN as `Authorization: Bearer ...`.")

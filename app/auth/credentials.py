@@ -50,6 +50,12 @@ class ClientCredential(Credential):
     sign, prefix = "rct", "ctok"
 
 
+def bearer_token(authorization: str | None) -> str:
+    """Return the token in an Authorization header (RFC 6750), or an empty text without one."""
+    scheme, _, token = (authorization or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
 def hash_secret(secret: str) -> str:
     """Hash with SHA-256: the secret is random, so a slow hash would only slow ourselves down."""
     return hashlib.sha256(secret.encode()).hexdigest()

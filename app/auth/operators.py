@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.auth.credentials import bearer_token
 from app.auth.errors import TooManyAttemptsError, WrongAdminTokenError
 from app.core import gcra
 from app.core.clock import Clock
@@ -73,11 +74,10 @@ class OperatorGate:
 
     def admit(self, authorization: str | None) -> str:
         """Return the operator's name; raises WrongAdminTokenError or TooManyAttemptsError."""
-        scheme, _, given = (authorization or "").partition(" ")
-        digest = _digest(given.strip())
+        digest = _digest(bearer_token(authorization))
         # All are compared, so that the time taken does not reveal which ones differ.
         names = [token.name for token in self._tokens if hmac.compare_digest(token.digest, digest)]
-        if names and scheme.lower() == "bearer":
+        if names:
             return names[0]
         granted, self._arrival_us = gcra.take(
             1,

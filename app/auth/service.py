@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.auth.credentials import ClientCredential, KeyCredential, hash_secret
+from app.auth.credentials import ClientCredential, KeyCredential, bearer_token, hash_secret
 from app.auth.errors import MissingScopeError, UserDisabledError, WrongOriginError
 from app.auth.models import PageOrigin, Principal, checked_user_id
 from app.auth.oidc.service import OidcSignIn
@@ -67,8 +67,7 @@ class AuthService:
             raise UnauthenticatedError(
                 "Send an API key of this gateway as `Authorization: Bearer rcg_...`."
             )
-        scheme, _, text = authorization.partition(" ")
-        text = text.strip() if scheme.lower() == "bearer" else ""
+        text = bearer_token(authorization)
         if token := KeyCredential.parse(text):
             return await self._holder_of_key(token)
         if client := ClientCredential.parse(text):

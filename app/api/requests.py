@@ -24,24 +24,16 @@ router = Router(
 StatusWord = Literal["in_queue", "in_progress", "completed", "cancelled"]
 ResultWord = Literal["in_queue", "in_progress", "succeeded", "failed", "cancelled"]
 
-# Only the result says how it ended; for a client, `submit_unknown` is still in progress.
-_STATUS_WORDS: Mapping[Status, StatusWord] = {
-    "pending": "in_queue",
-    "in_queue": "in_queue",
-    "in_progress": "in_progress",
-    "submit_unknown": "in_progress",
-    "completed": "completed",
-    "failed": "completed",
-    "cancelled": "cancelled",
-}
-_RESULT_WORDS: Mapping[Status, ResultWord] = {
-    "pending": "in_queue",
-    "in_queue": "in_queue",
-    "in_progress": "in_progress",
-    "submit_unknown": "in_progress",
-    "completed": "succeeded",
-    "failed": "failed",
-    "cancelled": "cancelled",
+# What status and result say of a job. Only the result says how it ended; for a client,
+# `submit_unknown` is still in progress.
+_WORDS: Mapping[Status, tuple[StatusWord, ResultWord]] = {
+    "pending": ("in_queue", "in_queue"),
+    "in_queue": ("in_queue", "in_queue"),
+    "in_progress": ("in_progress", "in_progress"),
+    "submit_unknown": ("in_progress", "in_progress"),
+    "completed": ("completed", "succeeded"),
+    "failed": ("completed", "failed"),
+    "cancelled": ("cancelled", "cancelled"),
 }
 
 
@@ -140,10 +132,11 @@ async def get_request_status(
     gateway: Gateway, caller: Reader, request_id: str
 ) -> RequestStatusRead:
     job = _read(gateway, await gateway.jobs.get(request_id, user_id=caller.user_id))
+    status, _ = _WORDS[job.status]
     waits_here = job.status == "pending"
     return RequestStatusRead(
         request_id=job.id,
-        status=_STATUS_WORDS[job.status],
+        status=status,
         queue_position=job.pending_position if waits_here else job.queue_position,
         **_links(gateway, job.id, "status", "result"),
     )
@@ -163,10 +156,11 @@ async def get_request_result(
     include_cost: Annotated[bool, Query()] = False,
 ) -> RequestResultRead:
     job = _read(gateway, await gateway.jobs.get(request_id, user_id=caller.user_id))
+    _, status = _WORDS[job.status]
     error = job.error
     return RequestResultRead(
         request_id=job.id,
-        status=_RESULT_WORDS[job.status],
+        status=status,
         output=job.output,
         error=None if error is None else RequestErrorRead(type=error.code, message=error.message),
         cost=_cost(job) if include_cost else None,
@@ -194,9 +188,8 @@ async def cancel_request(gateway: Gateway, caller: Writer, request_id: str) -> R
     except NotCancellableError:
         job = await gateway.jobs.get(request_id, user_id=caller.user_id)
         outcome = "not_cancellable"
-    return RequestCancelRead(
-        request_id=job.id, status=_STATUS_WORDS[job.state.status], outcome=outcome
-    )
+    status, _ = _WORDS[job.state.status]
+    return RequestCancelRead(request_id=job.id, status=status, outcome=outcome)
 
 
 def _request(model_id: str, body: Any) -> JobRequest:

@@ -55,7 +55,7 @@ class PlanDirectory:
             if await repository.find_plan(name):
                 raise PlanExistsError(name)
             if plan.default:
-                await _take_default(repository)
+                await repository.clear_default()
             await repository.add_plan(plan)
             await _record(tx, "plan.created", name, after=plan, actor=actor, at=at)
             return plan
@@ -79,7 +79,7 @@ class PlanDirectory:
             if before.default and not plan.default:
                 await _refuse_while_default(repository, name)
             if plan.default and not before.default:
-                await _take_default(repository)
+                await repository.clear_default()
             await repository.save_plan(plan)
             await _record(tx, "plan.changed", name, before=before, after=plan, actor=actor, at=at)
             return plan
@@ -144,13 +144,6 @@ async def _record(
         before=None if before is None else recorded_plan(before),
         after=None if after is None else recorded_plan(after),
     )
-
-
-async def _take_default(repository: DirectoryRepository) -> None:
-    """Make room for a new default plan."""
-    old = await repository.find_default_plan()
-    if old is not None:
-        await repository.take_default_from(old.name)
 
 
 async def _refuse_while_default(repository: DirectoryRepository, name: str) -> None:

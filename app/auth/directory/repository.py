@@ -41,9 +41,6 @@ class DirectoryRepository:
         """Take the turn to change the default plan, before anything else is locked."""
         await lock_table(self._tx, PlanRow)
 
-    async def find_default_plan(self) -> Plan | None:
-        return await self._one(select(PlanRow).where(PlanRow.is_default), _plan, lock=False)
-
     async def page_plans(self, *, after: str | None, limit: int) -> Sequence[Plan]:
         page = select(PlanRow).order_by(PlanRow.name).limit(limit)
         if after is not None:
@@ -68,8 +65,9 @@ class DirectoryRepository:
         )
         await self._tx.execute(delete(PlanRow).where(PlanRow.name == name))
 
-    async def take_default_from(self, name: str) -> None:
-        await self._tx.execute(update(PlanRow).where(PlanRow.name == name).values(is_default=False))
+    async def clear_default(self) -> None:
+        """Make room for a new default plan."""
+        await self._tx.execute(update(PlanRow).where(PlanRow.is_default).values(is_default=False))
 
     async def count_on_plan(self, name: str) -> tuple[int, int]:
         """Count the users of a plan, and the keys that would make users of it."""

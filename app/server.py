@@ -254,18 +254,10 @@ def _public_url(settings: Settings, listener: socket.socket) -> str:
 
 
 def _server(
-    settings: Settings,
-    *,
-    public_url: str,
-    closing: asyncio.Event,
-    tracing: Tracing | None = None,
+    settings: Settings, *, public_url: str, closing: asyncio.Event, tracing: Tracing | None = None
 ) -> uvicorn.Server:
     app = create_app(
-        settings,
-        public_url=public_url,
-        alone=settings.is_sqlite,
-        closing=closing,
-        tracing=tracing,
+        settings, public_url=public_url, alone=settings.is_sqlite, closing=closing, tracing=tracing
     )
     logger.info("gateway.starting", url=public_url)
     freeze_loaded_objects()

@@ -44,11 +44,7 @@ def page_query(*filters: str, is_cursor: Callable[[str], object]) -> Callable[..
     """Make the dependency that reads `limit` and `cursor`, and refuses unknown parameters."""
     known = {"limit", "cursor", *filters}
 
-    async def read(
-        request: Request,
-        limit: PageLimit = 20,
-        cursor: PageCursor = None,
-    ) -> Page:
+    async def read(request: Request, limit: PageLimit = 20, cursor: PageCursor = None) -> Page:
         refuse_others(request, known)
         return Page.after(cursor, limit, is_cursor=is_cursor)
 

@@ -125,10 +125,7 @@ def make_services(base: Base, remotes: Remotes, stores: Stores) -> Services:
         quotas=quotas,
         shadow=ShadowFindings(database=database),
         traffic=JobTraffic(
-            database=database,
-            clock=clock,
-            dispatcher=doorbells.dispatcher,
-            roster=stores.roster,
+            database=database, clock=clock, dispatcher=doorbells.dispatcher, roster=stores.roster
         ),
         uploads=stores.uploads,
         users=UserDirectory(database=database, clock=clock),

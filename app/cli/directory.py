@@ -37,11 +37,13 @@ keys = typer.Typer(help="API keys of users.", no_args_is_help=True)
 
 Limits = Annotated[
     list[str] | None,
-    typer.Option("--limit", help="name=number, or name=number:shadow; may be repeated."),
+    typer.Option(
+        "--limit", help="name=number, name=number:shadow, or name=none for no limit; repeatable."
+    ),
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", help="Allow this model; may be repeated. Without it: all."),
+    typer.Option("--model", help="Allow this model; may be repeated. At first, and by `all`: all."),
 ]
 
 
@@ -55,9 +57,37 @@ def create_plan(
 ) -> None:
     """Make a plan."""
     changes = PlanChanges(
-        timezone=timezone, default=default, models=model or None, limits=_limits(limit)
+        timezone=timezone, default=default, models=_models(model), limits=_limits(limit)
     )
     _show(recorded_plan(_with(lambda all_: all_.plans.create(name, changes, actor=_actor()))))
+
+
+@plans.command("change")
+def change_plan(
+    name: str,
+    timezone: Annotated[str | None, typer.Option(help="The zone of its days and months.")] = None,
+    default: Annotated[
+        bool | None, typer.Option("--default/--no-default", help="For users without a plan?")
+    ] = None,
+    model: Models = None,
+    limit: Limits = None,
+) -> None:
+    """Change what is named of a plan."""
+    changes = PlanChanges(limits=_limits(limit))
+    if timezone is not None:
+        changes["timezone"] = timezone
+    if default is not None:
+        changes["default"] = default
+    if model:
+        changes["models"] = _models(model)
+    _show(recorded_plan(_with(lambda all_: all_.plans.change(name, changes, actor=_actor()))))
+
+
+@plans.command("delete")
+def delete_plan(name: str) -> None:
+    """Delete a plan that nobody is on."""
+    _with(lambda all_: all_.plans.delete(name, actor=_actor()))
+    typer.echo(f"The plan {name} is deleted.", err=True)
 
 
 @plans.command("list")
@@ -82,6 +112,34 @@ def create_user(
     """Create a user; its limits replace the plan's of the same names."""
     changes = UserChanges(name=name, plan=plan, limits=_limits(limit))
     _show(recorded_user(_with(lambda all_: all_.users.create(user_id, changes, actor=_actor()))))
+
+
+@users.command("change")
+def change_user(
+    user_id: Annotated[str, typer.Argument(metavar="ID")],
+    name: Annotated[str | None, typer.Option(help="Who that is.")] = None,
+    plan: Annotated[str | None, typer.Option(help="The plan; an empty one: the default.")] = None,
+    disabled: Annotated[
+        bool | None, typer.Option("--disable/--enable", help="Whether all its keys are refused.")
+    ] = None,
+    limit: Limits = None,
+) -> None:
+    """Change what is named of a user."""
+    changes = UserChanges(limits=_limits(limit))
+    if name is not None:
+        changes["name"] = name
+    if plan is not None:
+        changes["plan"] = plan or None
+    if disabled is not None:
+        changes["disabled"] = disabled
+    _show(recorded_user(_with(lambda all_: all_.users.change(user_id, changes, actor=_actor()))))
+
+
+@users.command("delete")
+def delete_user(user_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Erase a user with its jobs, keys and the users it acts for; the ledger stays."""
+    _with(lambda all_: all_.users.erase(user_id, actor=_actor()))
+    typer.echo(f"The user {user_id} is erased.", err=True)
 
 
 @users.command("list")
@@ -118,7 +176,7 @@ def create_key(
     """Create an API key and print it; it cannot be shown again."""
     changes = KeyChanges(
         name=name,
-        models=model or None,
+        models=_models(model),
         limits=_limits(limit),
         plan=plan,
         expires_at=_at(expires_at),
@@ -142,6 +200,37 @@ def list_keys(
     )
     for key in found:
         _show(recorded_key(key))
+
+
+@keys.command("change")
+def change_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID")],
+    name: Annotated[str | None, typer.Option(help="What the key is for.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="In place of the present ones; repeatable.")
+    ] = None,
+    model: Models = None,
+    limit: Limits = None,
+    plan: Annotated[
+        str | None, typer.Option(help="With act_as: the plan of the users it creates; empty: none.")
+    ] = None,
+    expires_at: Annotated[
+        str | None, typer.Option(help="When it expires, with a zone; an empty one: never.")
+    ] = None,
+) -> None:
+    """Change what is named of a key."""
+    changes = KeyChanges(limits=_limits(limit))
+    if name is not None:
+        changes["name"] = name
+    if scope:
+        changes["scopes"] = scope
+    if model:
+        changes["models"] = _models(model)
+    if plan is not None:
+        changes["plan"] = plan or None
+    if expires_at is not None:
+        changes["expires_at"] = _at(expires_at or None)
+    _show(recorded_key(_with(lambda all_: all_.keys.change(key_id, changes, actor=_actor()))))
 
 
 @keys.command("rotate")
@@ -204,17 +293,24 @@ async def _every(page: Callable[[Record | None], Awaitable[Sequence[Record]]]) -
 
 
 def _limits(given: Sequence[str] | None) -> Mapping[str, Any]:
-    """Read `name=number[:mode]`; the directory checks names and numbers."""
+    """Read `name=number[:mode]` and `name=none`; the directory checks names and numbers."""
     limits: dict[str, Any] = {}
     for text in given or ():
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigurationError(f"--limit {text[:80]!r} must be like jobs_per_day=10.")
+        if value == "none":
+            limits[name] = None
+            continue
         number, _, mode = value.partition(":")
         limits[name] = {"limit": number if "usd" in name else _number(number)}
         if mode:
             limits[name]["mode"] = mode
     return limits
+
+
+def _models(given: Sequence[str] | None) -> Sequence[str] | None:
+    return None if not given or list(given) == ["all"] else given
 
 
 def _number(text: str) -> int | float | str:

@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from tests.support.commands import Command
+from tests.support.gateway import SEEDANCE
 
 
 def test_a_plan_a_user_and_a_key_are_made_and_listed(command: Command) -> None:
@@ -60,6 +61,57 @@ def test_a_plan_a_user_and_a_key_are_made_and_listed(command: Command) -> None:
     ]
 
 
+def test_what_was_made_is_changed_and_deleted(command: Command) -> None:
+    def run(*words: str) -> str:
+        done = command(*words)
+        assert done.code == 0, done.stderr
+        return done.stdout
+
+    made = ("--default", "--limit", "jobs_per_day=10", "--limit", "concurrent_jobs=2")
+    run("plans", "create", "free", *made, "--model", SEEDANCE)
+    run("plans", "create", "team")
+    limits = ("--limit", "jobs_per_day=none", "--limit", "pending_jobs=3")
+    plan = json.loads(run("plans", "change", "free", "--timezone", "Asia/Tokyo", *limits))
+    assert plan == {
+        "name": "free",
+        "timezone": "Asia/Tokyo",
+        "default": True,
+        "models": [SEEDANCE],
+        "limits": {
+            "concurrent_jobs": {"limit": 2, "mode": "enforce"},
+            "pending_jobs": {"limit": 3, "mode": "enforce"},
+        },
+    }
+    changed = json.loads(run("plans", "change", "free", "--no-default", "--model", "all"))
+    assert changed == plan | {"default": False, "models": None}
+
+    run("users", "create", "bob", "--name", "Bob", "--plan", "free")
+    user = json.loads(run("users", "change", "bob", "--disable", "--limit", "jobs_per_day=1"))
+    assert user == {
+        "id": "bob",
+        "name": "Bob",
+        "plan": "free",
+        "disabled": True,
+        "limits": {"jobs_per_day": {"limit": 1, "mode": "enforce"}},
+    }
+    changed = json.loads(run("users", "change", "bob", "--enable", "--plan", "", "--name", "B"))
+    assert changed == user | {"name": "B", "plan": None, "disabled": False}
+
+    run("keys", "create", "--user", "bob", "--expires-at", "2100-01-01T00:00:00Z")
+    key = json.loads(run("keys", "list"))
+    words = ("--name", "ci", "--scope", "act_as", "--plan", "team", "--model", SEEDANCE)
+    changed = json.loads(run("keys", "change", key["id"], *words))
+    wanted = {"name": "ci", "scopes": ["act_as"], "plan": "team", "models": [SEEDANCE]}
+    assert changed == key | wanted
+    words = ("--plan", "", "--expires-at", "", "--model", "all")
+    changed = json.loads(run("keys", "change", key["id"], *words))
+    assert changed == key | wanted | {"plan": None, "expires_at": None, "models": None}
+
+    assert run("users", "delete", "bob") == run("users", "list") == run("keys", "list") == ""
+    assert run("plans", "delete", "free") == ""
+    assert [json.loads(run("plans", "list"))["name"]] == ["team"]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -72,6 +124,11 @@ def test_a_plan_a_user_and_a_key_are_made_and_listed(command: Command) -> None:
         (("keys", "create", "--user", "bob", "--expires-at", "soon"), "--expires-at must be"),
         (("keys", "create", "--user", "bob", "--scope", "root"), "/scopes/0"),
         (("keys", "revoke", "key_nope"), "There is no key"),
+        (("keys", "change", "key_nope"), "There is no key"),
+        (("users", "change", "bob"), "There is no user"),
+        (("users", "delete", "bob"), "There is no user"),
+        (("plans", "change", "free"), "There is no plan"),
+        (("plans", "delete", "free"), "There is no plan"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(

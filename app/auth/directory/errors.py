@@ -33,7 +33,7 @@ class PlanExistsError(ProblemError):
     status = 409
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"There is a plan {name!r} already; change it with PATCH.")
+        super().__init__(f"There is a plan {name!r} already; change that one instead.")
 
 
 class UserExistsError(ProblemError):
@@ -42,7 +42,7 @@ class UserExistsError(ProblemError):
     status = 409
 
     def __init__(self, user_id: str) -> None:
-        super().__init__(f"There is a user {user_id!r} already; change it with PATCH.")
+        super().__init__(f"There is a user {user_id!r} already; change that one instead.")
 
 
 class PlanInUseError(ProblemError):

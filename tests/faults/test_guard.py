@@ -216,7 +216,7 @@ async def test_redirect_is_judged_as_the_first_address_was(location: str) -> Non
             await line.send(b"HTTP/1.1 302 Found\r\nLocation: " + target + b"\r\n\r\n")
 
         async with wire_server(redirect) as server:
-            with watched_connects() as connects, pytest.raises(httpx.RequestError):
+            with watched_connects() as connects, pytest.raises(OutwardError):
                 await fetch(server.url, reach=_HERE, resolver=names)
             assert connects == ["127.0.0.1"]
         assert port.connections == 0
@@ -291,6 +291,19 @@ async def test_proxies_and_passwords_of_the_environment_are_ignored(
     assert headers["accept-encoding"] == "identity"
     assert "authorization" not in headers
     assert "cookie" not in headers
+
+
+async def test_no_cookie_of_one_request_goes_with_the_next() -> None:
+    """They may be of two users who name the same host."""
+    data = answer(200, raw=b"x", Set_Cookie="session=1; Path=/")
+    names = Names(name_example=[["127.0.0.1"]])
+    async with (
+        wire_server(answers(data)) as server,
+        guarded(deadline=_DEADLINE, reach=_HERE, resolver=names) as client,
+    ):
+        for _ in range(2):
+            await client.get(f"http://name.example:{server.port}/")
+    assert [each.headers.get("cookie") for each in server.received] == [None, None]
 
 
 async def test_refused_and_unknown_names_read_the_same() -> None:

@@ -16,7 +16,6 @@ from app.net.addresses import IPAddress, literal_ip, unwrapped
 from app.net.clients import tls
 from app.net.errors import (
     AddressRefusedError,
-    NoSuchHostError,
     RedirectedTooOftenError,
     TooSlowError,
     UnreachableError,
@@ -146,8 +145,6 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
             raise AddressRefusedError
         literal = literal_ip(host)
         addresses = [literal] if literal else await self._resolver.addresses(host)
-        if not addresses:
-            raise NoSuchHostError
         # All of them: a name with one private address among public ones is meant to fool us.
         if not all(self._reach.admits(ip, scheme=scheme, port=port) for ip in addresses):
             raise AddressRefusedError
@@ -274,8 +271,6 @@ class _Body(httpx.AsyncByteStream):
 
 
 def _origin(url: httpx.URL) -> httpcore.Origin:
-    if url.scheme not in DEFAULT_PORTS:
-        raise AddressRefusedError
     port = url.port or DEFAULT_PORTS[url.scheme]
     return httpcore.Origin(url.raw_scheme, url.raw_host, port)
 

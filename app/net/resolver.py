@@ -17,7 +17,7 @@ _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", sock
 
 class Resolver(Protocol):
     async def addresses(self, host: str) -> Sequence[IPAddress]:
-        """Look `host` up once; raises NoSuchHostError, UnreachableError or TooSlowError."""
+        """Look `host` up once, for one at least; raises NoSuchHostError or another OutwardError."""
         ...
 
 

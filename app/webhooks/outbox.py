@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.ids import new_id
 from app.core.owners import owner_of
 from app.db.models import JobRow, WebhookDeliveryRow, WebhookEndpointRow
+from app.db.prepared import made_once
 from app.db.statements import among
 from app.events.log import JobEvent
 from app.webhooks.events import DEFAULT_EVENTS, EventType, event_of
@@ -60,7 +61,7 @@ def new_delivery(**fields: Any) -> dict[str, Any]:
 
 def _receivers(service: ColumnElement[str]) -> Select[*tuple[Any, ...]]:
     """Select each job's own URL, and the endpoints of its user and of the user's owner."""
-    return (
+    return made_once(
         select(
             JobRow.id,
             JobRow.user_id,

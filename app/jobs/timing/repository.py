@@ -3,12 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import CTE, func, select, true
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import DurationRow, JobRow
-from app.db.statements import insert_into
+from app.db.prepared import made_once
+from app.db.rows import Rows, RowsStatement
+from app.db.statements import table_of
 from app.jobs.state import FOLLOWED
 from app.jobs.timing.durations import Kind, Observation, Phase, bucket_of, weight_at
 
@@ -21,21 +25,8 @@ class DurationRepository:
         seen = Counter((each.kind, bucket_of(each.seconds)) for each in observations)
         if not seen:
             return
-        row = insert_into(self._tx, DurationRow)
-        row = row.on_conflict_do_update(
-            index_elements=[
-                DurationRow.model,
-                DurationRow.input_class,
-                DurationRow.phase,
-                DurationRow.bucket,
-            ],
-            set_={
-                "weight": DurationRow.weight + row.excluded.weight,
-                "seen_at": row.excluded.seen_at,
-            },
-        )
         weight = weight_at(at)
-        values = [
+        rows = [
             {
                 "model": kind.model,
                 "input_class": kind.input_class,
@@ -46,9 +37,7 @@ class DurationRepository:
             }
             for (kind, bucket), times in seen.items()
         ]
-        # Sorted, so that replicas wait for each other in one direction.
-        values.sort(key=lambda row: (row["model"], row["input_class"], row["phase"], row["bucket"]))
-        await self._tx.execute(row.values(values))
+        await _ADD.execute(self._tx, rows)
 
     async def since(self, at: datetime) -> Sequence[tuple[Kind, int, float]]:
         """Return the weights that were added to after `at`."""
@@ -71,3 +60,28 @@ class DurationRepository:
             select(func.count()).select_from(JobRow).where(JobRow.state.in_(FOLLOWED))
         )
         return counted.scalar_one()
+
+
+def _add(new: CTE, dialect: Any) -> Any:
+    """Add each weight to that of its bucket, so that replicas wait in one direction."""
+    added = dialect.insert(_TABLE).from_select(
+        [each.name for each in new.c],
+        select(new)
+        .where(true())  # else SQLite takes ON CONFLICT for the ON of a join
+        .order_by(*(new.c[each.name] for each in _TABLE.primary_key)),
+    )
+    return added.on_conflict_do_update(
+        index_elements=_TABLE.primary_key,
+        set_={
+            "weight": _TABLE.c.weight + added.excluded.weight,
+            "seen_at": added.excluded.seen_at,
+        },
+    )
+
+
+_TABLE = table_of(DurationRow)
+_DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
+_ADDED = Rows(*_TABLE.columns)
+_ADD = RowsStatement(
+    {name: made_once(_add(new, _DIALECTS[name])) for name, new in _ADDED.on.items()}
+)

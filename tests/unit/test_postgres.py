@@ -111,30 +111,21 @@ async def test_what_is_long_is_sent_to_its_end_at_once(database: Database) -> No
         assert await database.transact(work) == 2**24
 
 
-async def test_searches_leave_readers_to_others(database: Database) -> None:
+@pytest.mark.parametrize("is_long", [True, False])
+async def test_searches_leave_a_reader_to_others_and_long_ones_a_place_to_short_ones(
+    database: Database, *, is_long: bool
+) -> None:
     go_on = asyncio.Event()
 
     async def long(_: AsyncConnection) -> None:
         await go_on.wait()
 
-    searches = [asyncio.ensure_future(database.search(long)) for _ in range(20)]
-    looking_up = asyncio.ensure_future(database.look_up(began_twice))  # when they have begun
-    assert await looking_up
-    go_on.set()
-    await asyncio.gather(*searches)
-
-
-async def test_long_searches_leave_a_place_to_short_ones(database: Database) -> None:
-    go_on = asyncio.Event()
-
-    async def long(_: AsyncConnection) -> None:
-        await go_on.wait()
-
-    searches = [asyncio.ensure_future(database.search(long, is_long=True)) for _ in range(20)]
-    short = asyncio.ensure_future(database.search(began_twice))  # when they have begun
+    searches = [asyncio.ensure_future(database.search(long, is_long=is_long)) for _ in range(20)]
+    use = database.search if is_long else database.look_up
+    other = asyncio.ensure_future(use(began_twice))  # when they have begun
     try:
         async with asyncio.timeout(60):
-            assert await short
+            assert await other
     finally:
         go_on.set()
         await asyncio.gather(*searches)

@@ -130,25 +130,13 @@ async def test_whose_turn_does_not_come_is_told_so(
     assert await database.look_up(count) == 1
 
 
+@pytest.mark.parametrize("times", [1, 3])
 async def test_who_is_cancelled_while_it_waits_for_the_file_leaves_it_as_it_was(
-    database: Database, other: sqlite3.Connection
+    database: Database, other: sqlite3.Connection, times: int
 ) -> None:
+    """Several times by a worker that ends, and then by the process that ends with it."""
     writing = asyncio.ensure_future(database.transact(add))
-    await ticks_during(asyncio.sleep(0.01))  # noqa: TID251 - as above
-    writing.cancel()
-    other.execute("COMMIT")
-    with pytest.raises(asyncio.CancelledError):
-        await writing
-    await database.transact(add)
-    assert await database.look_up(count) == 1
-
-
-async def test_who_is_cancelled_again_and_again_leaves_it_as_it_was_too(
-    database: Database, other: sqlite3.Connection
-) -> None:
-    """By a worker that ends, and then by the process that ends with it."""
-    writing = asyncio.ensure_future(database.transact(add))
-    for _ in range(3):
+    for _ in range(times):
         await ticks_during(asyncio.sleep(0.01))  # noqa: TID251 - as above
         writing.cancel()
     await ticks_during(asyncio.sleep(0.01))  # noqa: TID251 - as above
@@ -167,33 +155,21 @@ async def test_a_long_read_leaves_the_loop_to_others(database: Database) -> None
     assert await ticks_during(database.read(long)) > 1
 
 
-async def test_searches_leave_readers_to_others(database: Database) -> None:
+@pytest.mark.parametrize("is_long", [True, False])
+async def test_searches_leave_a_reader_to_others_and_long_ones_a_place_to_short_ones(
+    database: Database, *, is_long: bool
+) -> None:
     go_on = threading.Event()
 
     async def long(_: AsyncConnection) -> None:
         go_on.wait()
 
-    searches = [asyncio.ensure_future(database.search(long)) for _ in range(20)]
-    reading = asyncio.ensure_future(database.read(count))  # begins when they have begun
+    searches = [asyncio.ensure_future(database.search(long, is_long=is_long)) for _ in range(20)]
+    use = database.search if is_long else database.read
+    other = asyncio.ensure_future(use(count))  # begins when they have begun
     try:
         async with asyncio.timeout(60):
-            assert await reading == 0
-    finally:
-        go_on.set()
-        await asyncio.gather(*searches)
-
-
-async def test_long_searches_leave_a_place_to_short_ones(database: Database) -> None:
-    go_on = threading.Event()
-
-    async def long(_: AsyncConnection) -> None:
-        go_on.wait()
-
-    searches = [asyncio.ensure_future(database.search(long, is_long=True)) for _ in range(20)]
-    short = asyncio.ensure_future(database.search(count))  # begins when they have begun
-    try:
-        async with asyncio.timeout(60):
-            assert await short == 0
+            assert await other == 0
     finally:
         go_on.set()
         await asyncio.gather(*searches)

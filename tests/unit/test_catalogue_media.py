@@ -27,49 +27,27 @@ def model(**fields: Any) -> Model:
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("image", "image"),
-        ("images", "image"),
-        ("image_url", "image"),
-        ("img_url", "image"),
-        ("image_urls", "image"),
-        ("imageURL", "image"),
-        ("imageUrls", "image"),
-        ("image_1", "image"),
-        ("image2", "image"),
-        ("image_tail", "image"),
-        ("input_image", "image"),
-        ("first_frame_image_url", "image"),
-        ("start_image_url", "image"),
-        ("end_image", "image"),
-        ("last_image", "image"),
-        ("first_frame", "image"),
-        ("reference_images", "image"),
-        ("keyframes", "image"),
-        ("mask_url", "image"),
-        ("photo", "image"),
-        ("video", "video"),
-        ("video_url", "video"),
-        ("reference_videos", "video"),
-        ("driving_video", "video"),
-        ("audio", "audio"),
-        ("audios", "audio"),
-        ("audio_file", "audio"),
-        ("reference_audio_urls", "audio"),
-        ("url", "media"),
-        ("source_url", "media"),
-        ("source_uris", "media"),
+NAMES = {
+    "image": [
+        *("image", "images", "image_url", "img_url", "image_urls", "imageURL", "imageUrls"),
+        *("image_1", "image2", "image_tail", "input_image", "first_frame_image_url"),
+        *("start_image_url", "end_image", "last_image", "first_frame", "reference_images"),
+        *("keyframes", "mask_url", "photo"),
     ],
-)
-@pytest.mark.parametrize("field", [TEXT, TEXTS, LIST, {"type": ["string", "null"]}, {}])
-def test_media_field_is_recognised_by_name(name: str, kind: str, field: dict[str, Any]) -> None:
-    value = ["https://example.com/a"] if field in (TEXTS, LIST) else "https://example.com/a"
-    recognising = model(**{name: field})
+    "video": ["video", "video_url", "reference_videos", "driving_video"],
+    "audio": ["audio", "audios", "audio_file", "reference_audio_urls"],
+    "media": ["url", "source_url", "source_uris"],
+}
 
-    assert recognising.media_fields == (name,)
-    assert [check.kind for check in recognising.check({name: value}).media] == [kind]
+
+@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("field", [TEXT, TEXTS, LIST, {"type": ["string", "null"]}, {}])
+def test_media_field_is_recognised_by_name(kind: str, field: dict[str, Any]) -> None:
+    value = ["https://example.com/a"] if field in (TEXTS, LIST) else "https://example.com/a"
+    for name in NAMES[kind]:
+        recognising = model(**{name: field})
+        assert recognising.media_fields == (name,)
+        assert [check.kind for check in recognising.check({name: value}).media] == [kind]
 
 
 @pytest.mark.parametrize(
@@ -104,16 +82,9 @@ def test_media_field_is_recognised_by_its_schema_whatever_its_name(
 @pytest.mark.parametrize(
     ("name", "field"),
     [
-        ("prompt", TEXT),
-        ("image_size", TEXT),
-        ("image_prompt", TEXT),
-        ("image_style", TEXT),
-        ("video_length", TEXT),
-        ("audio_setting", TEXT),
-        ("output_format", TEXT),
-        ("negative_prompt", TEXT),
-        ("frame_rate", TEXT),
-        ("lyrics", TEXT),
+        *((name, TEXT) for name in ("prompt", "image_size", "image_prompt", "image_style")),
+        *((name, TEXT) for name in ("video_length", "audio_setting", "output_format")),
+        *((name, TEXT) for name in ("negative_prompt", "frame_rate", "lyrics")),
         ("tags", TEXTS),
         ("list", TEXTS),
         ("", TEXT),
@@ -290,14 +261,12 @@ def test_data_uri_of_the_right_kind_is_fine(name: str, uri: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "flaw"),
     [
-        ("data:", "must be a data URI of the form data:image/*;base64,<data>"),
-        ("data:,x", "must be a data URI of the form data:image/*;base64,<data>"),
-        ("data:;base64,AAAA", "must be a data URI of the form data:image/*;base64,<data>"),
-        ("data:image/png,AAAA", "must be a data URI of the form data:image/*;base64,<data>"),
-        ("data:image;base64,AAAA", "must be a data URI of the form data:image/*;base64,<data>"),
-        (
-            "data:image/" + "x" * 300 + ";base64,AAAA",
-            "must be a data URI of the form data:image/*;base64,<data>",
+        *(
+            (uri, "must be a data URI of the form data:image/*;base64,<data>")
+            for uri in (
+                *("data:", "data:,x", "data:;base64,AAAA", "data:image/png,AAAA"),
+                *("data:image;base64,AAAA", f"data:image/{'x' * 300};base64,AAAA"),
+            )
         ),
         (
             "data:video/mp4;base64,AAAA",
@@ -314,19 +283,8 @@ def test_data_uri_of_the_right_kind_is_fine(name: str, uri: str) -> None:
                 "must be a data URI with valid base64, padded and without line breaks",
             )
             for payload in (
-                "A",
-                "AAA",
-                "AA=A",
-                "=AAA",
-                "AAAA=",
-                "AA\nAA",
-                "AA\n\n\n\nAA",
-                "AA-----A",
-                "AAAA====",
-                "AA==AAAA",
-                "AA AA",
-                "A-_A",
-                "AAÄA",
+                *("A", "AAA", "AA=A", "=AAA", "AAAA=", "AA\nAA", "AA\n\n\n\nAA", "AA-----A"),
+                *("AAAA====", "AA==AAAA", "AA AA", "A-_A", "AAÄA"),
             )
         ),
     ],

@@ -1,5 +1,6 @@
 """What upstream finishes after we stopped waiting is kept, told and charged once."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,6 +16,15 @@ from tests.support.statements import recorded
 pytestmark = pytest.mark.either_database
 
 TIMEOUT = 60
+
+
+@pytest.fixture
+async def hasty(database_url: str, sandbox: Sandbox, clock: ManualClock) -> AsyncIterator[Gateway]:
+    """Open a gateway whose jobs may take a minute."""
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=TIMEOUT
+    ) as running_one:
+        yield running_one
 
 
 async def detail(gateway: Gateway, job: dict[str, Any]) -> dict[str, Any]:
@@ -79,27 +89,24 @@ async def test_a_job_that_succeeds_after_its_time_out_turns_from_failed_to_compl
 
 
 async def test_ends_and_late_successes_of_a_round_lock_accounts_once(
-    database_url: str, sandbox: Sandbox, clock: ManualClock
+    hasty: Gateway, database_url: str
 ) -> None:
     """Twice, two replicas could each hold what the other wants next, and Postgres ends one."""
-    async with running(
-        database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=TIMEOUT
-    ) as gateway:
-        late = await gateway.submit("sandbox:queue=0 sandbox:slow=80")
-        await gateway.dispatch()
-        gateway.wait(TIMEOUT)
-        await gateway.poll()
-        assert (await gateway.read(late))["status"] == "failed"
-        in_time = await gateway.submit("sandbox:queue=0 sandbox:slow=20")
-        await gateway.dispatch()
-        gateway.wait(20)
-        with recorded(gateway) as transactions:
-            await gateway.poll()
-        for job in (late, in_time):
-            assert (await gateway.read(job))["status"] == "completed"
-        (written,) = [each for each in transactions if any("ledger" in one for one in each)]
-        assert len([one for one in written if "FROM accounts" in one.replace("\n", "")]) == 1
-        await all_is_well(gateway, database_url)
+    late = await hasty.submit("sandbox:queue=0 sandbox:slow=80")
+    await hasty.dispatch()
+    hasty.wait(TIMEOUT)
+    await hasty.poll()
+    assert (await hasty.read(late))["status"] == "failed"
+    in_time = await hasty.submit("sandbox:queue=0 sandbox:slow=20")
+    await hasty.dispatch()
+    hasty.wait(20)
+    with recorded(hasty) as transactions:
+        await hasty.poll()
+    for job in (late, in_time):
+        assert (await hasty.read(job))["status"] == "completed"
+    (written,) = [each for each in transactions if any("ledger" in one for one in each)]
+    assert len([one for one in written if "FROM accounts" in one.replace("\n", "")]) == 1
+    await all_is_well(hasty, database_url)
 
 
 async def test_a_watch_ends_with_its_time_or_with_upstreams_own_word(
@@ -133,29 +140,26 @@ async def test_a_watch_ends_with_its_time_or_with_upstreams_own_word(
 
 
 async def test_a_job_that_nobody_can_look_at_times_out_all_the_same(
-    database_url: str, sandbox: Sandbox, clock: ManualClock
+    hasty: Gateway, database_url: str
 ) -> None:
     """No poller is at work, and a dispatcher ends it, unseen for a lease and past its time."""
-    async with running(
-        database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=TIMEOUT
-    ) as gateway:
-        job = await gateway.submit("sandbox:queue=10 sandbox:slow=10")
-        await gateway.dispatch()
-        gateway.wait(2)
-        await gateway.poll()
-        gateway.wait(TIMEOUT - 3)
-        await gateway.dispatch()
-        waiting = await gateway.read(job)
-        assert waiting["status"] == "in_queue"
-        assert waiting["queue_position"] is not None
-        gateway.wait(1)
-        await gateway.dispatch()
-        failed = await gateway.read(job)
-        assert (failed["error"]["code"], failed["queue_position"]) == ("timed_out", None)
-        await gateway.poll()
-        late = await gateway.read(job)
-        assert (late["status"], late["late"]) == ("completed", True)
-        await all_is_well(gateway, database_url)
+    job = await hasty.submit("sandbox:queue=10 sandbox:slow=10")
+    await hasty.dispatch()
+    hasty.wait(2)
+    await hasty.poll()
+    hasty.wait(TIMEOUT - 3)
+    await hasty.dispatch()
+    waiting = await hasty.read(job)
+    assert waiting["status"] == "in_queue"
+    assert waiting["queue_position"] is not None
+    hasty.wait(1)
+    await hasty.dispatch()
+    failed = await hasty.read(job)
+    assert (failed["error"]["code"], failed["queue_position"]) == ("timed_out", None)
+    await hasty.poll()
+    late = await hasty.read(job)
+    assert (late["status"], late["late"]) == ("completed", True)
+    await all_is_well(hasty, database_url)
 
 
 async def test_what_was_cancelled_and_finished_is_completed_late(
@@ -178,17 +182,12 @@ async def test_what_was_cancelled_and_finished_is_completed_late(
     await all_is_well(gateway, database_url)
 
 
-async def test_an_end_that_was_not_the_last_is_replayed_as_it_was(
-    database_url: str, sandbox: Sandbox, clock: ManualClock
-) -> None:
-    async with running(
-        database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=TIMEOUT
-    ) as gateway:
-        job = await gateway.submit("sandbox:queue=10 sandbox:slow=80")
-        failed = await gateway.follow(job)
-        completed = await gateway.follow(job, lambda job: job["late"])
-        async with stream(gateway.http, f"/v1/jobs/{job['id']}/events", after="0") as events:
-            *_, first, last = await events.rest()
+async def test_an_end_that_was_not_the_last_is_replayed_as_it_was(hasty: Gateway) -> None:
+    job = await hasty.submit("sandbox:queue=10 sandbox:slow=80")
+    failed = await hasty.follow(job)
+    completed = await hasty.follow(job, lambda job: job["late"])
+    async with stream(hasty.http, f"/v1/jobs/{job['id']}/events", after="0") as events:
+        *_, first, last = await events.rest()
     assert (first.event, last.event) == ("job.failed", "job.completed")
     assert failed["started_at"] is not None
     # What was wrong then is forgotten once there is an output.
@@ -237,72 +236,66 @@ async def test_an_operators_end_of_a_job_that_runs_on_is_no_end_of_its_truth(
 
 
 async def test_a_late_charge_counts_in_the_window_it_is_made_in(
-    database_url: str, sandbox: Sandbox, clock: ManualClock
+    hasty: Gateway, database_url: str
 ) -> None:
-    async with running(
-        database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=TIMEOUT
-    ) as gateway:
-        await gateway.admin.post(
-            "/v1/admin/plans",
-            json={"name": "two", "default": True, "limits": {"jobs_per_day": {"limit": 2}}},
-        )
-        job = await gateway.submit("sandbox:queue=0 sandbox:slow=80000")
-        await gateway.dispatch()
-        gateway.wait(TIMEOUT)
-        await gateway.poll()
-        gateway.wait(80_000)  # from ten in the morning to the next day
-        await gateway.follow(job, lambda job: job["late"])
-        [limit] = (await gateway.http.get("/v1/me")).json()["limits"]
-        assert (limit["used"], limit["held"], limit["remaining"]) == (1, 0, 1)
-        await gateway.submit()
-        refused = await gateway.http.post("/v1/jobs", json=gateway.body())
-        assert refused.json()["code"] == "quota_exceeded"
-        await all_is_well(gateway, database_url)
+    await hasty.admin.post(
+        "/v1/admin/plans",
+        json={"name": "two", "default": True, "limits": {"jobs_per_day": {"limit": 2}}},
+    )
+    job = await hasty.submit("sandbox:queue=0 sandbox:slow=80000")
+    await hasty.dispatch()
+    hasty.wait(TIMEOUT)
+    await hasty.poll()
+    hasty.wait(80_000)  # from ten in the morning to the next day
+    await hasty.follow(job, lambda job: job["late"])
+    [limit] = (await hasty.http.get("/v1/me")).json()["limits"]
+    assert (limit["used"], limit["held"], limit["remaining"]) == (1, 0, 1)
+    await hasty.submit()
+    refused = await hasty.http.post("/v1/jobs", json=hasty.body())
+    assert refused.json()["code"] == "quota_exceeded"
+    await all_is_well(hasty, database_url)
 
 
 async def test_an_erased_job_is_seen_by_nobody_and_charged_when_it_succeeds_late(
-    database_url: str, sandbox: Sandbox, clock: ManualClock
+    hasty: Gateway, database_url: str
 ) -> None:
-    async with running(
-        database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=TIMEOUT
-    ) as gateway:
-        line = {"model": SEEDANCE, "base_price_usd": "0.10", "price_unit": "second"}
-        await gateway.admin.put("/v1/admin/prices", json={"prices": [line]})
-        gateway.wait(2)
-        job = await gateway.submit("sandbox:queue=10 sandbox:slow=80 a secret", duration=5)
-        await gateway.dispatch()
-        gateway.wait(TIMEOUT)
-        await gateway.poll()
-        assert (await gateway.read(job))["status"] == "failed"
-        assert (await gateway.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+    line = {"model": SEEDANCE, "base_price_usd": "0.10", "price_unit": "second"}
+    await hasty.admin.put("/v1/admin/prices", json={"prices": [line]})
+    hasty.wait(2)
+    job = await hasty.submit("sandbox:queue=10 sandbox:slow=80 a secret", duration=5)
+    await hasty.dispatch()
+    hasty.wait(TIMEOUT)
+    await hasty.poll()
+    assert (await hasty.read(job))["status"] == "failed"
+    assert (await hasty.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
 
-        for answer in (
-            await gateway.http.get(f"/v1/jobs/{job['id']}"),
-            await gateway.http.delete(f"/v1/jobs/{job['id']}"),
-            await gateway.http.get(f"/v1/jobs/{job['id']}/events"),
-            await gateway.http.post(f"/v1/jobs/{job['id']}/cancel"),
-            await gateway.admin.get(f"/v1/admin/jobs/{job['id']}"),
-        ):
-            assert answer.status_code == 404, answer.text
-        for listed in (
-            await gateway.http.get("/v1/jobs"),
-            await gateway.admin.get("/v1/admin/jobs"),
-        ):
-            assert listed.json()["data"] == []
-        row, events = (await read_jobs(database_url))[job["id"]]
-        assert (row.input, events) == ({}, [])
-        assert (await gateway.admin.get("/v1/admin/invariants")).json()["violations"] == []
+    for answer in (
+        await hasty.http.get(f"/v1/jobs/{job['id']}"),
+        await hasty.http.delete(f"/v1/jobs/{job['id']}"),
+        await hasty.http.get(f"/v1/jobs/{job['id']}/events"),
+        await hasty.http.post(f"/v1/jobs/{job['id']}/cancel"),
+        await hasty.admin.get(f"/v1/admin/jobs/{job['id']}"),
+    ):
+        assert answer.status_code == 404, answer.text
+    for listed in (
+        await hasty.http.get("/v1/jobs"),
+        await hasty.admin.get("/v1/admin/jobs"),
+    ):
+        assert listed.json()["data"] == []
+    row, events = (await read_jobs(database_url))[job["id"]]
+    assert (row.input, events) == ({}, [])
+    assert (await hasty.admin.get("/v1/admin/invariants")).json()["violations"] == []
 
-        await gateway.workers.pruner.run_once()
-        for _ in range(60):
-            gateway.wait(2)
-            await gateway.poll()
-        assert (await gateway.admin.get("/v1/admin/invariants")).json()["violations"] == []
-        assert (await gateway.http.get("/v1/usage")).json()["data"][0]["spend_usd"] == "0.50"
-        assert (await gateway.http.get(f"/v1/jobs/{job['id']}")).status_code == 404
-        await gateway.workers.pruner.run_once()
-        assert job["id"] not in await read_jobs(database_url)
-        await all_is_well(gateway, database_url)
+    await hasty.workers.pruner.run_once()
+    for _ in range(60):
+        hasty.wait(2)
+        await hasty.poll()
+    assert (await hasty.admin.get("/v1/admin/invariants")).json()["violations"] == []
+    assert (await hasty.http.get("/v1/usage")).json()["data"][0]["spend_usd"] == "0.50"
+    assert (await hasty.http.get(f"/v1/jobs/{job['id']}")).status_code == 404
+    await hasty.workers.pruner.run_once()
+    assert job["id"] not in await read_jobs(database_url)
+    await all_is_well(hasty, database_url)
 
 
 def test_all_that_hangs_on_a_job_goes_when_it_is_emptied() -> None:

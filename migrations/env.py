@@ -57,7 +57,8 @@ def run() -> None:
             connection.commit()
         else:
             # Before Alembic looks, so that it leaves this transaction open: it is the lock, and no
-            # rival may get in between two migrations.
+            # rival may get in between two migrations. It is waited for as long as Postgres may take.
+            connection.exec_driver_sql("PRAGMA busy_timeout = 900000")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         context.configure(
             connection=connection,

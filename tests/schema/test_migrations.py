@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from alembic import command
@@ -75,6 +78,19 @@ def test_a_long_migration_is_waited_for_by_a_rival(request: pytest.FixtureReques
             long.result()
         engine.dispose()
         require_current(url)
+
+
+def test_a_long_migration_of_sqlite_is_waited_for_too(tmp_path: Path) -> None:
+    """By itself its driver gives up after 5 s."""
+    file, url = tmp_path / "gateway.db", f"sqlite:///{tmp_path}/gateway.db"
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as rival:
+        rival.execute("PRAGMA journal_mode=WAL")
+        rival.execute("BEGIN IMMEDIATE")
+        ending = Timer(6, rival.rollback)
+        ending.start()
+        upgrade(url)
+        ending.join()
+    require_current(url)
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])

@@ -78,8 +78,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 data=_body(request),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
-                    connect=timeout["pool"],
-                    sock_connect=timeout["connect"],
+                    connect=timeout["connect"],  # with the wait for a place in the pool
                     sock_read=timeout["read"],
                 ),
             )

@@ -206,7 +206,7 @@ class UpstreamClient:
                 "target": self._calls.raw_path + f"{path}{query}".encode(),
                 # Getting a connection has half the time: if it could end with the whole, nobody
                 # would know whether something was sent. The exchange has the rest.
-                "timeout": {"connect": half, "pool": half, "read": None},
+                "timeout": {"connect": half, "read": None},
             },
         )
         if headers:

@@ -412,6 +412,7 @@ async def test_a_model_id_that_is_no_path_is_refused_unsent(model: str) -> None:
         ("a/%2e%2e/b", "/v1/models/a/%252e%252e/b"),
         ("a/é\r\n", "/v1/models/a/%C3%A9%0D%0A"),
         ("a\\b/c", "/v1/models/a%5Cb/c"),
+        ("a:b/c", "/v1/models/a%3Ab/c"),
     ],
 )
 async def test_a_model_id_goes_as_segments_with_the_rest_quoted(model: str, target: str) -> None:

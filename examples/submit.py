@@ -50,4 +50,6 @@ def read(answer: httpx.Response) -> dict:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -67,11 +67,6 @@ async def test_an_unknown_model_is_400001(sandbox: Sandbox) -> None:
     assert (answer.status_code, answer.json()["error_code"]) == (400, 400001)
 
 
-def prices() -> list[float]:
-    models = Catalogue.read(bundled.models()).search(text="", category="", kind="")
-    return [model.price for model in models]
-
-
 def test_prices_are_the_same_every_time_and_never_nothing() -> None:
     once, again = (
         Catalogue.read(bundled.models()).search(text="", category="", kind="") for _ in "12"

@@ -41,64 +41,35 @@ async def test_status_words(sandbox: Sandbox, words: str, seconds: float, expect
 
 
 REASON = "The sandbox was asked to fail"
+MADE = {"status": "succeeded", "output": {"video": "URL/0.mp4"}, "cost": 0.5}
+FAILED = {"status": "failed", "cost": 0.0}
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("", {"status": "succeeded", "output": {"video": "URL/0.mp4"}, "cost": 0.5}),
-        (
-            "sandbox:result-word",
-            {"status": "completed", "output": {"video": "URL/0.mp4"}, "cost": 0.5},
-        ),
+        ("", MADE),
+        ("sandbox:result-word", MADE | {"status": "completed"}),
         ("sandbox:output", {"status": "succeeded", "cost": 0.5}),
-        ("sandbox:output=null", {"status": "succeeded", "output": None, "cost": 0.5}),
-        ("sandbox:output=empty", {"status": "succeeded", "output": {}, "cost": 0.5}),
-        ("sandbox:output=blank", {"status": "succeeded", "output": {"video": ""}, "cost": 0.5}),
-        ("sandbox:output=string", {"status": "succeeded", "output": "URL/0.mp4", "cost": 0.5}),
-        ("sandbox:output=list", {"status": "succeeded", "output": ["URL/0.mp4"], "cost": 0.5}),
-        (
-            "sandbox:output=videos",
-            {"status": "succeeded", "output": {"videos": ["URL/0.mp4", "URL/1.mp4"]}, "cost": 0.5},
-        ),
-        (
-            "sandbox:output=images",
-            {"status": "succeeded", "output": {"images": ["URL/0.png", "URL/1.png"]}, "cost": 0.5},
-        ),
-        (
-            "sandbox:output=audios",
-            {"status": "succeeded", "output": {"audios": ["URL/0.wav", "URL/1.wav"]}, "cost": 0.5},
-        ),
-        (
-            "sandbox:output=audio",
-            {"status": "succeeded", "output": {"audio": "URL/0.wav"}, "cost": 0.5},
-        ),
-        (
-            "sandbox:output=image",
-            {"status": "succeeded", "output": {"image": "URL/0.png"}, "cost": 0.5},
-        ),
-        (
-            "sandbox:fail",
-            {"status": "failed", "error": {"type": "SandboxError", "message": REASON}, "cost": 0.0},
-        ),
-        ("sandbox:fail=string", {"status": "failed", "error": REASON, "cost": 0.0}),
-        (
-            "sandbox:fail=list",
-            {
-                "status": "failed",
-                "error": [{"type": "SandboxError", "message": REASON}],
-                "cost": 0.0,
-            },
-        ),
-        ("sandbox:fail=none", {"status": "failed", "cost": 0.0}),
-        ("sandbox:fail=none sandbox:fail-word", {"status": "error", "cost": 0.0}),
-        ("sandbox:cost", {"status": "succeeded", "output": {"video": "URL/0.mp4"}, "cost": 1.0}),
-        ("sandbox:cost=7.5 sandbox:fail=none", {"status": "failed", "cost": 7.5}),
+        ("sandbox:output=null", MADE | {"output": None}),
+        ("sandbox:output=empty", MADE | {"output": {}}),
+        ("sandbox:output=blank", MADE | {"output": {"video": ""}}),
+        ("sandbox:output=string", MADE | {"output": "URL/0.mp4"}),
+        ("sandbox:output=list", MADE | {"output": ["URL/0.mp4"]}),
+        ("sandbox:output=videos", MADE | {"output": {"videos": ["URL/0.mp4", "URL/1.mp4"]}}),
+        ("sandbox:output=images", MADE | {"output": {"images": ["URL/0.png", "URL/1.png"]}}),
+        ("sandbox:output=audios", MADE | {"output": {"audios": ["URL/0.wav", "URL/1.wav"]}}),
+        ("sandbox:output=audio", MADE | {"output": {"audio": "URL/0.wav"}}),
+        ("sandbox:output=image", MADE | {"output": {"image": "URL/0.png"}}),
+        ("sandbox:fail", FAILED | {"error": {"type": "SandboxError", "message": REASON}}),
+        ("sandbox:fail=string", FAILED | {"error": REASON}),
+        ("sandbox:fail=list", FAILED | {"error": [{"type": "SandboxError", "message": REASON}]}),
+        ("sandbox:fail=none", FAILED),
+        ("sandbox:fail=none sandbox:fail-word", FAILED | {"status": "error"}),
+        ("sandbox:cost", MADE | {"cost": 1.0}),
+        ("sandbox:cost=7.5 sandbox:fail=none", FAILED | {"cost": 7.5}),
         ("sandbox:no-cost", {"status": "succeeded", "output": {"video": "URL/0.mp4"}}),
-        (
-            "sandbox:letters",
-            {"status": "SUCCEEDED", "output": {"video": "URL/0.mp4"}, "cost": 0.5},
-        ),
+        ("sandbox:letters", MADE | {"status": "SUCCEEDED"}),
     ],
 )
 async def test_results(sandbox: Sandbox, words: str, expected: dict[str, Any]) -> None:
@@ -183,32 +154,19 @@ async def test_a_request_id_can_be_long(sandbox: Sandbox) -> None:
     assert (await sandbox.status(request_id)).status_code == 200
 
 
+GRANTED = {"status": "cancelled", "outcome": "cancelled"}
+
+
 @pytest.mark.parametrize(
     ("words", "told", "status"),
     [
-        (
-            "sandbox:cancelled-word",
-            {"status": "canceled", "outcome": "cancelled"},
-            "canceled",
-        ),
-        (
-            "sandbox:cancel-outcome",
-            {"status": "cancelled", "outcome": "cancellation_requested"},
-            "cancelled",
-        ),
-        (
-            "sandbox:cancel-outcome=canceled",
-            {"status": "cancelled", "outcome": "canceled"},
-            "cancelled",
-        ),
+        ("sandbox:cancelled-word", GRANTED | {"status": "canceled"}, "canceled"),
+        ("sandbox:cancel-outcome", GRANTED | {"outcome": "cancellation_requested"}, "cancelled"),
+        ("sandbox:cancel-outcome=canceled", GRANTED | {"outcome": "canceled"}, "cancelled"),
         ("sandbox:cancel-outcome=none", {"status": "cancelled"}, "cancelled"),
-        (
-            "sandbox:cancel-status",
-            {"status": "completed", "outcome": "cancelled"},
-            "cancelled",
-        ),
-        ("sandbox:cancel-ignored", {"status": "cancelled", "outcome": "cancelled"}, "in_queue"),
-        ("sandbox:cancel-lag=1", {"status": "cancelled", "outcome": "cancelled"}, "in_queue"),
+        ("sandbox:cancel-status", GRANTED | {"status": "completed"}, "cancelled"),
+        ("sandbox:cancel-ignored", GRANTED, "in_queue"),
+        ("sandbox:cancel-lag=1", GRANTED, "in_queue"),
     ],
 )
 async def test_cancels(sandbox: Sandbox, words: str, told: dict[str, str], status: str) -> None:
@@ -239,21 +197,21 @@ async def test_a_granted_cancel_may_come_late_or_never(
     assert (await sandbox.result(request_id)).json()["status"] == end
 
 
+TOLD = "Too many requests"
+CODE = {"error_code": 429001}
+
+
 @pytest.mark.parametrize(
     ("words", "body", "retry_after"),
     [
-        ("", {"error_code": 429001, "error_message": "Too many requests"}, "2"),
-        ("sandbox:error-key", {"error_code": 429001, "message": "Too many requests"}, "2"),
-        ("sandbox:error-key=detail", {"error_code": 429001, "detail": "Too many requests"}, "2"),
-        ("sandbox:error-key=error", {"error_code": 429001, "error": "Too many requests"}, "2"),
-        ("sandbox:error-code", {"error_code": "429001", "error_message": "Too many requests"}, "2"),
-        ("sandbox:error-code=none", {"error_message": "Too many requests"}, "2"),
-        ("sandbox:retry-after", {"error_code": 429001, "error_message": "Too many requests"}, None),
-        (
-            "sandbox:retry-after=9",
-            {"error_code": 429001, "error_message": "Too many requests"},
-            "9",
-        ),
+        ("", CODE | {"error_message": TOLD}, "2"),
+        ("sandbox:error-key", CODE | {"message": TOLD}, "2"),
+        ("sandbox:error-key=detail", CODE | {"detail": TOLD}, "2"),
+        ("sandbox:error-key=error", CODE | {"error": TOLD}, "2"),
+        ("sandbox:error-code", {"error_code": "429001", "error_message": TOLD}, "2"),
+        ("sandbox:error-code=none", {"error_message": TOLD}, "2"),
+        ("sandbox:retry-after", CODE | {"error_message": TOLD}, None),
+        ("sandbox:retry-after=9", CODE | {"error_message": TOLD}, "9"),
     ],
 )
 async def test_shapes_of_errors(

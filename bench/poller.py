@@ -36,7 +36,8 @@ from app.core.tracing import Tracing
 from app.db.engine import open_database, parse_url
 from app.db.migrate import upgrade
 from app.db.models import ApiKeyRow, JobRow, UserRow
-from app.jobs.queue import JobQueue, QueueConfig
+from app.jobs.queue.config import QueueConfig
+from app.jobs.queue.queue import JobQueue
 from app.jobs.timing.forecast import Forecast
 from app.jobs.timing.schedule import ScheduleConfig
 from app.net.clients import trusted

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
 
-from app.jobs.queue import QueueConfig
+from app.jobs.queue.config import QueueConfig
 from app.media.inspector import InspectorConfig
 from app.net.reach import Reach
 from app.quotas.repository import Ending, EntryKind

@@ -19,7 +19,7 @@ from app.core.clock import Clock
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
 from app.db.engine import opened_database
-from app.jobs.queue import JobQueue
+from app.jobs.queue.queue import JobQueue
 from app.settings import Settings
 from app.webhooks.queue import DeliveryQueue
 

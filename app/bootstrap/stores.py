@@ -11,7 +11,7 @@ from app.catalogue.service import Catalogue
 from app.catalogue.store import CatalogueStore
 from app.jobs.inputs import JobInputs
 from app.jobs.lanes.accounts import Roster
-from app.jobs.queue import JobQueue
+from app.jobs.queue.queue import JobQueue
 from app.jobs.timing.forecast import Forecast
 from app.net.urls import is_reachable
 from app.settings import Settings

@@ -3,7 +3,7 @@
 Where a job is
 
 - accepted: `intake` checks and prices it, `batch` writes it with its hold and its key
-- claimed: `queue.claim_submits` and `queue.claim_polls`; `waiting` says who is next to be sent,
+- claimed: `queue.submits` and `queue.polls`; `waiting` says who is next to be sent,
   `timing.poll_times` who is next to be polled, `lanes` whether anything may go at all
 - sent: `worker.dispatcher`
 - polled: `worker.poller` and `worker.look`, which passes the owner's cancel on, too

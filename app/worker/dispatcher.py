@@ -17,7 +17,7 @@ from app.core.tracing import Tracing
 from app.jobs import outcomes
 from app.jobs.inputs import JobInputs
 from app.jobs.models import Attempt, Change, Lease
-from app.jobs.queue import JobQueue
+from app.jobs.queue.queue import JobQueue
 from app.jobs.state import JobState
 from app.jobs.timing.schedule import Jitter, retry_delay
 from app.storage.errors import LostFileError, NoStorageError, StorageUnavailableError
@@ -85,7 +85,7 @@ class Dispatcher:
         )
 
     async def claim(self, limit: int) -> list[Attempt]:
-        return list(await self._queue.claim_submits(limit=limit))
+        return list(await self._queue.submits.claim(limit=limit))
 
     async def dispatch(self, attempt: Attempt) -> None:
         lease = attempt.lease
@@ -146,7 +146,9 @@ class Dispatcher:
         self, lease: Lease, error: UpstreamError | None, *, began_at: datetime
     ) -> None:
         attempt = f"{lease.job_id}/{lease.attempts}"
-        await self._queue.submits.heard(lease.account, error, source=attempt, began_at=began_at)
+        await self._queue.submits.gates.heard(
+            lease.account, error, source=attempt, began_at=began_at
+        )
 
     async def follow(self, lease: Lease, request_id: str) -> None:
         """Record the request id, also when this attempt was given up meanwhile."""
@@ -205,7 +207,7 @@ class Dispatcher:
                     reason=error.message,
                     due_at=at + self._after_a_refusal(lease, error),
                     refusals=max(
-                        1, lease.refusals + (not self._queue.submits.troubled(lease.account))
+                        1, lease.refusals + (not self._queue.submits.gates.troubled(lease.account))
                     ),
                     at=at,
                 )
@@ -218,7 +220,7 @@ class Dispatcher:
 
     def _is_at_fault(self, lease: Lease, error: RefusedError) -> bool:
         """Whether the account was let in with others, but never with this job."""
-        is_alone = lease.refusals >= _REFUSALS and self._queue.submits.serves(lease.account)
+        is_alone = lease.refusals >= _REFUSALS and self._queue.submits.gates.serves(lease.account)
         return error.could_be_the_call and is_alone
 
     def _after_a_refusal(self, lease: Lease, error: RefusedError) -> timedelta:

@@ -13,7 +13,7 @@ from app.core.metrics import Metrics
 from app.core.tracing import Tracing
 from app.jobs import outcomes
 from app.jobs.models import Change, Lease
-from app.jobs.queue import JobQueue
+from app.jobs.queue.queue import JobQueue
 from app.jobs.state import TERMINAL
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import UpstreamError
@@ -82,7 +82,7 @@ class Poller:
         )
 
     async def claim(self, limit: int) -> list[Lease]:
-        leases = await self._queue.claim_polls(limit=limit)
+        leases = await self._queue.polls.claim(limit=limit)
         # A slow answer, or its slow write, may outlast the appointment for the next poll: one at a
         # time for each job.
         self._called_off |= {
@@ -115,7 +115,9 @@ class Poller:
         finally:
             self._unanswered -= 1
         self._polls(_found(lease, change, error)).inc()
-        await self._queue.polls.heard(lease.account, error, source=lease.job_id, began_at=began_at)
+        await self._queue.polls.gates.heard(
+            lease.account, error, source=lease.job_id, began_at=began_at
+        )
         if not self._unanswered:
             self._together.go()
         change = self._in_time(lease, change)

@@ -12,7 +12,7 @@ from app.db.engine import open_database
 from app.db.models import JobRow
 from app.jobs.lanes.accounts import count_unfinished
 from app.jobs.models import Job
-from app.jobs.queue_repository import QueueRepository
+from app.jobs.queue.repository import QueueRepository
 from app.jobs.retention import over
 from app.jobs.state import FOLLOWED, WATCHED, JobState
 from app.jobs.sweeps import SweepConfig, Sweeps

@@ -21,7 +21,8 @@ from app.db.users import keep_user
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.operations.repository import ManualChange, OperatorRepository
-from app.jobs.queue import JobQueue, QueueConfig
+from app.jobs.queue.config import QueueConfig
+from app.jobs.queue.queue import JobQueue
 from app.jobs.state import IN_FLIGHT, JobState
 from app.jobs.timing.forecast import Forecast
 from tests.support.gateway import Gateway, Sandbox, running
@@ -58,7 +59,7 @@ async def many(gateway: Gateway, number: int, words: str = "") -> None:
 async def test_no_job_is_claimed_by_two(gateway: Gateway, queues: list[JobQueue]) -> None:
     await many(gateway, 30)
     rounds = await asyncio.gather(
-        *(queue.claim_submits(limit=3) for queue in queues for _ in range(4))
+        *(queue.submits.claim(limit=3) for queue in queues for _ in range(4))
     )
     claimed = Counter(attempt.lease.job_id for attempts in rounds for attempt in attempts)
     assert set(claimed.values()) == {1}
@@ -109,7 +110,7 @@ async def test_polls_are_one_budget_for_all(
 
     async def claimed() -> int:
         rounds = await asyncio.gather(
-            *(queue.claim_polls(limit=4) for queue in queues for _ in range(3))
+            *(queue.polls.claim(limit=4) for queue in queues for _ in range(3))
         )
         jobs = Counter(lease.job_id for leases in rounds for lease in leases)
         assert set(jobs.values()) <= {1}
@@ -133,7 +134,7 @@ async def test_a_claim_keeps_its_limit_by_any_plan_of_the_database(
     await many(gateway, 10)
     if database_url.startswith("postgresql"):
         _leave_nested_loops_alone(database_url)
-    assert len(await queues[0].claim_submits(limit=3)) == 3
+    assert len(await queues[0].submits.claim(limit=3)) == 3
 
 
 def _leave_nested_loops_alone(database_url: str) -> None:

@@ -11,7 +11,8 @@ from app.core.doorbell import Doorbell
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
 from app.jobs.inputs import JobInputs
-from app.jobs.queue import JobQueue, QueueConfig
+from app.jobs.queue.config import QueueConfig
+from app.jobs.queue.queue import JobQueue
 from app.jobs.timing.forecast import Forecast
 from app.jobs.timing.schedule import ScheduleConfig
 from app.storage.discards import Sweeper

@@ -1,0 +1,117 @@
+"""The jobs at RunComfy, as workers claim them to poll: many at a time, in one transaction."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.clock import Clock
+from app.db.engine import Database
+from app.jobs.lanes import accounts
+from app.jobs.lanes.accounts import Gates, Roster
+from app.jobs.lanes.gate import GateConfig
+from app.jobs.lanes.lane import admit
+from app.jobs.lanes.repository import POLLS, LaneRepository
+from app.jobs.models import Lease
+from app.jobs.queue.config import QueueConfig
+from app.jobs.queue.repository import QueueRepository
+from app.jobs.timing.poll_times import PollTimes
+
+# A job whose own polls fail while it runs, as happens at RunComfy, says nothing about the others:
+# the longer ago those ended, the likelier it is the only one that is polled.
+_PROBES = 5
+# If half of all polls fail, five failures in a row come up soon, and mean nothing.
+_PATIENCE = timedelta(seconds=5)
+# At most this many more jobs are looked at than may be polled, to choose the most urgent ones.
+_CHOICE = 256
+
+
+class PollQueue:
+    """The jobs that `poller` follows stay with it while it keeps polling."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        config: QueueConfig,
+        roster: Roster,
+        poller: str,
+        times: PollTimes,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._config = config
+        self._roster = roster
+        self._poller = poller
+        self._times = times
+        self._clock = clock
+        self._was_busy = False
+        self.gates = Gates(
+            POLLS,
+            GateConfig(refusals=3, probes=_PROBES, patience=_PATIENCE),
+            roster=roster,
+            database=database,
+            clock=clock,
+        )
+
+    async def claim(self, *, limit: int) -> Sequence[Lease]:
+        """Take followed jobs that are due, within the polls that all replicas together may make.
+
+        The claim is also the next appointment, so a poll that finds nothing new writes nothing.
+        """
+        at = self._clock.now()
+        await self._times.refresh()
+        # If there was work last time there will be some again: no need to ask first.
+        if not self._was_busy and not await self._database.look_up(partial(self._peek, at=at)):
+            return []
+        claimed = await self._database.transact(partial(self._claim, limit=limit, at=at))
+        self.gates.whole.took(len(claimed), at=at)
+        self._was_busy = bool(claimed)
+        return claimed
+
+    async def _peek(self, connection: AsyncConnection, *, at: datetime) -> bool:
+        if await self.gates.whole.is_closed(connection, at=at):
+            return False
+        return await QueueRepository(connection).has_due_polls(
+            poller=self._poller, at=at, accounts=self._roster.names
+        )
+
+    async def _claim(self, tx: AsyncConnection, *, limit: int, at: datetime) -> Sequence[Lease]:
+        queue, lanes = QueueRepository(tx), LaneRepository(tx)
+        await queue.call_off_late_starters(at=at)
+        lane = await lanes.lock(POLLS)
+        self.gates.whole.saw(lane)
+        rate = self._config.polls_per_second
+        granted, _ = admit(lane, limit, at=at, rate=rate, probes=_PROBES)
+        granted = self.gates.whole.own_share(granted, at=at)
+        if not granted:
+            return []
+        own = await self.gates.lanes(tx)
+        free = accounts.slots(own, self._roster.names, granted, at=at)
+        due = await queue.due_polls(
+            poller=self._poller,
+            accounts=[account for account, most in free.items() if most],
+            at=at,
+            expires_at=at + self._config.lease,
+            limit=granted + min(granted, _CHOICE),
+        )
+        leases = _within(self._times.most_urgent(due, granted, at=at), free)
+        if leases:
+            await queue.reschedule((lease, self._times.next_poll(lease, at=at)) for lease in leases)
+            _, lane = admit(lane, len(leases), at=at, rate=rate, probes=_PROBES)
+            await lanes.save(POLLS, lane)
+            await self.gates.take(tx, own, Counter(lease.account for lease in leases), at)
+        return leases
+
+
+def _within(leases: Sequence[Lease], free: Mapping[str, int]) -> Sequence[Lease]:
+    """Keep as many of each account's jobs as may be polled now."""
+    seen = Counter[str]()
+    kept = []
+    for lease in leases:
+        seen[lease.account] += 1
+        if seen[lease.account] <= free[lease.account]:
+            kept.append(lease)
+    return kept

@@ -1,0 +1,200 @@
+"""The line of jobs to send, as workers claim them: many at a time, in one transaction."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.clock import Clock
+from app.core.doorbell import Doorbell
+from app.core.errors import DatabaseUnavailableError
+from app.core.ids import new_id
+from app.core.metrics import Metrics
+from app.db.engine import Database
+from app.events.log import JobEvent
+from app.jobs import outcomes
+from app.jobs.announce import announce
+from app.jobs.lanes import accounts
+from app.jobs.lanes.accounts import Gates, Roster
+from app.jobs.lanes.gate import GateConfig
+from app.jobs.lanes.lane import admit
+from app.jobs.lanes.pause import is_paused
+from app.jobs.lanes.repository import DISPATCH, LaneRepository
+from app.jobs.models import Attempt, Change, Lease
+from app.jobs.queue.config import QueueConfig
+from app.jobs.queue.repository import QueueRepository
+from app.jobs.state import JobState
+from app.jobs.sweeps import Moves, Sweeps
+from app.jobs.waiting.fairness import choose, turns_of
+from app.jobs.waiting.repository import LineRepository
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    attempts: Sequence[Attempt]
+    moves: Moves
+
+
+class SubmitQueue:
+    """Who claims jobs to send also ends those whose time is over, under the same lock."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        config: QueueConfig,
+        roster: Roster,
+        record: Callable[[Change], Awaitable[bool]],
+        metrics: Metrics,
+        clock: Clock,
+        deliverer: Doorbell,
+    ) -> None:
+        self._database = database
+        self._config = config
+        self._roster = roster
+        self._record = record
+        self._metrics = metrics
+        self._clock = clock
+        self._deliverer = deliverer
+        self._sweeps = Sweeps(config)
+        self._unconfirmed: dict[Lease, float] = {}
+        self.gates = Gates(
+            DISPATCH, GateConfig(refusals=1), roster=roster, database=database, clock=clock
+        )
+
+    async def claim(self, *, limit: int) -> Sequence[Attempt]:
+        """Take pending jobs to send, within what all replicas together may have in flight."""
+        at = self._clock.now()
+        covered_until = self._clock.monotonic() + self._config.lease.total_seconds()
+        claimed: list[Lease] = []
+
+        async def work(tx: AsyncConnection) -> _Round:
+            done = await self._round(
+                tx, at=at, covered_until=covered_until, limit=limit, sweeps=is_overdue
+            )
+            claimed[:] = [attempt.lease for attempt in done.attempts]
+            return done
+
+        await self._give_back()
+        is_startable, is_overdue = await self._database.look_up(partial(self._peek, at=at))
+        if not (is_startable or is_overdue):
+            return []
+        try:
+            done = await self._database.transact(work)
+        except DatabaseUnavailableError as exc:
+            if exc.is_unsure:
+                self._unconfirmed |= dict.fromkeys(claimed, covered_until)
+            raise
+        self.gates.whole.took(len(done.attempts), at=at)
+        if any(seqs for state, seqs in done.moves.items() if state is not JobState.SUBMITTING):
+            self._deliverer.ring()
+        self._tell_of(done, at=at)
+        return done.attempts
+
+    async def _give_back(self) -> None:
+        """Put into the line again what was claimed without an answer: it was certainly not sent.
+
+        Nobody sees a commit that waits for a standby before it arrives there: until its lease is
+        over, each is looked for again.
+        """
+        now = self._clock.monotonic()
+        self._unconfirmed = {lease: end for lease, end in self._unconfirmed.items() if end > now}
+        if not (leases := [*self._unconfirmed]):
+            return
+
+        at = self._clock.now()
+        claimed = await self._database.read(lambda tx: QueueRepository(tx).still_claimed(leases))
+        reason = "The database did not confirm the claim."
+        found = [lease for lease in leases if lease.job_id in claimed]
+        given_back = [
+            outcomes.not_accepted(lease, reason=reason, due_at=at, at=at) for lease in found
+        ]
+        await asyncio.gather(*map(self._record, given_back))
+        for lease in found:
+            del self._unconfirmed[lease]
+
+    async def _peek(self, connection: AsyncConnection, *, at: datetime) -> tuple[bool, bool]:
+        """Return whether a job may be sent, and whether the time of one is over."""
+        queue = QueueRepository(connection)
+        is_startable, is_overdue = await queue.look_for_work(self._sweeps.since(at=at))
+        is_closed = await self.gates.whole.is_closed(connection, at=at)
+        return is_startable and not is_closed, is_overdue
+
+    async def _round(
+        self, tx: AsyncConnection, *, at: datetime, covered_until: float, limit: int, sweeps: bool
+    ) -> _Round:
+        lanes = LaneRepository(tx)
+        lane = await lanes.lock(DISPATCH)
+        self.gates.whole.saw(lane)
+        moves = await self._sweeps.run(tx, at=at) if sweeps else {}
+        granted, _ = admit(lane, limit, at=at, rate=None)
+        granted = self.gates.whole.own_share(granted, at=at)
+        started = await self._start(
+            tx, at=at, covered_until=covered_until, limit=granted, wanted=limit
+        )
+        if started and lane.changed_at is not None:
+            _, lane = admit(lane, len(started), at=at, rate=None)
+            await lanes.save(DISPATCH, lane)
+        seqs = {attempt.lease.job_id: seq for attempt, seq in started}
+        await announce(
+            tx,
+            [
+                JobEvent(job_id=job_id, seq=seq, type=JobState.SUBMITTING.value, at=at)
+                for job_id, seq in seqs.items()
+            ],
+        )
+        return _Round([attempt for attempt, _ in started], {**moves, JobState.SUBMITTING: seqs})
+
+    async def _start(
+        self, tx: AsyncConnection, *, at: datetime, covered_until: float, limit: int, wanted: int
+    ) -> Sequence[tuple[Attempt, int]]:
+        """Fill the free places from the line of waiting jobs, unless operators paused it."""
+        queue, line = QueueRepository(tx), LineRepository(tx)
+        if not limit or await is_paused(tx):
+            return []
+        unknown_since = at - self._config.job_timeout
+        users, keys = await line.count_in_flight(unknown_since=unknown_since)
+        own = await self.gates.lanes(tx)
+        places = accounts.slots(own, self._roster.takers, limit, at=at)
+        taken = min(limit, sum(places.values()))
+        free = min(taken, self._config.max_in_flight - users.total())
+        if free <= 0:
+            return []
+        waiting, limits = await line.first_in_line(
+            users=users, keys=keys, takes_few=taken < wanted, at=at, most=free
+        )
+        chosen = choose(waiting, load=limits, free=free)
+        if not chosen:
+            return []
+        load = await accounts.count_in_flight(tx) if len(places) > 1 else {}
+        shares = accounts.share([job.job_id for job in chosen], load=load, free=places)
+        token, started = new_id("attempt"), list[tuple[Attempt, int]]()
+        for account, job_ids in shares.items():
+            started += await queue.start_submits(
+                job_ids,
+                account=account,
+                token=token,
+                at=at,
+                expires_at=at + self._config.lease,
+                covered_until=covered_until,
+            )
+        await line.note_turns(turns_of(chosen, at=at))
+        await self.gates.take(tx, own, Counter(attempt.lease.account for attempt, _ in started), at)
+        return started
+
+    def _tell_of(self, done: _Round, *, at: datetime) -> None:
+        for state, seqs in done.moves.items():
+            self._metrics.moves.labels(state.value).inc(len(seqs))
+            for job_id in seqs:
+                logger.info("job.advanced", job_id=job_id, state=state.value)
+        for attempt in done.attempts:
+            if attempt.lease.attempts == 1:
+                waited = at - attempt.lease.created_at
+                self._metrics.dispatch_delay.observe(waited.total_seconds())

@@ -9,6 +9,7 @@ import structlog
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
+from app.core.owners import owner_of
 from app.core.timestamps import rfc3339
 from app.core.tracing import Tracing
 from app.jobs.models import Job
@@ -120,7 +121,9 @@ class Deliverer:
         data: dict[str, Any] = {"endpoint": lease.endpoint_id}
         if job is not None:
             data = self._wire.read(_shown(job, lease), at=at).model_dump(mode="json")
-            if job.user_id != lease.user_id:
+            # What goes to a job's own address is signed for the service that acts for its user.
+            receiver = lease.user_id if lease.endpoint_id else owner_of(job.user_id)
+            if job.user_id != receiver:
                 data["user"] = job.user_id
         return {"type": lease.type, "timestamp": rfc3339(lease.event_at), "data": data}
 

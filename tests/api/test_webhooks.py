@@ -419,8 +419,7 @@ async def test_a_service_is_told_of_its_users_jobs_by_name(
     assert len(by_id) == 2
     (own,) = [m for m in by_id.values() if m.is_signed_with(secret)]
     (to_service,) = [m for m in by_id.values() if m.is_signed_with(endpoint["secret"])]
-    assert to_service.payload["data"]["user"] == "shop/u1"
-    assert "user" not in own.payload["data"]
+    assert to_service.payload["data"]["user"] == own.payload["data"]["user"] == "shop/u1"
     assert own.payload["data"]["id"] == to_service.payload["data"]["id"] == job["id"]
 
     made = await gateway.admin.post(

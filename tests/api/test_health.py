@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.testing import capture_logs
 
 from app.core.errors import DatabaseUnavailableError
 from app.db.engine import open_database
@@ -50,7 +51,9 @@ async def test_it_is_ready_while_some_process_looks_for_work(gateway: Gateway) -
 
     assert not await gateway.workers.heartbeat.run_once()  # its loops have not looked either
     await gateway.dispatch()
-    assert not await gateway.workers.heartbeat.run_once()  # one of them hangs
+    with capture_logs() as logs:
+        assert not await gateway.workers.heartbeat.run_once()  # one of them hangs
+    assert [(line["log_level"], line["event"]) for line in logs] == [("error", "worker.hangs")]
     await gateway.poll()
     assert await gateway.workers.heartbeat.run_once()
     assert (await gateway.http.get("/readyz")).json() == READY

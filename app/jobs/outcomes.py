@@ -123,13 +123,17 @@ def cancelled(lease: Lease, *, watch: Watch, at: datetime) -> Change:
     )
 
 
+def is_news(lease: Lease, state: JobState, queue_position: int | None) -> bool:
+    """Whether upstream has got on with the job; a job never goes back."""
+    if state is lease.state:
+        return queue_position != lease.queue_position
+    return state in MOVES[lease.state]
+
+
 def progressed(
     lease: Lease, *, state: JobState, queue_position: int | None, due_at: datetime, at: datetime
-) -> Change | None:
-    """Note how far upstream is with the job, if that is new; a job never goes back."""
-    is_elsewhere = state is lease.state and queue_position != lease.queue_position
-    if not is_elsewhere and state not in MOVES[lease.state]:
-        return None
+) -> Change:
+    """Note how far upstream is with the job, where that is news."""
     started_at = lease.started_at or (at if state is JobState.IN_PROGRESS else None)
     return _change(
         lease, state, at=at, queue_position=queue_position, started_at=started_at, due_at=due_at

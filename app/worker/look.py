@@ -129,6 +129,8 @@ class Look:
     def _progressed(
         self, lease: Lease, state: JobState, queue_position: int | None
     ) -> Change | None:
+        if not outcomes.is_news(lease, state, queue_position):
+            return None
         at = self._clock.now()
         due_at = self._poll_times.next_poll(lease, at=at, state=state)
         return outcomes.progressed(

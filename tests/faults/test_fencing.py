@@ -89,7 +89,6 @@ async def test_an_outcome_against_another_state_does_not_count(
     queue = gateway.app.state.parts.queue
     at = gateway.clock.now()
     news = outcomes.progressed(early, state=JobState.IN_QUEUE, queue_position=7, due_at=at, at=at)
-    assert news is not None
     assert await queue.record(news) is False
     assert (await gateway.read(job))["queue_position"] is None
     assert (await event_types(database_url, job))[-2:] == ["in_queue", "in_progress"]

@@ -81,28 +81,29 @@ def test_clients_see_no_submitting() -> None:
 
 @pytest.mark.parametrize(("source", "target"), list(itertools.product(FOLLOWED, FOLLOWED)))
 def test_progress_never_goes_back(source: JobState, target: JobState) -> None:
-    change = outcomes.progressed(
-        lease(source), state=target, queue_position=None, due_at=LATER, at=AT
-    )
     forward = (source, target) == (JobState.IN_QUEUE, JobState.IN_PROGRESS)
-    assert (change is not None) == forward
-    if change is not None:
-        assert (change.state, change.started_at, change.due_at) == (target, AT, LATER)
+    assert outcomes.is_news(lease(source), target, None) == forward
+
+
+def test_who_begins_to_run_has_started() -> None:
+    change = outcomes.progressed(
+        lease(JobState.IN_QUEUE),
+        state=JobState.IN_PROGRESS,
+        queue_position=None,
+        due_at=LATER,
+        at=AT,
+    )
+    assert (change.state, change.started_at) == (JobState.IN_PROGRESS, AT)
+    assert change.due_at == LATER
 
 
 def test_a_new_position_is_news_and_the_same_one_is_none() -> None:
     queued = lease(JobState.IN_QUEUE, queue_position=3)
-
-    def seen(position: int | None) -> object:
-        return outcomes.progressed(
-            queued, state=JobState.IN_QUEUE, queue_position=position, due_at=LATER, at=AT
-        )
-
-    assert seen(3) is None
+    assert not outcomes.is_news(queued, JobState.IN_QUEUE, 3)
+    assert outcomes.is_news(queued, JobState.IN_QUEUE, 2)
     change = outcomes.progressed(
         queued, state=JobState.IN_QUEUE, queue_position=2, due_at=LATER, at=AT
     )
-    assert change is not None
     assert (change.state, change.queue_position) == (JobState.IN_QUEUE, 2)
     assert change.note is None
 

@@ -15,8 +15,10 @@ from typing import Annotated, Never
 
 import typer
 
-from app.cli import directory
+from app.cli.keys import keys
 from app.cli.models import models
+from app.cli.plans import plans
+from app.cli.users import users
 from app.cli.webhooks import webhooks
 from app.core.errors import AwayError, ConfigurationError, ProblemError
 
@@ -36,9 +38,9 @@ app = typer.Typer(
 )
 database = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(database, name="db")
-app.add_typer(directory.plans, name="plans")
-app.add_typer(directory.users, name="users")
-app.add_typer(directory.keys, name="keys")
+app.add_typer(plans, name="plans")
+app.add_typer(users, name="users")
+app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
 app.add_typer(webhooks, name="webhooks")
 

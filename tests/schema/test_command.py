@@ -369,7 +369,7 @@ def test_who_asks_for_help_does_not_wait_for_the_gateway(tmp_path: Path) -> None
     done = python("from app.cli import main\nimport sys\nprint(*sys.modules)", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     imported = set(done.stdout.split())
-    assert "app.cli.directory" in imported
+    assert "app.cli.keys" in imported
     assert not imported & {"aiohttp", "fastapi", "httpx", "pydantic", "sqlalchemy", "structlog"}
 
 

@@ -1,0 +1,122 @@
+"""`gateway keys`: API keys of users; a secret is printed once."""
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from app.auth.directory.models import KeyChanges, NewSecret, recorded_key
+from app.cli.directory import PAGE, Limits, Models, actor, every, limits_of, models_of, show, using
+from app.core.errors import ConfigurationError
+from app.core.timestamps import from_rfc3339
+
+keys = typer.Typer(help="API keys of users.", no_args_is_help=True)
+
+
+@keys.command("create")
+def create_key(
+    user: Annotated[str, typer.Option(help="The user; created if it does not exist.")],
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", help="May be repeated; without it: the usual ones."),
+    ] = None,
+    model: Models = None,
+    limit: Limits = None,
+    plan: Annotated[
+        str | None, typer.Option(help="With act_as: the plan of the users it creates.")
+    ] = None,
+    expires_at: Annotated[
+        str | None, typer.Option(help="When it expires, with a zone: 2027-01-01T00:00:00Z.")
+    ] = None,
+) -> None:
+    """Create an API key and print it; it cannot be shown again."""
+    changes = KeyChanges(
+        name=name,
+        models=models_of(model),
+        limits=limits_of(limit),
+        plan=plan,
+        expires_at=_at(expires_at),
+    )
+    if scope:
+        changes["scopes"] = scope
+    _show_secret(using(lambda all_: all_.keys.create(user, changes, actor=actor(), make_user=True)))
+
+
+@keys.command("list")
+def list_keys(
+    user: Annotated[str | None, typer.Option(help="Only keys of this user.")] = None,
+) -> None:
+    """Print every key without its secret, newest first, one JSON object a line."""
+    found = using(
+        lambda all_: every(
+            lambda last: all_.keys.page(user=user, before=last.id if last else None, limit=PAGE)
+        )
+    )
+    for key in found:
+        show(recorded_key(key))
+
+
+@keys.command("change")
+def change_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID")],
+    name: Annotated[str | None, typer.Option(help="What the key is for.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="In place of the present ones; repeatable.")
+    ] = None,
+    model: Models = None,
+    limit: Limits = None,
+    plan: Annotated[
+        str | None, typer.Option(help="With act_as: the plan of the users it creates; empty: none.")
+    ] = None,
+    expires_at: Annotated[
+        str | None, typer.Option(help="When it expires, with a zone; an empty one: never.")
+    ] = None,
+) -> None:
+    """Change what is named of a key."""
+    changes = KeyChanges(limits=limits_of(limit))
+    if name is not None:
+        changes["name"] = name
+    if scope:
+        changes["scopes"] = scope
+    if model:
+        changes["models"] = models_of(model)
+    if plan is not None:
+        changes["plan"] = plan or None
+    if expires_at is not None:
+        changes["expires_at"] = _at(expires_at or None)
+    show(recorded_key(using(lambda all_: all_.keys.change(key_id, changes, actor=actor()))))
+
+
+@keys.command("rotate")
+def rotate_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID")],
+    overlap_seconds: Annotated[
+        int, typer.Option(min=0, max=30 * 86_400, help="How long the present secret stays valid.")
+    ] = 86_400,
+) -> None:
+    """Give a key a new secret and print it; it cannot be shown again."""
+    overlap = timedelta(seconds=overlap_seconds)
+    _show_secret(using(lambda all_: all_.keys.rotate(key_id, overlap=overlap, actor=actor())))
+
+
+@keys.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Revoke a key permanently, on all replicas within a second."""
+    using(lambda all_: all_.keys.revoke(key_id, actor=actor()))
+    typer.echo(f"The key {key_id} is revoked.", err=True)
+
+
+def _at(text: str | None) -> datetime | None:
+    at = from_rfc3339(text)
+    if at is None and text is not None:
+        raise ConfigurationError(
+            "--expires-at must be a time with a zone, like 2027-01-01T00:00:00Z."
+        )
+    return at
+
+
+def _show_secret(made: NewSecret) -> None:
+    """Print only the key to stdout, for scripts, and what it is to stderr."""
+    show(recorded_key(made.key), err=True)
+    typer.echo(str(made.token))

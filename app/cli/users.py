@@ -1,0 +1,64 @@
+"""`gateway users`: the users of the gateway."""
+
+from typing import Annotated
+
+import typer
+
+from app.auth.directory.models import UserChanges, recorded_user
+from app.cli.directory import PAGE, Limits, actor, every, limits_of, show, using
+
+users = typer.Typer(help="Users of the gateway.", no_args_is_help=True)
+
+
+@users.command("create")
+def create_user(
+    user_id: Annotated[str, typer.Argument(metavar="ID")],
+    name: Annotated[str | None, typer.Option(help="Who that is.")] = None,
+    plan: Annotated[str | None, typer.Option(help="The plan; without it: the default one.")] = None,
+    limit: Limits = None,
+) -> None:
+    """Create a user; its limits replace the plan's of the same names."""
+    changes = UserChanges(name=name, plan=plan, limits=limits_of(limit))
+    show(recorded_user(using(lambda all_: all_.users.create(user_id, changes, actor=actor()))))
+
+
+@users.command("change")
+def change_user(
+    user_id: Annotated[str, typer.Argument(metavar="ID")],
+    name: Annotated[str | None, typer.Option(help="Who that is.")] = None,
+    plan: Annotated[str | None, typer.Option(help="The plan; an empty one: the default.")] = None,
+    disabled: Annotated[
+        bool | None, typer.Option("--disable/--enable", help="Whether all its keys are refused.")
+    ] = None,
+    limit: Limits = None,
+) -> None:
+    """Change what is named of a user."""
+    changes = UserChanges(limits=limits_of(limit))
+    if name is not None:
+        changes["name"] = name
+    if plan is not None:
+        changes["plan"] = plan or None
+    if disabled is not None:
+        changes["disabled"] = disabled
+    show(recorded_user(using(lambda all_: all_.users.change(user_id, changes, actor=actor()))))
+
+
+@users.command("delete")
+def delete_user(user_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Erase a user with its jobs, keys and the users it acts for; the ledger stays."""
+    using(lambda all_: all_.users.erase(user_id, actor=actor()))
+    typer.echo(f"The user {user_id} is erased.", err=True)
+
+
+@users.command("list")
+def list_users(
+    plan: Annotated[str | None, typer.Option(help="Only users of this plan.")] = None,
+) -> None:
+    """Print every user, one JSON object a line."""
+    found = using(
+        lambda all_: every(
+            lambda last: all_.users.page(plan=plan, after=last.id if last else None, limit=PAGE)
+        )
+    )
+    for user in found:
+        show(recorded_user(user))

@@ -53,7 +53,7 @@ def made_for_postgres() -> Iterator[Prepared]:
             made = Prepared(statement, DIALECT)
         except AttributeError:  # what only SQLite's compiler knows
             continue
-        if "json_extract" not in made.text:
+        if not re.search(r"json_extract|\binstr\(", made.text):  # functions of SQLite
             yield made
 
 

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from app.core.clock import SystemClock
+from app.core.metrics import Metrics
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import RefusedError, TryLaterError
 from app.upstream.wire import CancelOutcome, RemoteResult, RemoteState, RemoteStatus
@@ -221,7 +223,14 @@ class _Large(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
 async def test_few_large_answers_are_read_at_once_and_no_submit_waits_for_them() -> None:
     large = _Large()
     async with httpx.AsyncClient(transport=large) as http, asyncio.TaskGroup() as group:
-        client = UpstreamClient(base_url="http://x", token=SecretStr("t"), submits=http, reads=http)
+        client = UpstreamClient(
+            base_url="http://x",
+            token=SecretStr("t"),
+            submits=http,
+            reads=http,
+            metrics=Metrics(),
+            clock=SystemClock(),
+        )
         reads = [group.create_task(client.status("req-1", timeout=LONG)) for _ in range(6)]
         await turns()
         assert large.read_on == 4

@@ -95,7 +95,7 @@ class EdgeMiddleware:
             except ClientDisconnect:  # in the middle of its body: nobody is waiting for an answer
                 logger.info("request.abandoned", **_labels(scope))
             except asyncio.CancelledError:
-                # Some seconds after it was labels to stop the server cancels unanswered requests.
+                # Some seconds after it was told to stop the server cancels unanswered requests.
                 if has_begun or not self._closing.is_set():
                     raise
                 logger.warning("request.interrupted", **_labels(scope))

@@ -7,10 +7,20 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.params import Depends
 from fastapi.routing import APIRoute, serialize_response
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.types import Receive, Scope, Send
 
 from app.api.deps import CALLER_PROBLEMS
 from app.api.problems import merged, problem_responses
+
+
+class _Rest(PathConvertor):
+    """What a path ends in, slashes and all; Starlette's own takes nothing after a line break."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("rest", _Rest())
 
 RequestReader = Callable[[Request], Awaitable[Any]]
 """A dependency that needs the request alone."""

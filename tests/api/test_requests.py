@@ -181,7 +181,7 @@ async def test_bad_input_is_refused_as_runcomfy_does(gateway: Gateway) -> None:
 
 
 async def test_unknown_models_and_requests_have_runcomfys_codes(gateway: Gateway) -> None:
-    for model in ("nobody/knows", SEEDANCE.upper(), "categories", "", "a/b/c/d/e/f"):
+    for model in ("nobody/knows", SEEDANCE.upper(), "categories", "", "a/b/c/d/e/f", "a%0Ab"):
         answer = await gateway.http.post(f"/v1/models/{model}", json={"prompt": "x"})
         assert (answer.status_code, answer.json()["error_code"]) == (400, 400001), model
     bob = await gateway.client_of("bob")

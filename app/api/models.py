@@ -60,7 +60,7 @@ async def list_categories(gateway: Gateway, caller: AnyCaller) -> dict[str, list
 
 
 @router.get(
-    "/{model_id:rest}",
+    "/{model_id:path}",
     summary="Read one model with its schema",
     responses=runcomfy.error_responses(UnknownModelError, ModelNotAllowedError, NotFoundError),
 )

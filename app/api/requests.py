@@ -78,7 +78,7 @@ class RequestCancelRead(BaseModel):
 
 
 @router.post(
-    "/models/{model_id:rest}",
+    "/models/{model_id:path}",
     summary="Submit a request as RunComfy takes it",
     description="The body is the model's bare input. The request is a job, and its id the job's.",
     openapi_extra={

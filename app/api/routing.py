@@ -14,13 +14,13 @@ from app.api.deps import CALLER_PROBLEMS
 from app.api.problems import merged, problem_responses
 
 
-class _Rest(PathConvertor):
-    """What a path ends in, slashes and all; Starlette's own takes nothing after a line break."""
+class _AnyText(PathConvertor):
+    """What a path ends in, slashes and all; Starlette's own stops at a line break."""
 
     regex = r"[\s\S]*"
 
 
-register_url_convertor("rest", _Rest())
+register_url_convertor("path", _AnyText())
 
 RequestReader = Callable[[Request], Awaitable[Any]]
 """A dependency that needs the request alone."""

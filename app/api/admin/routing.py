@@ -28,7 +28,7 @@ def fallback_router(routers: Sequence[Router]) -> Router:
     """Make the router of all other paths and methods; only operators learn what is there."""
     rest = admin_router("")
 
-    @rest.api_route("/{path:rest}", methods=_METHODS, include_in_schema=False)
+    @rest.api_route("/{path:path}", methods=_METHODS, include_in_schema=False)
     async def refuse(request: Request) -> None:
         routes = chain.from_iterable(router.routes for router in routers)
         raise no_such_route(request, methods=methods_of(request, routes))

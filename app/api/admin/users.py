@@ -82,7 +82,7 @@ async def list_users(
 
 # Before the routes whose ids may hold a slash; a user named `x/limits` is read in the list.
 @router.get(
-    "/{user_id:rest}/limits",
+    "/{user_id:path}/limits",
     summary="What is left of a user's limits?",
     description="By plan and overrides; a key may have tighter ones of its own.",
     responses=problem_responses(UserNotFoundError),
@@ -95,14 +95,14 @@ async def read_user_limits(gateway: Gateway, user_id: str) -> UserLimitsRead:
 
 
 @router.get(
-    "/{user_id:rest}", summary="Read a user", responses=problem_responses(UserNotFoundError)
+    "/{user_id:path}", summary="Read a user", responses=problem_responses(UserNotFoundError)
 )
 async def get_user(gateway: Gateway, user_id: str) -> UserRead:
     return UserRead.model_validate(await gateway.users.get(user_id))
 
 
 @router.patch(
-    "/{user_id:rest}",
+    "/{user_id:path}",
     summary="Change a user",
     description="Absent fields stay as they are. If the new plan has another time zone, the user's"
     " day and month begin anew, and what was used since then still counts.",
@@ -117,7 +117,7 @@ async def change_user(
 
 
 @router.delete(
-    "/{user_id:rest}",
+    "/{user_id:path}",
     status_code=204,
     summary="Erase a user",
     description="Erases the user's jobs and keys, and the users it acts for with theirs."

@@ -23,8 +23,10 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
+    true,
     type_coerce,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models.base import Base, in_utc
@@ -32,6 +34,7 @@ from app.db.prepared import made_once
 from app.db.statements import table_of
 
 _NEW = "new"
+_DIALECTS: Mapping[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
 _AS_IT_IS = (str, int, float, dict, list)
 
 
@@ -48,6 +51,24 @@ class Rows:
     def in_statement(self, make: Callable[[CTE], Executable]) -> "RowsStatement":
         """Prepare a statement on them for each database."""
         return RowsStatement({dialect: made_once(make(rows)) for dialect, rows in self.on.items()})
+
+    def in_upsert(self, row: type[Base], settle: Callable[[Any], Executable]) -> "RowsStatement":
+        """Prepare an INSERT of them for each database; `settle` says what becomes of conflicts.
+
+        They are added in the order of the primary key, so that replicas wait in one direction.
+        """
+        table = table_of(row)
+
+        def upsert(dialect: str, new: CTE) -> Executable:
+            in_order = (
+                select(new)
+                .where(true())  # else SQLite takes ON CONFLICT for the ON of a join
+                .order_by(*(new.c[each.name] for each in table.primary_key))
+            )
+            names = [each.name for each in new.c]
+            return settle(_DIALECTS[dialect].insert(table).from_select(names, in_order))
+
+        return RowsStatement({name: made_once(upsert(name, new)) for name, new in self.on.items()})
 
 
 class RowsStatement:

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CTE, delete, select, true
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import IdempotencyKeyRow
-from app.db.prepared import made_once
-from app.db.rows import Rows, RowsStatement
+from app.db.rows import Rows
 from app.db.statements import instant, table_of
 from app.jobs.models import NewJob
 
@@ -44,7 +42,6 @@ class IdempotencyRepository:
                 first.setdefault((request.user_id, request.idempotency_key), request)
         if not first:
             return {}
-        # Sorted, so that replicas that claim the same keys wait for each other in one direction.
         rows = [
             {
                 "user_id": user_id,
@@ -53,7 +50,7 @@ class IdempotencyRepository:
                 "fingerprint": request.fingerprint,
                 "expires_at": at + _LIFE,
             }
-            for (user_id, key), request in sorted(first.items())
+            for (user_id, key), request in first.items()
         ]
         bound = await _BIND.execute(self._tx, rows, at=at)
         holders: dict[UsersKey, Holder] = {}
@@ -82,12 +79,8 @@ class IdempotencyRepository:
         )
 
 
-def _bind(new: CTE, dialect: Any) -> Any:
+def _unless_held(bound: Any) -> Any:
     """Bind each key to its job, unless another job holds it unexpired; return the bound ones."""
-    bound = dialect.insert(_TABLE).from_select(
-        [each.name for each in new.c],
-        select(new).where(true()),  # else SQLite takes ON CONFLICT for the ON of a join
-    )
     return bound.on_conflict_do_update(
         index_elements=[_TABLE.c.user_id, _TABLE.c.key],
         set_={name: bound.excluded[name] for name in ("job_id", "fingerprint", "expires_at")},
@@ -96,11 +89,7 @@ def _bind(new: CTE, dialect: Any) -> Any:
 
 
 _TABLE = table_of(IdempotencyKeyRow)
-_DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
-_KEYS = Rows(*_TABLE.columns)
-_BIND = RowsStatement(
-    {name: made_once(_bind(new, _DIALECTS[name])) for name, new in _KEYS.on.items()}
-)
+_BIND = Rows(*_TABLE.columns).in_upsert(IdempotencyKeyRow, _unless_held)
 _ASKED = Rows(_TABLE.c.user_id, _TABLE.c.key)
 _FIND = _ASKED.in_statement(
     lambda asked: select(

@@ -5,13 +5,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CTE, func, select, true
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import DurationRow, JobRow
-from app.db.prepared import made_once
-from app.db.rows import Rows, RowsStatement
+from app.db.rows import Rows
 from app.db.statements import table_of
 from app.jobs.state import FOLLOWED
 from app.jobs.timing.durations import Kind, Observation, Phase, bucket_of, weight_at
@@ -62,14 +60,8 @@ class DurationRepository:
         return counted.scalar_one()
 
 
-def _add(new: CTE, dialect: Any) -> Any:
-    """Add each weight to that of its bucket, so that replicas wait in one direction."""
-    added = dialect.insert(_TABLE).from_select(
-        [each.name for each in new.c],
-        select(new)
-        .where(true())  # else SQLite takes ON CONFLICT for the ON of a join
-        .order_by(*(new.c[each.name] for each in _TABLE.primary_key)),
-    )
+def _add_up(added: Any) -> Any:
+    """Add each weight to that of its bucket."""
     return added.on_conflict_do_update(
         index_elements=_TABLE.primary_key,
         set_={
@@ -80,8 +72,4 @@ def _add(new: CTE, dialect: Any) -> Any:
 
 
 _TABLE = table_of(DurationRow)
-_DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
-_ADDED = Rows(*_TABLE.columns)
-_ADD = RowsStatement(
-    {name: made_once(_add(new, _DIALECTS[name])) for name, new in _ADDED.on.items()}
-)
+_ADD = Rows(*_TABLE.columns).in_upsert(DurationRow, _add_up)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.auth.directory.models import KeyChanges, NewSecret, recorded_key
+from app.auth.directory.models import KeyChanges, NewSecret
 from app.cli.directory import PAGE, Limits, Models, actor, every, limits_of, models_of, show, using
 from app.core.errors import ConfigurationError
 from app.core.timestamps import from_rfc3339
@@ -54,7 +54,7 @@ def list_keys(
         )
     )
     for key in found:
-        show(recorded_key(key))
+        show(key.recorded())
 
 
 @keys.command("change")
@@ -85,7 +85,7 @@ def change_key(
         changes["plan"] = plan or None
     if expires_at is not None:
         changes["expires_at"] = _at(expires_at or None)
-    show(recorded_key(using(lambda all_: all_.keys.change(key_id, changes, actor=actor()))))
+    show(using(lambda all_: all_.keys.change(key_id, changes, actor=actor())).recorded())
 
 
 @keys.command("rotate")
@@ -118,5 +118,5 @@ def _at(text: str | None) -> datetime | None:
 
 def _show_secret(made: NewSecret) -> None:
     """Print only the key to stdout, for scripts, and what it is to stderr."""
-    show(recorded_key(made.key), err=True)
+    show(made.key.recorded(), err=True)
     typer.echo(str(made.token))

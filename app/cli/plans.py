@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from app.auth.directory.models import PlanChanges, recorded_plan
+from app.auth.directory.models import PlanChanges
 from app.cli.directory import PAGE, Limits, Models, actor, every, limits_of, models_of, show, using
 
 plans = typer.Typer(help="Plans: limits that users share.", no_args_is_help=True)
@@ -22,7 +22,7 @@ def create_plan(
     changes = PlanChanges(
         timezone=timezone, default=default, models=models_of(model), limits=limits_of(limit)
     )
-    show(recorded_plan(using(lambda all_: all_.plans.create(name, changes, actor=actor()))))
+    show(using(lambda all_: all_.plans.create(name, changes, actor=actor())).recorded())
 
 
 @plans.command("change")
@@ -43,7 +43,7 @@ def change_plan(
         changes["default"] = default
     if model:
         changes["models"] = models_of(model)
-    show(recorded_plan(using(lambda all_: all_.plans.change(name, changes, actor=actor()))))
+    show(using(lambda all_: all_.plans.change(name, changes, actor=actor())).recorded())
 
 
 @plans.command("delete")
@@ -62,4 +62,4 @@ def list_plans() -> None:
         )
     )
     for plan in found:
-        show(recorded_plan(plan))
+        show(plan.recorded())

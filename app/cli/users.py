@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from app.auth.directory.models import UserChanges, recorded_user
+from app.auth.directory.models import UserChanges
 from app.cli.directory import PAGE, Limits, actor, every, limits_of, show, using
 
 users = typer.Typer(help="Users of the gateway.", no_args_is_help=True)
@@ -19,7 +19,7 @@ def create_user(
 ) -> None:
     """Create a user; its limits replace the plan's of the same names."""
     changes = UserChanges(name=name, plan=plan, limits=limits_of(limit))
-    show(recorded_user(using(lambda all_: all_.users.create(user_id, changes, actor=actor()))))
+    show(using(lambda all_: all_.users.create(user_id, changes, actor=actor())).recorded())
 
 
 @users.command("change")
@@ -40,7 +40,7 @@ def change_user(
         changes["plan"] = plan or None
     if disabled is not None:
         changes["disabled"] = disabled
-    show(recorded_user(using(lambda all_: all_.users.change(user_id, changes, actor=actor()))))
+    show(using(lambda all_: all_.users.change(user_id, changes, actor=actor())).recorded())
 
 
 @users.command("delete")
@@ -61,4 +61,4 @@ def list_users(
         )
     )
     for user in found:
-        show(recorded_user(user))
+        show(user.recorded())

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.audit import log as audit
 from app.auth.credentials import KeyCredential, hash_secret
 from app.auth.directory.checks import Faults, check_plan, could_be_user_id
 from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
-from app.auth.directory.models import Key, KeyChanges, NewSecret, User, recorded_key
+from app.auth.directory.models import Key, KeyChanges, NewSecret, User
+from app.auth.directory.recording import record
 from app.auth.directory.repository import DirectoryRepository
 from app.auth.directory.users import save_new
 from app.auth.models import checked_user_id
@@ -58,7 +58,7 @@ class KeyDirectory:
             key = await self._changed(repository, empty, changes, faults, at=at)
             faults.raise_any()
             await repository.add_key(key, secret_hash=hash_secret(token.secret))
-            await _record(tx, "key.created", key, actor=actor, at=at)
+            await record(tx, "key.created", key, actor=actor, at=at)
             return NewSecret(key, token)
 
         return await self._database.transact(work)
@@ -76,7 +76,7 @@ class KeyDirectory:
             if key == before:
                 return before
             await repository.save_key(key)
-            await _record(tx, "key.changed", key, before=before, actor=actor, at=at)
+            await record(tx, "key.changed", key, before=before, actor=actor, at=at)
             return key
 
         return await self._database.transact(work)
@@ -92,7 +92,7 @@ class KeyDirectory:
             token = KeyCredential.make(key_id)
             key = replace(before, previous_expires_at=at + overlap if overlap else None)
             await repository.replace_secret(key, secret_hash=hash_secret(token.secret))
-            await _record(tx, "key.rotated", key, before=before, actor=actor, at=at)
+            await record(tx, "key.rotated", key, before=before, actor=actor, at=at)
             return NewSecret(key, token)
 
         return await self._database.transact(work)
@@ -108,7 +108,7 @@ class KeyDirectory:
                 return
             key = replace(before, revoked_at=at)
             await repository.save_key(key)
-            await _record(tx, "key.revoked", key, before=before, actor=actor, at=at)
+            await record(tx, "key.revoked", key, before=before, actor=actor, at=at)
 
         await self._database.transact(work)
 
@@ -154,26 +154,6 @@ async def _find(repository: DirectoryRepository, key_id: str, *, lock: bool = Fa
     if key is None:
         raise KeyNotFoundError(key_id)
     return key
-
-
-async def _record(
-    tx: AsyncConnection,
-    action: str,
-    key: Key,
-    *,
-    before: Key | None = None,
-    actor: str,
-    at: datetime,
-) -> None:
-    await audit.append(
-        tx,
-        at=at,
-        actor=actor,
-        action=action,
-        target=f"key:{key.id}",
-        before=None if before is None else recorded_key(before),
-        after=recorded_key(key),
-    )
 
 
 def _refuse_revoked(key: Key) -> None:

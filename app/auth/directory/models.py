@@ -23,6 +23,21 @@ class Plan:
     limits: Limits = field(default_factory=dict)
     created_at: datetime
 
+    @property
+    def target(self) -> str:
+        """What the audit log calls it."""
+        return f"plan:{self.name}"
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what the audit log keeps of it."""
+        return {
+            "name": self.name,
+            "timezone": self.timezone,
+            "default": self.default,
+            "models": self.models,
+            "limits": shown_limits(self.limits),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
@@ -34,6 +49,19 @@ class User:
     limits: Limits = field(default_factory=dict)
     disabled: bool = False
     created_at: datetime
+
+    @property
+    def target(self) -> str:
+        return f"user:{self.id}"
+
+    def recorded(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "plan": self.plan,
+            "limits": shown_limits(self.limits),
+            "disabled": self.disabled,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +80,24 @@ class Key:
     previous_expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
+
+    @property
+    def target(self) -> str:
+        return f"key:{self.id}"
+
+    def recorded(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "user": self.user,
+            "name": self.name,
+            "scopes": self.scopes,
+            "models": self.models,
+            "limits": shown_limits(self.limits),
+            "plan": self.plan,
+            "expires_at": _recorded_time(self.expires_at),
+            "previous_expires_at": _recorded_time(self.previous_expires_at),
+            "revoked_at": _recorded_time(self.revoked_at),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,42 +131,6 @@ class KeyChanges(TypedDict, total=False):
     limits: Mapping[str, Any]
     plan: str | None
     expires_at: datetime | None
-
-
-def recorded_plan(plan: Plan) -> dict[str, Any]:
-    """Return what the audit log keeps about a plan."""
-    return {
-        "name": plan.name,
-        "timezone": plan.timezone,
-        "default": plan.default,
-        "models": plan.models,
-        "limits": shown_limits(plan.limits),
-    }
-
-
-def recorded_user(user: User) -> dict[str, Any]:
-    return {
-        "id": user.id,
-        "name": user.name,
-        "plan": user.plan,
-        "limits": shown_limits(user.limits),
-        "disabled": user.disabled,
-    }
-
-
-def recorded_key(key: Key) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "user": key.user,
-        "name": key.name,
-        "scopes": key.scopes,
-        "models": key.models,
-        "limits": shown_limits(key.limits),
-        "plan": key.plan,
-        "expires_at": _recorded_time(key.expires_at),
-        "previous_expires_at": _recorded_time(key.previous_expires_at),
-        "revoked_at": _recorded_time(key.revoked_at),
-    }
 
 
 def _recorded_time(at: datetime | None) -> str | None:

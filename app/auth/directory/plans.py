@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,7 +13,8 @@ from app.auth.directory.errors import (
     PlanInUseError,
     PlanNotFoundError,
 )
-from app.auth.directory.models import Plan, PlanChanges, recorded_plan
+from app.auth.directory.models import Plan, PlanChanges
+from app.auth.directory.recording import record
 from app.auth.directory.repository import DirectoryRepository
 from app.core.clock import Clock
 from app.db.engine import Database
@@ -57,7 +57,7 @@ class PlanDirectory:
             if plan.default:
                 await repository.clear_default()
             await repository.add_plan(plan)
-            await _record(tx, "plan.created", name, after=plan, actor=actor, at=at)
+            await record(tx, "plan.created", plan, actor=actor, at=at)
             return plan
 
         return await self._database.transact(work)
@@ -81,7 +81,7 @@ class PlanDirectory:
             if plan.default and not before.default:
                 await repository.clear_default()
             await repository.save_plan(plan)
-            await _record(tx, "plan.changed", name, before=before, after=plan, actor=actor, at=at)
+            await record(tx, "plan.changed", plan, before=before, actor=actor, at=at)
             return plan
 
         return await self._database.transact(work)
@@ -98,7 +98,14 @@ class PlanDirectory:
             if plan.default:
                 await _refuse_while_default(repository, name)
             await repository.delete_plan(name)
-            await _record(tx, "plan.deleted", name, before=plan, actor=actor, at=at)
+            await audit.append(
+                tx,
+                at=at,
+                actor=actor,
+                action="plan.deleted",
+                target=plan.target,
+                before=plan.recorded(),
+            )
 
         await self._database.transact(work)
 
@@ -123,27 +130,6 @@ async def _find(repository: DirectoryRepository, name: str, *, lock: bool = Fals
     if plan is None:
         raise PlanNotFoundError(name)
     return plan
-
-
-async def _record(
-    tx: AsyncConnection,
-    action: str,
-    name: str,
-    *,
-    before: Plan | None = None,
-    after: Plan | None = None,
-    actor: str,
-    at: datetime,
-) -> None:
-    await audit.append(
-        tx,
-        at=at,
-        actor=actor,
-        action=action,
-        target=f"plan:{name}",
-        before=None if before is None else recorded_plan(before),
-        after=None if after is None else recorded_plan(after),
-    )
 
 
 async def _refuse_while_default(repository: DirectoryRepository, name: str) -> None:

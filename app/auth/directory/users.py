@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.audit import log as audit
 from app.auth.directory.checks import Faults, check_plan, could_be_user_id
 from app.auth.directory.errors import UserExistsError, UserHasLiveJobsError, UserNotFoundError
-from app.auth.directory.models import User, UserChanges, recorded_user
+from app.auth.directory.models import User, UserChanges
+from app.auth.directory.recording import record
 from app.auth.directory.repository import DirectoryRepository, Erased
 from app.auth.repository import AuthRepository
 from app.core.clock import Clock
@@ -97,8 +98,8 @@ class UserDirectory:
                 at=at,
                 actor=actor,
                 action="user.deleted",
-                target=f"user:{user_id}",
-                before=recorded_user(user),
+                target=user.target,
+                before=user.recorded(),
                 after={"erased": asdict(erased)},
             )
             return erased
@@ -108,29 +109,14 @@ class UserDirectory:
 
 async def save_new(tx: AsyncConnection, user: User, *, actor: str) -> None:
     await DirectoryRepository(tx).add_user(user)
-    await audit.append(
-        tx,
-        at=user.created_at,
-        actor=actor,
-        action="user.created",
-        target=f"user:{user.id}",
-        after=recorded_user(user),
-    )
+    await record(tx, "user.created", user, actor=actor, at=user.created_at)
 
 
 async def save_changed(
     tx: AsyncConnection, user: User, *, before: User, actor: str, at: datetime
 ) -> None:
     await DirectoryRepository(tx).save_user(user)
-    await audit.append(
-        tx,
-        at=at,
-        actor=actor,
-        action="user.changed",
-        target=f"user:{user.id}",
-        before=recorded_user(before),
-        after=recorded_user(user),
-    )
+    await record(tx, "user.changed", user, before=before, actor=actor, at=at)
 
 
 async def _find(repository: DirectoryRepository, user_id: str, *, lock: bool = False) -> User:

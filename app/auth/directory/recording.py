@@ -1,0 +1,31 @@
+"""What is done to plans, users and keys, as the audit log keeps it."""
+
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import log as audit
+from app.auth.directory.models import Key, Plan, User
+
+Recorded = Plan | User | Key
+
+
+async def record(
+    tx: AsyncConnection,
+    action: str,
+    subject: Recorded,
+    *,
+    before: Recorded | None = None,
+    actor: str,
+    at: datetime,
+) -> None:
+    """Keep what `subject` has become, and what it was `before`, unless it is new."""
+    await audit.append(
+        tx,
+        at=at,
+        actor=actor,
+        action=action,
+        target=subject.target,
+        before=None if before is None else before.recorded(),
+        after=subject.recorded(),
+    )

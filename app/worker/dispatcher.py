@@ -196,9 +196,8 @@ class Dispatcher:
         at = self._clock.now()
         match error:
             case NotSentError() | TryLaterError():
-                backoff = retry_delay(lease.attempts, jitter=self._jitter())
-                asked = None if self._queue.roster.several else error.retry_after
-                wait = max(backoff, asked or timedelta())  # only for this account: others may go on
+                # Upstream's Retry-After closes the lane: not the job waits for it, but all sending.
+                wait = retry_delay(lease.attempts, jitter=self._jitter())
                 return outcomes.not_accepted(lease, reason=error.message, due_at=at + wait, at=at)
             case RefusedError() if error.account_problem and not self._is_at_fault(lease, error):
                 # Only what is refused through an open lane counts, not probes of a closed one.

@@ -142,24 +142,12 @@ def progressed(
 
 def not_cancellable(lease: Lease, *, seen: Change | None, due_at: datetime, at: datetime) -> Change:
     """Upstream refused to cancel: the job runs on, as it was `seen` just after."""
-    runs_on = seen or found_again(lease, due_at=due_at, at=at)
+    runs_on = seen or postponed(lease, due_at=due_at, at=at)
     return replace(runs_on, cancel_outcome=NOT_CANCELLABLE)
 
 
 def postponed(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
-    """Upstream asked for no calls until `due_at`."""
-    return _change(
-        lease,
-        lease.state,
-        at=at,
-        due_at=due_at,
-        lost_polls=lease.lost_polls,
-        lost_since=lease.lost_since,
-    )
-
-
-def found_again(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
-    """Upstream knows the request, whatever it says of it: the count of looks begins anew."""
+    """Nothing but the next look at `due_at`; looks that found no such request count anew."""
     return _change(lease, lease.state, at=at, due_at=due_at)
 
 

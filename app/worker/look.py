@@ -47,7 +47,7 @@ class Look:
         if change is None and lease.lost_polls:
             at = self._clock.now()
             due_at = self._poll_times.next_poll(lease, at=at)
-            return outcomes.found_again(lease, due_at=due_at, at=at)
+            return outcomes.postponed(lease, due_at=due_at, at=at)
         return change
 
     async def _advance(self, lease: Lease, status: RemoteStatus) -> Change | None:

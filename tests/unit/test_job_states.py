@@ -110,7 +110,7 @@ def test_a_new_position_is_news_and_the_same_one_is_none() -> None:
 
 def test_a_running_job_that_upstream_knows_again_has_not_begun_anew() -> None:
     lost = replace(lease(JobState.IN_PROGRESS), lost_polls=1, lost_since=AT)
-    change = outcomes.found_again(lost, due_at=LATER, at=LATER)
+    change = outcomes.postponed(lost, due_at=LATER, at=LATER)
     assert (change.started_at, change.lost_polls, change.lost_since) == (AT, 0, None)
 
 

@@ -72,9 +72,12 @@ class CataloguePage:
 
 
 def decode(raw: bytes | bytearray) -> Any:
-    """Parse JSON, or return None for anything else: a CDN may answer in HTML at any time."""
+    """Parse JSON, or return None for anything else: a CDN may answer in HTML at any time.
+
+    A letter in another encoding, as in an input that is repeated, hides nothing else.
+    """
     try:
-        return json.loads(raw, parse_float=_exact)
+        return json.loads(raw.decode(json.detect_encoding(raw), "replace"), parse_float=_exact)
     except (ValueError, RecursionError):
         return None
 

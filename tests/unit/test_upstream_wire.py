@@ -240,3 +240,8 @@ def test_bytes_that_are_no_json_are_none() -> None:
     assert [decode(raw) for raw in (b"", b"<html>", b"\xff\xfe\xfa", b"{", b"[" * 10**6)] == [
         None
     ] * 5
+
+
+def test_letters_in_no_encoding_hide_no_result() -> None:
+    raw = b'{"status": "succeeded", "output": {"video": "https://x/a.mp4"}, "input": "caf\xe9"}'
+    assert parse_result(decode(raw)).output == {"video": "https://x/a.mp4"}

@@ -26,6 +26,7 @@ from app.upstream.errors import (
 )
 from app.upstream.messages import clean, strings
 from app.upstream.wire import (
+    LONGEST_ANSWER,
     CancelOutcome,
     CataloguePage,
     RemoteResult,
@@ -37,8 +38,6 @@ from app.upstream.wire import (
     parse_status,
 )
 
-# A result may repeat its input, of which RunComfy takes 64 MiB: files can be inside it.
-_LONGEST_ANSWER = 72 * 2**20
 _LARGE_ANSWER = 2**20
 _LARGE_AT_ONCE = 4
 _PIECE = 2**16
@@ -264,11 +263,11 @@ def _look_once_more(limit: asyncio.Timeout) -> None:
 async def _read(response: httpx.Response, *, large: AbstractAsyncContextManager[None]) -> Answer:
     assert isinstance(response.stream, httpx.AsyncByteStream)
     async with aclosing(response.stream) as stream:
-        # As it comes, so that no compressed bomb is unpacked; we asked for no encoding.
+        # As it comes: `decode` unpacks no bomb.
         raw, pieces = bytearray(), aiter(stream)
         is_large = await _goes_beyond(_LARGE_ANSWER, raw, pieces)
         async with large if is_large else nullcontext():
-            if is_large and await _goes_beyond(_LONGEST_ANSWER, raw, pieces):
+            if is_large and await _goes_beyond(LONGEST_ANSWER, raw, pieces):
                 raw.clear()
             return Answer(
                 status=response.status_code,

@@ -6,6 +6,7 @@ calls that may be repeated.
 
 import json
 import re
+import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,6 +38,8 @@ class CancelOutcome(StrEnum):
 Output: TypeAlias = dict[str, str | list[str]]
 """Addresses under RunComfy's own keys."""
 
+# A result may repeat its input, of which RunComfy takes 64 MiB: files can be inside it.
+LONGEST_ANSWER = 72 * 2**20
 OUTPUT_KEYS = ("video", "videos", "image", "images", "audio", "audios")
 
 
@@ -74,11 +77,14 @@ class CataloguePage:
 def decode(raw: bytes | bytearray) -> Any:
     """Parse JSON, or return None for anything else: a CDN may answer in HTML at any time.
 
-    A letter in another encoding, as in an input that is repeated, hides nothing else.
+    A letter in another encoding, as in an input that is repeated, hides nothing else. What is
+    packed, although we asked for no encoding, is read as far as LONGEST_ANSWER bytes.
     """
     try:
+        if raw.startswith(_GZIP):
+            raw = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(raw, LONGEST_ANSWER)
         return json.loads(raw.decode(json.detect_encoding(raw), "replace"), parse_float=_exact)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, zlib.error):
         return None
 
 
@@ -148,6 +154,7 @@ def parse_page(body: Any) -> CataloguePage:
     return CataloguePage(entries, total if type(total) is int else len(entries))
 
 
+_GZIP = b"\x1f\x8b"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _HIGHEST_POSITION = 1_000_000_000  # what any integer column holds
 _HIGHEST_COST = 1_000_000

@@ -235,6 +235,12 @@ async def test_an_answer_that_settles_nothing_leaves_it_unknown(data: bytes) -> 
     assert type(await failed_by(answers(data), sent=1)) is OutcomeUnknownError
 
 
+async def test_the_id_in_a_packed_answer_is_found() -> None:
+    packed = answer(200, raw=gzip.compress(b'{"request_id": "req-1"}'), Content_Encoding="gzip")
+    async with wire_server(answers(packed)) as server, upstream(server.url) as client:
+        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+
+
 async def test_a_redirect_is_not_followed_and_leaves_it_unknown() -> None:
     async with wire_server(answers(ACCEPTED)) as elsewhere:
         moved = answer(307, {}, Location=f"{elsewhere.url}/v1/models/{MODEL}")

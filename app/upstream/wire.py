@@ -160,7 +160,11 @@ _HIGHEST_POSITION = 1_000_000_000  # what any integer column holds
 _HIGHEST_COST = 1_000_000
 _CANCELLED = frozenset({"cancelled", "canceled"})
 _STATES = {str(state): state for state in RemoteState} | {"canceled": RemoteState.CANCELLED}
-_ADDRESS = re.compile(r"https?://[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,8192}", re.IGNORECASE)
+_NOT_IN_URLS = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
+# Some hosts write a space in a file's name as it is.
+_ADDRESS = re.compile(
+    rf"https?://[^\s/?{_NOT_IN_URLS}]+[/?][^{_NOT_IN_URLS}]{{0,8192}}", re.IGNORECASE
+)
 _IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp"})
 _AUDIOS = frozenset({".mp3", ".wav", ".flac", ".ogg", ".m4a", ".aac", ".opus"})
 

@@ -82,6 +82,7 @@ def test_a_body_without_a_status_is_unreadable(parse: Any, body: Any) -> None:
         ("https://x/file", {"video": "https://x/file"}),
         ([A, B, A], {"videos": [A, A], "images": [B]}),
         ([{"url": A}], {"videos": [A]}),
+        ({"video": "https://x/my film.mp4"}, {"video": "https://x/my film.mp4"}),
     ],
 )
 def test_an_output_is_read_in_every_shape(word: str, output: Any, read: dict[str, Any]) -> None:

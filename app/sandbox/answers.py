@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, assert_never
 
+from app.core.timestamps import rfc3339
 from app.sandbox import outputs
 from app.sandbox.catalogue import Model
 from app.sandbox.records import Record, Stage
@@ -54,12 +55,12 @@ class Answers:
         body: dict[str, Any] = {
             "request_id": self.record.request_id,
             "status": self._result_word(),
-            "created_at": _instant(self.record.created_at),
+            "created_at": rfc3339(self.record.created_at),
         }
         if "echo-input" in self.script:
             body["input"] = self.record.input
         if self.stage.is_final:
-            body["finished_at"] = _instant(self.record.finished_at(self.stage))
+            body["finished_at"] = rfc3339(self.record.finished_at(self.stage))
         if self.stage is Stage.SUCCEEDED:
             body |= outputs.told(self.model.output_kind, self.script, self._output_urls())
         if self.stage is Stage.FAILED:
@@ -153,7 +154,3 @@ def _failure(form: str) -> dict[str, Any]:
             return {}
         case _:
             return {"error": {"type": "SandboxError", "message": _REASON}}
-
-
-def _instant(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

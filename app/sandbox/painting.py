@@ -4,7 +4,6 @@ import io
 import math
 import random
 import textwrap
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
@@ -14,13 +13,14 @@ _SKY: list[Colour] = [(38, 26, 84), (122, 48, 120), (226, 98, 96), (255, 184, 10
 _FAR: Colour = (150, 84, 124)
 _NEAR: Colour = (24, 18, 46)
 _HILLS = 5
+_SUNSET = (1280, 720)
 
 
-def sunset(size: tuple[int, int] = (1280, 720)) -> Image.Image:
+def sunset() -> Image.Image:
     """Paint a low sun over hills that darken towards us; the same picture every time."""
-    picture = _gradient(size, _SKY)
+    picture = _gradient(_SUNSET, _SKY)
     _shine(picture)
-    width, height = size
+    width, height = picture.size
     brush = ImageDraw.Draw(picture)
     draw = random.Random(7)  # noqa: S311 - hills hide no secrets
     for hill in range(_HILLS):
@@ -42,10 +42,6 @@ def title_card(text: str, size: tuple[int, int]) -> Image.Image:
     brush = ImageDraw.Draw(picture)
     brush.multiline_text(middle, words, "white", font=font, anchor="mm", align="center")
     return picture
-
-
-def save_sunset(path: Path) -> None:
-    sunset().save(path, "JPEG", quality=88)
 
 
 def scene(turn: int) -> bytes:

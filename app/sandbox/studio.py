@@ -49,5 +49,5 @@ def _make(path: Path, record: Record, found: list[bytes]) -> None:
 def _paint_sample(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
-    painting.save_sunset(unfinished)
+    painting.sunset().save(unfinished, "JPEG", quality=88)
     unfinished.replace(path)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from app.catalogue.errors import BrokenModelError
 from app.catalogue.model import Listing, Model
-from app.catalogue.portability import MAX_INTEGER_BITS
+from app.catalogue.portability import MAX_INTEGER_BITS, is_storable
 
 MAX_MODELS = 2000
 MAX_SCHEMA_BYTES = 256 * 1024
@@ -114,7 +114,7 @@ def _plain(value: Any, *, depth: int) -> Any:
             }
         case list():
             return [_plain(item, depth=depth + 1) for item in value]
-        case str() if value != value.encode("utf-8", "ignore").decode() or "\0" in value:
+        case str() if not is_storable(value):
             raise BrokenModelError("input_schema holds text that cannot be stored")
         case Decimal() | float():
             if not math.isfinite(number := float(value)):

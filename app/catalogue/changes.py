@@ -1,6 +1,7 @@
 """What a new schema no longer takes although the old one did: a pure comparison of two."""
 
 import json
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -38,9 +39,9 @@ def _narrowings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
             yield "takes listed values only now"
         elif lost := [each for each in old["enum"] if _canonical(each) not in options]:
             yield f"no longer takes {', '.join(map(quoted, lost[:10]))}"
-    for bounds, is_narrower in ((_LOWER_BOUNDS, _is_higher), (_UPPER_BOUNDS, _is_lower)):
+    for bounds, is_narrower in ((_LOWER_BOUNDS, operator.gt), (_UPPER_BOUNDS, operator.lt)):
         for bound in bounds:
-            if bound in new and is_narrower(new[bound], old.get(bound)):
+            if bound in new and (old.get(bound) is None or is_narrower(new[bound], old[bound])):
                 yield f"has {bound} {quoted(new[bound])} now"
     for rule in _RULES:
         if new.get(rule) and _canonical(new[rule]) != _canonical(old.get(rule)):
@@ -51,14 +52,6 @@ def _types(field: Mapping[str, Any]) -> set[str]:
     """List the types, with integers among the numbers, and RunComfy's floats as numbers."""
     types = {"number" if name == "float" else name for name in types_of(field)}
     return types | {"integer"} if "number" in types else types
-
-
-def _is_higher(bound: Any, before: Any) -> bool:
-    return before is None or bound > before
-
-
-def _is_lower(bound: Any, before: Any) -> bool:
-    return before is None or bound < before
 
 
 def _required(schema: Mapping[str, Any]) -> list[str]:

@@ -54,10 +54,8 @@ def _flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> Iterator[FieldE
         yield check.fault("media_type", f"must be {noun}, but the file is empty")
         return
     if facts.format is None or not _suits(facts.format, check):
-        what = "is neither by its first bytes" if check.kind == "media" else "is none"
-        if facts.format is not None:
-            what = f"is {facts.format.name}"
-        yield check.fault("media_type", f"must be {noun}; by its first bytes the file {what}")
+        what = "none" if facts.format is None else facts.format.name
+        yield check.fault("media_type", f"must be {noun}; by its first bytes the file is {what}")
         return
     if not lenient and "image" in facts.format.kinds and isinstance(facts.dimensions, str):
         how = "is damaged" if facts.dimensions == "broken" else "has them too far from its start"

@@ -188,3 +188,10 @@ def test_rule_that_nobody_here_knows_is_runcomfys_own() -> None:
     (error,) = flaws(check, Facts(format=Format("MP4", frozenset({"video"}))), lenient=False)
     assert (error.code, error.pointer) == ("media_type", "/input/images/0")
     assert error.detail.startswith("`images[0]` must be an image")
+
+
+def test_file_of_no_known_format_is_called_none_of_what_the_field_takes() -> None:
+    for kind in ("image", "media"):
+        check = MediaCheck("/input/file_url", "https://example.com/", kind, ())
+        (error,) = flaws(check, Facts(format=None), lenient=False)
+        assert error.detail.endswith("; by its first bytes the file is none.")

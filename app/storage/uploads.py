@@ -77,7 +77,15 @@ class Uploads:
         draft = await self._begin(user_id, made_for=None)
         try:
             stored = await storage.put(draft.key, self._bounded(rest, media_type))
-            return await self._finish(draft, stored, media_type)
+            at = self._clock.now()
+            return await self._measure(
+                draft,
+                stored,
+                media_type,
+                state="ready",
+                created_at=at,
+                expires_at=at + self._config.life,
+            )
         except BaseException:
             await self._give_up(draft)
             raise
@@ -156,17 +164,6 @@ class Uploads:
 
         await self._database.transact(work)
         return draft
-
-    async def _finish(self, draft: "_Draft", stored: Stored, media_type: str) -> File:
-        at = self._clock.now()
-        return await self._measure(
-            draft,
-            stored,
-            media_type,
-            state="ready",
-            created_at=at,
-            expires_at=at + self._config.life,
-        )
 
     async def _measure(
         self, draft: "_Draft", stored: Stored, media_type: str, **further: Any

@@ -55,6 +55,8 @@ class Archive:
 
     async def find(self, job_id: str, n: int) -> OutputRecord | None:
         """Return an output's copy, or None while there is no whole one."""
+        if self._storage is None:
+            return None
         at = self._clock.now()
 
         async def work(connection: AsyncConnection) -> OutputRecord | None:
@@ -66,8 +68,6 @@ class Archive:
             row = found.one_or_none()
             return None if row is None else _record(row)
 
-        if self._storage is None:
-            return None
         copy = await self._database.look_up(work)
         is_whole = copy is not None and await self._storage.size(copy.key) == copy.size
         return copy if is_whole else None

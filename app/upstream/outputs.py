@@ -10,6 +10,7 @@ import httpx
 
 from app.core.media_types import SUFFIXES, UNKNOWN, sniff
 from app.core.ranges import ByteRange
+from app.net.origins import DEFAULT_PORTS
 from app.upstream.errors import RefusedError, TryLaterError
 
 # The last says how a file was uploaded to an object store; some of them keep sending it.
@@ -56,7 +57,7 @@ class OutputClient:
         if origin == self._upstream:
             return True
         scheme, host, port = origin
-        return (scheme, port) == ("https", 443) and any(
+        return (scheme, port) == ("https", DEFAULT_PORTS["https"]) and any(
             fnmatchcase(host, pattern) for pattern in self._hosts
         )
 
@@ -156,7 +157,7 @@ def _passed_on(headers: Mapping[str, str]) -> Mapping[str, str]:
 def _origin(url: str) -> tuple[str, str, int | None]:
     try:
         parts = urlsplit(url)
-        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
     except ValueError:
         return ("", "", None)
     return (parts.scheme, parts.hostname or "", port)

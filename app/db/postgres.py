@@ -129,8 +129,8 @@ class _Direct:
         cursor = await self._noticed(self._send(prepared, prepared.values(parameters)))
         return prepared.result(await self._noticed(cursor.fetchall()) if prepared.has_rows else ())
 
-    async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
-        return (await self.execute(statement, parameters)).scalar()
+    async def scalar(self, statement: Executable) -> Any:
+        return (await self.execute(statement)).scalar()
 
     async def exec_driver_sql(self, statement: str, parameters: Any = None) -> Result[Any]:
         return await (await self._plain()).exec_driver_sql(statement, parameters)

@@ -125,8 +125,8 @@ class _AtOnce:
     async def execute(self, statement: Executable, parameters: Any = None) -> Result[Any]:
         return self._executed(statement, parameters)
 
-    async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
-        return (await self.execute(statement, parameters)).scalar()
+    async def scalar(self, statement: Executable) -> Any:
+        return (await self.execute(statement)).scalar()
 
     async def exec_driver_sql(self, statement: str, parameters: Any = None) -> Result[Any]:
         return self._connection.exec_driver_sql(statement, parameters)

@@ -56,16 +56,14 @@ export class Api {
     return this.call("DELETE", path);
   }
 
-  /** Gives the parsed answer, or throws a Problem. A File or FormData is sent as it is. */
-  async call(method, path, { body, headers = {}, signal } = {}) {
-    const answer = await this.fetch(method, path, { body, headers, signal });
-    if (answer.status === 204) return null;
-    const isJson = (answer.headers.get("content-type") || "").includes("json");
-    return isJson ? answer.json() : answer.text();
+  /** Gives the parsed answer, or throws a Problem. A File is sent as it is. */
+  async call(method, path, options) {
+    const answer = await this.fetch(method, path, options);
+    return answer.status === 204 ? null : answer.json();
   }
 
   async fetch(method, path, { body, headers = {}, signal } = {}) {
-    const asIs = body === undefined || body instanceof Blob || body instanceof FormData;
+    const asIs = body === undefined || body instanceof Blob;
     let answer;
     try {
       answer = await fetch(ROOT + path, {
@@ -95,7 +93,7 @@ export class Api {
     throw new Problem(answer.status, problem);
   }
 
-  /** Yields `{id, event, data}` of an event stream until it ends (EventSource sends no header). */
+  /** Yields `{id, data}` of an event stream until it ends (EventSource sends no header). */
   async *events(path, { lastEventId, signal } = {}) {
     const headers = { Accept: "text/event-stream" };
     if (lastEventId) headers["Last-Event-ID"] = lastEventId;
@@ -115,11 +113,11 @@ export class Api {
 }
 
 function parseEvent(block) {
-  const event = { event: "message", data: [] };
+  const event = { data: [] };
   for (const line of block.split("\n")) {
     const [, field, value] = /^([^:]*):? ?(.*)$/.exec(line);
     if (field === "data") event.data.push(value);
-    else if (field === "id" || field === "event") event[field] = value;
+    else if (field === "id") event.id = value;
   }
   return event.data.length ? { ...event, data: JSON.parse(event.data.join("\n")) } : null;
 }

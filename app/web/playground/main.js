@@ -1,7 +1,7 @@
 // The playground: sign in, choose a model, fill in its form, watch the job, see the video.
 
 import { Session } from "../shared/api.js";
-import { Gate, LimitBar, ProblemNote, TopBar, html, render, useEffect, useRef, useState } from "../shared/view.js";
+import { Gate, LimitBar, ProblemNote, ThemeSwitch, html, render, useEffect, useRef, useState } from "../shared/view.js";
 import { ModelForm } from "./form.js";
 import { History } from "./history.js";
 import { JobCard } from "./job.js";
@@ -64,7 +64,7 @@ function Playground({ api, onLeave }) {
     onLeave();
   };
   return html`
-    <${TopBar} title="Playground" who=${me && `${me.user}${me.plan ? ` · ${me.plan}` : ""}`} onLeave=${leave} />
+    <${TopBar} who=${me && `${me.user}${me.plan ? ` · ${me.plan}` : ""}`} onLeave=${leave} />
     <main class="container-xl py-4">
       <h1 class="visually-hidden">Playground</h1>
       <${ProblemNote} problem=${problem} />
@@ -84,6 +84,19 @@ function Playground({ api, onLeave }) {
       </div>
       <${History} api=${api} rounds=${rounds} latest=${latest} onOpen=${show} onAgain=${again} onMoved=${moved} />
     </main>`;
+}
+
+function TopBar({ who, onLeave }) {
+  return html`<header class="navbar navbar-expand-md d-print-none">
+    <div class="container-xl">
+      <span class="navbar-brand"><img src="assets/shared/icon.svg" width="24" height="24" alt="" />Playground</span>
+      <div class="ms-auto d-flex align-items-center gap-2">
+        <span class="who small text-truncate d-none d-sm-block" title=${who}>${who}</span>
+        <${ThemeSwitch} />
+        <button type="button" class="btn btn-sm" onClick=${onLeave}>Sign out</button>
+      </div>
+    </div>
+  </header>`;
 }
 
 // A file that is dropped beside its field would else be opened, in some browsers in the place of this page.

@@ -113,20 +113,6 @@ export function ThemeSwitch() {
   </button>`;
 }
 
-export function TopBar({ title, who, onLeave, children }) {
-  return html`<header class="navbar navbar-expand-md d-print-none">
-    <div class="container-xl">
-      <span class="navbar-brand"><img src="assets/shared/icon.svg" width="24" height="24" alt="" />${title}</span>
-      ${children}
-      <div class="ms-auto d-flex align-items-center gap-2">
-        <span class="who small text-truncate d-none d-sm-block" title=${who}>${who}</span>
-        <${ThemeSwitch} />
-        <button type="button" class="btn btn-sm" onClick=${onLeave}>Sign out</button>
-      </div>
-    </div>
-  </header>`;
-}
-
 // `autofocus` alone does nothing for what is drawn after the page was loaded.
 const focused = (input) => input && !input.value && input.focus();
 

@@ -38,7 +38,7 @@ export function useRead(api, path, { every } = {}) {
 
 const NONE = { rows: [], cursor: null };
 
-/** Reads a list page by page: `more()` reads the next one, if there is one. Rows of another `path` are not shown. */
+/** Reads a list page by page: `more()` reads the next one, if there is one. `path` has a query; rows of another are not shown. */
 export function usePages(api, path) {
   const [state, setState] = useState(NONE);
   const [busy, setBusy] = useState(false);
@@ -47,7 +47,7 @@ export function usePages(api, path) {
     run.current?.abort();
     const stop = (run.current = new AbortController());
     if (!quiet) setBusy(true);
-    const url = cursor ? `${path}${path.includes("?") ? "&" : "?"}cursor=${encodeURIComponent(cursor)}` : path;
+    const url = cursor ? `${path}&cursor=${encodeURIComponent(cursor)}` : path;
     try {
       const page = await api.get(url, { signal: stop.signal });
       setState((earlier) => ({

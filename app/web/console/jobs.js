@@ -3,7 +3,7 @@
 import { Instant, STATUSES, Status, duration, html, money, useEffect, useRef, useState } from "../shared/view.js";
 import { JobDrawer } from "./job.js";
 import { usePages, useRead, useSeen } from "./load.js";
-import { ListEnd, Refresh, View } from "./parts.js";
+import { ListEnd, Refresh, View, instant } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
 const PAGE = 100;
@@ -36,12 +36,6 @@ export function Jobs({ api, query }) {
     <${JobTable} pages=${pages} filters=${filters} />
     ${job && html`<${JobDrawer} key=${job} api=${api} id=${job} onClose=${() => replace("jobs", filters)} onChanged=${() => pages.reload({ quiet: true })} />`}
   </${View}>`;
-}
-
-/** What a date field holds is the reader's own time; the gateway is asked for the instant. */
-function instant(text) {
-  const date = text ? new Date(text) : null;
-  return date && !Number.isNaN(date.getTime()) ? date.toISOString() : undefined;
 }
 
 function Filters({ api, filters, onChange }) {

@@ -3,7 +3,7 @@
 import { Copy, Instant, html, useState } from "../shared/view.js";
 import { LimitsEditor, LimitsLine, limitsBody } from "./limits.js";
 import { usePages } from "./load.js";
-import { Confirm, Dialog, Errors, FormDialog, LinesField, PagedTable, TextField, View, useFields } from "./parts.js";
+import { Confirm, Dialog, Errors, FormDialog, LinesField, PagedTable, TextField, View, instant, useFields } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["Key", "tight"], ["User", "tight"], ["Scopes", "long"], ["Models", "tight"], ["Own limits"], ["Last used", "tight"], ["State", "tight"], ["", "acts"]];
@@ -114,12 +114,6 @@ export function KeyForm({ api, of, user, onClose, onSaved }) {
     <${TextField} id="key-expires" label="Expires" type="datetime-local" hint="Empty: never." errors=${errorsAt("/expires_at")} value=${fields.expires_at} onChange=${set("expires_at")} />
     <${LimitsEditor} legend="Own limits" hint="In addition to the user's; the tightest counts." value=${fields.limits} onChange=${set("limits")} errorsAt=${errorsAt} />`}
   </${FormDialog}>`;
-}
-
-/** What a date field holds, which is the reader's own time; what is no date is sent as it is, to be refused in words. */
-function instant(text) {
-  const date = new Date(text);
-  return Number.isNaN(date.getTime()) ? text || null : date.toISOString();
 }
 
 /** An instant as a date field wants it: in the reader's own time, without a zone. */

@@ -118,6 +118,12 @@ export function CheckField({ id, label, hint, checked, onChange }) {
   </label>`;
 }
 
+/** What a date field holds, which is the reader's own time; what is no date is sent as it is, to be refused in words. */
+export function instant(text) {
+  const date = new Date(text);
+  return Number.isNaN(date.getTime()) ? text || null : date.toISOString();
+}
+
 /** A list of words, one a line; empty stands for `null`, which means all. */
 export function LinesField({ value, onChange, ...field }) {
   const [text, setText] = useState((value || []).join("\n"));

@@ -66,10 +66,9 @@ class CatalogueStore:
 
     async def load(self) -> None:
         """Serve what is stored, if that changed; a small query finds out."""
-        source = self._source
 
         async def look(connection: AsyncConnection) -> tuple[int, Sequence[Row[Any]]]:
-            repository = CatalogueRepository(connection, source)
+            repository = CatalogueRepository(connection, self._source)
             version = await repository.version()
             return version, await repository.find_all() if version != self._version else ()
 
@@ -85,9 +84,9 @@ class CatalogueStore:
 
     async def take_turn(self, *, retry: timedelta) -> bool:
         """Return whether to read upstream now; nobody else will before `retry` has passed."""
-        at, source = self._clock.now(), self._source
+        at = self._clock.now()
         return await self._database.transact(
-            lambda tx: CatalogueRepository(tx, source).take_turn(at=at, until=at + retry)
+            lambda tx: CatalogueRepository(tx, self._source).take_turn(at=at, until=at + retry)
         )
 
     async def apply(self, entries: Sequence[Any]) -> SyncReport:

@@ -144,13 +144,13 @@ def sandbox(
 
     configure_logging(format="console", level="info")
 
-    async def until_stopped() -> None:
+    async def serve_sandbox() -> None:
         config = SandboxConfig(directory=data, token=token, speed=speed)
         async with running_sandbox(config, host=host, port=port) as url:
             typer.echo(f"RunComfy sandbox at {url}, keeping its requests in {data}/", err=True)
             await server.until_stopped()
 
-    run(until_stopped())
+    run(serve_sandbox())
 
 
 @app.command()

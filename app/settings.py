@@ -187,7 +187,7 @@ class Settings(BaseSettings):
     sandbox_speed: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0
 
     @model_validator(mode="after")
-    def _signs_in_for_somebody(self) -> "Settings":
+    def _require_safe_oidc(self) -> "Settings":
         if self.oidc_issuer is None:
             return self
         if self.oidc_audience is None:

@@ -4,13 +4,14 @@ Words stand anywhere in any text of the input, apart from each other by spaces:
 `a red fox sandbox:slow=30 sandbox:poll-504=2`.
 """
 
-import difflib
 import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
+
+from app.core.suggestions import did_you_mean
 
 Call = Literal["submit", "poll", "result", "cancel"]
 CALLS: tuple[Call, ...] = ("submit", "poll", "result", "cancel")
@@ -218,7 +219,7 @@ def _parse(token: str) -> tuple[str, float | str]:
     name, _, value = token.rstrip(".,;:!?)\"'").partition("=")
     word = _CONCRETE.get(name)
     if word is None:
-        raise UnknownWordError(f"there is no magic word {name!r}{_nearest(name, tuple(_CONCRETE))}")
+        raise UnknownWordError(f"there is no magic word {name!r}{did_you_mean(name, _CONCRETE)}")
     return name, _value_of(name, word, value)
 
 
@@ -232,7 +233,9 @@ def _value_of(name: str, word: Word, value: str) -> float | str:
     if isinstance(word.default, float):
         return _number(name, value)
     if word.choices and value not in word.choices:
-        raise UnknownWordError(f"{name!r} does not take {value!r}{_nearest(value, word.choices)}")
+        raise UnknownWordError(
+            f"{name!r} does not take {value!r}{did_you_mean(value, word.choices)}"
+        )
     return value
 
 
@@ -240,8 +243,3 @@ def _number(name: str, value: str) -> float:
     if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value):
         raise UnknownWordError(f"the magic word {name!r} takes a number, not {value!r}")
     return float(value)
-
-
-def _nearest(name: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"; the nearest is {close[0]!r}" if close else ""

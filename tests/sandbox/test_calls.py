@@ -168,7 +168,7 @@ async def test_a_mistyped_magic_word_is_refused(sandbox: Sandbox) -> None:
     given = sandbox.input("sandbox:fial")
     answer = await sandbox.post(given)
     assert answer.status_code == 422
-    assert "the nearest is 'fail'" in answer.json()["error_message"]
+    assert "did you mean 'fail'?" in answer.json()["error_message"]
     assert await sandbox.seen(given) == [False]
 
 

@@ -33,13 +33,13 @@ def test_an_input_that_is_a_whole_film_is_read_at_once() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("sandbox:fial", "there is no magic word 'fial'; the nearest is 'fail'"),
-        ("sandbox:pol-504", "there is no magic word 'pol-504'; the nearest is 'poll-504'"),
+        ("sandbox:fial", "there is no magic word 'fial' (did you mean 'fail'?)"),
+        ("sandbox:pol-504", "there is no magic word 'pol-504' (did you mean 'poll-504'?)"),
         ("sandbox:stuck=3", "the magic word 'stuck' takes no value"),
         ("sandbox:slow=soon", "the magic word 'slow' takes a number, not 'soon'"),
         ("sandbox:slow=nan", "the magic word 'slow' takes a number, not 'nan'"),
-        ("sandbox:fail=strng", "'fail' does not take 'strng'; the nearest is 'string'"),
-        ("sandbox:lost-answer=rest", "'lost-answer' does not take 'rest'; the nearest is 'reset'"),
+        ("sandbox:fail=strng", "'fail' does not take 'strng' (did you mean 'string'?)"),
+        ("sandbox:lost-answer=rest", "'lost-answer' does not take 'rest' (did you mean 'reset'?)"),
     ],
 )
 def test_a_word_that_means_nothing_names_the_nearest(text: str, complaint: str) -> None:

@@ -26,7 +26,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def assemble(config: SandboxConfig, *, clock: Clock) -> Starlette:
     store = Store(config.directory / "requests.sqlite")
-    catalogue = Catalogue.read(config.models) if config.models else Catalogue.bundled()
+    catalogue = Catalogue.bundled()
     jobs = JobCalls(config=config, store=store, catalogue=catalogue, clock=clock)
     files = FileCalls(
         store=store,

@@ -9,16 +9,13 @@ class SandboxConfig:
     """`directory` holds everything that must survive a restart.
 
     Without a `token` any bearer token will do, but there must be one. `speed` divides every waiting
-    time, `seed` draws them. `public_url` replaces the caller's idea of our address in the links we
-    hand out. `models` is the folder of model files; None means the bundled ones.
+    time, `seed` draws them.
     """
 
     directory: Path
     token: str | None = field(default=None, repr=False)
     speed: float = 1.0
     seed: int = 0
-    public_url: str | None = None
-    models: Path | None = None
 
     def __post_init__(self) -> None:
         if self.speed <= 0:

@@ -161,7 +161,7 @@ class JobCalls:
         return broken(fault, proper=proper, script=script, now=self._clock.now())
 
     def _base(self, request: Request) -> str:
-        return (self._config.public_url or str(request.base_url)).rstrip("/")
+        return str(request.base_url).rstrip("/")
 
 
 async def _read(request: Request) -> bytes | None:

@@ -96,16 +96,6 @@ async def test_an_error_in_the_block_arrives_as_it_was(config: SandboxConfig) ->
             _ = 1 / 0
 
 
-async def test_links_use_the_public_url(config: SandboxConfig) -> None:
-    config = replace(config, public_url="https://sandbox.example/")
-    async with running_sandbox(config, port=0) as base, client(base) as http:
-        sandbox = Sandbox(http, ManualClock())
-        answer = (await sandbox.post(sandbox.input("sandbox:instant"))).json()
-        result = (await sandbox.result(answer["request_id"])).json()
-    assert answer["status_url"].startswith("https://sandbox.example/v1/requests/")
-    assert result["output"]["video"].startswith("https://sandbox.example/outputs/")
-
-
 async def stages(config: SandboxConfig) -> list[str]:
     """Note where three jobs stand, each second for ten."""
     clock = ManualClock()

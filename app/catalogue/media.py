@@ -98,7 +98,7 @@ class MediaCheck:
         _input, field, *index = pointer_steps(self.pointer)
         return (self.pointer, pointer(field)) if index else (self.pointer,)
 
-    def fault(self, code: MediaFault, flaw: str) -> FieldError:
+    def fault(self, code: MediaFault | Literal["type"], flaw: str) -> FieldError:
         """Say what is wrong with the file; `flaw` is the end of a sentence."""
         return FieldError(pointer=self.pointer, code=code, detail=f"{self.label} {flaw}.")
 
@@ -122,13 +122,9 @@ class MediaField:
         elements = enumerate(value) if isinstance(value, list) else [(None, value)]
         for index, element in elements:
             at = self._pointer if index is None else f"{self._pointer}/{index}"
+            file = MediaCheck(at, element, self.kind, self.rules)
             refusal = self._refusal(element, reach=reach)
-            if refusal:
-                code, flaw = refusal
-                path = (self.name,) if index is None else (self.name, index)
-                yield FieldError(pointer=at, code=code, detail=f"{label(*path)} {flaw}.")
-            else:
-                yield MediaCheck(at, element, self.kind, self.rules)
+            yield file.fault(*refusal) if refusal else file
 
     def _refusal(
         self, value: Any, *, reach: Reach

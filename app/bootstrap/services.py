@@ -32,7 +32,6 @@ from app.jobs.operations.traffic import JobTraffic
 from app.jobs.service import JobService
 from app.jobs.wire import JobWire
 from app.media.inspector import MediaInspector
-from app.media.sources import UploadedFiles
 from app.net.origins import origin_of
 from app.quotas.prices import PricesService
 from app.quotas.service import QuotaService
@@ -51,7 +50,7 @@ def make_services(base: Base, remotes: Remotes, stores: Stores) -> Services:
     quotas = QuotaService(database=database, clock=clock, job_timeout=job_timeout)
     inspector = MediaInspector(
         remote=remotes.media,
-        uploads=UploadedFiles(stores.files),
+        files=stores.files,
         config=base.configs.inspector,
         clock=clock,
     )

@@ -17,7 +17,7 @@ from app.media.errors import MediaBusyError
 from app.media.facts import Facts, Wanted, flaws
 from app.media.probe import MediaFile, Source
 from app.media.slots import Slots
-from app.media.sources import DataUri, UploadedFiles
+from app.media.sources import DataUri, UploadedFile
 from app.net.errors import (
     AddressRefusedError,
     DeniedError,
@@ -30,6 +30,7 @@ from app.net.errors import (
 from app.net.reach import NOT_PUBLIC
 from app.net.remote_file import RemoteFiles
 from app.net.urls import is_data_uri
+from app.storage.files import FileService
 
 InspectMode = Literal["require", "best_effort", "off"]
 
@@ -60,13 +61,13 @@ class MediaInspector:
     """What a URL led to is remembered for minutes, but for faults: a corrected file passes."""
 
     def __init__(
-        self, *, remote: RemoteFiles, uploads: UploadedFiles, config: InspectorConfig, clock: Clock
+        self, *, remote: RemoteFiles, files: FileService, config: InspectorConfig, clock: Clock
     ) -> None:
         self._remote = remote
         self._config = config
         self._lenient = config.mode == "best_effort"
         self._clock = clock
-        self._uploads = uploads
+        self._files = files
         self._slots = Slots(
             overall=config.at_once, each=config.at_once_each, patience=config.patience
         )
@@ -107,8 +108,10 @@ class MediaInspector:
         if is_data_uri(check.value):
             return await _facts_of(DataUri(check.value), wanted)
         if not _is_remote(check):
-            upload = await self._uploads.find(check.value, user_id=user_id)
-            return await _facts_of(upload, wanted) if upload else None
+            found = await self._files.find_many([check.value], user_id=user_id)
+            if check.value not in found:
+                return None  # which is reported where files are kept
+            return await _facts_of(UploadedFile(self._files, found[check.value]), wanted)
         if known := self._known(check, wanted):
             return known
         if self._slots.claimed(user_id) >= self._config.longest_line:

@@ -26,16 +26,6 @@ class DataUri:
         return binascii.a2b_base64(self._uri[first : first + _STEP])[skipped:]
 
 
-class UploadedFiles:
-    def __init__(self, files: FileService) -> None:
-        self._files = files
-
-    async def find(self, file_id: str, *, user_id: str) -> "UploadedFile | None":
-        """Return the caller's file; None without one, which is reported where files are kept."""
-        found = await self._files.find_many([file_id], user_id=user_id)
-        return UploadedFile(self._files, found[file_id]) if file_id in found else None
-
-
 class UploadedFile:
     def __init__(self, files: FileService, file: File) -> None:
         self._files = files

@@ -15,7 +15,6 @@ from app.core.clock import ManualClock
 from app.db.engine import opened_database
 from app.media.errors import MediaBusyError
 from app.media.inspector import InspectorConfig, MediaInspector
-from app.media.sources import UploadedFiles
 from app.net.guard import guarded
 from app.net.reach import Reach
 from app.net.remote_file import RemoteFiles
@@ -45,13 +44,8 @@ async def inspecting(
         opened_database("sqlite:///no-uploads-here.db") as database,
         guarded(deadline=config.deadline, reach=reach, resolver=names) as client,
     ):
-        uploads = FileService(database=database, storage=None, clock=clock)
-        yield MediaInspector(
-            remote=RemoteFiles(client),
-            uploads=UploadedFiles(uploads),
-            config=config,
-            clock=clock,
-        )
+        files = FileService(database=database, storage=None, clock=clock)
+        yield MediaInspector(remote=RemoteFiles(client), files=files, config=config, clock=clock)
 
 
 async def codes(inspector: MediaInspector, *urls: str, user: str = "alice") -> list[str]:

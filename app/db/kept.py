@@ -16,10 +16,11 @@ class KeptConnections:
     lost, all others go back too once they are free: the pool knows which of them are lost.
     """
 
-    def __init__(self, engine: AsyncEngine, *, most: int) -> None:
+    def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
-        self._most = most
-        self._turn = asyncio.Semaphore(most)
+        assert isinstance(engine.pool, QueuePool)
+        self._size = engine.pool.size()
+        self._turn = asyncio.Semaphore(self._size)
         self._at_hand: list[AsyncConnection] = []
         self._in_use = 0
         self._losses = 0
@@ -50,7 +51,7 @@ class KeptConnections:
                 self._in_use -= 1
 
     def use(self) -> Mapping[str, int]:
-        return {"in_use": self._in_use, "size": self._most}
+        return {"in_use": self._in_use, "size": self._size}
 
     async def close(self) -> None:
         await self._give_back()

@@ -47,11 +47,11 @@ class PostgresConnections:
     def __init__(self, url: URL, *, answers_within: timedelta) -> None:
         self._patience = answers_within
         self._made_once = PreparedStatements()
-        self._writer = KeptConnections(_create(url, pool_size=_WRITERS), most=_WRITERS)
+        self._writer = KeptConnections(_create(url, pool_size=_WRITERS))
         # At READ COMMITTED each statement sees what is committed by then, in a transaction or not:
         # a read needs none, nor the two round trips that one costs.
         reader = _create(url, pool_size=_READERS, skip_autocommit_rollback=True)
-        self._reader = KeptConnections(reader, most=_READERS)
+        self._reader = KeptConnections(reader)
         self._to_search = asyncio.Semaphore(_READERS // 2)
         self._to_search_long = asyncio.Semaphore(1)
 

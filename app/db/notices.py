@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.clock import Clock
 from app.db.engine import parse_url, words_of
+from app.db.prepared import driver_error
 
 logger = structlog.get_logger(__name__)
 
@@ -38,14 +39,14 @@ class Notices:
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
         )
-        driver_error = engine.dialect.loaded_dbapi.Error  # what the open connection raises itself
+        own_error = driver_error(engine.dialect)  # what the open connection raises itself
         delay = _SOON
         try:
             while True:
                 began = self._clock.monotonic()
                 try:
                     await self._listen(engine, on_notice)
-                except (SQLAlchemyError, driver_error, OSError) as exc:
+                except (SQLAlchemyError, own_error, OSError) as exc:
                     logger.warning("notices.lost", reason=words_of(exc))
                 except Exception:
                     logger.exception("notices.failed")

@@ -14,7 +14,7 @@ from anyio import to_thread
 from pydantic import SecretStr
 
 from app.auth.directory.keys import KeyDirectory
-from app.core.clock import Clock, SystemClock
+from app.core.clock import SystemClock
 from app.core.errors import ConfigurationError
 from app.db.engine import opened_database
 from app.demo.printing import answer_of, say
@@ -84,7 +84,7 @@ async def _make_video(client: httpx.AsyncClient, *, key: str, picture: str, outp
     job = answer_of(await client.post("/v1/jobs", json=request))
     say("Follow it:\n")
     say(f"  curl -s {job['urls']['self']} -H 'Authorization: Bearer {key}'\n")
-    job = await _follow(client, job, clock=SystemClock())
+    job = await _follow(client, job)
     if job["status"] != "completed":
         raise ConfigurationError(f"The demo's job ended as {job['status']}: {job['error']}.")
     video = job["output"]["video"]
@@ -95,11 +95,9 @@ async def _make_video(client: httpx.AsyncClient, *, key: str, picture: str, outp
     say("This gateway ends now; GATEWAY_UPSTREAM_URL=sandbox gateway serve starts one that stays.")
 
 
-async def _follow(
-    client: httpx.AsyncClient, job: dict[str, Any], *, clock: Clock
-) -> dict[str, Any]:
+async def _follow(client: httpx.AsyncClient, job: dict[str, Any]) -> dict[str, Any]:
+    clock, shown = SystemClock(), ""
     began = clock.monotonic()
-    shown = ""
     while True:
         elapsed = clock.monotonic() - began
         if sys.stdout.isatty():

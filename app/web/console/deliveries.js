@@ -2,7 +2,7 @@
 
 import { Instant, ProblemNote, html, useState } from "../shared/view.js";
 import { useAct, usePages } from "./load.js";
-import { Dialog, Facts, JobLink, PagedTable, Refresh, View } from "./parts.js";
+import { Dialog, Dotted, Facts, JobLink, PagedTable, Refresh, View } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["State", "tight"], ["Event", "tight"], ["User", "tight"], ["To", "tight"], ["Job", "tight"], ["Attempts", "num"], ["Next", "tight"], ["Created", "tight"], ["", "acts"]];
@@ -35,7 +35,7 @@ export function Deliveries({ api, query }) {
   </${View}>`;
 }
 
-const State = ({ state }) => html`<span class="status status-${COLOURS[state]}"><span class="status-dot"></span>${state}</span>`;
+const State = ({ state }) => html`<${Dotted} colour=${COLOURS[state]}>${state}</${Dotted}>`;
 
 function DeliveryDrawer({ api, delivery: given, onClose, onChanged }) {
   const [delivery, setDelivery] = useState(given);

@@ -2,7 +2,7 @@
 
 import { Instant, ProblemNote, STATUSES, Status, duration, html, isFinal, money, useEffect, useState } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
-import { Card, Confirm, View } from "./parts.js";
+import { Card, Confirm, Dotted, View } from "./parts.js";
 import { Bars, everyDay } from "./plot.js";
 import { to } from "./route.js";
 
@@ -163,7 +163,7 @@ function lanes({ accounts, ...state }) {
 
 function Lane({ name, lane }) {
   return html`<div class="d-flex gap-2 mb-1">
-    <span class="status status-${lane.paused ? "orange" : "green"} flex-shrink-0"><span class="status-dot"></span>${name}: ${lane.paused ? "paused" : "on"}</span>
+    <${Dotted} colour=${lane.paused ? "orange" : "green"}>${name}: ${lane.paused ? "paused" : "on"}</${Dotted}>
     ${lane.paused && html`<span class="small">${REASONS[lane.reason] || lane.reason}
       ${lane.since && html` Since <${Instant} at=${lane.since} />.`}
       ${lane.until && html` Tried again <${Instant} at=${lane.until} />.`}</span>`}
@@ -193,7 +193,7 @@ function Invariants({ api }) {
   }, []);
   return html`<${Card} title="Invariants" tools=${html`<button class="btn btn-sm" onClick=${() => check()} disabled=${busy}>${busy ? "Checking" : "Check again"}</button>`}>
     <${ProblemNote} problem=${problem} />
-    ${found?.ok && html`<span class="status status-green"><span class="status-dot"></span>everything adds up</span>
+    ${found?.ok && html`<${Dotted} colour="green">everything adds up</${Dotted}>
       <div class="small mt-1">Ledger against accounts, holds against jobs, events against states.</div>`}
     ${found && !found.ok && html`<div role="alert" class="bad">${found.violations.length} do not hold</div>
       <ul class="small mb-0">${found.violations.slice(0, 20).map((each) => html`<li key=${each.rule + each.subject}>${each.rule}: <span class="mono">${each.subject}</span></li>`)}</ul>`}

@@ -70,7 +70,7 @@ class PostgresConnections:
         async with AsyncExitStack() as leaving:
             transaction = _Transaction(connection, self._made_once, leaving)
             await transaction.begin()
-            yield transaction.as_asked_for
+            yield transaction.as_connection
             await transaction.commit()
 
     async def read(self, work: Work[Done]) -> Done:
@@ -90,7 +90,7 @@ class PostgresConnections:
         async with self._reader.connection() as connection:
             if not self._made_once.in_use:
                 return await work(connection)
-            return await work(_Direct(connection, self._made_once).as_asked_for)
+            return await work(_Direct(connection, self._made_once).as_connection)
 
     def _patience_for(self, *, is_long: bool) -> timedelta:
         return self._patience * (_LONG if is_long else 1)
@@ -119,7 +119,7 @@ class _Direct:
         self._driver: Any = connection.sync_connection.connection.driver_connection
 
     @property
-    def as_asked_for(self) -> AsyncConnection:
+    def as_connection(self) -> AsyncConnection:
         return cast("AsyncConnection", self)
 
     async def execute(self, statement: Executable, parameters: Any = None) -> Result[Any]:

@@ -56,10 +56,10 @@ class SqliteConnections:
                     file.execute("BEGIN IMMEDIATE")
                 except sqlite3.OperationalError:  # another process writes
                     await _to_the_end(self._writing, partial(_begin_patiently, file))
-                on = _AtOnce(connection, self._made_once)
+                on = _Blocking(connection, self._made_once)
                 if is_long:
-                    on = _Aside(connection, self._made_once, self._writing)
-                yield on.as_asked_for
+                    on = _Threaded(connection, self._made_once, self._writing)
+                yield on.as_connection
                 await _to_the_end(self._writing, file.commit)
 
     async def read(self, work: Work[Done]) -> Done:
@@ -75,11 +75,11 @@ class SqliteConnections:
 
     async def look_up(self, work: Work[Done]) -> Done:
         with self._snapshot() as connection:
-            return await work(_AtOnce(connection, self._made_once).as_asked_for)
+            return await work(_Blocking(connection, self._made_once).as_connection)
 
     def _read_whole(self, work: Work[Done]) -> Done:
         with self._snapshot() as connection:
-            steps = work(_AtOnce(connection, self._made_once).as_asked_for).__await__()
+            steps = work(_Blocking(connection, self._made_once).as_connection).__await__()
             try:
                 next(steps)
             except StopIteration as done:
@@ -108,8 +108,8 @@ class SqliteConnections:
         self._reader.close()
 
 
-class _AtOnce:
-    """The used part of SQLAlchemy's AsyncConnection, for a connection that never waits."""
+class _Blocking:
+    """The used part of SQLAlchemy's AsyncConnection; each statement runs in its caller's thread."""
 
     def __init__(self, connection: Connection, made_once: PreparedStatements) -> None:
         self._connection = connection
@@ -119,7 +119,7 @@ class _AtOnce:
         self.info = connection.info
 
     @property
-    def as_asked_for(self) -> AsyncConnection:
+    def as_connection(self) -> AsyncConnection:
         return cast("AsyncConnection", self)
 
     async def execute(self, statement: Executable, parameters: Any = None) -> Result[Any]:
@@ -142,8 +142,8 @@ class _AtOnce:
         return prepared.result(rows)
 
 
-class _Aside(_AtOnce):
-    """The same for statements that may take long: a thread waits for each."""
+class _Threaded(_Blocking):
+    """The same for statements that may take long: each runs in another thread."""
 
     def __init__(
         self,

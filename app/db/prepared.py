@@ -19,7 +19,7 @@ Statement = TypeVar("Statement", bound=Executable)
 
 _made_once: dict[Executable, bool] = {}
 _prepared: dict[tuple[Executable, type[Dialect]], "Prepared"] = {}
-_Turn = Callable[[Any], Any]
+_Processor = Callable[[Any], Any]
 
 
 def made_once(statement: Statement, *, wants_rows: bool = True) -> Statement:
@@ -36,50 +36,50 @@ class Prepared:
     """One statement for one database: its text for the driver."""
 
     def __init__(self, statement: Executable, dialect: Dialect) -> None:
-        compiled = _with_its_words(statement, dialect).compile(dialect=dialect)
+        compiled = _with_literals(statement, dialect).compile(dialect=dialect)
         assert isinstance(compiled, SQLCompiler)
         if compiled.post_compile_params:
             raise ValueError(f"its text is not the same for all parameters: {compiled}")
         self.text = compiled.string
         self._order: Sequence[str] | None = compiled.positiontup if compiled.positional else None
         self._known: dict[str, Any] = {}
-        self._asked: dict[str, _Turn | None] = {}
+        self._required: dict[str, _Processor | None] = {}
         for bind, name in compiled.bind_names.items():
             self._note(bind, name, dialect)
         columns = statement.exported_columns.values()  # type: ignore[attr-defined]
         self.has_rows = _made_once[statement] and bool(columns)
         self._shape = SimpleResultMetaData([column.key for column in columns])
-        turns = (_from_driver(column.type, dialect) for column in columns)
-        self._turns = [(place, turn) for place, turn in enumerate(turns) if turn is not None]
+        processors = (_from_driver(column.type, dialect) for column in columns)
+        self._processors = [(place, process) for place, process in enumerate(processors) if process]
 
     def _note(self, bind: BindParameter[Any], name: str, dialect: Dialect) -> None:
-        turn = bind.type.dialect_impl(dialect).bind_processor(dialect)
+        process = bind.type.dialect_impl(dialect).bind_processor(dialect)
         if bind.required:
-            self._asked[name] = turn
+            self._required[name] = process
         else:
             value = bind.effective_value
-            self._known[name] = value if turn is None else turn(value)
+            self._known[name] = value if process is None else process(value)
 
     def values(self, parameters: Mapping[str, Any] | None) -> Mapping[str, Any] | Sequence[Any]:
         """Return the driver's parameters; raise KeyError for a missing one."""
         values = dict(self._known)
         given = parameters or {}
-        for name, turn in self._asked.items():
+        for name, process in self._required.items():
             value = given[name]
-            values[name] = value if turn is None else turn(value)
+            values[name] = value if process is None else process(value)
         return values if self._order is None else [values[name] for name in self._order]
 
     def result(self, rows: Iterable[Sequence[Any]]) -> Result[Any]:
         """Convert the driver's rows to SQLAlchemy's."""
-        if self._turns:
-            rows = [self._turned(row) for row in rows]
+        if self._processors:
+            rows = [self._processed(row) for row in rows]
         return IteratorResult(self._shape, iter(rows))
 
-    def _turned(self, row: Sequence[Any]) -> tuple[Any, ...]:
-        turned = list(row)
-        for place, turn in self._turns:
-            turned[place] = turn(turned[place])
-        return tuple(turned)
+    def _processed(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        values = list(row)
+        for place, process in self._processors:
+            values[place] = process(values[place])
+        return tuple(values)
 
 
 class PreparedStatements:
@@ -111,13 +111,13 @@ def wrapped(error: Exception, dialect: Dialect) -> DBAPIError:
     return failure
 
 
-def _with_its_words(statement: Executable, dialect: Dialect) -> Any:
+def _with_literals(statement: Executable, dialect: Dialect) -> Any:
     """Put its constants into its text, so that a plan for all parameters is made with them.
 
     Of a state given as a parameter Postgres assumes that a tenth of all jobs are in it.
     """
 
-    def word(element: Any, **_: Any) -> Any:
+    def literal(element: Any, **_: Any) -> Any:
         if not isinstance(element, BindParameter) or element.required:
             return None
         write = element.type.dialect_impl(dialect).literal_processor(dialect)
@@ -125,9 +125,9 @@ def _with_its_words(statement: Executable, dialect: Dialect) -> Any:
         # The driver's own sign is doubled already, and would be doubled again here.
         return literal_column(written, element.type) if written and "%" not in written else None
 
-    return visitors.replacement_traverse(cast("Any", statement), {}, word)
+    return visitors.replacement_traverse(cast("Any", statement), {}, literal)
 
 
-def _from_driver(type_: Any, dialect: Dialect) -> _Turn | None:
-    turn: _Turn | None = type_.dialect_impl(dialect).result_processor(dialect, None)
-    return turn
+def _from_driver(type_: Any, dialect: Dialect) -> _Processor | None:
+    process: _Processor | None = type_.dialect_impl(dialect).result_processor(dialect, None)
+    return process

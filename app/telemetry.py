@@ -45,7 +45,7 @@ class Discreet(SpanExporter):
         self._exporter = exporter
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._exporter.export(list(_told(spans)))
+        return self._exporter.export(list(_stripped(spans)))
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
@@ -88,7 +88,7 @@ def _bare(context: SpanContext | None) -> SpanContext | None:
     )
 
 
-def _told(spans: Iterable[ReadableSpan]) -> Iterable[ReadableSpan]:
+def _stripped(spans: Iterable[ReadableSpan]) -> Iterable[ReadableSpan]:
     for span in spans:
         attributes = span.attributes or {}
         is_statement = not _DATABASE.isdisjoint(attributes)

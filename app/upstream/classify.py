@@ -54,10 +54,10 @@ def accepted_request_id(
     if request_id and (answer.status in retry_statuses or not _is_refusal(answer.status)):
         return request_id
     if answer.meaning in retry_statuses:
-        raise _as(TryLaterError, answer, hidden)
+        raise _error(TryLaterError, answer, hidden)
     if _is_refusal(answer.meaning):
-        raise _as(RefusedError, answer, hidden)
-    raise _as(OutcomeUnknownError, answer, hidden)
+        raise _error(RefusedError, answer, hidden)
+    raise _error(OutcomeUnknownError, answer, hidden)
 
 
 def readable_body(answer: Answer, *, hidden: Iterable[str] = ()) -> dict[str, Any]:
@@ -66,8 +66,8 @@ def readable_body(answer: Answer, *, hidden: Iterable[str] = ()) -> dict[str, An
         if _is_success(answer.meaning):
             return answer.body
         if _is_refusal(answer.meaning):
-            raise _as(RefusedError, answer, hidden)
-    raise _as(TryLaterError, answer, hidden)
+            raise _error(RefusedError, answer, hidden)
+    raise _error(TryLaterError, answer, hidden)
 
 
 def retry_after(header: str | None, *, date: str | None) -> timedelta | None:
@@ -94,7 +94,9 @@ def _is_refusal(status: int) -> bool:
     return client_error and status not in _UNDECIDED
 
 
-def _as(kind: Callable[..., UpstreamError], answer: Answer, hidden: Iterable[str]) -> UpstreamError:
+def _error(
+    kind: Callable[..., UpstreamError], answer: Answer, hidden: Iterable[str]
+) -> UpstreamError:
     secrets = tuple(hidden)
     code = answer.error_code
     harmless = _UNDECIDED if kind is OutcomeUnknownError else _NO_OUTAGE

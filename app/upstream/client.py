@@ -95,14 +95,14 @@ class UpstreamClient:
             return await self._submit(model_id, body, timeout=timeout)
 
     async def _submit(self, model_id: str, body: Mapping[str, Any], *, timeout: timedelta) -> str:
-        passage = _Passage(_as_json(body))
+        content = _OneTimeBody(_as_json(body))
         request = self._request(
             "POST",
             ("models", *model_id.split("/")),
             timeout=timeout,
-            headers={"Content-Type": "application/json", "Content-Length": str(passage.length)},
+            headers={"Content-Type": "application/json", "Content-Length": str(content.length)},
             params={},
-            stream=passage,
+            stream=content,
         )
         exchange = _exchange(
             self._submits,
@@ -115,9 +115,9 @@ class UpstreamClient:
         try:
             answer = await exchange
         except asyncio.CancelledError as exc:
-            if passage.has_begun:
+            if content.has_begun:
                 raise
-            passage.withdraw()
+            content.withdraw()
             raise NotSentError("The gateway stopped before it was sent.") from exc
         return accepted_request_id(
             answer,
@@ -287,7 +287,7 @@ async def _goes_beyond(most: int, raw: bytearray, pieces: AsyncIterator[bytes]) 
     return False
 
 
-class _Passage(httpx.AsyncByteStream):
+class _OneTimeBody(httpx.AsyncByteStream):
     """A body sent piece by piece: a large one blocks nothing, and none is sent twice.
 
     Without a whole body there is no request: if the body was not read, the request was not sent.

@@ -119,10 +119,10 @@ async def _look_at_the_beginning(response: httpx.Response) -> None:
         raise TryLaterError(f"The output broke off ({type(exc).__name__}).") from exc
     if sniff(first) is None:
         raise TryLaterError("The output's host sent a page, not the file.")
-    response.stream = _Begun(first, pieces, whole=response.stream)
+    response.stream = _PeekedBody(first, pieces, whole=response.stream)
 
 
-class _Begun(httpx.AsyncByteStream):
+class _PeekedBody(httpx.AsyncByteStream):
     """A body of which the first piece was read already."""
 
     def __init__(

@@ -111,8 +111,8 @@ class Answers:
     def _cost(self) -> dict[str, float]:
         if "no-cost" in self.script or not self.stage.is_final:
             return {}
-        late = "late-cost" in self.script
-        if late and not self._reached("late-cost", self._since_end()):
+        since_end = (self.now - self.record.finished_at(self.stage)).total_seconds()
+        if "late-cost" in self.script and not self._reached("late-cost", since_end):
             return {}
         return {"cost": self.script.number("cost", self._list_price())}
 
@@ -122,9 +122,6 @@ class Answers:
         per_second = self.model.unit == "second"
         units = outputs.seconds_of(self.record.input) if per_second else len(self._files())
         return round(self.model.price * units, 4)
-
-    def _since_end(self) -> float:
-        return (self.now - self.record.finished_at(self.stage)).total_seconds()
 
     def _reached(self, word: str, elapsed: float) -> bool:
         """Return whether the script has the word and its seconds have passed."""

@@ -1,7 +1,7 @@
 """The last good catalogue of an upstream: stored, compared, and followed by all replicas."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -33,11 +33,11 @@ class SyncReport:
     """What a read changed, by model; `breaks` has only models in use."""
 
     models: int
-    added: Sequence[str] = ()
-    changed: Sequence[str] = ()
-    withdrawn: Sequence[str] = ()
-    skipped: int = 0
-    breaks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    added: Sequence[str]
+    changed: Sequence[str]
+    withdrawn: Sequence[str]
+    skipped: int
+    breaks: Mapping[str, Sequence[str]]
 
     @property
     def is_news(self) -> bool:

@@ -86,7 +86,7 @@ class _Desk:
         """Return the job, or None if a limit was in the way."""
         given = dict(wish.input)
         if wish.picture is not None:
-            given[wish.picture_field] = self.pictures[wish.picture % len(self.pictures)]
+            given["first_frame_image_url"] = self.pictures[wish.picture % len(self.pictures)]
         answer = await self.http.post("/v1/jobs", json={"model": wish.model, "input": given})
         return None if answer.status_code == httpx.codes.TOO_MANY_REQUESTS else answer_of(answer)
 

@@ -1,7 +1,7 @@
 """Who works on the made-up day, under which limits, and what they submit."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from app.demo.receiver import GONE, SLEEPS, TAKES
@@ -32,7 +32,6 @@ class Wish:
     model: str
     input: Mapping[str, Any]
     picture: int | None = None
-    picture_field: str = "first_frame_image_url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Person:
     key: str
     share: int
     told_at: str
-    wishes: Sequence[Wish] = field(default=())
+    wishes: Sequence[Wish]
 
 
 def _film(prompt: str, *, seconds: int = 5, picture: int = 0, resolution: str = "480p") -> Wish:
@@ -165,7 +164,7 @@ class Act:
 
     method: str
     path: str
-    body: Mapping[str, Any] | None = None
+    body: Mapping[str, Any]
     key_of: str = ""
 
 

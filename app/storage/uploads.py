@@ -29,7 +29,10 @@ from app.storage.files import COLUMNS, PREFIX, File, file_from_row, required
 from app.storage.store import Storage, Stored, new_key
 
 _UPLOAD_WITHIN = timedelta(hours=6)
-_KINDS = "a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF image, or an MP4, MOV or WebM video"
+_KINDS = (
+    "a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF image, an MP4, MOV, WebM or MKV video, or an"
+    " MP3, WAV, Ogg, M4A or FLAC sound"
+)
 
 
 class UploadsConfig(BaseModel):
@@ -139,7 +142,7 @@ class Uploads:
             size += len(chunk)
             if size > most:
                 raise FileTooLargeError(
-                    f"{'An image' if image else 'A video'} may have at most {most} bytes;"
+                    f"{'An image' if image else 'A video or sound'} may have at most {most} bytes;"
                     " send a smaller one."
                 )
             yield chunk

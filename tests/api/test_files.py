@@ -247,6 +247,13 @@ async def test_a_body_that_never_ends_is_refused_early(
     assert files_below(tmp_path / "kept") == []
 
 
+async def test_sound_is_taken_and_named_among_what_is(public: Gateway) -> None:
+    taken = await public.http.post("/v1/files", content=b"ID3\4" + bytes(300))
+    assert (taken.status_code, taken.json()["media_type"]) == (201, "audio/mpeg")
+    refused = await public.http.post("/v1/files", content=b"%PDF-1.7")
+    assert "MP3" in problem(refused)["detail"]
+
+
 async def test_nobody_sees_or_uses_another_users_file(public: Gateway) -> None:
     file = await upload(public)
     mallory = await public.client_of("mallory")

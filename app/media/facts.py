@@ -1,6 +1,6 @@
 """What was found out about a file, and which of a field's rules it breaks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,14 @@ _NOUNS = {
     "video": "a video (such as MP4, MOV or WebM)",
     "audio": "an audio file (such as MP3, WAV or FLAC)",
     "media": "an image, a video or an audio file",
+}
+_SIZE = "file_size_mb"
+_MEASURES = frozenset({"width_pixels", "height_pixels", "width/height"})
+_CODES: Mapping[str, MediaFault] = {
+    "width_pixels": "width_pixels",
+    "height_pixels": "height_pixels",
+    "width/height": "aspect_ratio",
+    _SIZE: "file_size_mb",
 }
 
 
@@ -45,49 +53,33 @@ class Facts:
 
 def flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> list[FieldError]:
     """Name each rule that the file breaks; `lenient` ignores what could not be found out."""
-    return list(_flaws(check, facts, lenient=lenient))
-
-
-def _flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> Iterator[FieldError]:
     noun = _NOUNS[check.kind]
     if facts.is_empty:
-        yield check.fault("media_type", f"must be {noun}, but the file is empty")
-        return
+        return [check.fault("media_type", f"must be {noun}, but the file is empty")]
     if facts.format is None or not _suits(facts.format, check):
         what = "none" if facts.format is None else facts.format.name
-        yield check.fault("media_type", f"must be {noun}; by its first bytes the file is {what}")
-        return
+        flaw = f"must be {noun}; by its first bytes the file is {what}"
+        return [check.fault("media_type", flaw)]
     if not lenient and "image" in facts.format.kinds and isinstance(facts.dimensions, str):
         how = "is damaged" if facts.dimensions == "broken" else "has them too far from its start"
-        yield check.fault(
-            "media_unreadable",
-            f"must be an image whose width and height can be read; this {facts.format.name} {how}",
+        flaw = (
+            f"must be an image whose width and height can be read; this {facts.format.name} {how}"
         )
-        return
-    told: set[str] = set()
+        return [check.fault("media_unreadable", flaw)]
+    broken: dict[str, FieldError] = {}
     for rule in check.rules:
         found = _breach(rule, facts, lenient=lenient)
-        if found and rule.message not in told:
-            told.add(rule.message)
-            yield FieldError(
+        if found and rule.message not in broken:  # one message often serves for width and height
+            broken[rule.message] = FieldError(
                 pointer=check.pointer,
                 code=_CODES[rule.rule[:-1]],
                 detail=f"{rule.message} {check.label} {found}.",
             )
+    return list(broken.values())
 
 
 def _suits(found: Format, check: MediaCheck) -> bool:
     return check.kind == "media" or check.kind in found.kinds
-
-
-_SIZE = "file_size_mb"
-_MEASURES = frozenset({"width_pixels", "height_pixels", "width/height"})
-_CODES: Mapping[str, MediaFault] = {
-    "width_pixels": "width_pixels",
-    "height_pixels": "height_pixels",
-    "width/height": "aspect_ratio",
-    _SIZE: "file_size_mb",
-}
 
 
 def _breach(rule: MediaRule, facts: Facts, *, lenient: bool) -> str | None:

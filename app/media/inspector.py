@@ -132,19 +132,16 @@ class MediaInspector:
         return None if flaws(check, seen.facts, lenient=self._lenient) else seen.facts
 
     async def _look(self, url: str, wanted: Wanted) -> Facts:
+        deadline = asyncio.timeout(self._config.deadline.total_seconds())
         try:
-            async with asyncio.timeout(self._config.deadline.total_seconds()):
-                return await self._found(url, wanted)
+            async with deadline, self._remote.open(url) as file:
+                facts = await _facts_of(file, wanted)
+                if facts.size == "unknown" and facts.format:
+                    counted = await file.measure(most=self._config.most_counted)
+                    facts = replace(facts, size=counted or facts.size)
+                return facts
         except TimeoutError as exc:
             raise TooSlowError from exc
-
-    async def _found(self, url: str, wanted: Wanted) -> Facts:
-        async with self._remote.open(url) as file:
-            facts = await _facts_of(file, wanted)
-            if facts.size == "unknown" and facts.format:
-                counted = await file.measure(most=self._config.most_counted)
-                facts = replace(facts, size=counted or facts.size)
-            return facts
 
     def _remember(self, key: tuple[bytes, Wanted], seen: _Seen) -> None:
         self._seen[key] = seen

@@ -62,7 +62,7 @@ class Answers:
         if self.stage.is_final:
             body["finished_at"] = rfc3339(self.record.finished_at(self.stage))
         if self.stage is Stage.SUCCEEDED:
-            body |= outputs.told(self.model.output_kind, self.script, self._output_urls())
+            body |= outputs.output_part(self.model.output_kind, self.script, self._output_urls())
         if self.stage is Stage.FAILED:
             body |= _failure(self.script.text("fail", "object"))
         return body | (self._cost() if include_cost else {})

@@ -50,7 +50,7 @@ def files(kind: str, script: Script, given: Mapping[str, Any]) -> list[str]:
     return [f"{n}.{suffix}" for n in range(max(least, _number(given)))]
 
 
-def told(kind: str, script: Script, urls: list[str]) -> dict[str, Any]:
+def output_part(kind: str, script: Script, urls: list[str]) -> dict[str, Any]:
     """Build the part of the result that carries the output."""
     form = script.text("output", kind)
     if form == "blank":

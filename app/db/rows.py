@@ -35,7 +35,7 @@ from app.db.statements import table_of
 
 _NEW = "new"
 _DIALECTS: Mapping[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
-_AS_IT_IS = (str, int, float, dict, list)
+_JSON_TYPES = (str, int, float, dict, list)
 
 
 class Rows:
@@ -83,15 +83,15 @@ class RowsStatement:
         """Run it on any number of rows; a column that a row does not name is NULL."""
         dialect = tx.dialect.name
         stored = _stored_by_sqlite if dialect == "sqlite" else datetime.isoformat
-        known = [
+        values = [
             {
-                name: value if isinstance(value, _AS_IT_IS) else _known(value, stored)
+                name: value if isinstance(value, _JSON_TYPES) else _time_as_text(value, stored)
                 for name, value in row.items()
                 if value is not None
             }
             for row in rows
         ]
-        return await tx.execute(self._on[dialect], {_NEW: to_json(known).decode(), **parameters})
+        return await tx.execute(self._on[dialect], {_NEW: to_json(values).decode(), **parameters})
 
 
 class NewRows(Rows):
@@ -129,7 +129,7 @@ def _on_postgres(columns: Sequence[ColumnClause[Any]]) -> CTE:
     return select(each).cte(_NEW)
 
 
-def _known(value: object, stored: Callable[[datetime], str]) -> str:
+def _time_as_text(value: object, stored: Callable[[datetime], str]) -> str:
     """Write a column's time as text, as JSON has no times; refuse any other value."""
     if not isinstance(value, datetime):
         raise TypeError(f"{type(value).__name__} cannot be stored")

@@ -24,11 +24,11 @@ VIEWS = [
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[str]:
+async def site(sqlite_url: str) -> AsyncIterator[str]:
     """Serve to whoever names pictures that are names alone."""
     settings = explicit_settings(
         upstream_url="sandbox",
-        database_url=f"sqlite:///{tmp_path}/gateway.db",
+        database_url=sqlite_url,
         admin_token=f"ops:{ADMIN_TOKEN}",
         sandbox_speed=4,
         allow_private_networks=True,
@@ -309,12 +309,12 @@ async def test_a_job_shows_its_film_by_whichever_name_the_console_is_reached(
 
 
 async def test_accounts_that_send_nothing_are_named_with_the_reason(
-    tmp_path: Path, sandbox: Sandbox, browser: Browser
+    sqlite_url: str, sandbox: Sandbox, browser: Browser
 ) -> None:
     settings = explicit_settings(
         upstream_url=sandbox.url,
         api_token="first=no-token-of-it,second=nor-this",
-        database_url=f"sqlite:///{tmp_path}/gateway.db",
+        database_url=sqlite_url,
         admin_token=f"ops:{ADMIN_TOKEN}",
         inspect_media="off",
     )

@@ -2,7 +2,6 @@
 # ruff: noqa: ASYNC109 - handed on to the client
 
 import asyncio
-import gzip
 import time
 from datetime import timedelta
 from functools import reduce
@@ -25,6 +24,7 @@ from app.upstream.errors import (
 from tests.support.turns import turns
 from tests.support.upstream import LONG, MODEL, SOON, TOKEN, upstream
 from tests.support.wire_server import (
+    GZIP_BOMB,
     Line,
     Script,
     answer,
@@ -226,9 +226,7 @@ async def test_a_server_that_stops_reading_is_bound_by_the_whole_time() -> None:
         pytest.param(
             answer(200, raw=b" " * 73 * 2**20 + b'{"request_id": "req-1"}'), id="more than 72 MiB"
         ),
-        pytest.param(
-            answer(200, raw=gzip.compress(b" " * 10**8), Content_Encoding="gzip"), id="a gzip bomb"
-        ),
+        pytest.param(answer(200, raw=GZIP_BOMB, Content_Encoding="gzip"), id="a gzip bomb"),
     ],
 )
 async def test_an_answer_that_settles_nothing_leaves_it_unknown(data: bytes) -> None:

@@ -1,6 +1,7 @@
 """A raw TCP server that plays a script per connection: it fails as no HTTP server can."""
 
 import asyncio
+import gzip
 import json
 import socket
 import struct
@@ -104,6 +105,10 @@ async def wire_server(*scripts: Script) -> AsyncIterator[WireServer]:
         for writer in lines.values():
             writer.transport.abort()
         await asyncio.gather(*lines)
+
+
+GZIP_BOMB = gzip.compress(b" " * 10**8, compresslevel=1)
+"""More than the client takes of an answer, in half a megabyte."""
 
 
 def answer(

@@ -118,9 +118,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Spare Python's own collector what stays to the end: looking through it takes 0.3 s."""
-    gc.collect()
+    """Spare Python's own collector what stays to the end, as a gateway does at its start.
+
+    Not even collecting once before: what collection leaves behind takes less than to look for it.
+    """
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     gc.enable()
 
 

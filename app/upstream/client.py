@@ -1,10 +1,10 @@
 """The only HTTP to RunComfy: five calls, sent at most once, timed, each failure classified."""
-# ruff: noqa: ASYNC109 - callers choose a call's timeout; `_exchange` keeps it
+# ruff: noqa: ASYNC109 - callers choose a call's timeout; `exchange` keeps it
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from functools import cache
 from itertools import chain
@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from app.core.clock import Clock
 from app.core.metrics import Metrics
-from app.upstream.classify import Answer, accepted_request_id, readable_body, retry_after
+from app.upstream.classify import accepted_request_id, readable_body
 from app.upstream.errors import (
     NotSentError,
     OutcomeUnknownError,
@@ -24,31 +24,21 @@ from app.upstream.errors import (
     TryLaterError,
     UpstreamError,
 )
-from app.upstream.messages import clean, strings
+from app.upstream.exchange import OneTimeBody, exchange
+from app.upstream.messages import strings
 from app.upstream.wire import (
-    LONGEST_ANSWER,
     CancelOutcome,
     CataloguePage,
     RemoteResult,
     RemoteStatus,
-    decode,
     parse_cancel,
     parse_page,
     parse_result,
     parse_status,
 )
 
-_LARGE_ANSWER = 2**20
 _LARGE_AT_ONCE = 4
-_PIECE = 2**16
-_LAST_LOOK_S = 0.1
-_NOTHING = httpx.ByteStream(b"")
-_NEVER_CONNECTED = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.UnsupportedProtocol,
-)
+_NO_BODY = httpx.ByteStream(b"")
 
 
 class UpstreamClient:
@@ -95,7 +85,7 @@ class UpstreamClient:
             return await self._submit(model_id, body, timeout=timeout)
 
     async def _submit(self, model_id: str, body: Mapping[str, Any], *, timeout: timedelta) -> str:
-        content = _OneTimeBody(_as_json(body))
+        content = OneTimeBody(_as_json(body))
         request = self._request(
             "POST",
             ("models", *model_id.split("/")),
@@ -104,7 +94,7 @@ class UpstreamClient:
             params={},
             stream=content,
         )
-        exchange = _exchange(
+        exchanging = exchange(
             self._submits,
             request,
             timeout=timeout,
@@ -113,7 +103,7 @@ class UpstreamClient:
             large=nullcontext(),  # one that waits for others may be lost
         )
         try:
-            answer = await exchange
+            answer = await exchanging
         except asyncio.CancelledError as exc:
             if content.has_begun:
                 raise
@@ -166,7 +156,7 @@ class UpstreamClient:
     ) -> dict[str, Any]:
         """Make a call that may be repeated, whatever happens to it."""
         request = self._request(method, path, timeout=timeout, headers={}, params=params)
-        answer = await _exchange(
+        answer = await exchange(
             self._reads,
             request,
             timeout=timeout,
@@ -184,7 +174,7 @@ class UpstreamClient:
         timeout: timedelta,
         headers: Mapping[str, str],
         params: Mapping[str, str],
-        stream: httpx.AsyncByteStream = _NOTHING,
+        stream: httpx.AsyncByteStream = _NO_BODY,
     ) -> httpx.Request:
         if not {"", ".", ".."}.isdisjoint(segments):
             raise RefusedError("The id is not a path of names.")
@@ -214,104 +204,6 @@ class UpstreamClient:
 
     def _secrets(self) -> tuple[str, ...]:
         return (self._token.get_secret_value(),)
-
-
-async def _exchange(
-    client: httpx.AsyncClient,
-    request: httpx.Request,
-    *,
-    timeout: timedelta,
-    unsent: type[UpstreamError],
-    lost: type[UpstreamError],
-    large: AbstractAsyncContextManager[None],
-) -> Answer:
-    """Send once, and read a large answer within `large`; raise `unsent` or `lost`, no others."""
-    if client.is_closed:
-        raise unsent("The gateway is shutting down.")
-    try:
-        async with asyncio.timeout(None) as limit:
-            loop = asyncio.get_running_loop()
-            over = loop.call_later(timeout.total_seconds(), _look_once_more, limit)
-            try:
-                return await _read(await _sent(client, request, unsent=unsent), large=large)
-            finally:
-                over.cancel()
-    except UpstreamError:
-        raise
-    except Exception as exc:  # the answer is lost, whatever broke
-        raise lost(f"RunComfy's answer was lost ({type(exc).__name__}).", outage=True) from exc
-
-
-async def _sent(
-    client: httpx.AsyncClient, request: httpx.Request, *, unsent: type[UpstreamError]
-) -> httpx.Response:
-    try:
-        return await client.send(request, stream=True)
-    except _NEVER_CONNECTED as exc:
-        raise unsent(clean(f"RunComfy cannot be reached: {exc}"), outage=True) from exc
-
-
-def _look_once_more(limit: asyncio.Timeout) -> None:
-    """End a call whose time is over, but only once all that has arrived was read.
-
-    A loop looks at its clock before its sockets: a process that was frozen would find the time over
-    and throw away the waiting answer, with the id of a job that is paid for.
-    """
-    limit.reschedule(asyncio.get_running_loop().time() + _LAST_LOOK_S)
-
-
-async def _read(response: httpx.Response, *, large: AbstractAsyncContextManager[None]) -> Answer:
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    async with aclosing(response.stream) as stream:
-        # As it comes: `decode` unpacks no bomb.
-        raw, pieces = bytearray(), aiter(stream)
-        is_large = await _goes_beyond(_LARGE_ANSWER, raw, pieces)
-        async with large if is_large else nullcontext():
-            if is_large and await _goes_beyond(LONGEST_ANSWER, raw, pieces):
-                raw.clear()
-            return Answer(
-                status=response.status_code,
-                body=decode(raw),
-                retry_after=retry_after(
-                    response.headers.get("Retry-After"), date=response.headers.get("Date")
-                ),
-            )
-
-
-async def _goes_beyond(most: int, raw: bytearray, pieces: AsyncIterator[bytes]) -> bool:
-    """Add pieces to `raw` until it is longer than `most`, or there are no more."""
-    async for piece in pieces:
-        raw += piece
-        if len(raw) > most:
-            return True
-    return False
-
-
-class _OneTimeBody(httpx.AsyncByteStream):
-    """A body sent piece by piece: a large one blocks nothing, and none is sent twice.
-
-    Without a whole body there is no request: if the body was not read, the request was not sent.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self._is_withdrawn = False
-        self.has_begun = False
-
-    @property
-    def length(self) -> int:
-        return len(self._content)
-
-    def withdraw(self) -> None:
-        # The connection may have a writer of its own, which does not know.
-        self._is_withdrawn = True
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        if self._is_withdrawn or self.has_begun:
-            raise httpx.WriteError("withdrawn, or sent before")
-        self.has_begun = True
-        for start in range(0, len(self._content), _PIECE):
-            yield self._content[start : start + _PIECE]
 
 
 def _as_json(body: Mapping[str, Any]) -> bytes:

@@ -2,6 +2,7 @@
 # ruff: noqa: ASYNC109 - handed on to the client
 
 import asyncio
+import gzip
 import time
 from datetime import timedelta
 from functools import reduce

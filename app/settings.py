@@ -40,6 +40,7 @@ from app.upstream.accounts import PLACEHOLDERS, Account, parse_accounts
 RUNCOMFY_URL = "https://model-api.runcomfy.net"
 SANDBOX = "sandbox"
 SHORTEST_SECRET = 32
+_METRICS_TOKEN = re.compile(r"[!-+\--~]+")  # visible ASCII without comma
 _MODEL_PATTERN = re.compile(r"[\w.*/-]{1,256}", re.ASCII)
 _HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
@@ -97,7 +98,7 @@ def _real_token(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if text.lower() in PLACEHOLDERS:
         raise ValueError("is a placeholder, not a token")
-    if "," in text or not text.isascii() or not text.isprintable() or " " in text:
+    if not _METRICS_TOKEN.fullmatch(text):
         raise ValueError("must be one token of visible ASCII characters, without commas")
     return value
 

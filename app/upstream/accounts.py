@@ -10,6 +10,7 @@ DEFAULT = "default"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _DRAINS = ";drain"
+_TOKEN = re.compile(r"[!-+\--:<-~]+")  # visible ASCII without comma and semicolon
 PLACEHOLDERS = frozenset({"changeme", "change-me", "secret", "token", "your-token", "xxx"})
 
 
@@ -51,6 +52,6 @@ def parse_accounts(text: str) -> tuple[Account, ...]:
 def _token(text: str, *, of: str) -> SecretStr:
     if text.lower() in PLACEHOLDERS:
         raise ValueError(f"{of} is a placeholder, not a token")
-    if not text or not all("!" <= character <= "~" for character in text) or ";" in text:
+    if not _TOKEN.fullmatch(text):
         raise ValueError(f"{of} must be visible ASCII characters, without commas and semicolons")
     return SecretStr(text)

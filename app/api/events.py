@@ -118,8 +118,8 @@ async def follow_job(
     summary="Follow all your jobs",
     description="The same events for all jobs of the caller; `data` names the `user` of each. A"
     " key with `act_as` that sends no X-Gateway-User follows its users' jobs too. Begins with what"
-    " happens from now on, or after `Last-Event-ID`; every event comes exactly once. The `id` is"
-    " opaque; heartbeats have one too.",
+    " happens from now on, or after `Last-Event-ID` (`0`: from the beginning); every event comes"
+    " exactly once. The `id` is opaque; heartbeats have one too.",
     response_class=EventStream,
     responses={200: _STREAM},
 )

@@ -76,6 +76,8 @@ class Cursor:
 
     def is_after(self, end: "Cursor") -> bool:
         """Return whether this place is beyond the log, which ends at `end`."""
+        if self == _BEGINNING:  # in either database
+            return False
         if self.is_by_number or end.is_by_number:
             return self.is_by_number != end.is_by_number or self.upto > end.upto
         return (self.within or self.seen).xmax > end.seen.xmax
@@ -83,6 +85,7 @@ class Cursor:
 
 _NOTHING = Snapshot(0)
 _EVERYTHING = Snapshot(1)
+_BEGINNING = Cursor(_NOTHING)
 
 
 def _parsed(text: str) -> Snapshot:

@@ -134,4 +134,9 @@ async def test_rivals_that_commit_in_any_order_are_all_read_once(
     end = await database.read(end_of_log)
     assert end.is_after(start)
     assert not start.is_after(end)
+    beginning = Cursor.parse("0")
+    assert beginning is not None
+    assert not beginning.is_after(end)
+    whole = await rivals.page(beginning, limit=1000)
+    assert len(whole.entries) == len(rivals.jobs) + WRITERS * EVENTS_EACH
     await database.close()

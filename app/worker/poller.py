@@ -67,9 +67,9 @@ class Poller:
         self._polls = cache(metrics.polls.labels)
         self._tracing = tracing
         self._clock = clock
-        self._under_way: dict[str, Lease] = {}  # until what was found is written
+        # Each job's last claim, until what was found is written.
+        self._under_way: dict[str, Lease] = {}
         self._unanswered = 0
-        self._called_off: set[str] = set()  # while a poll of them was under way
         self._connections = asyncio.Semaphore(config.polls_at_once)
         self._together = Together(at_most=config.together)
         self.loop = WorkLoop(
@@ -85,13 +85,9 @@ class Poller:
         leases = await self._queue.polls.claim(limit=limit)
         # A slow answer, or its slow write, may outlast the appointment for the next poll: one at a
         # time for each job.
-        self._called_off |= {
-            lease.job_id
-            for lease in leases
-            if (current := self._under_way.get(lease.job_id)) is not None
-            and lease.cancel_requested_at != current.cancel_requested_at
-        }
-        return [lease for lease in leases if lease.job_id not in self._under_way]
+        again = {lease.job_id: lease for lease in leases if lease.job_id in self._under_way}
+        self._under_way |= again
+        return [lease for lease in leases if lease.job_id not in again]
 
     async def poll(self, lease: Lease) -> None:
         self._under_way[lease.job_id] = lease
@@ -100,7 +96,6 @@ class Poller:
                 await self._poll(lease)
         finally:
             del self._under_way[lease.job_id]
-            self._called_off.discard(lease.job_id)
 
     async def _poll(self, lease: Lease) -> None:
         began_at, error = self._clock.now(), None
@@ -121,7 +116,8 @@ class Poller:
         if not self._unanswered:
             self._together.go()
         change = self._in_time(lease, change)
-        if change is None and lease.job_id in self._called_off:
+        last_claim = self._under_way[lease.job_id]
+        if change is None and last_claim.cancel_requested_at != lease.cancel_requested_at:
             # The early poll that the cancel had asked for was used up while this one went on.
             at = self._clock.now()
             change = outcomes.postponed(lease, due_at=at, at=at)

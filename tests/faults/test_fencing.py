@@ -152,6 +152,20 @@ async def test_a_request_id_that_comes_after_an_operator_stays_in_the_log(
     assert (await rival.follow(job))["status"] == "completed"
 
 
+async def test_a_request_id_that_comes_after_an_operators_end_is_watched(
+    gateway: Gateway, rival: Gateway
+) -> None:
+    job, attempt, request_id = await sent(gateway, "sandbox:instant")
+    gateway.wait(31)
+    await rival.dispatch()
+    await rival.admin.post(f"/v1/admin/jobs/{job['id']}/release")
+    await gateway.workers.dispatcher.follow(attempt.lease, request_id)
+    assert await rival.poll() == 1
+    late = await gateway.read(job)
+    assert (late["status"], late["late"]) == ("completed", True)
+    assert late["submitted_at"] is not None
+
+
 async def test_a_request_id_that_comes_while_the_job_waits_again_is_not_its_next_ones(
     gateway: Gateway, rival: Gateway, database_url: str
 ) -> None:

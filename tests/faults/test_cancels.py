@@ -78,6 +78,24 @@ async def test_a_refusal_stands_while_more_is_learned_of_the_job(
     await gateway.poll()
     row, _ = (await read_jobs(database_url))[job["id"]]
     assert (row.lost_polls, row.cancel_outcome) == (1, "not_cancellable")
+    assert row.cancel_requested_at is None, "it is not sent again"
+
+
+async def test_an_end_stands_though_a_cancel_came_before_it_was_written(
+    gateway: Gateway, database_url: str
+) -> None:
+    job = await gateway.submit("sandbox:queue=0 sandbox:slow=0 sandbox:fail")
+    await gateway.dispatch()
+    gateway.wait(2)
+    [lease] = await gateway.workers.poller.claim(64)
+    asked = asyncio.ensure_future(gateway.http.post(f"/v1/jobs/{job['id']}/cancel"))
+    while (await read_jobs(database_url))[job["id"]][0].cancel_requested_at is None:
+        pass  # the look itself lets the request go on
+    await gateway.workers.poller.poll(lease)
+    row, _ = (await read_jobs(database_url))[job["id"]]
+    assert (row.state, row.due_at) == ("failed", None)
+    gateway.wait(1)
+    assert (await asked).json()["reason"] == "finished"
 
 
 @pytest.mark.parametrize("words", ["sandbox:no-position", "sandbox:position-base=2"])

@@ -292,6 +292,8 @@ async def test_an_erased_job_is_seen_by_nobody_and_charged_when_it_succeeds_late
         await hasty.poll()
     assert (await hasty.admin.get("/v1/admin/invariants")).json()["violations"] == []
     assert (await hasty.http.get("/v1/usage")).json()["data"][0]["spend_usd"] == "0.50"
+    row, events = (await read_jobs(database_url))[job["id"]]
+    assert (row.state, events) == ("completed", [])
     assert (await hasty.http.get(f"/v1/jobs/{job['id']}")).status_code == 404
     await hasty.workers.pruner.run_once()
     assert job["id"] not in await read_jobs(database_url)

@@ -110,6 +110,28 @@ async def test_an_account_that_is_forbidden_after_it_served_fails_no_job(gateway
     assert (await gateway.read(job))["status"] == "completed"
 
 
+@pytest.mark.parametrize(("fault", "times"), [("402", 3), ("403", 1)])
+async def test_what_an_account_is_refused_is_not_held_against_the_job_that_probes_it(
+    gateway: Gateway, fault: str, times: int
+) -> None:
+    """Nor is a refusal that only the account can cause, even if others were let in each time."""
+    job = await gateway.submit(f"sandbox:submit-{fault}={3 + times}")
+    for _ in range(2):
+        assert await gateway.dispatch() == 1
+        gateway.wait(61)
+    assert await gateway.dispatch() == 1
+    for _ in range(times):
+        gateway.wait(60)
+        other = await gateway.submit()
+        assert await gateway.dispatch() == 1
+        assert (await gateway.read(other))["status"] == "in_queue"
+        gateway.wait(1)
+        assert await gateway.dispatch() == 1
+    gateway.wait(61)
+    assert await gateway.dispatch() == 1
+    assert (await gateway.read(job))["status"] == "in_queue"
+
+
 async def test_a_token_refused_on_polls_pauses_them_and_ends_no_job(gateway: Gateway) -> None:
     job = await gateway.submit("sandbox:instant sandbox:poll-401=4")
     await gateway.dispatch()

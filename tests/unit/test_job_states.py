@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.jobs import outcomes
-from app.jobs.models import Lease, Watch
+from app.jobs.models import Change, Lease, Watch
 from app.jobs.state import (
     FOLLOWED,
     IN_FLIGHT,
@@ -17,6 +17,7 @@ from app.jobs.state import (
     JobState,
     states_of,
 )
+from app.jobs.timing.durations import Phase
 from app.upstream.wire import Output
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -154,7 +155,38 @@ def test_a_late_success_touches_no_hold(state: JobState) -> None:
     change = outcomes.completed(watched, output=OUTPUT, charges_late=True, at=LATER)
     assert (change.state, change.late, change.cost_state) == (JobState.COMPLETED, "charged", None)
     assert (change.finished_at, change.due_at, change.watch_until) == (LATER, None, None)
-    assert outcomes.unwatched(watched, at=LATER).due_at is None
+    over = outcomes.unwatched(watched, at=LATER)
+    assert (over.due_at, over.lease_token, over.lease_expires_at) == (None, None, None)
+    for each in (change, over):
+        assert outcomes.observed(each) == [], "it was looked at too seldom"
+
+
+def test_how_long_upstream_took_is_learned_from_its_own_word() -> None:
+    running = replace(
+        lease(JobState.IN_PROGRESS), submitted_at=AT - timedelta(seconds=3), started_at=AT
+    )
+    queued = lease(JobState.IN_QUEUE)
+    watch = Watch(until=LATER, due_at=LATER)
+
+    def took(change: Change) -> dict[Phase, float]:
+        return {each.kind.phase: each.seconds for each in outcomes.observed(change)}
+
+    for of, learned in (
+        (running, {Phase.RUN: 7}),
+        (queued, {Phase.QUEUE: 3.5, Phase.RUN: 3.5}),
+    ):
+        for end in (
+            outcomes.completed(of, output=OUTPUT, charges_late=True, at=LATER),
+            outcomes.failed(of, code="failed_upstream", message="no", at=LATER),
+        ):
+            assert took(end) == learned
+        assert took(outcomes.cancelled(of, watch=watch, at=LATER)) == {}
+        given_up = outcomes.given_up(of, error=outcomes.TIMED_OUT, watch=watch, at=LATER)
+        assert took(given_up) == {}
+    begun = outcomes.progressed(
+        queued, state=JobState.IN_PROGRESS, queue_position=None, due_at=LATER, at=LATER
+    )
+    assert took(begun) == {Phase.QUEUE: 7}
 
 
 def test_an_unknown_outcome_keeps_the_token_of_its_attempt() -> None:

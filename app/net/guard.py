@@ -1,10 +1,9 @@
 """The one way to an address that a client named: resolved once, checked, and connected as such."""
 
 import asyncio
-import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import cast
@@ -21,17 +20,13 @@ from app.net.errors import (
     UnreachableError,
 )
 from app.net.origins import DEFAULT_PORTS
+from app.net.pinned import PinnedBackend
 from app.net.reach import PUBLIC, Reach
 from app.net.resolver import Resolver, SystemResolver
 
 _LAST_PORT = 65535
-# Data on its way when enough has been read was sent in vain.
-_SMALL_BUFFER = (socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
-_LONGEST_HEAD = 32 * 1024
 _TINY = 64  # bytes
 _MOST_TINY_PIECES = 1000
-_MOST_TRIES = 4  # of a name's addresses
-_LONGEST_TRY = 2.0  # seconds, for each but the last
 
 
 def guarded(
@@ -120,7 +115,7 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         ends = asyncio.get_running_loop().time() + self._deadline
         with _as_outward_errors():
             async with asyncio.timeout_at(ends):
-                backend = _PinnedBackend(await self._addresses(request.url))
+                backend = PinnedBackend(await self._addresses(request.url))
                 connection = httpcore.AsyncHTTPConnection(
                     _origin(request.url), ssl_context=self._context, network_backend=backend
                 )
@@ -151,101 +146,13 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         return [unwrapped(ip) for ip in addresses]
 
 
-class _PinnedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to the addresses that were checked, whatever the name means by now."""
-
-    def __init__(self, addresses: Sequence[IPAddress]) -> None:
-        self._addresses = addresses
-        self._plain = httpcore.AnyIOBackend()
-        self._stream: httpcore.AsyncNetworkStream | None = None
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the interface's argument
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        self._stream = _Stream(await self._first_to_answer(port))
-        return self._stream
-
-    async def aclose(self) -> None:
-        if self._stream:
-            await self._stream.aclose()
-
-    async def _first_to_answer(self, port: int) -> httpcore.AsyncNetworkStream:
-        *others, last = self._addresses[:_MOST_TRIES]
-        for address in others:
-            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return await self._connect(address, port, _LONGEST_TRY)
-        return await self._connect(last, port, None)
-
-    async def _connect(
-        self,
-        address: IPAddress,
-        port: int,
-        timeout: float | None,  # noqa: ASYNC109 - httpcore's own
-    ) -> httpcore.AsyncNetworkStream:
-        return await self._plain.connect_tcp(
-            str(address), port, timeout=timeout, socket_options=[_SMALL_BUFFER]
-        )
-
-
-class _Stream(httpcore.AsyncNetworkStream):
-    """A connection that limits how much is read until it `has_head`, that of the answer.
-
-    Beyond that UnreachableError: heads that announce another one (1xx) cost far more to read than
-    to send, and are read in a row, without a turn for anybody else.
-    """
-
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
-        self._stream = stream
-        self._room = _LONGEST_HEAD
-        self.has_head = False
-
-    async def read(
-        self,
-        max_bytes: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the interface's argument
-    ) -> bytes:
-        if self.has_head:
-            return await self._stream.read(max_bytes, timeout)
-        if not self._room:
-            raise UnreachableError
-        piece = await self._stream.read(min(max_bytes, self._room), timeout)
-        self._room -= len(piece)
-        return piece
-
-    async def write(
-        self,
-        buffer: bytes,
-        timeout: float | None = None,  # noqa: ASYNC109 - the interface's argument
-    ) -> None:
-        await self._stream.write(buffer, timeout)
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the interface's argument
-    ) -> httpcore.AsyncNetworkStream:
-        self._stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
-        return self
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
 class _Body(httpx.AsyncByteStream):
     """A body whose deadline began with its request; closing it closes the connection.
 
     A body in tiny pieces raises UnreachableError: they cost far more to read than to send.
     """
 
-    def __init__(
-        self, response: httpcore.Response, backend: _PinnedBackend, *, ends: float
-    ) -> None:
+    def __init__(self, response: httpcore.Response, backend: PinnedBackend, *, ends: float) -> None:
         self._response = response
         self._backend = backend
         self._ends = ends

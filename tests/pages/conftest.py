@@ -5,11 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from playwright.async_api import Browser, expect
 
-from app.server import running_gateway
-from app.settings import explicit_settings
-from tests.support.browser import running_browser
+from tests.support.browser import running_browser, serving_pages
 from tests.support.databases import Databases
-from tests.support.gateway import ADMIN_TOKEN
 
 
 @pytest.fixture(scope="session")
@@ -29,15 +26,8 @@ def sqlite_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 async def site(request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """Yield where a gateway serves all tests of a file, in the background and in real time."""
+    """Yield where a gateway serves all tests of a file."""
     databases: Databases = request.getfixturevalue("_sqlite_databases")
     with databases.fresh() as database_url:
-        settings = explicit_settings(
-            upstream_url="sandbox",
-            database_url=database_url,
-            admin_token=f"ops:{ADMIN_TOKEN}",
-            sandbox_speed=4,
-            allow_private_networks=True,
-        )
-        async with running_gateway(settings) as url:
+        async with serving_pages(database_url) as url:
             yield url

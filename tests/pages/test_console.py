@@ -12,9 +12,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
-from app.server import running_gateway
-from app.settings import explicit_settings
-from tests.support.browser import DESKTOP, PHONE, Complaints, serious_faults
+from tests.support.browser import DESKTOP, PHONE, Complaints, serious_faults, serving_pages
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, Sandbox
 
 VIEWS = [
@@ -26,15 +24,7 @@ VIEWS = [
 @pytest.fixture
 async def site(sqlite_url: str) -> AsyncIterator[str]:
     """Serve to whoever names pictures that are names alone."""
-    settings = explicit_settings(
-        upstream_url="sandbox",
-        database_url=sqlite_url,
-        admin_token=f"ops:{ADMIN_TOKEN}",
-        sandbox_speed=4,
-        allow_private_networks=True,
-        inspect_media="off",
-    )
-    async with running_gateway(settings) as url:
+    async with serving_pages(sqlite_url, inspect_media="off") as url:
         yield url
 
 
@@ -311,14 +301,11 @@ async def test_a_job_shows_its_film_by_whichever_name_the_console_is_reached(
 async def test_accounts_that_send_nothing_are_named_with_the_reason(
     sqlite_url: str, sandbox: Sandbox, browser: Browser
 ) -> None:
-    settings = explicit_settings(
-        upstream_url=sandbox.url,
-        api_token="first=no-token-of-it,second=nor-this",
-        database_url=sqlite_url,
-        admin_token=f"ops:{ADMIN_TOKEN}",
-        inspect_media="off",
-    )
-    async with running_gateway(settings) as url, signed_in(browser, url) as page:
+    accounts = {"upstream_url": sandbox.url, "api_token": "first=no-token-of-it,second=nor-this"}
+    async with (
+        serving_pages(sqlite_url, **accounts, inspect_media="off") as url,
+        signed_in(browser, url) as page,
+    ):
         await expect(page.get_by_text("Sending: on")).to_be_visible()
         await expect(page.get_by_text("Sending with")).to_have_count(0)
         await submit_once(url, await key_of(url, "alice"), "under way")

@@ -11,9 +11,7 @@ import pytest
 from playwright.async_api import Browser, Route, expect
 
 from app import web
-from app.server import running_gateway
-from app.settings import explicit_settings
-from tests.support.browser import Complaints, serious_faults
+from tests.support.browser import Complaints, serious_faults, serving_pages
 from tests.support.gateway import ADMIN_TOKEN
 
 VENDOR = web.FOLDER / "vendor"
@@ -159,8 +157,7 @@ async def test_a_wrong_credential_is_told_and_not_kept(
 async def test_a_console_without_operators_says_what_to_set(
     sqlite_url: str, browser: Browser
 ) -> None:
-    settings = explicit_settings(upstream_url="sandbox", database_url=sqlite_url)
-    async with running_gateway(settings) as url:
+    async with serving_pages(sqlite_url, admin_token=()) as url:
         page = await browser.new_page()
         await page.goto(f"{url}/console")
         await page.get_by_label("Admin token").fill(ADMIN_TOKEN)

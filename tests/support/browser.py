@@ -4,9 +4,14 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, async_playwright
+
+from app.server import running_gateway
+from app.settings import explicit_settings
+from tests.support.gateway import ADMIN_TOKEN
 
 CHROMIUM = shutil.which("chromium")
 PHONE = {"width": 390, "height": 844}
@@ -27,6 +32,23 @@ class Complaints:
                 self.heard.append(message.text) if message.type in {"error", "warning"} else None
             ),
         )
+
+
+@asynccontextmanager
+async def serving_pages(database_url: str, **more: Any) -> AsyncIterator[str]:
+    """Serve in the background and in real time, with a quick sandbox; yield the address."""
+    settings = explicit_settings(
+        database_url=database_url,
+        **{
+            "upstream_url": "sandbox",
+            "admin_token": f"ops:{ADMIN_TOKEN}",
+            "sandbox_speed": 4,
+            "allow_private_networks": True,
+            **more,
+        },
+    )
+    async with running_gateway(settings) as url:
+        yield url
 
 
 @asynccontextmanager

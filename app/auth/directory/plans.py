@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.audit import log as audit
 from app.auth.directory.checks import Faults, is_plan_name
 from app.auth.directory.errors import (
     DefaultPlanInUseError,
@@ -14,7 +13,7 @@ from app.auth.directory.errors import (
     PlanNotFoundError,
 )
 from app.auth.directory.models import Plan, PlanChanges
-from app.auth.directory.recording import record
+from app.auth.directory.recording import record, record_deletion
 from app.auth.directory.repository import DirectoryRepository
 from app.core.clock import Clock
 from app.db.engine import Database
@@ -98,14 +97,7 @@ class PlanDirectory:
             if plan.default:
                 await _refuse_while_default(repository, name)
             await repository.delete_plan(name)
-            await audit.append(
-                tx,
-                at=at,
-                actor=actor,
-                action="plan.deleted",
-                target=plan.target,
-                before=plan.recorded(),
-            )
+            await record_deletion(tx, "plan.deleted", plan, actor=actor, at=at)
 
         await self._database.transact(work)
 

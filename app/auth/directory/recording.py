@@ -1,6 +1,8 @@
 """What is done to plans, users and keys, as the audit log keeps it."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,4 +30,25 @@ async def record(
         target=subject.target,
         before=None if before is None else before.recorded(),
         after=subject.recorded(),
+    )
+
+
+async def record_deletion(
+    tx: AsyncConnection,
+    action: str,
+    subject: Recorded,
+    *,
+    erased: Mapping[str, Any] | None = None,
+    actor: str,
+    at: datetime,
+) -> None:
+    """Keep what `subject` was, and what went with it."""
+    await audit.append(
+        tx,
+        at=at,
+        actor=actor,
+        action=action,
+        target=subject.target,
+        before=subject.recorded(),
+        after=None if erased is None else {"erased": erased},
     )

@@ -6,11 +6,10 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.audit import log as audit
 from app.auth.directory.checks import Faults, check_plan, could_be_user_id
 from app.auth.directory.errors import UserExistsError, UserHasLiveJobsError, UserNotFoundError
 from app.auth.directory.models import User, UserChanges
-from app.auth.directory.recording import record
+from app.auth.directory.recording import record, record_deletion
 from app.auth.directory.repository import DirectoryRepository, Erased
 from app.auth.repository import AuthRepository
 from app.core.clock import Clock
@@ -93,14 +92,8 @@ class UserDirectory:
             if live := await repository.count_live_jobs(user_ids):
                 raise UserHasLiveJobsError(user_id, jobs=live)
             erased = await repository.erase_users(user_ids, at=at)
-            await audit.append(
-                tx,
-                at=at,
-                actor=actor,
-                action="user.deleted",
-                target=user.target,
-                before=user.recorded(),
-                after={"erased": asdict(erased)},
+            await record_deletion(
+                tx, "user.deleted", user, erased=asdict(erased), actor=actor, at=at
             )
             return erased
 

@@ -57,17 +57,11 @@ class PostgresConnections:
 
     @asynccontextmanager
     async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
-        begun = self._begun if self._made_once.in_use else _begun_by_sqlalchemy
         async with (
             within(self._patience_for(is_long=is_long)),
             self._writer.connection() as connection,
-            begun(connection) as transaction,
+            AsyncExitStack() as leaving,
         ):
-            yield transaction
-
-    @asynccontextmanager
-    async def _begun(self, connection: AsyncConnection) -> AsyncIterator[AsyncConnection]:
-        async with AsyncExitStack() as leaving:
             transaction = _Transaction(connection, self._made_once, leaving)
             await transaction.begin()
             yield transaction.as_connection
@@ -88,8 +82,6 @@ class PostgresConnections:
 
     async def _read(self, work: Work[Done]) -> Done:
         async with self._reader.connection() as connection:
-            if not self._made_once.in_use:
-                return await work(connection)
             return await work(_Direct(connection, self._made_once).as_connection)
 
     def _patience_for(self, *, is_long: bool) -> timedelta:
@@ -226,13 +218,6 @@ def _rest(connection: Any) -> Any:
     from psycopg.generators import send  # noqa: PLC0415 - not there where SQLite is all
 
     return send(connection)
-
-
-@asynccontextmanager
-async def _begun_by_sqlalchemy(connection: AsyncConnection) -> AsyncIterator[AsyncConnection]:
-    options = {"isolation_level": "READ COMMITTED"}
-    async with (await connection.execution_options(**options)).begin():
-        yield connection
 
 
 def sqlstate(error: BaseException | None) -> str | None:

@@ -60,7 +60,7 @@ class ChangeRepository:
         return {row.id: None if row.erased_at else row.event_seq for row in moved}
 
     async def note_request(
-        self, job_id: str, request_id: str, *, watch_until: datetime, at: datetime
+        self, job_id: str, request_id: str, *, account: str, watch_until: datetime, at: datetime
     ) -> int | None:
         """Take an event number for a late request id, unless the job has it already, or is gone.
 
@@ -68,6 +68,7 @@ class ChangeRepository:
         """
         orphan = and_(JobRow.state.in_(WATCHED), JobRow.upstream_request_id.is_(None))
         new = {
+            "account": account,
             "upstream_request_id": request_id,
             "submitted_at": at,
             "watch_until": watch_until,

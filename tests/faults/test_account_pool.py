@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,26 @@ async def test_jobs_are_shared_out_and_stay_with_their_account(
         shown = (await gateway.admin.get(f"/v1/admin/jobs/{late['id']}")).text
         assert json.loads(shown)["account"] == "a"
         assert "token-" not in shown
+    assert house.strangers == 0
+    await assert_invariants(database_url)
+
+
+async def test_a_late_request_id_is_watched_with_the_account_that_has_it(
+    database_url: str, house: House, clock: ManualClock
+) -> None:
+    async with opened(database_url, house, clock, POOL) as gateway:
+        dispatcher, job = gateway.workers.dispatcher, await gateway.submit()
+        [last] = await dispatcher.claim(1)
+        other = "b" if last.lease.account == "a" else "a"
+        earlier = replace(last, lease=replace(last.lease, account=other))
+        request_id = await dispatcher.send(earlier)
+        gateway.wait(31)
+        await gateway.dispatch()
+        await gateway.admin.post(f"/v1/admin/jobs/{job['id']}/release")
+        await dispatcher.follow(earlier.lease, request_id)
+        house.ended = "completed"
+        await polled(gateway)
+        assert (await gateway.read(job))["status"] == "completed"
     assert house.strangers == 0
     await assert_invariants(database_url)
 

@@ -94,6 +94,7 @@ class JobQueue:
             seq = await ChangeRepository(tx).note_request(
                 lease.job_id,
                 request_id,
+                account=lease.account,
                 watch_until=at + self._config.late_watch,
                 at=at,
             )

@@ -210,14 +210,16 @@ async def test_a_failure_climbs_the_ladder_under_one_id_and_can_be_redelivered(
     gateway.wait(10**6)
     assert await gateway.deliver() == 0
 
-    receiver.answers(status(200))
     # The endpoint has failed since its first attempt, and five days have passed.
     url = f"{ENDPOINTS}/{endpoint['id']}"
     answer = await gateway.http.post(f"{url}/deliveries/{delivery['id']}/redeliver")
     assert answer.status_code == 202
     assert await gateway.deliver() == 1
+    receiver.answers(status(200))
+    gateway.wait(6)
+    assert await gateway.deliver() == 1, "it climbs from the first step again"
     (delivery,) = await deliveries(gateway, endpoint)
-    assert (delivery["state"], delivery["attempts_made"]) == ("delivered", 9)
+    assert (delivery["state"], delivery["attempts_made"]) == ("delivered", 10)
     assert {message.id for message in receiver.messages} == {delivery["id"]}
     assert receiver.last.is_signed_with(endpoint["secret"])
     read = (await gateway.http.get(url)).json()
@@ -386,6 +388,15 @@ async def test_however_many_receivers_are_slow_there_is_a_place_for_another(
                 assert len(slow.messages) < 128
             finally:
                 answering.set()
+
+
+async def test_a_user_of_many_receivers_leaves_a_place_for_another(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    for _ in range(4):
+        endpoint = await make(gateway.http, receiver.url)
+        await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
+    assert len(await gateway.workers.deliverer.claim(4)) == 3
 
 
 async def test_a_receiver_of_a_service_is_one_however_many_users_name_it(

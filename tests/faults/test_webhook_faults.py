@@ -63,6 +63,9 @@ async def test_who_dies_between_claim_and_outcome_is_followed_by_another(
     answer = await deliverer.attempt(lease, seen)
     assert answer is not None
     assert len(receiver.messages) == 1
+    # While it is being sent, that is what it is asked for.
+    again = f"{ENDPOINTS}/{endpoint['id']}/deliveries/{lease.id}/redeliver"
+    assert (await gateway.http.post(again)).status_code == 202
 
     async with running(
         database_url, sandbox=sandbox, clock=clock, webhook_networks=NETWORKS
@@ -89,6 +92,8 @@ async def test_a_process_that_starts_alone_sends_at_once_what_a_dead_one_held(
     assert await gateway.deliver() == 0
     await gateway.app.state.parts.free_leases()
     assert await gateway.deliver() == 1
+    await gateway.app.state.parts.free_leases()
+    assert await gateway.deliver() == 0, "what was delivered is held by nobody"
 
 
 async def test_rivals_send_each_message_once(

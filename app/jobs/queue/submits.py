@@ -88,9 +88,8 @@ class SubmitQueue:
             return []
         try:
             done = await self._database.transact(work)
-        except DatabaseUnavailableError as exc:
-            if exc.is_unsure:
-                self._unconfirmed |= dict.fromkeys(claimed, covered_until)
+        except DatabaseUnavailableError:
+            self._unconfirmed |= dict.fromkeys(claimed, covered_until)
             raise
         self.gates.whole.took(len(done.attempts), at=at)
         if any(seqs for state, seqs in done.moves.items() if state is not JobState.SUBMITTING):

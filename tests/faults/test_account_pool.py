@@ -255,6 +255,44 @@ async def test_polls_of_a_refused_account_hold_up_no_others(
         assert {row.state for row, _ in jobs.values()} == {"completed"}
 
 
+async def test_more_due_jobs_of_a_refused_account_than_may_be_polled_keep_none_from_others(
+    database_url: str, house: House, clock: ManualClock
+) -> None:
+    async with opened(database_url, house, clock, POOL) as gateway:
+        jobs = [await gateway.submit() for _ in range(4)]
+        await gateway.dispatch()
+        del house.tokens["token-a1"]
+        for seconds in (2, 2, 2, 2, 20):
+            gateway.wait(seconds)
+            await gateway.poll()
+        gateway.wait(20)
+        poller = gateway.workers.poller
+        claimed = [lease.account for _ in jobs for lease in await poller.claim(1)]
+        assert claimed == ["b", "b"]
+        gateway.wait(60)
+        claimed = [lease.account for _ in jobs for lease in await poller.claim(1)]
+        assert sorted(claimed) == ["a", "b", "b"], "one job tries the account"
+
+
+async def test_an_account_that_was_refused_is_tried_with_one_job(
+    database_url: str, house: House, clock: ManualClock
+) -> None:
+    async with opened(database_url, house, clock, POOL) as gateway:
+        for _ in range(2):
+            await gateway.submit()
+            await gateway.dispatch()
+        assert await accounts_of(database_url) == ["a", "b"]
+        del house.tokens["token-a1"]
+        await gateway.submit()
+        for _ in range(2):
+            await gateway.dispatch()
+        gateway.wait(61)
+        for _ in range(2):
+            await gateway.submit()
+        claimed = [await gateway.workers.dispatcher.claim(1) for _ in range(2)]
+        assert [attempt.lease.account for (attempt,) in claimed] == ["a", "b"]
+
+
 async def test_who_does_not_know_an_account_leaves_its_jobs_alone(
     database_url: str, house: House, clock: ManualClock
 ) -> None:

@@ -122,20 +122,28 @@ async def test_a_watch_ends_with_its_time_or_with_upstreams_own_word(
         stuck = await gateway.submit("sandbox:stuck")
         fails = await gateway.submit("sandbox:queue=1 sandbox:slow=100 sandbox:fail")
         forgotten = await gateway.submit("sandbox:stuck sandbox:poll-404001=1000")
+        called_off = await gateway.submit("sandbox:stuck-in-queue")
         await gateway.dispatch()
+        row, _ = (await read_jobs(database_url))[called_off["id"]]
+        await sandbox.http.post(
+            f"/v1/requests/{row.upstream_request_id}/cancel",
+            headers={"Authorization": "Bearer upstream-token-4f2a"},
+        )
         gateway.wait(TIMEOUT)
         await gateway.poll()
         polled = 0
         for _ in range(3600 // 5):
             gateway.wait(5)
             polled += await gateway.poll()
-        assert polled < 90, "sparsely"
+        assert polled < 120, "sparsely"
         rows = await read_jobs(database_url)
         for job in (stuck, fails, forgotten):
             row, events = rows[job["id"]]
             assert (row.state, row.due_at, row.watch_until) == ("failed", None, None)
             assert [event.type for event in events].count("failed") == 1
             assert (await gateway.read(job))["error"]["code"] == "timed_out"
+        row, _ = rows[called_off["id"]]
+        assert (row.state, row.due_at, row.watch_until) == ("cancelled", None, None)
         await all_is_well(gateway, database_url)
 
 

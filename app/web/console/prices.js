@@ -74,5 +74,8 @@ const written = (when) => Object.entries(when).map(([name, value]) => `${name}=$
 
 function parsed(text) {
   const pairs = text.split(",").map((pair) => pair.trim()).filter(Boolean);
-  return Object.fromEntries(pairs.map((pair) => [pair.split("=")[0].trim(), pair.split("=").slice(1).join("=").trim()]));
+  return Object.fromEntries(pairs.map((pair) => {
+    const [name, ...value] = pair.split("=");
+    return [name.trim(), value.join("=").trim()];
+  }));
 }

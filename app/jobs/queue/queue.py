@@ -64,7 +64,6 @@ class JobQueue:
             record=self.record,
             metrics=metrics,
             clock=clock,
-            deliverer=deliverer,
         )
         self.poll_times = PollTimes(
             forecast=forecast,

@@ -11,7 +11,6 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
-from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
 from app.core.ids import new_id
 from app.core.metrics import Metrics
@@ -54,7 +53,6 @@ class SubmitQueue:
         record: Callable[[Change], Awaitable[bool]],
         metrics: Metrics,
         clock: Clock,
-        deliverer: Doorbell,
     ) -> None:
         self._database = database
         self._config = config
@@ -62,7 +60,6 @@ class SubmitQueue:
         self._record = record
         self._metrics = metrics
         self._clock = clock
-        self._deliverer = deliverer
         self._sweeps = Sweeps(config)
         self._unconfirmed: dict[Lease, float] = {}
         self.gates = Gates(
@@ -92,8 +89,6 @@ class SubmitQueue:
             self._unconfirmed |= dict.fromkeys(claimed, covered_until)
             raise
         self.gates.whole.took(len(done.attempts), at=at)
-        if any(seqs for state, seqs in done.moves.items() if state is not JobState.SUBMITTING):
-            self._deliverer.ring()
         self._tell_of(done, at=at)
         return done.attempts
 

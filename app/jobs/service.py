@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Literal
 
@@ -9,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
+from app.core.errors import DatabaseUnavailableError
 from app.core.ids import is_id
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
@@ -100,12 +102,13 @@ class JobService:
         within 10 s, or before this process had to end, or that the job is just being sent, unless
         the caller waits for that too: the request is kept, and a worker keeps trying.
         """
-        await self.get(job_id, user_id=user_id)
+        job = await self.get(job_id, user_id=user_id)
         await self._intend_cancel(job_id, user_id=user_id)
         self._poller.ring()
         patience_ends = self._clock.monotonic() + _CANCEL_PATIENCE.total_seconds()
         while True:
-            job = await self.get(job_id, user_id=user_id)
+            with suppress(DatabaseUnavailableError):  # the request is kept, so wait on
+                job = await self.get(job_id, user_id=user_id)
             outcome = _cancel_outcome(job)
             if outcome != "cancel_requested":
                 return outcome, job

@@ -22,6 +22,10 @@ from app.db.statements import table_of
 from app.jobs.lanes.accounts import Roster
 from app.jobs.models import Change
 from app.jobs.operations.health import HealthService
+from app.jobs.service import JobService
+from app.jobs.timing.forecast import Forecast
+from app.jobs.timing.schedule import ScheduleConfig
+from app.storage.discards import Sweeper
 from app.worker.heartbeat import Heartbeat
 from tests.support.gateway import Gateway, Sandbox
 from tests.support.invariants import event_types
@@ -95,6 +99,39 @@ async def test_an_outcome_waits_until_the_database_is_back(
     await until_done(gateway, dispatching)
     assert (await gateway.read(job))["status"] == state
     assert len(await sandbox.submits(job)) == 1
+
+
+async def test_who_waits_for_a_cancel_waits_on_while_the_database_is_away(
+    gateway: Gateway, bench: Workbench, clock: ManualClock
+) -> None:
+    """The request is written by then: to say that nothing was accepted would be wrong."""
+    job = await gateway.submit("sandbox:stuck-in-queue")
+    await gateway.dispatch()
+    forecast = Forecast(database=bench.database, clock=clock, config=ScheduleConfig())
+    jobs = JobService(
+        database=bench.database,
+        clock=clock,
+        closing=asyncio.Event(),
+        forecast=forecast,
+        poller=Doorbell(clock=clock),
+        deliverer=Doorbell(clock=clock),
+        sweeper=Sweeper(database=bench.database, storage=None, clock=clock),
+    )
+    bench.database.open.clear()
+    asked = asyncio.ensure_future(jobs.cancel(job["id"], user_id="alice"))
+    async with asyncio.timeout(PATIENCE_S):
+        while not bench.database.waiting:
+            await turns()
+        bench.database.away = True
+        bench.database.open.set()
+        while not (bench.database.refused or asked.done()):
+            await turns()
+        bench.database.away = False
+        while not asked.done():
+            await gateway.poll()
+            await turn(gateway, seconds=0.3)
+    outcome, ended = asked.result()
+    assert (outcome, ended.state.status) == ("cancelled_upstream", "cancelled")
 
 
 async def test_a_poll_without_a_database_is_asked_again(gateway: Gateway, bench: Workbench) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import SystemClock
 from app.db.engine import Database, open_database
-from app.db.models import JobRow
+from app.db.models import JobEventRow, JobRow
 from app.events import log
 from app.events.cursor import Cursor, Snapshot
 from app.events.log import JobEvent
@@ -139,4 +139,21 @@ async def test_rivals_that_commit_in_any_order_are_all_read_once(
     assert not beginning.is_after(end)
     whole = await rivals.page(beginning, limit=1000)
     assert len(whole.entries) == len(rivals.jobs) + WRITERS * EVENTS_EACH
+    await database.close()
+
+
+async def test_events_restored_from_another_cluster_are_no_news(
+    gateway: Gateway, database_url: str
+) -> None:
+    """Their transactions have numbers that this one has yet to come to."""
+    await gateway.submit()
+    database = open_database(database_url)
+
+    async def restore(tx: AsyncConnection) -> None:
+        await tx.execute(update(JobEventRow).values(xid=10**15))
+
+    await database.transact(restore)
+    start = await database.read(end_of_log)
+    page = await database.read(lambda connection: read_on(connection, start, limit=100))
+    assert not page.entries
     await database.close()

@@ -54,7 +54,7 @@ class JobCalls:
         except Refusal:
             self._store.receive(receipt)
             raise
-        return self._accept(receipt, model, script, base=self._base(request))
+        return self._accept(receipt, model, script, base=_base(request))
 
     async def status(self, request: Request) -> Response:
         answers = self._answers(request, "status")
@@ -133,7 +133,7 @@ class JobCalls:
         record = self._store.count(call, request.path_params["request_id"])
         if record is None:
             raise Refusal(404001)
-        answers = self._seen(record, base=self._base(request))
+        answers = self._seen(record, base=_base(request))
         if answers.expired:
             raise Refusal(404001, script=answers.script)
         return answers
@@ -160,8 +160,9 @@ class JobCalls:
     def _broken(self, fault: str, proper: Mapping[str, Any], script: Script) -> Response:
         return broken(fault, proper=proper, script=script, now=self._clock.now())
 
-    def _base(self, request: Request) -> str:
-        return str(request.base_url).rstrip("/")
+
+def _base(request: Request) -> str:
+    return str(request.base_url).rstrip("/")
 
 
 async def _read(request: Request) -> bytes | None:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
 from app.core.clock import ManualClock
@@ -23,6 +24,16 @@ async def ask(gateway: Gateway, job: dict[str, Any]) -> tuple[int, str]:
         gateway.wait(0.3)
     answer = asked.result()
     return answer.status_code, answer.json().get("outcome", answer.json().get("reason"))
+
+
+async def requested(
+    gateway: Gateway, job: dict[str, Any], database_url: str
+) -> asyncio.Future[httpx.Response]:
+    """Ask for a cancel; return once the request is written, with the answer to come."""
+    asked = asyncio.ensure_future(gateway.http.post(f"/v1/jobs/{job['id']}/cancel"))
+    while (await read_jobs(database_url))[job["id"]][0].cancel_requested_at is None:
+        pass  # the look itself lets the request go on
+    return asked
 
 
 async def queued(gateway: Gateway, words: str = "") -> dict[str, Any]:
@@ -88,9 +99,7 @@ async def test_an_end_stands_though_a_cancel_came_before_it_was_written(
     await gateway.dispatch()
     gateway.wait(2)
     [lease] = await gateway.workers.poller.claim(64)
-    asked = asyncio.ensure_future(gateway.http.post(f"/v1/jobs/{job['id']}/cancel"))
-    while (await read_jobs(database_url))[job["id"]][0].cancel_requested_at is None:
-        pass  # the look itself lets the request go on
+    asked = await requested(gateway, job, database_url)
     await gateway.workers.poller.poll(lease)
     row, _ = (await read_jobs(database_url))[job["id"]]
     assert (row.state, row.due_at) == ("failed", None)
@@ -106,9 +115,7 @@ async def test_a_cancel_that_arrives_during_a_poll_is_due_at_once(
     job = await queued(gateway, words)
     gateway.wait(2)
     [lease] = await gateway.workers.poller.claim(64)
-    asked = asyncio.ensure_future(gateway.http.post(f"/v1/jobs/{job['id']}/cancel"))
-    while (await read_jobs(database_url))[job["id"]][0].cancel_requested_at is None:
-        pass  # the look itself lets the request go on
+    asked = await requested(gateway, job, database_url)
     await gateway.workers.poller.poll(lease)
     assert await gateway.poll() == 1, "without any time going by"
     gateway.wait(1)
@@ -140,9 +147,7 @@ async def test_a_cancel_that_is_claimed_during_a_poll_is_due_right_after_it(
         [lease] = await bench.poller.claim(64)
         polling = asyncio.ensure_future(bench.poller.poll(lease))
         await asked.wait()
-        cancelling = asyncio.ensure_future(gateway.http.post(f"/v1/jobs/{job['id']}/cancel"))
-        while (await read_jobs(database_url))[job["id"]][0].cancel_requested_at is None:
-            pass  # the look itself lets the request go on
+        cancelling = await requested(gateway, job, database_url)
         assert await bench.poller.claim(64) == []
         told.set()
         await polling

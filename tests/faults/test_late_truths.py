@@ -8,7 +8,7 @@ import pytest
 from app.core.clock import ManualClock
 from app.db.models.base import Base
 from app.jobs.repository import PARTS
-from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
+from tests.support.gateway import SEEDANCE, TOKEN, Gateway, Sandbox, running
 from tests.support.invariants import assert_invariants, event_types, read_jobs
 from tests.support.sse import stream
 from tests.support.statements import recorded
@@ -127,7 +127,7 @@ async def test_a_watch_ends_with_its_time_or_with_upstreams_own_word(
         row, _ = (await read_jobs(database_url))[called_off["id"]]
         await sandbox.http.post(
             f"/v1/requests/{row.upstream_request_id}/cancel",
-            headers={"Authorization": "Bearer upstream-token-4f2a"},
+            headers={"Authorization": f"Bearer {TOKEN}"},
         )
         gateway.wait(TIMEOUT)
         await gateway.poll()
@@ -178,7 +178,7 @@ async def test_what_was_cancelled_and_finished_is_completed_late(
     row, _ = (await read_jobs(database_url))[job["id"]]
     await gateway.sandbox.http.post(
         f"/v1/requests/{row.upstream_request_id}/cancel",
-        headers={"Authorization": "Bearer upstream-token-4f2a"},
+        headers={"Authorization": f"Bearer {TOKEN}"},
     )
     gateway.wait(2)
     await gateway.poll()

@@ -12,7 +12,7 @@ from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import SystemClock
-from app.db.engine import Database, open_database
+from app.db.engine import Database, open_database, opened_database
 from app.db.models import JobEventRow, JobRow
 from app.events import log
 from app.events.cursor import Cursor, Snapshot
@@ -147,13 +147,12 @@ async def test_events_restored_from_another_cluster_are_no_news(
 ) -> None:
     """Their transactions have numbers that this one has yet to come to."""
     await gateway.submit()
-    database = open_database(database_url)
 
     async def restore(tx: AsyncConnection) -> None:
         await tx.execute(update(JobEventRow).values(xid=10**15))
 
-    await database.transact(restore)
-    start = await database.read(end_of_log)
-    page = await database.read(lambda connection: read_on(connection, start, limit=100))
+    async with opened_database(database_url) as database:
+        await database.transact(restore)
+        start = await database.read(end_of_log)
+        page = await database.read(lambda connection: read_on(connection, start, limit=100))
     assert not page.entries
-    await database.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
@@ -36,7 +36,7 @@ class Running:
     database: Counted
     clock: ManualClock
     closing: asyncio.Event
-    asked: list[Collection[str]] = field(default_factory=list)
+    asked: list[Collection[str]]
 
     async def second(self) -> None:
         self.clock.advance(timedelta(seconds=1))

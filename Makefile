@@ -109,7 +109,7 @@ requirements: ## Compile requirements/*.txt anew; with u=--upgrade to the newest
 	"$$uv/bin/uv" $(COMPILE) --all-extras --group dev -o requirements/dev.txt && \
 	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group clients -o requirements/clients.txt && \
 	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group build -o requirements/build.txt && \
-	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group pip -o requirements/pip.txt
+	"$$uv/bin/uv" $(COMPILE_OPTIONS) --group uv -o requirements/uv.txt
 
 sbom: ## Write build/sbom.json: what an image holds, by name, version and hash (CycloneDX)
 	@$(USABLE_PYTHON)
@@ -124,21 +124,25 @@ COMPILE = $(COMPILE_OPTIONS) pyproject.toml
 
 $(CLIENTS)/.ready: requirements/clients.txt $(READY)
 	@$(BIN)/python -m venv --clear --without-pip $(CLIENTS)
-	@$(BIN)/pip --python $(CLIENTS) install -qq --no-compile --require-hashes -r requirements/clients.txt
+	@$(call install,$(CLIENTS),requirements/clients.txt)
 	@touch $@
 
 $(NODE)/.ready: examples/typescript/package-lock.json | tools
 	@cd examples/typescript && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
-$(READY): requirements/pip.txt requirements/dev.txt pyproject.toml
+$(READY): requirements/uv.txt requirements/dev.txt pyproject.toml
 	@$(BIN)/pip --version >/dev/null 2>&1 || { $(USABLE_PYTHON) && \
 		echo "Making $(VENV) with $$($(PYTHON) --version)." && $(PYTHON) -m venv --clear $(VENV); }
-	@echo "Installing what the lock names; the first time takes about a minute."
-	@$(BIN)/pip install -qq --require-hashes -r requirements/pip.txt
-	@$(BIN)/pip install -qq --no-compile --require-hashes -r requirements/dev.txt
+	@echo "Installing what the lock names; the first time takes half a minute."
+	@$(BIN)/pip install -qq --require-hashes -r requirements/uv.txt
+	@$(call install,$(VENV),requirements/dev.txt)
 	@$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
+
+# A mirror that pip's settings name is unknown to uv.
+install = $(BIN)/uv pip install --quiet --python $(1) --require-hashes -r $(2) || \
+	$(BIN)/pip --python $(1) install -qq --no-compile --require-hashes -r $(2)
 
 # Debian keeps a part of venv in a package of its own.
 define USABLE_PYTHON

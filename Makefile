@@ -161,9 +161,11 @@ endef
 
 # Each as program:package. Where they cannot be installed, the test that needs one says so.
 define TOOLS
-missing=; for tool in curl:curl openssl:openssl chromium:chromium node:nodejs npm:npm; do \
+missing=; for tool in curl:curl openssl:openssl node:nodejs npm:npm; do \
 	command -v "$${tool%:*}" >/dev/null || missing="$$missing $${tool#*:}"; \
 done; \
+command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || \
+	missing="$$missing chromium-headless-shell"; \
 if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	echo "Installing$$missing."; \
 	apt-get -qq update && \

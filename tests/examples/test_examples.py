@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import async_playwright
 
+from tests.support.browser import running_browser
 from tests.support.served import Served, serving
 
 ROOT = Path(__file__).parents[2]
@@ -84,8 +84,6 @@ async def test_the_python_script_saves_a_film(served: Served, tmp_path: Path) ->
 
 
 async def test_the_page_plays_a_film_and_never_sees_a_key(served: Served, origin: str) -> None:
-    chromium = shutil.which("chromium")
-    assert chromium, "Chromium is missing: run make tools"
     async with served.client() as service:
         minted = await service.post(
             "/v1/client-tokens",
@@ -93,12 +91,7 @@ async def test_the_page_plays_a_film_and_never_sees_a_key(served: Served, origin
         )
     assert minted.status_code == 201, minted.text
     asked: set[str] = set()
-    async with (
-        async_playwright() as playwright,
-        await playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox"]
-        ) as browser,
-    ):
+    async with running_browser() as browser:
         page = await browser.new_page()
         page.on("request", lambda request: asked.add(request.url))
         await page.goto(f"{origin}/page.html")

@@ -7,7 +7,7 @@ COPY deploy/install.sh deploy/
 COPY requirements/prod.txt requirements/build.txt requirements/
 RUN deploy/install.sh /opt/gateway dependencies
 COPY pyproject.toml README.md LICENSE ./
-COPY openapi/models openapi/models
+COPY openapi openapi
 COPY migrations migrations
 COPY app app
 RUN deploy/install.sh /opt/gateway gateway

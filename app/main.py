@@ -11,6 +11,7 @@ from fastapi.telemetry import TelemetryConfig
 from app.api import (
     admin,
     client_tokens,
+    document,
     events,
     files,
     health,
@@ -28,7 +29,6 @@ from app.api import (
 from app.api import metrics as exposition
 from app.api.cors import Cors
 from app.api.middleware import PROBES, EdgeMiddleware
-from app.api.openapi import DescribedApp
 from app.bootstrap.parts import Parts, open_parts
 from app.core.clock import Clock, SystemClock
 from app.core.metrics import Metrics
@@ -38,7 +38,7 @@ from app.settings import Settings
 _VERSION = metadata.version("runcomfy-gateway")
 _ROOMS = (
     *(jobs, events, outputs, files, models, requests, webhooks, webhook_secret),
-    *(me, usage, client_tokens, health, exposition, pages),
+    *(me, usage, client_tokens, health, exposition, pages, document),
 )
 _ROUTERS = [*(room.router for room in _ROOMS), *admin.routers]
 _ROUTES = [route for router in _ROUTERS for route in router.routes]
@@ -91,14 +91,15 @@ def create_app(
                 stop.set()
                 watching.cancel()
 
-    app = DescribedApp(
+    app = FastAPI(
         title="runcomfy-gateway",
         version=_VERSION,
         summary="Keys, limits and durable jobs in front of RunComfy's Model API.",
         lifespan=lifespan,
-        # The framework's pages load scripts from elsewhere; the document is at /openapi.json.
+        # The framework's pages load scripts from elsewhere, and `api.document` has what they show.
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
         telemetry=_telemetry(tracing),
         separate_input_output_schemas=False,

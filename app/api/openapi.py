@@ -4,14 +4,13 @@ The framework knows neither the bodies that `api.body` reads nor the problems th
 meet, and it promises every call with a parameter a validation error of a shape we never send.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
-from starlette.routing import BaseRoute
 
 from app.api import runcomfy
 from app.api.described import described
@@ -32,16 +31,9 @@ _FOREIGN_SCHEMAS = ("HTTPValidationError", "ValidationError")
 _EVERYWHERE = (BadRequestError, NotFoundError, MethodNotAllowedError, InternalError)
 
 
-class DescribedApp(FastAPI):
-    """An application whose document says what its answers are."""
-
-    def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            self.openapi_schema = _completed(super().openapi(), routes=self.routes)
-        return self.openapi_schema
-
-
-def _completed(document: dict[str, Any], *, routes: Iterable[BaseRoute]) -> dict[str, Any]:
+def describe(app: FastAPI) -> dict[str, Any]:
+    """Make the document that says what an application's calls take and answer."""
+    document = app.openapi()
     for path, operation in _operations(document):
         responses = operation["responses"]
         if _is_foreign(responses.get("422", {})):
@@ -51,9 +43,9 @@ def _completed(document: dict[str, Any], *, routes: Iterable[BaseRoute]) -> dict
                 known = responses.get(status)
                 responses[status] = merged(known, answer) if known else answer
         responses["default"] = _any_error(path)
-    for route in routes:
+    for route in app.routes:
         if isinstance(route, APIRoute) and route.include_in_schema:
-            _describe(document, route)
+            _add_what_is_read(document, route)
     schemas = document["components"]["schemas"]
     for name in _FOREIGN_SCHEMAS:
         schemas.pop(name, None)
@@ -62,7 +54,7 @@ def _completed(document: dict[str, Any], *, routes: Iterable[BaseRoute]) -> dict
     return document
 
 
-def _describe(document: dict[str, Any], route: APIRoute) -> None:
+def _add_what_is_read(document: dict[str, Any], route: APIRoute) -> None:
     """Add what the route's dependencies read, which the framework does not know."""
     schemes = document["components"].setdefault("securitySchemes", {})
     for each in described(route.dependant):

@@ -174,12 +174,12 @@ def demo(
 @app.command()
 def openapi() -> None:
     """Print the OpenAPI document."""
+    from app.api.openapi import describe
     from app.main import create_app
     from app.settings import SANDBOX, explicit_settings
 
-    settings = explicit_settings(upstream_url=SANDBOX)
-    document = create_app(settings, public_url="https://gateway.example").openapi()
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    app = create_app(explicit_settings(upstream_url=SANDBOX), public_url="https://gateway.example")
+    typer.echo(json.dumps(describe(app), indent=2, ensure_ascii=False))
 
 
 def _greeting(url: str, *, sandboxed: bool) -> str:

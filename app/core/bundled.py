@@ -14,8 +14,12 @@ def models() -> Path:
     return _first(_PACKAGE / "_bundled" / "models", _CHECKOUT / "openapi" / "models")
 
 
+def document() -> Path:
+    return _first(_PACKAGE / "_bundled" / "openapi.json", _CHECKOUT / "openapi" / "openapi.json")
+
+
 def _first(*candidates: Path) -> Path:
     for path in candidates:
-        if path.is_dir():
+        if path.exists():
             return path
-    raise FileNotFoundError(f"none of {', '.join(map(str, candidates))} is a folder")
+    raise FileNotFoundError(f"none of {', '.join(map(str, candidates))} is there")

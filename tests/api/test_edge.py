@@ -24,6 +24,8 @@ from tests.support.turns import turns
 
 pytestmark = pytest.mark.either_database
 
+_DOCUMENT = Path("openapi/openapi.json").read_bytes()
+
 
 async def test_what_is_not_there_is_not_found_and_never_redirected(gateway: Gateway) -> None:
     for path in (
@@ -100,6 +102,12 @@ async def test_every_answer_names_its_request_and_its_time(gateway: Gateway) -> 
         assert answer.headers["Referrer-Policy"] == "no-referrer"
         policy = answer.headers["Content-Security-Policy"]
         assert policy == "default-src 'none'; frame-ancestors 'none'"
+
+
+async def test_the_document_is_the_one_that_is_kept(gateway: Gateway) -> None:
+    answer = await gateway.http.get("/openapi.json", headers={"Authorization": ""})
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.content == _DOCUMENT
 
 
 async def test_a_request_id_is_kept_if_it_can_stand_in_a_log(gateway: Gateway) -> None:

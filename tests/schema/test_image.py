@@ -61,6 +61,8 @@ def assert_whole(package: Path) -> None:
     bundled = package / "_bundled"
     assert files(bundled / "migrations") == files(ROOT / "migrations")
     assert files(bundled / "models") == files(ROOT / "openapi" / "models")
+    document = (ROOT / "openapi" / "openapi.json").read_bytes()
+    assert (bundled / "openapi.json").read_bytes() == document
     mine = {path for path in files(package) if not path.startswith("_bundled/")}
     assert mine == files(ROOT / "app")
     assert "web/vendor/tabler.min.css" in mine

@@ -11,6 +11,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import app
+from app.api.openapi import describe
 from app.core.errors import ProblemError
 from app.main import create_app
 from app.sandbox import FAULTS, SCENARIOS
@@ -39,11 +40,8 @@ def _below(kind: type[ProblemError]) -> Iterator[type[ProblemError]]:
 
 
 def document() -> dict[str, object]:
-    settings = explicit_settings(upstream_url="sandbox")
-    described: dict[str, object] = create_app(
-        settings, public_url="https://gateway.example"
-    ).openapi()
-    return described
+    committed: dict[str, object] = json.loads((ROOT / "openapi" / "openapi.json").read_text())
+    return committed
 
 
 def test_every_code_is_in_the_table_of_errors() -> None:
@@ -78,8 +76,9 @@ def test_every_word_of_the_sandbox_is_in_its_table(words: dict[str, str]) -> Non
 
 
 def test_the_committed_document_is_the_one_the_code_describes() -> None:
-    committed = json.loads((ROOT / "openapi" / "openapi.json").read_text())
-    assert committed == json.loads(json.dumps(document())), "run `make openapi` and commit"
+    settings = explicit_settings(upstream_url="sandbox")
+    described = describe(create_app(settings, public_url="https://gateway.example"))
+    assert document() == json.loads(json.dumps(described)), "run `make openapi` and commit"
 
 
 def test_the_document_is_valid_and_names_every_code() -> None:

@@ -1,12 +1,10 @@
 """A gateway on a socket: its database checked, its address known, its shutdown orderly."""
 
 import asyncio
-import fcntl
 import gc
 import ipaddress
 import os
 import resource
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
@@ -18,6 +16,7 @@ from fastapi import FastAPI
 
 from app.api.protocol import StrictProtocol
 from app.bootstrap.accounts import require_accounts
+from app.bootstrap.database import prepare_database, sole_worker
 from app.bootstrap.keys import secret_keys
 from app.bootstrap.parts import open_parts
 from app.bootstrap.stores import storage_of
@@ -25,8 +24,8 @@ from app.core.clock import SystemClock
 from app.core.errors import ConfigurationError
 from app.core.listening import listening, url_of
 from app.core.metrics import Metrics
+from app.core.stopping import stop_signal
 from app.core.tracing import Tracing
-from app.db import schema
 from app.main import create_app, create_probe
 from app.settings import Settings, unknown_names
 
@@ -51,7 +50,7 @@ async def serve(
     with sole_worker(settings), listening(host, port) as listener, _tracing() as tracing:
         await _prepare(settings)
         public_url = _public_url(settings, listener)
-        closing = _stop_signal()
+        closing = stop_signal()
         server = _server(settings, public_url=public_url, closing=closing, tracing=tracing)
         announce(public_url)
         await _serve_until(closing, server, listener)
@@ -65,7 +64,7 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
     Raises ConfigurationError when it cannot start.
     """
     _raise_open_file_limit()
-    stop, clock, metrics = _stop_signal(), SystemClock(), Metrics()
+    stop, clock, metrics = stop_signal(), SystemClock(), Metrics()
     with ExitStack() as stack:
         stack.enter_context(sole_worker(settings))
         listener = None if port is None else stack.enter_context(listening(host, port))
@@ -145,21 +144,6 @@ async def _serve_until(
         watching.cancel()
 
 
-async def until_stopped() -> None:
-    """Return at SIGTERM or SIGINT."""
-    await _stop_signal().wait()
-
-
-def prepare_database(settings: Settings) -> None:
-    """Migrate SQLite; a Postgres of another release must be migrated by the operator."""
-    if not settings.is_sqlite:
-        schema.require_current(settings.database_url)
-    elif schema.is_behind(settings.database_url):
-        from app.db import migrate  # noqa: PLC0415 - Alembic is heavy, and seldom needed
-
-        migrate.upgrade(settings.database_url)
-
-
 async def _prepare(settings: Settings) -> None:
     """Raise ConfigurationError for what would later end the start with a traceback in the log."""
     for name, likeliest in unknown_names().items():
@@ -168,35 +152,6 @@ async def _prepare(settings: Settings) -> None:
     await require_accounts(settings)
     secret_keys(settings)
     storage_of(settings)
-
-
-@contextmanager
-def sole_worker(settings: Settings) -> Iterator[None]:
-    """Hold the lock of an SQLite gateway: two processes must not both work on its jobs."""
-    if settings.sqlite_path is None:
-        yield
-        return
-    database = settings.sqlite_path.resolve()  # one lock, whichever link names the file
-    path = database.with_name(f"{database.name}.lock")
-    try:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as exc:
-        raise ConfigurationError(
-            f"GATEWAY_DATABASE_URL leads to {database.parent}, where nothing can be written"
-            f" ({exc.strerror}); the gateway needs a folder that its user can write to."
-        ) from exc
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise ConfigurationError(
-                f"Another gateway already uses {settings.sqlite_path}, and SQLite is for one;"
-                " stop that one, or use Postgres for several."
-            ) from exc
-        yield
-    finally:
-        os.close(handle)
 
 
 def freeze_loaded_objects() -> None:
@@ -231,14 +186,6 @@ def _tracing() -> Iterator[Tracing]:
         yield tracing
     finally:
         tracing.close()
-
-
-def _stop_signal() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
 
 
 def _public_url(settings: Settings, listener: socket.socket) -> str:

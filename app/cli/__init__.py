@@ -137,9 +137,9 @@ def sandbox(
     token: Annotated[str | None, typer.Option(help="Accept only this token; default: any.")] = None,
 ) -> None:
     """Run a RunComfy of your own: the same calls, films made from your pictures, no bill."""
-    from app import server
     from app.cli.running import run
     from app.core.logging import configure_logging
+    from app.core.stopping import stop_signal
     from app.sandbox import SandboxConfig, running_sandbox
 
     configure_logging(format="console", level="info")
@@ -148,7 +148,7 @@ def sandbox(
         config = SandboxConfig(directory=data, token=token, speed=speed)
         async with running_sandbox(config, host=host, port=port) as url:
             typer.echo(f"RunComfy sandbox at {url}, keeping its requests in {data}/", err=True)
-            await server.until_stopped()
+            await stop_signal().wait()
 
     run(serve_sandbox())
 

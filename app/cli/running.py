@@ -25,10 +25,10 @@ def settings(*, needs_upstream: bool = True) -> Settings:
 
 def prepared_settings(*, needs_upstream: bool = True) -> Settings:
     """Load the settings, and migrate or check the database that they name."""
-    from app import server
+    from app.bootstrap.database import prepare_database
 
     loaded = settings(needs_upstream=needs_upstream)
-    server.prepare_database(loaded)
+    prepare_database(loaded)
     return loaded
 
 

@@ -7,12 +7,14 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from app.bootstrap.database import prepare_database
 from app.core.clock import SystemClock
+from app.core.stopping import stop_signal
 from app.demo.day import live_through_a_day
 from app.demo.printing import say
 from app.demo.receiver import running_receiver
 from app.sandbox import require_extra
-from app.server import prepare_database, running_gateway, until_stopped
+from app.server import running_gateway
 from app.settings import Settings, explicit_settings
 
 
@@ -22,7 +24,7 @@ async def keep() -> None:
     # Films that a browser still fetches are cut off at the end, which need not be logged.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
-        stopping = asyncio.ensure_future(until_stopped())
+        stopping = asyncio.ensure_future(stop_signal().wait())
         standing = asyncio.ensure_future(_stand(Path(folder)))
         await asyncio.wait({stopping, standing}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()

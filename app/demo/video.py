@@ -14,13 +14,14 @@ from anyio import to_thread
 from pydantic import SecretStr
 
 from app.auth.directory.keys import KeyDirectory
+from app.bootstrap.database import prepare_database
 from app.core.clock import SystemClock
 from app.core.errors import ConfigurationError
 from app.db.engine import opened_database
 from app.demo.printing import answer_of, say
 from app.net.clients import trusted
 from app.sandbox import SandboxConfig, running_sandbox
-from app.server import prepare_database, running_gateway
+from app.server import running_gateway
 from app.settings import Settings, explicit_settings
 from app.upstream.accounts import DEFAULT, Account
 

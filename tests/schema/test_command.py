@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from app.bootstrap.database import sole_worker
 from app.bootstrap.keys import secret_keys
 from app.core.errors import ConfigurationError
 from app.db.schema import require_current
-from app.server import sole_worker
 from app.settings import explicit_settings
 from tests.support.commands import Command
 from tests.support.processes import Server

@@ -1,7 +1,6 @@
 """A gateway on a socket: its database checked, its address known, its shutdown orderly."""
 
 import asyncio
-import gc
 import ipaddress
 import os
 import resource
@@ -154,17 +153,6 @@ async def _prepare(settings: Settings) -> None:
     storage_of(settings)
 
 
-def freeze_loaded_objects() -> None:
-    """Exclude all that is loaded by now from garbage collection, and collect the rest less often.
-
-    Code and routes are half a million objects, which it would go through again and again: it took
-    a fifth of a submit's time, and made one in a hundred twice as slow.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
 @contextmanager
 def _tracing() -> Iterator[Tracing]:
     """Send traces if OTEL_* says where to; the SDK takes half a second to import."""
@@ -207,7 +195,6 @@ def _server(
         settings, public_url=public_url, alone=settings.is_sqlite, closing=closing, tracing=tracing
     )
     logger.info("gateway.starting", url=public_url)
-    freeze_loaded_objects()
     return _uvicorn(app)
 
 

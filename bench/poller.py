@@ -30,6 +30,7 @@ from sqlalchemy import create_engine, delete, insert
 
 from app.core.clock import SystemClock
 from app.core.doorbell import Doorbell
+from app.core.garbage import spare_what_is_loaded
 from app.core.logging import configure_logging
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
@@ -41,7 +42,6 @@ from app.jobs.queue.queue import JobQueue
 from app.jobs.timing.forecast import Forecast
 from app.jobs.timing.schedule import ScheduleConfig
 from app.net.clients import trusted
-from app.server import freeze_loaded_objects
 from app.upstream.accounts import DEFAULT
 from app.upstream.client import UpstreamClient
 from app.upstream.wire import RemoteStatus
@@ -157,7 +157,7 @@ async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[st
         clock=clock,
         doorbell=bell,
     )
-    freeze_loaded_objects()
+    spare_what_is_loaded()
     statements = 0
 
     def count() -> None:

@@ -51,7 +51,7 @@ def main() -> None:
     2 is for what the operator can fix, 75 for what is away and may come back by itself: the systemd
     unit starts the gateway again after 75 but not after 2.
     """
-    gc.set_threshold(50_000, 20, 50)  # what is imported stays: looking through it took a tenth
+    gc.disable()  # until `run`: what a command imports stays, and to look through it takes a sixth
     try:
         app()
     except AwayError as exc:

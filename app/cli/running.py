@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from app.core.garbage import spare_what_is_loaded
 from app.core.logging import configure_logging
 from app.sandbox import require_extra
 from app.settings import Settings, load_settings
@@ -33,5 +34,6 @@ def prepared_settings(*, needs_upstream: bool = True) -> Settings:
 
 
 def run(work: Coroutine[Any, Any, Answer]) -> Answer:
+    spare_what_is_loaded()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)

@@ -278,6 +278,19 @@ async def test_an_endpoint_that_is_gone_is_disabled_until_enabled(
     assert len(receiver.messages) == 2
 
 
+async def test_an_endpoint_can_move_and_ask_for_other_events(gateway: Gateway) -> None:
+    there = "https://example.com/hook"
+    url = f"{ENDPOINTS}/{(await make(gateway.http, there, ['job.failed']))['id']}"
+    async with receiving() as elsewhere:
+        moved = (await gateway.http.patch(url, json={"url": elsewhere.url})).json()
+        assert (moved["url"], moved["events"]) == (elsewhere.url, ["job.failed"])
+        asking = (await gateway.http.patch(url, json={"events": ["job.completed"]})).json()
+        assert (asking["url"], asking["events"]) == (elsewhere.url, ["job.completed"])
+        await gateway.follow(await gateway.submit("sandbox:instant"))
+        assert await gateway.deliver() == 1
+        assert elsewhere.last.payload["type"] == "job.completed"
+
+
 async def test_an_endpoint_that_fails_for_days_is_disabled(
     gateway: Gateway, receiver: Receiver
 ) -> None:
@@ -290,6 +303,8 @@ async def test_an_endpoint_that_fails_for_days_is_disabled(
         assert await gateway.deliver() > 0
         gateway.wait(86_400)
     assert (await gateway.http.get(url)).json()["disabled_reason"] == "failing"
+    read = (await gateway.http.patch(url, json={"disabled": False})).json()
+    assert (read["disabled"], read["failing_since"]) == (False, None), "a clean record"
 
 
 async def test_an_endpoint_that_was_sent_nothing_for_days_survives_a_failure(
@@ -558,13 +573,16 @@ HOSTILE = [
 
 
 async def test_a_url_that_leads_nowhere_good_is_refused_by_name(gateway: Gateway) -> None:
+    there = await make(gateway.http, "https://example.com/")
     for url in HOSTILE:
         made = await gateway.http.post(ENDPOINTS, json={"url": url})
         assert [pointer for pointer, _ in faults(made)] == ["/url"]
+        moved = await gateway.http.patch(f"{ENDPOINTS}/{there['id']}", json={"url": url})
+        assert faults(moved) == faults(made)
         body = gateway.body() | {"webhook_url": url}
         refused = await gateway.http.post("/v1/jobs", json=body)
         assert [pointer for pointer, _ in faults(refused)] == ["/webhook_url"]
-        assert not url or url not in made.text + refused.text
+        assert not url or url not in made.text + moved.text + refused.text
         checked = await gateway.http.post("/v1/jobs/validate", json=body)
         if checked.status_code == 200:
             assert checked.json()["valid"] is False

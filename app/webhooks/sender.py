@@ -59,8 +59,8 @@ class WebhookSender:
         except (TooSlowError, UnreachableError) as exc:
             if status is None:  # otherwise only the body broke off, and the status counts
                 error = "timeout" if isinstance(exc, TooSlowError) else "unreachable"
-        except (httpx.HTTPError, httpx.InvalidURL):
-            error = "unreachable" if status is None else error
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):  # of a redirect to no URL
+            error = "unreachable"
         return Answer(
             milliseconds=round((self._clock.monotonic() - began) * 1000),
             status_code=status,
@@ -73,8 +73,8 @@ class WebhookSender:
         value = response.headers.get("Retry-After")
         if value is None or response.status_code not in _SAYS_WHEN:
             return None
-        if value.isascii() and value.isdecimal():
-            return timedelta(seconds=min(int(value[:9]), 10**6))
+        if value.isdecimal():
+            return timedelta(seconds=int(value[:9]))
         try:
             at = parsedate_to_datetime(value)
         except (ValueError, OverflowError):

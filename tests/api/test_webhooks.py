@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import httpx
@@ -12,9 +13,20 @@ import pytest
 from sqlalchemy import event
 
 from app.core.clock import ManualClock, SystemClock
+from app.net.guard import guarded
+from app.net.reach import Reach
+from app.webhooks.sender import WebhookSender
 from tests.support.answers import faults, problem
 from tests.support.gateway import Gateway, Sandbox, running
-from tests.support.receiver import Receiver, endless, hang_up, held, receiving, status
+from tests.support.receiver import (
+    Receiver,
+    break_off,
+    endless,
+    hang_up,
+    held,
+    receiving,
+    status,
+)
 from tests.support.rows import stored
 
 pytestmark = pytest.mark.either_database
@@ -228,15 +240,24 @@ async def test_a_failure_climbs_the_ladder_under_one_id_and_can_be_redelivered(
 
 async def test_who_says_when_to_come_back_is_believed(gateway: Gateway, receiver: Receiver) -> None:
     endpoint = await make(gateway.http, receiver.url)
+    now = gateway.clock.now()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    gateway.wait((midnight - now).total_seconds())
+    day = f"{midnight:%a, %d %b %Y}"
     for reply, seconds in (
+        (status(429, Retry_After=f"{day} 00:00:40 GMT"), 40),
+        (status(503, Retry_After=f"{day} 00:01:30 -0000"), 90 - 41),
         (status(429, Retry_After="60"), 60),
         (status(503, Retry_After="99999999999999"), 36000),
         (status(503, Retry_After="soon"), 5),
+        (status(503, Retry_After=f"Sun, 22 Nov {'9' * 20} 10:00:00 GMT"), 5),
         (status(500, Retry_After="60"), 5),
     ):
         receiver.answers(reply)
         await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
         assert await gateway.deliver() == 1
+        last = (await deliveries(gateway, endpoint))[0]
+        assert [attempt["error"] for attempt in last["attempts"]] == ["status"]
         gateway.wait(seconds - 1)
         assert await gateway.deliver() == 0
         receiver.answers(status(204))
@@ -331,8 +352,12 @@ async def test_an_endpoint_that_was_sent_nothing_for_days_survives_a_failure(
     ("reply", "code", "error"),
     [
         (status(302, Location="http://127.0.0.1:1/"), 302, "redirect"),
+        (status(302, Location="mailto:nobody"), None, "unreachable"),
+        (status(302, Location="http://a:b"), None, "unreachable"),
+        (status(302, Location="http://xn--/"), None, "unreachable"),
         (status(404), 404, "status"),
         (hang_up, None, "unreachable"),
+        (break_off, 200, None),
         (endless, 200, None),
     ],
 )
@@ -348,6 +373,17 @@ async def test_what_receivers_do_is_one_attempt(
     assert (attempt["status_code"], attempt["error"]) == (code, error)
     assert delivery["state"] == ("pending" if error else "delivered")
     assert len(attempt["body"] or "") <= 1024
+
+
+async def test_who_never_answers_has_run_out_of_time(receiver: Receiver) -> None:
+    never = asyncio.Event()
+    receiver.answers(held(never))
+    here = Reach(networks=(ip_network(LOOPBACK),))
+    async with guarded(deadline=timedelta(seconds=0.2), reach=here) as client:
+        sender = WebhookSender(client=client, clock=SystemClock())
+        answer = await sender.post(receiver.url, body="{}", headers={})
+    never.set()
+    assert (answer.status_code, answer.error) == (None, "timeout")
 
 
 @asynccontextmanager

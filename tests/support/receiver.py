@@ -108,5 +108,11 @@ async def hang_up(line: Line) -> None:
     line.reset()
 
 
+async def break_off(line: Line) -> None:
+    """Send less of a body than was announced."""
+    await line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nwell")
+    line.hang_up()
+
+
 def _message(received: Received) -> Message:
     return Message(received.headers, received.body.decode())

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import event
 
 from app.core.clock import ManualClock, SystemClock
+from app.core.errors import UserGoneError
 from app.net.guard import guarded
 from app.net.reach import Reach
 from app.webhooks.sender import WebhookSender
@@ -179,6 +180,20 @@ async def test_a_jobs_own_url_is_told_of_its_end_with_the_users_secret(
     assert {message.id for message in receiver.messages} == {shown[0]["id"]}
     for each in (secret, now["secret"]):
         assert receiver.last.verify(each)["type"] == "job.completed"
+    (audited,) = await gateway.audited()
+    assert (audited["action"], audited["target"]) == (
+        "delivery.redeliver",
+        f"delivery:{shown[0]['id']}",
+    )
+    assert audited["before"] == {"state": "delivered", "attempts": 1}
+    last = (
+        await gateway.http.post("/v1/webhook-secret/rotate", json={"overlap_seconds": 0})
+    ).json()
+    assert last["previous_secret_expires_at"] is None
+    await gateway.admin.post(f"/v1/admin/deliveries/{shown[0]['id']}/redeliver")
+    assert await gateway.deliver() == 1
+    assert receiver.last.is_signed_with(last["secret"])
+    assert not receiver.last.is_signed_with(now["secret"])
 
 
 async def test_a_rotated_secret_overlaps_with_the_one_before(
@@ -198,6 +213,13 @@ async def test_a_rotated_secret_overlaps_with_the_one_before(
     assert receiver.last.is_signed_with(rotated["secret"])
     assert not receiver.last.is_signed_with(endpoint["secret"])
     assert "secret" not in (await gateway.http.get(url)).json()
+    await gateway.http.post(f"{url}/rotate")
+    last = (await gateway.http.post(f"{url}/rotate", json={"overlap_seconds": 0})).json()
+    assert last["previous_secret_expires_at"] is None
+    await gateway.http.post(f"{url}/test")
+    assert await gateway.deliver() == 1
+    assert receiver.last.headers["webhook-signature"].count(",") == 1
+    assert receiver.last.is_signed_with(last["secret"])
 
 
 async def test_a_failure_climbs_the_ladder_under_one_id_and_can_be_redelivered(
@@ -282,8 +304,14 @@ async def test_an_endpoint_that_is_gone_is_disabled_until_enabled(
 
     await gateway.follow(await gateway.submit("sandbox:instant"))
     assert await gateway.deliver() == 0
-    refused = await gateway.http.post(f"{url}/test")
-    assert (refused.status_code, problem(refused)["code"]) == (409, "endpoint_disabled")
+    for refused in (
+        await gateway.http.post(f"{url}/test"),
+        await gateway.http.post(f"{url}/deliveries/{gone['id']}/redeliver"),
+        await gateway.admin.post(f"/v1/admin/deliveries/{gone['id']}/redeliver"),
+    ):
+        assert (refused.status_code, problem(refused)["code"]) == (409, "endpoint_disabled")
+    for change in ({"events": ["job.completed"]}, {"disabled": True}):
+        assert (await gateway.http.patch(url, json=change)).json()["disabled_reason"] == "gone"
     receiver.answers(status(204))
     read = (await gateway.http.patch(url, json={"disabled": False})).json()
     assert (read["disabled"], read["disabled_reason"]) == (False, None)
@@ -568,11 +596,14 @@ async def test_endpoints_and_deliveries_are_their_owners_alone(
         await bob.get(f"{url}/deliveries"),
         await bob.post(f"{url}/deliveries/{delivery['id']}/redeliver"),
         await gateway.http.get(f"{ENDPOINTS}/none%00such"),
+        await gateway.http.delete(f"{ENDPOINTS}/none%00such"),
     ]
     assert {problem(each)["code"] for each in answers} == {"endpoint_not_found"}
     assert (await bob.get(ENDPOINTS)).json()["data"] == []
-    wrong = f"{ENDPOINTS}/{other['id']}/deliveries/{delivery['id']}/redeliver"
-    assert problem(await gateway.http.post(wrong))["code"] == "delivery_not_found"
+    wrong = f"{ENDPOINTS}/{other['id']}/deliveries"
+    for unknown in (delivery["id"], "none%00such"):
+        answer = await gateway.http.post(f"{wrong}/{unknown}/redeliver")
+        assert problem(answer)["code"] == "delivery_not_found"
     made = await gateway.admin.post("/v1/admin/keys", json={"user": "alice", "scopes": ["files"]})
     scopeless = gateway.client_with(made.json()["key"])
     assert (await scopeless.get(ENDPOINTS)).status_code == 403
@@ -598,6 +629,18 @@ async def test_lists_go_page_by_page_and_twenty_endpoints_are_enough(
     assert [each["id"] for each in page["data"]] == sent[:0:-1]
     bad = await gateway.http.get(f"{url}/deliveries?cursor=xyz")
     assert (bad.status_code, bad.json()["code"]) == (422, "invalid_parameter")
+
+
+async def test_who_was_deleted_just_now_is_told_so(gateway: Gateway, receiver: Receiver) -> None:
+    """Their keys may be believed for another second."""
+    webhooks = gateway.app.state.parts.services.webhooks
+    told = await asyncio.gather(
+        webhooks.create(user_id="gone", url=receiver.url, events=["job.failed"]),
+        webhooks.secret("gone"),
+        webhooks.rotate_secret("gone", overlap=timedelta()),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in told] == [UserGoneError] * 3
 
 
 HOSTILE = [

@@ -105,6 +105,12 @@ async def upload(page: Page, width: int, height: int) -> None:
     await page.get_by_label("Start Image: file").set_input_files(picture(width, height))
 
 
+async def drawn(page: Page) -> None:
+    """Wait until the page shows what it has just been told."""
+    for _ in "12":
+        await page.evaluate("new Promise(requestAnimationFrame)")
+
+
 async def fill_in(page: Page, prompt: str) -> None:
     await upload(page, 640, 360)
     await page.get_by_label("Prompt").fill(prompt)
@@ -418,8 +424,7 @@ async def test_the_model_that_was_chosen_last_is_shown(
         async with page.expect_response("**/v1/models/wan-ai/**") as answered:
             slow.set()
         await (await answered.value).finished()
-        for _ in "12":  # by then it is drawn
-            await page.evaluate("new Promise(requestAnimationFrame)")
+        await drawn(page)
         await expect(slider).to_be_visible()
 
 
@@ -582,6 +587,33 @@ async def test_the_history_moves_on_while_another_job_is_looked_at(
         tile = history.get_by_role("button", name="Open second")
         await expect(tile.get_by_text(re.compile("pending|in"))).to_be_visible()
         await expect(tile.locator("video")).to_be_visible()
+
+
+async def test_a_double_click_shows_more_of_the_history_once(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("moe")
+    headers = {"Authorization": f"Bearer {key}", "Prefer": "wait=60"}
+    async with httpx.AsyncClient(base_url=site, headers=headers, timeout=90) as http:
+        asked = {
+            "model": "google/gemini-omni-flash/text-to-video",
+            "input": {"prompt": f"{PROMPT} sandbox:instant"},
+        }
+        made = await asyncio.gather(*(http.post("/v1/jobs", json=asked) for _ in range(14)))
+        assert {answer.json()["status"] for answer in made} == {"completed"}
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        history = page.get_by_role("region", name="History")
+        more = history.get_by_role("button", name="Show more")
+        await expect(more).to_be_visible()
+        asks: list[Request] = []
+        page.on("request", lambda ask: asks.append(ask) if "cursor=" in ask.url else None)
+        await more.evaluate("button => { button.click(); button.click(); }")
+        await expect(more).to_have_count(0)
+        for ask in asks:
+            await ask.response()
+        await drawn(page)
+        await expect(history.get_by_role("article")).to_have_count(14)
 
 
 async def test_a_lost_answer_is_explained(

@@ -1,6 +1,6 @@
 // What the caller made before, newest first.
 
-import { Instant, ProblemNote, Status, html, isFinal, useEffect, useState } from "../shared/view.js";
+import { Instant, ProblemNote, Status, html, isFinal, useEffect, useRef, useState } from "../shared/view.js";
 import { Outputs } from "./job.js";
 
 const PAGE = 12;
@@ -11,15 +11,18 @@ export function History({ api, rounds, latest, onOpen, onAgain, onMoved }) {
   const [jobs, setJobs] = useState([]);
   const [cursor, setCursor] = useState(null);
   const [problem, setProblem] = useState(null);
+  const size = Math.min(MOST, Math.max(PAGE, jobs.length)); // what was shown stays
+  const run = useRef(null);
   const load = async (from) => {
-    const size = from ? PAGE : Math.min(MOST, Math.max(PAGE, jobs.length)); // what was shown stays
+    run.current?.abort(); // what it would bring is of a list that is no longer shown
+    const { signal } = (run.current = new AbortController());
     try {
-      const page = await api.get(`/v1/jobs?limit=${size}${from ? `&cursor=${encodeURIComponent(from)}` : ""}`);
+      const page = await api.get(`/v1/jobs?${from ? `limit=${PAGE}&cursor=${encodeURIComponent(from)}` : `limit=${size}`}`, { signal });
       setJobs((earlier) => (from ? [...earlier, ...page.data] : page.data));
       setCursor(page.next_cursor);
       setProblem(null);
     } catch (error) {
-      setProblem(error);
+      if (error.name !== "AbortError") setProblem(error);
     }
   };
   useEffect(() => {
@@ -30,7 +33,7 @@ export function History({ api, rounds, latest, onOpen, onAgain, onMoved }) {
     if (jobs.every(isFinal)) return undefined;
     const look = async () => {
       if (document.hidden) return;
-      const { data } = await api.get(`/v1/jobs?limit=${PAGE}`);
+      const { data } = await api.get(`/v1/jobs?limit=${size}`);
       const known = new Map(jobs.map(({ id, status }) => [id, status]));
       if (data.some(({ id, status }) => known.get(id) !== status)) onMoved();
     };

@@ -428,6 +428,21 @@ async def test_the_model_that_was_chosen_last_is_shown(
         await expect(slider).to_be_visible()
 
 
+async def test_what_came_before_can_be_begun_with_again_and_again(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("ben")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await make(page, f"{PROMPT} sandbox:instant")
+        again = page.get_by_role("button", name=f"Again with {PROMPT}")
+        prompt = page.get_by_label("Prompt")
+        for _ in range(2):
+            await prompt.fill("something else")
+            await again.click()
+            await expect(prompt).to_have_value(f"{PROMPT} sandbox:instant")
+
+
 async def test_a_picture_is_dropped_at_its_field_and_nowhere_else(
     site: str, directory: Directory, browser: Browser, tmp_path: Path
 ) -> None:

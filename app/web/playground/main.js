@@ -9,27 +9,29 @@ import { ModelPicker } from "./models.js";
 
 const FIRST_MODEL = "bytedance/seedance-1-0/pro/image-to-video";
 
+const BLANK = { input: {}, choice: 0 }; // what a form begins with, and which choice has filled it in
+
 let begun = null; // what the form holds and for whom, should the sign-in end meanwhile
 
 function Playground({ api, onLeave }) {
   const [me, setMe] = useState(null);
   const [models, setModels] = useState(null);
   const [model, setModel] = useState(null);
-  const [start, setStart] = useState({}); // what the form begins with
+  const [start, setStart] = useState(BLANK);
   const [job, setJob] = useState(null);
   const [latest, setLatest] = useState(null); // the job in view, as it is by now
   const [problem, setProblem] = useState(null);
   const [rounds, setRounds] = useState(0); // jobs that came or ended: limits and history moved
 
   const choices = useRef(0);
-  const choose = async (modelId, input = {}) => {
+  const choose = async (modelId, input) => {
     const choice = ++choices.current;
     const isLast = () => choice === choices.current; // answers may come in another order
     try {
       const chosen = await api.get(`/v1/models/${modelId}`);
       if (!isLast()) return;
       setModel(chosen);
-      setStart(input);
+      setStart(input ? { input, choice } : BLANK);
       setProblem(null);
     } catch (error) {
       if (isLast()) setProblem(error);
@@ -71,7 +73,7 @@ function Playground({ api, onLeave }) {
       <div class="row row-cards">
         <div class="col-lg-5">
           <${ModelPicker} models=${models} model=${model} onChoose=${choose} />
-          ${model && html`<${ModelForm} key=${model.schema_hash + JSON.stringify(start)} api=${api} model=${model} start=${start} limits=${me?.limits}
+          ${model && html`<${ModelForm} key=${model.schema_hash + start.choice} api=${api} model=${model} start=${start.input} limits=${me?.limits}
             onAsked=${(asked) => { begun = { user: me?.user, ...asked }; }} onSubmitted=${(submitted) => { show(submitted); moved(); }} />`}
         </div>
         <div class="col-lg-7">

@@ -371,6 +371,44 @@ async def test_the_picture_at_a_field_is_that_of_the_file_it_names(
         await expect(shown).to_have_js_property("naturalWidth", 320)
 
 
+async def test_an_upload_that_takes_long_replaces_nothing_newer(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("zoe")
+    slow = asyncio.Event()
+
+    async def answer_late(route: Route) -> None:
+        answer = await route.fetch()
+        await slow.wait()
+        await route.fulfill(response=answer)
+
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await choose(page, "google/nano-banana-2-lite/edit")
+        images = page.get_by_role("group", name="image urls")
+        first, second = (images.get_by_label(f"{n}: URL") for n in (1, 2))
+        await first.fill("http://127.0.0.1:9/a.png")
+        await page.route("**/v1/files", answer_late)
+
+        # The other picture of the list is named meanwhile.
+        async with page.expect_response("**/v1/files"):
+            await images.get_by_label("2: file").set_input_files(picture(640, 360))
+            await expect(images.get_by_role("button", name="Uploading")).to_be_visible()
+            await first.fill("http://127.0.0.1:9/b.png")
+            slow.set()
+        await expect(second).to_have_value(re.compile("^file_"))
+        await expect(first).to_have_value("http://127.0.0.1:9/b.png")
+
+        # The same one is.
+        slow.clear()
+        await images.get_by_label("2: file").set_input_files(picture(320, 360))
+        await expect(images.get_by_role("button", name="Uploading")).to_be_visible()
+        await second.fill("http://127.0.0.1:9/c.png")
+        slow.set()
+        await expect(page.get_by_role("button", name="Make it")).to_be_enabled()
+        await expect(second).to_have_value("http://127.0.0.1:9/c.png")
+
+
 async def test_a_prompt_that_is_too_long_is_told_and_not_cut(
     site: str, directory: Directory, browser: Browser
 ) -> None:

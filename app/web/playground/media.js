@@ -18,34 +18,38 @@ export function mediaKind(name, field) {
 
 export function MediaField({ api, id, field, kind, value, label, onChange, onBusy }) {
   const [preview, setPreview] = useState(null); // of which file it is, and where it can be seen
-  const [state, setState] = useState({});
+  const [state, setState] = useState({}); // of the upload: that it goes on, or its error
+  const [hovered, setHovered] = useState(false);
+  const upload = useRef(null);
   const picker = useRef(null);
+  useEffect(() => () => upload.current?.abort(), []);
   useEffect(() => () => preview && URL.revokeObjectURL(preview.source), [preview]);
 
   useEffect(() => {
-    if (preview?.of === value || !/^file_/.test(value || "")) return;
+    if (preview?.of === value || !/^file_/.test(value || "")) return undefined;
+    const stop = new AbortController();
     const show = (file) => setPreview({ of: value, source: here(file.urls.content) });
-    api.get(`/v1/files/${value}`).then(show, () => {}); // one that is gone has no picture
+    api.get(`/v1/files/${value}`, { signal: stop.signal }).then(show, () => {}); // one that is gone has no picture
+    return () => stop.abort();
   }, [value]);
 
   const take = async (file) => {
     if (!file) return;
+    upload.current?.abort();
+    const { signal } = (upload.current = new AbortController());
     const local = URL.createObjectURL(file);
-    const flaw = await flawOf(file, local, kind, field.validations || []);
-    if (flaw) {
-      URL.revokeObjectURL(local);
-      return setState({ error: flaw });
-    }
     setState({ busy: true, local });
     onBusy(1);
     try {
-      const kept = await api.post("/v1/files", file, { headers: { "Content-Type": file.type || "application/octet-stream" } });
+      const flaw = await flawOf(file, local, kind, field.validations || []);
+      if (flaw) throw new Error(flaw);
+      const kept = await api.post("/v1/files", file, { signal, headers: { "Content-Type": file.type || "application/octet-stream" } });
       setPreview({ of: kept.id, source: local });
       onChange(kept.id);
       setState({});
     } catch (error) {
       URL.revokeObjectURL(local);
-      setState({ error: error.message });
+      if (!signal.aborted) setState({ error: error.message });
     } finally {
       onBusy(-1);
     }
@@ -55,12 +59,13 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
     event.target.value = ""; // so that the same file may be chosen again
   };
   const typed = (text) => {
+    upload.current?.abort();
     setState({});
     onChange(text.trim() || undefined);
   };
   const drop = (event) => {
     event.preventDefault();
-    setState({});
+    setHovered(false);
     take(event.dataTransfer.files[0]);
   };
   const paste = (event) => {
@@ -71,12 +76,12 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
   };
   const hover = (event) => {
     event.preventDefault();
-    setState({ hover: true });
+    setHovered(true);
   };
   const named = /^(https|data):/.test(value || "") ? value : null; // the page's policy takes no others
   const source = state.local || (preview && preview.of === value ? preview.source : named);
-  return html`<div class="media-field ${state.hover ? "hover" : ""}" onDrop=${drop} onDragOver=${hover}
-    onDragLeave=${() => setState({})} onPaste=${paste}>
+  return html`<div class="media-field ${hovered ? "hover" : ""}" onDrop=${drop} onDragOver=${hover}
+    onDragLeave=${() => setHovered(false)} onPaste=${paste}>
     ${source && html`<${Preview} kind=${kind} source=${source} label=${label} />`}
     <div class="d-flex gap-2">
       <input id=${id} type="text" inputmode="url" class="form-control" aria-label=${`${label}: URL`} aria-describedby=${`${id}-errors`}
@@ -94,8 +99,10 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
 export function MediaList({ value, field, label, onChange, ...rest }) {
   const items = value || [];
   const most = field.maxItems ?? 10;
+  const latest = useRef(items); // an upload may end long after it began
+  latest.current = items;
   const put = (index, item) => {
-    const next = items.slice();
+    const next = latest.current.slice();
     if (item) next[index] = item;
     else next.splice(index, 1);
     onChange(next);

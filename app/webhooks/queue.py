@@ -207,7 +207,7 @@ class DeliveryQueue:
             await endpoints.note_failure(badly, at=at)
             disabled += [(each, "gone") for each in await endpoints.disable(gone, reason="gone")]
             # Not at the first failure: where little happens, nothing may have been sent for days.
-            given_up = _endpoints(each for each in tried if each.due_at is None) - well
+            given_up = _endpoints(each for each in tried if each.due_at is None)
             failing = await endpoints.disable(
                 given_up, reason="failing", failing_before=at - self._config.failing_for
             )

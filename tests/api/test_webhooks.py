@@ -174,6 +174,9 @@ async def test_a_jobs_own_url_is_told_of_its_end_with_the_users_secret(
     assert [(each["job"], each["endpoint"], each["host"]) for each in shown] == [
         (job["id"], None, "127.0.0.1")
     ]
+    for others in ("user=bob", "state=pending", "endpoint=none"):
+        answer = await gateway.admin.get(f"/v1/admin/deliveries?{others}")
+        assert answer.json()["data"] == []
     again = await gateway.admin.post(f"/v1/admin/deliveries/{shown[0]['id']}/redeliver")
     assert again.status_code == 202
     assert await gateway.deliver() == 1
@@ -258,6 +261,12 @@ async def test_a_failure_climbs_the_ladder_under_one_id_and_can_be_redelivered(
     assert receiver.last.is_signed_with(endpoint["secret"])
     read = (await gateway.http.get(url)).json()
     assert (read["disabled"], read["failing_since"]) == (False, None)
+    for _ in range(11):
+        await gateway.http.post(f"{url}/deliveries/{delivery['id']}/redeliver")
+        assert await gateway.deliver() == 1
+    (delivery,) = await deliveries(gateway, endpoint)
+    shown = [attempt["status_code"] for attempt in delivery["attempts"]]
+    assert (delivery["attempts_made"], shown) == (21, [500] * 8 + [200] * 12), "the latest twenty"
 
 
 async def test_who_says_when_to_come_back_is_believed(gateway: Gateway, receiver: Receiver) -> None:
@@ -290,17 +299,20 @@ async def test_who_says_when_to_come_back_is_believed(gateway: Gateway, receiver
 async def test_an_endpoint_that_is_gone_is_disabled_until_enabled(
     gateway: Gateway, receiver: Receiver
 ) -> None:
-    receiver.answers(status(410))
+    receiver.answers(status(500), status(410))
     endpoint = await make(gateway.http, receiver.url)
     url = f"{ENDPOINTS}/{endpoint['id']}"
     await gateway.follow(await gateway.submit("sandbox:instant"))
     assert await gateway.deliver() == 1
+    gateway.wait(6 * 86_400)
+    assert await gateway.deliver() == 1
     read = (await gateway.http.get(url)).json()
     assert (read["disabled"], read["disabled_reason"]) == (True, "gone")
     (gone,) = await deliveries(gateway, endpoint)
-    assert (gone["state"], gone["attempts"][0]["status_code"]) == ("failed", 410)
-    audited = await gateway.audited()
-    assert (audited[0]["actor"], audited[0]["action"]) == ("system", "webhook_endpoint.disabled")
+    assert (gone["state"], gone["attempts"][1]["status_code"]) == ("failed", 410)
+    (audited,) = await gateway.audited()
+    assert (audited["actor"], audited["action"]) == ("system", "webhook_endpoint.disabled")
+    assert audited["after"] == {"disabled_reason": "gone"}, "and not `failing` as well"
 
     await gateway.follow(await gateway.submit("sandbox:instant"))
     assert await gateway.deliver() == 0
@@ -324,7 +336,7 @@ async def test_an_endpoint_that_is_gone_is_disabled_until_enabled(
     assert await gateway.deliver() == 1
     (last, _) = await deliveries(gateway, endpoint)
     assert (last["state"], last["attempts"][0]["error"]) == ("failed", "endpoint_disabled")
-    assert len(receiver.messages) == 2
+    assert len(receiver.messages) == 3
 
 
 async def test_an_endpoint_can_move_and_ask_for_other_events(gateway: Gateway) -> None:
@@ -469,13 +481,27 @@ async def test_however_many_receivers_are_slow_there_is_a_place_for_another(
                 answering.set()
 
 
+async def test_a_receiver_holds_no_more_places_than_it_leaves_free(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    url = f"{ENDPOINTS}/{(await make(gateway.http, receiver.url))['id']}/test"
+    due = [(await gateway.http.post(url)).json()["id"] for _ in range(10)]
+    claim = gateway.workers.deliverer.claim
+    claimed = [[lease.id for lease, _ in await claim(free)] for free in (6, 5)]
+    assert claimed == [due[:3], due[3:4]]
+
+
 async def test_a_user_of_many_receivers_leaves_a_place_for_another(
     gateway: Gateway, receiver: Receiver
 ) -> None:
-    for _ in range(4):
-        endpoint = await make(gateway.http, receiver.url)
-        await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
-    assert len(await gateway.workers.deliverer.claim(4)) == 3
+    for client, receivers in ((gateway.http, 8), (await gateway.client_of("bob"), 1)):
+        for _ in range(receivers):
+            endpoint = await make(client, receiver.url)
+            await client.post(f"{ENDPOINTS}/{endpoint['id']}/test")
+    claim = gateway.workers.deliverer.claim
+    assert [len(await claim(free)) for free in (6, 3)] == [4, 1]
+    [(lease, _)] = await claim(1)
+    assert lease.user_id == "bob"
 
 
 async def test_a_receiver_of_a_service_is_one_however_many_users_name_it(
@@ -488,6 +514,25 @@ async def test_a_receiver_of_a_service_is_one_however_many_users_name_it(
         cancelled = await shop.post(f"/v1/jobs/{job['id']}/cancel", headers=acting)
         assert cancelled.status_code == 200
     assert await gateway.deliver() == 32
+
+
+async def test_jobs_that_are_told_of_together_are_each_signed_for_their_own_user(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    clients = [gateway.http, await gateway.client_of("bob")]
+    body = gateway.body() | {"webhook_url": receiver.url}
+    jobs = [await submit(client, body) for client in clients]
+    for client, job in zip(clients, jobs, strict=True):
+        await client.post(f"/v1/jobs/{job['id']}/cancel")
+    deliverer = gateway.workers.deliverer
+    pieces = await deliverer.claim(2)
+    assert len(pieces) == 2, "what one user's receiver holds is not taken from another's"
+    for piece in pieces:
+        await deliverer.deliver(piece)
+    for client, job in zip(clients, jobs, strict=True):
+        secret = (await client.get("/v1/webhook-secret")).json()["secret"]
+        signed = [message for message in receiver.messages if message.is_signed_with(secret)]
+        assert [message.payload["data"]["id"] for message in signed] == [job["id"]]
 
 
 async def test_a_service_is_told_of_its_users_jobs_by_name(

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -77,10 +78,13 @@ async def test_who_dies_between_claim_and_outcome_is_followed_by_another(
         assert (first.id, first.payload) == (again.id, again.payload)
         assert again.payload["data"]["id"] == job["id"]
 
-        outcome = deliverer._outcome(lease, answer)  # noqa: SLF001 - the dead one wakes
+        gone = replace(answer, status_code=410, error="status")
+        outcome = deliverer._outcome(lease, gone)  # noqa: SLF001 - the dead one wakes
         assert await deliverer._queue.record(outcome) is False  # noqa: SLF001
         (delivery,) = await listed(gateway, endpoint)
         assert (delivery["state"], delivery["attempts_made"]) == ("delivered", 1)
+        read = (await gateway.http.get(f"{ENDPOINTS}/{endpoint['id']}")).json()
+        assert read["disabled"] is False, "what does not count says nothing of the endpoint"
 
 
 async def test_a_process_that_starts_alone_sends_at_once_what_a_dead_one_held(

@@ -2,9 +2,12 @@
 
 import httpx
 import pytest
+from pydantic import SecretBytes
+from sqlalchemy.exc import OperationalError
 
 from app.bootstrap.keys import webhook_sealer
 from app.core.clock import ManualClock
+from app.core.sealing import Sealer
 from app.db.engine import open_database
 from app.settings import explicit_settings
 from app.webhooks import resealing
@@ -59,6 +62,27 @@ async def test_after_resealing_the_old_key_may_go(
 
     change(database_url, "UPDATE webhook_secrets SET secret = 'x' WHERE user_id = 'bob'")
     assert await reseal(database_url, NEW) == Resealed(current=4, broken=("bob",))
+
+
+async def test_a_secret_that_is_sealed_anew_is_not_rotated_meanwhile(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    """Or the old one would be put back, and the new one lost."""
+    async with running(database_url, sandbox=sandbox, clock=clock, secret_key=OLD) as gateway:
+        await secret_of(gateway.http)
+    soon = "?timeout=0.1" if database_url.startswith("sqlite") else "&options=-clock_timeout%3D100"
+
+    class Watched(Sealer):
+        def renew(self, sealed: str) -> str:
+            with pytest.raises(OperationalError, match="lock"):
+                change(f"{database_url}{soon}", "UPDATE webhook_secrets SET secret = 'rotated'")
+            return super().renew(sealed)
+
+    database = open_database(database_url)
+    keys = [SecretBytes(key.encode()) for key in (NEW, OLD)]
+    done = await resealing.reseal(database, Watched(keys, purpose="webhook secrets"))
+    await database.close()
+    assert done == Resealed(renewed=1)
 
 
 async def secret_of(user: httpx.AsyncClient) -> str:

@@ -3,38 +3,31 @@
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, MetaData, create_engine, select, text
+from sqlalchemy import Engine, MetaData, NullPool, create_engine, select, text
 
 
 def change(database_url: str, statement: str, **values: Any) -> None:
     """Run one statement in a transaction of its own, beside a gateway that is running."""
-    engine = _engine(database_url)
-    with engine.begin() as connection:
+    with _engine(database_url).begin() as connection:
         assert connection.execute(text(statement), values).rowcount != 0
-    engine.dispose()
 
 
 def look(database_url: str, query: str) -> list[Any]:
     """Return what a query finds."""
-    engine = _engine(database_url)
-    with engine.connect() as connection:
-        found = list(connection.execute(text(query)))
-    engine.dispose()
-    return found
+    with _engine(database_url).connect() as connection:
+        return list(connection.execute(text(query)))
 
 
 def rows(database_url: str) -> str:
     """Return every row of every table as text."""
-    engine = _engine(database_url)
     tables = MetaData()
-    with engine.connect() as connection:
+    with _engine(database_url).connect() as connection:
         tables.reflect(connection)
         found = [
             tuple(row)
             for table in tables.sorted_tables
             for row in connection.execute(select(table))
         ]
-    engine.dispose()
     return str(found)
 
 
@@ -48,4 +41,5 @@ def stored(database_url: str) -> str:
 
 
 def _engine(database_url: str) -> Engine:
-    return create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
+    url = database_url.replace("postgresql://", "postgresql+psycopg://")
+    return create_engine(url, poolclass=NullPool)

@@ -610,7 +610,12 @@ async def test_what_is_deleted_is_told_no_more(
     job = await gateway.follow(await gateway.submit("sandbox:instant"))
     assert await gateway.deliver() == 1
     assert "what-the-receiver-said" in stored(database_url)
+    gateway.wait(6)
+    deliverer = gateway.workers.deliverer
+    [(lease, _)] = await deliverer.claim(1)
     assert (await gateway.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+    await deliverer.deliver((lease, None))  # as if erased before the job was read
+    assert len(receiver.messages) == 1
     assert await deliveries(gateway, endpoint) == []
     url = f"{ENDPOINTS}/{endpoint['id']}"
     await gateway.http.post(f"{url}/test")

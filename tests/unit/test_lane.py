@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.jobs.lanes.lane import Lane, admit, opened, slowed, tripped
+from app.jobs.lanes.lane import Lane, Reason, admit, opened, refused, slowed, told_to_wait, tripped
 
 START = datetime(2026, 11, 22, 10, tzinfo=UTC)
 
@@ -69,3 +69,25 @@ def test_who_is_slowed_lets_two_go_each_second_and_stays_open() -> None:
 def test_who_is_closed_is_not_opened_by_being_slowed() -> None:
     lane = tripped(Lane(), at=START)
     assert slowed(lane, at=START) is lane
+
+
+def test_who_is_told_to_wait_never_waits_for_less() -> None:
+    lane = told_to_wait(Lane(), wait=timedelta(seconds=100), at=START)
+    soon = START + timedelta(seconds=1)
+    assert told_to_wait(lane, wait=timedelta(seconds=99), at=soon) is lane
+    assert pause(told_to_wait(lane, wait=timedelta(seconds=100), at=soon), soon) == 100
+
+
+def test_a_refused_account_is_one_whatever_comes_of_its_probes() -> None:
+    """Else its lane would open by itself, or no operator could open it."""
+    lane = refused(Lane(), reason=Reason.BALANCE, at=START)
+    waited = START + timedelta(seconds=60)
+    assert tripped(lane, at=waited).reason is Reason.BALANCE
+    told = told_to_wait(lane, wait=timedelta(seconds=100), at=waited)
+    assert told.reason is Reason.BALANCE
+    assert admit(told, 1000, at=waited + timedelta(seconds=100), rate=None)[0] == 1
+
+
+def test_what_another_clock_will_open_in_a_moment_is_filled_as_any_lane() -> None:
+    lane = opened(Lane(), at=START + timedelta(seconds=1))
+    assert admit(lane, 1000, at=START, rate=None)[0] == 1000

@@ -13,7 +13,6 @@ import pytest
 from sqlalchemy import event
 
 from app.core.clock import ManualClock, SystemClock
-from app.core.errors import UserGoneError
 from app.net.guard import guarded
 from app.net.reach import Reach
 from app.webhooks.sender import WebhookSender
@@ -679,18 +678,6 @@ async def test_lists_go_page_by_page_and_twenty_endpoints_are_enough(
     assert [each["id"] for each in page["data"]] == sent[:0:-1]
     bad = await gateway.http.get(f"{url}/deliveries?cursor=xyz")
     assert (bad.status_code, bad.json()["code"]) == (422, "invalid_parameter")
-
-
-async def test_who_was_deleted_just_now_is_told_so(gateway: Gateway, receiver: Receiver) -> None:
-    """Their keys may be believed for another second."""
-    webhooks = gateway.app.state.parts.services.webhooks
-    told = await asyncio.gather(
-        webhooks.create(user_id="gone", url=receiver.url, events=["job.failed"]),
-        webhooks.secret("gone"),
-        webhooks.rotate_secret("gone", overlap=timedelta()),
-        return_exceptions=True,
-    )
-    assert [type(each) for each in told] == [UserGoneError] * 3
 
 
 HOSTILE = [

@@ -452,3 +452,12 @@ async def test_what_a_job_made_is_shown_as_what_it_is(
         drawer = page.get_by_role("dialog", name="Job", exact=True)
         await expect(drawer.locator(tag)).to_have_count(count)
         await expect(drawer.locator("img, audio, video")).to_have_count(count)
+
+
+async def test_a_file_that_is_gone_is_told(site: str, browser: Browser) -> None:
+    words = "sandbox:instant sandbox:output-gone"
+    job = await submit_once(site, await key_of(site, "alice"), words)
+    async with signed_in(browser, site, allow="410") as page:
+        await page.goto(f"{site}/console#/jobs?job={job}")
+        drawer = page.get_by_role("dialog", name="Job", exact=True)
+        await expect(drawer.get_by_text("The video cannot be fetched")).to_be_visible()

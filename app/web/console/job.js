@@ -1,7 +1,7 @@
 // One job from below: what happened to it, what it cost, and what can be done if it is stuck.
 
-import { here } from "../shared/api.js";
-import { Copy, Instant, ProblemNote, Status, html, isFinal, kindOf, money, useState } from "../shared/view.js";
+import { Downloads, Outputs } from "../shared/outputs.js";
+import { Copy, Instant, ProblemNote, Status, html, isFinal, money, useState } from "../shared/view.js";
 import { ActDialog, actsOn } from "./acts.js";
 import { useRead } from "./load.js";
 import { Dialog, Facts, Json } from "./parts.js";
@@ -56,7 +56,7 @@ function Detail({ job }) {
       ["Leased until", job.lease_expires_at && html`<${Instant} at=${job.lease_expires_at} />`],
       ["Place in queue", job.queue_position ?? job.pending_position],
     ]} />
-    ${job.urls.outputs.length > 0 && html`<h3>Output</h3><${Outputs} job=${job} />`}
+    ${job.urls.outputs.length > 0 && html`<h3>Output</h3><${Outputs} job=${job} /><div class="btn-list mt-2"><${Downloads} job=${job} size="btn-sm" /></div>`}
     <h3>Events</h3>
     <ol class="timeline-rows" aria-label="Events">
       ${job.events.map((event) => html`<li key=${event.seq}>
@@ -76,13 +76,4 @@ function Detail({ job }) {
     <h3>Input</h3><${Json} value=${job.input} />
     ${Object.keys(job.metadata).length > 0 && html`<h3>Metadata</h3><${Json} value=${job.metadata} />`}
     <p class="small mt-3 mb-0">Schema <span class="mono">${job.schema_hash}</span></p>`;
-}
-
-function Outputs({ job }) {
-  return job.urls.outputs.map(here).map((url, n) => html`<div class="mb-2" key=${n}>
-    ${kindOf(job, n) === "image" && html`<img class="output" src=${url} alt=${`Output ${n + 1}`} />`}
-    ${kindOf(job, n) === "audio" && html`<audio class="w-100" src=${url} controls preload="none" aria-label=${`Output ${n + 1}`}></audio>`}
-    ${kindOf(job, n) === "video" && html`<video src=${url} controls playsinline preload="metadata" aria-label=${`Output ${n + 1}`}></video>`}
-    <a class="btn btn-sm mt-1" href=${url} download>Download</a>
-  </div>`);
 }

@@ -1,7 +1,7 @@
 // What the caller made before, newest first.
 
+import { Outputs } from "../shared/outputs.js";
 import { Instant, ProblemNote, Status, html, isFinal, useEffect, useRef, useState } from "../shared/view.js";
-import { Outputs } from "./job.js";
 
 const PAGE = 12;
 const MOST = 100;

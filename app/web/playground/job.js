@@ -1,7 +1,8 @@
 // One job: how far it is, then what came of it.
 
-import { ROOT, here } from "../shared/api.js";
-import { Copy, Instant, ProblemNote, Status, duration, html, isFinal, kindOf, money, useEffect, useMemo, useState } from "../shared/view.js";
+import { ROOT } from "../shared/api.js";
+import { Downloads, Outputs } from "../shared/outputs.js";
+import { Copy, Instant, ProblemNote, Status, duration, html, isFinal, money, useEffect, useMemo, useState } from "../shared/view.js";
 
 const RETRY_MS = 2000;
 
@@ -48,14 +49,14 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
       <span class="ms-3 small flex-fill text-truncate">${job.model}</span>
       <span class="small text-nowrap ms-3">${money(job.cost.amount_usd)} ${job.cost.state === "none" ? "" : job.cost.state}</span>
     </div>
-    ${job.output ? html`<${Outputs} job=${job} />` : html`<${Progress} job=${job} />`}
+    ${job.output ? html`<${Outputs} job=${job} plays=${!wantsCalm()} />` : !isFinal(job) && html`<${Progress} job=${job} />`}
     <div class="card-body">
       <${ProblemNote} problem=${problem} />
       ${job.error && html`<div class="alert alert-danger" role="alert">${job.error.message}<div class="small">${job.error.code}</div></div>`}
       ${job.input.prompt && html`<p class="mb-3 prompt" dir="auto">${job.input.prompt}</p>`}
       <div class="d-flex flex-wrap gap-2">
         ${!isFinal(job) && html`<button class="btn" disabled=${cancelling} onClick=${cancel}>${cancelling ? "Cancelling" : "Cancel"}</button>`}
-        ${job.urls.outputs.map((url, n) => html`<a class="btn" href=${here(url)} download key=${n}>Download${job.urls.outputs.length > 1 ? ` ${n + 1}` : ""}</a>`)}
+        <${Downloads} job=${job} />
         <button class="btn" onClick=${() => onAgain(job)}>Run again with changes</button>
         <${Copy} text=${asCurl(job)} label="Copy as curl" size="" />
       </div>
@@ -71,7 +72,6 @@ function Progress({ job }) {
     const timer = setInterval(() => setNow(Date.now()), 1000);
     return () => clearInterval(timer);
   }, []);
-  if (isFinal(job)) return null;
   const left = job.eta_seconds - Math.max(0, now - told) / 1000; // by then half of such jobs have ended
   const place = job.queue_position ?? job.pending_position;
   return html`<div class="card-body text-center py-5">
@@ -83,25 +83,6 @@ function Progress({ job }) {
     </div>
     <div class="progress progress-sm mt-4"><div class="progress-bar progress-bar-indeterminate"></div></div>
   </div>`;
-}
-
-/** All outputs of a job, or quietly the first one, for a tile. */
-export function Outputs({ job, quiet = false }) {
-  const urls = quiet ? job.urls.outputs.slice(0, 1) : job.urls.outputs;
-  return html`${urls.map((url, n) => html`<${Output} key=${url} url=${here(url)} kind=${kindOf(job, n)} quiet=${quiet} label=${job.input.prompt || job.model} />`)}`;
-}
-
-function Output({ url, kind, quiet, label }) {
-  const [gone, setGone] = useState(false);
-  const onError = () => setGone(true);
-  if (gone && quiet) return html`<span>no file</span>`;
-  if (gone) return html`<div class="card-body pb-0">The ${kind} cannot be fetched: RunComfy no longer has it, or does not answer.</div>`;
-  if (kind === "image") return html`<img class="output" src=${url} alt=${label} loading="lazy" onError=${onError} />`;
-  if (kind === "audio" && quiet) return html`<span>sound</span>`; // no controls inside a button
-  if (kind === "audio") return html`<audio class="w-100 p-3" src=${url} controls preload="metadata" aria-label=${label} onError=${onError}></audio>`;
-  return quiet
-    ? html`<video class="output" src=${`${url}#t=0.1`} muted playsinline preload="metadata" aria-label=${label} onError=${onError}></video>`
-    : html`<video class="output" src=${url} controls loop muted autoplay=${!wantsCalm()} playsinline aria-label=${label} onError=${onError}></video>`;
 }
 
 const wantsCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -19,12 +19,6 @@ export const STATUSES = Object.keys(COLOURS);
 
 export const isFinal = (job) => ["completed", "failed", "cancelled"].includes(job.status);
 
-/** Tells what a job's n-th output is, by the key that it stands under: `image`, `audio` or `video`. */
-export function kindOf(job, n) {
-  const kinds = Object.entries(job.output).flatMap(([key, urls]) => [urls].flat().map(() => key.replace(/s$/, "")));
-  return kinds[n] || "video";
-}
-
 export function Status({ status }) {
   const colour = COLOURS[status] || "secondary";
   return html`<span class="status status-${colour}">

@@ -461,3 +461,16 @@ async def test_a_file_that_is_gone_is_told(site: str, browser: Browser) -> None:
         await page.goto(f"{site}/console#/jobs?job={job}")
         drawer = page.get_by_role("dialog", name="Job", exact=True)
         await expect(drawer.get_by_text("The video cannot be fetched")).to_be_visible()
+
+
+async def test_long_names_and_large_amounts_are_shown_whole(site: str, browser: Browser) -> None:
+    user = "u" * 128
+    async with client(site) as http:
+        limits = {"spend_usd_per_month": {"limit": "99999999.99"}}
+        await http.post("/v1/admin/users", json={"id": user, "limits": limits})
+    async with signed_in(browser, site, viewport=PHONE) as page:
+        await page.goto(f"{site}/console#/users?user={user}")
+        drawer = page.get_by_role("dialog", name=user)
+        await expect(drawer.get_by_text("$99,999,999.99 of $99,999,999.99 left")).to_be_visible()
+        for shown in (drawer.get_by_role("heading", name=user), drawer.get_by_text("Close")):
+            assert await shown.evaluate("e => e.scrollWidth <= e.clientWidth")

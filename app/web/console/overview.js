@@ -82,7 +82,7 @@ function Tiles({ overview, usage }) {
   </div>`;
 }
 
-const dollars = (amount) => money(amount.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 }));
+const dollars = (amount) => money(amount.toFixed(2));
 
 function Hours({ overview }) {
   if (!overview) return html`<div class="plot" style=${{ height: "220px" }}></div>`;

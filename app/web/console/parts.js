@@ -15,9 +15,9 @@ export function Dialog({ title, onClose, drawer = false, head, footer, children 
     onClose=${(event) => event.target === ref.current && onClose()} onClick=${outside}>
     <div class="sheet-inner">
       <header class="sheet-head">
-        <h2 class="h3 m-0 flex-fill text-truncate">${title}</h2>
+        <h2 class="h3 m-0 flex-fill text-break">${title}</h2>
         ${head}
-        <button type="button" class="btn btn-sm" onClick=${() => ref.current.close()}>Close</button>
+        <button type="button" class="btn btn-sm flex-shrink-0" onClick=${() => ref.current.close()}>Close</button>
       </header>
       <div class="sheet-body" tabindex="-1">${children}</div>
       ${footer && html`<footer class="sheet-foot">${footer}</footer>`}

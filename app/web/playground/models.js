@@ -3,7 +3,7 @@
 import { html, money, useRef, useState } from "../shared/view.js";
 
 // The catalogue tells prices as numbers: two places at least, as money is shown everywhere.
-const amount = (usd) => Number(usd).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 6 });
+const amount = (usd) => usd.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 6, useGrouping: false });
 
 const price = (model) =>
   model.base_price_usd === null ? "price unknown" : `${money(amount(model.base_price_usd))} per ${model.price_unit}`;

@@ -46,7 +46,8 @@ export function duration(seconds) {
   return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 }
 
-export const money = (amount) => (amount === null || amount === undefined ? "unknown" : `$${amount}`);
+/** An amount as the API writes it, with its thousands apart; no number is made of it. */
+export const money = (amount) => (amount === null || amount === undefined ? "unknown" : `$${String(amount).replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d))/g, ",")}`);
 
 /** A limit's name in words; the amount says by itself that it is money. */
 export const limitName = ({ name }) => name.replace("spend_usd", "spend").replaceAll("_", " ");

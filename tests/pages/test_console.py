@@ -463,6 +463,15 @@ async def test_a_file_that_is_gone_is_told(site: str, browser: Browser) -> None:
         await expect(drawer.get_by_text("The video cannot be fetched")).to_be_visible()
 
 
+async def test_what_is_not_known_is_not_said_to_be_nothing(site: str, browser: Browser) -> None:
+    async with signed_in(browser, site, allow="ERR_FAILED") as page:
+        await expect(page.get_by_text("none ended in 24 h")).to_have_count(2)
+        await page.route("**/v1/admin/overview?*", lambda route: route.abort())
+        await page.reload()
+        await expect(page.get_by_role("alert")).to_be_visible()
+        await expect(page.get_by_text("none ended in 24 h")).to_have_count(0)
+
+
 async def test_long_names_and_large_amounts_are_shown_whole(site: str, browser: Browser) -> None:
     user = "u" * 128
     async with client(site) as http:

@@ -50,6 +50,7 @@ function Tiles({ overview, usage }) {
   const ended = overview && overview.hours.reduce((sum, hour) => sum + hour.completed + hour.failed, 0);
   const failed = overview && overview.hours.reduce((sum, hour) => sum + hour.failed, 0);
   const seen = overview && detection(overview);
+  const [nothing, why] = overview ? ["–", `none ended in ${HOURS} h`] : ["…", ""];
   const today = new Date().toISOString().slice(0, 10);
   const days = usage ? usage.data : [];
   const spent = (rows) => rows.reduce((sum, row) => sum + Number(row.spend_usd), 0);
@@ -66,13 +67,13 @@ function Tiles({ overview, usage }) {
     })}
     <a class="card tile" href=${to("jobs", { status: "failed" })}>
       <div class="tile-name">Failure rate</div>
-      <div class="tile-value">${ended ? `${((100 * failed) / ended).toFixed(1)} %` : "–"}</div>
-      <div class="tile-note">${ended ? `${failed.toLocaleString()} of ${ended.toLocaleString()} ended` : `none ended in ${HOURS} h`}</div>
+      <div class="tile-value">${ended ? `${((100 * failed) / ended).toFixed(1)} %` : nothing}</div>
+      <div class="tile-note">${ended ? `${failed.toLocaleString()} of ${ended.toLocaleString()} ended` : why}</div>
     </a>
     <div class="card tile">
       <div class="tile-name">Detection delay</div>
-      <div class="tile-value">${seen ? seconds(seen.mean) : "–"}</div>
-      <div class="tile-note">${seen ? `on average, ${seconds(seen.most)} at most` : `none ended in ${HOURS} h`}</div>
+      <div class="tile-value">${seen ? seconds(seen.mean) : nothing}</div>
+      <div class="tile-note">${seen ? `on average, ${seconds(seen.most)} at most` : why}</div>
     </div>
     <a class="card tile" href=${to("usage")}>
       <div class="tile-name">Spend today</div>

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Browser, Page, ViewportSize, expect
+from playwright.async_api import Browser, Page, Request, Route, ViewportSize, expect
 
 from tests.support.browser import DESKTOP, PHONE, Complaints, serious_faults, serving_pages
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, Sandbox
@@ -470,6 +470,32 @@ async def test_what_is_not_known_is_not_said_to_be_nothing(site: str, browser: B
         await page.reload()
         await expect(page.get_by_role("alert")).to_be_visible()
         await expect(page.get_by_text("none ended in 24 h")).to_have_count(0)
+
+
+async def test_what_was_asked_before_a_switch_is_not_what_came_of_it(
+    site: str, browser: Browser
+) -> None:
+    before = asyncio.Event()
+
+    async def answer_late(route: Route) -> None:
+        answer = await route.fetch()
+        await before.wait()
+        await route.fulfill(response=answer)
+
+    async with signed_in(browser, site) as page:
+        await page.get_by_role("button", name="Pause sending").click()
+        asks: list[Request] = []
+        page.on("request", lambda ask: asks.append(ask) if ask.url.endswith("/dispatch") else None)
+        async with page.expect_request("**/v1/admin/dispatch"):  # it looks every ten seconds
+            await page.route("**/v1/admin/dispatch", answer_late, times=1)
+        await page.get_by_role("dialog").get_by_role("button", name="Pause sending").click()
+        paused = page.get_by_text("Sending: paused")
+        await expect(paused).to_be_visible()
+        before.set()
+        await asks[0].response()
+        for _ in "12":  # by then it is drawn
+            await page.evaluate("new Promise(requestAnimationFrame)")
+        assert await paused.is_visible()
 
 
 async def test_long_names_and_large_amounts_are_shown_whole(site: str, browser: Browser) -> None:

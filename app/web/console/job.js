@@ -16,8 +16,8 @@ export function JobDrawer({ api, id, onClose, onChanged }) {
   const read = useRead(api, `/v1/admin/jobs/${encodeURIComponent(id)}`, { every });
   const job = read.data;
   if (job && isFinal(job) && every) setEvery(undefined);
-  const acted = ({ hold, job: after }, act) => {
-    read.set(after);
+  const acted = ({ hold }, act) => {
+    read.reload();
     setDone(`${act.done} ${HOLDS[hold] || `The hold: ${hold}.`}`);
     onChanged();
   };

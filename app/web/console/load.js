@@ -32,7 +32,6 @@ export function useRead(api, path, { every } = {}) {
     data: own ? state.data : null,
     problem: state.problem,
     reload: () => setRound((n) => n + 1),
-    set: (data) => setState({ data, problem: null, path }),
   };
 }
 

@@ -137,7 +137,10 @@ function Traffic({ api }) {
   const dispatch = useRead(api, "/v1/admin/dispatch", { every: REFRESH_MS });
   const [asking, setAsking] = useState(false);
   const state = dispatch.data;
-  const put = async () => dispatch.set(await api.put("/v1/admin/dispatch", { paused: !state.paused }));
+  const put = async () => {
+    await api.put("/v1/admin/dispatch", { paused: !state.paused });
+    dispatch.reload();
+  };
   const tools = state && html`<button class="btn btn-sm ${state.paused ? "btn-primary" : ""}" onClick=${() => setAsking(true)}>
     ${state.paused ? "Resume sending" : "Pause sending"}
   </button>`;

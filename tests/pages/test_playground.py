@@ -481,6 +481,32 @@ async def test_what_came_before_can_be_begun_with_again_and_again(
             await expect(prompt).to_have_value(f"{PROMPT} sandbox:instant")
 
 
+async def test_the_limits_are_as_they_were_asked_for_last(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("eve", limits={"jobs_per_day": 9})
+    slow = asyncio.Event()
+
+    async def answer_late(route: Route) -> None:
+        answer = await route.fetch()
+        await slow.wait()
+        await route.fulfill(response=answer)
+
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        asks: list[Request] = []
+        page.on("request", lambda ask: asks.append(ask) if ask.url.endswith("/v1/me") else None)
+        await page.route("**/v1/me", answer_late, times=1)
+        for take in (1, 2):
+            await make(page, f"take {take} sandbox:slow=60")
+            await expect(page.get_by_role("button", name=f"Open take {take}")).to_be_visible()
+        await expect(page.get_by_text("7 of 9 left")).to_be_visible()
+        slow.set()
+        await asks[0].response()
+        await drawn(page)
+        assert await page.get_by_text("7 of 9 left").is_visible()
+
+
 async def test_a_picture_is_dropped_at_its_field_and_nowhere_else(
     site: str, directory: Directory, browser: Browser, tmp_path: Path
 ) -> None:

@@ -41,7 +41,9 @@ function Playground({ api, onLeave }) {
     api.get("/v1/models?limit=500").then(({ models: found }) => setModels(found), setProblem);
   }, []);
   useEffect(() => {
-    api.get("/v1/me").then(setMe, setProblem);
+    const stop = new AbortController();
+    api.get("/v1/me", { signal: stop.signal }).then(setMe, (error) => error.name === "AbortError" || setProblem(error));
+    return () => stop.abort(); // limits as they were before
   }, [rounds]);
   const isKnown = Boolean(models && (me || !begun));
   useEffect(() => {

@@ -104,8 +104,9 @@ async function follow(api, id, { signal, onChange }) {
       }
     } catch (error) {
       if (signal.aborted || error.status === 401 || error.status === 404) return false;
+    } finally {
+      view.abort(); // another round listens anew
     }
-    view.abort(); // another round listens anew
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     if (signal.aborted) return false;
     try {

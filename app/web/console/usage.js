@@ -14,10 +14,11 @@ const MOST_ROWS = 500;
 export function Usage({ api, query }) {
   const group = GROUPS.some(([name]) => name === query.by) ? query.by : "user";
   const measure = MEASURES.some(([name]) => name === query.of) ? query.of : "spend_usd";
-  const span = { from: query.from, to: query.to, user: query.user };
-  const days = useRead(api, `/v1/admin/usage?${queryOf({ ...span, group_by: "day" })}`);
-  const groups = useRead(api, `/v1/admin/usage?${queryOf({ ...span, group_by: group })}`);
-  const [download, busy, failed] = useAct(() => save(api, `/v1/admin/usage?${queryOf({ ...span, group_by: group })}`, `usage-by-${group}.csv`));
+  const pathBy = (name) => `/v1/admin/usage?${queryOf({ from: query.from, to: query.to, user: query.user, group_by: name })}`;
+  const days = useRead(api, pathBy("day"));
+  const others = useRead(api, group === "day" ? null : pathBy(group));
+  const groups = group === "day" ? days : others;
+  const [download, busy, failed] = useAct(() => save(api, pathBy(group), `usage-by-${group}.csv`));
   const change = (name) => (event) => replace("usage", { ...query, [name]: event.target.value.trim() });
   const format = measure === "spend_usd" ? (value) => `$${Number(Number(value).toFixed(2))}` : (value) => Number(value).toLocaleString();
   // Of a span that was chosen, days without any use are left out: it may be years.

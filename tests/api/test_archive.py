@@ -162,6 +162,33 @@ async def test_what_an_erased_job_makes_late_is_not_copied(
         assert files_below(tmp_path / "kept") == []
 
 
+async def test_what_a_writer_stores_after_its_job_was_erased_goes_too(
+    kept: Gateway, tmp_path: Path
+) -> None:
+    job = await finished(kept)
+    await copy(kept)
+    [path] = files_below(tmp_path / "kept")
+    assert (await kept.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+    assert files_below(tmp_path / "kept") == []
+    await kept.workers.pruner.run_once()
+    path.write_bytes(b"of a copy that was under way")
+    kept.wait(3600)
+    await kept.workers.pruner.run_once()
+    assert files_below(tmp_path / "kept") == []
+
+
+async def test_nothing_that_was_kept_for_a_user_outlives_it(kept: Gateway, tmp_path: Path) -> None:
+    await finished(kept)
+    await copy(kept)
+    [image] = files_below(tmp_path / "kept")
+    uploaded = await kept.http.post("/v1/files", content=image.read_bytes())
+    assert uploaded.status_code == 201
+    assert len(files_below(tmp_path / "kept")) == 2
+    assert (await kept.admin.delete("/v1/admin/users/alice")).status_code == 204
+    await kept.workers.pruner.run_once()
+    assert files_below(tmp_path / "kept") == []
+
+
 async def test_a_film_tells_its_length_and_codec(kept: Gateway) -> None:
     job = await finished(kept, "")
     assert await copy(kept) == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.core.clock import ManualClock
 from tests.support.gateway import Gateway, Sandbox, running, sandboxed
@@ -42,7 +43,10 @@ async def test_an_account_that_is_refused_pauses_dispatch_and_fails_no_job(
     gateway: Gateway, sandbox: Sandbox, database_url: str, fault: str, reason: str
 ) -> None:
     first = await gateway.submit(f"sandbox:instant sandbox:submit-{fault}=2")
-    await gateway.dispatch()
+    with capture_logs() as logs:
+        await gateway.dispatch()
+    (alarm,) = [line for line in logs if line["event"] == "upstream.lane_closed"]
+    assert (alarm["log_level"], alarm["lane"], alarm["reason"]) == ("error", "dispatch", reason)
     others = await many(gateway, 3, "sandbox:instant")
     assert await gateway.dispatch() == 0
     now = await traffic(gateway)
@@ -167,7 +171,10 @@ async def test_a_retry_after_holds_for_all_replicas_and_both_lanes_alone(
         early = await gateway.submit("sandbox:stuck")
         await gateway.dispatch()
         await gateway.submit("sandbox:submit-429=1 sandbox:retry-after=100")
-        await gateway.dispatch()
+        with capture_logs() as logs:
+            await gateway.dispatch()
+        (told,) = [line for line in logs if line["event"] == "upstream.lane_closed"]
+        assert told["log_level"] == "warning", "nobody needs to do anything"
         await many(gateway, 5)
         for _ in range(99):
             clock.advance(timedelta(seconds=1))

@@ -270,8 +270,9 @@ async def test_more_due_jobs_of_a_refused_account_than_may_be_polled_keep_none_f
         claimed = [lease.account for _ in jobs for lease in await poller.claim(1)]
         assert claimed == ["b", "b"]
         gateway.wait(60)
-        claimed = [lease.account for _ in jobs for lease in await poller.claim(1)]
+        claimed = [lease.account for lease in await poller.claim(4)]
         assert sorted(claimed) == ["a", "b", "b"], "one job tries the account"
+        assert await poller.claim(4) == []
 
 
 async def test_an_account_that_was_refused_is_tried_with_one_job(
@@ -291,6 +292,22 @@ async def test_an_account_that_was_refused_is_tried_with_one_job(
             await gateway.submit()
         claimed = [await gateway.workers.dispatcher.claim(1) for _ in range(2)]
         assert [attempt.lease.account for (attempt,) in claimed] == ["a", "b"]
+
+
+async def test_an_account_that_is_well_again_is_opened_by_whoever_finds_it_so(
+    database_url: str, house: House, clock: ManualClock
+) -> None:
+    del house.tokens["token-a1"]
+    async with opened(database_url, house, clock, POOL) as gateway:
+        await gateway.submit()
+        await gateway.dispatch()
+        assert (await lanes_of(gateway))["submits/a"] == 0
+    house.tokens["token-a1"] = "a"
+    clock.advance(timedelta(seconds=61))
+    async with opened(database_url, house, clock, POOL) as another:
+        await another.dispatch()
+        assert await accounts_of(database_url) == ["a"]
+        assert (await lanes_of(another))["submits/a"] == 1
 
 
 async def test_who_does_not_know_an_account_leaves_its_jobs_alone(

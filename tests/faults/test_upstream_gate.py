@@ -353,6 +353,10 @@ async def test_polls_of_an_upstream_that_fails_wait_and_end_nothing(
     assert await statuses(gateway, jobs) == {"completed"}
     rows = await read_jobs(database_url)
     assert {row.lost_polls for row, _ in rows.values()} == {0}
+    await many(gateway, 30, "sandbox:stuck")
+    await gateway.dispatch()
+    gateway.wait(10)
+    assert await gateway.poll() == 30, "no five at a time any more"
     await assert_invariants(database_url)
 
 

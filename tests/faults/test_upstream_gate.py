@@ -330,6 +330,7 @@ async def test_an_operator_who_resumes_is_believed_by_who_alone_was_not_well(
 
 
 async def test_polls_that_fail_for_a_moment_pause_nobody(gateway: Gateway) -> None:
+    gateway.wait(60)
     jobs = await many(gateway, 20, "sandbox:instant sandbox:poll-502=1")
     await gateway.dispatch()
     for _ in range(9):

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
+from app.core.external_wait import external_wait
 from app.core.ids import is_id
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
@@ -116,7 +117,8 @@ class JobService:
                 return outcome, job
             if self._closing.is_set() or self._clock.monotonic() >= patience_ends:
                 return outcome, job
-            await self._clock.sleep(_CANCEL_LOOK)
+            with external_wait(self._clock):
+                await self._clock.sleep(_CANCEL_LOOK)
 
     async def erase(self, job_id: str, *, user_id: str) -> None:
         """Delete a job that has ended; its ledger entries, which have no inputs, stay."""

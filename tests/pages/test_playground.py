@@ -565,6 +565,31 @@ async def test_a_gateway_that_is_back_is_no_longer_said_to_be_away(
         await expect(away).to_be_hidden()
 
 
+@pytest.mark.parametrize("body", ["<p>Sign in to this network.", ""])
+async def test_an_answer_that_is_none_of_the_gateways_is_told_and_the_job_made_once(
+    site: str, directory: Directory, browser: Browser, body: str
+) -> None:
+    key = await directory.key(f"pia-{len(body)}")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await fill_in(page, f"{PROMPT} sandbox:instant")
+        keys: list[str | None] = []
+
+        async def answer_elsewhere(route: Route) -> None:
+            keys.append(route.request.headers.get("idempotency-key"))
+            await route.fetch()
+            await route.fulfill(status=200, body=body)
+
+        await page.route("**/v1/jobs", answer_elsewhere)
+        button = page.get_by_role("button", name="Make it")
+        for _ in range(2):
+            await button.click()
+            alert = page.get_by_role("form").get_by_role("alert")
+            await expect(alert).to_contain_text("The gateway cannot be reached.")
+        assert len(keys) == 2
+        assert len(set(keys)) == 1
+
+
 async def test_a_page_that_nobody_sees_holds_no_connection(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -17,6 +17,9 @@ class Problem extends Error {
   }
 }
 
+/** What a call says that broke off, or was answered by somebody else; one that was called off stays what it is. */
+const broken = (error) => (error.name === "AbortError" ? error : new Problem(0, { title: "The gateway cannot be reached.", code: "unreachable" }));
+
 /** The credential of this tab; it is gone with the tab, and never part of a URL. */
 export class Session {
   constructor(name) {
@@ -59,7 +62,11 @@ export class Api {
   /** Gives the parsed answer, or throws a Problem. A File is sent as it is. */
   async call(method, path, options) {
     const answer = await this.fetch(method, path, options);
-    return answer.status === 204 ? null : answer.json();
+    try {
+      return answer.status === 204 ? null : await answer.json();
+    } catch (error) {
+      throw broken(error);
+    }
   }
 
   async fetch(method, path, { body, headers = {}, signal } = {}) {
@@ -78,8 +85,7 @@ export class Api {
         cache: "no-store",
       });
     } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new Problem(0, { title: "The gateway cannot be reached.", code: "unreachable" });
+      throw broken(error);
     }
     if (answer.ok) return answer;
     const text = await answer.text();

@@ -4,11 +4,12 @@ import { ProblemNote, html, useEffect, useRef, useState } from "../shared/view.j
 import { useAct, useSeen } from "./load.js";
 import { to } from "./route.js";
 
-/** A dialog while it is rendered; `drawer` puts it at the side. Escape closes it. */
+/** A dialog while it is rendered, begun at the first field of a form; `drawer` puts it at the side. Escape closes it. */
 export function Dialog({ title, onClose, drawer = false, head, footer, children }) {
   const ref = useRef(null);
   useEffect(() => {
     ref.current.showModal();
+    ref.current.querySelector("form input")?.focus();
   }, []);
   const outside = (event) => event.target === ref.current && drawer && ref.current.close();
   return html`<dialog ref=${ref} class="sheet ${drawer ? "sheet-side" : ""}" aria-label=${title}

@@ -746,6 +746,30 @@ async def test_a_file_that_is_gone_is_told(
         assert await serious_faults(page) == []
 
 
+async def test_a_job_of_yesterday_is_opened_as_it_is_now(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("old")
+
+    async def answer_as_yesterday(route: Route) -> None:
+        answer = await route.fetch()
+        signed = await answer.text()
+        await route.fulfill(response=answer, body=signed.replace("signature=", "signature=old"))
+
+    async with visiting(browser, site, allow="401") as page:
+        await sign_in(page, key)
+        await page.route("**/v1/jobs?*", answer_as_yesterday)
+        await make(page, f"{PROMPT} sandbox:instant")
+        tile = page.get_by_role("button", name=f"Open {PROMPT}")
+        await expect(tile.get_by_text("no file")).to_be_visible()
+        await make(page, "another sandbox:instant")
+        film = page.get_by_role("region", name="Job").locator("video")
+        await expect(film).to_have_attribute("aria-label", "another sandbox:instant")
+        await tile.click()
+        await expect(film).to_have_attribute("aria-label", f"{PROMPT} sandbox:instant")
+        await expect(film).not_to_have_js_property("readyState", 0)
+
+
 async def test_a_tile_shows_one_output_and_the_job_shows_all(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -20,9 +20,12 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
     setCancelling(false);
   }, [job?.status]);
   useEffect(() => {
-    if (!given || isFinal(given)) return undefined;
+    if (!given) return undefined;
     const stop = new AbortController();
-    follow(api, given.id, { signal: stop.signal, onChange: setJob }).then((ended) => ended && onEnded());
+    const { signal } = stop;
+    // One from a page that was left open for a day has links that are no longer good, or has succeeded late.
+    if (isFinal(given)) api.get(`/v1/jobs/${given.id}`, { signal }).then(setShown, () => {});
+    else follow(api, given.id, { signal, onChange: setJob }).then((ended) => ended && onEnded());
     return () => stop.abort();
   }, []);
   if (!job) {

@@ -729,7 +729,8 @@ async def test_a_lost_answer_is_explained(
         await make(page, f"{PROMPT} sandbox:lost-answer")
         job = page.get_by_role("region", name="Job")
         await expect(job.get_by_text("submit unknown")).to_be_visible()
-        await expect(job.get_by_text("it is not sent again by itself")).to_be_visible()
+        await expect(job.get_by_text("An operator of this gateway can settle it")).to_be_visible()
+        await expect(job.get_by_role("button", name="Cancel")).to_have_count(0)
 
 
 async def test_a_file_that_is_gone_is_told(

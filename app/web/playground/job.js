@@ -58,7 +58,7 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
       ${job.error && html`<div class="alert alert-danger" role="alert">${job.error.message}<div class="small">${job.error.code}</div></div>`}
       ${job.input.prompt && html`<p class="mb-3 prompt" dir="auto">${job.input.prompt}</p>`}
       <div class="d-flex flex-wrap gap-2">
-        ${!isFinal(job) && html`<button class="btn" disabled=${cancelling} onClick=${cancel}>${cancelling ? "Cancelling" : "Cancel"}</button>`}
+        ${!isFinal(job) && job.status !== "submit_unknown" && html`<button class="btn" disabled=${cancelling} onClick=${cancel}>${cancelling ? "Cancelling" : "Cancel"}</button>`}
         <${Downloads} job=${job} />
         <button class="btn" onClick=${() => onAgain(job)}>Run again with changes</button>
         <${Copy} text=${asCurl(job)} label="Copy as curl" size="" />
@@ -80,7 +80,7 @@ function Progress({ job }) {
   return html`<div class="card-body text-center py-5">
     <div class="display-6" role="timer">${duration((now - new Date(job.created_at)) / 1000)}</div>
     <div class="mt-2">
-      ${job.status === "submit_unknown" && html`<div>RunComfy's answer was lost, and nobody knows yet whether it took the job: it is not sent again by itself.</div>`}
+      ${job.status === "submit_unknown" && html`<div>RunComfy's answer was lost, and nobody knows yet whether it took the job: it is not sent again by itself. An operator of this gateway can settle it.</div>`}
       ${place !== null && place !== undefined && html`<span class="d-inline-block mx-2">place ${place} in the ${job.status === "pending" ? "waiting line" : "queue"}</span>`}
       ${left >= 1 && html`<span class="d-inline-block mx-2">about ${duration(left)} to go</span>`}
     </div>

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from app.core.clock import ManualClock
 from app.upstream.errors import UpstreamError
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
+from tests.support.rows import change
 from tests.support.shelf import Shelf, entry, shelf
 from tests.support.wire_server import answer
 
@@ -138,6 +139,7 @@ async def test_no_model_is_lost_between_pages_when_the_catalogue_shrinks_as_it_i
 
 
 async def test_a_broken_entry_takes_nobody_down(synced: Gateway, upstream: Shelf) -> None:
+    assert (await dream(synced)).status_code == 202
     schema = entry()["input_schema"]
     deep: dict[str, Any] = {}
     for _ in range(40):
@@ -158,11 +160,29 @@ async def test_a_broken_entry_takes_nobody_down(synced: Gateway, upstream: Shelf
     with capture_logs() as logs:
         report = await synced.workers.catalogue.sync()
     assert (report.models, report.skipped, report.withdrawn) == (1, 15, [])
+    assert report.breaks == {}, "a model in use is not gone because its entry is broken"
     skipped = [line for line in logs if line["event"] == "catalogue.model_skipped"]
     assert len(skipped) == 15
     assert all(line["log_level"] == "warning" and len(str(line)) < 800 for line in skipped)
     assert await ids(synced) == [DREAM, "acme/fine/text-to-video"]
     assert (await dream(synced)).status_code == 202, "its last good state serves on"
+
+
+async def test_a_stored_model_that_later_rules_refuse_takes_nobody_down(
+    opening: Opening, upstream: Shelf, database_url: str
+) -> None:
+    upstream.entries.append(entry("acme/fine/text-to-video"))
+    async with opening() as gateway:
+        await gateway.workers.catalogue.sync()
+    broken = {"schema": '{"type": "nonsense"}', "id": DREAM}
+    change(
+        database_url,
+        "UPDATE catalogue_models SET schema_hash = 'old', input_schema = :schema"
+        " WHERE model_id = :id",
+        **broken,
+    )
+    async with opening() as upgraded:
+        assert await ids(upgraded) == ["acme/fine/text-to-video"]
 
 
 async def test_odd_facts_become_none_and_never_a_wrong_price(
@@ -228,6 +248,20 @@ async def test_a_breaking_change_of_a_model_in_use_is_an_alarm(
     assert (await synced.workers.catalogue.sync()).breaks == {}, "nobody uses it any more"
 
 
+async def test_the_first_read_is_compared_with_what_was_shipped(opening: Opening) -> None:
+    async with opening() as gateway:
+        await gateway.submit()
+        shipped = (await gateway.http.get(f"/v1/models/{SEEDANCE}")).json()["schema_hash"]
+        report = await gateway.workers.catalogue.sync()
+        assert report.breaks == {SEEDANCE: ["RunComfy no longer lists the model"]}
+        (told,) = [
+            each
+            for each in await gateway.audited()
+            if each["action"] == "catalogue.breaking_change"
+        ]
+        assert (told["target"], told["before"]) == (SEEDANCE, {"schema_hash": shipped})
+
+
 async def test_a_withdrawn_model_takes_no_more_jobs_until_it_is_back(
     synced: Gateway, upstream: Shelf
 ) -> None:
@@ -289,6 +323,22 @@ async def test_reads_at_once_end_in_one_catalogue(opening: Opening) -> None:
         await asyncio.gather(*(keeper.run_once() for keeper in keepers))
         assert await ids(one) == await ids(two) == [DREAM]
         assert [each["action"] for each in await one.audited()] == ["catalogue.synced"]
+
+
+async def test_catalogues_of_two_upstreams_keep_apart(opening: Opening) -> None:
+    other = entry("acme/other/text-to-video")
+    async with (
+        shelf(entry(), other) as second,
+        opening() as one,
+        opening(url=second.url) as two,
+    ):
+        for gateway in (one, two):
+            await gateway.workers.catalogue.sync()
+        assert (await ids(one), await ids(two)) == ([DREAM], [DREAM, other["model_id"]])
+        second.entries = [other]
+        assert (await two.workers.catalogue.sync()).withdrawn == [DREAM]
+        assert not (await one.workers.catalogue.sync()).is_news
+        assert (await ids(one), await ids(two)) == ([DREAM], [other["model_id"]])
 
 
 async def test_only_allowed_models_are_offered(opening: Opening, upstream: Shelf) -> None:

@@ -9,6 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.core.clock import ManualClock
+from app.db.engine import opened_database
+from app.jobs.lanes.gate import Gate, GateConfig
+from app.jobs.lanes.repository import LaneRepository
+from app.upstream.errors import TryLaterError
 from tests.support.gateway import Gateway, Sandbox, running, sandboxed
 from tests.support.invariants import assert_invariants, read_jobs
 from tests.support.wire_server import refused_port
@@ -395,3 +399,21 @@ async def test_many_running_jobs_that_a_cdn_says_504_of_hide_no_end(gateway: Gat
         await gateway.poll()
     job = await gateway.follow(await gateway.submit("sandbox:instant"), seconds=8)
     assert job["status"] == "completed"
+
+
+async def test_a_lane_closes_again_once_all_five_probes_have_failed(
+    database_url: str, clock: ManualClock
+) -> None:
+    """One whose own polls fail may be among them."""
+    failure = TryLaterError("RunComfy is away.", outage=True)
+    async with opened_database(database_url) as database:
+        config = GateConfig(refusals=3, probes=5)
+        gate = Gate("polls", config=config, database=database, clock=clock)
+
+        async def trips_after(sources: str) -> int:
+            for source in sources:
+                await gate.heard(failure, source=source, began_at=clock.now())
+            clock.advance(timedelta(seconds=10))
+            return (await database.read(lambda tx: LaneRepository(tx).find("polls"))).trips
+
+        assert [await trips_after(each) for each in ("abcd", "e", "abcd", "e")] == [0, 1, 1, 2]

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -188,21 +189,26 @@ async def test_a_stored_model_that_later_rules_refuse_takes_nobody_down(
 async def test_odd_facts_become_none_and_never_a_wrong_price(
     synced: Gateway, upstream: Shelf
 ) -> None:
-    for n, (price, unit) in enumerate(
-        [(-1, "second"), (True, "second"), ("0.1", "second"), (1, "megapixel"), (None, None)]
-    ):
+    odd: list[tuple[Any, str | None]] = [
+        *((-1, "second"), (True, "second"), ("0.1", "second"), (1, "megapixel"), (None, None)),
+        *((1_000_001, "second"), (math.nan, "second"), (math.inf, "output")),
+    ]
+    for n, (price, unit) in enumerate(odd):
         upstream.entries.append(entry(f"odd/{n}", base_price_usd=price, price_unit=unit))
     upstream.entries.append(
         entry("odd/texts", display_name=7, description=["x"], categories="x", model_url="file:///")
     )
     upstream.entries.append(entry("odd/free", base_price_usd=0, price_unit="output", kind=None))
+    upstream.entries.append(entry("odd/exact", base_price_usd=0.1234565))
     await synced.workers.catalogue.sync()
-    for n in range(5):
+    for n in range(len(odd)):
         model = (await synced.http.get(f"/v1/models/odd/{n}")).json()
         assert (model["base_price_usd"], model["price_unit"]) == (None, None)
     texts = (await synced.http.get("/v1/models/odd/texts")).json()
     assert (texts["display_name"], texts["description"]) == ("odd/texts", "")
     assert (texts["categories"], texts["model_url"]) == ([], "")
+    exact = (await synced.http.get("/v1/models/odd/exact")).json()
+    assert exact["base_price_usd"] == 0.123456, "no finer than money is kept"
     free = (await synced.http.get("/v1/models/odd/free")).json()
     assert (free["base_price_usd"], free["output_kind"], free["kind"]) == (0.0, "video", "")
 

@@ -195,7 +195,7 @@ def _read(entries: Sequence[Any]) -> tuple[Mapping[str, Model], set[str]]:
             _warn_of_skipped(name if isinstance(name, str) else "?", exc)
         else:
             models[model.model_id] = model
-    return dict(sorted(models.items())), broken - set(models)
+    return dict(sorted(models.items())), broken
 
 
 def _compile(rows: Iterable[Row[Any]], known: Mapping[str, Model]) -> Sequence[Model]:

@@ -198,6 +198,10 @@ async def test_odd_facts_become_none_and_never_a_wrong_price(
     upstream.entries.append(
         entry("odd/texts", display_name=7, description=["x"], categories="x", model_url="file:///")
     )
+    many = ["\0", *(f"{n:02}" * 50 for n in range(30))]
+    upstream.entries.append(
+        entry("odd/much", display_name="a\0b\ud800", description="x" * 9999, categories=many)
+    )
     upstream.entries.append(entry("odd/free", base_price_usd=0, price_unit="output", kind=None))
     upstream.entries.append(entry("odd/exact", base_price_usd=0.1234565))
     await synced.workers.catalogue.sync()
@@ -207,6 +211,9 @@ async def test_odd_facts_become_none_and_never_a_wrong_price(
     texts = (await synced.http.get("/v1/models/odd/texts")).json()
     assert (texts["display_name"], texts["description"]) == ("odd/texts", "")
     assert (texts["categories"], texts["model_url"]) == ([], "")
+    much = (await synced.http.get("/v1/models/odd/much")).json()
+    assert (much["display_name"], much["description"]) == ("ab", "x" * 4000)
+    assert much["categories"] == [f"{n:02}" * 32 for n in range(19)]
     exact = (await synced.http.get("/v1/models/odd/exact")).json()
     assert exact["base_price_usd"] == 0.123456, "no finer than money is kept"
     free = (await synced.http.get("/v1/models/odd/free")).json()

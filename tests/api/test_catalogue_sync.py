@@ -101,7 +101,8 @@ BROKEN = {
     "nothing": answer(200, {"models": [], "total": 0}),
     "too much": answer(raw=b"[" + b"1," * 5 * 2**20 + b"1]"),
     "one page for all": answer(200, {"models": [entry("acme/new/text-to-video")], "total": 2}),
-    "too many": answer(200, {"models": [entry()], "total": 2001}),
+    "too many to come": answer(200, {"models": [entry()], "total": 2001}),
+    "too many": answer(200, {"models": [entry(f"a/{n}") for n in range(2001)], "total": 1}),
     "a redirect": answer(302, Location="https://example.com/"),
 }
 
@@ -153,6 +154,8 @@ async def test_a_broken_entry_takes_nobody_down(synced: Gateway, upstream: Shelf
         entry("acme/deep/x", input_schema=deep),
         entry("acme/large/x", input_schema=schema | {"title": "x" * 300_000}),
         entry("acme/nul/x", input_schema=schema | {"title": "\0"}),
+        entry("acme/nan/x", input_schema=schema | {"default": math.nan}),
+        entry("acme/huge/x", input_schema=schema | {"default": 2**64}),
         entry("acme/no-schema/x", input_schema=None),
         entry("../../etc/passwd"),
         entry("one-segment"),
@@ -160,10 +163,10 @@ async def test_a_broken_entry_takes_nobody_down(synced: Gateway, upstream: Shelf
     ]
     with capture_logs() as logs:
         report = await synced.workers.catalogue.sync()
-    assert (report.models, report.skipped, report.withdrawn) == (1, 15, [])
+    assert (report.models, report.skipped, report.withdrawn) == (1, 17, [])
     assert report.breaks == {}, "a model in use is not gone because its entry is broken"
     skipped = [line for line in logs if line["event"] == "catalogue.model_skipped"]
-    assert len(skipped) == 15
+    assert len(skipped) == 17
     assert all(line["log_level"] == "warning" and len(str(line)) < 800 for line in skipped)
     assert await ids(synced) == [DREAM, "acme/fine/text-to-video"]
     assert (await dream(synced)).status_code == 202, "its last good state serves on"

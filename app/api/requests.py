@@ -48,7 +48,8 @@ class RequestStatusRead(BaseModel):
     request_id: str
     status: StatusWord = Field(description="`completed` means that it ended, not how.")
     queue_position: int | None = Field(
-        default=None, description="While it waits: here first, then at RunComfy."
+        default=None,
+        description="While it is `in_queue`: here first, then at RunComfy; 0 until that tells it.",
     )
     status_url: str
     result_url: str
@@ -133,11 +134,12 @@ async def get_request_status(
 ) -> RequestStatusRead:
     job = _read(gateway, await gateway.jobs.get(request_id, user_id=caller.user_id))
     status, _ = _WORDS[job.status]
-    waits_here = job.status == "pending"
+    position = job.pending_position if job.status == "pending" else job.queue_position
     return RequestStatusRead(
         request_id=job.id,
         status=status,
-        queue_position=job.pending_position if waits_here else job.queue_position,
+        # RunComfy documents a number there, which clients read before the first poll.
+        queue_position=position or 0 if status == "in_queue" else None,
         **_links(gateway, job.id, "status", "result"),
     )
 

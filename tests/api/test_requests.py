@@ -89,6 +89,18 @@ async def test_a_request_lives_as_at_runcomfy_and_is_a_job(gateway: Gateway) -> 
     assert (film.status_code, film.headers["Content-Type"]) == (200, "video/mp4")
 
 
+async def test_a_request_in_queue_always_has_a_position(gateway: Gateway) -> None:
+    id_ = await submit(gateway, "sandbox:stuck-in-queue sandbox:no-position")
+    (attempt,) = await gateway.workers.dispatcher.claim(1)
+    being_sent = await ask(gateway, id_, "status")
+    await gateway.workers.dispatcher.dispatch(attempt)
+    sent = await ask(gateway, id_, "status")
+    await gateway.poll()
+    unsaid = await ask(gateway, id_, "status")
+    for status in (being_sent, sent, unsaid):
+        assert (status["status"], status["queue_position"]) == ("in_queue", 0)
+
+
 async def test_a_failed_request_is_completed_in_status_and_failed_in_result(
     gateway: Gateway,
 ) -> None:

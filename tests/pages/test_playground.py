@@ -426,6 +426,37 @@ async def test_a_prompt_that_is_too_long_is_told_and_not_cut(
         await expect(errors).to_be_empty()
 
 
+async def test_what_is_said_about_a_field_is_said_to_everybody(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("max-ear")
+
+    async def describe(route: Route) -> None:
+        answer = await route.fetch()
+        model = await answer.json()
+        for name, field in model["input_schema"]["properties"].items():
+            field["description"] = f"About {name}."
+        await route.fulfill(response=answer, json=model)
+
+    async with visiting(browser, site) as page:
+        await page.route("**/v1/models/*/**", describe)
+        await sign_in(page, key)
+        for field, name in (
+            (page.get_by_label("Prompt"), "prompt"),
+            (page.get_by_label("Start Image: URL"), "first_frame_image_url"),
+            (page.get_by_role("group", name="Duration"), "duration"),
+        ):
+            await expect(field).to_have_accessible_description(f"About {name}.")
+        await choose(page, "wan-ai/wan-2.7/text-to-video")
+        seed = page.get_by_role("spinbutton", name="seed")
+        await expect(seed).to_have_accessible_description("About seed.")
+        assert await serious_faults(page) == []
+        await choose(page, "kling/kling-3.0/pro/text-to-video")
+        slider = page.get_by_role("slider", name="cfg scale")
+        await expect(slider).to_have_accessible_description("About cfg_scale.")
+        assert await serious_faults(page) == []
+
+
 async def test_a_number_among_very_many_can_be_typed(
     site: str, directory: Directory, browser: Browser
 ) -> None:

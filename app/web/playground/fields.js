@@ -29,16 +29,18 @@ export function Field({ api, name, field, required, value, errors, onChange, onB
   const id = `field-${name}`;
   const label = field.title || name.replaceAll("_", " ");
   const grouped = isGroup(name, field);
+  const described = field.description ? `${id}-hint ${id}-errors` : `${id}-errors`;
+  // What ties a control to its label, and to what is said about it.
+  const ties = { id, "aria-invalid": errors.length > 0, "aria-describedby": described };
   const shown = html`
-    <${Control} api=${api} id=${id} name=${name} field=${field} value=${value} label=${label}
-      invalid=${errors.length > 0} onChange=${onChange} onBusy=${onBusy} />
-    ${field.description && html`<div class="form-hint">${field.description}</div>`}
+    <${Control} api=${api} name=${name} field=${field} value=${value} label=${label} ties=${ties} onChange=${onChange} onBusy=${onBusy} />
+    ${field.description && html`<div id=${`${id}-hint`} class="form-hint">${field.description}</div>`}
     <div id=${`${id}-errors`}>
       ${errors.map((error) => html`<div class="field-error" key=${error.code + error.detail}>${error.detail}</div>`)}
     </div>`;
   const title = html`${label}${required && html`<span class="required" aria-hidden="true"> *</span><span class="visually-hidden"> required</span>`}`;
   return grouped
-    ? html`<fieldset class="mb-3" data-field aria-describedby=${`${id}-errors`}><legend class="form-label">${title}</legend>${shown}</fieldset>`
+    ? html`<fieldset class="mb-3" data-field aria-describedby=${described}><legend class="form-label">${title}</legend>${shown}</fieldset>`
     : html`<div class="mb-3" data-field><label class="form-label" for=${id}>${title}</label>${shown}</div>`;
 }
 
@@ -55,7 +57,7 @@ function Control(props) {
     case "integer":
     case "number":
     case "float":
-      return html`<${(field.maximum - field.minimum) / stepOf(field) <= STEPS ? Slider : Number_} ...${props} />`;
+      return html`<${(field.maximum - field.minimum) / stepOf(field) <= STEPS ? Slider : NumberBox} ...${props} />`;
     case "array":
       return html`<${Lines} ...${props} />`;
     default:
@@ -63,61 +65,57 @@ function Control(props) {
   }
 }
 
-function Segments({ id, field, value, onChange }) {
+function Segments({ ties, field, value, onChange }) {
   return html`<div class="form-selectgroup">
     ${field.enum.map((choice) => html`<label class="form-selectgroup-item" key=${String(choice)}>
-      <input type="radio" name=${id} class="form-selectgroup-input" checked=${value === choice} onChange=${() => onChange(choice)} />
+      <input type="radio" name=${ties.id} class="form-selectgroup-input" checked=${value === choice} onChange=${() => onChange(choice)} />
       <span class="form-selectgroup-label">${String(choice)}</span>
     </label>`)}
   </div>`;
 }
 
-function Select({ id, field, value, invalid, onChange }) {
+function Select({ ties, field, value, onChange }) {
   const pick = (event) => onChange(field.enum[event.target.selectedIndex - 1]);
-  return html`<select id=${id} class="form-select" onChange=${pick} aria-invalid=${invalid} aria-describedby=${`${id}-errors`}>
+  return html`<select ...${ties} class="form-select" onChange=${pick}>
     <option selected=${value === undefined}>not set</option>
     ${field.enum.map((choice) => html`<option key=${String(choice)} selected=${value === choice}>${String(choice)}</option>`)}
   </select>`;
 }
 
-function Switch({ id, value, onChange }) {
+function Switch({ ties, value, onChange }) {
   return html`<span class="form-switch d-block">
-    <input id=${id} type="checkbox" role="switch" class="form-check-input" checked=${Boolean(value)} onChange=${(event) => onChange(event.target.checked)} />
+    <input ...${ties} type="checkbox" role="switch" class="form-check-input" checked=${Boolean(value)} onChange=${(event) => onChange(event.target.checked)} />
   </span>`;
 }
 
 const stepOf = (field) => (field.type === "integer" ? 1 : 0.01);
 
-function Slider({ id, field, value, onChange }) {
+function Slider({ ties, field, value, onChange }) {
   return html`<div class="d-flex align-items-center gap-3">
-    <input id=${id} type="range" class="form-range" min=${field.minimum} max=${field.maximum} step=${stepOf(field)}
+    <input ...${ties} type="range" class="form-range" min=${field.minimum} max=${field.maximum} step=${stepOf(field)}
       value=${value ?? field.minimum} onInput=${(event) => onChange(Number(event.target.value))} />
-    <output for=${id} class="slider-value">${value ?? "not set"}</output>
+    <output for=${ties.id} class="slider-value">${value ?? "not set"}</output>
   </div>`;
 }
 
-function Number_({ id, field, value, invalid, onChange }) {
+function NumberBox({ ties, field, value, onChange }) {
   const change = (event) => onChange(event.target.value === "" ? undefined : Number(event.target.value));
-  return html`<input id=${id} type="number" class="form-control" step=${field.type === "integer" ? 1 : "any"}
-    min=${field.minimum} max=${field.maximum} value=${value ?? ""} onInput=${change} aria-invalid=${invalid} aria-describedby=${`${id}-errors`} />`;
+  return html`<input ...${ties} type="number" class="form-control" step=${field.type === "integer" ? 1 : "any"}
+    min=${field.minimum} max=${field.maximum} value=${value ?? ""} onInput=${change} />`;
 }
 
-function Text({ id, name, field, value, invalid, onChange }) {
-  const common = {
-    id, class: "form-control", dir: "auto", value: value ?? "", "aria-invalid": invalid, "aria-describedby": `${id}-errors`,
-    onInput: (event) => onChange(event.target.value),
-  };
+function Text({ ties, name, value, onChange }) {
+  const common = { ...ties, class: "form-control", dir: "auto", value: value ?? "", onInput: (event) => onChange(event.target.value) };
   return /prompt|text|lyric|script|caption/.test(name)
     ? html`<textarea rows="3" ...${common}></textarea>`
     : html`<input type="text" ...${common} />`;
 }
 
-function Lines({ id, value, onChange }) {
+function Lines({ ties, value, onChange }) {
   const [text, setText] = useState((value || []).join("\n"));
   const change = (event) => {
     setText(event.target.value);
     onChange(event.target.value.split("\n").filter(Boolean));
   };
-  return html`<textarea id=${id} rows="3" class="form-control" value=${text} onInput=${change} placeholder="one per line"
-    aria-describedby=${`${id}-errors`}></textarea>`;
+  return html`<textarea ...${ties} rows="3" class="form-control" value=${text} onInput=${change} placeholder="one per line"></textarea>`;
 }

@@ -16,7 +16,7 @@ export function mediaKind(name, field) {
   return { video: "video", clip: "video", audio: "audio" }[named[1]] || "image";
 }
 
-export function MediaField({ api, id, field, kind, value, label, onChange, onBusy }) {
+export function MediaField({ api, ties, field, kind, value, label, onChange, onBusy }) {
   const [preview, setPreview] = useState(null); // of which file it is, and where it can be seen
   const [state, setState] = useState({}); // of the upload: that it goes on, or its error
   const [hovered, setHovered] = useState(false);
@@ -84,7 +84,7 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
     onDragLeave=${() => setHovered(false)} onPaste=${paste}>
     ${source && html`<${Preview} kind=${kind} source=${source} label=${label} />`}
     <div class="d-flex gap-2">
-      <input id=${id} type="text" inputmode="url" class="form-control" aria-label=${`${label}: URL`} aria-describedby=${`${id}-errors`}
+      <input ...${ties} type="text" inputmode="url" class="form-control" aria-label=${`${label}: URL`}
         placeholder=${`URL of the ${kind}, or drop or paste one here`} value=${value ?? ""} onInput=${(event) => typed(event.target.value)} />
       <button type="button" class="btn" disabled=${state.busy} onClick=${() => picker.current.click()}>
         ${state.busy ? "Uploading" : "Upload"}
@@ -96,7 +96,7 @@ export function MediaField({ api, id, field, kind, value, label, onChange, onBus
   </div>`;
 }
 
-export function MediaList({ value, field, label, onChange, ...rest }) {
+export function MediaList({ value, field, label, ties, onChange, ...rest }) {
   const items = value || [];
   const most = field.maxItems ?? 10;
   const latest = useRef(items); // an upload may end long after it began
@@ -108,7 +108,7 @@ export function MediaList({ value, field, label, onChange, ...rest }) {
     onChange(next);
   };
   return html`${[...items, ...(items.length < most ? [""] : [])].map((item, index) => html`<${MediaField} key=${index} ...${rest}
-    id=${index ? `${rest.id}-${index}` : rest.id} field=${field} label=${`${label} ${index + 1}`} value=${item}
+    ties=${index ? { ...ties, id: `${ties.id}-${index}` } : ties} field=${field} label=${`${label} ${index + 1}`} value=${item}
     onChange=${(changed) => put(index, changed)} />`)}`;
 }
 

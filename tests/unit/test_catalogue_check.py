@@ -341,11 +341,13 @@ def test_value_that_cannot_be_stored_is_refused_once_and_left_out(value: Any, fl
     ]
 
 
-def test_deep_nesting_is_refused() -> None:
+@pytest.mark.parametrize(("levels", "is_refused"), [(31, False), (32, True), (100_000, True)])
+def test_deep_nesting_is_refused(levels: int, *, is_refused: bool) -> None:
     deep: Any = 1
-    for _ in range(100_000):
+    for _ in range(levels):
         deep = [deep]
-    assert found(model(x={}).check({"x": deep})) == [("/input/x", "not_storable")]
+    refused = [("/input/x", "not_storable")] if is_refused else []
+    assert found(model(x={}).check({"x": deep})) == refused
 
 
 def test_text_is_short_enough_to_be_listed_a_hundred_times() -> None:
@@ -389,6 +391,9 @@ def test_letters_of_every_script_and_line_breaks_are_welcome() -> None:
 
 def test_errors_stop_at_a_hundred() -> None:
     assert len(SEED.check({f"x{number}": 1 for number in range(5000)}).errors) == 100
+    lists = model(images={"type": "array"}, videos={"type": "array"})
+    inward = ["http://127.0.0.1/"] * 100
+    assert len(lists.check({"images": inward, "videos": inward}).errors) == 100
 
 
 def test_long_values_are_quoted_cut_short() -> None:

@@ -10,9 +10,18 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Browser, Page, Request, Route, ViewportSize, expect
+from playwright.async_api import Browser, Page, ViewportSize, expect
 
-from tests.support.browser import DESKTOP, PHONE, Complaints, serious_faults, serving_pages
+from tests.support.browser import (
+    DESKTOP,
+    PHONE,
+    Complaints,
+    answered_after,
+    drawn,
+    requests_of,
+    serious_faults,
+    serving_pages,
+)
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, Sandbox
 
 VIEWS = [
@@ -478,24 +487,17 @@ async def test_what_was_asked_before_a_switch_is_not_what_came_of_it(
 ) -> None:
     before = asyncio.Event()
 
-    async def answer_late(route: Route) -> None:
-        answer = await route.fetch()
-        await before.wait()
-        await route.fulfill(response=answer)
-
     async with signed_in(browser, site) as page:
         await page.get_by_role("button", name="Pause sending").click()
-        asks: list[Request] = []
-        page.on("request", lambda ask: asks.append(ask) if ask.url.endswith("/dispatch") else None)
+        asks = requests_of(page, "/dispatch")
         async with page.expect_request("**/v1/admin/dispatch"):  # it looks every ten seconds
-            await page.route("**/v1/admin/dispatch", answer_late, times=1)
+            await page.route("**/v1/admin/dispatch", answered_after(before), times=1)
         await page.get_by_role("dialog").get_by_role("button", name="Pause sending").click()
         paused = page.get_by_text("Sending: paused")
         await expect(paused).to_be_visible()
         before.set()
         await asks[0].response()
-        for _ in "12":  # by then it is drawn
-            await page.evaluate("new Promise(requestAnimationFrame)")
+        await drawn(page)
         assert await paused.is_visible()
 
 

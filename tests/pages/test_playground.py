@@ -13,7 +13,15 @@ import pytest
 from PIL import Image
 from playwright.async_api import Browser, Page, Request, Response, Route, expect
 
-from tests.support.browser import DESKTOP, PHONE, Complaints, serious_faults
+from tests.support.browser import (
+    DESKTOP,
+    PHONE,
+    Complaints,
+    answered_after,
+    drawn,
+    requests_of,
+    serious_faults,
+)
 from tests.support.gateway import ADMIN_TOKEN
 
 PROMPT = "the camera drifts slowly over the hills"
@@ -103,12 +111,6 @@ def is_check_of(words: str) -> Callable[[Response], bool]:
 
 async def upload(page: Page, width: int, height: int) -> None:
     await page.get_by_label("Start Image: file").set_input_files(picture(width, height))
-
-
-async def drawn(page: Page) -> None:
-    """Wait until the page shows what it has just been told."""
-    for _ in "12":
-        await page.evaluate("new Promise(requestAnimationFrame)")
 
 
 async def fill_in(page: Page, prompt: str) -> None:
@@ -377,18 +379,13 @@ async def test_an_upload_that_takes_long_replaces_nothing_newer(
     key = await directory.key("zoe")
     slow = asyncio.Event()
 
-    async def answer_late(route: Route) -> None:
-        answer = await route.fetch()
-        await slow.wait()
-        await route.fulfill(response=answer)
-
     async with visiting(browser, site) as page:
         await sign_in(page, key)
         await choose(page, "google/nano-banana-2-lite/edit")
         images = page.get_by_role("group", name="image urls")
         first, second = (images.get_by_label(f"{n}: URL") for n in (1, 2))
         await first.fill("http://127.0.0.1:9/a.png")
-        await page.route("**/v1/files", answer_late)
+        await page.route("**/v1/files", answered_after(slow))
 
         # The other picture of the list is named meanwhile.
         async with page.expect_response("**/v1/files"):
@@ -479,13 +476,9 @@ async def test_the_model_that_was_chosen_last_is_shown(
     key = await directory.key("kay")
     slow = asyncio.Event()
 
-    async def answer_late(route: Route) -> None:
-        await slow.wait()
-        await route.continue_()
-
     async with visiting(browser, site) as page:
         await sign_in(page, key)
-        await page.route("**/v1/models/wan-ai/**", answer_late)
+        await page.route("**/v1/models/wan-ai/**", answered_after(slow))
         await choose(page, "wan-ai/wan-2.7/text-to-video")
         await choose(page, "kling/kling-3.0/pro/text-to-video")
         slider = page.get_by_role("slider", name="cfg scale")
@@ -518,16 +511,10 @@ async def test_the_limits_are_as_they_were_asked_for_last(
     key = await directory.key("eve", limits={"jobs_per_day": 9})
     slow = asyncio.Event()
 
-    async def answer_late(route: Route) -> None:
-        answer = await route.fetch()
-        await slow.wait()
-        await route.fulfill(response=answer)
-
     async with visiting(browser, site) as page:
         await sign_in(page, key)
-        asks: list[Request] = []
-        page.on("request", lambda ask: asks.append(ask) if ask.url.endswith("/v1/me") else None)
-        await page.route("**/v1/me", answer_late, times=1)
+        asks = requests_of(page, "/v1/me")
+        await page.route("**/v1/me", answered_after(slow), times=1)
         for take in (1, 2):
             await make(page, f"take {take} sandbox:slow=60")
             await expect(page.get_by_role("button", name=f"Open take {take}")).to_be_visible()
@@ -741,8 +728,7 @@ async def test_a_double_click_shows_more_of_the_history_once(
         history = page.get_by_role("region", name="History")
         more = history.get_by_role("button", name="Show more")
         await expect(more).to_be_visible()
-        asks: list[Request] = []
-        page.on("request", lambda ask: asks.append(ask) if "cursor=" in ask.url else None)
+        asks = requests_of(page, "cursor=")
         await more.evaluate("button => { button.click(); button.click(); }")
         await expect(more).to_have_count(0)
         for ask in asks:

@@ -1,13 +1,14 @@
 """A real browser on a running gateway; what the pages say to the console or to the policy fails."""
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, Request, Route, async_playwright
 
 from app.server import running_gateway
 from app.settings import explicit_settings
@@ -63,6 +64,30 @@ async def running_browser() -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+def answered_after(event: asyncio.Event) -> Callable[[Route], Awaitable[None]]:
+    """Make a route whose answer is the gateway's of now, but comes no sooner than the event."""
+
+    async def answer(route: Route) -> None:
+        answer = await route.fetch()
+        await event.wait()
+        await route.fulfill(response=answer)
+
+    return answer
+
+
+def requests_of(page: Page, part: str) -> list[Request]:
+    """Collect the requests that the page makes from now on to addresses with this part."""
+    asks: list[Request] = []
+    page.on("request", lambda ask: asks.append(ask) if part in ask.url else None)
+    return asks
+
+
+async def drawn(page: Page) -> None:
+    """Wait until the page shows what it has just been told."""
+    for _ in "12":
+        await page.evaluate("new Promise(requestAnimationFrame)")
 
 
 async def serious_faults(page: Page) -> list[str]:

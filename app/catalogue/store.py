@@ -116,7 +116,7 @@ class CatalogueStore:
         self,
         tx: AsyncConnection,
         models: Mapping[str, Model],
-        broken: Collection[str],
+        broken: Collection[str | None],
         *,
         skipped: int,
     ) -> SyncReport:
@@ -124,6 +124,8 @@ class CatalogueStore:
         is_first = not await repository.lock(at=at, due_at=at + self._refresh)
         stored = {row.model_id: row for row in await repository.find_all()}
         offered = {id_ for id_, row in stored.items() if row.withdrawn_at is None}
+        if None in broken:  # it may be the entry of any model, or of all
+            broken = {*stored, *self._shipped}
         added = [id_ for id_ in models if id_ not in offered]
         changed = [id_ for id_ in models if id_ in offered and _differs(stored[id_], models[id_])]
         withdrawn = sorted(offered - set(models) - set(broken))
@@ -181,18 +183,18 @@ class CatalogueStore:
             )
 
 
-def _read(entries: Sequence[Any]) -> tuple[Mapping[str, Model], set[str]]:
-    """Read what can be read; of the rest return the ids, where they have any."""
+def _read(entries: Sequence[Any]) -> tuple[Mapping[str, Model], set[str | None]]:
+    """Read what can be read; of the rest return the ids, None for one that has none."""
     models: dict[str, Model] = {}
-    broken: set[str] = set()
+    broken: set[str | None] = set()
     for entry in entries:
         try:
             model = read_entry(entry)
         except BrokenModelError as exc:
-            name = entry.get("model_id") if isinstance(entry, dict) else None
-            if isinstance(name, str):
-                broken.add(name)
-            _warn_of_skipped(name if isinstance(name, str) else "?", exc)
+            given = entry.get("model_id") if isinstance(entry, dict) else None
+            name = given if isinstance(given, str) else None
+            broken.add(name)
+            _warn_of_skipped(name or "?", exc)
         else:
             models[model.model_id] = model
     return dict(sorted(models.items())), broken
@@ -230,7 +232,7 @@ def _differs(row: Row[Any], model: Model) -> bool:
 
 
 def _breaks(
-    before: Mapping[str, Any], models: Mapping[str, Model], broken: Collection[str]
+    before: Mapping[str, Any], models: Mapping[str, Model], broken: Collection[str | None]
 ) -> dict[str, list[str]]:
     """Name what each known model no longer takes; `before` has rows or models."""
     found = {}

@@ -172,6 +172,19 @@ async def test_a_broken_entry_takes_nobody_down(synced: Gateway, upstream: Shelf
     assert (await dream(synced)).status_code == 202, "its last good state serves on"
 
 
+async def test_an_entry_that_names_no_model_takes_none_away(
+    synced: Gateway, upstream: Shelf
+) -> None:
+    """It may be that of any: of all, if RunComfy gives the name another name."""
+    assert (await dream(synced)).status_code == 202
+    renamed = entry()
+    renamed["name"] = renamed.pop("model_id")
+    upstream.entries = [renamed]
+    report = await synced.workers.catalogue.sync()
+    assert (report.withdrawn, report.breaks) == ([], {})
+    assert (await dream(synced)).status_code == 202
+
+
 async def test_a_stored_model_that_later_rules_refuse_takes_nobody_down(
     opening: Opening, upstream: Shelf, database_url: str
 ) -> None:

@@ -139,7 +139,7 @@ async def get_request_status(
         request_id=job.id,
         status=status,
         # RunComfy documents a number there, which clients read before the first poll.
-        queue_position=position or 0 if status == "in_queue" else None,
+        queue_position=(position or 0) if status == "in_queue" else None,
         **_links(gateway, job.id, "status", "result"),
     )
 

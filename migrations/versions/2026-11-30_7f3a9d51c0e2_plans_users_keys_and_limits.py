@@ -144,13 +144,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "kind", name=op.f("pk_ledger")),
     )
     op.create_index(op.f("ix_ledger_key_id_held_at"), "ledger", ["key_id", "held_at"])
-    op.create_index(
-        op.f("ix_ledger_token_id"),
-        "ledger",
-        ["token_id"],
-        sqlite_where=sa.text("token_id IS NOT NULL"),
-        postgresql_where=sa.text("token_id IS NOT NULL"),
-    )
     op.create_index(op.f("ix_ledger_user_id_held_at"), "ledger", ["user_id", "held_at"])
     op.create_index(
         "uq_ledger_job_id_ended",
@@ -159,6 +152,13 @@ def upgrade() -> None:
         unique=True,
         sqlite_where=sa.text("kind IN ('settle', 'release')"),
         postgresql_where=sa.text("kind IN ('settle', 'release')"),
+    )
+    op.create_index(
+        op.f("ix_ledger_token_id"),
+        "ledger",
+        ["token_id"],
+        sqlite_where=sa.text("token_id IS NOT NULL"),
+        postgresql_where=sa.text("token_id IS NOT NULL"),
     )
     op.create_table(
         "shadow_findings",

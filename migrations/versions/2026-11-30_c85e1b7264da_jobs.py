@@ -99,14 +99,11 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_jobs_user_id_users")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
+    # In this order: of two that cost the same, as of a new table, Postgres takes the later one.
+    op.create_index(op.f("ix_jobs_state_due_at"), "jobs", ["state", "due_at"])
+    op.create_index(op.f("ix_jobs_upstream_request_id"), "jobs", ["upstream_request_id"])
+    op.create_index(op.f("ix_jobs_user_id_id"), "jobs", ["user_id", "id"])
     op.create_index(op.f("ix_jobs_created_at"), "jobs", ["created_at"])
-    op.create_index(
-        "ix_jobs_erased_at",
-        "jobs",
-        ["erased_at"],
-        sqlite_where=sa.text("erased_at IS NOT NULL"),
-        postgresql_where=sa.text("erased_at IS NOT NULL"),
-    )
     op.create_index(
         "ix_jobs_finished_at",
         "jobs",
@@ -121,7 +118,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("cancel_requested_at IS NOT NULL"),
         postgresql_where=sa.text("cancel_requested_at IS NOT NULL"),
     )
-    op.create_index(op.f("ix_jobs_state_due_at"), "jobs", ["state", "due_at"])
     op.create_index(
         "ix_jobs_state_start_deadline_at",
         "jobs",
@@ -134,8 +130,13 @@ def upgrade() -> None:
         "jobs",
         ["state", "user_id", "priority", "id", "key_id"],
     )
-    op.create_index(op.f("ix_jobs_upstream_request_id"), "jobs", ["upstream_request_id"])
-    op.create_index(op.f("ix_jobs_user_id_id"), "jobs", ["user_id", "id"])
+    op.create_index(
+        "ix_jobs_erased_at",
+        "jobs",
+        ["erased_at"],
+        sqlite_where=sa.text("erased_at IS NOT NULL"),
+        postgresql_where=sa.text("erased_at IS NOT NULL"),
+    )
     op.create_table(
         "job_events",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

@@ -91,6 +91,8 @@ RULES: dict[str, Rule] = {
     "HEAD /": Rule(NOBODY),
     "GET /console": Rule(NOBODY),
     "HEAD /console": Rule(NOBODY),
+    "GET /openapi.json": Rule(NOBODY),
+    "HEAD /openapi.json": Rule(NOBODY),
 }
 AT_OPERATORS = ("none", "key default", "token of one job", "identity provider", "operator")
 """One of each sort of credentials is enough where none but an operator's is good."""

@@ -93,12 +93,10 @@ def read(url: str) -> Schema:
         _make_file(parsed)
         with _engine(parsed) as engine, engine.connect() as connection:
             _require_utf8(connection)
-            tables = inspect(connection)
-            if not tables.has_table(VERSION.name):
+            is_made = inspect(connection).has_table(VERSION.name)
+            revision = connection.scalar(select(VERSION.c.version_num)) if is_made else None
+            if revision is None:
                 return Schema(None, frozenset())
-            revision = connection.scalar(select(VERSION.c.version_num))
-            if not tables.has_table(SchemaReleaseRow.__tablename__):
-                return Schema(revision, frozenset())
             releases = connection.execute(select(SchemaReleaseRow.revision)).scalars()
             return Schema(revision, frozenset(releases))
     except _CANNOT_OPEN as exc:

@@ -1,9 +1,9 @@
 """Objects that nothing names any more: noted in the transaction that drops them, deleted later."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy import Exists, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,8 +14,14 @@ from app.db.statements import insert_into
 from app.storage.errors import StorageUnavailableError
 from app.storage.store import Storage
 
+logger = structlog.get_logger(__name__)
+
 # A writer that lost its lease may go on for as long: the object is deleted again after that.
 LATE_WRITERS = timedelta(hours=1)
+# When to try again what the store keeps: under a retention, or because a permission is missing.
+_AGAIN_AFTER = timedelta(hours=1)
+# A store that fails for as long is probably away, and others wait for who tries.
+_FAILS_FOR = timedelta(seconds=5)
 _BATCH = 100
 
 
@@ -98,13 +104,15 @@ class Sweeper:
         self._clock = clock
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete what was just discarded, if the storage answers; otherwise the pruner will."""
+        """Delete what was just discarded, as far as the storage does; the pruner tries the rest."""
         if self._storage is not None:
-            with suppress(StorageUnavailableError):
-                await _delete(self._storage, keys)
+            await self._try(self._storage, keys)
 
     async def prune(self) -> int:
-        """Discard one batch of expired files, delete one of discarded objects; return how many."""
+        """Discard one batch of expired files, try to delete one of objects; return how many.
+
+        What the storage does not delete is due again later, behind all others.
+        """
         at = self._clock.now()
 
         async def look(connection: AsyncConnection) -> tuple[bool, Sequence[str]]:
@@ -123,17 +131,39 @@ class Sweeper:
         if not due or self._storage is None:
             return expired
 
-        async def forget(tx: AsyncConnection) -> None:
-            await tx.execute(delete(DiscardRow).where(DiscardRow.storage_key.in_(due)))
+        gone, kept = await self._try(self._storage, due)
 
-        await _delete(self._storage, due)
-        await self._database.transact(forget)
-        return expired + len(due)
+        async def note(tx: AsyncConnection) -> None:
+            await tx.execute(delete(DiscardRow).where(DiscardRow.storage_key.in_(gone)))
+            await tx.execute(
+                update(DiscardRow)
+                .where(DiscardRow.storage_key.in_(kept))
+                .values(due_at=at + _AGAIN_AFTER)
+            )
 
+        await self._database.transact(note)
+        return expired + len(gone) + len(kept)
 
-async def _delete(storage: Storage, keys: Sequence[str]) -> None:
-    for key in keys:
-        await storage.delete(key)
+    async def _try(
+        self, storage: Storage, keys: Sequence[str]
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        """Delete objects, and return those that are gone and those that the storage kept."""
+        ends_at = self._clock.monotonic() + _FAILS_FOR.total_seconds()
+        gone: list[str] = []
+        kept: list[str] = []
+        kind = ""
+        for key in keys:
+            try:
+                await storage.delete(key)
+                gone.append(key)
+            except StorageUnavailableError as exc:
+                kept.append(key)
+                kind = type(exc.__cause__).__name__
+                if self._clock.monotonic() >= ends_at:
+                    break
+        if kept:
+            logger.warning("storage.failed", action="delete", kind=kind, objects=len(kept))
+        return gone, kept
 
 
 async def _due(connection: AsyncConnection, *, at: datetime) -> Sequence[str]:

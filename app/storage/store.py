@@ -129,7 +129,10 @@ class Storage:
             raise _unavailable("head", exc) from exc
 
     async def delete(self, key: str) -> None:
-        """Delete an object and what a killed writer left of it; it may be gone already."""
+        """Delete an object and what a killed writer left of it; it may be gone already.
+
+        Raises StorageUnavailableError, which the caller logs: many may fail at once.
+        """
         _check(key)
         try:
             with suppress(FileNotFoundError):
@@ -138,7 +141,7 @@ class Storage:
             if self._folder is not None:
                 await to_thread.run_sync(_sweep, self._folder / key)
         except _failures() as exc:
-            raise _unavailable("delete", exc) from exc
+            raise StorageUnavailableError from exc
 
     @cached_property
     def _store(self) -> "LocalStore | S3Store":

@@ -2,13 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import timedelta
 
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.db.failures import Failures
-from app.storage.errors import StorageUnavailableError
 
 _IDLE = timedelta(minutes=1)
 _BREATH = timedelta(milliseconds=100)
@@ -36,7 +34,6 @@ class Pruner:
             await self._doorbell.wait(at_most=_BREATH if done else _IDLE)
 
     async def _do(self, chore: Callable[[], Awaitable[int]]) -> int:
-        done = 0
-        with self._failures.logged(), suppress(StorageUnavailableError):  # which logs itself
-            done = await chore()
-        return done
+        with self._failures.logged():
+            return await chore()
+        return 0

@@ -10,7 +10,6 @@ from structlog.testing import capture_logs
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
-from app.storage.errors import StorageUnavailableError
 from app.worker.loop import LoopConfig, WorkLoop, run_until
 from app.worker.pruner import Pruner
 from tests.support.turns import turns
@@ -201,12 +200,8 @@ async def test_a_loop_that_cannot_claim_ends_as_soon_as_it_is_told_to(failure: E
     await running
 
 
-async def test_a_chore_without_its_storage_is_no_fault_and_bars_no_other() -> None:
-    """The storage says by itself that it does not answer."""
+async def test_a_chore_that_breaks_down_bars_no_other() -> None:
     clock = ManualClock()
-
-    async def delete() -> int:
-        raise StorageUnavailableError
 
     async def break_down() -> int:
         raise LookupError
@@ -214,9 +209,7 @@ async def test_a_chore_without_its_storage_is_no_fault_and_bars_no_other() -> No
     async def forget() -> int:
         return 3
 
-    pruner = Pruner(
-        chores=[delete, break_down, forget], doorbell=Doorbell(clock=clock), clock=clock
-    )
+    pruner = Pruner(chores=[break_down, forget], doorbell=Doorbell(clock=clock), clock=clock)
     with capture_logs() as logs:
         assert await pruner.run_once() == 3
     assert [line["event"] for line in logs] == ["loop.failed"]

@@ -46,6 +46,7 @@ async def test_a_key_is_made_used_read_and_listed(gateway: Gateway) -> None:
         "object": "key",
         "id": key["id"],
         "user": "alice",
+        "user_disabled": False,
         "name": "ci",
         "scopes": ["jobs:read", "jobs:write", "files", "webhooks"],
         "models": [SEEDANCE],
@@ -68,6 +69,20 @@ async def test_a_key_is_made_used_read_and_listed(gateway: Gateway) -> None:
     for answer in (read, audit):
         assert secret not in answer.text
         assert secret[-43:] not in answer.text
+
+
+async def test_a_key_tells_that_its_user_is_disabled(gateway: Gateway) -> None:
+    key = await made(gateway)
+    await gateway.admin.patch("/v1/admin/users/alice", json={"disabled": True})
+    another = await made(gateway)
+    assert another["user_disabled"] is True
+    listed = (await gateway.admin.get("/v1/admin/keys?user=alice&limit=2")).json()["data"]
+    assert {each["id"]: each["user_disabled"] for each in listed} == {
+        key["id"]: True,
+        another["id"]: True,
+    }
+    changed = await gateway.admin.patch(f"/v1/admin/keys/{key['id']}", json={"name": "off"})
+    assert (changed.json()["name"], changed.json()["user_disabled"]) == ("off", True)
 
 
 @pytest.mark.parametrize(

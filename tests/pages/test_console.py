@@ -245,6 +245,24 @@ async def test_a_key_that_acts_for_nobody_any_more_gives_up_its_plan(
         assert (kept["scopes"], kept["plan"]) == (["jobs:read"], None)
 
 
+async def test_a_key_of_a_disabled_user_is_not_said_to_be_active(
+    site: str, browser: Browser
+) -> None:
+    await key_of(site, "alice")
+    async with signed_in(browser, site) as page:
+        await page.goto(f"{site}/console#/users?user=alice")
+        drawer = page.get_by_role("dialog", name="alice", exact=True)
+        await expect(drawer.get_by_role("listitem")).to_contain_text("· active")
+        await drawer.get_by_role("button", name="Edit").click()
+        form = page.get_by_role("dialog", name="Edit alice")
+        await form.get_by_label("Disabled").check()
+        await form.get_by_role("button", name="Save").click()
+        await expect(drawer.get_by_role("listitem")).to_contain_text("· user disabled")
+        await drawer.get_by_role("link", name="Manage keys").click()
+        row = page.get_by_role("table", name="Keys").get_by_role("row", name="alice")
+        await expect(row.get_by_role("cell", name="user disabled", exact=True)).to_be_visible()
+
+
 async def one_key(http: httpx.AsyncClient, key_id: str) -> dict[str, Any]:
     listed: list[dict[str, Any]] = (await http.get("/v1/admin/keys?user=alice")).json()["data"]
     [found] = [key for key in listed if key["id"] == key_id]

@@ -62,6 +62,7 @@ class KeyRead(AdminRead):
     object: Literal["key"] = "key"
     id: str
     user: str
+    user_disabled: bool = Field(description="Whether all keys of its user are refused.")
     name: str
     scopes: list[str]
     models: list[str] | None

@@ -51,10 +51,12 @@ class KeyDirectory:
             if make_user:
                 await _ensure_user(tx, user_id, at=at, actor=actor)
             faults = Faults()
-            if not await repository.find_user(user_id):
+            user = await repository.find_user(user_id)
+            if user is None:
                 faults.add("/user", "unknown_user", "is not a user of this gateway; make it first")
             token = KeyCredential.make(new_id("key"))
-            empty = Key(id=token.id, user=user_id, created_at=at)
+            disabled = user is not None and user.disabled
+            empty = Key(id=token.id, user=user_id, user_disabled=disabled, created_at=at)
             key = await self._changed(repository, empty, changes, faults, at=at)
             faults.raise_any()
             await repository.add_key(key, secret_hash=hash_secret(token.secret))

@@ -70,6 +70,7 @@ class Key:
 
     id: str
     user: str
+    user_disabled: bool = False
     name: str = ""
     scopes: tuple[str, ...] = tuple(scope.value for scope in DEFAULT_SCOPES)
     models: tuple[str, ...] | None = None

@@ -20,6 +20,9 @@ Record = TypeVar("Record", Plan, User, Key)
 
 _AT_ONCE = 1000  # ids in one statement
 
+_IS_USER_DISABLED = select(UserRow.disabled).where(UserRow.id == ApiKeyRow.user_id)
+_KEYS = select(ApiKeyRow, _IS_USER_DISABLED.scalar_subquery().label("user_disabled"))
+
 
 @dataclass(frozen=True, slots=True)
 class Erased:
@@ -142,10 +145,10 @@ class DirectoryRepository:
         return Erased(users=len(user_ids), keys=keys, jobs=jobs)
 
     async def find_key(self, key_id: str, *, lock: bool = False) -> Key | None:
-        return await self._one(select(ApiKeyRow).where(ApiKeyRow.id == key_id), _key, lock=lock)
+        return await self._one(_KEYS.where(ApiKeyRow.id == key_id), _key, lock=lock)
 
     async def page_keys(self, *, user: str | None, before: str | None, limit: int) -> Sequence[Key]:
-        page = select(ApiKeyRow).order_by(ApiKeyRow.id.desc()).limit(limit)
+        page = _KEYS.order_by(ApiKeyRow.id.desc()).limit(limit)
         if user is not None:
             page = page.where(ApiKeyRow.user_id == user)
         if before is not None:
@@ -240,6 +243,7 @@ def _key(row: Any) -> Key:
     return Key(
         id=row.id,
         user=row.user_id,
+        user_disabled=row.user_disabled,
         name=row.name,
         scopes=tuple(row.scopes),
         models=_models(row),

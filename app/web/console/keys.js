@@ -63,6 +63,7 @@ export function Keys({ api, query }) {
 export function keyState(key) {
   if (key.revoked_at) return "revoked";
   if (key.expires_at && new Date(key.expires_at) < new Date()) return "expired";
+  if (key.user_disabled) return "user disabled";
   return "active";
 }
 

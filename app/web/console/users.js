@@ -56,6 +56,7 @@ function UserDrawer({ api, id, plans, onClose, onChanged }) {
   const saved = () => {
     user.reload();
     standings.reload();
+    keys.reload();
     onChanged();
   };
   const erase = async () => {

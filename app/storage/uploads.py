@@ -7,6 +7,7 @@ The row comes before the object, so that every object can be found and deleted b
 """
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,12 +17,13 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
-from app.core.errors import UserGoneError
+from app.core.errors import DatabaseUnavailableError, UserGoneError
 from app.core.ids import new_id
 from app.core.media_types import HEAD_BYTES, kind_of, sniff
 from app.db.engine import Database
 from app.db.models import FileRow, UserRow
 from app.db.users import keep_user
+from app.db.work import Work
 from app.storage import discards
 from app.storage.discards import Sweeper
 from app.storage.errors import FileTooLargeError, StorageUnavailableError, UnsupportedFileError
@@ -117,7 +119,7 @@ class Uploads:
             await discards.discard(tx, keys, due_at=at)
             return keys
 
-        await self._sweeper.delete(await self._database.transact(work))
+        await self._take_back(work)
 
     async def _give_up(self, draft: "_Draft") -> None:
         """Delete an upload, and its bytes even if its row was deleted with its user."""
@@ -132,7 +134,12 @@ class Uploads:
             await discards.discard(tx, keys, due_at=at + discards.LATE_WRITERS)
             return keys
 
-        await self._sweeper.delete(await self._database.transact(work))
+        await self._take_back(work)
+
+    async def _take_back(self, work: Work[Sequence[str]]) -> None:
+        """Delete what came to nothing; a database that is away hides no answer, and rows expire."""
+        with suppress(DatabaseUnavailableError):
+            await self._sweeper.delete(await self._database.transact(work))
 
     async def _bounded(self, source: AsyncIterator[bytes], media_type: str) -> AsyncIterator[bytes]:
         image = kind_of(media_type) == "image"

@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import ManualClock
-from app.core.errors import UserGoneError
-from app.db.engine import open_database, opened_database
+from app.core.errors import DatabaseUnavailableError, UserGoneError
+from app.db.engine import Database, open_database, opened_database
+from app.db.work import Done, Work
 from app.storage.discards import Sweeper, discard
 from app.storage.errors import FileTooLargeError, StorageUnavailableError
 from app.storage.opening import open_folder
@@ -465,6 +466,43 @@ async def test_a_refused_job_leaves_no_file(inland: Gateway, tmp_path: Path) -> 
     refused = await bob.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"})
     assert problem(refused)["code"] == "quota_exceeded"
     assert files_below(tmp_path / "kept") == []
+
+
+class Faltering(Database):
+    """Loses the answer to the third commit, the job's after two of its file, and is away."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(open_database(url)._connections)  # noqa: SLF001 - it takes their place
+        self.commits = 0
+
+    async def transact(self, work: Work[Done], *, is_long: bool = False) -> Done:
+        if self.commits == 3:
+            raise DatabaseUnavailableError
+        done = await super().transact(work, is_long=is_long)
+        self.commits += 1
+        if self.commits == 3:
+            raise DatabaseUnavailableError(is_unsure=True)
+        return done
+
+
+async def test_nobody_is_told_that_a_job_was_not_accepted_which_may_have_been(
+    inland: Gateway, database_url: str
+) -> None:
+    """Its files cannot be taken back at that moment either; that is no answer to the submit."""
+    intake = inland.app.state.services.intake
+    faltering = Faltering(database_url)
+    for part in (intake._batch, intake._inputs._uploads):  # noqa: SLF001 - it takes their place
+        part._database = faltering  # noqa: SLF001
+    try:
+        body = inland.body(first_frame_image_url=data_uri(PNG))
+        told = problem(await inland.http.post("/v1/jobs", json=body))
+        assert (told["status"], told["code"]) == (503, "database_unavailable")
+        assert "may have been accepted" in told["detail"]
+        (job,) = (await inland.http.get("/v1/jobs")).json()["data"]
+        file = await inland.http.get(f"/v1/files/{job['input']['first_frame_image_url']}")
+        assert file.status_code == 200, "the job was accepted, with its file"
+    finally:
+        await faltering.close()
 
 
 async def test_files_go_when_they_expire_but_never_from_a_live_job(

@@ -89,18 +89,6 @@ class ClientRepository:
         )
         return gone.scalar_one_or_none() is not None
 
-    async def find_expired(self, *, before: datetime, limit: int) -> Sequence[str]:
-        some = (
-            select(ClientTokenRow.id)
-            .where(ClientTokenRow.expires_at <= before)
-            .order_by(ClientTokenRow.expires_at)
-            .limit(limit)
-        )
-        return list((await self._tx.execute(some)).scalars())
-
-    async def delete_all(self, token_ids: Sequence[str]) -> None:
-        await self._tx.execute(delete(ClientTokenRow).where(ClientTokenRow.id.in_(token_ids)))
-
 
 CLIENT = (
     ClientTokenRow.id.label("client_id"),

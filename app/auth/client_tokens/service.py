@@ -16,6 +16,8 @@ from app.core.clock import Clock
 from app.core.errors import BROKEN_BODY, FieldError, InvalidRequestError, NotFoundError
 from app.core.ids import is_id, new_id
 from app.db.engine import Database
+from app.db.models import ClientTokenRow
+from app.db.pruning import prune
 
 _MOST_LIVE = 10_000
 _KEPT_AFTER = timedelta(hours=1)  # so that whoever uses an expired one learns that it expired
@@ -91,13 +93,9 @@ class ClientTokens:
 
     async def prune(self, *, limit: int = 1000) -> int:
         """Delete up to `limit` tokens that expired a while ago; return how many."""
-        before = self._clock.now() - _KEPT_AFTER
-        expired = await self._database.read(
-            lambda tx: ClientRepository(tx).find_expired(before=before, limit=limit)
-        )
-        if expired:
-            await self._database.transact(lambda tx: ClientRepository(tx).delete_all(expired))
-        return len(expired)
+        end = ClientTokenRow.expires_at
+        old = end <= self._clock.now() - _KEPT_AFTER
+        return await prune(self._database, ClientTokenRow, old=old, by=end, limit=limit)
 
     def _check(self, asked: ClientRequest, principal: Principal) -> None:
         faults = [*_scope_faults(asked.scopes), *self._model_faults(asked.models or ())]

@@ -76,8 +76,12 @@ async def lock_table(tx: AsyncConnection, table: type[Base]) -> None:
 
 
 def newest(
-    rows: Select[Any], *, by: SQLColumnExpression[str], before: str | None, limit: int
-) -> Select[Any]:
+    rows: Select[*tuple[Any, ...]],
+    *,
+    by: SQLColumnExpression[str],
+    before: str | None,
+    limit: int,
+) -> Select[*tuple[Any, ...]]:
     """Select up to `limit` of these rows, newest first, older than the id `before`."""
     older = rows if before is None else rows.where(by < before)
     return older.order_by(by.desc()).limit(limit)

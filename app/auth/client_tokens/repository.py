@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.auth.client_tokens.models import Client
 from app.db.models import ApiKeyRow, ClientTokenRow, JobRow, UserRow
+from app.db.statements import newest
 from app.quotas.policy import Measure, from_units, to_units
 
 
@@ -67,14 +68,10 @@ class ClientRepository:
     async def page(
         self, user_id: str, *, at: datetime, before: str | None, limit: int
     ) -> Sequence[Client]:
-        page = (
-            select(*CLIENT)
-            .where(ClientTokenRow.user_id == user_id, ClientTokenRow.expires_at > at)
-            .order_by(ClientTokenRow.id.desc())
-            .limit(limit)
+        live = select(*CLIENT).where(
+            ClientTokenRow.user_id == user_id, ClientTokenRow.expires_at > at
         )
-        if before is not None:
-            page = page.where(ClientTokenRow.id < before)
+        page = newest(live, by=ClientTokenRow.id, before=before, limit=limit)
         return [client_from_row(row) for row in await self._tx.execute(page)]
 
     async def delete(self, token_id: str, *, user_id: str, at: datetime) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.auth.directory.models import Key, Plan, User
 from app.db.models import ApiKeyRow, IdempotencyKeyRow, JobRow, PlanRow, UserRow
-from app.db.statements import lock_table
+from app.db.statements import lock_table, newest
 from app.db.users import is_of
 from app.quotas.limits import to_stored
 from app.quotas.policy import stored_limits
@@ -148,11 +148,10 @@ class DirectoryRepository:
         return await self._one(_KEYS.where(ApiKeyRow.id == key_id), _key, lock=lock)
 
     async def page_keys(self, *, user: str | None, before: str | None, limit: int) -> Sequence[Key]:
-        page = _KEYS.order_by(ApiKeyRow.id.desc()).limit(limit)
+        keys = _KEYS
         if user is not None:
-            page = page.where(ApiKeyRow.user_id == user)
-        if before is not None:
-            page = page.where(ApiKeyRow.id < before)
+            keys = keys.where(ApiKeyRow.user_id == user)
+        page = newest(keys, by=ApiKeyRow.id, before=before, limit=limit)
         return [_key(row) for row in await self._tx.execute(page)]
 
     async def add_key(self, key: Key, *, secret_hash: str) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Never, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails
 
 from app.api.problems import PayloadTooLargeError, UnsupportedMediaTypeError, contrast
 from app.catalogue.checker import MAX_ERRORS
@@ -27,7 +28,38 @@ BODY_PROBLEMS = (
 
 _LONGEST_INTEGER = 1000  # digits; JSON has no limit, and the cost of our arithmetic is quadratic
 _MOST_VALUES = 20_000  # far more than any call needs, and still quick to read and to validate
+_SAID_OF_A_FIELD = {"description", "default", "example"}
 _DEEPEST = 100  # far below the depth at which Python's recursion ends
+
+
+class CreateBody(BaseModel):
+    """What something is made of: null in an optional field is as if that were left out.
+
+    Clients that are generated write null for whatever is not set. In a PATCH null has a meaning.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        optional = set(cls._optional())
+        return {
+            name: part for name, part in value.items() if part is not None or name not in optional
+        }
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        for name in cls._optional():
+            schema["properties"][name] = _or_null(schema["properties"][name])
+        return schema
+
+    @classmethod
+    def _optional(cls) -> Iterator[str]:
+        return (name for name, field in cls.model_fields.items() if not field.is_required())
 
 
 def body_of(kind: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
@@ -91,6 +123,20 @@ def parse(kind: type[Body], value: Any) -> Body:
         told = exc.errors(include_url=False)[:MAX_ERRORS]
         errors = [_field_error(kind, error) for error in told]
         raise InvalidRequestError(BROKEN_BODY, errors=errors) from exc
+
+
+def _or_null(schema: JsonSchemaValue) -> JsonSchemaValue:
+    """Allow null as well, in the form that pydantic writes."""
+    null = {"type": "null"}
+    if null in schema.get("anyOf", ()):
+        return schema
+    said = {
+        name: part
+        for name, part in schema.items()
+        if name in _SAID_OF_A_FIELD and part != {}  # a default that generators cannot write
+    }
+    rules = {name: part for name, part in schema.items() if name not in _SAID_OF_A_FIELD}
+    return {"anyOf": [rules, null], **said}
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:

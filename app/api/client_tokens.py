@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from app.api.body import BODY_PROBLEMS, body_of, parse
+from app.api.body import BODY_PROBLEMS, CreateBody, body_of, parse
 from app.api.deps import Gateway, JsonBody, caller
 from app.api.paging import Listed, Page, page_of_ids
 from app.api.problems import problem_responses
@@ -51,7 +51,7 @@ def _dollars(value: Any) -> Decimal | None:
     return amount
 
 
-class ClientTokenCreate(BaseModel):
+class ClientTokenCreate(CreateBody):
     """Either `scopes`, possibly narrowed, or one `job` to read."""
 
     model_config = ConfigDict(extra="forbid", strict=True)

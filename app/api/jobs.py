@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.api.body import parse
+from app.api.body import CreateBody, parse
 from app.api.conditions import CONDITION, caller_has
 from app.api.deps import Gateway, IdempotencyKey, JsonBody, Reader, Writer
 from app.api.described import Described
@@ -37,7 +37,7 @@ from app.webhooks.addresses import MAX_URL_CHARACTERS
 router = caller_router("/v1/jobs", tag="jobs")
 
 
-class JobCreate(BaseModel):
+class JobCreate(CreateBody):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.body import BODY_PROBLEMS, body_of, parse
+from app.api.body import BODY_PROBLEMS, CreateBody, body_of, parse
 from app.api.deps import Gateway, OptionalJsonBody, caller
 from app.api.problems import problem_responses
 from app.api.routing import caller_router
@@ -24,7 +24,7 @@ _LONGEST_OVERLAP_S = 7 * 86_400
 Receiver = Annotated[Principal, Depends(caller(Scope.WEBHOOKS))]
 
 
-class Rotate(BaseModel):
+class Rotate(CreateBody):
     model_config = ConfigDict(extra="forbid")
 
     overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=_LONGEST_OVERLAP_S)] = Field(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import Depends, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from app.api.body import BODY_PROBLEMS, body_of, parse
+from app.api.body import BODY_PROBLEMS, CreateBody, body_of, parse
 from app.api.deps import Gateway, JsonBody, OptionalJsonBody
 from app.api.paging import Listed, Page, page_of_ids
 from app.api.problems import problem_responses
@@ -35,7 +35,7 @@ Url = Annotated[str, StringConstraints(max_length=MAX_URL_CHARACTERS)]
 Events = Annotated[list[EventType], Field(min_length=1), AfterValidator(_each_once)]
 
 
-class EndpointCreate(BaseModel):
+class EndpointCreate(CreateBody):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"url": "https://example.com/hooks"}}
     )

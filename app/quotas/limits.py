@@ -76,7 +76,9 @@ def _limit(entry: Mapping[str, Any]) -> Limit:
     number = decimal_of(entry["limit"])
     assert number is not None
     whole = number == number.to_integral_value() and not isinstance(entry["limit"], str)
-    return Limit(limit=Decimal(int(number)) if whole else number, mode=entry.get("mode", "enforce"))
+    return Limit(
+        limit=Decimal(int(number)) if whole else number, mode=entry.get("mode") or "enforce"
+    )
 
 
 def _faults(name: str, entry: Any, at: str) -> Iterator[FieldError]:
@@ -96,7 +98,7 @@ def _faults(name: str, entry: Any, at: str) -> Iterator[FieldError]:
             where = at + json_pointer(field)
             detail = f"{where} is not known: a limit has `limit` and `mode`."
             yield FieldError(pointer=where, code="unknown_field", detail=detail)
-    if entry.get("mode", "enforce") not in _MODES:
+    if entry.get("mode") not in (None, *_MODES):
         detail = f"{at}/mode must be `enforce` or `shadow`."
         yield FieldError(pointer=f"{at}/mode", code="enum", detail=detail)
     if "limit" not in entry:

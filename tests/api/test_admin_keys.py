@@ -209,7 +209,7 @@ async def test_rotation_keeps_the_old_secret_for_a_day_unless_told_otherwise(
     assert told.json()["previous_expires_at"] == "2026-11-22T11:00:00.000Z"
 
 
-@pytest.mark.parametrize("overlap", [-1, 1.5, "3600", 30 * 86_400 + 1, None])
+@pytest.mark.parametrize("overlap", [-1, 1.5, "3600", 30 * 86_400 + 1])
 async def test_an_overlap_has_bounds(gateway: Gateway, overlap: Any) -> None:
     key = await made(gateway)
     answer = await rotated(gateway, key, json={"overlap_seconds": overlap})

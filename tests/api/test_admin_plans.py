@@ -133,7 +133,7 @@ async def test_what_a_plan_may_not_say_is_named_all_at_once(gateway: Gateway) ->
         ({}, "/name"),
         ({"name": "x", "color": "red"}, "/color"),
         ({"name": "x", "default": "yes"}, "/default"),
-        ({"name": "x", "timezone": None}, "/timezone"),
+        ({"name": "x", "timezone": 1}, "/timezone"),
         ({"name": "x", "timezone": "localtime"}, "/timezone"),
         ({"name": "x", "models": "all"}, "/models"),
         ({"name": "x", "limits": []}, "/limits"),

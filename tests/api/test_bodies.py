@@ -150,3 +150,58 @@ async def endless(*, at_most: int) -> AsyncIterator[bytes]:
     for _ in range(at_most):
         yield b" " * 1000
     raise AssertionError("it reads on and on")
+
+
+async def test_null_in_an_optional_field_is_as_if_it_were_left_out(gateway: Gateway) -> None:
+    """Clients that are generated from the document write it for whatever is not set."""
+    everything = {"user": "alice", "scopes": ["jobs:read", "jobs:write", "webhooks", "tokens"]}
+    made = (await gateway.admin.post("/v1/admin/keys", json=everything)).json()
+    caller, admin = gateway.client_with(made["key"]), gateway.admin
+    document = (await caller.get("/openapi.json")).json()
+    job = gateway.body()
+    for client, path, bodies in (
+        (caller, "/v1/jobs", (job, job)),
+        (caller, "/v1/jobs/validate", (job, job)),
+        (caller, "/v1/client-tokens", ({"scopes": ["jobs:read"]}, {"scopes": ["jobs:read"]})),
+        (caller, "/v1/webhook-endpoints", ({"url": "https://example.com/"},) * 2),
+        (caller, "/v1/webhook-secret/rotate", ({}, {})),
+        (admin, "/v1/admin/plans", ({"name": "a"}, {"name": "b"})),
+        (admin, "/v1/admin/users", ({"id": "a"}, {"id": "b"})),
+        (admin, "/v1/admin/keys", ({"user": "a"}, {"user": "a"})),
+    ):
+        content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        schema = content["schema"]
+        if "$ref" in schema:
+            schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        nulls = dict.fromkeys(schema["properties"])
+        bare = await client.post(path, json=bodies[0])
+        full = await client.post(path, json=nulls | bodies[1])
+        assert bare.is_success, (path, bare.text)
+        assert full.status_code == bare.status_code, (path, full.text)
+        new = {"id", "name", "secret", "key", "token", "urls", "pending_position", "eta_seconds"}
+        differs = {name for name, value in full.json().items() if bare.json()[name] != value}
+        assert differs <= new, path
+    limits = {"jobs_per_day": {"limit": 3, "mode": None}}
+    plan = await admin.post("/v1/admin/plans", json={"name": "c", "limits": limits})
+    assert plan.json()["limits"] == {"jobs_per_day": {"limit": 3, "mode": "enforce"}}
+    price = {"model": job["model"], "base_price_usd": "1", "price_unit": "output", "when": None}
+    prices = await admin.put("/v1/admin/prices", json={"prices": [price]})
+    assert prices.json()["prices"] == [price | {"when": {}}]
+
+
+async def test_null_is_no_value_of_a_field_that_must_be_there_or_is_changed(
+    gateway: Gateway,
+) -> None:
+    for name in ("model", "input", "no_such_field"):
+        answer = await gateway.http.post("/v1/jobs", json=gateway.body() | {name: None})
+        assert [fault["pointer"] for fault in problem(answer)["errors"]] == [f"/{name}"]
+    url = {"url": "https://example.com/"}
+    endpoint = (await gateway.http.post("/v1/webhook-endpoints", json=url)).json()
+    for name in ("url", "events", "disabled"):
+        path = f"/v1/webhook-endpoints/{endpoint['id']}"
+        answer = await gateway.http.patch(path, json={name: None})
+        assert [fault["pointer"] for fault in problem(answer)["errors"]] == [f"/{name}"]
+    named = {"id": "a", "name": "A"}
+    await gateway.admin.post("/v1/admin/users", json=named)
+    changed = await gateway.admin.patch("/v1/admin/users/a", json={"name": None})
+    assert changed.json()["name"] is None

@@ -83,6 +83,7 @@ async def test_another_body_under_a_used_key_is_a_conflict(gateway: Gateway) -> 
     for other in (
         body | {"metadata": {"order": "4712"}},
         body | {"metadata": {}},  # a default that is spelled out is another text
+        body | {"webhook_url": None},
         body | {"input": body["input"] | {"duration": "2"}},
         {},
         [],

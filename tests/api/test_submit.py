@@ -76,7 +76,6 @@ async def test_metadata_beyond_its_limits_is_refused_by_name(gateway: Gateway) -
         ({"k": "v" * 501}, [("/metadata/k", "max_length")]),
         ({"a/b~c": 7, "[key]": None}, [("/metadata/a~1b~0c", "type"), ("/metadata/[key]", "type")]),
         (["order"], [("/metadata", "type")]),
-        (None, [("/metadata", "type")]),
         ({"k": "a\0b"}, [("/metadata/k", "invalid_text")]),
         ({"\ud800": ""}, [("/metadata", "invalid_text")]),
     ]

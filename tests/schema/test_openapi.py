@@ -92,6 +92,20 @@ def test_a_bearer_token_is_needed_for_all_but_health(document: dict[str, Any]) -
             assert operation["security"][0] == {needed: []}, path
 
 
+def test_null_is_as_good_as_nothing_in_what_is_made(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    told = set[str]()
+    for path, operations in document["paths"].items():
+        content = operations.get("post", {}).get("requestBody", {}).get("content", {})
+        schema = content.get("application/json", {}).get("schema", {})
+        schema = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+        for name, part in schema.get("properties", {}).items():
+            if name not in schema.get("required", ()):
+                assert {"type": "null"} in part["anyOf"], (path, name)
+                told.add(name)
+    assert {"metadata", "priority", "expires_in", "events", "limits", "overlap_seconds"} <= told
+
+
 def test_no_reference_leads_nowhere_and_no_schema_is_left_over(document: dict[str, Any]) -> None:
     prefix = "#/components/schemas/"
     used = {reference.removeprefix(prefix) for reference in _references(document)}

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import AdminBody, AdminRead, LimitsBody, LimitsRead, instant
-from app.api.body import BODY_PROBLEMS, body_of, parse
+from app.api.body import BODY_PROBLEMS, CreateBody, body_of, parse
 from app.api.deps import Gateway, JsonBody, OptionalJsonBody
 from app.api.paging import Listed, Page, page_of_ids
 from app.api.problems import problem_responses
@@ -48,11 +48,11 @@ class KeyPatch(AdminBody):
     expires_at: Annotated[datetime | None, BeforeValidator(instant)] = None
 
 
-class KeyCreate(KeyPatch):
+class KeyCreate(CreateBody, KeyPatch):
     user: str = Field(description="A user that exists.")
 
 
-class KeyRotate(AdminBody):
+class KeyRotate(CreateBody, AdminBody):
     overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=_LONGEST_OVERLAP_S)] = Field(
         default=86_400, description="How long the present secret stays valid; 0 ends it at once."
     )

@@ -8,7 +8,7 @@ from pydantic import Field
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import AdminBody, AdminRead, LimitsBody, LimitsRead
-from app.api.body import BODY_PROBLEMS, body_of, parse
+from app.api.body import BODY_PROBLEMS, CreateBody, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
@@ -32,7 +32,7 @@ class PlanPatch(AdminBody):
     limits: LimitsBody = Field(default={})
 
 
-class PlanCreate(PlanPatch):
+class PlanCreate(CreateBody, PlanPatch):
     name: str = Field(description="1 to 64 of letters, digits and . _ -")
 
 

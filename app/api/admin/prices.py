@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import AdminBody
-from app.api.body import BODY_PROBLEMS, body_of, parse
+from app.api.body import BODY_PROBLEMS, CreateBody, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.problems import problem_responses
 from app.quotas.prices import MOST_PRICES, PriceLine
@@ -17,7 +17,7 @@ from app.quotas.pricing import Price, PriceUnit
 router = admin_router("/prices")
 
 
-class PriceWrite(AdminBody):
+class PriceWrite(CreateBody, AdminBody):
     model: Annotated[str, StringConstraints(max_length=256)]
     base_price_usd: Annotated[
         Any,

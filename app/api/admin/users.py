@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import AdminBody, AdminRead, LimitsBody, LimitsRead
-from app.api.body import BODY_PROBLEMS, body_of, parse
+from app.api.body import BODY_PROBLEMS, CreateBody, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.limits import LimitRead, read_limits
 from app.api.paging import Listed, Page, page_query
@@ -28,7 +28,7 @@ class UserPatch(AdminBody):
     disabled: bool = Field(default=False, description="Whether all keys of the user are refused.")
 
 
-class UserCreate(UserPatch):
+class UserCreate(CreateBody, UserPatch):
     id: str = Field(description="1 to 128 of letters, digits and . _ @ : -")
 
 

@@ -55,7 +55,10 @@ _LIMITS_SCHEMA: dict[str, Any] = {
                     "type": ["string", "number"] if "usd" in name else "number",
                     "minimum": 0,
                 },
-                "mode": {"enum": ["enforce", "shadow"], "default": "enforce"},
+                "mode": {
+                    "anyOf": [{"title": "Mode", "enum": ["enforce", "shadow"]}, {"type": "null"}],
+                    "default": "enforce",
+                },
             },
         }
         for name in LimitName

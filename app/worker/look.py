@@ -12,10 +12,12 @@ from app.jobs.models import Change, Lease
 from app.jobs.state import JobState
 from app.jobs.timing.poll_times import PollTimes
 from app.upstream.client import UpstreamClient
-from app.upstream.errors import UpstreamError
+from app.upstream.errors import RefusedError, UpstreamError
 from app.upstream.wire import CancelOutcome, RemoteResult, RemoteState, RemoteStatus
 
 logger = structlog.get_logger(__name__)
+
+_REFUSED_FOR = timedelta(minutes=1)
 
 
 class Look:
@@ -124,7 +126,14 @@ class Look:
             logger.info(
                 "job.cancel_failed", job_id=lease.job_id, reason=str(exc), status=exc.status
             )
-            return None
+            # Once it stands, a refusal comes at each poll. If it is about more than the cancel, the
+            # next call fails too, and this is not written.
+            stands = isinstance(exc, RefusedError) and self._is_old(lease)
+            return CancelOutcome.NOT_CANCELLABLE if stands else None
+
+    def _is_old(self, lease: Lease) -> bool:
+        at = lease.cancel_requested_at
+        return at is not None and self._clock.now() - at >= _REFUSED_FOR
 
     def _progressed(
         self, lease: Lease, state: JobState, queue_position: int | None

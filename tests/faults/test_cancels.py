@@ -68,6 +68,29 @@ async def test_a_cancel_that_always_fails_does_not_keep_a_job_from_its_end(
     assert (await gateway.follow(job))["status"] == "completed"
 
 
+@pytest.mark.parametrize("fault", ["403", "404", "422"])
+async def test_a_cancel_that_is_always_refused_is_not_sent_for_ever(
+    gateway: Gateway, database_url: str, fault: str
+) -> None:
+    """Each poll would be two calls until the job ends."""
+    job = await gateway.submit(f"sandbox:queue=0 sandbox:slow=600 sandbox:cancel-{fault}=100000")
+    await gateway.dispatch()
+    assert await ask(gateway, job) == (202, "cancel_requested")
+    row, _ = (await read_jobs(database_url))[job["id"]]
+    assert row.upstream_request_id
+
+    async def sent() -> int:
+        return (await gateway.sandbox.calls(row.upstream_request_id))["cancel"]
+
+    for _ in range(60):
+        gateway.wait(1)
+        await gateway.poll()
+    in_time = await sent()
+    assert in_time > 1
+    assert (await gateway.follow(job, seconds=600))["status"] == "completed"
+    assert await sent() == in_time
+
+
 async def test_a_granted_cancel_that_is_not_done_leaves_the_job_its_film(
     gateway: Gateway,
 ) -> None:

@@ -434,6 +434,23 @@ async def test_a_long_list_is_drawn_as_far_as_it_is_seen(site: str, browser: Bro
         await expect(page.get_by_text("No job matches.")).to_be_visible()
 
 
+async def test_the_list_of_jobs_tells_who_and_how_much_on_every_width(
+    site: str, browser: Browser
+) -> None:
+    async with client(site) as http:
+        line = {"model": SEEDANCE, "base_price_usd": "246913.578", "price_unit": "second"}
+        await http.put("/v1/admin/prices", json={"prices": [line]})
+    await submit_once(site, await key_of(site, "campaigns"), "sandbox:slow=60")
+    async with signed_in(browser, site) as page:
+        await view(page, "Jobs")
+        for width in (1280, 1024, 800):
+            await page.set_viewport_size({"width": width, "height": 800})
+            for shown in ("$1,234,567.89", "campaigns"):
+                cell = page.get_by_role("cell", name=shown, exact=True)
+                await expect(cell).to_be_visible()
+                assert await cell.evaluate("e => e.scrollWidth <= e.clientWidth"), (width, shown)
+
+
 async def test_a_list_that_cannot_be_read_says_so_where_one_looks(
     site: str, browser: Browser
 ) -> None:

@@ -87,8 +87,8 @@ function JobTable({ pages, filters }) {
   return html`<div class="card">
     ${rows.length > 0 && html`<table class="table table-dense jobs-table" aria-label="Jobs" aria-rowcount=${pages.cursor ? -1 : rows.length + 1}>
       <thead><tr>
-        <th scope="col" class="c-status">Status</th><th scope="col" class="c-id">Job</th><th scope="col">User</th><th scope="col" class="c-model">Model</th>
-        <th scope="col" class="c-num">Cost</th><th scope="col" class="c-num">Took</th><th scope="col" class="c-when">Created</th>
+        <th scope="col" class="c-status">Status</th><th scope="col" class="c-id">Job</th><th scope="col" class="c-user">User</th><th scope="col" class="c-model">Model</th>
+        <th scope="col" class="c-cost num">Cost</th><th scope="col" class="c-took num">Took</th><th scope="col" class="c-when">Created</th>
       </tr></thead>
       <tbody ref=${body}>
         ${gap(from)}
@@ -106,10 +106,10 @@ function Row({ job, index, filters }) {
   return html`<tr class="row-link" aria-rowindex=${index} onClick=${open}>
     <td class="c-status"><a class="text-reset text-decoration-none" href=${address} aria-label=${`${job.id}, ${job.status.replaceAll("_", " ")}`}><${Status} status=${job.status} /></a></td>
     <td class="c-id mono" title=${job.id}>…${job.id.slice(-10)}</td>
-    <td title=${job.user}>${job.user}</td>
+    <td class="c-user" title=${job.user}>${job.user}</td>
     <td class="c-model" title=${job.model}>${job.model}</td>
-    <td class="c-num">${job.cost.amount_usd === null ? "–" : money(job.cost.amount_usd)}</td>
-    <td class="c-num">${job.finished_at ? duration((new Date(job.finished_at) - new Date(job.created_at)) / 1000) : "–"}</td>
+    <td class="c-cost num">${job.cost.amount_usd === null ? "–" : money(job.cost.amount_usd)}</td>
+    <td class="c-took num">${job.finished_at ? duration((new Date(job.finished_at) - new Date(job.created_at)) / 1000) : "–"}</td>
     <td class="c-when"><${Instant} at=${job.created_at} /></td>
   </tr>`;
 }

@@ -263,6 +263,23 @@ async def test_a_key_of_a_disabled_user_is_not_said_to_be_active(
         await expect(row.get_by_role("cell", name="user disabled", exact=True)).to_be_visible()
 
 
+async def test_what_can_be_done_with_a_row_is_in_view_on_every_width(
+    site: str, browser: Browser
+) -> None:
+    async with client(site) as http:
+        await http.post("/v1/admin/plans", json={"name": "free", "models": [SEEDANCE]})
+    await key_of(site, "alice")
+    async with signed_in(browser, site) as page:
+        for name, acts in (("Keys", ("Edit", "Rotate", "Revoke")), ("Plans", ("Edit", "Delete"))):
+            await view(page, name)
+            table = page.get_by_role("table", name=name)
+            for width in (1280, 1024, 800, 390):
+                await page.set_viewport_size({"width": width, "height": 800})
+                for act in acts:
+                    button = table.get_by_role("button", name=act)
+                    await expect(button).to_be_in_viewport(ratio=1)
+
+
 async def one_key(http: httpx.AsyncClient, key_id: str) -> dict[str, Any]:
     listed: list[dict[str, Any]] = (await http.get("/v1/admin/keys?user=alice")).json()["data"]
     [found] = [key for key in listed if key["id"] == key_id]

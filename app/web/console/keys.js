@@ -6,7 +6,7 @@ import { usePages } from "./load.js";
 import { Confirm, Dialog, Errors, FormDialog, LinesField, PagedTable, TextField, View, instant, useFields } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
-const COLUMNS = [["Key", "tight"], ["User", "tight"], ["Scopes", "long"], ["Models", "tight"], ["Own limits"], ["Last used", "tight"], ["State", "tight"], ["", "acts"]];
+const COLUMNS = [["Key", "tight"], ["User", "tight"], ["State", "tight"], ["Scopes", "long"], ["Models", "tight"], ["Own limits"], ["Last used", "tight"], ["", "acts"]];
 const SCOPES = [
   ["jobs:read", "read jobs"],
   ["jobs:write", "make and cancel jobs"],
@@ -37,11 +37,11 @@ export function Keys({ api, query }) {
     <${PagedTable} label="Keys" pages=${pages} columns=${COLUMNS} empty="No keys." row=${(key) => [
       html`${key.name || "unnamed"}<div class="mono small">${key.id}</div>`,
       html`<a href=${to("users", { user: key.user })}>${key.user}</a>`,
+      html`${keyState(key)}${key.expires_at && !key.revoked_at && html`<div class="small">until <${Instant} at=${key.expires_at} /></div>`}`,
       key.scopes.join(", "),
       key.models ? html`<span title=${key.models.join("\n")}>${key.models.length} of them</span>` : "as planned",
       html`<${LimitsLine} limits=${key.limits} />`,
       html`<${Instant} at=${key.last_used_at} />`,
-      html`${keyState(key)}${key.expires_at && !key.revoked_at && html`<div class="small">until <${Instant} at=${key.expires_at} /></div>`}`,
       !key.revoked_at && html`<div class="btn-list flex-nowrap justify-content-end">
         ${["Edit", "Rotate", "Revoke"].map((what) => html`<button key=${what} class="btn btn-sm" aria-label=${`${what} ${key.name || key.id}`}
           onClick=${() => setOpen({ what: what === "Edit" ? "form" : what, key })}>${what}</button>`)}

@@ -62,11 +62,11 @@ function Line({ line, n, errors, onChange, onRemove }) {
   return html`<tr>
     <td class="price-model">${input("model", "model")}<${Errors} id=${`price-${n}-errors`} errors=${errors} /></td>
     <td>${input("base_price_usd", "price", { inputmode: "decimal", size: 8 })}</td>
-    <td><select class="form-select form-select-sm" aria-label=${`Line ${n + 1}: unit`} onChange=${(event) => onChange({ price_unit: event.target.value })}>
+    <td class="price-unit"><select class="form-select form-select-sm" aria-label=${`Line ${n + 1}: unit`} onChange=${(event) => onChange({ price_unit: event.target.value })}>
       ${["second", "output"].map((unit) => html`<option key=${unit} value=${unit} selected=${unit === line.price_unit}>${unit}</option>`)}
     </select></td>
     <td class="price-when">${input("when", "condition", { placeholder: "resolution=1080p, audio=true" })}</td>
-    <td class="acts"><button type="button" class="btn btn-sm" aria-label=${`Remove line ${n + 1}`} onClick=${onRemove}>Remove</button></td>
+    <td class="text-end"><button type="button" class="btn btn-sm" aria-label=${`Remove line ${n + 1}`} onClick=${onRemove}>Remove</button></td>
   </tr>`;
 }
 

@@ -198,6 +198,33 @@ async def test_prices_that_another_operator_changed_meanwhile_are_not_overwritte
             await page.get_by_label("Line 2: price").fill("0.10")
 
 
+async def test_a_price_that_is_typed_while_others_are_saved_stays(
+    site: str, browser: Browser
+) -> None:
+    under_way = asyncio.Event()
+    line = {"model": SEEDANCE, "base_price_usd": "0.05", "price_unit": "second"}
+    async with client(site) as http, signed_in(browser, site) as page:
+        await http.put("/v1/admin/prices", json={"prices": [line]})
+        await view(page, "Prices")
+        price, save = page.get_by_label("Line 1: price"), page.get_by_role("button", name="Save")
+        await price.fill("0.060")
+        await page.route("**/v1/admin/prices", answered_after(under_way))
+        await save.click()
+        await expect(save).to_be_disabled()
+        await price.fill("0.070")
+        under_way.set()
+        await expect(save).to_be_enabled()
+        await drawn(page)
+        assert await price.input_value() == "0.070"
+        assert await page.get_by_text("Saved.").count() == 0
+        await save.click()
+        await expect(page.get_by_text("Saved.")).to_be_visible()
+        kept = (await http.get("/v1/admin/prices")).json()["prices"]
+        assert [each["base_price_usd"] for each in kept] == ["0.070"]
+        await page.get_by_role("button", name="Add a line").click()
+        await expect(page.get_by_text("Saved.")).to_have_count(0)
+
+
 async def test_a_key_ends_when_it_is_told_to_and_not_when_it_is_renamed(
     site: str, browser: Browser
 ) -> None:

@@ -11,26 +11,24 @@ const NEW = { model: "", base_price_usd: "", price_unit: "second", when: "" };
 export function Prices({ api }) {
   const read = useRead(api, PATH);
   const [lines, setLines] = useState(null);
-  const [saved, setSaved] = useState(false);
+  const [saved, setSaved] = useState(null); // the lines as they were saved last
   const begun = useRef(null); // what the lines were made of
-  const take = ({ prices }) => {
+  const linesOf = ({ prices }) => {
     begun.current = JSON.stringify(prices);
-    setLines(prices.map((price, n) => ({ ...price, id: n, when: written(price.when) })));
+    return prices.map((price, n) => ({ ...price, id: n, when: written(price.when) }));
   };
   useEffect(() => {
-    if (read.data) take(read.data);
+    if (read.data) setLines(linesOf(read.data));
   }, [read.data]);
   const [save, busy, problem] = useAct(async () => {
     const prices = lines.map(({ id, when, ...line }) => ({ ...line, model: line.model.trim(), base_price_usd: line.base_price_usd.trim(), when: parsed(when) }));
     const present = await api.get(PATH);
     if (JSON.stringify(present.prices) !== begun.current) throw new Error(MOVED);
-    take(await api.put(PATH, { prices }));
-    setSaved(true);
+    const kept = linesOf(await api.put(PATH, { prices }));
+    setLines((now) => (now === lines ? kept : now)); // what was typed meanwhile stays
+    setSaved(kept);
   });
-  const change = (at, part) => {
-    setSaved(false);
-    setLines(lines.map((line, n) => (n === at ? { ...line, ...part } : line)));
-  };
+  const change = (at, part) => setLines(lines.map((line, n) => (n === at ? { ...line, ...part } : line)));
   const add = () => setLines([...lines, { ...NEW, id: Math.max(-1, ...lines.map(({ id }) => id)) + 1 }]);
   const submit = (event) => {
     event.preventDefault();
@@ -43,12 +41,12 @@ export function Prices({ api }) {
       ${lines.length > 0 && html`<div class="table-responsive" tabindex="0" role="group" aria-label="Prices"><table class="table card-table table-dense" aria-label="Prices">
         <thead><tr><th scope="col">Model</th><th scope="col">Price, $</th><th scope="col">Per</th><th scope="col">Only when</th><th scope="col"><span class="visually-hidden">Remove</span></th></tr></thead>
         <tbody>${lines.map((line, n) => html`<${Line} key=${line.id} line=${line} n=${n} errors=${errorsAt(problem, `/prices/${n}`)}
-          onChange=${(part) => change(n, part)} onRemove=${() => { setSaved(false); setLines(lines.filter((_, each) => each !== n)); }} />`)}</tbody>
+          onChange=${(part) => change(n, part)} onRemove=${() => setLines(lines.filter((_, each) => each !== n))} />`)}</tbody>
       </table></div>`}
       ${!lines.length && html`<div class="card-body">No line: all prices are RunComfy's own.</div>`}
       <div class="card-footer d-flex gap-2 align-items-center py-2">
         <button type="button" class="btn btn-sm" onClick=${add}>Add a line</button>
-        <span class="ms-auto small" role="status">${saved && "Saved."}</span>
+        <span class="ms-auto small" role="status">${saved === lines && "Saved."}</span>
         <button class="btn btn-sm btn-primary" disabled=${busy}>Save prices</button>
       </div>
     </form>`}

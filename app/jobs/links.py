@@ -32,15 +32,14 @@ class JobLinks:
         return self._signed(job_id, f"outputs/{n}", grant=grant, until=until)
 
     def is_genuine(self, claim: LinkClaim, *, job_id: str, path: str, at: datetime) -> bool:
-        text = _signed_text(claim.grant, job_id, path, claim.expires)
-        return self._signer.verify(text, claim.signature) and at.timestamp() < claim.expires
+        subject = _subject(job_id, path, grant=claim.grant)
+        return self._signer.admits(subject, expires=claim.expires, signature=claim.signature, at=at)
 
     def _signed(self, job_id: str, path: str, *, grant: str, until: datetime) -> str:
-        expires = int(until.timestamp())
-        signature = self._signer.sign(_signed_text(grant, job_id, path, expires))
-        query = f"grant={grant}&expires={expires}&signature={signature}"
-        return f"{self._jobs_url}/{job_id}/{path}?{query}"
+        subject = _subject(job_id, path, grant=grant)
+        query = self._signer.query(subject, expires=int(until.timestamp()))
+        return f"{self._jobs_url}/{job_id}/{path}?grant={grant}&{query}"
 
 
-def _signed_text(grant: str, job_id: str, path: str, expires: int) -> str:
-    return f"{grant}/{job_id}/{path}/{expires}"
+def _subject(job_id: str, path: str, *, grant: str) -> str:
+    return f"{grant}/{job_id}/{path}"

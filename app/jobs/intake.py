@@ -97,7 +97,8 @@ class JobIntake:
     async def preview(self, request: JobRequest, *, principal: Principal) -> Preview:
         """Return what a submit would meet; it counts as one, but nothing is held or sent.
 
-        Raises UnknownModelError, ModelNotAllowedError, or QuotaExceededError for the rate only.
+        Raises UnknownModelError, ModelNotAllowedError, MediaBusyError, or QuotaExceededError for
+        the rate only.
         """
         await self._quotas.count_submit(principal)
         model, checked = await self._check(request, principal=principal)

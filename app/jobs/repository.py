@@ -1,4 +1,4 @@
-"""The statements on jobs that clients cause, beside `queue_repository` of the workers."""
+"""The statements on jobs that clients cause; workers' are in `queue` and `change_repository`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -41,14 +41,15 @@ class GateConfig:
 class Gate:
     """A circuit breaker, which closes and opens one lane. Only trouble is written down.
 
-    | heard                          | what it does                                          |
-    |--------------------------------|-------------------------------------------------------|
-    | a refusal of the account       | as many as `refusals` in a row close the lane         |
-    | a plain 403                    | the same, once for each source, if others are refused |
-    | a failure                      | five in a row that last for `patience` close it       |
-    | a Retry-After                  | closes it at once                                     |
-    | "busy"                         | after five only a few go at a time                    |
-    | any other answer               | opens it                                              |
+    | heard                          | what it does                                           |
+    |--------------------------------|--------------------------------------------------------|
+    | a refusal of the account       | as many as `refusals` in a row close the lane          |
+    | a plain 403                    | the same, once for each source, unless some are let in |
+    | an outage                      | five in a row that last for `patience` close it        |
+    | a Retry-After                  | closes it at once                                      |
+    | "busy"                         | after five only a few go at a time                     |
+    | a failure of the call alone    | nothing                                                |
+    | any other answer               | opens it                                               |
 
     A `source` counts once in a row: a job whose polls keep failing says nothing about the others.
     A process that has closed the lane, and keeps failing although another one has opened it, is

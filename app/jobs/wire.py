@@ -13,21 +13,17 @@ from app.core.timestamps import rfc3339
 from app.jobs.models import Job, addresses
 from app.jobs.state import Status
 from app.jobs.timing.forecast import Durations, eta
-from app.quotas.numbers import shown_usd
+from app.quotas.numbers import shown_number, shown_usd
 from app.upstream.wire import OUTPUT_KEYS, Output
 
 _SIGNED_FOR = timedelta(hours=24)
-
-
-def _number(amount: Decimal) -> int | float:
-    return int(amount) if amount == amount.to_integral_value() else float(amount)
 
 
 Instant = Annotated[
     datetime, PlainSerializer(rfc3339, return_type=str, when_used="json-unless-none")
 ]
 Seconds = Annotated[
-    Decimal, PlainSerializer(_number, return_type=int | float, when_used="json-unless-none")
+    Decimal, PlainSerializer(shown_number, return_type=int | float, when_used="json-unless-none")
 ]
 
 

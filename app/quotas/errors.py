@@ -9,7 +9,7 @@ from typing import Any
 from app.core.errors import FieldError, InvalidRequestError, ProblemError, UnauthenticatedError
 from app.core.timestamps import rfc3339
 from app.quotas.account import Excess
-from app.quotas.numbers import shown_usd
+from app.quotas.numbers import shown_number, shown_usd
 from app.quotas.policy import WINDOWED, AllowanceName, LimitName, Measure
 
 
@@ -92,9 +92,7 @@ def longest(refusals: Iterable[QuotaExceededError]) -> QuotaExceededError | None
 
 def shown_amount(name: LimitName | AllowanceName, amount: Decimal) -> str | int | float:
     """Write money as a decimal string and everything else as a number."""
-    if is_money(name):
-        return shown_usd(amount)
-    return int(amount) if amount == amount.to_integral_value() else float(amount)
+    return shown_usd(amount) if is_money(name) else shown_number(amount)
 
 
 def is_money(name: LimitName | AllowanceName) -> bool:

@@ -1,4 +1,4 @@
-"""Numbers as operators write them in JSON, without the surprises of floating point."""
+"""Numbers as JSON has them, read and written without the surprises of floating point."""
 
 import re
 from decimal import Decimal
@@ -26,6 +26,11 @@ def decimal_of(value: Any) -> Decimal | None:
 
 def has_at_most(number: Decimal, *, decimals: int) -> bool:
     return number == round(number, decimals)
+
+
+def shown_number(amount: Decimal) -> int | float:
+    """Write a number as JSON has it, a whole one without a fraction."""
+    return int(amount) if amount == amount.to_integral_value() else float(amount)
 
 
 def shown_usd(amount: Decimal) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -144,43 +144,43 @@ class CatalogueStore:
         )
         if report.is_news:
             await repository.raise_version()
-        await self._record(tx, report, stored, models)
+        await _record(tx, report, before, models, at=at)
         return report
 
-    async def _record(
-        self,
-        tx: AsyncConnection,
-        report: SyncReport,
-        stored: Mapping[str, Row[Any]],
-        models: Mapping[str, Model],
-    ) -> None:
-        at = self._clock.now()
-        if report.is_news:
-            after = {
-                "models": report.models,
-                "added": list(report.added),
-                "changed": [_changes(stored[id_], models[id_]) for id_ in report.changed],
-                "withdrawn": list(report.withdrawn),
-            }
-            await audit.append(
-                tx, at=at, actor="system", action="catalogue.synced", target="models", after=after
-            )
-        for model_id, breaks in report.breaks.items():
-            model, row = models.get(model_id), stored.get(model_id)
-            shipped = self._shipped.get(model_id)
-            old = row.schema_hash if row else shipped.schema_hash if shipped else None
-            await audit.append(
-                tx,
-                at=at,
-                actor="system",
-                action="catalogue.breaking_change",
-                target=model_id,
-                before={"schema_hash": old},
-                after={
-                    "schema_hash": None if model is None else model.schema_hash,
-                    "breaks": list(breaks),
-                },
-            )
+
+async def _record(
+    tx: AsyncConnection,
+    report: SyncReport,
+    before: Mapping[str, Any],
+    models: Mapping[str, Model],
+    *,
+    at: datetime,
+) -> None:
+    """Keep what a read changed; `before` has rows or models."""
+    if report.is_news:
+        after = {
+            "models": report.models,
+            "added": list(report.added),
+            "changed": [_changes(before[id_], models[id_]) for id_ in report.changed],
+            "withdrawn": list(report.withdrawn),
+        }
+        await audit.append(
+            tx, at=at, actor="system", action="catalogue.synced", target="models", after=after
+        )
+    for model_id, breaks in report.breaks.items():
+        model = models.get(model_id)
+        await audit.append(
+            tx,
+            at=at,
+            actor="system",
+            action="catalogue.breaking_change",
+            target=model_id,
+            before={"schema_hash": before[model_id].schema_hash},
+            after={
+                "schema_hash": None if model is None else model.schema_hash,
+                "breaks": list(breaks),
+            },
+        )
 
 
 def _read(entries: Sequence[Any]) -> tuple[Mapping[str, Model], set[str | None]]:

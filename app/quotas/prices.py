@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -77,7 +76,7 @@ class PricesService:
         prices = [_price(line) for line in lines]
         at = self._clock.now()
 
-        async def work(tx: AsyncConnection) -> Sequence[Price]:
+        async def work(tx: AsyncConnection) -> None:
             repository = PricesRepository(tx)
             await repository.lock()
             before = await repository.find_all()
@@ -91,11 +90,10 @@ class PricesService:
                 before=_recorded(before),
                 after=_recorded(prices),
             )
-            return prices
 
-        replaced = await self._database.transact(work)
+        await self._database.transact(work)
         self._fresh_until = float("-inf")
-        return replaced
+        return prices
 
 
 def _price(line: PriceLine) -> Price:
@@ -156,14 +154,10 @@ def _recorded(prices: Sequence[Price]) -> dict[str, Any]:
         "prices": [
             {
                 "model": price.model,
-                "base_price_usd": _shown(price.base_price_usd),
+                "base_price_usd": format(price.base_price_usd, "f"),
                 "price_unit": price.price_unit,
                 "when": dict(price.when),
             }
             for price in prices
         ]
     }
-
-
-def _shown(amount: Decimal) -> str:
-    return format(amount, "f")

@@ -37,6 +37,7 @@ from app.core.tracing import Tracing
 from app.db.engine import open_database, parse_url
 from app.db.migrate import upgrade
 from app.db.models import ApiKeyRow, JobRow, UserRow
+from app.jobs.lanes.accounts import Roster
 from app.jobs.queue.config import QueueConfig
 from app.jobs.queue.queue import JobQueue
 from app.jobs.timing.forecast import Forecast
@@ -147,6 +148,7 @@ async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[st
         metrics=metrics,
         clock=clock,
         jitter=random.random,
+        roster=Roster(),
     )
     poller = Poller(
         queue=queue,

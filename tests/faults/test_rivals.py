@@ -21,6 +21,7 @@ from app.db.users import keep_user
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.operations.repository import ManualChange, OperatorRepository
+from app.jobs.lanes.accounts import Roster
 from app.jobs.queue.config import QueueConfig
 from app.jobs.queue.queue import JobQueue
 from app.jobs.state import IN_FLIGHT, JobState
@@ -45,6 +46,7 @@ async def queues(database_url: str, clock: ManualClock) -> AsyncIterator[list[Jo
             clock=clock,
             jitter=lambda: 0.5,
             deliverer=Doorbell(clock=clock),
+            roster=Roster(),
         )
         for each in databases
     ]

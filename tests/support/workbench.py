@@ -11,6 +11,7 @@ from app.core.doorbell import Doorbell
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
 from app.jobs.inputs import JobInputs
+from app.jobs.lanes.accounts import Roster
 from app.jobs.queue.config import QueueConfig
 from app.jobs.queue.queue import JobQueue
 from app.jobs.timing.forecast import Forecast
@@ -49,6 +50,7 @@ async def workbench(
         clock=clock,
         jitter=lambda: 0.5,
         deliverer=Doorbell(clock=clock),
+        roster=Roster(),
     )
     bell = Doorbell(clock=clock)
     try:

@@ -24,8 +24,6 @@ from app.jobs.timing.poll_times import PollTimes
 from app.jobs.timing.schedule import Jitter, Pace
 from app.storage import copies
 
-_ONE = Roster()
-
 
 class JobQueue:
     """`name` is unique to this process: the jobs it follows stay with it while it keeps polling."""
@@ -40,7 +38,7 @@ class JobQueue:
         clock: Clock,
         jitter: Jitter,
         deliverer: Doorbell,
-        roster: Roster = _ONE,
+        roster: Roster,
     ) -> None:
         self._database = database
         self._config = config

@@ -20,8 +20,8 @@ from app.db.engine import open_database
 from app.db.users import keep_user
 from app.events.log import JobEvent
 from app.jobs.announce import announce
-from app.jobs.operations.repository import ManualChange, OperatorRepository
 from app.jobs.lanes.accounts import Roster
+from app.jobs.operations.repository import ManualChange, OperatorRepository
 from app.jobs.queue.config import QueueConfig
 from app.jobs.queue.queue import JobQueue
 from app.jobs.state import IN_FLIGHT, JobState

@@ -74,7 +74,9 @@ class JobCreate(CreateBody):
         default="normal", description="Which of your own waiting jobs starts first."
     )
     start_within_seconds: Annotated[int, Field(strict=True, ge=1, le=30 * 86_400)] | None = Field(
-        default=None, description="Cancel the job if it is not in progress by then."
+        default=None,
+        description="Cancel the job if it is not in progress by then, with `not_started_in_time` as"
+        " its `error`.",
     )
 
 

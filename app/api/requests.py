@@ -159,7 +159,7 @@ async def get_request_result(
 ) -> RequestResultRead:
     job = _read(gateway, await gateway.jobs.get(request_id, user_id=caller.user_id))
     _, status = _WORDS[job.status]
-    error = job.error
+    error = job.error if status == "failed" else None  # RunComfy has none elsewhere
     return RequestResultRead(
         request_id=job.id,
         status=status,

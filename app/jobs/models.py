@@ -53,7 +53,8 @@ class Job:
     """`output` holds upstream's own URLs and never leaves the gateway as it is.
 
     `late` is set where a job succeeded after it had ended: what that cost beyond its hold.
-    Only a job that waits here has a `place`, as it was when the job was read.
+    Only a job that waits here has a `place`, as it was when the job was read. With a cancel of the
+    owner there is no `start_deadline_at` any more.
     """
 
     id: str
@@ -80,7 +81,17 @@ class Job:
     finished_at: datetime | None = None
     late: LateCharge | None = None
     traceparent: str | None = None
+    start_deadline_at: datetime | None = None
     place: Place | None = None
+
+    @property
+    def is_called_off(self) -> bool:
+        """Whether it was cancelled since it was not in progress by its deadline."""
+        deadline = self.start_deadline_at
+        if self.state is not JobState.CANCELLED or deadline is None or self.finished_at is None:
+            return False
+        was_late = self.started_at is None or self.started_at > deadline
+        return was_late and self.finished_at >= deadline
 
     def as_of(self, state: JobState, *, at: datetime) -> "Job":
         """Return the job as it was when it entered `state`, as far as that is still known."""

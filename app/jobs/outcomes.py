@@ -16,6 +16,11 @@ NOT_CANCELLABLE = "not_cancellable"
 FAILED_UPSTREAM = "failed_upstream"
 NO_OUTPUT = "no_output"
 _ENDED_UPSTREAM = frozenset({FAILED_UPSTREAM, NO_OUTPUT})
+# What a job says that its `start_deadline_at` has cancelled.
+NOT_STARTED = {
+    "code": "not_started_in_time",
+    "message": "The job was not in progress within its `start_within_seconds`.",
+}
 # Our time for a job is over.
 TIMED_OUT = {
     "code": "timed_out",

@@ -99,7 +99,7 @@ class JobRepository:
         moved = await self._tx.execute(
             update(JobRow)
             .where(JobRow.id == job_id, JobRow.user_id == user_id, JobRow.state == JobState.PENDING)
-            .values(cancelled_here(at))
+            .values({**cancelled_here(at), "start_deadline_at": None})
             .returning(JobRow.event_seq)
         )
         return moved.scalar_one_or_none()
@@ -119,6 +119,7 @@ class JobRepository:
             .values(
                 cancel_requested_at=func.coalesce(JobRow.cancel_requested_at, literal(at)),
                 cancel_outcome=None,
+                start_deadline_at=None,
                 due_at=case((JobRow.state == JobState.SUBMITTING, null()), else_=literal(at)),
             )
         )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from app.core.signatures import Signer
 from app.core.timestamps import rfc3339
 from app.jobs.models import Job, addresses
+from app.jobs.outcomes import NOT_STARTED
 from app.jobs.state import Status
 from app.jobs.timing.forecast import Durations, eta
 from app.quotas.numbers import shown_number, shown_usd
@@ -28,7 +29,11 @@ Seconds = Annotated[
 
 
 class JobErrorRead(BaseModel):
-    code: str
+    code: str = Field(
+        description="`refused_upstream`, `failed_upstream`, `no_output`, `timed_out`,"
+        " `upstream_lost`, `file_lost`, `submit_unknown` or `ended_by_operator`; of a cancelled job"
+        " `not_started_in_time`."
+    )
     message: str
 
 
@@ -96,7 +101,9 @@ class JobRead(BaseModel):
     output: dict[str, str | list[str]] | None = Field(
         description="RunComfy's own keys, every address one of this gateway: signed, for 24 hours."
     )
-    error: JobErrorRead | None
+    error: JobErrorRead | None = Field(
+        description="Why it failed, or that `start_within_seconds` cancelled it."
+    )
     queue_position: int | None = Field(description="The place in RunComfy's queue.")
     pending_position: int | None = Field(description="The place among the caller's waiting jobs.")
     eta_seconds: int | None = Field(
@@ -124,13 +131,14 @@ class JobWire:
     def read(self, job: Job, *, at: datetime) -> JobRead:
         outputs = [self._output_url(job.id, n, at=at) for n, _ in enumerate(output_urls(job))]
         remaining = eta(job, self._durations, at=at)
+        error = NOT_STARTED if job.is_called_off else job.error
         return JobRead(
             id=job.id,
             model=job.model,
             status=job.state.status,
             input=job.input,
             output=None if job.output is None else _rewritten(job.output, iter(outputs)),
-            error=None if job.error is None else JobErrorRead(**job.error),
+            error=None if error is None else JobErrorRead(**error),
             queue_position=job.queue_position,
             pending_position=None if job.place is None else job.place.position,
             eta_seconds=None if remaining is None else math.ceil(remaining.total_seconds()),

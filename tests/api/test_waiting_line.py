@@ -262,6 +262,12 @@ async def test_what_does_not_say_whether_to_pause_is_refused(gateway: Gateway) -
     assert (await gateway.admin.get("/v1/admin/dispatch")).json()["paused"] is False
 
 
+NOT_STARTED = {
+    "code": "not_started_in_time",
+    "message": "The job was not in progress within its `start_within_seconds`.",
+}
+
+
 async def test_a_job_that_waits_too_long_is_cancelled_for_free(gateway: Gateway) -> None:
     await gateway.admin.put("/v1/admin/dispatch", json={"paused": True})
     job = await submit(gateway, start_within_seconds=60)
@@ -273,7 +279,7 @@ async def test_a_job_that_waits_too_long_is_cancelled_for_free(gateway: Gateway)
     await gateway.dispatch()
     ended = await gateway.read(job)
     assert (ended["status"], ended["cost"]["state"]) == ("cancelled", "released")
-    assert ended["finished_at"] == "2026-11-22T10:01:00.000Z"
+    assert (ended["finished_at"], ended["error"]) == ("2026-11-22T10:01:00.000Z", NOT_STARTED)
     assert (await gateway.read(other))["status"] == "pending"
     again = await gateway.http.post(f"/v1/jobs/{job['id']}/cancel")
     assert again.json()["outcome"] == "cancelled_locally"
@@ -287,9 +293,34 @@ async def test_a_job_that_stays_in_upstreams_queue_is_cancelled_there(gateway: G
     ended = await gateway.follow(job, seconds=60)
     assert (ended["status"], ended["cost"]["state"]) == ("cancelled", "released")
     assert "2026-11-22T10:00:30" <= ended["finished_at"] <= "2026-11-22T10:00:40"
+    assert ended["error"] == NOT_STARTED
+    result = await gateway.http.get(f"/v1/requests/{job['id']}/result")
+    assert (result.json()["status"], "error" in result.json()) == ("cancelled", False)
     (sent,) = await gateway.sandbox.submits(job)
     assert (await gateway.sandbox.calls(sent["request_id"]))["cancel"] == 1
     await all_is_well(gateway)
+
+
+async def test_a_cancel_of_the_owner_is_told_from_one_for_lack_of_time(gateway: Gateway) -> None:
+    """Wherever the job is, also once its time is over."""
+    await gateway.admin.put("/v1/admin/dispatch", json={"paused": True})
+    waiting = await submit(gateway, start_within_seconds=60)
+    overdue = await submit(gateway, start_within_seconds=1)
+    gateway.wait(2)
+    for job in (waiting, overdue):
+        answer = await gateway.http.post(f"/v1/jobs/{job['id']}/cancel")
+        assert answer.json()["job"]["error"] is None
+    await gateway.admin.put("/v1/admin/dispatch", json={"paused": False})
+    queued = await submit(gateway, words="sandbox:stuck-in-queue", start_within_seconds=30)
+    await gateway.dispatch()
+    asked = asyncio.ensure_future(gateway.http.post(f"/v1/jobs/{queued['id']}/cancel"))
+    ended = await gateway.follow(queued)
+    gateway.wait(1)
+    assert (await asked).json()["outcome"] == "cancelled_upstream"
+    assert (ended["status"], ended["error"]) == ("cancelled", None)
+    gateway.wait(60)
+    for job in (waiting, overdue, queued):
+        assert (await gateway.read(job))["error"] is None
 
 
 async def test_a_late_starter_is_called_off_once_however_long_upstream_takes_over_it(
@@ -323,6 +354,9 @@ async def test_a_job_that_upstream_would_not_cancel_runs_on(gateway: Gateway) ->
     gateway.wait(6)
     ended = await gateway.follow(job)
     assert (ended["status"], ended["cost"]["state"]) == ("completed", "settled")
+    assert ended["error"] is None
+    (sent,) = await gateway.sandbox.submits(job)
+    assert (await gateway.sandbox.calls(sent["request_id"]))["cancel"] == 1
     await all_is_well(gateway)
 
 

@@ -202,7 +202,13 @@ def _due_polls() -> Select[*tuple[Any, ...]]:
 
 
 _AT = instant("at")
-_LATE_STARTER = and_(_JOBS.c.state == JobState.IN_QUEUE.value, _JOBS.c.start_deadline_at <= _AT)
+# Called off once: upstream may take long over it, or refuse.
+_LATE_STARTER = and_(
+    _JOBS.c.state == JobState.IN_QUEUE.value,
+    _JOBS.c.start_deadline_at <= _AT,
+    _JOBS.c.cancel_requested_at.is_(None),
+    _JOBS.c.cancel_outcome.is_(None),
+)
 # Due, and held by nobody else: a poller keeps its jobs as long as it comes back to them.
 _MAY_TAKE = and_(
     _JOBS.c.due_at <= _AT,
@@ -224,9 +230,7 @@ _START = made_once(
     .returning(*_LEASED, _JOBS.c.input, _JOBS.c.event_seq)
 )
 _CALL_OFF = made_once(
-    update(_JOBS)
-    .where(_LATE_STARTER)
-    .values(cancel_requested_at=_AT, start_deadline_at=None, due_at=_AT)
+    update(_JOBS).where(_LATE_STARTER).values(cancel_requested_at=_AT, due_at=_AT)
 )
 _DUE = made_once(_due_polls())
 _WORK = made_once(

@@ -100,7 +100,12 @@ def stored_content(
 
 
 def wanted_range(request: Request, *, etag: str, size: int) -> tuple[int, int] | None:
-    """Return the start and end (exclusive) to send; None for all, also if If-Range is stale."""
+    """Return the start and end (exclusive) to send; None for all, also if If-Range is stale.
+
+    A range is of GET alone (RFC 9110, 14.2).
+    """
+    if request.method != "GET":
+        return None
     asked = ByteRange.parse(header_of(request, "Range") or "")
     condition = request.headers.get("If-Range")
     # Compared strongly: a weak tag vouches for no bytes (RFC 9110, 13.1.5).

@@ -53,7 +53,7 @@ async def relayed_content(
     async with AsyncExitStack() as stack:
         try:
             remote = await stack.enter_async_context(
-                gateway.outputs.open(url, headers=request.headers)
+                gateway.outputs.open(url, headers=request.headers, head=request.method == "HEAD")
             )
         except (RefusedError, TryLaterError) as exc:
             raise OutputUnavailableError(exc.message, headers={"Retry-After": "5"}) from exc

@@ -31,8 +31,12 @@ class OutputClient:
         self._upstream = _origin(upstream)
 
     @asynccontextmanager
-    async def open(self, url: str, *, headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
+    async def open(
+        self, url: str, *, headers: Mapping[str, str], head: bool = False
+    ) -> AsyncIterator[httpx.Response]:
         """Ask for a file with the caller's range and conditions; the body is not read yet.
+
+        To know its `head`, no range is asked for.
 
         Raises RefusedError for an address that is not trusted, and TryLaterError without an answer
         or for a page in the file's place.
@@ -41,7 +45,7 @@ class OutputClient:
             raise RefusedError("The output is on a host that GATEWAY_OUTPUT_HOSTS does not name.")
         try:
             # GET even for the head alone: a link that is signed for GET may refuse HEAD.
-            request = self._client.build_request("GET", url, headers=_passed_on(headers))
+            request = self._client.build_request("GET", url, headers=_passed_on(headers, head=head))
             response = await self._client.send(request, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
             raise TryLaterError(f"The output cannot be fetched ({type(exc).__name__}).") from exc
@@ -141,7 +145,7 @@ class _PeekedBody(httpx.AsyncByteStream):
         await self._whole.aclose()
 
 
-def _passed_on(headers: Mapping[str, str]) -> Mapping[str, str]:
+def _passed_on(headers: Mapping[str, str], *, head: bool) -> Mapping[str, str]:
     """Return the caller's range and conditions, as far as every server takes them."""
     asked = {name: headers[name] for name in _ASKED if name in headers}
     if not all(value.isascii() for value in asked.values()):
@@ -149,7 +153,8 @@ def _passed_on(headers: Mapping[str, str]) -> Mapping[str, str]:
         return {}
     # Several ranges come back as multipart, under a media type of upstream's choice, and some
     # servers answer 400 to an invalid one; the whole file may always be sent instead.
-    if wanted := ByteRange.parse(asked.pop("Range", "")):
+    wanted = ByteRange.parse(asked.pop("Range", ""))
+    if wanted and not head:
         asked["Range"] = str(wanted)
     return asked
 

@@ -118,8 +118,10 @@ async def test_a_file_is_uploaded_raw_or_by_form_and_read_back(public: Gateway) 
     assert problem(beyond)["code"] == "range_not_satisfiable"
     same = await anybody.get(link, headers={"If-None-Match": whole.headers["ETag"]})
     assert (same.status_code, same.content) == (304, b"")
-    head = await anybody.head(link)
-    assert (head.content, head.headers["Content-Length"]) == (b"", str(len(PNG)))
+    for headers in ({}, {"Range": "bytes=1-3"}, {"Range": f"bytes={len(PNG)}-"}):
+        head = await anybody.head(link, headers=headers)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["Content-Length"] == str(len(PNG))
     for bad in (link[:-1], link.replace(raw["id"], formed.json()["id"]), link + "x"):
         assert problem(await anybody.get(bad))["code"] == "invalid_signature"
     public.wait(26 * 3600)

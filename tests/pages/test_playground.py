@@ -344,6 +344,38 @@ async def test_a_picture_that_the_policy_bars_is_not_shown(
         await expect(page.get_by_role("img", name="Start Image")).to_have_count(0)
 
 
+async def test_a_picture_is_looked_at_when_its_address_has_been_typed(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("pit")
+    content = picture(640, 360)["buffer"]
+    async with visiting(browser, site, allow="422") as page:
+        await page.clock.install()
+        await page.reload()
+        await sign_in(page, key)
+        asks = requests_of(page, "https://pictures.example")
+        await page.route(
+            "https://pictures.example/**",
+            lambda route: route.fulfill(body=content, content_type="image/jpeg"),
+        )
+        named = page.get_by_label("Start Image: URL")
+        shown = page.get_by_role("img", name="Start Image")
+        first, second = (f"https://pictures.example/{name}.jpg" for name in ("frame", "other"))
+        await page.clock.pause_at(await page.evaluate("Date.now() + 1000"))
+        await named.press_sequentially(first)
+        assert await shown.count() == 0
+        assert asks == []
+        await page.clock.run_for(2000)  # typing pauses
+        await expect(shown).to_have_js_property("naturalWidth", 640)
+
+        # It is not the picture of another address; what the field is left with is final.
+        await named.fill(second)
+        await expect(shown).to_have_count(0)
+        await named.press("Tab")
+        await expect(shown).to_have_attribute("src", second)
+        assert [ask.url for ask in asks] == [first, second]
+
+
 async def test_the_picture_at_a_field_is_that_of_the_file_it_names(
     site: str, directory: Directory, browser: Browser
 ) -> None:

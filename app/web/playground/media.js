@@ -4,6 +4,7 @@ import { here } from "../shared/api.js";
 import { html, useEffect, useRef, useState } from "../shared/view.js";
 
 const MB = 2 ** 20; // as the gateway counts them
+const PAUSE_MS = 700; // in typing: half of an address is that of something else
 
 /** Tells "image", "video" or "audio" for a field that holds such a file, else nothing. */
 export function mediaKind(name, field) {
@@ -19,6 +20,7 @@ export function mediaKind(name, field) {
 export function MediaField({ api, ties, field, kind, value, label, onChange, onBusy }) {
   const [preview, setPreview] = useState(null); // of which file it is, and where it can be seen
   const [state, setState] = useState({}); // of the upload: that it goes on, or its error
+  const [typed, setTyped] = useState(value); // what the field held when typing paused
   const [hovered, setHovered] = useState(false);
   const upload = useRef(null);
   const picker = useRef(null);
@@ -31,6 +33,11 @@ export function MediaField({ api, ties, field, kind, value, label, onChange, onB
     const show = (file) => setPreview({ of: value, source: here(file.urls.content) });
     api.get(`/v1/files/${value}`, { signal: stop.signal }).then(show, () => {}); // one that is gone has no picture
     return () => stop.abort();
+  }, [value]);
+
+  useEffect(() => {
+    const timer = setTimeout(() => setTyped(value), PAUSE_MS);
+    return () => clearTimeout(timer);
   }, [value]);
 
   const take = async (file) => {
@@ -58,10 +65,10 @@ export function MediaField({ api, ties, field, kind, value, label, onChange, onB
     take(event.target.files[0]);
     event.target.value = ""; // so that the same file may be chosen again
   };
-  const typed = (text) => {
+  const type = (event) => {
     upload.current?.abort();
     setState({});
-    onChange(text.trim() || undefined);
+    onChange(event.target.value.trim() || undefined);
   };
   const drop = (event) => {
     event.preventDefault();
@@ -78,14 +85,14 @@ export function MediaField({ api, ties, field, kind, value, label, onChange, onB
     event.preventDefault();
     setHovered(true);
   };
-  const named = /^(https|data):/.test(value || "") ? value : null; // the page's policy takes no others
+  const named = typed === value && /^(https|data):/.test(value || "") ? value : null; // the page's policy takes no others
   const source = state.local || (preview && preview.of === value ? preview.source : named);
   return html`<div class="media-field ${hovered ? "hover" : ""}" onDrop=${drop} onDragOver=${hover}
     onDragLeave=${() => setHovered(false)} onPaste=${paste}>
     ${source && html`<${Preview} kind=${kind} source=${source} label=${label} />`}
     <div class="d-flex gap-2">
       <input ...${ties} type="text" inputmode="url" class="form-control" aria-label=${`${label}: URL`}
-        placeholder=${`URL of the ${kind}, or drop or paste one here`} value=${value ?? ""} onInput=${(event) => typed(event.target.value)} />
+        placeholder=${`URL of the ${kind}, or drop or paste one here`} value=${value ?? ""} onInput=${type} onBlur=${() => setTyped(value)} />
       <button type="button" class="btn" disabled=${state.busy} onClick=${() => picker.current.click()}>
         ${state.busy ? "Uploading" : "Upload"}
       </button>

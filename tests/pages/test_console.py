@@ -495,6 +495,37 @@ async def test_the_list_of_jobs_tells_who_and_how_much_on_every_width(
                 assert await cell.evaluate("e => e.scrollWidth <= e.clientWidth"), (width, shown)
 
 
+async def test_back_leaves_a_view_whose_drawer_was_closed(site: str, browser: Browser) -> None:
+    await key_of(site, "alice")
+    async with signed_in(browser, site) as page:
+        here = re.compile(r"#/users$")
+        drawer = page.get_by_role("dialog", name="alice", exact=True)
+        await view(page, "Users")
+        for _ in "12":
+            await page.get_by_role("link", name="alice").click()
+            await expect(drawer).to_be_visible()
+            await page.keyboard.press("Escape")
+            await expect(page).to_have_url(here)
+        # Back closes a drawer as well, and what was closed can be opened by going forward.
+        await page.go_forward()
+        await expect(drawer).to_be_visible()
+        await page.go_back()
+        await expect(drawer).to_have_count(0)
+        await page.go_back()
+        await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+        # One that was opened elsewhere leaves its list behind, and that leads back there.
+        await page.goto(f"{site}/console#/users?user=alice")
+        await expect(drawer).to_be_visible()
+        await drawer.get_by_role("link", name="usage").click()
+        await expect(page.get_by_role("heading", name="Usage", exact=True)).to_be_visible()
+        await page.go_back()
+        await drawer.get_by_role("button", name="Close").click()
+        await expect(page).to_have_url(here)
+        await page.go_back()
+        await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+
 async def test_a_list_that_cannot_be_read_says_so_where_one_looks(
     site: str, browser: Browser
 ) -> None:

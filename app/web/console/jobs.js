@@ -4,7 +4,7 @@ import { Instant, STATUSES, Status, duration, html, money, useEffect, useRef, us
 import { JobDrawer } from "./job.js";
 import { usePages, useRead, useSeen } from "./load.js";
 import { ListEnd, Refresh, View, instant } from "./parts.js";
-import { queryOf, replace, to } from "./route.js";
+import { close, queryOf, replace, to } from "./route.js";
 
 const PAGE = 100;
 const REFRESH_MS = 5000;
@@ -34,7 +34,7 @@ export function Jobs({ api, query }) {
   return html`<${View} title="Jobs" tools=${tools}>
     <${Filters} api=${api} filters=${filters} onChange=${change} />
     <${JobTable} pages=${pages} filters=${filters} />
-    ${job && html`<${JobDrawer} key=${job} api=${api} id=${job} onClose=${() => replace("jobs", filters)} onChanged=${() => pages.reload({ quiet: true })} />`}
+    ${job && html`<${JobDrawer} key=${job} api=${api} id=${job} onClose=${() => close("jobs", filters)} onChanged=${() => pages.reload({ quiet: true })} />`}
   </${View}>`;
 }
 

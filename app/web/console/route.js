@@ -10,7 +10,12 @@ function read() {
 export function useRoute() {
   const [route, setRoute] = useState(read);
   useEffect(() => {
-    const changed = () => setRoute(read());
+    const changed = ({ oldURL }) => {
+      // An entry without a state is new: it keeps where it was come from.
+      if (!history.state) history.replaceState({ from: new URL(oldURL).hash }, "");
+      setRoute(read());
+    };
+    if (!history.state) history.replaceState({}, "");
     addEventListener("hashchange", changed);
     return () => removeEventListener("hashchange", changed);
   }, []);
@@ -30,6 +35,12 @@ export function queryOf(parameters) {
 
 /** Changes what is shown in place: going back leaves the view, not the last keystroke. */
 export function replace(path, query) {
-  history.replaceState(null, "", to(path, query));
+  history.replaceState(history.state, "", to(path, query));
   dispatchEvent(new HashChangeEvent("hashchange"));
+}
+
+/** Goes back to a view from what was opened there, or else puts the view in its place. */
+export function close(path, query) {
+  if (history.state.from === to(path, query)) history.back();
+  else replace(path, query);
 }

@@ -5,7 +5,7 @@ import { KeyCreated, KeyForm, keyState } from "./keys.js";
 import { LimitsEditor, LimitsLine, limitsBody } from "./limits.js";
 import { usePages, useRead } from "./load.js";
 import { CheckField, Confirm, Dialog, Facts, FormDialog, PagedTable, SelectField, TextField, View, useFields } from "./parts.js";
-import { queryOf, replace, to } from "./route.js";
+import { close, queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["User", "long"], ["Name", "long"], ["Plan"], ["Own limits"], ["State"], ["Created", "tight"]];
 
@@ -40,7 +40,7 @@ export function Users({ api, query }) {
       html`<${Instant} at=${each.created_at} />`,
     ]} />
     ${making && html`<${UserForm} api=${api} plans=${names} onClose=${() => setMaking(false)} onSaved=${() => pages.reload()} />`}
-    ${user && html`<${UserDrawer} key=${user} api=${api} id=${user} plans=${names} onClose=${() => replace("users", filters)} onChanged=${() => pages.reload({ quiet: true })} />`}
+    ${user && html`<${UserDrawer} key=${user} api=${api} id=${user} plans=${names} onClose=${() => close("users", filters)} onChanged=${() => pages.reload({ quiet: true })} />`}
   </${View}>`;
 }
 

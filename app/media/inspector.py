@@ -80,7 +80,12 @@ class MediaInspector:
         """
         if self._config.mode == "off":
             return []
-        found = await asyncio.gather(*(self._judge(check, user_id=user_id) for check in checks))
+        looks = [asyncio.ensure_future(self._judge(check, user_id=user_id)) for check in checks]
+        try:
+            found = await asyncio.gather(*looks)
+        finally:
+            for look in looks:  # once one got no turn, the others keep none
+                look.cancel()
         return [error for errors in found for error in errors]
 
     def goes_out_for(self, checks: Sequence[MediaCheck]) -> bool:

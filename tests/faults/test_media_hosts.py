@@ -226,6 +226,25 @@ async def test_slow_hosts_of_one_caller_hold_up_no_other() -> None:
 
 
 @pytest.mark.timeout(20)
+async def test_who_was_refused_a_turn_keeps_none_for_the_other_files() -> None:
+    release = asyncio.Event()
+
+    async def slow(line: Line) -> None:
+        await line.request()
+        await release.wait()
+
+    async with (
+        inspecting(deadline=timedelta(seconds=30), at_once_each=1, patience=SOON) as inspector,
+        wire_server(slow) as sluggish,
+        shelf({"/a.png": START}) as quick,
+    ):
+        with pytest.raises(MediaBusyError):
+            await codes(inspector, f"{sluggish.url}/1", f"{sluggish.url}/2")
+        assert await codes(inspector, f"{quick.url}/a.png") == []
+        release.set()
+
+
+@pytest.mark.timeout(20)
 async def test_a_line_that_is_long_is_joined_by_no_more() -> None:
     begun, release = asyncio.Event(), asyncio.Event()
 

@@ -70,6 +70,11 @@ class SubmitQueue:
         """Take pending jobs to send, within what all replicas together may have in flight."""
         at = self._clock.now()
         covered_until = self._clock.monotonic() + self._config.lease.total_seconds()
+        await self._give_back()
+        is_startable, is_overdue = await self._database.look_up(partial(self._peek, at=at))
+        if not (is_startable or is_overdue):
+            return []
+
         claimed: list[Lease] = []
 
         async def work(tx: AsyncConnection) -> _Round:
@@ -79,10 +84,6 @@ class SubmitQueue:
             claimed[:] = [attempt.lease for attempt in done.attempts]
             return done
 
-        await self._give_back()
-        is_startable, is_overdue = await self._database.look_up(partial(self._peek, at=at))
-        if not (is_startable or is_overdue):
-            return []
         try:
             done = await self._database.transact(work)
         except DatabaseUnavailableError:

@@ -46,7 +46,7 @@ class Retention:
             return found.first() is not None
 
         async def work(tx: AsyncConnection) -> tuple[int, Sequence[str]]:
-            # Locked first and tested again by the deletion, since the look sees no later commit.
+            # Locked first and then tested again: what locks them sees no commit after it began.
             locked = await tx.execute(
                 select(JobRow.id)
                 .where(old)

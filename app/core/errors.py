@@ -8,8 +8,8 @@ ProblemError
 │   └── UserGoneError
 └── DatabaseUnavailableError       503 database_unavailable
 
-Every room adds its own in its `errors.py`. Anything that is not a ProblemError is a bug, is logged
-once with its traceback, and becomes a bare 500.
+Every room adds its own, most in an `errors.py`, the API beside the paths that raise them. Anything
+that is not a ProblemError is a bug, is logged once with its traceback, and becomes a bare 500.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """The statements on jobs that clients cause; workers' are in `queue` and `change_repository`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy import (
     literal,
     null,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -32,7 +33,7 @@ from app.db.prepared import made_once
 from app.db.records import columns_of, record_of
 from app.db.statements import among, newest
 from app.db.users import disabled_among
-from app.jobs.models import Job, JobFilter
+from app.jobs.models import Job, JobFilter, Priority
 from app.jobs.outcomes import CANCELLED_LOCALLY
 from app.jobs.state import FOLLOWED, TERMINAL, JobState
 from app.jobs.waiting.positions import with_places
@@ -88,10 +89,13 @@ class JobRepository:
         self, *, user_id: str | None, matching: JobFilter, before: str | None, limit: int
     ) -> Sequence[Job]:
         """Return up to `limit` jobs of one user or of all, newest first, older than `before`."""
-        page = _JOBS.where(*self._conditions(matching))
+        conditions = self._conditions(matching)
         if user_id is not None:
-            page = page.where(JobRow.user_id == user_id)
-        found = await self._tx.execute(newest(page, by=JobRow.id, before=before, limit=limit))
+            conditions.append(JobRow.user_id == user_id)
+            if matching.states is not None and self._tx.dialect.name == "sqlite":
+                conditions = [_is_newest_of_a_part(conditions, matching.states, before, limit)]
+        page = newest(_JOBS.where(*conditions), by=JobRow.id, before=before, limit=limit)
+        found = await self._tx.execute(page)
         return await with_places(self._tx, [job_from_row(row) for row in found])
 
     async def cancel_pending(self, job_id: str, *, user_id: str, at: datetime) -> int | None:
@@ -152,6 +156,32 @@ _JOBS: Select[Any] = select(
     *columns_of(JobRow, Job), JobRow.output_milliseconds, JobRow.price_micro_usd
 ).where(_IS_THERE)
 _JOBS_BY_ID = made_once(_JOBS.where(among(JobRow.id, "ids")))
+
+
+def _is_newest_of_a_part(
+    conditions: Sequence[ColumnElement[bool]],
+    states: Iterable[JobState],
+    before: str | None,
+    limit: int,
+) -> ColumnElement[bool]:
+    """Word conditions on one user's jobs so that SQLite finds the few of a state at once.
+
+    It has no statistics, and would go through all that the user has. An index has them in their
+    order by state and priority.
+    """
+    parts = [
+        newest(
+            select(JobRow.id).where(
+                *conditions, _IS_THERE, JobRow.state == state, JobRow.priority == priority
+            ),
+            by=JobRow.id,
+            before=before,
+            limit=limit,
+        )
+        for state in sorted(states)
+        for priority in Priority
+    ]
+    return JobRow.id.in_(union_all(*(select(part.subquery().c.id) for part in parts)))
 
 
 def cancelled_here(at: datetime) -> Mapping[str, Any]:

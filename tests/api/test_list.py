@@ -80,6 +80,19 @@ async def test_filters_choose_by_status_model_and_time(gateway: Gateway) -> None
     assert await listed(gateway, created_after="2026-11-22T11:00:00+14:00", limit=1) == [cancelled]
 
 
+async def test_pages_of_a_status_are_newest_first_whatever_starts_first(gateway: Gateway) -> None:
+    jobs = [
+        (await gateway.http.post("/v1/jobs", json=gateway.body() | {"priority": priority})).json()
+        for priority in ("low", "high", "normal", "high", "low", "normal", "high")
+    ]
+    await gateway.http.post(f"/v1/jobs/{jobs[3]['id']}/cancel")
+    newest = [job["id"] for job in reversed(jobs)]
+    assert await listed(gateway, status="pending,cancelled") == newest
+    first = (await gateway.http.get("/v1/jobs?status=cancelled,pending&limit=4")).json()
+    rest = await listed(gateway, status="cancelled,pending", cursor=first["next_cursor"])
+    assert [job["id"] for job in first["data"]] + rest == newest
+
+
 async def test_a_job_that_is_being_sent_counts_as_pending(gateway: Gateway) -> None:
     job = await gateway.submit()
     await gateway.workers.dispatcher.claim(1)

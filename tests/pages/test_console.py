@@ -526,6 +526,51 @@ async def test_back_leaves_a_view_whose_drawer_was_closed(site: str, browser: Br
         await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
+async def test_who_did_something_with_a_row_far_down_stays_there(
+    site: str, browser: Browser
+) -> None:
+    await key_of(site, "alice")
+    rest = asyncio.Event()
+    async with client(site) as http:
+        for n in range(120):
+            await http.post("/v1/admin/keys", json={"user": "alice", "name": f"key {n}"})
+    async with signed_in(browser, site) as page:
+        await view(page, "Keys")
+        rows = page.get_by_role("table", name="Keys").locator("tbody tr")
+        await expect(rows).to_have_count(100)
+        await page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        await expect(rows).to_have_count(121)
+        await page.get_by_role("button", name="Edit key 0", exact=True).click()
+        before = await page.evaluate("scrollY")
+        await page.route("**/v1/admin/keys?*cursor=*", answered_after(rest))
+        form = page.get_by_role("dialog")
+        await form.get_by_label("Name").fill("nightly")
+        async with page.expect_request("**/v1/admin/keys?*cursor=*"):
+            await form.get_by_role("button", name="Save").click()
+        await drawn(page)
+        assert (await rows.count(), await page.evaluate("scrollY")) == (121, before)
+        rest.set()
+        await expect(page.get_by_role("button", name="Edit nightly")).to_be_in_viewport()
+        assert (await rows.count(), await page.evaluate("scrollY")) == (121, before)
+
+
+async def test_every_plan_can_be_chosen(site: str, browser: Browser) -> None:
+    names = [f"plan-{n:03}" for n in range(101)]
+    async with client(site) as http:
+        for name in names:
+            await http.post("/v1/admin/plans", json={"name": name})
+        await http.post("/v1/admin/users", json={"id": "alice", "plan": names[-1]})
+    async with signed_in(browser, site) as page:
+        await page.goto(f"{site}/console#/users?user=alice")
+        await page.get_by_role("button", name="Edit").click()
+        form = page.get_by_role("dialog", name="Edit alice")
+        await expect(form.get_by_label("Plan")).to_have_value(names[-1])
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("Escape")
+        await page.get_by_label("Plan").select_option(names[-1])
+        await expect(page).to_have_url(re.compile(names[-1]))
+
+
 async def test_a_list_that_cannot_be_read_says_so_where_one_looks(
     site: str, browser: Browser
 ) -> None:

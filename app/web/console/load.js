@@ -37,26 +37,32 @@ export function useRead(api, path, { every } = {}) {
 
 const NONE = { rows: [], cursor: null };
 
-/** Reads a list page by page: `more()` reads the next one, if there is one. `path` has a query; rows of another are not shown. */
-export function usePages(api, path) {
+/** Reads a list page by page, or `all` at once: `more()` reads the next one, if there is one. `path` has a query; rows of
+ * another are not shown. */
+export function usePages(api, path, { all = false } = {}) {
   const [state, setState] = useState(NONE);
   const [busy, setBusy] = useState(false);
   const run = useRef(null);
-  const load = async (cursor, { quiet = false } = {}) => {
+  const own = state.path === path;
+  const { rows, cursor } = own ? state : NONE;
+  const { problem } = state;
+  const load = async (from, { quiet = false } = {}) => {
     run.current?.abort();
-    const stop = (run.current = new AbortController());
+    const { signal } = (run.current = new AbortController());
+    const least = all ? Infinity : from ? 1 : rows.length; // as many as are shown: who is far down stays there
     if (!quiet) setBusy(true);
-    const url = cursor ? `${path}&cursor=${encodeURIComponent(cursor)}` : path;
     try {
-      const page = await api.get(url, { signal: stop.signal });
-      setState((earlier) => ({
-        rows: cursor ? [...earlier.rows, ...page.data] : page.data,
-        cursor: page.next_cursor,
-        path,
-      }));
-    } catch (problem) {
-      if (problem.name === "AbortError") return;
-      setState((earlier) => ({ ...earlier, cursor: cursor ? earlier.cursor : null, problem }));
+      const read = [];
+      let next = from;
+      do {
+        const page = await api.get(next ? `${path}&cursor=${encodeURIComponent(next)}` : path, { signal });
+        read.push(...page.data);
+        next = page.next_cursor;
+      } while (next && read.length < least);
+      setState((earlier) => ({ rows: from ? [...earlier.rows, ...read] : read, cursor: next, path }));
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      setState((earlier) => ({ ...earlier, cursor: from, problem: error }));
     }
     setBusy(false);
   };
@@ -64,16 +70,13 @@ export function usePages(api, path) {
     load(null);
     return () => run.current?.abort();
   }, [path]);
-  const own = state.path === path;
-  const { rows, cursor } = own ? state : NONE;
-  const { problem } = state;
   return {
     rows,
     cursor,
     problem,
     busy: busy || !(own || problem),
     more: () => cursor && !busy && !problem && load(cursor),
-    retry: () => load(rows.length ? cursor : null),
+    retry: () => load(cursor),
     reload: (options) => load(null, options),
   };
 }

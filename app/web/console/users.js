@@ -11,9 +11,9 @@ const COLUMNS = [["User", "long"], ["Name", "long"], ["Plan"], ["Own limits"], [
 
 export function Users({ api, query }) {
   const pages = usePages(api, `/v1/admin/users?${queryOf({ limit: 100, plan: query.plan })}`);
-  const plans = useRead(api, "/v1/admin/plans?limit=100");
+  const plans = usePages(api, "/v1/admin/plans?limit=100", { all: true });
   const [making, setMaking] = useState(false);
-  const names = (plans.data?.data || []).map((plan) => plan.name);
+  const names = plans.rows.map((plan) => plan.name);
   const { user, ...filters } = query;
   const find = (event) => {
     event.preventDefault();

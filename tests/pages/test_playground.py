@@ -502,6 +502,42 @@ async def test_a_number_among_very_many_can_be_typed(
         await expect(page.get_by_role("slider", name="cfg scale")).to_have_value("0.5")
 
 
+async def test_what_may_be_left_out_can_be_left_out_again(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("ute")
+
+    async def without_defaults(route: Route) -> None:
+        answer = await route.fetch()
+        model = await answer.json()
+        for field in model["input_schema"]["properties"].values():
+            field.pop("default", None)
+        await route.fulfill(response=answer, json=model)
+
+    async with visiting(browser, site) as page:
+        await page.route("**/v1/models/kling/**", without_defaults)
+        await sign_in(page, key)
+        await choose(page, "kling/kling-3.0/pro/text-to-video")
+        slider = page.get_by_role("slider", name="cfg scale")
+        await slider.fill("0.7")
+        await page.get_by_role("switch", name="sound").check()
+        ratio = page.get_by_role("radio", name="9:16")
+        await page.locator("label").filter(has=ratio).click()
+        await expect(page.locator("output").first).to_have_text("0.7")
+        assert await serious_faults(page) == []
+        for name in ("cfg scale", "sound", "aspect ratio"):
+            clear = page.get_by_role("button", name=f"Clear {name}")
+            await clear.click()
+            await expect(clear).to_have_count(0)
+        await expect(page.locator("output").first).to_have_text("not set")
+        await expect(ratio).not_to_be_checked()
+        await expect(page.get_by_role("button", name=re.compile("^Clear"))).to_have_count(0)
+        async with page.expect_request("**/v1/jobs") as made:
+            await page.get_by_label("prompt").first.fill("a red fox")
+            await page.get_by_role("button", name="Make it").click()
+        assert (await made.value).post_data_json["input"] == {"prompt": "a red fox"}
+
+
 async def test_the_model_that_was_chosen_last_is_shown(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -28,42 +28,44 @@ export function filled(values) {
 export function Field({ api, name, field, required, value, errors, onChange, onBusy }) {
   const id = `field-${name}`;
   const label = field.title || name.replaceAll("_", " ");
-  const grouped = isGroup(name, field);
+  const kind = mediaKind(name, field);
+  const Control = controlOf(field, kind);
   const described = field.description ? `${id}-hint ${id}-errors` : `${id}-errors`;
   // What ties a control to its label, and to what is said about it.
   const ties = { id, "aria-invalid": errors.length > 0, "aria-describedby": described };
+  const clearable = STAYING.includes(Control) && !required && field.default === undefined && value !== undefined;
   const shown = html`
-    <${Control} api=${api} name=${name} field=${field} value=${value} label=${label} ties=${ties} onChange=${onChange} onBusy=${onBusy} />
+    <${Control} api=${api} name=${name} field=${field} kind=${kind} value=${value} label=${label} ties=${ties} onChange=${onChange} onBusy=${onBusy} />
+    ${clearable && html`<button type="button" class="btn btn-sm btn-ghost-secondary clear" aria-label=${`Clear ${label}`} onClick=${() => onChange(undefined)}>Clear</button>`}
     ${field.description && html`<div id=${`${id}-hint`} class="form-hint">${field.description}</div>`}
     <div id=${`${id}-errors`}>
       ${errors.map((error) => html`<div class="field-error" key=${error.code + error.detail}>${error.detail}</div>`)}
     </div>`;
   const title = html`${label}${required && html`<span class="required" aria-hidden="true"> *</span><span class="visually-hidden"> required</span>`}`;
-  return grouped
+  return GROUPS.includes(Control)
     ? html`<fieldset class="mb-3" data-field aria-describedby=${described}><legend class="form-label">${title}</legend>${shown}</fieldset>`
     : html`<div class="mb-3" data-field><label class="form-label" for=${id}>${title}</label>${shown}</div>`;
 }
 
-const isGroup = (name, field) => Boolean(mediaKind(name, field)) || (field.enum && field.enum.length <= FEW);
-
-function Control(props) {
-  const { name, field } = props;
-  const media = mediaKind(name, field);
-  if (media) return html`<${field.type === "array" ? MediaList : MediaField} ...${props} kind=${media} />`;
-  if (field.enum) return html`<${field.enum.length <= FEW ? Segments : Select} ...${props} />`;
+function controlOf(field, kind) {
+  if (kind) return field.type === "array" ? MediaList : MediaField;
+  if (field.enum) return field.enum.length <= FEW ? Segments : Select;
   switch (field.type) {
     case "boolean":
-      return html`<${Switch} ...${props} />`;
+      return Switch;
     case "integer":
     case "number":
     case "float":
-      return html`<${(field.maximum - field.minimum) / stepOf(field) <= STEPS ? Slider : NumberBox} ...${props} />`;
+      return (field.maximum - field.minimum) / stepOf(field) <= STEPS ? Slider : NumberBox;
     case "array":
-      return html`<${Lines} ...${props} />`;
+      return Lines;
     default:
-      return html`<${Text} ...${props} />`;
+      return Text;
   }
 }
+
+const GROUPS = [MediaList, MediaField, Segments]; // of several controls each
+const STAYING = [Segments, Switch, Slider]; // which nobody can empty by hand
 
 function Segments({ ties, field, value, onChange }) {
   return html`<div class="form-selectgroup">

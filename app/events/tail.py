@@ -114,8 +114,9 @@ def _unseen(after: Cursor, whose: Whose | None) -> Select[Any]:
     if whose is not None:
         mine = row.user_id == whose.user_id
         unseen = unseen.where(is_of(row.user_id, whose.user_id) if whose.with_theirs else mine)
-    # Postgres should look by transaction, not walk all numbers until enough of them fit.
-    return unseen.order_by(row.id if after.is_by_number else row.id + 0)
+    # Postgres should look by transaction, not walk all numbers until enough of them fit; except
+    # from page to page of what is too much for one, where it would sort all of it each time.
+    return unseen.order_by(row.id + 0 if after.within is None else row.id)
 
 
 _ENTRY: tuple[ColumnElement[Any], ...] = tuple(

@@ -7,6 +7,7 @@ process nor a power cut leaves half of one under its name.
 
 import asyncio
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -35,6 +36,7 @@ _PART_BYTES = 5 * 2**20  # the least that S3 takes as a part
 _PARTS_AT_ONCE = 2
 # Each slow reader has this much in memory; a disk is read in smaller pieces than S3.
 _PIECE_ON_DISK, _PIECE_OF_S3 = 2**18, 2**20
+_DRAFTS_ASIDE = 8  # of one object, by writers at the same time: so many numbers may be free
 _KEY = re.compile(r"(files|outputs)/[0-9a-f]{32}")
 
 
@@ -163,8 +165,20 @@ def _sync(path: Path) -> None:
 
 
 def _sweep(path: Path) -> None:
-    for draft in path.parent.glob(f"{path.name}#*"):
-        draft.unlink(missing_ok=True)
+    """Delete drafts of an object.
+
+    They are numbered from 1 on; one between others may be missing. The folder is not listed: with
+    200,000 objects that takes a quarter of a second.
+    """
+    left = _DRAFTS_ASIDE
+    for n in itertools.count(1):
+        try:
+            path.with_name(f"{path.name}#{n}").unlink()
+            left = _DRAFTS_ASIDE
+        except FileNotFoundError:
+            left -= 1
+        if not left:
+            return
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -136,8 +136,10 @@ class Storage:
         Raises StorageUnavailableError, which the caller logs: many may fail at once.
         """
         _check(key)
+        # S3 calls what is not there deleted: only the bucket can be missing.
+        gone = () if self._folder is None else (FileNotFoundError,)
         try:
-            with suppress(FileNotFoundError):
+            with suppress(*gone):
                 async with asyncio.timeout(self._patience_s):
                     await self._store.delete_async(key)
             if self._folder is not None:
@@ -165,11 +167,12 @@ def _sync(path: Path) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Delete drafts of an object.
+    """Delete drafts of an object, or raise FileNotFoundError if not even its folder is there.
 
     They are numbered from 1 on; one between others may be missing. The folder is not listed: with
     200,000 objects that takes a quarter of a second.
     """
+    path.parent.stat()
     left = _DRAFTS_ASIDE
     for n in itertools.count(1):
         try:

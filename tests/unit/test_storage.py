@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -124,6 +125,18 @@ async def test_a_storage_that_is_away_says_so_and_no_more(monkeypatch: pytest.Mo
     with pytest.raises(StorageUnavailableError) as caught:
         await storage.size(new_key("files"))
     assert "127.0.0.1" not in str(caught.value)
+
+
+async def test_nothing_counts_as_deleted_where_the_storage_itself_is_missing(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is not mounted, or a bucket of another name, will be back with all it had."""
+    point_at(s3, monkeypatch)
+    lost = open_storage(f"file://{tmp_path}/lost")
+    shutil.rmtree(tmp_path / "lost")
+    for storage in (lost, open_storage("s3://of-another-name/some/where")):
+        with pytest.raises(StorageUnavailableError):
+            await storage.delete(new_key("outputs"))
 
 
 async def test_a_storage_that_hangs_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

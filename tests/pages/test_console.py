@@ -481,9 +481,7 @@ async def test_a_long_list_is_drawn_as_far_as_it_is_seen(site: str, browser: Bro
 async def test_the_list_of_jobs_tells_who_and_how_much_on_every_width(
     site: str, browser: Browser
 ) -> None:
-    async with client(site) as http:
-        line = {"model": SEEDANCE, "base_price_usd": "246913.578", "price_unit": "second"}
-        await http.put("/v1/admin/prices", json={"prices": [line]})
+    await put_dear_price(site)
     await submit_once(site, await key_of(site, "campaigns"), "sandbox:slow=60")
     async with signed_in(browser, site) as page:
         await view(page, "Jobs")
@@ -569,6 +567,31 @@ async def test_every_plan_can_be_chosen(site: str, browser: Browser) -> None:
         await page.keyboard.press("Escape")
         await page.get_by_label("Plan").select_option(names[-1])
         await expect(page).to_have_url(re.compile(names[-1]))
+
+
+async def test_the_spend_of_a_day_is_shown_in_one_line(site: str, browser: Browser) -> None:
+    await put_dear_price(site)
+    await submit_once(site, await key_of(site, "alice"), "sandbox:instant")
+    async with signed_in(browser, site) as page:
+        await view(page, "Jobs")
+        await expect(page.get_by_role("table", name="Jobs")).to_contain_text("completed")
+        await view(page, "Overview")
+        small, large = (
+            page.get_by_text(shown, exact=True) for shown in ("0.0 %", "$1,234,567.89")
+        )
+        await expect(large).to_be_visible()
+        for width in (1280, 1024, 390):
+            await page.set_viewport_size({"width": width, "height": 800})
+            heights = [await each.evaluate("e => e.clientHeight") for each in (small, large)]
+            assert heights[0] == heights[1], width
+            assert await large.evaluate("e => e.scrollWidth <= e.clientWidth"), width
+
+
+async def put_dear_price(site: str) -> None:
+    """Let five seconds cost $1,234,567.89."""
+    async with client(site) as http:
+        line = {"model": SEEDANCE, "base_price_usd": "246913.578", "price_unit": "second"}
+        await http.put("/v1/admin/prices", json={"prices": [line]})
 
 
 async def test_a_list_that_cannot_be_read_says_so_where_one_looks(

@@ -576,9 +576,7 @@ async def test_the_spend_of_a_day_is_shown_in_one_line(site: str, browser: Brows
         await view(page, "Jobs")
         await expect(page.get_by_role("table", name="Jobs")).to_contain_text("completed")
         await view(page, "Overview")
-        small, large = (
-            page.get_by_text(shown, exact=True) for shown in ("0.0 %", "$1,234,567.89")
-        )
+        small, large = (page.get_by_text(shown, exact=True) for shown in ("0.0 %", "$1,234,567.89"))
         await expect(large).to_be_visible()
         for width in (1280, 1024, 390):
             await page.set_viewport_size({"width": width, "height": 800})

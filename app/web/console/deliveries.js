@@ -62,7 +62,7 @@ function DeliveryDrawer({ api, delivery: given, onClose, onChanged }) {
     ${delivery.attempts.length > 0 && html`<table class="table table-dense" aria-label="Attempts">
       <thead><tr><th scope="col">At</th><th scope="col">Outcome</th><th scope="col" class="num">Took</th><th scope="col">Answer</th></tr></thead>
       <tbody>${delivery.attempts.map((attempt) => html`<tr key=${attempt.at}>
-        <td class="tight"><${Instant} at=${attempt.at} /></td><td class=${attempt.error ? "bad" : ""}>${attempt.status_code ?? attempt.error}</td>
+        <td class="tight"><${Instant} at=${attempt.at} /></td><td><span class=${attempt.error ? "bad" : ""}>${attempt.status_code ?? attempt.error}</span></td>
         <td class="num">${attempt.duration_ms} ms</td><td class="long">${attempt.body || "–"}</td>
       </tr>`)}</tbody></table>`}
   </${Dialog}>`;

@@ -22,7 +22,7 @@ export function ModelPicker({ models, model, onChoose }) {
     onChoose(modelId);
   };
   return html`
-    <button type="button" class="card card-link w-100 text-start mb-3" onClick=${() => dialog.current.showModal()}
+    <button type="button" class="card card-link w-100 p-0 text-start mb-3" onClick=${() => dialog.current.showModal()}
       aria-haspopup="dialog" disabled=${!models?.length}>
       <span class="card-body d-flex align-items-center py-3">
         <span class="flex-fill">

@@ -558,6 +558,29 @@ async def test_the_model_that_was_chosen_last_is_shown(
         await expect(slider).to_be_visible()
 
 
+async def test_a_model_that_is_chosen_before_the_limits_are_known_stays(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("gil", limits={"jobs_per_day": 9})
+    slow = asyncio.Event()
+
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await page.route("**/v1/me", answered_after(slow))
+        await page.reload()
+        await expect(page.get_by_role("form", name="Seedance")).to_be_visible()
+        await choose(page, "kling/kling-3.0/pro/text-to-video")
+        await expect(page.get_by_role("slider", name="cfg scale")).to_be_visible()
+        prompt = page.get_by_label("prompt").first
+        await prompt.fill("a red fox")
+        asks = requests_of(page, "/v1/models/")
+        slow.set()
+        await expect(page.get_by_text("9 of 9 left")).to_be_visible()
+        await drawn(page)
+        assert asks == []
+        await expect(prompt).to_have_value("a red fox")
+
+
 async def test_what_came_before_can_be_begun_with_again_and_again(
     site: str, directory: Directory, browser: Browser
 ) -> None:

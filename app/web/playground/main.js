@@ -45,11 +45,12 @@ function Playground({ api, onLeave }) {
     api.get("/v1/me", { signal: stop.signal }).then(setMe, (error) => error.name === "AbortError" || setProblem(error));
     return () => stop.abort(); // limits as they were before
   }, [rounds]);
-  const isKnown = Boolean(models && (me || !begun));
+  const left = useRef(begun).current; // by a sign-in that ended
+  const isKnown = Boolean(models && (me || !left));
   useEffect(() => {
     if (!isKnown) return;
     const first = models.find((each) => each.model_id === FIRST_MODEL) || models[0];
-    if (begun && begun.user === me.user) choose(begun.model, begun.input);
+    if (left && left.user === me.user) choose(left.model, left.input);
     else if (first) choose(first.model_id);
   }, [isKnown]);
 

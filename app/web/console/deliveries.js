@@ -1,8 +1,8 @@
 // Webhook deliveries: what was sent where, how each attempt went, and sending again.
 
-import { Instant, ProblemNote, html, useState } from "../shared/view.js";
+import { Dotted, Instant, ProblemNote, html, useState } from "../shared/view.js";
 import { useAct, usePages } from "./load.js";
-import { Dialog, Dotted, Facts, JobLink, PagedTable, Refresh, View } from "./parts.js";
+import { Dialog, Facts, JobLink, PagedTable, Refresh, View } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["State", "tight"], ["Event", "tight"], ["User", "tight"], ["To", "tight"], ["Job", "tight"], ["Attempts", "num"], ["Next", "tight"], ["Created", "tight"], ["", "acts"]];

@@ -1,7 +1,7 @@
 // One job from below: what happened to it, what it cost, and what can be done if it is stuck.
 
 import { Downloads, Outputs } from "../shared/outputs.js";
-import { Copy, Instant, ProblemNote, Status, html, isFinal, money, useState } from "../shared/view.js";
+import { Copy, Instant, ProblemNote, Status, html, isFinal, money, spaced, useState } from "../shared/view.js";
 import { ActDialog, actsOn } from "./acts.js";
 import { useRead } from "./load.js";
 import { Dialog, Facts, Json } from "./parts.js";
@@ -60,7 +60,7 @@ function Detail({ job }) {
     <h3>Events</h3>
     <ol class="timeline-rows" aria-label="Events">
       ${job.events.map((event) => html`<li key=${event.seq}>
-        <span>${event.seq}</span><${Instant} at=${event.at} /><strong class="fw-medium">${event.type.replaceAll("_", " ")}</strong>
+        <span>${event.seq}</span><${Instant} at=${event.at} /><strong class="fw-medium">${spaced(event.type)}</strong>
         ${event.data && html`<span class="wide mono">${JSON.stringify(event.data)}</span>`}
       </li>`)}
     </ol>
@@ -69,7 +69,7 @@ function Detail({ job }) {
       ? html`<table class="table table-dense" aria-label="Ledger">
           <thead><tr><th scope="col">Entry</th><th scope="col">At</th><th scope="col" class="num">Amount</th><th scope="col" class="num">Output</th></tr></thead>
           <tbody>${job.ledger.map((entry) => html`<tr key=${entry.kind + entry.at}>
-            <td>${entry.kind.replaceAll("_", " ")}</td><td><${Instant} at=${entry.at} /></td>
+            <td>${spaced(entry.kind)}</td><td><${Instant} at=${entry.at} /></td>
             <td class="num">${money(entry.amount_usd)}</td><td class="num">${entry.output_seconds === null ? "–" : `${entry.output_seconds} s`}</td>
           </tr>`)}</tbody></table>`
       : html`<p>No entry.</p>`}

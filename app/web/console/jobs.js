@@ -1,6 +1,6 @@
 // All users' jobs: filters, and a list that stays quick however long it is.
 
-import { Instant, STATUSES, Status, duration, html, money, useEffect, useRef, useState } from "../shared/view.js";
+import { Instant, STATUSES, Status, duration, html, money, spaced, useEffect, useRef, useState } from "../shared/view.js";
 import { JobDrawer } from "./job.js";
 import { usePages, useRead, useSeen } from "./load.js";
 import { ListEnd, Refresh, View, instant } from "./parts.js";
@@ -45,7 +45,7 @@ function Filters({ api, filters, onChange }) {
     <div><label for="filter-status">Status</label>
       <select id="filter-status" class="form-select form-select-sm" onChange=${typed("status")}>
         <option value="">all</option>
-        ${STATUSES.map((status) => html`<option key=${status} value=${status} selected=${status === filters.status}>${status.replaceAll("_", " ")}</option>`)}
+        ${STATUSES.map((status) => html`<option key=${status} value=${status} selected=${status === filters.status}>${spaced(status)}</option>`)}
       </select></div>
     <div><label for="filter-user">User</label>
       <input id="filter-user" class="form-control form-control-sm" autocomplete="off" placeholder="all" value=${filters.user ?? ""} onChange=${typed("user")} /></div>
@@ -104,7 +104,7 @@ function Row({ job, index, filters }) {
   const address = to("jobs", { ...filters, job: job.id });
   const open = (event) => !event.target.closest("a") && !String(getSelection()) && (location.hash = address);
   return html`<tr class="row-link" aria-rowindex=${index} onClick=${open}>
-    <td class="c-status"><a class="text-reset text-decoration-none" href=${address} aria-label=${`${job.id}, ${job.status.replaceAll("_", " ")}`}><${Status} status=${job.status} /></a></td>
+    <td class="c-status"><a class="text-reset text-decoration-none" href=${address} aria-label=${`${job.id}, ${spaced(job.status)}`}><${Status} status=${job.status} /></a></td>
     <td class="c-id mono" title=${job.id}>…${job.id.slice(-10)}</td>
     <td class="c-user" title=${job.user}>${job.user}</td>
     <td class="c-model" title=${job.model}>${job.model}</td>

@@ -1,8 +1,8 @@
 // What an operator looks at first: how jobs fare, what it costs, what needs a hand.
 
-import { Instant, ProblemNote, STATUSES, Status, duration, html, isFinal, money, useEffect, useState } from "../shared/view.js";
+import { Dotted, Instant, ProblemNote, STATUSES, Status, duration, html, isFinal, money, useEffect, useState } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
-import { Card, Confirm, Dotted, View } from "./parts.js";
+import { Card, Confirm, View } from "./parts.js";
 import { Bars, everyDay } from "./plot.js";
 import { to } from "./route.js";
 

@@ -178,9 +178,6 @@ export function PagedTable({ label, pages, columns, row, keyOf = (each) => each.
   </div>`;
 }
 
-/** A state in a word, with a dot in the colour of what it means. */
-export const Dotted = ({ colour, children }) => html`<span class="status status-${colour}"><span class="status-dot"></span>${children}</span>`;
-
 export const Refresh = ({ pages }) => html`<button class="btn btn-sm" onClick=${() => pages.reload()}>Refresh</button>`;
 
 /** A job by the end of its id, for tables. */

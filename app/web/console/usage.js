@@ -1,6 +1,6 @@
 // Usage by day, user, model or key: plots, a table, and the same as a file.
 
-import { ProblemNote, html, money } from "../shared/view.js";
+import { ProblemNote, html, money, spaced } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
 import { Card, View } from "./parts.js";
 import { Bars, everyDay } from "./plot.js";
@@ -63,7 +63,7 @@ function Plot({ rows, name, measure, format, flat }) {
   const labels = rows.map((row) => (flat ? short(row[name]) : row[name]));
   const sum = series[0].values.reduce((total, value) => total + value, 0);
   return html`<${Bars} labels=${labels} series=${series} format=${format} flat=${flat} height=${flat ? 50 + 26 * rows.length : 200}
-    summary=${`${measure.replaceAll("_", " ")} by ${name}, ${format(sum)} in all`} />`;
+    summary=${`${spaced(measure)} by ${name}, ${format(sum)} in all`} />`;
 }
 
 const short = (text) => (text.length > 28 ? `…${text.slice(-27)}` : text);

@@ -1,6 +1,6 @@
 // One input for each kind of field that a model's schema may ask for.
 
-import { html, useState } from "../shared/view.js";
+import { html, spaced, useState } from "../shared/view.js";
 import { MediaField, MediaList, mediaKind } from "./media.js";
 
 const FEW = 12;
@@ -27,7 +27,7 @@ export function filled(values) {
 
 export function Field({ api, name, field, required, value, errors, onChange, onBusy }) {
   const id = `field-${name}`;
-  const label = field.title || name.replaceAll("_", " ");
+  const label = field.title || spaced(name);
   const kind = mediaKind(name, field);
   const Control = controlOf(field, kind);
   const described = field.description ? `${id}-hint ${id}-errors` : `${id}-errors`;

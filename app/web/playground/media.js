@@ -1,7 +1,7 @@
 // Fields for images, videos and sounds: drop, paste, choose or name by URL; looked at before upload.
 
 import { here } from "../shared/api.js";
-import { html, useEffect, useRef, useState } from "../shared/view.js";
+import { html, spaced, useEffect, useRef, useState } from "../shared/view.js";
 
 const MB = 2 ** 20; // as the gateway counts them
 const PAUSE_MS = 700; // in typing: half of an address is that of something else
@@ -135,7 +135,7 @@ async function flawOf(file, local, kind, rules) {
     const fact = facts[rule.slice(0, -1)];
     if (fact === undefined) continue;
     const most = rule.endsWith("<");
-    if (most ? fact > bound : fact < bound) return message || `${rule.slice(0, -1).replaceAll("_", " ")} must be ${most ? "at most" : "at least"} ${bound}.`;
+    if (most ? fact > bound : fact < bound) return message || `${spaced(rule.slice(0, -1))} must be ${most ? "at most" : "at least"} ${bound}.`;
   }
   return null;
 }

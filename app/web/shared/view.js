@@ -19,13 +19,15 @@ export const STATUSES = Object.keys(COLOURS);
 
 export const isFinal = (job) => ["completed", "failed", "cancelled"].includes(job.status);
 
-export function Status({ status }) {
-  const colour = COLOURS[status] || "secondary";
-  return html`<span class="status status-${colour}">
-    <span class="status-dot ${isFinal({ status }) ? "" : "status-dot-animated"}"></span>
-    ${status.replaceAll("_", " ")}
-  </span>`;
-}
+/** A word with a dot in the colour of what it means. */
+export const Dotted = ({ colour, moves = false, children }) =>
+  html`<span class="status status-${colour}"><span class="status-dot ${moves ? "status-dot-animated" : ""}"></span>${children}</span>`;
+
+/** A name of the API as words. */
+export const spaced = (name) => name.replaceAll("_", " ");
+
+export const Status = ({ status }) =>
+  html`<${Dotted} colour=${COLOURS[status] || "secondary"} moves=${!isFinal({ status })}>${spaced(status)}</${Dotted}>`;
 
 /** An instant as the reader's own clock has it; the whole of it on hover. */
 export function Instant({ at }) {
@@ -50,7 +52,7 @@ export function duration(seconds) {
 export const money = (amount) => (amount === null || amount === undefined ? "unknown" : `$${String(amount).replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d))/g, ",")}`);
 
 /** A limit's name in words; the amount says by itself that it is money. */
-export const limitName = ({ name }) => name.replace("spend_usd", "spend").replaceAll("_", " ");
+export const limitName = ({ name }) => spaced(name.replace("spend_usd", "spend"));
 
 export const limitAmount = ({ name }, amount) => (name.startsWith("spend_usd") ? money(amount) : amount);
 

@@ -26,46 +26,38 @@ export function Dialog({ title, onClose, drawer = false, head, footer, children 
   </dialog>`;
 }
 
-/** Asks before something is done; the question says what it does. `children` may hold fields. */
-export function Confirm({ title, verb, danger = false, act, onClose, children }) {
+/** A form in a dialog, which closes once `act` went well; `children` is given what was wrong with it. */
+function Asking({ title, verb, keep, danger = false, act, onClose, children, ...form }) {
   const [run, busy, problem] = useAct(act);
   const submit = async (event) => {
     event.preventDefault();
     if (await run(new FormData(event.target))) onClose();
   };
   return html`<${Dialog} title=${title} onClose=${onClose}>
-    <form onSubmit=${submit}>
-      ${children}
-      <${ProblemNote} problem=${problem} />
-      <${Errors} errors=${problem?.errors || []} />
+    <form onSubmit=${submit} ...${form}>
+      ${children(problem)}
       <div class="d-flex justify-content-end gap-2 mt-3">
-        <button type="button" class="btn" onClick=${(event) => event.target.closest("dialog").close()}>Keep as it is</button>
+        <button type="button" class="btn" onClick=${(event) => event.target.closest("dialog").close()}>${keep}</button>
         <button class="btn ${danger ? "btn-danger" : "btn-primary"}" disabled=${busy}>${verb}</button>
       </div>
     </form>
   </${Dialog}>`;
 }
 
+/** Asks before something is done; the question says what it does. `children` may hold fields, `act` is given what they hold. */
+export const Confirm = ({ children, ...asking }) => html`<${Asking} keep="Keep as it is" ...${asking}>${(problem) => html`
+  ${children}
+  <${ProblemNote} problem=${problem} />
+  <${Errors} errors=${problem?.errors || []} />`}
+</${Asking}>`;
+
 /** A form in a dialog, whose refusals appear beside the fields that they name. */
-export function FormDialog({ title, verb, act, onClose, children }) {
-  const [run, busy, problem] = useAct(act);
-  const submit = async (event) => {
-    event.preventDefault();
-    if (await run()) onClose();
-  };
-  return html`<${Dialog} title=${title} onClose=${onClose}>
-    <form onSubmit=${submit} novalidate>
-      ${problem?.errors?.length > 0
-        ? html`<div class="alert alert-danger" role="alert">Not saved: what is marked below needs another look.</div>`
-        : html`<${ProblemNote} problem=${problem} />`}
-      ${children((pointer) => errorsAt(problem, pointer))}
-      <div class="d-flex justify-content-end gap-2 mt-3">
-        <button type="button" class="btn" onClick=${(event) => event.target.closest("dialog").close()}>Cancel</button>
-        <button class="btn btn-primary" disabled=${busy}>${verb}</button>
-      </div>
-    </form>
-  </${Dialog}>`;
-}
+export const FormDialog = ({ children, ...asking }) => html`<${Asking} keep="Cancel" novalidate ...${asking}>${(problem) => html`
+  ${problem?.errors?.length > 0
+    ? html`<div class="alert alert-danger" role="alert">Not saved: what is marked below needs another look.</div>`
+    : html`<${ProblemNote} problem=${problem} />`}
+  ${children((pointer) => errorsAt(problem, pointer))}`}
+</${Asking}>`;
 
 /** What a form's fields hold; `edited` leaves of a body what was changed here: the rest may be another operator's by now. */
 export function useFields(start) {

@@ -55,9 +55,12 @@ async def discard_jobs(
 
 
 async def discard_users(tx: AsyncConnection, user_ids: Sequence[str], *, at: datetime) -> None:
-    """Discard all files of users without live jobs; to be called before they are deleted."""
+    """Discard all files of users without live jobs; to be called before they are deleted.
+
+    Those that somebody may just be writing are due once that has ended.
+    """
     outputs = await tx.execute(
-        select(OutputRow.storage_key)
+        select(OutputRow.storage_key, OutputRow.state)
         .join(JobRow, JobRow.id == OutputRow.job_id)
         .where(JobRow.user_id.in_(user_ids))
     )
@@ -66,10 +69,10 @@ async def discard_users(tx: AsyncConnection, user_ids: Sequence[str], *, at: dat
         .where(FileRow.user_id.in_(user_ids))
         .returning(FileRow.storage_key, FileRow.state)
     )
-    rows = files.all()
-    arriving = {row.storage_key for row in rows if row.state == "uploading"}
+    rows = [*outputs, *files]
+    arriving = {row.storage_key for row in rows if row.state in {"waiting", "uploading"}}
     kept = {row.storage_key for row in rows} - arriving
-    await discard(tx, [*outputs.scalars(), *kept], due_at=at)
+    await discard(tx, kept, due_at=at)
     await discard(tx, arriving, due_at=at + LATE_WRITERS)
 
 

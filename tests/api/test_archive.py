@@ -189,6 +189,21 @@ async def test_nothing_that_was_kept_for_a_user_outlives_it(kept: Gateway, tmp_p
     assert files_below(tmp_path / "kept") == []
 
 
+async def test_a_copy_that_was_under_way_when_its_user_was_erased_goes_too(
+    kept: Gateway, queue: CopyQueue, tmp_path: Path
+) -> None:
+    await finished(kept)
+    [lease] = await queue.claim(1)
+    assert (await kept.admin.delete("/v1/admin/users/alice")).status_code == 204
+    await kept.workers.pruner.run_once()
+    assert kept.workers.archiver is not None
+    await kept.workers.archiver.copy(lease)
+    assert len(files_below(tmp_path / "kept")) == 1, "before the archiver learned of it"
+    kept.wait(3600)
+    await kept.workers.pruner.run_once()
+    assert files_below(tmp_path / "kept") == []
+
+
 async def test_a_film_tells_its_length_and_codec(kept: Gateway) -> None:
     job = await finished(kept, "")
     assert await copy(kept) == 1

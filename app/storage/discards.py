@@ -145,7 +145,8 @@ class Sweeper:
             )
 
         await self._database.transact(note)
-        return expired + len(gone) + len(kept)
+        is_away = len(gone) + len(kept) < len(due)
+        return expired + len(gone) + (0 if is_away else len(kept))
 
     async def _try(
         self, storage: Storage, keys: Sequence[str]

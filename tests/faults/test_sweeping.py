@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from app.core.clock import ManualClock
 from app.db.engine import Database, opened_database
 from app.storage.discards import Sweeper, discard
+from app.storage.errors import StorageUnavailableError
 from app.storage.opening import open_storage
 from app.storage.store import Storage, new_key
 from tests.support.rows import look
@@ -78,6 +79,19 @@ class Bucket:
             await line.send(answer(raw=f"<DeleteResult>{result}</DeleteResult>".encode()))
 
 
+class Away(Storage):
+    """Does not answer, for as long as anybody waits."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self.asked: list[str] = []
+
+    async def delete(self, key: str) -> None:
+        self.asked.append(key)
+        self._clock.advance(timedelta(seconds=5))
+        raise StorageUnavailableError
+
+
 Store = Folder | Bucket
 
 
@@ -136,6 +150,18 @@ async def test_what_a_store_keeps_holds_up_nothing_and_is_tried_again_in_an_hour
     clock.advance(HOUR)
     assert [await sweeper.prune() for _ in range(3)] == [100, 1, 0]
     assert left(database_url) == set()
+
+
+async def test_a_store_that_is_away_is_not_asked_for_everything_at_once(
+    database: Database, database_url: str, clock: ManualClock
+) -> None:
+    """Nor is there more to do at once: otherwise it would be asked without a pause."""
+    away, keys = Away(clock), [new_key("outputs") for _ in range(3)]
+    await discarded(database, keys, clock)
+    sweeper = Sweeper(database=database, storage=away, clock=clock)
+    assert [await sweeper.prune() for _ in range(2)] == [0, 0]
+    assert away.asked == keys[:2], "the next one at the next time"
+    assert left(database_url) == set(keys)
 
 
 async def test_an_output_that_a_store_keeps_lets_the_rest_of_an_erased_job_go(

@@ -2,7 +2,7 @@
 
 import { Dotted, Instant, ProblemNote, html, useState } from "../shared/view.js";
 import { useAct, usePages } from "./load.js";
-import { Dialog, Facts, JobLink, PagedTable, Refresh, View } from "./parts.js";
+import { Dialog, Facts, JobLink, Options, PagedTable, Refresh, View } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["State", "tight"], ["Event", "tight"], ["User", "tight"], ["To", "tight"], ["Job", "tight"], ["Attempts", "num"], ["Next", "tight"], ["Created", "tight"], ["", "acts"]];
@@ -14,8 +14,7 @@ export function Deliveries({ api, query }) {
   const change = (name) => (event) => replace("deliveries", { ...query, [name]: event.target.value.trim() });
   const tools = html`
     <select class="form-select form-select-sm w-auto" aria-label="State" onChange=${change("state")}>
-      <option value="">all states</option>
-      ${Object.keys(COLOURS).map((state) => html`<option key=${state} value=${state} selected=${state === query.state}>${state}</option>`)}
+      <${Options} choices=${[["", "all states"], ...Object.keys(COLOURS)]} value=${query.state} />
     </select>
     <input class="form-control form-control-sm w-auto" placeholder="all users" aria-label="User" autocomplete="off" value=${query.user ?? ""} onChange=${change("user")} />
     <${Refresh} pages=${pages} />`;

@@ -3,7 +3,7 @@
 import { Instant, STATUSES, Status, duration, html, money, spaced, useEffect, useRef, useState } from "../shared/view.js";
 import { JobDrawer } from "./job.js";
 import { usePages, useRead, useSeen } from "./load.js";
-import { ListEnd, Refresh, View, instant } from "./parts.js";
+import { Filter, ListEnd, Refresh, View, instant } from "./parts.js";
 import { close, queryOf, replace, to } from "./route.js";
 
 const PAGE = 100;
@@ -41,21 +41,14 @@ export function Jobs({ api, query }) {
 function Filters({ api, filters, onChange }) {
   const used = useRead(api, "/v1/admin/usage?group_by=model");
   const typed = (name) => (event) => onChange(name, event.target.value.trim());
+  const statuses = [["", "all"], ...STATUSES.map((status) => [status, spaced(status)])];
   return html`<div class="filters" role="search" aria-label="Filter jobs">
-    <div><label for="filter-status">Status</label>
-      <select id="filter-status" class="form-select form-select-sm" onChange=${typed("status")}>
-        <option value="">all</option>
-        ${STATUSES.map((status) => html`<option key=${status} value=${status} selected=${status === filters.status}>${spaced(status)}</option>`)}
-      </select></div>
-    <div><label for="filter-user">User</label>
-      <input id="filter-user" class="form-control form-control-sm" autocomplete="off" placeholder="all" value=${filters.user ?? ""} onChange=${typed("user")} /></div>
-    <div><label for="filter-model">Model</label>
-      <input id="filter-model" class="form-control form-control-sm" autocomplete="off" placeholder="all" list="used-models" value=${filters.model ?? ""} onChange=${typed("model")} />
-      <datalist id="used-models">${(used.data?.data || []).map(({ model }) => html`<option key=${model} value=${model}></option>`)}</datalist></div>
-    <div><label for="filter-after">Created after</label>
-      <input id="filter-after" type="datetime-local" class="form-control form-control-sm" value=${filters.after ?? ""} onChange=${typed("after")} /></div>
-    <div><label for="filter-before">Created before</label>
-      <input id="filter-before" type="datetime-local" class="form-control form-control-sm" value=${filters.before ?? ""} onChange=${typed("before")} /></div>
+    <${Filter} id="filter-status" label="Status" choices=${statuses} value=${filters.status} onChange=${typed("status")} />
+    <${Filter} id="filter-user" label="User" placeholder="all" value=${filters.user} onChange=${typed("user")} />
+    <${Filter} id="filter-model" label="Model" placeholder="all" list="used-models" value=${filters.model} onChange=${typed("model")} />
+    <${Filter} id="filter-after" label="Created after" type="datetime-local" value=${filters.after} onChange=${typed("after")} />
+    <${Filter} id="filter-before" label="Created before" type="datetime-local" value=${filters.before} onChange=${typed("before")} />
+    <datalist id="used-models">${(used.data?.data || []).map(({ model }) => html`<option key=${model} value=${model}></option>`)}</datalist>
   </div>`;
 }
 

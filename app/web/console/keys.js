@@ -3,7 +3,7 @@
 import { Copy, Instant, html, useState } from "../shared/view.js";
 import { LimitsEditor, LimitsLine, limitsBody } from "./limits.js";
 import { usePages } from "./load.js";
-import { Confirm, Dialog, Errors, FormDialog, LinesField, PagedTable, TextField, View, instant, useFields } from "./parts.js";
+import { Confirm, Dialog, Errors, FormDialog, LinesField, Options, PagedTable, TextField, View, instant, useFields } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["Key", "tight"], ["User", "tight"], ["State", "tight"], ["Scopes", "long"], ["Models", "tight"], ["Own limits"], ["Last used", "tight"], ["", "acts"]];
@@ -51,7 +51,7 @@ export function Keys({ api, query }) {
     ${open?.what === "Rotate" && html`<${Confirm} title=${`Rotate ${open.key.name || open.key.id}?`} verb="Make new secret" act=${rotate} onClose=${close}>
       <p>The key gets a new secret, shown once. The present one is good for as long as you choose; an older one ends now.</p>
       <label class="form-label" for="overlap">Overlap</label>
-      <select id="overlap" name="overlap" class="form-select">${OVERLAPS.map(([seconds, words]) => html`<option key=${seconds} value=${seconds} selected=${seconds === "86400"}>${words}</option>`)}</select>
+      <select id="overlap" name="overlap" class="form-select"><${Options} choices=${OVERLAPS} value="86400" /></select>
     </${Confirm}>`}
     ${open?.what === "Revoke" && html`<${Confirm} title=${`Revoke ${open.key.name || open.key.id}?`} verb="Revoke key" danger act=${revoke} onClose=${close}>
       <p>The key and all client tokens made with it end at once and for good. Jobs already accepted run on.</p>

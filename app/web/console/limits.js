@@ -1,7 +1,7 @@
 // Limits as operators write them: a number and a mode for each name, empty for none.
 
 import { html, limitAmount } from "../shared/view.js";
-import { Errors } from "./parts.js";
+import { Errors, Options } from "./parts.js";
 
 const NAMES = [
   ["submits_per_minute", "Submits per minute"],
@@ -41,7 +41,7 @@ export function LimitsEditor({ legend, hint, value, onChange, errorsAt }) {
               aria-invalid=${errors.length > 0} aria-describedby=${errors.length ? `${id}-errors` : undefined} onInput=${(event) => set(name, { limit: event.target.value })} />
             <${Errors} id=${`${id}-errors`} errors=${errors} /></td>
           <td><select class="form-select form-select-sm" aria-label=${`${words}: mode`} disabled=${!value[name]} onChange=${(event) => set(name, { mode: event.target.value })}>
-            ${["enforce", "shadow"].map((mode) => html`<option key=${mode} value=${mode} selected=${(value[name]?.mode || "enforce") === mode}>${mode}</option>`)}
+            <${Options} choices=${["enforce", "shadow"]} value=${value[name]?.mode || "enforce"} />
           </select></td>
         </tr>`;
       })}</tbody>

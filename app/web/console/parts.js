@@ -97,10 +97,25 @@ export function TextField({ id, label, hint, errors, value, onChange, ...more })
 
 export function SelectField({ id, label, hint, errors, value, choices, onChange }) {
   return html`<${Field} id=${id} label=${label} hint=${hint} errors=${errors}>
-    ${(ties) => html`<select class="form-select" ...${ties} value=${value ?? ""} onChange=${(event) => onChange(event.target.value)}>
-      ${choices.map(([key, word]) => html`<option key=${key} value=${key} selected=${key === (value ?? "")}>${word}</option>`)}
-    </select>`}
+    ${(ties) => html`<select class="form-select" ...${ties} onChange=${(event) => onChange(event.target.value)}><${Options} choices=${choices} value=${value ?? ""} /></select>`}
   </${Field}>`;
+}
+
+/** What a select offers: words, or pairs of a value and what it is called. */
+export const Options = ({ choices, value }) =>
+  choices.map((choice) => {
+    const [key, words = key] = [choice].flat();
+    return html`<option key=${key} value=${key} selected=${key === value}>${words}</option>`;
+  });
+
+/** A filter of a view: a field, or a choice where there are `choices`. */
+export function Filter({ id, label, choices, value, ...input }) {
+  return html`<div>
+    <label for=${id}>${label}</label>
+    ${choices
+      ? html`<select id=${id} class="form-select form-select-sm" ...${input}><${Options} choices=${choices} value=${value} /></select>`
+      : html`<input id=${id} class="form-control form-control-sm" autocomplete="off" ...${input} value=${value ?? ""} />`}
+  </div>`;
 }
 
 export function CheckField({ id, label, hint, checked, onChange }) {

@@ -2,7 +2,7 @@
 
 import { ProblemNote, html, useEffect, useRef, useState } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
-import { Errors, View, errorsAt } from "./parts.js";
+import { Errors, Options, View, errorsAt } from "./parts.js";
 
 const PATH = "/v1/admin/prices";
 const MOVED = "Another operator has changed the prices meanwhile. Note what you typed, and load this page again to begin from theirs.";
@@ -61,7 +61,7 @@ function Line({ line, n, errors, onChange, onRemove }) {
     <td class="price-model">${input("model", "model")}<${Errors} id=${`price-${n}-errors`} errors=${errors} /></td>
     <td>${input("base_price_usd", "price", { inputmode: "decimal", size: 8 })}</td>
     <td class="price-unit"><select class="form-select form-select-sm" aria-label=${`Line ${n + 1}: unit`} onChange=${(event) => onChange({ price_unit: event.target.value })}>
-      ${["second", "output"].map((unit) => html`<option key=${unit} value=${unit} selected=${unit === line.price_unit}>${unit}</option>`)}
+      <${Options} choices=${["second", "output"]} value=${line.price_unit} />
     </select></td>
     <td class="price-when">${input("when", "condition", { placeholder: "resolution=1080p, audio=true" })}</td>
     <td class="text-end"><button type="button" class="btn btn-sm" aria-label=${`Remove line ${n + 1}`} onClick=${onRemove}>Remove</button></td>

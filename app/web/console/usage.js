@@ -2,7 +2,7 @@
 
 import { ProblemNote, html, money, spaced } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
-import { Card, View } from "./parts.js";
+import { Card, Filter, View } from "./parts.js";
 import { Bars, everyDay } from "./plot.js";
 import { queryOf, replace, to } from "./route.js";
 
@@ -29,11 +29,11 @@ export function Usage({ api, query }) {
   const tools = html`<button class="btn btn-sm" disabled=${busy} onClick=${() => download()}>Download CSV</button>`;
   return html`<${View} title="Usage" tools=${tools}>
     <div class="filters" role="search" aria-label="Usage of">
-      <${Choice} id="usage-by" label="By" choices=${GROUPS} value=${group} onChange=${change("by")} />
-      <${Choice} id="usage-of" label="Plot" choices=${MEASURES} value=${measure} onChange=${change("of")} />
-      <div><label for="usage-from">From</label><input id="usage-from" type="date" class="form-control form-control-sm" value=${query.from ?? ""} onChange=${change("from")} /></div>
-      <div><label for="usage-to">To (not included)</label><input id="usage-to" type="date" class="form-control form-control-sm" value=${query.to ?? ""} onChange=${change("to")} /></div>
-      <div><label for="usage-user">User</label><input id="usage-user" class="form-control form-control-sm" placeholder="all" autocomplete="off" value=${query.user ?? ""} onChange=${change("user")} /></div>
+      <${Filter} id="usage-by" label="By" choices=${GROUPS} value=${group} onChange=${change("by")} />
+      <${Filter} id="usage-of" label="Plot" choices=${MEASURES} value=${measure} onChange=${change("of")} />
+      <${Filter} id="usage-from" label="From" type="date" value=${query.from} onChange=${change("from")} />
+      <${Filter} id="usage-to" label="To (not included)" type="date" value=${query.to} onChange=${change("to")} />
+      <${Filter} id="usage-user" label="User" placeholder="all" value=${query.user} onChange=${change("user")} />
     </div>
     <${ProblemNote} problem=${days.problem || groups.problem || failed} />
     <div class="stack">
@@ -46,13 +46,6 @@ export function Usage({ api, query }) {
       <div class="card"><${Sums} rows=${rows} group=${group} word=${word} /></div>
     </div>
   </${View}>`;
-}
-
-function Choice({ id, label, choices, value, onChange }) {
-  return html`<div><label for=${id}>${label}</label>
-    <select id=${id} class="form-select form-select-sm" onChange=${onChange}>
-      ${choices.map(([name, word]) => html`<option key=${name} value=${name} selected=${name === value}>${word}</option>`)}
-    </select></div>`;
 }
 
 function Plot({ rows, name, measure, format, flat }) {

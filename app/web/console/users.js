@@ -4,7 +4,7 @@ import { Instant, LimitBar, ProblemNote, html, limitAmount, useState } from "../
 import { KeyCreated, KeyForm, keyState } from "./keys.js";
 import { LimitsEditor, LimitsLine, limitsBody } from "./limits.js";
 import { usePages, useRead } from "./load.js";
-import { CheckField, Confirm, Dialog, Facts, FormDialog, PagedTable, SelectField, TextField, View, useFields } from "./parts.js";
+import { CheckField, Confirm, Dialog, Facts, FormDialog, Options, PagedTable, SelectField, TextField, View, useFields } from "./parts.js";
 import { close, queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["User", "long"], ["Name", "long"], ["Plan"], ["Own limits"], ["State"], ["Created", "tight"]];
@@ -26,8 +26,7 @@ export function Users({ api, query }) {
       <button class="btn btn-sm">Open</button>
     </form>
     <select class="form-select form-select-sm w-auto" aria-label="Plan" onChange=${(event) => replace("users", { plan: event.target.value })}>
-      <option value="">all plans</option>
-      ${names.map((name) => html`<option key=${name} value=${name} selected=${name === query.plan}>${name}</option>`)}
+      <${Options} choices=${[["", "all plans"], ...names]} value=${query.plan} />
     </select>
     <button class="btn btn-sm btn-primary" onClick=${() => setMaking(true)}>New user</button>`;
   return html`<${View} title="Users" tools=${tools}>
@@ -121,7 +120,7 @@ function UserForm({ api, user, plans, onClose, onSaved }) {
   return html`<${FormDialog} title=${user ? `Edit ${user.id}` : "New user"} verb=${user ? "Save" : "Make user"} act=${save} onClose=${onClose}>${(errorsAt) => html`
     ${!user && html`<${TextField} id="user-id" label="Id" hint="1 to 128 of letters, digits and . _ @ : -" errors=${errorsAt("/id")} value=${fields.id} onChange=${set("id")} />`}
     <${TextField} id="user-name" label="Name" errors=${errorsAt("/name")} value=${fields.name} onChange=${set("name")} />
-    <${SelectField} id="user-plan" label="Plan" errors=${errorsAt("/plan")} value=${fields.plan} choices=${[["", "the default plan"], ...plans.map((name) => [name, name])]} onChange=${set("plan")} />
+    <${SelectField} id="user-plan" label="Plan" errors=${errorsAt("/plan")} value=${fields.plan} choices=${[["", "the default plan"], ...plans]} onChange=${set("plan")} />
     <${CheckField} id="user-disabled" label="Disabled" hint="All keys of the user are refused." checked=${fields.disabled} onChange=${set("disabled")} />
     <${LimitsEditor} legend="Own limits" hint="Each stands in place of the plan's." value=${fields.limits} onChange=${set("limits")} errorsAt=${errorsAt} />`}
   </${FormDialog}>`;

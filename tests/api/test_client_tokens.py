@@ -11,6 +11,8 @@ from tests.support.credentials import client_with_key, client_with_token, minted
 from tests.support.gateway import PUBLIC_URL, SEEDANCE, Gateway
 from tests.support.rows import change
 from tests.support.statements import recorded
+from tests.support.switched_database import SwitchedDatabase
+from tests.support.turns import turns
 
 pytestmark = pytest.mark.either_database
 
@@ -74,6 +76,8 @@ async def test_a_token_is_shown_once_and_may_what_it_says(gateway: Gateway) -> N
         assert (refused["status"], refused["scope"]) == (403, "tokens")
     acting = await app.get("/v1/jobs", headers={"X-Gateway-User": "u1"})
     assert problem(acting)["scope"] == "act_as"
+    guessed = gateway.client_with(f"{token[:-43]}{'A' * 43}")
+    assert (await guessed.get("/v1/me")).status_code == 401
     for parameter in ("token", "key", "access_token", "api_key", "authorization"):
         answer = await anybody(gateway).get("/v1/me", params={parameter: token})
         assert answer.status_code == 401
@@ -117,10 +121,10 @@ async def test_a_token_is_never_more_than_its_maker(gateway: Gateway) -> None:
     narrow = await client_with_key(
         gateway, scopes=["jobs:read", "tokens"], models=[SEEDANCE], limits={}
     )
-    beyond = await narrow.post("/v1/client-tokens", json={"scopes": ["jobs:write"]})
+    beyond = await narrow.post("/v1/client-tokens", json={"scopes": ["jobs:read", "jobs:write"]})
     assert (beyond.status_code, problem(beyond)["scope"]) == (403, "jobs:write")
     beyond = await narrow.post(
-        "/v1/client-tokens", json={"scopes": ["jobs:read"], "models": [OTHER_MODEL]}
+        "/v1/client-tokens", json={"scopes": ["jobs:read"], "models": [SEEDANCE, OTHER_MODEL]}
     )
     assert (beyond.status_code, problem(beyond)["code"]) == (403, "model_not_allowed")
 
@@ -186,6 +190,54 @@ async def test_a_token_ends_by_itself_by_hand_with_its_key_and_with_its_user(
     assert (await newer.get("/v1/me")).status_code == 200
     await gateway.admin.delete(f"/v1/admin/keys/{key}")
     assert (await newer.get("/v1/me")).status_code == 401
+
+
+async def test_a_user_has_ten_thousand_live_tokens_at_most(
+    gateway: Gateway, database_url: str
+) -> None:
+    maker, asked = await client_with_key(gateway), {"scopes": ["jobs:read"]}
+    made = await minted(maker, expires_in=60)
+    change(
+        database_url,
+        "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 9998)"
+        " INSERT INTO client_tokens"
+        " (id, secret_hash, key_id, key_secret_hash, user_id, scopes, created_at, expires_at)"
+        " SELECT 'ctok_' || n, secret_hash, key_id, key_secret_hash, user_id, scopes, created_at,"
+        " expires_at FROM client_tokens CROSS JOIN numbers WHERE id = :id",
+        id=made["id"],
+    )
+    assert (await maker.post("/v1/client-tokens", json=asked)).status_code == 201
+    refused = await maker.post("/v1/client-tokens", json=asked)
+    assert (refused.status_code, problem(refused)["code"]) == (429, "too_many_client_tokens")
+    stranger = await client_with_key(gateway, "bob")
+    assert (await stranger.post("/v1/client-tokens", json=asked)).status_code == 201
+    gateway.wait(60)
+    assert (await maker.post("/v1/client-tokens", json=asked)).status_code == 201
+
+
+@pytest.mark.parametrize("gone", ["user", "job"])
+async def test_a_token_is_refused_whose_user_or_job_was_deleted_just_now(
+    gateway: Gateway, database_url: str, gone: str
+) -> None:
+    maker = await client_with_key(gateway)
+    job = await gateway.follow(await gateway.submit("sandbox:instant"))
+    clients = gateway.app.state.services.clients
+    clients._database = database = SwitchedDatabase(database_url)  # noqa: SLF001 - takes its place
+    database.open.clear()
+    asking = asyncio.ensure_future(maker.post("/v1/client-tokens", json={"job": job["id"]}))
+    try:
+        async with asyncio.timeout(60):
+            while not database.waiting:
+                await turns()
+        if gone == "user":
+            assert (await gateway.admin.delete("/v1/admin/users/alice")).is_success
+        else:
+            assert (await maker.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+        database.open.set()
+        refused = await asking
+        assert (refused.status_code, problem(refused)["code"]) == (404, "not_found")
+    finally:
+        await database.close()
 
 
 async def test_a_service_makes_tokens_for_its_users(gateway: Gateway) -> None:

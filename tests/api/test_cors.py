@@ -90,6 +90,8 @@ async def test_answers_and_errors_can_be_read_by_configured_origins_alone(
         } <= names(told.pop("expose-headers"))
         assert told == {}
         assert answer.headers["Vary"] == "Origin"
+    own_page = {"Sec-Fetch-Site": "same-origin"}
+    assert (await spent.get("/v1/jobs", headers=own_page)).status_code == 403
 
 
 async def test_a_bug_is_readable_too(open_gateway: Gateway) -> None:

@@ -35,12 +35,13 @@ async def test_rotation_and_revocation_are_seen_by_every_replica(
     rotate = f"/v1/admin/keys/{key_id}/rotate"
     answer = await other.admin.post(rotate, json={"overlap_seconds": 30})
     second = gateway.client_with(answer.json()["key"])
-    for client in (first, second, of_first):
+    late_of_first = gateway.client_with((await minted(first))["token"])
+    for client in (first, second, of_first, late_of_first):
         assert await statuses(client) == [200, 200]
     gateway.wait(29.9)
     assert await statuses(first) == [200, 200]
     gateway.wait(0.1)
-    for client in (first, of_first):
+    for client in (first, of_first, late_of_first):
         assert await statuses(client) == [401, 401]
     assert await statuses(second) == [200, 200]
 

@@ -22,6 +22,7 @@ from app.net.clients import trusted
 from tests.support.answers import problem
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.issuer import AUDIENCE, Issuer, private_key, public_jwk, running_issuer
+from tests.support.network import certified
 from tests.support.turns import turns
 
 pytestmark = pytest.mark.either_database
@@ -117,6 +118,16 @@ async def test_the_plan_follows_its_claim(gateway: Gateway, issuer: Issuer) -> N
     assert changes == [("system", "user:oidc/u1")] * 3
 
 
+async def test_a_user_is_who_the_configured_claim_says(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, issuer: Issuer
+) -> None:
+    settings = {"oidc_issuer": issuer.url, "oidc_audience": AUDIENCE, "oidc_user_claim": "email"}
+    async with running(database_url, sandbox=sandbox, clock=clock, **settings) as gateway:
+        token = issuer.sign(clock.now(), claims={"email": "u2@example.com"})
+        assert (await me(gateway, token)).json()["user"] == "oidc/u2@example.com"
+        assert "whose it is" in await refusal(gateway, issuer.sign(clock.now()))
+
+
 async def test_a_sign_in_may_no_more_whatever_its_key_is_given(
     gateway: Gateway, issuer: Issuer
 ) -> None:
@@ -164,7 +175,7 @@ async def test_nothing_that_the_issuer_did_not_sign_so_gets_in(
             hs(pem),
             hs(json.dumps(issuer.keys[0]).encode()),
             hs(b""),
-            issuer.sign(now, headers={"typ": "logout+jwt"}),
+            *(issuer.sign(now, headers=each) for each in ({"typ": "logout+jwt"}, {"zip": "DEF"})),
         ],
         "not signed by a key": [
             issuer.sign(now, key=stranger),
@@ -175,6 +186,10 @@ async def test_nothing_that_the_issuer_did_not_sign_so_gets_in(
             f"{head}.{claims}.",
             f"{head}.{claims}.{signature[:-4]}AAAA",
             issuer.sign(now, key=private_key("e", "EC"), algorithm="ES256"),
+            *(
+                jwt.PyJWS().encode(payload, private_key("k1"), "RS256", {"kid": "k1"})
+                for payload in (b"no JSON", b"[]", b"[" * 5000)
+            ),
         ],
         "another issuer": [
             issuer.sign(now, claims={"iss": each})
@@ -182,7 +197,7 @@ async def test_nothing_that_the_issuer_did_not_sign_so_gets_in(
         ],
         "another audience": [
             issuer.sign(now, claims={"aud": each})
-            for each in ("other", ["other"], [], AUDIENCE.upper(), None, ...)
+            for each in ("other", ["other"], [], AUDIENCE.upper(), f"{AUDIENCE}-2", None, ...)
         ],
         "has expired": [
             issuer.sign(now, claims={"exp": each})
@@ -193,7 +208,10 @@ async def test_nothing_that_the_issuer_did_not_sign_so_gets_in(
             for name in ("nbf", "iat")
             for each in (s + 61, s + 3600, 10**400, "now", None)
         ],
-        "whose it is": [issuer.sign(now, claims={"sub": each}) for each in ("", "x" * 1025)],
+        "whose it is": [
+            issuer.sign(now, claims={"sub": each})
+            for each in ("", "x" * 1025, "\ud800", True, ["u1"], None)
+        ],
         "longer than": [issuer.sign(now, claims={"pad": "x" * 20_000})],
         "cannot be read": [
             issuer.sign(now, headers={"crit": ["exp"]}),
@@ -229,9 +247,19 @@ async def test_keys_are_rotated_and_asked_for_at_a_rate(gateway: Gateway, issuer
     assert issuer.fetches == 2
 
     fresh = private_key("k2", "EC")
-    issuer.keys = [public_jwk(fresh, kid="k2"), public_jwk(private_key("ed", "Ed"), kid="k3")]
+    later = private_key("k4")
+    issuer.keys = [
+        public_jwk(fresh, kid="k2"),
+        public_jwk(private_key("ed", "Ed"), kid="k3"),
+        public_jwk(private_key("stranger"), kid="k5"),
+        public_jwk(later, kid="k4"),
+    ]
     gateway.wait(10)
-    for kid, key, algorithm in (("k2", fresh, "ES256"), ("k3", private_key("ed", "Ed"), "EdDSA")):
+    for kid, key, algorithm in (
+        ("k2", fresh, "ES256"),
+        ("k3", private_key("ed", "Ed"), "EdDSA"),
+        (None, later, "RS256"),
+    ):
         token = issuer.sign(gateway.clock.now(), kid=kid, key=key, algorithm=algorithm)
         assert (await me(gateway, token)).status_code == 200
     assert issuer.fetches == 3
@@ -260,14 +288,18 @@ async def test_known_keys_are_kept_while_the_issuer_is_away(
     for broken in (
         {"raw": b"no json"},
         {"raw": b"[" * 100_000},
-        {"raw": b'{"keys": ' + b" " * 600_000 + b"[]}"},
+        {"raw": json.dumps({"keys": good}).encode() + b" " * 600_000},
         {"raw": b"{}"},
+        {"raw": b"[]"},
+        {"raw": b'{"keys": {"k1": {}}}'},
         {"keys": []},
         {"keys": [{"kty": "oct", "k": "AAAA", "kid": "k1"}, None, {"kty": "RSA", "n": 7}]},
-        {"keys": [good[0] | {"use": "enc"}, good[0] | {"key_ops": ["encrypt"]}]},
+        {"keys": [good[0] | each for each in ({"use": "enc"}, {"key_ops": ["sign"]})]},
+        {"keys": [good[0] | {"key_ops": 7}]},
         {"keys": [good[0] | {"alg": "HS256"}, good[0] | {"kid": 7}]},
         {"discovery": {"issuer": "https://evil.test", "jwks_uri": f"{issuer.url}/keys"}},
         {"discovery": {"issuer": issuer.url, "jwks_uri": "file:///etc/passwd"}},
+        {"discovery": {"issuer": issuer.url, "jwks_uri": "http://x:y/"}},
         {"discovery": {"issuer": issuer.url}},
     ):
         issuer.keys, issuer.raw, issuer.discovery = list(good), None, None
@@ -279,6 +311,26 @@ async def test_known_keys_are_kept_while_the_issuer_is_away(
     assert await keys.refresh()
     weak = issuer.sign(now, key=private_key("small", size=1024))
     assert "not signed by a key" in await refusal(gateway, weak)
+
+
+async def test_keys_of_an_issuer_with_https_come_by_nothing_less(clock: ManualClock) -> None:
+    ours, trusting = certified("localhost")
+    async with (
+        running_issuer(ours) as issuer,
+        running_issuer() as anybody,
+        httpx.AsyncClient(verify=trusting) as client,
+    ):
+        keys = IssuerKeys(issuer=issuer.url, client=client, clock=clock)
+        assert await keys.refresh()
+        issuer.discovery = {"issuer": issuer.url, "jwks_uri": f"{anybody.url}/keys"}
+        assert not await keys.refresh()
+        assert anybody.fetches == 0
+
+
+async def test_an_issuer_may_end_with_a_slash(issuer: Issuer, clock: ManualClock) -> None:
+    issuer.discovery = {"issuer": f"{issuer.url}/", "jwks_uri": f"{issuer.url}/keys"}
+    async with httpx.AsyncClient() as client:
+        assert await IssuerKeys(issuer=f"{issuer.url}/", client=client, clock=clock).refresh()
 
 
 async def test_keys_are_refreshed_in_the_background_until_the_end(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import warnings
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -46,6 +47,7 @@ def public_jwk(key: PrivateKey, *, kid: str | None, **members: Any) -> dict[str,
 class Issuer:
     """`fetches` counts the calls for keys; `discovery` stands in for the usual document."""
 
+    host: str = "http://127.0.0.1"
     port: int = 0
     keys: list[dict[str, Any]] = field(default_factory=list)
     discovery: dict[str, Any] | None = None
@@ -55,7 +57,7 @@ class Issuer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def sign(self, at: datetime, *, kid: str | None = "k1", **how: Any) -> str:
         """Sign as a provider does; `how` may name `key`, `algorithm`, `headers` and claims."""
@@ -86,8 +88,11 @@ class Issuer:
 
 
 @asynccontextmanager
-async def running_issuer() -> AsyncIterator[Issuer]:
+async def running_issuer(context: ssl.SSLContext | None = None) -> AsyncIterator[Issuer]:
+    """Run a provider; with a `context` it is at https://localhost."""
     issuer = Issuer(keys=[public_jwk(private_key("k1"), kid="k1")])
+    if context is not None:
+        issuer.host = "https://localhost"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -99,7 +104,7 @@ async def running_issuer() -> AsyncIterator[Issuer]:
                 await writer.drain()
         writer.close()
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     issuer.port = listening.sockets[0].getsockname()[1]
     try:
         yield issuer

@@ -297,6 +297,8 @@ async def test_a_stream_and_a_wait_end_with_the_token_of_an_issuer(
                 now = SystemClock().now()
                 short = issuer.sign(now, claims={"exp": now.timestamp() + 2})
                 http = gateway.client(short)
+                # Let in for clocks that differ, and then not for the shortest of times.
+                overdue = issuer.sign(now, claims={"exp": now.timestamp() - 10})
                 waits = [
                     asyncio.ensure_future(
                         http.request(method, path, json=sent, headers={"Prefer": "wait=30"})
@@ -307,9 +309,10 @@ async def test_a_stream_and_a_wait_end_with_the_token_of_an_issuer(
                     )
                 ]
                 async with (
+                    gateway.client(overdue) as late,
                     stream(http, events_of(job)) as live,
                     stream(http, "/v1/events") as all_of_them,
-                    stream(same_user, events_of(job)) as stays,
+                    stream(late, events_of(job)) as stays,
                 ):
                     assert {event.data["id"] for event in await live.rest()} == {job["id"]}
                     await all_of_them.rest()

@@ -156,6 +156,25 @@ async def test_a_plan_a_user_and_a_key_are_made_and_the_secret_is_shown_once(
             await expect(page.get_by_role("cell", name=action)).to_be_visible()
 
 
+async def test_what_was_refused_in_a_long_form_comes_into_view(site: str, browser: Browser) -> None:
+    async with signed_in(browser, site, viewport=PHONE) as page:
+        await view(page, "Plans")
+        await page.get_by_role("button", name="New plan").click()
+        form = page.get_by_role("dialog")
+        wrong = form.get_by_label("Jobs per day", exact=True)
+        await wrong.fill("many")
+        await form.get_by_label("Name").fill("free")
+        mode = form.get_by_label("Jobs per day: mode")
+        before = await mode.bounding_box()
+        await form.get_by_role("button", name="Make plan").click()
+        await expect(wrong).to_be_focused()
+        await expect(wrong).to_be_in_viewport(ratio=1)
+        after = await mode.bounding_box()
+        assert before
+        assert after
+        assert after["width"] == before["width"]  # what is said needs no room of others
+
+
 async def test_what_another_operator_changed_meanwhile_stays(site: str, browser: Browser) -> None:
     await key_of(site, "alice")
     async with client(site) as http, signed_in(browser, site) as page:
@@ -398,6 +417,7 @@ async def test_usage_comes_as_plots_and_file_and_webhooks_go_again(
         await page.get_by_label("Line 1: price").fill("cheap")
         await page.get_by_role("button", name="Save prices").click()
         await expect(page.locator("#price-0-errors")).to_contain_text("base_price_usd")
+        await expect(page.get_by_label("Line 1: price")).to_be_focused()
         await page.get_by_label("Line 1: price").fill("0.05")
         await page.get_by_role("button", name="Save prices").click()
         await expect(page.get_by_text("Saved.")).to_be_visible()

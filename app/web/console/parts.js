@@ -29,12 +29,13 @@ export function Dialog({ title, onClose, drawer = false, head, footer, children 
 /** A form in a dialog, which closes once `act` went well; `children` is given what was wrong with it. */
 function Asking({ title, verb, keep, danger = false, act, onClose, children, ...form }) {
   const [run, busy, problem] = useAct(act);
+  const ref = useInView(problem);
   const submit = async (event) => {
     event.preventDefault();
     if (await run(new FormData(event.target))) onClose();
   };
   return html`<${Dialog} title=${title} onClose=${onClose}>
-    <form onSubmit=${submit} ...${form}>
+    <form ref=${ref} onSubmit=${submit} ...${form}>
       ${children(problem)}
       <div class="d-flex justify-content-end gap-2 mt-3">
         <button type="button" class="btn" onClick=${(event) => event.target.closest("dialog").close()}>${keep}</button>
@@ -53,11 +54,24 @@ export const Confirm = ({ children, ...asking }) => html`<${Asking} keep="Keep a
 
 /** A form in a dialog, whose refusals appear beside the fields that they name. */
 export const FormDialog = ({ children, ...asking }) => html`<${Asking} keep="Cancel" novalidate ...${asking}>${(problem) => html`
-  ${problem?.errors?.length > 0
-    ? html`<div class="alert alert-danger" role="alert">Not saved: what is marked below needs another look.</div>`
-    : html`<${ProblemNote} problem=${problem} />`}
+  <${Refusal} problem=${problem} />
   ${children((pointer) => errorsAt(problem, pointer))}`}
 </${Asking}>`;
+
+/** A problem of a form, whose fields say by themselves what is wrong with them. */
+export const Refusal = ({ problem }) => (problem?.errors?.length > 0
+  ? html`<div class="alert alert-danger" role="alert">Not saved: what is marked below needs another look.</div>`
+  : html`<${ProblemNote} problem=${problem} />`);
+
+/** Brings what a form says of a `problem` into view, and the cursor to the first field that is meant; gives the form's ref. */
+export function useInView(problem) {
+  const form = useRef(null);
+  useEffect(() => {
+    form.current?.querySelector("[role=alert]")?.scrollIntoView({ block: "nearest" });
+    form.current?.querySelector("[aria-invalid=true]")?.focus();
+  }, [problem]);
+  return form;
+}
 
 /** What a form's fields hold; `edited` leaves of a body what was changed here: the rest may be another operator's by now. */
 export function useFields(start) {

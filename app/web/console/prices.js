@@ -2,7 +2,7 @@
 
 import { ProblemNote, html, useEffect, useRef, useState } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
-import { Errors, Options, View, errorsAt } from "./parts.js";
+import { Errors, Options, Refusal, View, errorsAt, useInView } from "./parts.js";
 
 const PATH = "/v1/admin/prices";
 const MOVED = "Another operator has changed the prices meanwhile. Note what you typed, and load this page again to begin from theirs.";
@@ -28,6 +28,7 @@ export function Prices({ api }) {
     setLines((now) => (now === lines ? kept : now)); // what was typed meanwhile stays
     setSaved(kept);
   });
+  const form = useInView(problem);
   const change = (at, part) => setLines(lines.map((line, n) => (n === at ? { ...line, ...part } : line)));
   const add = () => setLines([...lines, { ...NEW, id: Math.max(-1, ...lines.map(({ id }) => id)) + 1 }]);
   const submit = (event) => {
@@ -36,8 +37,9 @@ export function Prices({ api }) {
   };
   return html`<${View} title="Prices">
     <p>What stands here goes before RunComfy's catalogue. Jobs accepted before a change keep their price. Where several lines fit, the one with most conditions wins.</p>
-    <${ProblemNote} problem=${read.problem || problem} />
-    ${lines && html`<form class="card" onSubmit=${submit} novalidate>
+    <${ProblemNote} problem=${read.problem} />
+    ${lines && html`<form class="card" ref=${form} onSubmit=${submit} novalidate>
+      ${problem && html`<div class="card-body"><${Refusal} problem=${problem} /></div>`}
       ${lines.length > 0 && html`<div class="table-responsive" tabindex="0" role="group" aria-label="Prices"><table class="table card-table table-dense" aria-label="Prices">
         <thead><tr><th scope="col">Model</th><th scope="col">Price, $</th><th scope="col">Per</th><th scope="col">Only when</th><th scope="col"><span class="visually-hidden">Remove</span></th></tr></thead>
         <tbody>${lines.map((line, n) => html`<${Line} key=${line.id} line=${line} n=${n} errors=${errorsAt(problem, `/prices/${n}`)}

@@ -60,7 +60,12 @@ async def test_a_key_is_made_used_read_and_listed(gateway: Gateway) -> None:
     }
     assert await status_with(gateway, secret) == 200
     read = await gateway.admin.get(f"/v1/admin/keys/{key['id']}")
-    assert {**read.json(), "last_used_at": None} == key
+    assert read.json() == key | {"last_used_at": "2026-11-22T10:00:00.000Z"}
+    for seconds, used in ((59, "10:00"), (1, "10:01")):
+        gateway.wait(seconds)
+        assert await status_with(gateway, secret) == 200
+        later = (await gateway.admin.get(f"/v1/admin/keys/{key['id']}")).json()
+        assert later["last_used_at"] == f"2026-11-22T{used}:00.000Z"
     newest = (await gateway.admin.get("/v1/admin/keys?user=alice&limit=1")).json()
     assert [each["id"] for each in newest["data"]] == [key["id"]]
     assert newest["next_cursor"]

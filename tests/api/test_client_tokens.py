@@ -143,6 +143,11 @@ async def test_a_token_is_never_more_than_its_maker(gateway: Gateway) -> None:
     )
     assert (await app.post("/v1/jobs", json=gateway.body())).status_code == 202
     assert (await app.post("/v1/jobs", json=gateway.body())).json()["limit"] == "jobs_per_day"
+    more = {"limits": {"jobs_per_day": {"limit": 9}}}
+    await gateway.admin.patch(f"/v1/admin/keys/{key}", json=more)
+    users = {"limits": {"pending_jobs": {"limit": 1}}}
+    await gateway.admin.patch("/v1/admin/users/alice", json=users)
+    assert (await app.post("/v1/jobs", json=gateway.body())).json()["limit"] == "pending_jobs"
 
 
 async def test_a_token_ends_by_itself_by_hand_with_its_key_and_with_its_user(
@@ -353,6 +358,7 @@ async def test_a_bound_token_needs_the_page_that_it_was_made_for(gateway: Gatewa
     assert (refused.status_code, problem(refused)["code"]) == (403, "wrong_origin")
     assert await status() == 403
     assert await status(Sec_Fetch_Site="cross-site") == 403
+    assert await status(Sec_Fetch_Site="same-site") == 403
     assert await status(Origin="null", Sec_Fetch_Site="same-origin") == 403
     assert await status(Origin=f"{PUBLIC_URL}:443") == 403
 

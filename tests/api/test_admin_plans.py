@@ -177,6 +177,14 @@ async def test_the_default_plan_is_not_taken_from_users_without_one(gateway: Gat
     assert (refused.status_code, refused.json()["code"]) == (409, "plan_in_use")
 
 
+async def test_a_users_own_plan_stands_in_for_the_default_one(gateway: Gateway) -> None:
+    for plan in ("a", "m", "z"):
+        await made(gateway, name=plan, default=plan == "m")
+    for plan in ("a", "z"):  # whichever of the two comes first
+        await gateway.admin.patch("/v1/admin/users/alice", json={"plan": plan})
+        assert (await gateway.http.get("/v1/me")).json()["plan"] == plan
+
+
 async def test_pages_of_plans_follow_each_other(gateway: Gateway) -> None:
     names = [f"plan-{number}" for number in range(5)]
     for name in names:

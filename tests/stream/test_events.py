@@ -164,6 +164,29 @@ async def test_a_service_that_may_no_longer_act_follows_its_users_no_longer(
             assert await live.rest() == []
 
 
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        ("users/shop/u1", {"disabled": True}),
+        ("users/shop", {"disabled": True}),
+        ("keys/{key}", {"scopes": ["jobs:read"]}),
+    ],
+)
+async def test_a_stream_for_a_services_user_ends_with_what_it_depends_on(
+    gateway: Served, path: str, change: dict[str, Any]
+) -> None:
+    mint = {"user": "shop", "scopes": ["jobs:read", "act_as"]}
+    async with gateway.admin() as admin:
+        await admin.post("/v1/admin/users", json={"id": "shop"})
+        made = (await admin.post("/v1/admin/keys", json=mint)).json()
+        async with gateway.client(made["key"]) as shop:
+            shop.headers["X-Gateway-User"] = "u1"
+            async with stream(shop, "/v1/events") as live:
+                changed = await admin.patch(f"/v1/admin/{path.format(key=made['id'])}", json=change)
+                assert changed.status_code == 200
+                assert await live.rest() == []
+
+
 async def test_a_wait_ends_with_the_job_or_with_the_time(gateway: Served) -> None:
     async with gateway.admin() as operator:
         limits = {"concurrent_jobs": {"limit": 50}, "pending_jobs": {"limit": 70}}
@@ -255,7 +278,7 @@ async def test_places_are_capped_for_streams_and_waits_together_and_freed(gatewa
         pass
 
 
-@pytest.mark.parametrize("how", ["revoke", "disable", "token"])
+@pytest.mark.parametrize("how", ["revoke", "disable", "rotate", "token", "token's secret"])
 async def test_a_stream_ends_with_the_access_it_was_opened_with(gateway: Served, how: str) -> None:
     job = await stuck(gateway)
     mint = {"user": "alice", "scopes": ["jobs:read", "tokens"]}
@@ -263,12 +286,13 @@ async def test_a_stream_ends_with_the_access_it_was_opened_with(gateway: Served,
         made = (await admin.post("/v1/admin/keys", json=mint)).json()
         async with gateway.client(made["key"]) as http:
             path = events_of(job)
-            if how == "token":
+            is_linked = how.startswith("token")
+            if is_linked:
                 token = (await http.post("/v1/client-tokens", json={"job": job["id"]})).json()
                 path = token["urls"]["events"]
             async with (
                 httpx.AsyncClient(timeout=60) as browser,
-                stream(browser if how == "token" else http, path) as live,
+                stream(browser if is_linked else http, path) as live,
             ):
                 assert (await live.next() or Event("", "", {})).event == "job.in_queue"
                 match how:
@@ -276,6 +300,9 @@ async def test_a_stream_ends_with_the_access_it_was_opened_with(gateway: Served,
                         await admin.delete(f"/v1/admin/keys/{made['id']}")
                     case "disable":
                         await admin.patch("/v1/admin/users/alice", json={"disabled": True})
+                    case "rotate" | "token's secret":
+                        at_once = {"overlap_seconds": 0}
+                        await admin.post(f"/v1/admin/keys/{made['id']}/rotate", json=at_once)
                     case _:
                         await http.delete(f"/v1/client-tokens/{token['id']}")
                 began = SystemClock().monotonic()

@@ -43,9 +43,10 @@ class CreateBody(BaseModel):
     def _leave_out_nulls(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        optional = set(cls._optional())
         return {
-            name: part for name, part in value.items() if part is not None or name not in optional
+            name: part
+            for name, part in value.items()
+            if part is not None or not cls._is_optional(name)
         }
 
     @classmethod
@@ -53,13 +54,14 @@ class CreateBody(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for name in cls._optional():
-            schema["properties"][name] = _or_null(schema["properties"][name])
+        for name, field in schema["properties"].items():
+            if cls._is_optional(name):
+                schema["properties"][name] = _or_null(field)
         return schema
 
     @classmethod
-    def _optional(cls) -> Iterator[str]:
-        return (name for name, field in cls.model_fields.items() if not field.is_required())
+    def _is_optional(cls, name: str) -> bool:
+        return name in cls.model_fields and not cls.model_fields[name].is_required()
 
 
 def body_of(kind: type[BaseModel], *, required: bool = True) -> dict[str, Any]:

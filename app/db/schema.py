@@ -5,6 +5,7 @@ Without Alembic: it is heavy, and a starting gateway seldom has anything to migr
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ VERSION = table("alembic_version", column("version_num", Text))
 
 _REVISION = re.compile(r"^revision = [\"'](\w+)[\"']$", re.MULTILINE)
 _BEFORE = re.compile(r"^down_revision = [\"'](\w+)[\"']$", re.MULTILINE)  # the first has none
+
+_FILE_WITHIN_S = 10
+_BREATH_S = 0.01
 
 # The last two are about options after the address.
 _CANNOT_OPEN = (OperationalError, sqlite3.Error, OSError, ProgrammingError, ValueError)
@@ -151,6 +155,22 @@ def _make_file(url: URL) -> None:
     if url.get_backend_name() == "sqlite":
         assert url.database is not None
         Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
-        # WAL stays with the file, so readers never meet the rollback journal's locks.
-        with closing(sqlite3.connect(url.database)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+        with closing(sqlite3.connect(url.database)) as file:
+            _keep_log(file)
+
+
+def _keep_log(file: sqlite3.Connection) -> None:
+    """Set WAL, which stays with the file: readers never meet the rollback journal's locks.
+
+    Where two do so at once, SQLite refuses one without waiting, since both hold a lock already.
+    """
+    give_up_at = time.monotonic() + _FILE_WITHIN_S
+    while True:
+        try:
+            file.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+            time.sleep(_BREATH_S)
+        else:
+            return

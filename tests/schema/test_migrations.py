@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, make_url, text
 from app.core.errors import ConfigurationError
 from app.db.engine import parse_url
 from app.db.migrate import configuration, upgrade
-from app.db.schema import newest_revision, require_current
+from app.db.schema import newest_revision, read, require_current
 from tests.support.databases import Databases
 
 CHECKOUT = Path(__file__).parents[2]
@@ -83,6 +83,18 @@ for rival in rivals:
     rival.join()
 print([rival.exitcode for rival in rivals])
 """
+
+
+def test_a_new_file_is_waited_for_while_a_rival_makes_it(tmp_path: Path) -> None:
+    """Whoever comes second to a change of the journal is refused at once, whatever its timeout."""
+    file = tmp_path / "gateway.db"
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as rival:
+        rival.execute("BEGIN IMMEDIATE")
+        rival.execute("CREATE TABLE made (at)")
+        ending = Timer(0.5, rival.commit)
+        ending.start()
+        assert read(f"sqlite:///{file}").revision is None
+        ending.join()
 
 
 def test_a_long_migration_is_waited_for_by_a_rival(request: pytest.FixtureRequest) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+from collections.abc import Coroutine
+from typing import Any
 
 
 def stop_signal() -> asyncio.Event:
@@ -11,3 +13,11 @@ def stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+async def run_until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Run `work`, which has no end of its own; on `stop` it is given up where it stands."""
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(work)
+        await stop.wait()
+        running.cancel()

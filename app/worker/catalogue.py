@@ -8,6 +8,7 @@ import structlog
 from app.catalogue.store import CatalogueStore, SyncReport
 from app.core.clock import Clock
 from app.core.metrics import Metrics
+from app.core.stopping import run_until
 from app.db.failures import Failures
 from app.upstream.catalogue import CatalogueReader
 from app.upstream.errors import UpstreamError
@@ -39,10 +40,7 @@ class CatalogueKeeper:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Repeat until `stop`; a read under way is abandoned, and nothing of it is stored."""
-        async with asyncio.TaskGroup() as group:
-            repeating = group.create_task(self._repeat())
-            await stop.wait()
-            repeating.cancel()
+        await run_until(stop, self._repeat())
 
     async def run_once(self) -> None:
         """Read upstream if it is due and nobody else does, then serve what is stored."""

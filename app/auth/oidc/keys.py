@@ -15,6 +15,7 @@ import structlog
 
 from app.auth.oidc.errors import IdentityProviderUnavailableError
 from app.core.clock import Clock
+from app.core.stopping import run_until
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -78,10 +79,7 @@ class IssuerKeys:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Refresh regularly until `stop`; a fetch under way is given up."""
-        async with asyncio.TaskGroup() as group:
-            refreshing = group.create_task(self._repeat())
-            await stop.wait()
-            refreshing.cancel()
+        await run_until(stop, self._repeat())
 
     async def _repeat(self) -> None:
         while True:

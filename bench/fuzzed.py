@@ -16,12 +16,13 @@ from fastapi import Request
 from jwt.algorithms import OKPAlgorithm
 from PIL import Image
 
-from app.api.body import json_body, parse
+from app.api.body import parse
 from app.api.client_tokens import ClientTokenCreate
 from app.api.conditions import caller_has
 from app.api.content import stored_content
 from app.api.job_filters import job_filter, job_page
 from app.api.jobs import JobCreate
+from app.api.json_body import json_body
 from app.api.prefer import preferred_wait
 from app.api.uploads import uploaded_bytes
 from app.api.webhooks import EndpointCreate

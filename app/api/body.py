@@ -1,11 +1,8 @@
-"""JSON bodies, described and read strictly: what cannot be stored or compared is refused."""
+"""Bodies as wire models: how they are described, and every fault that one has told at once."""
 
-import json
-import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Never, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import Request
 from pydantic import BaseModel, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails
@@ -26,10 +23,7 @@ BODY_PROBLEMS = (
     InvalidRequestError,
 )
 
-_LONGEST_INTEGER = 1000  # digits; JSON has no limit, and the cost of our arithmetic is quadratic
-_MOST_VALUES = 20_000  # far more than any call needs, and still quick to read and to validate
 _SAID_OF_A_FIELD = {"description", "default", "example"}
-_DEEPEST = 100  # far below the depth at which Python's recursion ends
 
 
 class CreateBody(BaseModel):
@@ -74,46 +68,6 @@ def body_of(kind: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
             "content": {"application/json": {"schema": _inlined(schema, definitions)}},
         }
     }
-
-
-async def json_body(request: Request) -> Any:
-    """Read the body as JSON (RFC 8259, in UTF-8), without NaN and the like."""
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip()
-    if media_type.lower() != "application/json":
-        raise UnsupportedMediaTypeError(
-            f"The body is {media_type[:100]!r}; send JSON with Content-Type: application/json."
-        )
-    packing = request.headers.get("content-encoding", "identity")
-    if packing.lower() != "identity":
-        raise UnsupportedMediaTypeError(
-            f"The body is packed ({packing[:100]!r}); send it as it is, without Content-Encoding.",
-            headers={"Accept-Encoding": "identity"},
-        )
-    raw = await request.body()
-    openings = raw.count(b"[") + raw.count(b"{")
-    if openings + raw.count(b",") > _MOST_VALUES:
-        raise MalformedBodyError(
-            f"The body has more than {_MOST_VALUES} commas and brackets, and is not read."
-        )
-    try:
-        value = json.loads(
-            raw.decode(),
-            parse_constant=_refuse_constant,
-            parse_float=_finite_float,
-            parse_int=_short_integer,
-        )
-    except RecursionError as exc:
-        raise MalformedBodyError("The body is nested too deeply to be read.") from exc
-    except ValueError as exc:  # of JSON, of UTF-8, or of ours
-        raise MalformedBodyError(f"The body is not JSON in UTF-8: {_reason(exc)}.") from exc
-    if openings > _DEEPEST and _is_deeper(value, _DEEPEST):
-        raise MalformedBodyError(f"The body is nested more than {_DEEPEST} levels deep.")
-    return value
-
-
-async def optional_json_body(request: Request) -> Any:
-    """Treat a missing body as an empty object."""
-    return await json_body(request) if await request.body() else {}
 
 
 def parse(kind: type[Body], value: Any) -> Body:
@@ -182,37 +136,6 @@ def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
     return FieldError(pointer=pointer, code=code, detail=f"{name} {flaw}.")
 
 
-def _is_deeper(value: Any, most: int) -> bool:
-    level = [value]
-    for _ in range(most):
-        level = [
-            item
-            for parent in level
-            for item in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(item, dict | list)
-        ]
-        if not level:
-            return False
-    return True
-
-
-def _refuse_constant(name: str) -> Never:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _short_integer(text: str) -> int:
-    if len(text) > _LONGEST_INTEGER:
-        raise ValueError(f"a number of {len(text)} digits is too long")
-    return int(text)
-
-
-def _finite_float(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"the number {text[:40]} is too large")
-    return number
-
-
 def _refuse_broken_text(value: Any) -> None:
     if not _holds_broken_text(value):
         return
@@ -255,12 +178,3 @@ def _texts(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
                 yield from _texts(item, pointer + json_pointer(key))
         case _:
             return
-
-
-def _reason(exc: ValueError) -> str:
-    """Say what is wrong and where, without the body itself."""
-    if isinstance(exc, json.JSONDecodeError):
-        return f"{exc.msg} at line {exc.lineno}, column {exc.colno}"
-    if isinstance(exc, UnicodeDecodeError):
-        return f"byte {exc.start} is not UTF-8"
-    return str(exc)

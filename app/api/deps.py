@@ -10,8 +10,8 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from pydantic import SecretStr
 
-from app.api.body import json_body, optional_json_body
 from app.api.described import Described
+from app.api.json_body import json_body, optional_json_body
 from app.api.problems import InvalidParameterError
 from app.audit.log import AuditTrail
 from app.auth.client_tokens.service import ClientTokens

@@ -40,7 +40,7 @@ from app.upstream.accounts import PLACEHOLDERS, Account, parse_accounts
 RUNCOMFY_URL = "https://model-api.runcomfy.net"
 SANDBOX = "sandbox"
 SHORTEST_SECRET = 32
-_METRICS_TOKEN = re.compile(r"[!-+\--~]+")  # visible ASCII without comma
+_TOKEN = re.compile(r"[!-+\--~]+")  # visible ASCII without comma
 _MODEL_PATTERN = re.compile(r"[\w.*/-]{1,256}", re.ASCII)
 _HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
@@ -94,11 +94,11 @@ def _storage_url(value: str) -> str:
     return value
 
 
-def _real_token(value: SecretStr) -> SecretStr:
+def _metrics_token(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if text.lower() in PLACEHOLDERS:
         raise ValueError("is a placeholder, not a token")
-    if not _METRICS_TOKEN.fullmatch(text):
+    if not _TOKEN.fullmatch(text):
         raise ValueError("must be one token of visible ASCII characters, without commas")
     return value
 
@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     oidc_plan_claim: str | None = None
     log_format: LogFormat = "json"
     log_level: LogLevel = "info"
-    metrics_token: Annotated[SecretStr, AfterValidator(_real_token)] | None = None
+    metrics_token: Annotated[SecretStr, AfterValidator(_metrics_token)] | None = None
     sandbox_speed: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0
 
     @model_validator(mode="after")

@@ -211,14 +211,14 @@ def upgrade() -> None:
     op.create_index(op.f("ix_client_tokens_key_id"), "client_tokens", ["key_id"])
     op.create_index(op.f("ix_client_tokens_user_id_id"), "client_tokens", ["user_id", "id"])
     op.create_table(
-        "budgets",
+        "lanes",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("arrival_us", sa.BigInteger(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("closed_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("trips", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=True),
-        sa.PrimaryKeyConstraint("name", name=op.f("pk_budgets")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_lanes")),
     )
     op.create_table(
         "durations",
@@ -236,7 +236,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("durations")
-    op.drop_table("budgets")
+    op.drop_table("lanes")
     op.drop_table("client_tokens")
     op.drop_table("idempotency_keys")
     op.drop_table("job_events")

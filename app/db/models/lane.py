@@ -24,7 +24,7 @@ class LaneRow(Base):
     for `reason`; `trips` counts how often in a row, `changed_at` is when it last closed or opened.
     """
 
-    __tablename__ = "budgets"
+    __tablename__ = "lanes"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     arrival_us: Mapped[int]

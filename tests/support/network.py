@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from app.net.addresses import IPAddress
 from app.net.errors import NoSuchHostError
+from tests.support.processes import free_port
 
 _watchers: list[list[str]] = []
 
@@ -135,7 +136,7 @@ class Wire:
     def __init__(self, far: Path, loop: asyncio.AbstractEventLoop) -> None:
         self._far = far
         self._loop = loop
-        self.port = 0
+        self.port = free_port()
         self._server: asyncio.Server | None = None
         self._ends: set[asyncio.StreamWriter] = set()
         self._carrying: set[asyncio.Task[None]] = set()
@@ -153,7 +154,6 @@ class Wire:
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._take, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
         assert self._server is not None

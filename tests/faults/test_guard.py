@@ -420,11 +420,12 @@ async def test_heads_that_only_announce_another_are_read_for_a_while() -> None:
 
 
 async def test_look_ups_that_hang_hold_up_a_few_threads_and_nothing_else() -> None:
-    release = threading.Event()
+    release, begun = threading.Event(), threading.Semaphore(0)
     under_way: list[str] = []
 
     def hang(host: str) -> Sequence[str]:
         under_way.append(host)
+        begun.release()
         release.wait(10)
         return ["127.0.0.1"]
 
@@ -432,6 +433,7 @@ async def test_look_ups_that_hang_hold_up_a_few_threads_and_nothing_else() -> No
     asked = [resolver.addresses(f"{n}.example") for n in range(8)]
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [TooSlowError] * 8
+    assert all(begun.acquire(timeout=10) for _ in range(2)), "a thread may be slow to begin"
     assert len(under_way) == 2
     release.set()
     resolver_after = SystemResolver(threads=1, look_up=lambda _host: ["127.0.0.1", "::1"])

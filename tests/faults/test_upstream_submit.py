@@ -91,19 +91,21 @@ async def test_a_connect_time_out_is_surely_not_sent() -> None:
 
 
 async def test_a_pool_time_out_is_surely_not_sent() -> None:
-    arrived = asyncio.Event()
+    arrived, refused = asyncio.Event(), asyncio.Event()
 
     async def busy(line: Line) -> None:
         await line.request()
         arrived.set()
-        await line.wait_for_the_other_end()
+        await refused.wait()
+        await line.send(ACCEPTED)
 
     async with wire_server(busy) as server, upstream(server.url, connections=1) as client:
         async with asyncio.TaskGroup() as group:
-            first = group.create_task(failed(client, SOON))
+            first = group.create_task(client.submit(MODEL, BODY, timeout=LONG))
             await arrived.wait()
             assert type(await failed(client, SOON)) is NotSentError
-        assert type(first.result()) is OutcomeUnknownError
+            refused.set()
+        assert first.result() == "req-1"
         assert len(server.received) == 1
 
 

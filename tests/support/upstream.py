@@ -13,7 +13,7 @@ from app.upstream.client import UpstreamClient
 
 TOKEN = "rc-token-never-shown"
 MODEL = "bytedance/seedance-1-0/pro/image-to-video"
-SOON = timedelta(seconds=0.3)
+SOON = timedelta(seconds=1)  # half of it is for a connection, on a machine that may be busy
 LONG = timedelta(seconds=5)
 
 

@@ -259,7 +259,7 @@ async def test_who_meets_a_connection_that_the_server_has_ended_takes_another(
     one_more = way(insert(SWITCHES).values(name="a", is_on=True))
     counting = way(select(func.count()).select_from(SWITCHES))
     clear = way(delete(SWITCHES))
-    sleep = way(select(func.pg_sleep(0.2)))
+    sleep = way(select(func.pg_sleep(5)))
 
     async def end_others(tx: AsyncConnection) -> None:
         await tx.execute(
@@ -289,7 +289,7 @@ async def test_who_meets_a_connection_that_the_server_has_ended_takes_another(
         if len(tries) == 1:
             tries.append(2)
             ending.append(asyncio.ensure_future(other.transact(end_others)))
-        await tx.execute(sleep)
+            await tx.execute(sleep)
 
     tries: list[int] = []
     ending: list[asyncio.Future[None]] = []

@@ -196,13 +196,14 @@ async def test_a_wait_ends_with_the_job_or_with_the_time(gateway: Served) -> Non
     assert done.headers["preference-applied"] == "wait=30"
     assert done.json()["status"] == "completed"
     assert done.headers["ratelimit"] == '"concurrent_jobs";r=50, "pending_jobs";r=70'
-    ours_ms = float(done.headers["server-timing"].removeprefix("gateway;dur="))
-    assert ours_ms < done.elapsed.total_seconds() * 500, "the wait is not the gateway's work"
     for ignored in ("wait", "wait=x", "wait=-1", "wait=1.5", "return=minimal"):
         answer = await gateway.submit(STUCK, Prefer=ignored)
         assert (answer.status_code, "preference-applied" in answer.headers) == (202, False)
     short = await gateway.submit(STUCK, Prefer="wait=1")
     assert (short.status_code, short.headers["preference-applied"]) == (202, "wait=1")
+    ours_ms = float(short.headers["server-timing"].removeprefix("gateway;dur="))
+    rest_ms = short.elapsed.total_seconds() * 1000 - 1000
+    assert ours_ms < rest_ms + 1, "the wait is not the gateway's work"
     keyed = {"Idempotency-Key": "order-1", "Prefer": "wait=99999999999"}
     request = body(SLOW)
     twins = await asyncio.gather(

@@ -19,14 +19,14 @@ FILE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\x90\0\0\1\x90\x08\2\0\0\0" + bytes(
 async def test_who_takes_nothing_of_an_answer_is_hung_up_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "_STALLED_FOR_S", 1)
+    monkeypatch.setattr(protocol, "_STALLED_FOR_S", 3)
     async with serving(
         f"sqlite:///{tmp_path}/gateway.db", tmp_path, storage_url=f"file://{tmp_path}/kept"
     ) as served:
         path = await _uploaded(served)
         with await _asking(served, path) as stalled, await _asking(served, path) as steady:
             assert await _taken(steady) > len(FILE)
-            await SystemClock().sleep(timedelta(seconds=2))
+            await SystemClock().sleep(timedelta(seconds=5))
             assert await _taken(stalled) < len(FILE)
 
 

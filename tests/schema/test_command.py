@@ -17,6 +17,7 @@ import pytest
 from app.bootstrap.database import sole_worker
 from app.bootstrap.keys import secret_keys
 from app.core.errors import ConfigurationError
+from app.core.listening import listening
 from app.db.schema import require_current
 from app.settings import explicit_settings
 from tests.support.commands import Command
@@ -279,6 +280,17 @@ def test_a_port_that_is_taken_is_told(command: Command, name: str) -> None:
     assert (done.code, done.stdout) == (2, "")
     told = f"Cannot listen on 127.0.0.1 port {port} (Address already in use); choose another --host"
     assert told in done.stderr
+
+
+def test_a_port_is_taken_from_the_first_moment_on() -> None:
+    """Not only once it is served: two that start together would both believe that they have it."""
+    with listening("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with (
+            pytest.raises(ConfigurationError, match="Address already in use"),
+            listening("127.0.0.1", port),
+        ):
+            pass
 
 
 @pytest.mark.parametrize("name", ["serve", "worker", "sandbox"])

@@ -101,7 +101,10 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _listening(host: str, port: int | None, *, memory: Path) -> Iterator[socket.socket]:
-    """Bind the requested port, else the remembered one, else a free one, and remember it."""
+    """Take the requested port, else the remembered one, else a free one, and remember it.
+
+    While another process has the remembered one, that stays remembered: earlier links lead there.
+    """
     with ExitStack() as stack:
         wanted = _remembered(memory) if port is None else port
         try:
@@ -111,15 +114,19 @@ def _listening(host: str, port: int | None, *, memory: Path) -> Iterator[socket.
                 raise
             logger.warning("sandbox.port_taken", port=wanted)
             listener = stack.enter_context(listening(host, 0))
-        try:
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            memory.write_text(str(listener.getsockname()[1]), "utf-8")
-        except OSError as exc:
-            raise ConfigurationError(
-                f"Nothing can be kept in {memory.parent} ({exc.strerror});"
-                " choose another with --data."
-            ) from exc
+        else:
+            _remember(memory, listener.getsockname()[1])
         yield listener
+
+
+def _remember(memory: Path, port: int) -> None:
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.write_text(str(port), "utf-8")
+    except OSError as exc:
+        raise ConfigurationError(
+            f"Nothing can be kept in {memory.parent} ({exc.strerror}); choose another with --data."
+        ) from exc
 
 
 def _remembered(memory: Path) -> int:

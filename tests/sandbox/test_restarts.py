@@ -70,6 +70,8 @@ async def test_the_port_is_remembered(config: SandboxConfig) -> None:
     with socket.create_server(("127.0.0.1", port)):
         async with running_sandbox(config) as third:
             assert third != first
+    async with running_sandbox(config) as fourth:
+        assert fourth == first
 
 
 async def test_a_port_that_is_asked_for_is_had_or_refused(config: SandboxConfig) -> None:

@@ -147,16 +147,19 @@ async def test_what_is_no_image_is_told_by_its_bytes(looking: Gateway) -> None:
         "/endless.jpg": jpeg(800, 600, before=2_000_000),
         "/image.html": png(800, 600),
     }
-    async with shelf(files) as pictures:
-        found = {path: await code_of(looking, pictures.url + path) for path in files}
-    assert found == {
-        "/page.png": "media_type",
-        "/film.png": "media_type",
-        "/empty.png": "media_type",
-        "/damaged.png": "media_unreadable",
-        "/endless.jpg": "media_unreadable",
-        "/image.html": None,
+    told = {
+        "/page.png": ("media_type", "by its first bytes the file is none."),
+        "/film.png": ("media_type", "by its first bytes the file is MP4."),
+        "/empty.png": ("media_type", "but the file is empty."),
+        "/damaged.png": ("media_unreadable", "this PNG is damaged."),
+        "/endless.jpg": ("media_unreadable", "this JPEG has them too far from its start."),
     }
+    async with shelf(files) as pictures:
+        for path, (code, end) in told.items():
+            (error,) = await errors_of(looking, pictures.url + path)
+            assert (error["pointer"], error["code"]) == (POINTER, code)
+            assert error["detail"].endswith(end)
+        assert await code_of(looking, f"{pictures.url}/image.html") is None
     film = await uploaded(looking, b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41")
     assert await code_of(looking, film) == "media_type"
     nobodys = "file_" + "0" * 26

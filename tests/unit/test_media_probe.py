@@ -10,7 +10,7 @@ from PIL import Image
 
 from app.catalogue.media import MediaCheck, MediaRule
 from app.catalogue.service import Catalogue
-from app.core.media_types import Format
+from app.core.media_types import Format, Kind
 from app.media.facts import Facts, flaws
 from app.media.probe import Dimensions, MediaFile
 from app.media.sources import DataUri
@@ -182,12 +182,18 @@ def test_what_cannot_be_told_is_refused_or_let_through_as_the_mode_says() -> Non
 
 
 def test_rule_that_nobody_here_knows_is_runcomfys_own() -> None:
-    rules = (MediaRule("duration_seconds<", 3, "Too long."), MediaRule("width_pixels~", 3, "No."))
+    rules = (MediaRule("duration_seconds>", 3, "Short."), MediaRule("width_pixels~", 3, "No."))
     check = MediaCheck("/input/images/0", "https://example.com/", "image", rules)
     assert flaws(check, Facts(format=IMAGE, dimensions=Dimensions(9, 9)), lenient=False) == []
     (error,) = flaws(check, Facts(format=Format("MP4", frozenset({"video"}))), lenient=False)
     assert (error.code, error.pointer) == ("media_type", "/input/images/0")
     assert error.detail.startswith("`images[0]` must be an image")
+
+
+@pytest.mark.parametrize("kind", ["image", "video", "audio"])
+def test_field_for_any_media_takes_each_kind(kind: Kind) -> None:
+    check = MediaCheck("/input/file_url", "https://example.com/", "media", ())
+    assert flaws(check, Facts(format=Format("X", frozenset({kind}))), lenient=False) == []
 
 
 def test_file_of_no_known_format_is_called_none_of_what_the_field_takes() -> None:

@@ -60,7 +60,7 @@ def flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> list[FieldError]
         what = "none" if facts.format is None else facts.format.name
         flaw = f"must be {noun}; by its first bytes the file is {what}"
         return [check.fault("media_type", flaw)]
-    if not lenient and "image" in facts.format.kinds and isinstance(facts.dimensions, str):
+    if not lenient and isinstance(facts.dimensions, str):
         how = "is damaged" if facts.dimensions == "broken" else "has them too far from its start"
         flaw = (
             f"must be an image whose width and height can be read; this {facts.format.name} {how}"

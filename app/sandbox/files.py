@@ -32,7 +32,8 @@ class FileCalls:
         away = read_script(record.input).number("output-503", 0) / self._speed
         if record.since_end(self._clock.now()) < away:
             raise Refusal(503000)
-        return FileResponse(await self._studio.output(record, name))
+        path = await self._studio.output(record, name, has_left=request.is_disconnected)
+        return Response() if path is None else FileResponse(path)  # the former goes nowhere
 
     async def sample(self, _: Request) -> Response:
         return FileResponse(await self._studio.sample())

@@ -1,6 +1,7 @@
 """Output files on disk: each made once, when somebody first asks for it, off the event loop."""
 
 import functools
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
@@ -17,13 +18,18 @@ class Studio:
         self._folder = folder
         self._busy = anyio.Lock()
 
-    async def output(self, record: Record, name: str) -> Path:
+    async def output(
+        self, record: Record, name: str, *, has_left: Callable[[], Awaitable[bool]]
+    ) -> Path | None:
+        """Return None if the viewer `has_left` while others' files were made."""
         path = self._folder / f"{record.request_id}-{name}"
         if path.exists():
             return path
         found = await frames.candidates(record.input)
         async with self._busy:
             if not path.exists():
+                if await has_left():
+                    return None
                 make = functools.partial(_make, path, record, found)
                 await anyio.to_thread.run_sync(make)
         return path

@@ -810,7 +810,7 @@ async def test_a_double_click_shows_more_of_the_history_once(
     async with httpx.AsyncClient(base_url=site, headers=headers, timeout=90) as http:
         asked = {
             "model": "google/gemini-omni-flash/text-to-video",
-            "input": {"prompt": f"{PROMPT} sandbox:instant"},
+            "input": {"prompt": f"{PROMPT} sandbox:instant sandbox:output=image"},
         }
         made = await asyncio.gather(*(http.post("/v1/jobs", json=asked) for _ in range(14)))
         assert {answer.json()["status"] for answer in made} == {"completed"}

@@ -1,15 +1,17 @@
 """The files a job makes: real, of the asked size, and made once."""
 
+import asyncio
 import base64
 import io
 import wave
+from datetime import timedelta
 from typing import Any
 
 import av
 import pytest
 from PIL import Image, ImageStat
 
-from app.core.clock import ManualClock
+from app.core.clock import ManualClock, SystemClock
 from app.sandbox import SandboxConfig, running_sandbox
 from app.sandbox.outputs import shape_of
 from tests.sandbox.caller import Sandbox, client
@@ -138,6 +140,23 @@ async def test_a_file_is_made_once_and_outlives_a_restart(config: SandboxConfig)
         assert await fetch(Sandbox(http, clock), "video", request_id) == film
     assert [path.stat().st_mtime_ns for path in outputs.iterdir()] == made_at
     assert len(made_at) == 1
+
+
+async def test_nothing_is_made_for_who_has_left(config: SandboxConfig) -> None:
+    """Nor does a stop wait for it."""
+    films, outputs = 8, config.directory / "outputs"
+    async with running_sandbox(config) as base, client(base) as http:
+        sandbox = Sandbox(http, ManualClock())
+        request_ids = [await sandbox.submit("sandbox:instant") for _ in range(films)]
+        asked = [
+            asyncio.ensure_future(fetch(sandbox, "video", request_id)) for request_id in request_ids
+        ]
+        while not outputs.exists():
+            await SystemClock().sleep(timedelta(milliseconds=10))
+        for fetching in asked:
+            fetching.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    assert len(list(outputs.iterdir())) < films / 2
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ def running_s3() -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     address = f"http://{host}:{port}"
-    httpx.put(f"{address}/{BUCKET}", trust_env=False).raise_for_status()
+    # Its first call is slow: it imports what it needs.
+    httpx.put(f"{address}/{BUCKET}", trust_env=False, timeout=60).raise_for_status()
     try:
         yield address
     finally:

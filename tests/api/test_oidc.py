@@ -335,7 +335,7 @@ async def test_keys_of_an_issuer_with_https_come_by_nothing_less(clock: ManualCl
     async with (
         running_issuer(ours) as issuer,
         running_issuer() as anybody,
-        httpx.AsyncClient(verify=trusting) as client,
+        httpx.AsyncClient(verify=trusting, timeout=60) as client,
     ):
         keys = IssuerKeys(issuer=issuer.url, client=client, clock=clock)
         assert await keys.refresh()
@@ -346,7 +346,7 @@ async def test_keys_of_an_issuer_with_https_come_by_nothing_less(clock: ManualCl
 
 async def test_an_issuer_may_end_with_a_slash(issuer: Issuer, clock: ManualClock) -> None:
     issuer.discovery = {"issuer": f"{issuer.url}/", "jwks_uri": f"{issuer.url}/keys"}
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         assert await IssuerKeys(issuer=f"{issuer.url}/", client=client, clock=clock).refresh()
 
 

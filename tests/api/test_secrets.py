@@ -65,7 +65,7 @@ async def test_what_upstream_says_of_a_job_reaches_no_log(
             body = {"request_id": "req-1", "error_code": 500001, "error_message": words}
             await line.send(answer(status, body))
 
-    async with wire_server(quote) as server, httpx.AsyncClient() as http:
+    async with wire_server(quote) as server, httpx.AsyncClient(timeout=60) as http:
         upstream = Sandbox(url=server.url, http=http)
         async with running(database_url, sandbox=upstream, clock=clock) as gateway:
             job = await gateway.submit("a secret garden")

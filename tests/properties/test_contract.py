@@ -170,7 +170,7 @@ async def _prepare(address: str, database_url: str) -> Served:
         },
     }
     async with httpx.AsyncClient(
-        base_url=address, headers={"Authorization": f"Bearer {key}"}
+        base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=60
     ) as http:
         job = (await http.post("/v1/jobs", json=body)).json()
     return Served(address, key, job["id"])

@@ -186,7 +186,7 @@ async def test_every_submit_and_every_call_is_seen(config: SandboxConfig) -> Non
     given = {"prompt": "a fox", "first_frame_image_url": "data:,"}
     async with running_sandbox(config, clock=clock) as base:
         headers = {"Authorization": "Bearer t", "X-Extra": "1"}
-        async with httpx.AsyncClient(base_url=base, headers=headers) as http:
+        async with httpx.AsyncClient(base_url=base, headers=headers, timeout=60) as http:
             url = "/v1/models/bytedance/seedance-1-0/pro/image-to-video"
             request_id = (await http.post(url, json=given)).json()["request_id"]
             await http.post(url, json={})

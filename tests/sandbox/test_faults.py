@@ -157,6 +157,6 @@ async def test_an_answer_that_hangs_does_not_hold_up_the_stop(config: SandboxCon
                 f"Content-Type: application/json\r\nContent-Length: {len(given)}\r\n\r\n"
             )
             waiting.sendall(head.encode() + given)
-            async with httpx.AsyncClient(base_url=base) as http:
+            async with httpx.AsyncClient(base_url=base, timeout=60) as http:
                 while not (await http.get("/sandbox/requests")).json()["requests"]:
                     pass

@@ -87,7 +87,7 @@ async def assert_serves(installed: Path, *, folder: Path) -> None:
         await server.ready()
         assert await healthcheck(installed, f"{server.url}/healthz") == (0, "")
         assert await healthcheck(installed, f"{server.url}/nowhere") == (1, "404")
-        async with httpx.AsyncClient(base_url=server.url) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
             assert "<html" in (await http.get("/")).text
             ready = (await http.get("/readyz")).json()
         assert ready.get("failed", "") != "migrations"

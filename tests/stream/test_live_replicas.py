@@ -69,7 +69,10 @@ async def test_a_stream_ends_with_a_token_or_a_key_that_another_replica_ends(
     job = (await gateway.submit(STUCK)).json()
     async with running_gateway(settings) as url, gateway.admin() as admin:
         key = (await admin.post("/v1/admin/keys", json=mint)).json()
-        async with gateway.client(key["key"]) as http, httpx.AsyncClient(base_url=url) as browser:
+        async with (
+            gateway.client(key["key"]) as http,
+            httpx.AsyncClient(base_url=url, timeout=60) as browser,
+        ):
             tokens = [
                 (await http.post("/v1/client-tokens", json={"job": job["id"]})).json()
                 for _ in range(2)

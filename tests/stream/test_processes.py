@@ -114,7 +114,7 @@ async def test_as_many_connections_are_open_as_the_machine_allows_not_the_shell(
         for _ in range(100):
             _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
             stack.callback(writer.close)
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             assert (await http.get(gateway.url + "/healthz")).status_code == 200
 
 

@@ -177,7 +177,7 @@ async def sandboxed(folder: Path, *, clock: ManualClock) -> AsyncIterator[Sandbo
     async with (
         running_sandbox(config, clock=clock) as url,
         # To read the certificates that nobody asks for takes longer than the sandbox's start.
-        httpx.AsyncClient(base_url=url, verify=False) as http,
+        httpx.AsyncClient(base_url=url, verify=False, timeout=60) as http,
     ):
         yield Sandbox(url=url, http=http)
 

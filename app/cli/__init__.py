@@ -52,6 +52,7 @@ def main() -> None:
     unit starts the gateway again after 75 but not after 2.
     """
     gc.disable()  # until `run`: what a command imports stays, and to look through it takes a sixth
+    _replace_closed_streams()
     try:
         app()
     except AwayError as exc:
@@ -62,6 +63,13 @@ def main() -> None:
         is_away = exc.status == HTTPStatus.SERVICE_UNAVAILABLE
         sentences = [error.detail for error in exc.errors] or [exc.detail]
         _exit(" ".join(sentences), code=_EXIT_AWAY if is_away else _EXIT_WRONG)
+
+
+def _replace_closed_streams() -> None:
+    """Keep the numbers 0 to 2 from what is opened next: libuv aborts when it closes one of them."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w"))
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - a flag's callback

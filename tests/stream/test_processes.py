@@ -60,6 +60,13 @@ def database_of(gateway: Server) -> str:
     return f"sqlite:///{gateway.folder / 'gateway.db'}"
 
 
+def shell_command(folder: Path, script: str) -> Path:
+    shell = folder / "shell"
+    shell.write_text(f"#!/bin/sh\n{script}\n")
+    shell.chmod(0o755)
+    return shell
+
+
 async def submit(http: httpx.AsyncClient, prompt: str, **more: str) -> dict[str, Any] | None:
     """Submit once; None when the gateway died before it answered."""
     picture = "https://example.com/a.png"
@@ -101,9 +108,7 @@ async def more_than(accepted: list[dict[str, Any]], number: int) -> None:
 async def test_as_many_connections_are_open_as_the_machine_allows_not_the_shell(
     tmp_path: Path,
 ) -> None:
-    shell = tmp_path / "shell"
-    shell.write_text(f'#!/bin/sh\nulimit -Sn 64\nexec {COMMAND} "$@"\n')
-    shell.chmod(0o755)
+    shell = shell_command(tmp_path, f'ulimit -Sn 64\nexec {COMMAND} "$@"')
     async with (
         gateway_process(
             tmp_path / "gateway", upstream_url="http://127.0.0.1:9", command=shell
@@ -116,6 +121,15 @@ async def test_as_many_connections_are_open_as_the_machine_allows_not_the_shell(
             stack.callback(writer.close)
         async with httpx.AsyncClient(timeout=60) as http:
             assert (await http.get(gateway.url + "/healthz")).status_code == 200
+
+
+async def test_whoever_closes_the_standard_streams_may_still_stop_it(tmp_path: Path) -> None:
+    shell = shell_command(tmp_path, f'exec {COMMAND} "$@" <&- >&- 2>&-')
+    async with gateway_process(
+        tmp_path / "gateway", upstream_url="http://127.0.0.1:9", command=shell
+    ) as gateway:
+        await gateway.ready()
+        await gateway.stop()  # with exit code 0
 
 
 @pytest.mark.timeout(400)

@@ -7,7 +7,6 @@ import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from datetime import timedelta
 
 import structlog
 import uvicorn
@@ -35,7 +34,6 @@ _DRAIN_S = 3
 # Who sends into a connection that is just being closed gets no answer: so this is longer than
 # clients pause between polls, and than balancers keep a connection without a request.
 _KEEP_ALIVE_S = 620
-_STARTUP_CHECK_INTERVAL = timedelta(milliseconds=10)
 
 
 async def serve(
@@ -43,18 +41,17 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT; raises ConfigurationError when it cannot start.
 
-    `announce` is called with the address that clients use, once it is taken.
+    Or DatabaseUnavailableError. `announce` is called with the address that clients use, once all
+    is ready.
     """
     _raise_open_file_limit()
     with sole_worker(settings), listening(host, port) as listener, _tracing() as tracing:
         await _prepare(settings)
         public_url = _public_url(settings, listener)
         closing = stop_signal()
-        server = _server(settings, public_url=public_url, closing=closing, tracing=tracing)
-        announce(public_url)
-        await _serve_until(closing, server, listener)
-    if not server.started:
-        raise ConfigurationError("The gateway could not start; the log says why.")
+        async with _opened(settings, public_url, closing=closing, tracing=tracing) as app:
+            announce(public_url)
+            await _serve_until(closing, app, listener)
 
 
 async def work(settings: Settings, *, host: str, port: int | None) -> None:
@@ -87,7 +84,7 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
                 watching = group.create_task(metrics.watch_loop(clock=clock))
                 if listener is not None:
                     probe = create_probe(settings, parts, metrics=metrics, clock=clock)
-                    group.create_task(_serve_until(stop, _uvicorn(probe), listener))
+                    group.create_task(_serve_until(stop, probe, listener))
                 await parts.workers.run(stop, delivers=delivers)
                 watching.cancel()
 
@@ -99,17 +96,13 @@ async def running_gateway(settings: Settings) -> AsyncIterator[str]:
         await _prepare(settings)
         public_url = _public_url(settings, listener)
         closing = asyncio.Event()
-        server = _server(settings, public_url=public_url, closing=closing)
-        serving = asyncio.ensure_future(_serve_until(closing, server, listener))
-        try:
-            while not (server.started or serving.done()):
-                await SystemClock().sleep(_STARTUP_CHECK_INTERVAL)
-            if not server.started:
-                raise ConfigurationError("The gateway could not start; the log says why.")
-            yield public_url
-        finally:
-            closing.set()
-            await serving
+        async with _opened(settings, public_url, closing=closing) as app:
+            serving = asyncio.ensure_future(_serve_until(closing, app, listener))
+            try:
+                yield public_url
+            finally:
+                closing.set()
+                await serving
 
 
 def _raise_open_file_limit() -> None:
@@ -122,13 +115,25 @@ def _raise_open_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-async def _serve_until(
-    closing: asyncio.Event, server: uvicorn.Server, listener: socket.socket
-) -> None:
+async def _serve_until(closing: asyncio.Event, app: FastAPI, listener: socket.socket) -> None:
     """Serve until `closing` is set, and then for as long as open requests may take.
 
     Requests that wait for `closing` themselves, as streams do, end before uvicorn waits for them.
     """
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=StrictProtocol,
+            loop="none",
+            lifespan="off",  # see _opened
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_DRAIN_S,
+        )
+    )
 
     async def close() -> None:
         await closing.wait()
@@ -188,28 +193,17 @@ def _public_url(settings: Settings, listener: socket.socket) -> str:
     return url_of(listener)
 
 
-def _server(
-    settings: Settings, *, public_url: str, closing: asyncio.Event, tracing: Tracing | None = None
-) -> uvicorn.Server:
+@asynccontextmanager
+async def _opened(
+    settings: Settings, public_url: str, *, closing: asyncio.Event, tracing: Tracing | None = None
+) -> AsyncIterator[FastAPI]:
+    """Open the app around its server, not in it: uvicorn exits with 3 when a start fails.
+
+    And it would serve on when the background ends by a fault.
+    """
     app = create_app(
         settings, public_url=public_url, alone=settings.is_sqlite, closing=closing, tracing=tracing
     )
     logger.info("gateway.starting", url=public_url)
-    return _uvicorn(app)
-
-
-def _uvicorn(app: FastAPI) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=StrictProtocol,
-            loop="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=_DRAIN_S,
-        )
-    )
+    async with app.router.lifespan_context(app):
+        yield app

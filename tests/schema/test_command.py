@@ -262,6 +262,19 @@ def test_a_database_of_somebody_else_is_left_alone(
 
 
 @pytest.mark.parametrize("name", ["serve", "worker"])
+def test_what_stands_in_the_way_of_the_last_step_of_a_start_is_one_sentence(
+    command: Command, name: str
+) -> None:
+    Path("gateway.db.sandbox").touch()  # where the folder of that name would be
+    done = command(name, "--port=0", settings={"GATEWAY_UPSTREAM_URL": "sandbox"})
+    assert (done.code, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        "gateway: Nothing can be kept in gateway.db.sandbox (File exists);"
+    )
+
+
+@pytest.mark.parametrize("name", ["serve", "worker"])
 def test_two_gateways_on_one_file_are_refused(command: Command, name: str) -> None:
     with sole_worker(explicit_settings()):
         done = command(name, "--port=0", settings={"RUNCOMFY_API_TOKEN": "a-real-token"})

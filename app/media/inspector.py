@@ -30,6 +30,7 @@ from app.net.errors import (
 from app.net.reach import NOT_PUBLIC
 from app.net.remote_file import RemoteFiles
 from app.net.urls import is_data_uri
+from app.storage.errors import ObjectGoneError
 from app.storage.files import FileService
 
 InspectMode = Literal["require", "best_effort", "off"]
@@ -105,6 +106,9 @@ class MediaInspector:
             return [_unreachable(check, exc)]
         except OutwardError as exc:
             return [_refused(check, exc)]
+        except ObjectGoneError:
+            flaw = "is gone from the gateway's storage; send it again"
+            return [check.fault("unknown_file", flaw)]
         return flaws(check, facts, lenient=self._lenient) if facts else []
 
     async def _facts(self, check: MediaCheck, *, user_id: str) -> Facts | None:

@@ -2,7 +2,6 @@
 
 import binascii
 
-from app.storage.errors import ObjectGoneError
 from app.storage.files import File, FileService
 
 _STEP = 64 * 1024
@@ -35,10 +34,8 @@ class UploadedFile:
     def size(self) -> int:
         return self._file.size
 
-    async def load(self, offset: int) -> bytes | None:
+    async def load(self, offset: int) -> bytes:
+        """Raise ObjectGoneError if it is lost."""
         stop = min(offset + _STEP, self._file.size)
-        try:
-            pieces = self._files.read(self._file, offset, stop)
-            return b"".join([piece async for piece in pieces])
-        except ObjectGoneError:
-            return None
+        pieces = self._files.read(self._file, offset, stop)
+        return b"".join([piece async for piece in pieces])

@@ -13,6 +13,7 @@ from app.api.problems import FieldErrorRead
 from app.core.clock import ManualClock
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.pictures import data_uri, jpeg, png, shelf, tiff
+from tests.support.storages import files_below
 from tests.support.wire_server import Line, answer, refused_port, wire_server
 
 pytestmark = pytest.mark.either_database
@@ -167,6 +168,17 @@ async def test_what_is_no_image_is_told_by_its_bytes(looking: Gateway) -> None:
     assert await code_of(looking, data_uri(b"<html>", kind="image/png")) == "media_type"
     assert await code_of(looking, data_uri(png(800, 600), kind="image/gif")) is None
     assert await code_of(looking, "data:image/png;base64,AAA") == "media_data_uri"
+
+
+async def test_an_upload_that_was_lost_is_to_be_sent_again(
+    looking: Gateway, tmp_path: Path
+) -> None:
+    lost = await uploaded(looking, png(800, 600))
+    (stored,) = files_below(tmp_path / "storage")
+    stored.unlink()
+    (error,) = await errors_of(looking, lost)
+    assert (error["pointer"], error["code"]) == (POINTER, "unknown_file")
+    assert error["detail"].endswith("is gone from the gateway's storage; send it again.")
 
 
 @pytest.mark.parametrize(("ranges", "length"), [(True, True), (False, True), (False, False)])

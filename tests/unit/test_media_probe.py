@@ -89,7 +89,8 @@ async def test_size_far_into_a_file_is_found_by_reading_there() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        *(b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", png(0, 10), png(10, 10)[:20], b"GIF89a"),
+        *(b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", png(10, 10)[:20], b"GIF89a"),
+        *(png(0, 10), png(10, 0)),
         *(FTYP + b"avif", b"RIFF\0\0\0\0WEBPVP9 ", b"BM", b"II*\0\xff\xff\xff\x7f"),
         b"\xff\xd8" + b"\xff" * 900_000,
         b"\xff\xd8\xff\xe0\0\x02" + b"\0" * 900_000,

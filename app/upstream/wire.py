@@ -119,10 +119,8 @@ def parse_result(body: Any, *, hidden: Collection[str] = ()) -> RemoteResult:
     state = _state(body)
     output = _output(body.get("output"))
     error = body.get("error")
-    if state is RemoteState.COMPLETED:
-        state = RemoteState.SUCCEEDED if output or not error else RemoteState.FAILED
-    if state is RemoteState.SUCCEEDED and not output:
-        state = RemoteState.FAILED
+    if state in {RemoteState.COMPLETED, RemoteState.SUCCEEDED}:
+        state = RemoteState.SUCCEEDED if output else RemoteState.FAILED
         error = error or {"type": "no_output", "message": "RunComfy reported success, but no file."}
     return RemoteResult(
         state=state,

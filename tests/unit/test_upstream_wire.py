@@ -128,9 +128,12 @@ def test_an_error_is_read_in_every_shape(error: Any, read: RemoteError) -> None:
     assert result == RemoteResult(state=RemoteState.FAILED, output=None, error=read, cost_usd=None)
 
 
-def test_completed_with_an_error_and_no_file_has_failed() -> None:
-    result = parse_result({"status": "completed", "error": "boom"})
+@pytest.mark.parametrize("word", ["succeeded", "completed"])
+def test_of_a_success_beside_an_error_the_file_decides(word: str) -> None:
+    result = parse_result({"status": word, "error": "boom"})
     assert (result.state, result.error) == (RemoteState.FAILED, RemoteError(None, "boom"))
+    result = parse_result({"status": word, "error": "boom", "output": {"video": A}})
+    assert (result.state, result.error) == (RemoteState.SUCCEEDED, None)
 
 
 @pytest.mark.parametrize("word", ["in_queue", "in_progress", "cancelled", "processing"])

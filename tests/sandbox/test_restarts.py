@@ -14,6 +14,7 @@ from app.core.clock import ManualClock
 from app.core.errors import ConfigurationError
 from app.sandbox import SandboxConfig, running_sandbox
 from tests.sandbox.caller import Sandbox, client
+from tests.support.processes import free_port
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -47,6 +48,7 @@ async def test_a_killed_sandbox_loses_no_request(tmp_path: Path) -> None:
         "asyncio.run(main())\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
+    (tmp_path / "port").write_text(str(free_port()))  # which nobody else is given meanwhile
     bases = []
     request_id = ""
     for _ in range(2):
@@ -62,11 +64,11 @@ async def test_a_killed_sandbox_loses_no_request(tmp_path: Path) -> None:
 
 
 async def test_the_port_is_remembered(config: SandboxConfig) -> None:
-    async with running_sandbox(config) as first:
+    port = free_port()
+    async with running_sandbox(config, port=port) as first:
         pass
     async with running_sandbox(config) as second:
         assert second == first
-    port = int(first.rpartition(":")[2])
     with socket.create_server(("127.0.0.1", port)):
         async with running_sandbox(config) as third:
             assert third != first
@@ -75,11 +77,13 @@ async def test_the_port_is_remembered(config: SandboxConfig) -> None:
 
 
 async def test_a_port_that_is_asked_for_is_had_or_refused(config: SandboxConfig) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigurationError, match="in use"):
-            async with running_sandbox(config, port=port):
-                pass
+    port = free_port()
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(ConfigurationError, match="in use"),
+    ):
+        async with running_sandbox(config, port=port):
+            pass
     async with running_sandbox(config, port=port) as base:
         assert base == f"http://127.0.0.1:{port}"
 

@@ -1,8 +1,7 @@
 """GET /openapi.json: the document that `gateway openapi` wrote; to make it takes a second."""
 
-from fastapi.responses import FileResponse
-
 from app.api.routing import Router
+from app.api.whole_files import WholeFile
 from app.core import bundled
 
 router = Router(include_in_schema=False)
@@ -10,5 +9,5 @@ router = Router(include_in_schema=False)
 
 @router.head("/openapi.json")
 @router.get("/openapi.json")
-async def document() -> FileResponse:
-    return FileResponse(bundled.document())
+async def document() -> WholeFile:
+    return WholeFile(bundled.document())

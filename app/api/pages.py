@@ -9,10 +9,11 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from starlette.datastructures import Headers
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from app import web
 from app.api.routing import Router
+from app.api.whole_files import WholeFile, without_range
 
 # Only our own files run, and no string becomes script or markup. Pictures may come from anywhere:
 # they are what users are about to send.
@@ -44,13 +45,13 @@ router = Router(include_in_schema=False)
 
 @router.head("/")
 @router.get("/")
-async def playground() -> FileResponse:
+async def playground() -> WholeFile:
     return _page("playground")
 
 
 @router.head("/console")
 @router.get("/console")
-async def console() -> FileResponse:
+async def console() -> WholeFile:
     return _page("console")
 
 
@@ -59,12 +60,15 @@ def mount(app: FastAPI) -> None:
     app.mount("/assets", _Assets(directory=web.FOLDER), name="assets")
 
 
-def _page(name: str) -> FileResponse:
-    return FileResponse(web.FOLDER / name / "index.html", headers=_HEADERS)
+def _page(name: str) -> WholeFile:
+    return WholeFile(web.FOLDER / name / "index.html", headers=_HEADERS)
 
 
 class _Assets(StaticFiles):
     """Compresses each file once: for the stylesheet it takes as long as twenty requests."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(without_range(scope), receive, send)
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         # The system is asked about each step of a path, and there may be tens of thousands.

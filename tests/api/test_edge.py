@@ -347,3 +347,12 @@ async def test_the_log_leads_from_a_request_to_its_job(gateway: Gateway) -> None
         ("of-alice", first.json()["id"]),
         (second.headers["X-Request-Id"], second.json()["request_id"]),
     ]
+
+
+@pytest.mark.parametrize("path", ["/", "/openapi.json", "/assets/shared/icon.svg"])
+async def test_our_own_files_are_sent_whole(gateway: Gateway, path: str) -> None:
+    """The framework tells of a part that it cannot read in plain text."""
+    whole = await gateway.http.get(path)
+    for part in ("bytes=0-1", "bytes=9-1", "bytes=999999999-", "lines=1", "x"):
+        answer = await gateway.http.get(path, headers={"Range": part})
+        assert (answer.status_code, answer.content) == (200, whole.content), part

@@ -11,10 +11,10 @@ import pytest
 
 from tests.support.processes import COMMAND
 
-STARTS_WITHIN_S = 200  # on a machine that is busy with other tests
+STARTS_WITHIN_S = 500  # on a machine that is busy with other tests
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_the_demo_stands_until_ctrl_c_and_leaves_nothing(tmp_path: Path) -> None:
     settings = {name: text for name, text in os.environ.items() if "GATEWAY_" not in name}
     process = await asyncio.create_subprocess_exec(

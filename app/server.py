@@ -31,6 +31,7 @@ logger = structlog.get_logger(__name__)
 
 # Open requests have this long to end after SIGTERM, while the workers have their own grace.
 _DRAIN_S = 3
+_LAST_WORDS_S = 2
 # Who sends into a connection that is just being closed gets no answer: so this is longer than
 # clients pause between polls, and than balancers keep a connection without a request.
 _KEEP_ALIVE_S = 620
@@ -144,6 +145,9 @@ async def _serve_until(closing: asyncio.Event, app: FastAPI, listener: socket.so
         # `_serve` is what `serve` does between installing and removing its signal handlers, which
         # would end the process by the signal and not by a return.
         await server._serve(sockets=[listener])  # noqa: SLF001
+        if late := server.server_state.tasks:
+            # It has cancelled them, and does not wait: they still answer, and take back uploads.
+            await asyncio.wait(late, timeout=_LAST_WORDS_S)
     finally:
         watching.cancel()
 

@@ -25,6 +25,7 @@ from tests.support.processes import (
     worker_process,
 )
 from tests.support.receiver import receiving
+from tests.support.rows import look
 
 SETTLED = {"completed", "failed", "cancelled", "submit_unknown"}
 SETTLED_WITHIN_S = 150
@@ -214,6 +215,30 @@ async def test_a_stop_records_what_is_being_sent_and_another_process_goes_on(
     rows = await read_jobs(database_of(gateway))
     assert rows[silent["id"]][0].state == "submit_unknown"
     assert set((await posts(sandbox)).values()) == {1}
+
+
+async def test_a_stop_answers_uploads_that_do_not_end_and_keeps_nothing_of_them(
+    gateway: Server, http: httpx.AsyncClient
+) -> None:
+    half = (
+        b"POST /v1/files HTTP/1.1\r\nHost: gateway\r\nContent-Type: image/png\r\n"
+        b"Content-Length: 9000000\r\nAuthorization: %b\r\n\r\n\x89PNG\r\n\x1a\n%b"
+        % (http.headers["Authorization"].encode(), bytes(100_000))
+    )
+    uploads = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(6)]
+    for _, writer in uploads:
+        writer.write(half)
+    async with asyncio.timeout(SETTLED_WITHIN_S):
+        while len(look(database_of(gateway), "SELECT id FROM files")) < len(uploads):
+            await SystemClock().sleep(_LOOK)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(gateway.stop())
+        answers = [await reader.read() for reader, _ in uploads]
+    for _, writer in uploads:
+        writer.close()
+    assert [answer[:13] for answer in answers] == [b"HTTP/1.1 503 "] * len(uploads)
+    assert "request.failed" not in (gateway.folder / "log").read_text()
+    assert look(database_of(gateway), "SELECT id FROM files") == []
 
 
 @pytest.mark.timeout(400)

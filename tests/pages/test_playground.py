@@ -23,6 +23,7 @@ from tests.support.browser import (
     serious_faults,
 )
 from tests.support.gateway import ADMIN_TOKEN
+from tests.support.zones import zone_at_noon
 
 PROMPT = "the camera drifts slowly over the hills"
 TOO_SMALL = "The uploaded image width and height must not be less than 300 pixels."
@@ -51,8 +52,10 @@ class Directory:
         )
 
     async def key(self, user: str, *, limits: dict[str, int] | None = None) -> str:
-        limits = limits or {}
-        body = {"id": user, "limits": {name: {"limit": most} for name, most in limits.items()}}
+        noon = {"name": "noon", "timezone": zone_at_noon()}
+        await self.http.post("/v1/admin/plans", json=noon)  # which may be there already
+        amounts = {name: {"limit": most} for name, most in (limits or {}).items()}
+        body = {"id": user, "plan": "noon", "limits": amounts}
         made = await self.http.post("/v1/admin/users", json=body)
         assert made.status_code == 201, made.text
         scopes = ["jobs:read", "jobs:write", "files", "tokens"]

@@ -16,6 +16,7 @@ import pytest
 from app.core.clock import SystemClock
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE
 from tests.support.processes import Server, gateway_process, sandbox_process
+from tests.support.zones import zone_at_noon
 
 RIVALS = 500
 FEWER = 100  # for limits that are counted just as `jobs_per_day` is
@@ -78,7 +79,7 @@ async def told(operator: httpx.AsyncClient, method: str, path: str, **body: Any)
 
 async def key_of(operator: httpx.AsyncClient, user: str, **limits: int) -> str:
     amounts = {name: {"limit": limit} for name, limit in limits.items()}
-    await told(operator, "POST", "users", id=user, limits=amounts)
+    await told(operator, "POST", "users", id=user, plan="noon", limits=amounts)
     key: str = (await told(operator, "POST", "keys", user=user, name="test"))["key"]
     return key
 
@@ -129,6 +130,7 @@ async def test_no_limit_bends_under_rivals_on_three_replicas(
 ) -> None:
     price = {"model": SEEDANCE, "base_price_usd": "0.50", "price_unit": "second"}
     await told(operator, "PUT", "prices", prices=[price])
+    await told(operator, "POST", "plans", name="noon", timezone=zone_at_noon())
     await told(operator, "PUT", "dispatch", paused=True)
     await SystemClock().sleep(timedelta(seconds=1))  # how old a price may be on a replica
 

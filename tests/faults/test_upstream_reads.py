@@ -134,6 +134,7 @@ async def test_an_answer_that_takes_too_long_is_tried_later() -> None:
         pytest.param(answer(408, {}), id="408"),
         pytest.param(answer(429, {}), id="429"),
         pytest.param(answer(500, {"error_message": "oh"}), id="500"),
+        pytest.param(answer(502, {"error_code": 404001}), id="502 that speaks of a 404"),
         pytest.param(answer(504, raw=b"<html>Gateway Timeout</html>"), id="504 in HTML"),
         pytest.param(answer(404, raw=b"<html>Not Found</html>"), id="404 in HTML"),
         pytest.param(answer(200, raw=b"<html>Welcome</html>"), id="200 in HTML"),

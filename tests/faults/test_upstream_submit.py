@@ -216,6 +216,7 @@ async def test_a_server_that_stops_reading_is_bound_by_the_whole_time() -> None:
         pytest.param(answer(502, raw=b"<html>Bad Gateway</html>"), id="502 in HTML"),
         pytest.param(answer(504, raw=b""), id="504"),
         pytest.param(answer(408, {"message": "slow"}), id="408"),
+        pytest.param(answer(500, {"error_code": 400001}), id="500 that speaks of a 400"),
         pytest.param(answer(200, raw=b"<html>all is well</html>"), id="200 in HTML"),
         pytest.param(answer(200, raw=b""), id="200 empty"),
         pytest.param(answer(200, {"status": "in_queue"}), id="200 without an id"),

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from app.catalogue.media import MediaCheck, MediaRule
 from app.core.clock import ManualClock
 from app.db.engine import opened_database
 from app.media.errors import MediaBusyError
-from app.media.inspector import InspectorConfig, MediaInspector
+from app.media.inspector import InspectMode, InspectorConfig, MediaInspector
 from app.net.guard import guarded
 from app.net.reach import Reach
 from app.net.remote_file import RemoteFiles
@@ -240,6 +240,36 @@ async def test_slow_hosts_of_one_caller_hold_up_no_other() -> None:
         release.set()
         assert await looks == []
         assert await codes(inspector, f"{quick.url}/a.png", user="mallory") == []
+
+
+@pytest.mark.parametrize("mode", ["require", "best_effort"])
+async def test_all_callers_together_have_so_many_turns(mode: InspectMode) -> None:
+    full, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(line: Line) -> None:
+        await line.request()
+        if sluggish.connections == 2:
+            full.set()
+        await release.wait()
+        await line.send(answer(200, raw=START))
+
+    patient = timedelta(seconds=30)
+    async with (
+        inspecting(mode=mode, at_once=2, deadline=patient, patience=SOON) as inspector,
+        wire_server(slow) as sluggish,
+        shelf({"/a.png": START}) as quick,
+    ):
+        waiting = asyncio.gather(
+            *(codes(inspector, f"{sluggish.url}/{user}", user=user) for user in ("bob", "carol"))
+        )
+        await full.wait()
+        with pytest.raises(MediaBusyError) if mode == "require" else nullcontext():
+            assert await codes(inspector, f"{quick.url}/a.png") == []
+        assert quick.connections == 0
+        release.set()
+        assert await waiting == [[], []]
+        assert await codes(inspector, f"{quick.url}/a.png") == []
+        assert quick.connections == 1
 
 
 @pytest.mark.timeout(20)

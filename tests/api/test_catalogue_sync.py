@@ -236,6 +236,25 @@ async def test_odd_facts_become_none_and_never_a_wrong_price(
     assert (free["base_price_usd"], free["output_kind"], free["kind"]) == (0.0, "video", "")
 
 
+async def test_what_a_model_makes_is_told_by_its_kind_a_category_or_its_name(
+    synced: Gateway, upstream: Shelf
+) -> None:
+    told: list[tuple[str, Any, list[str], str]] = [
+        ("a/film", "Text to Image", ["text-to-video"], "image"),
+        ("a/clip-to-video", "effects", ["new", "speech_audio"], "audio"),
+        ("a/text-to-image/pro", None, [], "image"),
+        ("a/image/audio", None, [], "audio"),
+        ("a/imagery", None, ["images"], "video"),
+    ]
+    upstream.entries += [
+        entry(model_id, kind=kind, categories=categories) for model_id, kind, categories, _ in told
+    ]
+    await synced.workers.catalogue.sync()
+    for model_id, *_, makes in told:
+        model = (await synced.http.get(f"/v1/models/{model_id}")).json()
+        assert (model_id, model["output_kind"]) == (model_id, makes)
+
+
 async def test_a_breaking_change_of_a_model_in_use_is_an_alarm(
     synced: Gateway, upstream: Shelf
 ) -> None:

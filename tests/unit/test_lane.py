@@ -30,6 +30,23 @@ def test_each_probe_that_fails_doubles_the_pause_up_to_a_minute() -> None:
     assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
 
 
+def test_nothing_follows_a_probe_until_it_has_had_its_time() -> None:
+    lane, granted = tripped(Lane(), at=START), []
+    for second in (2, 3, 31, 32):
+        number, lane = admit(lane, 10, at=START + timedelta(seconds=second), rate=None, probes=3)
+        granted.append(number)
+    assert granted == [3, 0, 0, 3]
+
+
+def test_a_refused_account_alone_is_shut_when_its_pause_is_over() -> None:
+    waits = told_to_wait(Lane(), wait=timedelta(seconds=60), at=START)
+    token = refused(Lane(), reason=Reason.TOKEN, at=START)
+    over = START + timedelta(seconds=60)
+    assert [lane.is_shut(at) for lane in (waits, token) for at in (START, over)] == [
+        *(True, False, True, True)
+    ]
+
+
 def test_who_closes_again_while_it_is_filled_pauses_for_longer() -> None:
     lane, at, _ = closed(times=1)
     lane = tripped(opened(lane, at=at), at=at + timedelta(seconds=15))

@@ -1,7 +1,9 @@
 """`gateway demo`: a picture becomes a video as you watch, and nothing is left behind."""
 
+import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 from datetime import timedelta
@@ -34,6 +36,10 @@ _PATIENCE = timedelta(minutes=2)
 async def run(output: Path) -> None:
     """Submit the first model's job to a sandboxed gateway and save its video to `output`."""
     _require_place(output)
+    # Otherwise it ends the process at once, with the folder still there.
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGTERM, signal.raise_signal, signal.SIGINT
+    )
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
         sandbox = SandboxConfig(directory=Path(folder, "sandbox"))
         async with running_sandbox(sandbox, port=0) as sandbox_url:

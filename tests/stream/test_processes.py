@@ -1,6 +1,7 @@
 """Real processes, killed and stopped while they work: nothing accepted is lost, or sent twice."""
 
 import asyncio
+import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -59,6 +60,10 @@ async def http(gateway: Server, sandbox: Server) -> AsyncIterator[httpx.AsyncCli
 
 def database_of(gateway: Server) -> str:
     return f"sqlite:///{gateway.folder / 'gateway.db'}"
+
+
+def left_by_demo(folder: Path) -> list[Path]:
+    return list(folder.glob("gateway-demo-*/*"))
 
 
 def shell_command(folder: Path, script: str) -> Path:
@@ -131,6 +136,22 @@ async def test_whoever_closes_the_standard_streams_may_still_stop_it(tmp_path: P
     ) as gateway:
         await gateway.ready()
         await gateway.stop()  # with exit code 0
+
+
+async def test_a_demo_that_is_told_to_stop_leaves_nothing(tmp_path: Path) -> None:
+    demo = await asyncio.create_subprocess_exec(
+        *(COMMAND, "demo", "--output=demo.mp4"),
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    async with asyncio.timeout(SETTLED_WITHIN_S):
+        while not left_by_demo(tmp_path):
+            await SystemClock().sleep(_LOOK)
+        demo.terminate()
+        await demo.wait()
+    assert left_by_demo(tmp_path) == []
 
 
 @pytest.mark.timeout(400)

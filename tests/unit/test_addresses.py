@@ -36,7 +36,7 @@ FORBIDDEN_ALWAYS = [
     *("fe80::1", "febf::1", "fe80::1%eth0", "fd00:ec2::254", "fd20:ce::254"),
     *("::169.254.169.254", "::ffff:169.254.169.254", "::ffff:0:169.254.169.254"),
     *("64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "2002:a9fe:a9fe::1", "2001:0:a9fe:a9fe::1"),
-    *("2001::5601:5601", "2001:db8::5efe:169.254.169.254"),
+    *("2001::5601:5601", "2001:db8::5efe:169.254.169.254", "2001:db8::200:5efe:169.254.169.254"),
 ]
 
 SPELLINGS = {
@@ -49,7 +49,7 @@ SPELLINGS = {
     "127.0.255.255": ["127.65535"],
     "127.255.255.255": ["127.16777215"],
     "0.0.0.0": ["0", "0x", "00.0x0.0"],
-    "255.255.255.255": ["4294967295"],
+    "255.255.255.255": ["4294967295", "255.255.255.255"],
     "169.254.169.254": ["0xa9fea9fe", "2852039166", "0251.0376.0251.0376"],
     "::1": ["[::1]", "::1", "0:0:0:0:0:0:0:1"],
     "::ffff:127.0.0.1": ["::FFFF:7F00:1"],
@@ -57,7 +57,7 @@ SPELLINGS = {
 }
 
 NO_ADDRESS = [
-    *("", ".", "..", "example.com", "1.2.3.4.5", "1..1", "256.1.1.1", "1.256.1.1"),
+    *("", ".", "..", "example.com", "1.2.3.4.5", "1.2.3.4.0", "1..1", "256.1.1.1", "1.256.1.1"),
     *("127.16777216", "4294967296", "08", "09.1.1.1", "0xg", "-1", "+1", " 127.0.0.1"),
     *("127.0.0.1 x", "1_0.1", "::1::", "1:2", "9" * 5000, "\ud800"),
 ]
@@ -82,6 +82,7 @@ BROKEN = [
     *("https://example..com/a.png", "https://.example.com/a.png", "https://example.com../a.png"),
     *("https://-example.com/a.png", "https://example-.com/a.png", "https://exa$mple.com/a.png"),
     *("https://xn--a.example/a.png", "https://xn--a_.example/", "https://exa,mple.com/a.png"),
+    *("https://\u212a_a.example.com/a.png", "https://example.com/a\\b.png"),
     "https://" + ("\u00e9" + "a" * 53 + ".") * 4 + "example.com/a.png",
     "https://example.com/" + "a" * MAX_URL_CHARACTERS,
 ]
@@ -106,7 +107,8 @@ NEVER = [
     *("http://169.254.169.254/latest/meta-data", "http://2852039166/", "http://[fe80::1]/"),
     *("http://[::ffff:169.254.169.254]/", "http://[64:ff9b::a9fe:a9fe]/"),
     *("http://[fd00:ec2::254]/", "http://100.100.100.200/", "http://metadata.google.internal/"),
-    *("http://METADATA.google.internal./", "http://user:pass@localhost/", "http://localhost/#x"),
+    *("http://METADATA.google.internal./", "http://instance-data.ec2.internal/"),
+    *("http://user:pass@localhost/", "http://localhost/#x"),
     *("http://1.2.3.4.5/", "http://0177.0.0.1/", "http://127\ufe0f.0.0.1/", "ftp://localhost/", ""),
 ]
 

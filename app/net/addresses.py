@@ -91,8 +91,6 @@ def is_public(ip: IPAddress) -> bool:
 def is_private(ip: IPAddress) -> bool:
     """Return whether `ip` is this machine, or one of an organisation's own."""
     plain = unwrapped(ip)
-    if is_forbidden_always(plain):
-        return False
     if isinstance(plain, IPv4Address):
         return _within(plain, _PRIVATE_V4)
     return _within(plain, _PRIVATE_V6)

@@ -82,8 +82,6 @@ PUBLIC = Reach()
 def dns_name(host: str) -> str | None:
     """Fold `host` to the ASCII name that would be looked up; None if none would be."""
     name = plain_host(host).removesuffix(".")
-    if len(name) > _LONGEST_NAME:
-        return None
     if not name.isascii():
         try:
             name = name.encode("idna").decode("ascii")

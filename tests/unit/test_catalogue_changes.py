@@ -25,6 +25,8 @@ def schema(required: list[str] | None = None, **fields: Any) -> dict[str, Any]:
         ({"maxLength": 5}, {}),
         ({"title": "a", "default": 5}, {"title": "b", "default": 6}),
         ({"validations": [{"validation_rule": "x"}]}, {}),
+        ({"validations": [{"a": 1, "b": 2}]}, {"validations": [{"b": 2, "a": 1}]}),
+        ({"pattern": "^a"}, {"pattern": "^a"}),
     ],
 )
 def test_taking_more_breaks_nothing(old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -36,12 +38,22 @@ def test_taking_more_breaks_nothing(old: dict[str, Any], new: dict[str, Any]) ->
     [
         ({"type": "number"}, {"type": "integer"}, "`a` must be integer now"),
         ({}, {"type": "string"}, "`a` must be string now"),
+        ({"type": "string"}, {"type": "number"}, "`a` must be integer or number now"),
         ({"enum": [5, "x"]}, {"enum": [5]}, '`a` no longer takes "x"'),
         ({}, {"enum": [5]}, "`a` takes listed values only now"),
         ({"minimum": 1}, {"minimum": 2}, "`a` has minimum 2 now"),
         ({}, {"maxLength": 9}, "`a` has maxLength 9 now"),
         ({"maximum": 9}, {"maximum": 8.5}, "`a` has maximum 8.5 now"),
+        ({}, {"exclusiveMinimum": 2}, "`a` has exclusiveMinimum 2 now"),
+        ({}, {"exclusiveMaximum": 2}, "`a` has exclusiveMaximum 2 now"),
+        ({}, {"minLength": 2}, "`a` has minLength 2 now"),
+        ({}, {"minItems": 2}, "`a` has minItems 2 now"),
+        ({}, {"maxItems": 2}, "`a` has maxItems 2 now"),
         ({}, {"pattern": "^a"}, "`a` has another rule `pattern` now"),
+        ({}, {"format": "image_uri"}, "`a` has another rule `format` now"),
+        ({}, {"const": 5}, "`a` has another rule `const` now"),
+        ({}, {"multipleOf": 2}, "`a` has another rule `multipleOf` now"),
+        ({}, {"uniqueItems": True}, "`a` has another rule `uniqueItems` now"),
         (
             {"validations": []},
             {"validations": [{"validation_rule": "width_pixels<"}]},

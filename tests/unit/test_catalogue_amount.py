@@ -73,6 +73,8 @@ def test_image_lasts_no_time() -> None:
         ({"num_images": "3"}, 3),
         ({"max_images": 5}, 5),
         ({"num_outputs": 2.0}, 2),
+        ({"num_images": 1000}, 1000),
+        ({"num_images": 1001}, None),
         ({"num_images": 0}, None),
         ({"num_images": 2.5}, None),
         ({"num_images": "auto"}, None),

@@ -32,9 +32,10 @@ NAMES = {
         *("image", "images", "image_url", "img_url", "image_urls", "imageURL", "imageUrls"),
         *("image_1", "image2", "image_tail", "input_image", "first_frame_image_url"),
         *("start_image_url", "end_image", "last_image", "first_frame", "reference_images"),
-        *("keyframes", "mask_url", "photo"),
+        *("keyframes", "mask_url", "photo", "picture", "image_start", "image_end", "image_first"),
+        *("image_last", "image_head", "image_input", "image_ref", "image_reference", "image_list"),
     ],
-    "video": ["video", "video_url", "reference_videos", "driving_video"],
+    "video": ["video", "video_url", "reference_videos", "driving_video", "clip"],
     "audio": ["audio", "audios", "audio_file", "reference_audio_urls"],
     "media": ["url", "source_url", "source_uris"],
 }

@@ -89,7 +89,10 @@ def is_public(ip: IPAddress) -> bool:
 
 
 def is_private(ip: IPAddress) -> bool:
-    """Return whether `ip` is this machine, or one of an organisation's own."""
+    """Return whether `ip` is this machine, or one of an organisation's own.
+
+    Some of those are forbidden always, which is another question.
+    """
     plain = unwrapped(ip)
     if isinstance(plain, IPv4Address):
         return _within(plain, _PRIVATE_V4)

@@ -57,6 +57,7 @@ LENIENT = {"/v1/models", "/v1/requests/{request_id}/result", "/v1/admin/overview
 FRAMING = {"content-length", "transfer-encoding"}
 # The document describes a stream as a whole; each of its events would be compared with that.
 STREAM = "/v1/jobs/{job_id}/events"
+PATIENCE_S = 90  # a wait of a minute may be drawn
 # User ids keep their slash: other methods there are about a service's user called `limits`.
 OF_A_USER = "/v1/admin/users/{user_id}/limits"
 
@@ -114,6 +115,7 @@ def test_every_answer_is_as_documented(served: Served, case: Case) -> None:
     case.call_and_validate(
         base_url=served.address,
         headers={"Authorization": f"Bearer {_credential(case, served)}"},
+        timeout=PATIENCE_S,
         excluded_checks=excluded,
     )
 
@@ -153,7 +155,7 @@ def _serving(database_url: str, folder: Path) -> Iterator[Served]:
     thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
     thread.start()
     try:
-        yield served.result(timeout=60)
+        yield served.result(timeout=PATIENCE_S)
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()
@@ -170,7 +172,7 @@ async def _prepare(address: str, database_url: str) -> Served:
         },
     }
     async with httpx.AsyncClient(
-        base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=60
+        base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE_S
     ) as http:
         job = (await http.post("/v1/jobs", json=body)).json()
     return Served(address, key, job["id"])

@@ -582,6 +582,18 @@ async def test_nothing_is_told_of_a_user_once_it_or_its_service_is_disabled(
     assert delivery["attempts"][0]["error"] == "user_disabled"
 
 
+async def test_what_a_disabled_user_is_not_told_speaks_against_no_endpoint(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    url = f"{ENDPOINTS}/{(await make(gateway.http, receiver.url))['id']}"
+    await gateway.http.post(f"{url}/test")
+    await gateway.admin.patch("/v1/admin/users/alice", json={"disabled": True})
+    assert await gateway.deliver() == 1
+    await gateway.admin.patch("/v1/admin/users/alice", json={"disabled": False})
+    assert (await gateway.http.get(url)).json()["failing_since"] is None
+    assert receiver.messages == []
+
+
 @pytest.mark.sqlite_alone  # Postgres does it all elsewhere
 async def test_an_endpoint_is_deleted_beside_the_event_loop(
     gateway: Gateway, receiver: Receiver

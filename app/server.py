@@ -40,7 +40,7 @@ _KEEP_ALIVE_S = 620
 async def serve(
     settings: Settings, *, host: str, port: int, announce: Callable[[str], None]
 ) -> None:
-    """Serve until SIGTERM or SIGINT; raises ConfigurationError when it cannot start.
+    """Serve until SIGTERM, SIGINT or SIGHUP; raises ConfigurationError when it cannot start.
 
     Or DatabaseUnavailableError. `announce` is called with the address that clients use, once all
     is ready.
@@ -56,9 +56,9 @@ async def serve(
 
 
 async def work(settings: Settings, *, host: str, port: int | None) -> None:
-    """Do only the background work, until SIGTERM or SIGINT; with a port, show health and metrics.
+    """Do only the background work, until one of the same signals.
 
-    Raises ConfigurationError when it cannot start.
+    With a port it shows health and metrics. Raises ConfigurationError when it cannot start.
     """
     _raise_open_file_limit()
     stop, clock, metrics = stop_signal(), SystemClock(), Metrics()

@@ -7,10 +7,16 @@ from typing import Any
 
 
 def stop_signal() -> asyncio.Event:
-    """Make an event that SIGTERM and SIGINT set, in place of what they do otherwise."""
+    """Make an event that SIGTERM and SIGINT set, in place of what they do otherwise.
+
+    And SIGHUP, of a terminal that is closed, unless it is ignored, as after `nohup`.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    numbers = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        numbers.remove(signal.SIGHUP)
+    for number in numbers:
         loop.add_signal_handler(number, stop.set)
     return stop
 

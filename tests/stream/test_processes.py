@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -135,7 +136,20 @@ async def test_whoever_closes_the_standard_streams_may_still_stop_it(tmp_path: P
         tmp_path / "gateway", upstream_url="http://127.0.0.1:9", command=shell
     ) as gateway:
         await gateway.ready()
-        await gateway.stop()  # with exit code 0
+        await gateway.stop(signal.SIGHUP)  # as of a terminal that is closed; with exit code 0
+
+
+async def test_a_terminal_that_is_closed_ends_nothing_after_nohup(tmp_path: Path) -> None:
+    shell = shell_command(tmp_path, f'exec nohup {COMMAND} "$@"')
+    async with gateway_process(
+        tmp_path / "gateway", upstream_url="http://127.0.0.1:9", command=shell
+    ) as gateway:
+        await gateway.ready()
+        assert gateway.process is not None
+        gateway.process.send_signal(signal.SIGHUP)
+        async with httpx.AsyncClient(timeout=60) as http:
+            assert (await http.get(gateway.url + "/readyz")).status_code == 200
+        await gateway.stop()
 
 
 async def test_a_demo_that_is_told_to_stop_leaves_nothing(tmp_path: Path) -> None:

@@ -97,13 +97,18 @@ async def running_gateway(settings: Settings) -> AsyncIterator[str]:
         await _prepare(settings)
         public_url = _public_url(settings, listener)
         closing = asyncio.Event()
+        failure: Exception | None = None
         async with _opened(settings, public_url, closing=closing) as app:
             serving = asyncio.ensure_future(_serve_until(closing, app, listener))
             try:
                 yield public_url
+            except Exception as exc:  # noqa: BLE001 - raised again, outside
+                failure = exc  # the app's task group would wrap it
             finally:
                 closing.set()
                 await serving
+        if failure is not None:
+            raise failure
 
 
 def _raise_open_file_limit() -> None:

@@ -19,6 +19,7 @@ from app.bootstrap.keys import secret_keys
 from app.core.errors import ConfigurationError
 from app.core.listening import listening
 from app.db.schema import require_current
+from app.server import running_gateway
 from app.settings import explicit_settings
 from tests.support.commands import Command
 from tests.support.processes import Server
@@ -396,6 +397,18 @@ def test_who_asks_for_help_does_not_wait_for_the_gateway(tmp_path: Path) -> None
     imported = set(done.stdout.split())
     assert "app.cli.keys" in imported
     assert not imported & {"aiohttp", "fastapi", "httpx", "pydantic", "sqlalchemy", "structlog"}
+
+
+async def test_what_fails_beside_a_running_gateway_is_told_as_it_is(tmp_path: Path) -> None:
+    """Not as a group, of which `main` would make no sentence."""
+    settings = explicit_settings(
+        upstream_url="http://127.0.0.1:9",
+        api_token="rc-test",
+        database_url=f"sqlite:///{tmp_path}/gateway.db",
+    )
+    with pytest.raises(ConfigurationError, match="The job of a demo has failed"):
+        async with running_gateway(settings):
+            raise ConfigurationError("The job of a demo has failed.")
 
 
 def test_what_only_some_need_is_imported_by_them_and_no_setting_by_any(tmp_path: Path) -> None:

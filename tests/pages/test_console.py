@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Browser, Page, Request, Route, ViewportSize, expect
+from playwright.async_api import Browser, Page, Request, Route, expect
 
 from tests.support.browser import (
     DESKTOP,
@@ -18,6 +18,7 @@ from tests.support.browser import (
     Complaints,
     answered_after,
     drawn,
+    opened_page,
     serious_faults,
     serving_pages,
 )
@@ -41,18 +42,16 @@ async def signed_in(
     browser: Browser, site: str, *, viewport: dict[str, int] = DESKTOP, allow: str = "422"
 ) -> AsyncIterator[Page]:
     """Open the console; at the end nothing may have been said against it but what `allow` is."""
-    complaints = Complaints()
-    size = ViewportSize(width=viewport["width"], height=viewport["height"])
-    page = await browser.new_page(viewport=size)
-    complaints.listen(page)
-    await page.goto(f"{site}/console")
-    await page.get_by_label("Admin token").fill(ADMIN_TOKEN)
-    await page.get_by_role("button", name="Sign in").click()
-    await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-    yield page
-    # A browser reports refused calls by itself; the page shows them in words.
-    assert [said for said in complaints.heard if not re.search(allow, said)] == []
-    await page.close()
+    async with opened_page(browser, viewport=viewport) as page:
+        complaints = Complaints()
+        complaints.listen(page)
+        await page.goto(f"{site}/console")
+        await page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+        yield page
+        # A browser reports refused calls by itself; the page shows them in words.
+        assert [said for said in complaints.heard if not re.search(allow, said)] == []
 
 
 def client(site: str, token: str = ADMIN_TOKEN) -> httpx.AsyncClient:

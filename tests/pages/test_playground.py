@@ -19,6 +19,7 @@ from tests.support.browser import (
     Complaints,
     answered_after,
     drawn,
+    opened_page,
     requests_of,
     serious_faults,
 )
@@ -100,16 +101,12 @@ async def visiting(
     browser: Browser, site: str, *, allow: str = "", **look: Any
 ) -> AsyncIterator[Page]:
     """Open the playground; a complaint that `allow` does not describe fails the test."""
-    context = await browser.new_context(**({"viewport": DESKTOP} | look))
-    try:
-        page = await context.new_page()
+    async with opened_page(browser, **({"viewport": DESKTOP} | look)) as page:
         complaints = Complaints()
         complaints.listen(page)
         await page.goto(f"{site}/")
         yield page
         assert [said for said in complaints.heard if not (allow and re.search(allow, said))] == []
-    finally:
-        await context.close()
 
 
 async def enter(page: Page, credential: str) -> None:

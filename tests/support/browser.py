@@ -66,6 +66,21 @@ async def running_browser() -> AsyncIterator[Browser]:
             await browser.close()
 
 
+@asynccontextmanager
+async def opened_page(browser: Browser, **look: Any) -> AsyncIterator[Page]:
+    """Open a page with a storage of its own; answers that its routes still hold fail no later test.
+
+    `look` is what a browser's `new_context` takes.
+    """
+    context = await browser.new_context(**look)
+    try:
+        page = await context.new_page()
+        yield page
+        await page.unroute_all(behavior="ignoreErrors")
+    finally:
+        await context.close()
+
+
 def answered_after(event: asyncio.Event) -> Callable[[Route], Awaitable[None]]:
     """Make a route whose answer is the gateway's of now, but comes no sooner than the event."""
 

@@ -707,4 +707,5 @@ async def test_long_names_and_large_amounts_are_shown_whole(site: str, browser: 
         drawer = page.get_by_role("dialog", name=user)
         await expect(drawer.get_by_text("$99,999,999.99 of $99,999,999.99 left")).to_be_visible()
         for shown in (drawer.get_by_role("heading", name=user), drawer.get_by_text("Close")):
-            assert await shown.evaluate("e => e.scrollWidth <= e.clientWidth")
+            fits = "e => e.scrollWidth <= e.clientWidth"  # once the drawer has come to rest
+            await page.wait_for_function(fits, arg=await shown.element_handle(), timeout=60_000)

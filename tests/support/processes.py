@@ -22,16 +22,13 @@ STOP_WITHIN_S = 90
 _LOOK = timedelta(milliseconds=20)
 
 
-_held: list[socket.socket] = []
-
-
 def free_port() -> int:
     """Take a port until this process ends: only who asks for it by number may listen there."""
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as those set that listen
     held.bind(("127.0.0.1", 0))
-    _held.append(held)
     port: int = held.getsockname()[1]
+    held.detach()  # and so open until then
     return port
 
 

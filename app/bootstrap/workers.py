@@ -9,6 +9,7 @@ from app.bootstrap.base import Base, Doorbells
 from app.bootstrap.remotes import Remotes
 from app.bootstrap.stores import Stores
 from app.catalogue.entries import MAX_MODELS
+from app.core.stopping import run_until
 from app.jobs.retention import Retention
 from app.storage.copies import CopyQueue
 from app.upstream.catalogue import CatalogueReader
@@ -17,7 +18,6 @@ from app.worker.catalogue import CatalogueKeeper
 from app.worker.deliverer import Deliverer
 from app.worker.dispatcher import Dispatcher
 from app.worker.heartbeat import Heartbeat
-from app.worker.loop import run_until
 from app.worker.poller import Poller
 from app.worker.pruner import Pruner
 

@@ -1,8 +1,9 @@
-"""What tells a process to stop, as an event."""
+"""What tells a process to stop, as an event, and loops that run until it does."""
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import timedelta
 from typing import Any
 
 
@@ -21,9 +22,22 @@ def stop_signal() -> asyncio.Event:
     return stop
 
 
-async def run_until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Run `work`, which has no end of its own; on `stop` it is given up where it stands."""
+async def run_until(
+    stop: asyncio.Event,
+    loops: Sequence[Coroutine[Any, Any, None]],
+    *,
+    ring: Callable[[], None] = lambda: None,
+    within: timedelta = timedelta(),
+) -> None:
+    """Run loops until `stop`, then ring them; what has not ended `within` is cancelled.
+
+    Without a ring and a time for it, each is given up where it stands. Those of workers have a
+    grace of their own for what is under way, but none while they claim.
+    """
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(work)
+        running = [group.create_task(loop) for loop in loops]
         await stop.wait()
-        running.cancel()
+        ring()
+        _, stuck = await asyncio.wait(running, timeout=within.total_seconds())
+        for loop in stuck:
+            loop.cancel()

@@ -40,7 +40,7 @@ class CatalogueKeeper:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Repeat until `stop`; a read under way is abandoned, and nothing of it is stored."""
-        await run_until(stop, self._repeat())
+        await run_until(stop, [self._repeat()])
 
     async def run_once(self) -> None:
         """Read upstream if it is due and nobody else does, then serve what is stored."""

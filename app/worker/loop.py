@@ -1,9 +1,9 @@
 """One loop for all workers: claim what there is room for, handle each piece by itself, repeat."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 from pydantic import BaseModel, ConfigDict
@@ -140,23 +140,3 @@ class WorkLoop(Generic[Piece]):
 def _now() -> float:
     """Return the loop's own time: a rest spares the database, and means nothing to a job."""
     return asyncio.get_running_loop().time()
-
-
-async def run_until(
-    stop: asyncio.Event,
-    loops: Sequence[Coroutine[Any, Any, None]],
-    *,
-    ring: Callable[[], None],
-    within: timedelta,
-) -> None:
-    """Run loops until `stop`, then ring them; what has not ended `within` is cancelled.
-
-    Each has a grace of its own for what is under way, but none while it claims.
-    """
-    async with asyncio.TaskGroup() as group:
-        running = [group.create_task(loop) for loop in loops]
-        await stop.wait()
-        ring()
-        _, stuck = await asyncio.wait(running, timeout=within.total_seconds())
-        for loop in stuck:
-            loop.cancel()

@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 from app.core.clock import ManualClock
 from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
-from app.worker.loop import LoopConfig, WorkLoop, run_until
+from app.core.stopping import run_until
+from app.worker.loop import LoopConfig, WorkLoop
 from app.worker.pruner import Pruner
 from tests.support.turns import turns
 

@@ -79,7 +79,7 @@ class IssuerKeys:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Refresh regularly until `stop`; a fetch under way is given up."""
-        await run_until(stop, self._repeat())
+        await run_until(stop, [self._repeat()])
 
     async def _repeat(self) -> None:
         while True:

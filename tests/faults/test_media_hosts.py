@@ -202,8 +202,7 @@ async def test_a_host_that_gives_less_than_was_asked_for_is_asked_for_the_rest()
         told = f"bytes {start}-{start + len(piece) - 1}/{len(START)}"
         await line.send(answer(206, raw=piece, Content_Range=told))
 
-    patient = timedelta(seconds=30)
-    async with inspecting(deadline=patient) as inspector, wire_server(sparing) as server:
+    async with inspecting() as inspector, wire_server(sparing) as server:
         assert await codes(inspector, server.url) == []
         assert server.connections == 4
 
@@ -253,9 +252,8 @@ async def test_all_callers_together_have_so_many_turns(mode: InspectMode) -> Non
         await release.wait()
         await line.send(answer(200, raw=START))
 
-    patient = timedelta(seconds=30)
     async with (
-        inspecting(mode=mode, at_once=2, deadline=patient, patience=SOON) as inspector,
+        inspecting(mode=mode, at_once=2, patience=SOON) as inspector,
         wire_server(slow) as sluggish,
         shelf({"/a.png": START}) as quick,
     ):

@@ -6,7 +6,7 @@ import random
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -67,11 +67,16 @@ def left_by_demo(folder: Path) -> list[Path]:
     return list(folder.glob("gateway-demo-*/*"))
 
 
-def shell_command(folder: Path, script: str) -> Path:
+@asynccontextmanager
+async def started_by_shell(folder: Path, script: str) -> AsyncIterator[Server]:
+    """Serve as a start script does whose last line is `script`."""
     shell = folder / "shell"
     shell.write_text(f"#!/bin/sh\n{script}\n")
     shell.chmod(0o755)
-    return shell
+    address = "http://127.0.0.1:9"  # of nobody
+    async with gateway_process(folder / "gateway", upstream_url=address, command=shell) as gateway:
+        await gateway.ready()
+        yield gateway
 
 
 async def submit(http: httpx.AsyncClient, prompt: str, **more: str) -> dict[str, Any] | None:
@@ -115,14 +120,8 @@ async def more_than(accepted: list[dict[str, Any]], number: int) -> None:
 async def test_as_many_connections_are_open_as_the_machine_allows_not_the_shell(
     tmp_path: Path,
 ) -> None:
-    shell = shell_command(tmp_path, f'ulimit -Sn 64\nexec {COMMAND} "$@"')
-    async with (
-        gateway_process(
-            tmp_path / "gateway", upstream_url="http://127.0.0.1:9", command=shell
-        ) as gateway,
-        AsyncExitStack() as stack,
-    ):
-        await gateway.ready()
+    script = f'ulimit -Sn 64\nexec {COMMAND} "$@"'
+    async with started_by_shell(tmp_path, script) as gateway, AsyncExitStack() as stack:
         for _ in range(100):
             _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
             stack.callback(writer.close)
@@ -131,20 +130,12 @@ async def test_as_many_connections_are_open_as_the_machine_allows_not_the_shell(
 
 
 async def test_whoever_closes_the_standard_streams_may_still_stop_it(tmp_path: Path) -> None:
-    shell = shell_command(tmp_path, f'exec {COMMAND} "$@" <&- >&- 2>&-')
-    async with gateway_process(
-        tmp_path / "gateway", upstream_url="http://127.0.0.1:9", command=shell
-    ) as gateway:
-        await gateway.ready()
+    async with started_by_shell(tmp_path, f'exec {COMMAND} "$@" <&- >&- 2>&-') as gateway:
         await gateway.stop(signal.SIGHUP)  # as of a terminal that is closed; with exit code 0
 
 
 async def test_a_terminal_that_is_closed_ends_nothing_after_nohup(tmp_path: Path) -> None:
-    shell = shell_command(tmp_path, f'exec nohup {COMMAND} "$@"')
-    async with gateway_process(
-        tmp_path / "gateway", upstream_url="http://127.0.0.1:9", command=shell
-    ) as gateway:
-        await gateway.ready()
+    async with started_by_shell(tmp_path, f'exec nohup {COMMAND} "$@"') as gateway:
         assert gateway.process is not None
         gateway.process.send_signal(signal.SIGHUP)
         async with httpx.AsyncClient(timeout=60) as http:

@@ -5,7 +5,6 @@ Without Alembic: it is heavy, and a starting gateway seldom has anything to migr
 
 import re
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from app.core import bundled
 from app.core.errors import AwayError, ConfigurationError
 from app.db.engine import parse_url, words_of
 from app.db.models import SchemaReleaseRow
+from app.db.sqlite import keep_log
 
 logger = structlog.get_logger(__name__)
 
@@ -37,9 +37,6 @@ VERSION = table("alembic_version", column("version_num", Text))
 
 _REVISION = re.compile(r"^revision = [\"'](\w+)[\"']$", re.MULTILINE)
 _BEFORE = re.compile(r"^down_revision = [\"'](\w+)[\"']$", re.MULTILINE)  # the first has none
-
-_FILE_WITHIN_S = 10
-_BREATH_S = 0.01
 
 # The last two are about options after the address.
 _CANNOT_OPEN = (OperationalError, sqlite3.Error, OSError, ProgrammingError, ValueError)
@@ -156,21 +153,4 @@ def _make_file(url: URL) -> None:
         assert url.database is not None
         Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(url.database)) as file:
-            _keep_log(file)
-
-
-def _keep_log(file: sqlite3.Connection) -> None:
-    """Set WAL, which stays with the file: readers never meet the rollback journal's locks.
-
-    Where two do so at once, SQLite refuses one without waiting, since both hold a lock already.
-    """
-    give_up_at = time.monotonic() + _FILE_WITHIN_S
-    while True:
-        try:
-            file.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
-                raise
-            time.sleep(_BREATH_S)
-        else:
-            return
+            keep_log(file)

@@ -8,6 +8,7 @@ they are long.
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
@@ -27,6 +28,7 @@ _READERS = 4
 _TURN_WITHIN_S = 30
 _LONG_TURN_WITHIN_S = 600
 _FILE_WITHIN_MS = 10_000
+_BREATH_S = 0.01
 # Else the write-ahead log stays as long as one erasure or migration made it, though it is empty.
 _LOG_BYTES = 64 * 2**20
 
@@ -159,6 +161,24 @@ class _Threaded(_Blocking):
         return await _to_the_end(self._threads, call)
 
 
+def keep_log(file: sqlite3.Connection) -> None:
+    """Set WAL, which stays with the file: readers never meet the rollback journal's locks.
+
+    Where two do so at once, SQLite refuses one without waiting, since both hold a lock already.
+    """
+    file.execute(f"PRAGMA busy_timeout={_FILE_WITHIN_MS}")
+    give_up_at = time.monotonic() + _FILE_WITHIN_MS / 1000
+    while True:
+        try:
+            file.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+            time.sleep(_BREATH_S)
+        else:
+            return
+
+
 @asynccontextmanager
 async def _turn(places: asyncio.Semaphore, *, is_long: bool = False) -> AsyncIterator[None]:
     async with asyncio.timeout(_LONG_TURN_WITHIN_S if is_long else _TURN_WITHIN_S):
@@ -211,9 +231,8 @@ def _create(url: URL, *, query_only: bool, **options: Any) -> Engine:
     def connect(file: sqlite3.Connection, _record: object) -> None:
         # The driver's own transaction handling starts them late and silently loses updates.
         file.isolation_level = None
+        keep_log(file)
         for pragma in (
-            f"busy_timeout={_FILE_WITHIN_MS}",
-            "journal_mode=WAL",
             f"journal_size_limit={_LOG_BYTES}",
             "synchronous=FULL",
             "foreign_keys=ON",

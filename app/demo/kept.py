@@ -19,7 +19,7 @@ from app.settings import Settings, explicit_settings
 
 
 async def keep() -> None:
-    """Run until SIGINT or SIGTERM; its folder is deleted with the command's end."""
+    """Run until a signal tells it to stop; its folder is deleted with the command's end."""
     require_extra()
     # Films that a browser still fetches are cut off at the end, which need not be logged.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)

@@ -19,7 +19,7 @@ from tests.support.processes import Server, gateway_process, sandbox_process
 from tests.support.zones import zone_at_noon
 
 RIVALS = 500
-FEWER = 100  # for limits that are counted just as `jobs_per_day` is
+FEWER = 40  # for limits that are counted just as `jobs_per_day` is
 LIMITED = 10
 MAX_IN_FLIGHT = 16
 REFUSING = {

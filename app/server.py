@@ -46,10 +46,10 @@ async def serve(
     is ready.
     """
     _raise_open_file_limit()
+    closing = stop_signal()
     with sole_worker(settings), listening(host, port) as listener, _tracing() as tracing:
         await _prepare(settings)
         public_url = _public_url(settings, listener)
-        closing = stop_signal()
         async with _opened(settings, public_url, closing=closing, tracing=tracing) as app:
             announce(public_url)
             await _serve_until(closing, app, listener)

@@ -4,9 +4,10 @@ import asyncio
 import os
 import random
 import signal
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -16,7 +17,7 @@ import httpx
 import pytest
 
 from app.core.clock import SystemClock
-from tests.support.gateway import SEEDANCE
+from tests.support.gateway import SEEDANCE, TOKEN
 from tests.support.invariants import assert_invariants, read_jobs
 from tests.support.keys import make_key
 from tests.support.processes import (
@@ -112,6 +113,15 @@ async def settled(http: httpx.AsyncClient, jobs: list[dict[str, Any]]) -> list[d
             await SystemClock().sleep(_LOOK)
 
 
+async def listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True
+
+
 async def more_than(accepted: list[dict[str, Any]], number: int) -> None:
     while len(accepted) <= number:
         await SystemClock().sleep(_LOOK)
@@ -141,6 +151,27 @@ async def test_a_terminal_that_is_closed_ends_nothing_after_nohup(tmp_path: Path
         async with httpx.AsyncClient(timeout=60) as http:
             assert (await http.get(gateway.url + "/readyz")).status_code == 200
         await gateway.stop()
+
+
+async def test_a_start_that_is_told_to_stop_ends_in_order(tmp_path: Path) -> None:
+    """In a container it is process 1, to which a signal means nothing before it says what."""
+    settings = {"RUNCOMFY_API_TOKEN": TOKEN, "GATEWAY_UPSTREAM_URL": "http://127.0.0.1:9"}
+    gateway = Server(("serve",), tmp_path / "gateway", "/healthz", settings)
+    with closing(sqlite3.connect(gateway.folder / "gateway.db", isolation_level=None)) as rival:
+        rival.execute("BEGIN EXCLUSIVE")  # so that it waits to make its tables
+        await gateway.start()
+        try:
+            async with asyncio.timeout(SETTLED_WITHIN_S):
+                while not await listens(gateway.port):
+                    await SystemClock().sleep(_LOOK)
+            assert gateway.process is not None
+            gateway.process.send_signal(signal.SIGTERM)
+            rival.rollback()
+            async with asyncio.timeout(SETTLED_WITHIN_S):
+                assert await gateway.process.wait() == 0
+        finally:
+            if gateway.process is not None and gateway.process.returncode is None:
+                await gateway.kill()
 
 
 async def test_a_demo_that_is_told_to_stop_leaves_nothing(tmp_path: Path) -> None:

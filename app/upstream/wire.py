@@ -90,6 +90,8 @@ def decode(raw: bytes | bytearray) -> Any:
 
 def parse_request_id(body: Any) -> str | None:
     request_id = body.get("request_id") if isinstance(body, dict) else None
+    if type(request_id) is int and request_id > 0:  # no form is documented
+        request_id = str(request_id)
     if isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id):
         return request_id
     return None

@@ -196,7 +196,13 @@ def test_a_request_id_is_a_short_name(request_id: str) -> None:
     assert parse_request_id({"request_id": request_id}) == request_id
 
 
-@pytest.mark.parametrize("request_id", ["", "a/b", "a\n", "é", "x" * 129, 7, None, ["a"]])
+def test_a_number_names_a_request_by_its_digits() -> None:
+    assert parse_request_id({"request_id": 1000017}) == "1000017"
+
+
+@pytest.mark.parametrize(
+    "request_id", ["", "a/b", "a\n", "é", "x" * 129, 10**128, 7.5, True, 0, -7, None, ["a"]]
+)
 def test_anything_else_is_no_request_id(request_id: Any) -> None:
     assert parse_request_id({"request_id": request_id}) is None
 

@@ -371,9 +371,10 @@ async def test_a_connection_that_comes_to_nothing_is_closed() -> None:
             await left.wait()
 
 
-async def test_further_addresses_of_a_name_are_tried() -> None:
+@pytest.mark.parametrize("tried", [["127.0.0.3", "127.0.0.1"], ["127.0.0.1", "127.0.0.3"]])
+async def test_addresses_of_a_name_are_tried_in_turn(tried: list[str]) -> None:
     async with wire_server(answers(answer(200, raw=b"x"))) as server:
-        names = Names(two_example=[["127.0.0.3", "127.0.0.1"]])
+        names = Names(two_example=[tried])
         url = f"http://two.example:{server.port}/"
         assert await fetch(url, reach=_PRIVATE, resolver=names) == (200, b"x")
 

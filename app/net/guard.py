@@ -72,7 +72,7 @@ async def opened(
     for _ in range(redirects + 1):
         try:
             response = await client.send(request, stream=True)
-        except (httpx.RemoteProtocolError, httpx.InvalidURL, UnicodeError) as exc:
+        except (httpx.RemoteProtocolError, httpx.InvalidURL, ValueError) as exc:
             raise UnreachableError from exc
         try:
             following = response.next_request

@@ -59,7 +59,7 @@ class WebhookSender:
         except (TooSlowError, UnreachableError) as exc:
             if status is None:  # otherwise only the body broke off, and the status counts
                 error = "timeout" if isinstance(exc, TooSlowError) else "unreachable"
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):  # of a redirect to no URL
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError):  # of a redirect to no URL
             error = "unreachable"
         return Answer(
             milliseconds=round((self._clock.monotonic() - began) * 1000),

@@ -394,6 +394,7 @@ async def test_an_endpoint_that_was_sent_nothing_for_days_survives_a_failure(
         (status(302, Location="mailto:nobody"), None, "unreachable"),
         (status(302, Location="http://a:b"), None, "unreachable"),
         (status(302, Location="http://xn--/"), None, "unreachable"),
+        (status(302, Location=":https://["), None, "unreachable"),
         (status(404), 404, "status"),
         (hang_up, None, "unreachable"),
         (break_off, 200, None),

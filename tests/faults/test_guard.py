@@ -200,6 +200,8 @@ async def test_name_that_changes_its_address_is_looked_up_once() -> None:
         "gopher://127.0.0.1:{port}/",
         "http://\x00/",
         "http://[/",
+        "mailto:nobody",
+        ":https://[",
         "http://127.0.0.1:99999/",
         "http://xn--a:{port}/",
         "http://\u00ff/",

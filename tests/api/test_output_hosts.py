@@ -2,13 +2,15 @@
 
 import gzip
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import httpx
 import pytest
 
 from app.core.clock import ManualClock
+from app.upstream.errors import RefusedError
+from app.upstream.outputs import OutputClient
 from tests.support.answers import problem
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.rows import change
@@ -69,6 +71,39 @@ def relaying(gateway: Gateway, database_url: str, clock: ManualClock) -> Relayin
 
 def _named(headers: dict[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class _Anywhere(httpx.AsyncBaseTransport):
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, request=request)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_trusted"),
+    [
+        ("https://a.runcomfy.net/0.mp4", True),
+        ("https://A.B.RunComfy.net:443/0.mp4", True),
+        ("https://files.example/0.mp4", True),
+        ("http://127.0.0.1:9/0.mp4", True),
+        ("http://a.runcomfy.net/0.mp4", False),
+        ("http://a.runcomfy.net:443/0.mp4", False),
+        ("https://a.runcomfy.net:8443/0.mp4", False),
+        ("https://runcomfy.net.example/.runcomfy.net", False),
+        ("https://notruncomfy.net/0.mp4", False),
+        ("https://a.files.example/0.mp4", False),
+        ("https://127.0.0.1:9/0.mp4", False),
+        ("http://127.0.0.1:10/0.mp4", False),
+    ],
+)
+async def test_a_file_is_fetched_from_the_hosts_that_are_named_alone(
+    url: str, *, is_trusted: bool
+) -> None:
+    named = ("*.runcomfy.net", "files.example")
+    async with httpx.AsyncClient(transport=_Anywhere()) as http:
+        outputs = OutputClient(client=http, hosts=named, upstream="http://127.0.0.1:9")
+        with nullcontext() if is_trusted else pytest.raises(RefusedError):
+            async with outputs.open(url, headers={}) as response:
+                assert response.status_code == 200
 
 
 async def test_a_host_is_asked_by_the_very_letters_that_it_signed(relaying: Relaying) -> None:

@@ -387,6 +387,40 @@ async def test_an_endpoint_that_was_sent_nothing_for_days_survives_a_failure(
     assert (read["disabled_reason"], read["failing_since"]) == (None, None)
 
 
+async def test_what_is_done_to_one_endpoint_is_done_to_no_other(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    bob = await gateway.client_of("bob")
+    one, idle = [await make(gateway.http, receiver.url) for _ in range(2)]
+    async with receiving(status(500)) as elsewhere:
+        other = await make(bob, elsewhere.url)
+        mine, spare, theirs = (f"{ENDPOINTS}/{each['id']}" for each in (one, idle, other))
+        receiver.answers(status(500), status(204), status(410), status(204))
+        await gateway.http.post(f"{mine}/test")
+        await bob.post(f"{theirs}/test")
+        assert await gateway.deliver() == 2
+        failing = (await bob.get(theirs)).json()
+        assert failing["failing_since"] is not None
+        gateway.wait(6)
+        assert await gateway.deliver() == 2
+        assert (await gateway.http.get(mine)).json()["failing_since"] is None
+        gone = (await gateway.http.post(f"{mine}/test")).json()
+        assert await gateway.deliver() == 1
+        assert (await gateway.http.get(mine)).json()["disabled_reason"] == "gone"
+
+        await gateway.http.patch(mine, json={"disabled": False, "url": f"{receiver.url}/2"})
+        await gateway.http.post(f"{mine}/rotate")
+        await gateway.http.post(f"{mine}/deliveries/{gone['id']}/redeliver")
+        assert await gateway.deliver() == 1
+        assert (await gateway.http.delete(mine)).status_code == 204
+        assert (await bob.get(theirs)).json() == failing
+        assert (await gateway.http.get(spare)).json() | {"secret": idle["secret"]} == idle
+        elsewhere.answers(status(204))
+        gateway.wait(400)
+        assert await gateway.deliver() == 1
+        assert elsewhere.last.is_signed_with(other["secret"])
+
+
 @pytest.mark.parametrize(
     ("reply", "code", "error"),
     [

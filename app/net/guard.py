@@ -49,7 +49,6 @@ def guarded(
             resolver=resolver or SystemResolver(),
             context=context or tls(),
         ),
-        timeout=None,  # noqa: S113 - the transport keeps the deadline, over all phases together
         headers={
             "Accept-Encoding": "identity",
             "Connection": "close",
@@ -86,17 +85,14 @@ async def opened(
 
 
 async def read_at_most(response: httpx.Response, most: int) -> bytes:
-    """Read the first bytes of a body as they were sent; `response` is closed afterwards."""
+    """Read the first bytes of a body as they were sent."""
     content = bytearray()
-    try:
-        raw = cast(AsyncGenerator[bytes, None], response.aiter_raw())
-        async with aclosing(raw) as pieces:
-            async for piece in pieces:
-                content += piece[: most - len(content)]
-                if len(content) >= most:
-                    break
-    finally:
-        await response.aclose()
+    raw = cast(AsyncGenerator[bytes, None], response.aiter_raw())
+    async with aclosing(raw) as pieces:
+        async for piece in pieces:
+            content += piece[: most - len(content)]
+            if len(content) >= most:
+                break
     return bytes(content)
 
 
@@ -129,7 +125,6 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
             response.status,
             headers=response.headers,
             stream=_Body(response, backend, ends=ends),
-            extensions=response.extensions,
         )
 
     async def _addresses(self, url: httpx.URL) -> Sequence[IPAddress]:
@@ -193,7 +188,8 @@ def _outgoing(request: httpx.Request) -> httpcore.Request:
         ),
         headers=request.headers.raw,
         content=request.stream,
-        extensions={**request.extensions, "sni_hostname": name},
+        # Without httpx's time-outs: the transport keeps the deadline, over all phases together.
+        extensions={"sni_hostname": name},
     )
 
 
@@ -204,10 +200,5 @@ def _as_outward_errors() -> Iterator[None]:
         yield
     except (TimeoutError, httpcore.TimeoutException) as exc:
         raise TooSlowError from exc
-    except (
-        httpcore.NetworkError,
-        httpcore.ProtocolError,
-        httpcore.UnsupportedProtocol,
-        OSError,
-    ) as exc:
+    except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as exc:
         raise UnreachableError from exc

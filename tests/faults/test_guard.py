@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
 
@@ -224,6 +225,13 @@ async def test_redirect_is_judged_as_the_first_address_was(location: str) -> Non
         assert port.connections == 0
 
 
+async def test_a_url_need_not_name_the_port_of_its_scheme() -> None:
+    nobody = Reach(networks=(ip_network("127.9.9.9/32"),))
+    with watched_connects() as connects, suppress(OutwardError):
+        await fetch("http://127.9.9.9/", reach=nobody)
+    assert connects == ["127.9.9.9"]
+
+
 async def test_redirect_from_https_to_http_is_refused_where_nothing_opens_http() -> None:
     assert PUBLIC.flaw(scheme="http", host="example.com", port=None) == "must be an https:// URL"
     with watched_connects() as connects, pytest.raises(AddressRefusedError):
@@ -358,19 +366,26 @@ async def test_what_does_not_answer_is_told_apart() -> None:
             await fetch(server.url, reach=_HERE, deadline=soon)
 
 
-async def test_a_connection_that_comes_to_nothing_is_closed() -> None:
-    left = asyncio.Event()
+async def test_a_connection_is_closed_once_nothing_more_is_wanted_of_it() -> None:
+    left = asyncio.Semaphore(0)
 
     async def shakes_no_hands(line: Line) -> None:
         await line.wait_for_the_other_end()
-        left.set()
+        left.release()
+
+    async def lingers(line: Line) -> None:
+        await line.request()
+        await line.send(answer(200, raw=b"hello"))
+        await line.wait_for_the_other_end()
+        left.release()
 
     soon = timedelta(milliseconds=100)
-    async with wire_server(shakes_no_hands) as server:
+    async with wire_server(shakes_no_hands, lingers) as server, asyncio.timeout(10):
         with pytest.raises(TooSlowError):
             await fetch(f"https://127.0.0.1:{server.port}/", reach=_HERE, deadline=soon)
-        async with asyncio.timeout(10):
-            await left.wait()
+        await left.acquire()
+        assert await fetch(server.url, reach=_HERE, most=2) == (200, b"he")
+        await left.acquire()
 
 
 @pytest.mark.parametrize("tried", [["127.0.0.3", "127.0.0.1"], ["127.0.0.1", "127.0.0.3"]])
@@ -393,8 +408,8 @@ async def test_no_more_is_read_than_was_asked_for_and_nothing_is_unpacked() -> N
         await line.request()
         await line.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
-            await line.send(b"1\r\nx\r\n" * 10_000)
-            sent += 10_000
+            await line.send(b"3\r\nxxx\r\n" * 10_000)
+            sent += 30_000
 
     async with wire_server(flood) as server:
         assert await fetch(server.url, reach=_HERE, most=500) == (200, b"x" * 500)

@@ -439,10 +439,10 @@ async def test_heads_that_only_announce_another_are_read_for_a_while() -> None:
 
 async def test_look_ups_that_hang_hold_up_a_few_threads_and_nothing_else() -> None:
     release, begun = threading.Event(), threading.Semaphore(0)
-    under_way: list[str] = []
+    are_daemons: list[bool] = []
 
-    def hang(host: str) -> Sequence[str]:
-        under_way.append(host)
+    def hang(_host: str) -> Sequence[str]:
+        are_daemons.append(threading.current_thread().daemon)
         begun.release()
         release.wait(10)
         return ["127.0.0.1"]
@@ -452,7 +452,7 @@ async def test_look_ups_that_hang_hold_up_a_few_threads_and_nothing_else() -> No
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [TooSlowError] * 8
     assert all(begun.acquire(timeout=10) for _ in range(2)), "a thread may be slow to begin"
-    assert len(under_way) == 2
+    assert are_daemons == [True, True], "others would hold up the end of the process"
     release.set()
     resolver_after = SystemResolver(threads=1, look_up=lambda _host: ["127.0.0.1", "::1"])
     for _ in range(3):  # a place is given back
@@ -472,6 +472,7 @@ async def test_system_tells_no_such_name_from_no_answer() -> None:
         return caught.type
 
     assert await outcome(socket.gaierror(socket.EAI_NONAME, "")) is NoSuchHostError
+    assert await outcome(socket.gaierror(socket.EAI_NODATA, "")) is NoSuchHostError
     assert await outcome(socket.gaierror(socket.EAI_AGAIN, "")) is UnreachableError
     assert await outcome(UnicodeError()) is UnreachableError
     assert ip_address("127.0.0.1") in await SystemResolver().addresses("localhost")

@@ -222,6 +222,32 @@ async def test_an_overlap_has_bounds(gateway: Gateway, overlap: Any) -> None:
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/overlap_seconds"]
 
 
+async def test_what_is_done_to_one_key_user_or_plan_is_done_to_no_other(gateway: Gateway) -> None:
+    paths, keys = {}, {}
+    for name in ("one", "other"):
+        await gateway.admin.post("/v1/admin/plans", json={"name": name})
+        await gateway.admin.post("/v1/admin/users", json={"id": name, "plan": name})
+        keys[name] = await made(gateway, user=name, plan=name, scopes=["jobs:read", "act_as"])
+        own = (f"plans/{name}", f"users/{name}", f"keys/{keys[name]['id']}")
+        paths[name] = [f"/v1/admin/{path}" for path in own]
+    others = [(await gateway.admin.get(path)).json() for path in paths["other"]]
+
+    assert await status_with(gateway, keys["one"]["key"]) == 200
+    plan, user, key = paths["one"]
+    for answer in (
+        await gateway.admin.patch(plan, json={"timezone": "Asia/Tokyo"}),
+        await gateway.admin.patch(user, json={"plan": None, "disabled": True}),
+        await gateway.admin.patch(key, json={"name": "changed"}),
+        await gateway.admin.post(f"{key}/rotate"),
+        await gateway.admin.delete(key),
+        await gateway.admin.delete(plan),
+        await gateway.admin.delete(user),
+    ):
+        assert answer.is_success, answer.text
+    assert [(await gateway.admin.get(path)).json() for path in paths["other"]] == others
+    assert await status_with(gateway, keys["other"]["key"]) == 200
+
+
 @pytest.mark.parametrize("key_id", [NEVER, "nonsense", "key_%00"])
 async def test_no_such_key(gateway: Gateway, key_id: str) -> None:
     path = f"/v1/admin/keys/{key_id}"

@@ -124,11 +124,11 @@ async def test_a_user_with_a_live_job_stays(gateway: Gateway) -> None:
 
 
 async def test_an_erased_user_leaves_no_job_and_no_key(gateway: Gateway) -> None:
-    answer = await gateway.http.post(
-        "/v1/jobs", json=gateway.body(), headers={"Idempotency-Key": "order-1"}
-    )
+    order: dict[str, Any] = {"json": gateway.body(), "headers": {"Idempotency-Key": "order-1"}}
+    answer = await gateway.http.post("/v1/jobs", **order)
     await gateway.http.post(f"/v1/jobs/{answer.json()['id']}/cancel")
-    await gateway.client_of("alicia")
+    alicia = await gateway.client_of("alicia")
+    hers = await alicia.post("/v1/jobs", **order)
     assert (await gateway.admin.delete("/v1/admin/users/alice")).status_code == 204
     gateway.wait(2)
     assert (await gateway.http.get("/v1/jobs")).status_code == 401
@@ -136,6 +136,8 @@ async def test_an_erased_user_leaves_no_job_and_no_key(gateway: Gateway) -> None
     assert (entry["action"], entry["target"]) == ("user.deleted", "user:alice")
     assert entry["after"] == {"erased": {"users": 1, "keys": 1, "jobs": 1}}
 
+    replayed = await alicia.post("/v1/jobs", **order)
+    assert (replayed.status_code, replayed.json()["id"]) == (200, hers.json()["id"])
     # Whoever gets the id next finds nothing.
     again = await gateway.client_of("alice")
     assert (await again.get("/v1/jobs")).json()["data"] == []

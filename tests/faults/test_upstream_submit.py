@@ -304,6 +304,8 @@ async def test_an_error_code_under_200_is_a_refusal(code: int | str, *, is_ours:
         ({"Date": TEN, "Retry_After": "Sun, 22 Nov 2026 10:00:30 GMT"}, timedelta(seconds=30)),
         ({"Date": TEN, "Retry_After": "Sat, 21 Nov 2026 10:00:00 GMT"}, timedelta()),
         ({"Retry_After": "Sun, 22 Nov 2026 10:00:30 GMT"}, None),
+        ({"Date": TEN, "Retry_After": "Sun, 22 Nov 2026 10:00:30 -0000"}, None),
+        ({"Date": TEN, "Retry_After": f"Sun, 22 Nov {'9' * 20} 10:00:30 GMT"}, None),
     ],
 )
 async def test_a_429_without_an_id_may_be_tried_later(
@@ -316,8 +318,8 @@ async def test_a_429_without_an_id_may_be_tried_later(
 
 
 async def test_the_operator_says_which_statuses_mean_not_accepted() -> None:
-    statuses = frozenset({503})
-    script = answers(answer(503), answer(429), answer(503, {"request_id": "req-1"}))
+    statuses = frozenset({409, 503})
+    script = answers(answer(503), answer(429), answer(409, {"request_id": "req-1"}))
     async with (
         wire_server(script) as server,
         upstream(server.url, submit_retry_statuses=statuses) as client,

@@ -113,11 +113,18 @@ async def test_a_host_is_asked_by_the_very_letters_that_it_signed(relaying: Rela
 
 
 @pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-9"}])
-async def test_a_page_in_the_place_of_the_file_is_no_output(
-    relaying: Relaying, headers: dict[str, str]
+@pytest.mark.parametrize(
+    "sent",
+    [
+        answer(raw=b"<!doctype html><title>Just a moment...</title>", Content_Type="text/html"),
+        b"no HTTP\r\n\r\n",
+    ],
+    ids=["a page", "no HTTP"],
+)
+async def test_what_else_comes_in_the_place_of_the_file_is_no_output(
+    relaying: Relaying, sent: bytes, headers: dict[str, str]
 ) -> None:
-    page = answer(raw=b"<!doctype html><title>Just a moment...</title>", Content_Type="text/html")
-    async with relaying(lambda _: page) as relay:
+    async with relaying(lambda _: sent) as relay:
         refused = await relay.get(**headers)
         assert (refused.status_code, problem(refused)["code"]) == (503, "output_unavailable")
         assert refused.headers["Retry-After"] == "5"

@@ -91,6 +91,14 @@ async def test_a_message_keeps_what_is_fit_to_be_read() -> None:
     assert len(caught.value.message) == 500
 
 
+async def test_a_read_that_fails_shows_no_token() -> None:
+    data = answer(404, {"error_message": ECHO})
+    async with wire_server(answers(data)) as server, upstream(server.url) as client:
+        with pytest.raises(UpstreamError) as caught:
+            await client.status("req-1", timeout=LONG)
+    assert caught.value.message == f"720p: Bearer [hidden] sent {PROMPT!r} and [address]"
+
+
 async def test_the_error_of_a_failed_job_shows_no_token_and_no_address() -> None:
     data = answer(200, {"status": "failed", "error": {"type": TOKEN, "message": ECHO}})
     async with wire_server(answers(data)) as server, upstream(server.url) as client:

@@ -6,8 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
+from app.auth.access import AccessCheck
+from app.auth.scopes import Scope
 from app.auth.service import AuthService
 from app.core.errors import UserGoneError
+from app.db.engine import opened_database
 from app.events.tail import Whose
 from tests.support.answers import problem
 from tests.support.gateway import SEEDANCE, Gateway
@@ -243,3 +246,30 @@ async def test_a_service_that_was_deleted_just_now_leaves_no_user_behind(
         await database.close()
     users = (await gateway.admin.get("/v1/admin/users")).json()["data"]
     assert [user["id"] for user in users] == ["alice"]
+
+
+async def test_who_stays_connected_for_a_user_needs_all_that_let_it_in(
+    gateway: Gateway, database_url: str
+) -> None:
+    client = await shop(gateway)
+    key = f"/v1/admin/keys/{(await client.get('/v1/me')).json()['key']}"
+    auth = gateway.app.state.services.auth
+    sender = await auth.authenticate(client.headers["Authorization"])
+    alice = (await auth.authenticate(gateway.http.headers["Authorization"])).principal
+    holder = (await auth.act(sender, name="u1")).holder(Scope.JOBS_READ)
+    holders = {holder, alice.holder(Scope.JOBS_READ)}
+    scopes = {"scopes": ["jobs:read", "act_as"]}
+    async with opened_database(database_url) as database:
+        check = AccessCheck(database=database, clock=gateway.clock)
+        for path, taken, given in (
+            (key, {"scopes": ["jobs:write", "act_as"]}, scopes),
+            (key, {"scopes": ["jobs:read"]}, scopes),
+            ("/v1/admin/users/shop", {"disabled": True}, {"disabled": False}),
+            ("/v1/admin/users/shop/u1", {"disabled": True}, {"disabled": False}),
+        ):
+            assert (await gateway.admin.patch(path, json=taken)).is_success
+            assert await check.lost(holders) == {holder}, (path, taken)
+            assert (await gateway.admin.patch(path, json=given)).is_success
+            assert await check.lost(holders) == set()
+        assert (await gateway.admin.delete(key)).is_success
+        assert await check.lost(holders) == {holder}

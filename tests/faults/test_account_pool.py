@@ -24,6 +24,7 @@ from tests.support.wire_server import Line, answer, wire_server
 pytestmark = pytest.mark.either_database
 
 POOL = "a=token-a1,b=token-b1"
+_LATER = answer(503, {"error_code": 503001, "error_message": "later"}, Retry_After="200")
 
 
 @dataclass
@@ -34,6 +35,7 @@ class House:
     tokens: dict[str, str] = field(default_factory=lambda: {"token-a1": "a", "token-b1": "b"})
     owners: dict[str, str] = field(default_factory=dict)
     poor: set[str] = field(default_factory=set)
+    later: set[str] = field(default_factory=set)
     ended: str = "in_progress"
     strangers: int = 0
     calls: list[tuple[str, str]] = field(default_factory=list)
@@ -43,7 +45,9 @@ class House:
             request = await line.request()
             token = request.headers["authorization"].removeprefix("Bearer ")
             path = request.target.partition("?")[0].split("/")
-            await line.send(self.answer(self.tokens.get(token), path))
+            account = self.tokens.get(token)
+            is_later = account in self.later
+            await line.send(_LATER if is_later else self.answer(account, path))
 
     def answer(self, account: str | None, path: list[str]) -> bytes:
         if account is None:
@@ -233,14 +237,18 @@ async def test_when_all_accounts_are_refused_it_is_told_where_health_is(
         assert (lanes["submits/a"], lanes["submits/b"], lanes["submits"]) == (0, 0, 1)
 
 
-async def test_polls_of_a_refused_account_hold_up_no_others(
-    database_url: str, house: House, clock: ManualClock
+@pytest.mark.parametrize("reason", ["token_refused", "retry_after"])
+async def test_polls_of_an_account_in_trouble_hold_up_no_others(
+    database_url: str, house: House, clock: ManualClock, reason: str
 ) -> None:
     async with opened(database_url, house, clock, POOL) as gateway:
         for _ in range(10):
             await gateway.submit()
         await gateway.dispatch()
-        del house.tokens["token-a1"]
+        if reason == "token_refused":
+            del house.tokens["token-a1"]
+        else:
+            house.later.add("a")
         await polled(gateway)
         house.ended = "completed"
         await polled(gateway, 2)
@@ -248,8 +256,9 @@ async def test_polls_of_a_refused_account_hold_up_no_others(
         assert {row.account for row, _ in jobs.values() if row.state == "completed"} == {"b"}
         assert {row.account for row, _ in jobs.values() if row.state == "in_queue"} == {"a"}
         now = (await gateway.admin.get("/v1/admin/dispatch")).json()
-        assert [each["polling"]["reason"] for each in now["accounts"]] == ["token_refused", None]
+        assert [each["polling"]["reason"] for each in now["accounts"]] == [reason, None]
         house.tokens["token-a1"] = "a"
+        house.later.clear()
         await polled(gateway, 6)
         jobs = await read_jobs(database_url)
         assert {row.state for row, _ in jobs.values()} == {"completed"}

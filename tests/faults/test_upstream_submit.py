@@ -245,9 +245,10 @@ async def test_the_id_in_a_packed_answer_is_found() -> None:
         assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
 
 
-async def test_a_redirect_is_not_followed_and_leaves_it_unknown() -> None:
+@pytest.mark.parametrize("status", [301, 303, 307])
+async def test_a_redirect_is_not_followed_and_leaves_it_unknown(status: int) -> None:
     async with wire_server(answers(ACCEPTED)) as elsewhere:
-        moved = answer(307, {}, Location=f"{elsewhere.url}/v1/models/{MODEL}")
+        moved = answer(status, {}, Location=f"{elsewhere.url}/v1/models/{MODEL}")
         assert type(await failed_by(answers(moved), sent=1)) is OutcomeUnknownError
         assert elsewhere.connections == 0
 

@@ -341,6 +341,14 @@ async def test_who_waited_for_a_turn_knows_what_was_found_meanwhile() -> None:
         assert server.connections <= 2
 
 
+async def test_so_much_is_remembered_and_no_more() -> None:
+    files: dict[str, bytes | str | int] = {"/a.png": START, "/b.png": START}
+    async with inspecting(most_kept=1) as inspector, shelf(files) as server:
+        for name in ("a", "b", "b", "a"):
+            assert await codes(inspector, f"{server.url}/{name}.png") == []
+        assert server.connections == 3
+
+
 async def test_an_address_that_the_client_cannot_read_is_unreachable() -> None:
     async with inspecting() as inspector:
         assert await codes(inspector, "https://\u212a_a.example.com/a.png") == ["media_unreachable"]

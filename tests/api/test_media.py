@@ -161,6 +161,7 @@ async def test_what_is_no_image_is_told_by_its_bytes(looking: Gateway) -> None:
             assert (error["pointer"], error["code"]) == (POINTER, code)
             assert error["detail"].endswith(end)
         assert await code_of(looking, f"{pictures.url}/image.html") is None
+        assert await code_of(looking, f"{pictures.url.upper()}/page.png") == "media_type"
     film = await uploaded(looking, b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41")
     assert await code_of(looking, film) == "media_type"
     nobodys = "file_" + "0" * 26

@@ -194,17 +194,20 @@ async def test_lies_about_ranges_and_lengths_are_seen_through() -> None:
             assert await codes(inspector, server.url) == ["media_type"]
 
 
-async def test_a_host_that_gives_less_than_was_asked_for_is_asked_for_the_rest() -> None:
+@pytest.mark.parametrize(("total", "requests"), [(len(START), 4), ("*", 5)])
+async def test_a_host_that_gives_less_than_was_asked_for_is_asked_for_the_rest(
+    total: int | str, requests: int
+) -> None:
     async def sparing(line: Line) -> None:
         asked = await line.request()
         start = int(asked.headers["range"].removeprefix("bytes=").partition("-")[0])
         piece = START[start : start + 10]
-        told = f"bytes {start}-{start + len(piece) - 1}/{len(START)}"
-        await line.send(answer(206, raw=piece, Content_Range=told))
+        told = f"bytes {start}-{start + len(piece) - 1}/{total}"
+        await line.send(answer(206, raw=piece, Content_Range=told) if piece else answer(416))
 
     async with inspecting() as inspector, wire_server(sparing) as server:
         assert await codes(inspector, server.url) == []
-        assert server.connections == 4
+        assert server.connections == requests
 
 
 async def test_redirects_are_followed_three_times() -> None:

@@ -195,8 +195,9 @@ async def test_a_host_may_tell_the_length_of_what_it_need_not_send(relaying: Rel
     assert same.headers["Content-Type"] == "video/mp4"
 
 
-async def test_a_host_that_has_nothing_is_gone_by_head_too(relaying: Relaying) -> None:
-    async with relaying(lambda _: answer(404)) as relay:
+@pytest.mark.parametrize("status", [403, 404, 410])  # 403: a signed link has expired
+async def test_what_a_host_no_longer_gives_is_gone(relaying: Relaying, status: int) -> None:
+    async with relaying(lambda _: answer(status)) as relay:
         assert (await relay.head()).status_code == 410
         assert problem(await relay.get())["code"] == "output_gone"
 

@@ -246,6 +246,10 @@ async def test_what_is_done_to_one_key_user_or_plan_is_done_to_no_other(gateway:
         assert answer.is_success, answer.text
     assert [(await gateway.admin.get(path)).json() for path in paths["other"]] == others
     assert await status_with(gateway, keys["other"]["key"]) == 200
+    assert [entry["action"] for entry in await gateway.audited()][:7] == [
+        *("user.deleted", "plan.deleted", "key.revoked", "key.rotated", "key.changed"),
+        *("user.changed", "plan.changed"),
+    ]
 
 
 @pytest.mark.parametrize("key_id", [NEVER, "nonsense", "key_%00"])

@@ -267,6 +267,7 @@ async def test_a_breaking_change_of_a_model_in_use_is_an_alarm(
         each["input_schema"]["properties"]["duration"]["enum"] = [5]
         each["input_schema"]["required"] = ["prompt", "seed"]
         each["input_schema"]["properties"]["seed"] = {"type": "integer"}
+    upstream.entries[1]["base_price_usd"] = 0.25
     with capture_logs() as logs:
         report = await synced.workers.catalogue.sync()
     breaks = ["`seed` is required now", "`duration` no longer takes 10"]
@@ -281,9 +282,14 @@ async def test_a_breaking_change_of_a_model_in_use_is_an_alarm(
     assert told[0]["before"] == {"schema_hash": before}
     assert told[0]["after"] == {"schema_hash": after, "breaks": breaks}
     synced_now = next(each for each in entries if each["action"] == "catalogue.synced")
-    assert [each["model"] for each in synced_now["after"]["changed"]] == [
-        DREAM,
-        "acme/unused/text-to-video",
+    assert synced_now["after"]["changed"] == [
+        {
+            "model": model,
+            "schema": True,
+            "base_price_usd": ["0.200000", price],
+            "price_unit": ["second", "second"],
+        }
+        for model, price in ((DREAM, "0.200000"), ("acme/unused/text-to-video", "0.250000"))
     ]
     assert (await synced.admin.get(f"/v1/admin/jobs/{job['id']}")).json()["schema_hash"] == before
 
@@ -317,6 +323,13 @@ async def test_a_withdrawn_model_takes_no_more_jobs_until_it_is_back(
     upstream.entries = [entry("acme/new/text-to-video")]
     report = await synced.workers.catalogue.sync()
     assert report.breaks == {DREAM: ["RunComfy no longer lists the model"]}
+    entries = await synced.audited()
+    assert next(each["after"] for each in entries if each["action"] == "catalogue.synced") == {
+        "models": 1,
+        "added": ["acme/new/text-to-video"],
+        "changed": [],
+        "withdrawn": [DREAM],
+    }
     refused = (await dream(synced)).json()
     assert (refused["status"], refused["code"]) == (422, "unknown_model")
     assert refused["detail"].startswith(f'RunComfy no longer offers the model "{DREAM}".')

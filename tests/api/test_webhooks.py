@@ -430,6 +430,7 @@ async def test_what_is_done_to_one_endpoint_is_done_to_no_other(
         (status(302, Location="http://xn--/"), None, "unreachable"),
         (status(302, Location=":https://["), None, "unreachable"),
         (status(404), 404, "status"),
+        (status(503), 503, "status"),
         (hang_up, None, "unreachable"),
         (break_off, 200, None),
         (endless, 200, None),

@@ -380,7 +380,7 @@ async def test_a_connection_is_closed_once_nothing_more_is_wanted_of_it() -> Non
         left.release()
 
     soon = timedelta(milliseconds=100)
-    async with wire_server(shakes_no_hands, lingers) as server, asyncio.timeout(10):
+    async with wire_server(shakes_no_hands, lingers) as server, asyncio.timeout(60):
         with pytest.raises(TooSlowError):
             await fetch(f"https://127.0.0.1:{server.port}/", reach=_HERE, deadline=soon)
         await left.acquire()

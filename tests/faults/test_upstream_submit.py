@@ -398,14 +398,19 @@ async def test_a_connection_closed_under_the_next_submit_leaves_it_unknown() -> 
 
 
 async def test_a_cancelled_submit_passes_the_cancellation_on() -> None:
+    has_come = asyncio.Event()
+
     async def busy(line: Line) -> None:
         await line.request()
+        has_come.set()
         await line.wait_for_the_other_end()
 
     async with wire_server(busy) as server, upstream(server.url) as client:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await client.submit(MODEL, BODY, timeout=LONG)
+        submitting = asyncio.ensure_future(client.submit(MODEL, BODY, timeout=LONG))
+        await has_come.wait()
+        submitting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await submitting
 
 
 @pytest.mark.parametrize("model", ["", "/", "a//b", "a/../b", "a/.", "/a/b", "a/b/", "a/\ud800"])

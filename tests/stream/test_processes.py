@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from app.core.clock import SystemClock
-from tests.support.gateway import SEEDANCE, TOKEN
+from tests.support.gateway import SEEDANCE
 from tests.support.invariants import assert_invariants, read_jobs
 from tests.support.keys import make_key
 from tests.support.processes import (
@@ -29,6 +29,7 @@ from tests.support.processes import (
 )
 from tests.support.receiver import receiving
 from tests.support.rows import look
+from tests.support.turns import turns
 
 SETTLED = {"completed", "failed", "cancelled", "submit_unknown"}
 SETTLED_WITHIN_S = 150
@@ -155,23 +156,18 @@ async def test_a_terminal_that_is_closed_ends_nothing_after_nohup(tmp_path: Path
 
 async def test_a_start_that_is_told_to_stop_ends_in_order(tmp_path: Path) -> None:
     """In a container it is process 1, to which a signal means nothing before it says what."""
-    settings = {"RUNCOMFY_API_TOKEN": TOKEN, "GATEWAY_UPSTREAM_URL": "http://127.0.0.1:9"}
-    gateway = Server(("serve",), tmp_path / "gateway", "/healthz", settings)
-    with closing(sqlite3.connect(gateway.folder / "gateway.db", isolation_level=None)) as rival:
+    file, nowhere = tmp_path / "gateway.db", "http://127.0.0.1:9"
+    settings = {"GATEWAY_DATABASE_URL": f"sqlite:///{file}"}
+    with closing(sqlite3.connect(file, isolation_level=None)) as rival:
         rival.execute("BEGIN EXCLUSIVE")  # so that it waits to make its tables
-        await gateway.start()
-        try:
+        async with gateway_process(tmp_path / "gateway", upstream_url=nowhere, **settings) as one:
             async with asyncio.timeout(SETTLED_WITHIN_S):
-                while not await listens(gateway.port):
+                while not await listens(one.port):
                     await SystemClock().sleep(_LOOK)
-            assert gateway.process is not None
-            gateway.process.send_signal(signal.SIGTERM)
-            rival.rollback()
-            async with asyncio.timeout(SETTLED_WITHIN_S):
-                assert await gateway.process.wait() == 0
-        finally:
-            if gateway.process is not None and gateway.process.returncode is None:
-                await gateway.kill()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(one.stop())  # with exit code 0
+                await turns()
+                rival.rollback()
 
 
 async def test_a_demo_that_is_told_to_stop_leaves_nothing(tmp_path: Path) -> None:

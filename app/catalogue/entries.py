@@ -27,9 +27,10 @@ def read_entry(entry: Any) -> Model:
     """Make a model of an entry with its schema, or raise BrokenModelError."""
     if not isinstance(entry, dict) or not isinstance(entry.get("model_id"), str):
         raise BrokenModelError("an entry is an object with a model_id")
-    schema = _plain(entry.get("input_schema"), depth=0)
+    schema = entry.get("input_schema")
     if not isinstance(schema, dict):
         raise BrokenModelError("input_schema is not an object")
+    _refuse_unstorable(schema)
     if len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
         raise BrokenModelError(f"input_schema is larger than {MAX_SCHEMA_BYTES} bytes")
     model_id = entry["model_id"]
@@ -64,7 +65,7 @@ def _price(
 ) -> tuple[Decimal, Literal["second", "output"]] | tuple[None, None]:
     """Read a price if its unit is known; in an unknown unit it would be a wrong price."""
     given = entry.get("base_price_usd")
-    if isinstance(given, bool) or not isinstance(given, int | float | Decimal):
+    if isinstance(given, bool) or not isinstance(given, int | float):
         return None, None
     amount = Decimal(str(given))
     if not (amount.is_finite() and 0 <= amount <= _DEAREST):
@@ -102,25 +103,21 @@ def _storable(value: Any) -> str:
     return value.encode("utf-8", "ignore").decode().replace("\0", "").strip()
 
 
-def _plain(value: Any, *, depth: int) -> Any:
-    """Copy parsed JSON as what can be stored and compiled: exact numbers become floats."""
+def _refuse_unstorable(value: Any, *, depth: int = 0) -> None:
+    """Raise BrokenModelError for what can be neither stored nor compiled."""
     if depth > MAX_SCHEMA_DEPTH:
         raise BrokenModelError(f"input_schema is nested more than {MAX_SCHEMA_DEPTH} levels deep")
     match value:
         case dict():
-            return {
-                _plain(name, depth=depth): _plain(item, depth=depth + 1)
-                for name, item in value.items()
-            }
+            for name, item in value.items():
+                _refuse_unstorable(name, depth=depth)
+                _refuse_unstorable(item, depth=depth + 1)
         case list():
-            return [_plain(item, depth=depth + 1) for item in value]
+            for item in value:
+                _refuse_unstorable(item, depth=depth + 1)
         case str() if not is_storable(value):
             raise BrokenModelError("input_schema holds text that cannot be stored")
-        case Decimal() | float():
-            if not math.isfinite(number := float(value)):
-                raise BrokenModelError("input_schema holds NaN or infinity")
-            return number
+        case float() if not math.isfinite(value):
+            raise BrokenModelError("input_schema holds NaN or infinity")
         case int() if value.bit_length() > MAX_INTEGER_BITS:
             raise BrokenModelError(f"input_schema holds a number of over {MAX_INTEGER_BITS} bits")
-        case _:
-            return value

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
@@ -83,7 +83,7 @@ def decode(raw: bytes | bytearray) -> Any:
     try:
         if raw.startswith(_GZIP):
             raw = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(raw, LONGEST_ANSWER)
-        return json.loads(raw.decode(json.detect_encoding(raw), "replace"), parse_float=_exact)
+        return json.loads(raw.decode(json.detect_encoding(raw), "replace"))
     except (ValueError, RecursionError, zlib.error):
         return None
 
@@ -169,14 +169,6 @@ _IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp"})
 _AUDIOS = frozenset({".mp3", ".wav", ".flac", ".ogg", ".m4a", ".aac", ".opus"})
 
 
-def _exact(number: str) -> Decimal | float:
-    """Keep costs exact; an exponent beyond Decimal's makes it infinite, or zero."""
-    try:
-        return Decimal(number)
-    except InvalidOperation:
-        return float(number)
-
-
 def _object(body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise TryLaterError("RunComfy's answer is not a JSON object.")
@@ -203,7 +195,7 @@ def _error(error: Any, *, hidden: Collection[str]) -> RemoteError:
 
 
 def _money(value: Any) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         amount = Decimal(str(value))

@@ -3,23 +3,26 @@
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any
 
 
 def stop_signal() -> asyncio.Event:
-    """Make an event that SIGTERM and SIGINT set, in place of what they do otherwise.
-
-    And SIGHUP, of a terminal that is closed, unless it is ignored, as after `nohup`.
-    """
+    """Make an event that each of the `stop_signals` sets, in place of what it does otherwise."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    numbers = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        numbers.remove(signal.SIGHUP)
-    for number in numbers:
-        loop.add_signal_handler(number, stop.set)
+    for number in stop_signals():
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
+
+
+def stop_signals() -> AbstractSet[signal.Signals]:
+    """Return SIGTERM, SIGINT and, unless it is ignored as after `nohup`, SIGHUP.
+
+    That is what the programs of a terminal get that is closed.
+    """
+    hears_hangup = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return {signal.SIGTERM, signal.SIGINT} | ({signal.SIGHUP} if hears_hangup else set())
 
 
 async def run_until(

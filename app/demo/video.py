@@ -19,6 +19,7 @@ from app.auth.directory.keys import KeyDirectory
 from app.bootstrap.database import prepare_database
 from app.core.clock import SystemClock
 from app.core.errors import ConfigurationError
+from app.core.stopping import stop_signals
 from app.db.engine import opened_database
 from app.demo.printing import answer_of, say
 from app.net.clients import trusted
@@ -36,10 +37,9 @@ _PATIENCE = timedelta(minutes=2)
 async def run(output: Path) -> None:
     """Submit the first model's job to a sandboxed gateway and save its video to `output`."""
     _require_place(output)
-    # Otherwise it ends the process at once, with the folder still there.
-    asyncio.get_running_loop().add_signal_handler(
-        signal.SIGTERM, signal.raise_signal, signal.SIGINT
-    )
+    # Otherwise they end the process at once, with the folder still there.
+    for number in stop_signals() - {signal.SIGINT}:
+        asyncio.get_running_loop().add_signal_handler(number, signal.raise_signal, signal.SIGINT)
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
         sandbox = SandboxConfig(directory=Path(folder, "sandbox"))
         async with running_sandbox(sandbox, port=0) as sandbox_url:

@@ -170,7 +170,10 @@ async def test_a_start_that_is_told_to_stop_ends_in_order(tmp_path: Path) -> Non
                 rival.rollback()
 
 
-async def test_a_demo_that_is_told_to_stop_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_demo_that_is_told_to_stop_leaves_nothing(
+    told: signal.Signals, tmp_path: Path
+) -> None:
     demo = await asyncio.create_subprocess_exec(
         *(COMMAND, "demo", "--output=demo.mp4"),
         cwd=tmp_path,
@@ -181,7 +184,7 @@ async def test_a_demo_that_is_told_to_stop_leaves_nothing(tmp_path: Path) -> Non
     async with asyncio.timeout(SETTLED_WITHIN_S):
         while not left_by_demo(tmp_path):
             await SystemClock().sleep(_LOOK)
-        demo.terminate()
+        demo.send_signal(told)
         await demo.wait()
     assert left_by_demo(tmp_path) == []
 

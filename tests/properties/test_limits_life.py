@@ -70,7 +70,7 @@ limit_sets = st.dictionaries(
 
 @dataclass
 class Entry:
-    """A job as its owner's bill sees it."""
+    """A job as its owner's bill sees it: in the windows `at` its accept or, late, at its end."""
 
     job_id: str
     user: str
@@ -79,6 +79,14 @@ class Entry:
     usd: Decimal | None
     status: str = "pending"
     cost: Ending = "held"
+    is_late: bool = False
+
+    @property
+    def rows(self) -> list[str]:
+        """What the ledger has of it: one hold, and one end once it ended."""
+        if self.is_late:
+            return ["hold", "release", "late_charge"]
+        return ["hold", *{"held": [], "settled": ["settle"], "released": ["release"]}[self.cost]]
 
 
 @dataclass
@@ -171,7 +179,7 @@ class LimitsLife(RuleBasedStateMachine):
         await self._set_price()
 
     async def _start(self) -> Gateway:
-        # No time-out in between: what a stuck job costs is known by its state alone.
+        # The longest time-out: until then an unknown submit is in flight.
         started = running(
             self.database_url,
             sandbox=self.sandbox,
@@ -268,8 +276,10 @@ class LimitsLife(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from(USERS), names=limit_sets, data=st.data())
     def change_limits(self, user: str, names: dict[str, str], data: st.DataObject) -> None:
+        self.limit(user, {name: (data.draw(_value_of(name)), mode) for name, mode in names.items()})
+
+    def limit(self, user: str, chosen: dict[str, tuple[Decimal, str]]) -> None:
         """Put a user under other limits, by way of overrides; the plan has none of its own."""
-        chosen = {name: (data.draw(_value_of(name)), mode) for name, mode in names.items()}
         gone = dict.fromkeys(self.bill.limits[user])
         body = {
             name: {"limit": str(limit) if "usd" in name else int(limit), "mode": mode}
@@ -281,9 +291,7 @@ class LimitsLife(RuleBasedStateMachine):
     @rule(user=st.sampled_from(USERS), places=st.integers(0, 3))
     def crowd(self, user: str, places: int) -> None:
         """Let more jobs wait than have places, and the dispatcher choose."""
-        limits = dict.fromkeys(self.bill.limits[user]) | {"concurrent_jobs": {"limit": places}}
-        self.run(self._tell("patch", f"users/{user}", {"limits": limits}))
-        self.bill.limits[user] = {"concurrent_jobs": (Decimal(places), "enforce")}
+        self.limit(user, {"concurrent_jobs": (Decimal(places), "enforce")})
         self.submit_at_once(user=user, at_once=places + 2)
         self.dispatch()
 
@@ -347,12 +355,13 @@ class LimitsLife(RuleBasedStateMachine):
             self.runner.close()
 
     async def _look_at_every_bill(self) -> None:
-        """Hold each job's own ledger rows against its end: one hold, and one end once it ended."""
         for entry in self.bill.entries.values():
             detail = (await self.gateway.admin.get(f"/v1/admin/jobs/{entry.job_id}")).json()
-            ends = {"held": [], "settled": ["settle"], "released": ["release"]}[entry.cost]
-            assert [row["kind"] for row in detail["ledger"]] == ["hold", *ends]
+            assert [row["kind"] for row in detail["ledger"]] == entry.rows
             assert {_money(row["amount_usd"]) for row in detail["ledger"]} == {entry.usd}
+
+    def late_jobs(self) -> list[str]:
+        return [entry.job_id for entry in self.bill.entries.values() if entry.is_late]
 
     def _in_flight(self, user: str) -> int:
         return sum(entry.status in IN_FLIGHT for entry in self.bill.of(user))
@@ -368,6 +377,8 @@ class LimitsLife(RuleBasedStateMachine):
                     entry = self.bill.entries[job["id"]]
                     entry.status = job["status"]
                     entry.cost = FINAL.get(job["status"], "held")
+                    if job["late"] and not entry.is_late:
+                        entry.is_late, entry.at = True, datetime.fromisoformat(job["finished_at"])
                     if (job["error"] or {}).get("code") == "submit_unknown":
                         entry.cost = "settled"  # nobody knows, so it counts as spent
                     assert job["cost"]["state"] == entry.cost
@@ -392,6 +403,26 @@ def _value_of(name: str) -> st.SearchStrategy[Decimal]:
 
 def _money(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
+
+
+@pytest.mark.either_database
+def test_what_succeeds_after_its_time_counts_when_it_does(databases: Databases) -> None:
+    life = LimitsLife(databases)
+    try:
+        life.open(datetime(2026, 11, 1, tzinfo=UTC))
+        life.crowd(user="alice", places=2)
+        life.limit("alice", dict.fromkeys(WINDOWED, (Decimal(50), "enforce")))
+        for _ in range(2):
+            life.wait_for_the_edge_of_a_window(period="month", beyond=0)
+            life.dispatch()  # ends what was sent, whose time is over
+            life.every_limit_stands_as_the_bill_says()
+        assert not life.late_jobs()
+        life.poll()
+        life.every_limit_stands_as_the_bill_says()
+        life.the_ledger_adds_up()
+        assert life.late_jobs()
+    finally:
+        life.teardown()
 
 
 @pytest.mark.timeout(600)

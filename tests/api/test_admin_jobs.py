@@ -63,6 +63,7 @@ async def all_is_well(gateway: Gateway, database_url: str) -> None:
 async def test_a_job_is_read_from_below(gateway: Gateway) -> None:
     await price(gateway)
     job = await unknown(gateway)
+    await gateway.submit()  # another, of which it says nothing
     read = await detail(gateway, job)
     assert {name: read[name] for name in job} == job
     below = {name: value for name, value in read.items() if name not in job}

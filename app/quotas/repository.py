@@ -106,7 +106,7 @@ class QuotaRepository:
     async def find_entries(self, job_id: str) -> Sequence[Entry]:
         found = await self._tx.execute(select(LedgerRow).where(LedgerRow.job_id == job_id))
         order = list(EntryKind)
-        return sorted(map(_entry, found), key=lambda entry: (entry.at, order.index(entry.kind)))
+        return sorted(map(_entry, found), key=lambda entry: order.index(entry.kind))
 
     async def count_jobs(
         self,

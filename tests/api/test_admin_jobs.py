@@ -128,6 +128,7 @@ async def test_all_users_jobs_are_listed(gateway: Gateway) -> None:
 async def test_settling_charges_the_hold(gateway: Gateway, database_url: str) -> None:
     await price(gateway)
     job = await unknown(gateway)
+    gateway.wait(60)
     answer = await act(gateway, job, "settle")
     assert answer.status_code == 200
     body = answer.json()
@@ -138,7 +139,10 @@ async def test_settling_charges_the_hold(gateway: Gateway, database_url: str) ->
         "message": "An operator ended this job.",
     }
     assert body["job"]["events"][-1]["data"] == {"by": "operator", "action": "job.settle"}
-    assert await kinds(gateway, job) == ["hold", "settle"]
+    assert [(entry["kind"], entry["at"]) for entry in body["job"]["ledger"]] == [
+        ("hold", "2026-11-22T10:00:00.000Z"),
+        ("settle", "2026-11-22T10:01:00.000Z"),
+    ]
     assert await used(gateway) == ("0.50", "0.00")
     await all_is_well(gateway, database_url)
 

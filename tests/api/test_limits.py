@@ -126,6 +126,33 @@ async def test_an_unknown_price_never_counts_as_zero(gateway: Gateway) -> None:
     await gateway.submit()
 
 
+@pytest.mark.parametrize("whose", ["user", "key"])
+@pytest.mark.parametrize(
+    ("name", "mode", "refusal"),
+    [
+        ("spend_usd_per_day", "enforce", "price_unknown"),
+        ("output_seconds_per_month", "enforce", "duration_unknown"),
+        ("spend_usd_per_day", "shadow", None),
+        ("output_seconds_per_month", "shadow", None),
+        ("jobs_per_day", "enforce", None),
+        ("pending_jobs", "enforce", None),
+    ],
+)
+async def test_a_job_of_unknown_size_is_refused_where_a_limit_is_on_that_size(
+    gateway: Gateway, whose: str, name: str, mode: str, refusal: str | None
+) -> None:
+    limits, client = {name: {"limit": 9, "mode": mode}}, gateway.http
+    if whose == "user":
+        await gateway.admin.patch("/v1/admin/users/alice", json={"limits": limits})
+    else:
+        made = await gateway.admin.post("/v1/admin/keys", json={"user": "alice", "limits": limits})
+        client = gateway.client_with(made.json()["key"])
+    body = {"model": "blackforestlabs/flux-3/text-to-video", "input": {"prompt": "a fox"}}
+    answer = await client.post("/v1/jobs", json=body)
+    expected = (422, refusal) if refusal else (202, None)
+    assert (answer.status_code, answer.json().get("code")) == expected, answer.text
+
+
 async def test_a_price_per_output_counts_all_that_are_asked_for(gateway: Gateway) -> None:
     model = "google/nano-banana-2/text-to-image"
     await price(gateway, "0.05", model=model, per="output")

@@ -300,11 +300,18 @@ async def test_the_tighter_limit_of_a_key_counts(gateway: Gateway) -> None:
 
 
 async def test_every_answer_tells_what_is_left(gateway: Gateway) -> None:
-    await limit(gateway, jobs_per_day=3, submits_per_minute=10)
+    await limit(gateway, jobs_per_day=3, submits_per_minute=10, concurrent_jobs=7, pending_jobs=9)
+    await gateway.submit("sandbox:stuck")
+    await gateway.dispatch()
+    gateway.wait(6)
     answer = await gateway.http.post("/v1/jobs", json=gateway.body())
-    assert answer.headers["RateLimit"] == '"jobs_per_day";r=2;t=50400, "submits_per_minute";r=9;t=6'
+    assert answer.headers["RateLimit"] == (
+        '"jobs_per_day";r=1;t=50394, "submits_per_minute";r=9;t=6,'
+        ' "concurrent_jobs";r=6, "pending_jobs";r=8'
+    )
     assert answer.headers["RateLimit-Policy"] == (
-        '"jobs_per_day";q=3;w=86400, "submits_per_minute";q=10;w=60'
+        '"jobs_per_day";q=3;w=86400, "submits_per_minute";q=10;w=60,'
+        ' "concurrent_jobs";q=7, "pending_jobs";q=9'
     )
 
 

@@ -72,9 +72,10 @@ class Books:
         *,
         zone: ZoneInfo = UTC_ZONE,
         key_zone: ZoneInfo | None = None,
+        is_known: bool = True,
         **limits: int,
     ) -> str | None:
-        """Return the new job's id, or None if it is refused."""
+        """Return the new job's id, or None if it is refused; its size may be unknown."""
         self._jobs += 1
         job_id = f"job_{self._jobs}"
         user_limits = {LimitName(name): Limit(limit=Decimal(n)) for name, n in limits.items()}
@@ -86,8 +87,8 @@ class Books:
                 key_id="key_1",
             ),
             model="a/b",
-            output_seconds=Decimal(5),
-            price_usd=Decimal("0.50"),
+            output_seconds=Decimal(5) if is_known else None,
+            price_usd=Decimal("0.50") if is_known else None,
         )
 
         async def work(tx: AsyncConnection) -> bool:
@@ -197,6 +198,13 @@ async def test_a_rebuilt_account_says_what_the_ledger_says(books: Books) -> None
     await books.end(held, EntryKind.SETTLE, MORNING)
     assert await books.jobs_of_day() == Tally(used=3)
     await books.assert_true()
+
+
+async def test_a_job_of_unknown_size_is_rebuilt_as_a_job_and_no_more(books: Books) -> None:
+    await books.hold(MORNING, is_known=False)
+    await books.rebuild(TOKYO, MORNING)
+    day = (await books.accounts())["user:bob"].windows[Period.DAY]
+    assert [day.tally(measure) for measure in Measure] == [Tally(held=1), Tally(), Tally()]
 
 
 async def test_a_zone_that_nobody_announced_is_noticed_by_the_next_hold(books: Books) -> None:

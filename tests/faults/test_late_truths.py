@@ -186,7 +186,9 @@ async def test_what_was_cancelled_and_finished_is_completed_late(
     assert (cancelled["status"], cancelled["late"]) == ("cancelled", False)
     late = await gateway.follow(job, lambda job: job["status"] != "cancelled", seconds=90)
     assert (late["status"], late["late"], late["cost"]["state"]) == ("completed", True, "settled")
-    assert entries(await detail(gateway, job)) == ["hold", "release", "late_charge"]
+    read = await detail(gateway, job)
+    assert entries(read) == ["hold", "release", "late_charge"]
+    assert read["ledger"][-1]["at"] == late["finished_at"]
     await all_is_well(gateway, database_url)
 
 

@@ -249,6 +249,19 @@ async def test_what_fails_is_tried_again_later_and_shown_at_risk(
     assert problem(await kept.http.get(path_of(job)))["code"] == "output_gone"
 
 
+async def test_each_output_is_copied_or_fails_by_itself(
+    kept: Gateway, queue: CopyQueue, database_url: str
+) -> None:
+    copied, failing = [await finished(kept) for _ in range(2)]
+    _point(database_url, failing, f"{kept.sandbox.url}/nothing")
+    assert len(await queue.claim(1)) == 1, "and no more than it was asked for"
+    kept.wait(31)
+    assert await copy(kept) == 2
+    states = {row["job"]: row["state"] for row in await rows(kept)}
+    assert states == {copied["id"]: "archived", failing["id"]: "waiting"}
+    assert problem(await kept.http.get(path_of(failing)))["code"] == "output_gone"
+
+
 async def test_what_cannot_be_had_for_a_week_is_given_up(kept: Gateway, database_url: str) -> None:
     job = await finished(kept)
     _point(database_url, job, "https://elsewhere.example/0.png")

@@ -117,6 +117,20 @@ async def test_a_cancelled_job_frees_its_hold(gateway: Gateway) -> None:
     await all_is_well(gateway)
 
 
+@pytest.mark.parametrize(("words", "completed"), [("sandbox:instant", 1), ("sandbox:fail", 0)])
+async def test_a_hold_ends_in_the_window_that_it_was_made_in(
+    gateway: Gateway, words: str, completed: int
+) -> None:
+    await limit(gateway, jobs_per_day=5, jobs_per_month=5)
+    yesterdays = await gateway.submit(words)
+    gateway.wait(14 * 3600)
+    await gateway.submit("sandbox:stuck")
+    await gateway.follow(yesterdays)
+    day, month = [await standing(gateway, name) for name in ("jobs_per_day", "jobs_per_month")]
+    assert [(each["used"], each["held"]) for each in (day, month)] == [(0, 1), (completed, 1)]
+    await all_is_well(gateway)
+
+
 async def test_an_unknown_price_never_counts_as_zero(gateway: Gateway) -> None:
     await limit(gateway, spend_usd_per_day="100")
     refused = await gateway.http.post("/v1/jobs", json=gateway.body())

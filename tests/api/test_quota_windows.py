@@ -73,6 +73,8 @@ class Books:
         zone: ZoneInfo = UTC_ZONE,
         key_zone: ZoneInfo | None = None,
         is_known: bool = True,
+        user_id: str = "bob",
+        key_id: str = "key_1",
         **limits: int,
     ) -> str | None:
         """Return the new job's id, or None if it is refused; its size may be unknown."""
@@ -83,8 +85,8 @@ class Books:
             job_id=job_id,
             caller=Caller(
                 policy=Policy(zone=zone, user=user_limits, key={}, key_zone=key_zone),
-                user_id="bob",
-                key_id="key_1",
+                user_id=user_id,
+                key_id=key_id,
             ),
             model="a/b",
             output_seconds=Decimal(5) if is_known else None,
@@ -177,10 +179,13 @@ async def books(database_url: str) -> AsyncIterator[Books]:
 
 
 async def test_a_rebuilt_account_says_what_the_ledger_says(books: Books) -> None:
+    await books.hold(MORNING, user_id="ann", key_id="key_2")
+    long_ago = await books.accepted(MORNING - timedelta(days=2))
     yesterday = await books.accepted(MORNING - timedelta(hours=16))
     settled, released = await books.accepted(MORNING), await books.accepted(MORNING)
     held = await books.accepted(MORNING)
-    await books.end(settled, EntryKind.SETTLE, MORNING)
+    for job in (long_ago, settled):
+        await books.end(job, EntryKind.SETTLE, MORNING)
     await books.end(released, EntryKind.RELEASE, MORNING)
     before = await books.accounts()
     await books.assert_true()
@@ -191,6 +196,8 @@ async def test_a_rebuilt_account_says_what_the_ledger_says(books: Books) -> None
     # Tokyo's day began at 15:00 UTC of the day before, and Honolulu's at 10:00.
     await books.rebuild(TOKYO, MORNING)
     assert await books.jobs_of_day() == Tally(used=1, held=2)
+    user, key = (await books.accounts()).values()
+    assert user.windows == key.windows
     await books.assert_true()
     await books.rebuild(HONOLULU, MORNING - timedelta(hours=1))
     assert await books.jobs_of_day() == Tally(used=1, held=2)

@@ -261,6 +261,7 @@ async def test_a_shadow_limit_counts_and_refuses_nobody(gateway: Gateway) -> Non
     shown = await standing(gateway, "jobs_per_day")
     assert (shown["mode"], shown["held"], shown["remaining"]) == ("shadow", 2, 0)
 
+    gateway.wait(60)
     last = await gateway.submit()
     findings = "/v1/admin/shadow-findings"
     (found,) = (await gateway.admin.get(findings, params={"user": "alice"})).json()["data"]
@@ -269,7 +270,11 @@ async def test_a_shadow_limit_counts_and_refuses_nobody(gateway: Gateway) -> Non
         "user:alice",
         "jobs_per_day",
     )
-    assert (found["count"], found["last_job"]) == (2, last["id"])
+    assert (found["count"], found["last_job"], found["last_at"]) == (
+        2,
+        last["id"],
+        last["created_at"],
+    )
     gateway.wait(24 * 3600)
     for _ in range(2):
         await gateway.submit()

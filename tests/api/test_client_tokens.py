@@ -245,6 +245,29 @@ async def test_a_token_is_refused_whose_user_or_job_was_deleted_just_now(
         await database.close()
 
 
+async def test_a_bounded_token_that_is_revoked_while_it_submits_makes_no_job(
+    gateway: Gateway, database_url: str
+) -> None:
+    maker = await client_with_key(gateway)
+    made = await minted(maker, max_jobs=1)
+    batch = gateway.app.state.services.intake._batch  # noqa: SLF001 - its database gets a switch
+    batch._database = database = SwitchedDatabase(database_url)  # noqa: SLF001
+    database.open.clear()
+    app = gateway.client_with(made["token"])
+    asking = asyncio.ensure_future(app.post("/v1/jobs", json=gateway.body()))
+    try:
+        async with asyncio.timeout(60):
+            while not database.waiting:
+                await turns()
+        assert (await maker.delete(f"/v1/client-tokens/{made['id']}")).status_code == 204
+        database.open.set()
+        refused = await asking
+        assert (refused.status_code, problem(refused)["code"]) == (401, "unauthenticated")
+        assert (await maker.get("/v1/jobs")).json()["data"] == []
+    finally:
+        await database.close()
+
+
 async def test_a_service_makes_tokens_for_its_users(gateway: Gateway) -> None:
     shop = await client_with_key(
         gateway, "shop", scopes=["jobs:read", "jobs:write", "tokens", "act_as"]
@@ -329,7 +352,7 @@ async def test_max_cost_is_money_and_an_unknown_price_is_not_zero(gateway: Gatew
     app = await client_with_token(gateway, maker, max_cost_usd="0.50")
     assert faults(await app.post("/v1/jobs", json=gateway.body())) == [("/model", "price_unknown")]
     await price(gateway, "0.10")
-    assert (await app.post("/v1/jobs", json=gateway.body(duration=3))).status_code == 202
+    done = (await app.post("/v1/jobs", json=gateway.body("sandbox:instant", duration=3))).json()
     refused = await app.post("/v1/jobs", json=gateway.body(duration=3))
     body = problem(refused)
     assert (body["limit"], body["held"], body["requested"]) == ("max_cost_usd", "0.30", "0.30")
@@ -340,7 +363,12 @@ async def test_max_cost_is_money_and_an_unknown_price_is_not_zero(gateway: Gatew
         ("max_cost_usd", "0.00")
     ]
     await app.post(f"/v1/jobs/{waiting['id']}/cancel")
-    assert (await app.post("/v1/jobs", json=gateway.body(duration=2))).status_code == 202
+    await gateway.follow(done)
+    rivals = [app.post("/v1/jobs", json=gateway.body(duration=2)) for _ in range(3)]
+    answers = await asyncio.gather(*rivals)
+    assert sorted(answer.status_code for answer in answers) == [202, 429, 429]
+    body = problem(next(answer for answer in answers if answer.status_code == 429))
+    assert (body["used"], body["held"]) == ("0.30", "0.20")
     await all_is_well(gateway)
 
 

@@ -126,6 +126,15 @@ async def test_without_a_plan_nothing_is_limited_and_no_header_sent(gateway: Gat
     assert "RateLimit-Policy" not in answer.headers
 
 
+async def test_the_limits_of_a_key_are_told_where_its_user_has_none(gateway: Gateway) -> None:
+    limits = {"jobs_per_day": {"limit": 1}}
+    made = await gateway.admin.post("/v1/admin/keys", json={"user": "alice", "limits": limits})
+    answer = await gateway.client_with(made.json()["key"]).get("/v1/me")
+    (limit,) = answer.json()["limits"]
+    assert (limit["name"], limit["subject"]) == ("jobs_per_day", "key")
+    assert answer.headers["RateLimit"] == '"jobs_per_day";r=1;t=50400'
+
+
 async def test_reads_and_refusals_tell_what_is_left(gateway: Gateway) -> None:
     limits = {"jobs_per_day": {"limit": 1}, "spend_usd_per_day": {"limit": "0.75"}}
     await price(gateway, "0.25")
@@ -148,6 +157,21 @@ async def test_reads_and_refusals_tell_what_is_left(gateway: Gateway) -> None:
     stranger = await gateway.client_with("rcg_nobody").get("/v1/jobs")
     assert stranger.status_code == 401
     assert "RateLimit" not in stranger.headers
+
+
+async def test_what_is_left_is_told_by_reads_as_of_a_second_ago_and_by_writes_as_of_now(
+    gateway: Gateway,
+) -> None:
+    limits = {"jobs_per_day": {"limit": 3}}
+    await gateway.admin.patch("/v1/admin/users/alice", json={"limits": limits})
+    await gateway.http.get("/v1/jobs")
+    await gateway.submit()
+    gateway.wait(1)
+    read = await gateway.http.get("/v1/jobs")
+    assert read.headers["RateLimit"] == '"jobs_per_day";r=2;t=50399'
+    await gateway.submit()
+    refused = await gateway.http.post("/v1/jobs", json={})
+    assert refused.headers["RateLimit"] == '"jobs_per_day";r=1;t=50399'
 
 
 async def test_use_is_told_by_day(gateway: Gateway) -> None:

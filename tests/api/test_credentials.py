@@ -56,6 +56,7 @@ async def test_what_is_no_key_is_refused(gateway: Gateway, anybody: httpx.AsyncC
         f"Bearer {key} {key}",
         f"Bearer {key}, Bearer {key}",
         "Bearer " + "x" * 100_000,
+        "Bearer head.claims.signature",
         "Bearer ключ",
         f"Bearer {key}\x7f",
     ):

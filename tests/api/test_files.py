@@ -513,14 +513,16 @@ async def test_files_go_when_they_expire_but_never_from_a_live_job(
     used, unused = await upload(inland), await upload(inland)
     job = await inland.submit("sandbox:instant", first_frame_image_url=used["id"])
     inland.wait(7 * DAY + 1)
+    young = await upload(inland)
     assert await inland.workers.pruner.run_once() > 0
-    assert len(files_below(tmp_path / "kept")) == 1
+    assert len(files_below(tmp_path / "kept")) == 2
     for file in (used, unused):
         assert (await inland.http.get(f"/v1/files/{file['id']}")).status_code == 404
     await inland.follow(job)
     assert await sent_frame(inland, job) == data_uri(PNG)
     await inland.workers.pruner.run_once()
-    assert files_below(tmp_path / "kept") == []
+    assert len(files_below(tmp_path / "kept")) == 1
+    assert (await inland.http.get(f"/v1/files/{young['id']}/content")).content == PNG
     assert await inland.workers.pruner.run_once() == 0
 
 
@@ -540,6 +542,44 @@ async def test_without_a_storage_uploads_are_told_so_and_data_uris_stay(
         assert job["input"]["first_frame_image_url"] == uri
         await gateway.dispatch()
         assert await sent_frame(gateway, job) == uri
+
+
+async def test_what_becomes_of_other_files_is_nothing_to_one_that_arrives(inland: Gateway) -> None:
+    limits = {"pending_jobs": {"limit": 0}}
+    await inland.admin.post("/v1/admin/users", json={"id": "carol", "limits": limits})
+    bob, carol = [await inland.client_of(user) for user in ("bob", "carol")]
+    framed = {"first_frame_image_url": data_uri(PNG)}
+
+    async def breaks_off() -> AsyncIterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + PNG
+
+    async def body() -> AsyncIterator[bytes]:
+        yield PNG[:-1]
+        await inland.submit(**framed)
+        refused = await carol.post("/v1/jobs", json=inland.body(**framed))
+        assert problem(refused)["code"] == "quota_exceeded"
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        broken = await inland.http.post("/v1/files", content=breaks_off(), headers=headers)
+        assert problem(broken)["code"] == "malformed_body"
+        yield PNG[-1:]
+
+    answer = await bob.post("/v1/files", content=body())
+    assert answer.status_code == 201, answer.text
+    assert (await bob.get(f"/v1/files/{answer.json()['id']}/content")).content == PNG
+
+
+async def test_a_file_that_takes_too_long_to_arrive_is_given_up(
+    inland: Gateway, tmp_path: Path
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield PNG[:-1]
+        inland.wait(6 * 3600)
+        await inland.workers.pruner.run_once()
+        yield PNG[-1:]
+
+    answer = await inland.http.post("/v1/files", content=body())
+    assert problem(answer)["code"] == "storage_unavailable"
+    assert files_below(tmp_path / "kept") == []
 
 
 async def test_a_user_may_be_deleted_while_a_file_of_theirs_arrives(

@@ -643,13 +643,30 @@ async def test_what_cannot_be_taken_back_now_hides_no_refusal_and_goes_later(
             await uploads.receive(body(), user_id="alice")
         kept = await uploads.keep(PNG, declared="image/png", user_id="alice", made_for="job_x")
         await uploads.drop([kept.id])
-        assert await Sweeper(database=database, storage=reluctant, clock=clock).prune() == 1
+        sweeper = Sweeper(database=database, storage=reluctant, clock=clock)
+        assert [await sweeper.prune() for _ in range(2)] == [1, 0], "not again at once"
         assert len(files_below(tmp_path / "kept")) == 1
         gateway.wait(3600)
         await Sweeper(database=database, storage=sound, clock=clock).prune()
         assert files_below(tmp_path / "kept") == []
     finally:
         await database.close()
+
+
+async def test_nobody_waits_long_for_a_storage_that_is_away(
+    gateway: Gateway, database_url: str
+) -> None:
+    class Away(Storage):
+        async def delete(self, key: str) -> None:
+            gateway.wait(3)
+            raise StorageUnavailableError
+
+    began = gateway.clock.monotonic()
+    async with opened_database(database_url) as database:
+        away = Away(dict, folder=None)
+        sweeper = Sweeper(database=database, storage=away, clock=gateway.clock)
+        await sweeper.delete([new_key("outputs") for _ in range(9)])
+    assert gateway.clock.monotonic() - began == 6
 
 
 async def test_a_process_that_lacks_the_storage_leaves_deleting_to_those_that_have_it(

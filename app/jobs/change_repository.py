@@ -70,7 +70,6 @@ class ChangeRepository:
         new = {
             "account": account,
             "upstream_request_id": request_id,
-            "submitted_at": at,
             "watch_until": watch_until,
             "due_at": at,
             "lease_expires_at": at,

@@ -114,6 +114,7 @@ def completed(lease: Lease, *, output: Output, charges_late: bool, at: datetime)
         JobState.COMPLETED,
         at=at,
         output=output,
+        submitted_at=lease.submitted_at or at,
         started_at=lease.started_at or at,
         cost_state=None if late else "settled",
         late=late,

@@ -219,9 +219,11 @@ async def test_a_request_id_that_comes_after_the_hours_is_watched(
         for hours in (1, 24):
             gateway.wait(hours * 3600)
             await gateway.dispatch()
-        assert (await gateway.read(job))["error"]["code"] == "submit_unknown"
+        failed = await gateway.read(job)
+        assert failed["error"]["code"] == "submit_unknown"
         for _ in range(2):
             await gateway.workers.dispatcher.follow(attempt.lease, request_id)
+        assert await gateway.read(job) == failed, "a note changes nothing that is shown"
         await gateway.poll()
         late = await gateway.read(job)
         assert (late["status"], late["late"]) == ("completed", True)

@@ -210,6 +210,8 @@ async def test_rotation_keeps_the_old_secret_for_a_day_unless_told_otherwise(
     key = await made(gateway)
     by_itself = await rotated(gateway, key)
     assert by_itself.json()["previous_expires_at"] == "2026-11-23T10:00:00.000Z"
+    assert await status_with(gateway, key["key"]) == 200
+    assert await status_with(gateway, f"{key['key'][:-43]}{'A' * 43}") == 401
     told = await rotated(gateway, key, json={"overlap_seconds": 3600})
     assert told.json()["previous_expires_at"] == "2026-11-22T11:00:00.000Z"
 

@@ -389,6 +389,8 @@ async def test_a_bound_token_needs_the_page_that_it_was_made_for(gateway: Gatewa
     assert await status(Sec_Fetch_Site="same-site") == 403
     assert await status(Origin="null", Sec_Fetch_Site="same-origin") == 403
     assert await status(Origin=f"{PUBLIC_URL}:443") == 403
+    unbound = await client_with_token(gateway, maker)
+    assert (await unbound.get("/v1/me", headers={"Origin": "https://evil.test"})).is_success
 
 
 async def test_a_job_token_reads_its_job_and_nothing_else(gateway: Gateway) -> None:

@@ -128,6 +128,8 @@ async def test_a_hold_ends_in_the_window_that_it_was_made_in(
     await gateway.follow(yesterdays)
     day, month = [await standing(gateway, name) for name in ("jobs_per_day", "jobs_per_month")]
     assert [(each["used"], each["held"]) for each in (day, month)] == [(0, 1), (completed, 1)]
+    (today,) = (await gateway.http.get("/v1/usage?from=2026-11-23")).json()["data"]
+    assert (today["jobs"], today["jobs_settled"], today["jobs_released"]) == (1, 0, 0)
     await all_is_well(gateway)
 
 
@@ -209,6 +211,7 @@ async def test_a_refused_request_binds_no_idempotency_key(gateway: Gateway) -> N
     body, key = gateway.body(), {"Idempotency-Key": "a"}
     refused = await gateway.http.post("/v1/jobs", json=body, headers=key)
     assert (refused.status_code, refused.json()["limit"]) == (429, "pending_jobs")
+    assert (refused.json()["used"], refused.json()["requested"]) == (1, 1)
     await gateway.http.post(f"/v1/jobs/{first['id']}/cancel")
     accepted = await gateway.http.post("/v1/jobs", json=body, headers=key)
     assert accepted.status_code == 202
@@ -306,15 +309,16 @@ async def test_however_many_jobs_a_shadow_limit_finds_at_once_they_are_counted_o
     ]
 
 
-async def test_the_tighter_limit_of_a_key_counts(gateway: Gateway) -> None:
+@pytest.mark.parametrize("name", ["jobs_per_day", "pending_jobs"])
+async def test_the_tighter_limit_of_a_key_counts(gateway: Gateway, name: str) -> None:
     await limit(gateway, jobs_per_day=10)
-    tight = {"user": "alice", "name": "tight", "limits": {"jobs_per_day": {"limit": 1}}}
+    tight = {"user": "alice", "name": "tight", "limits": {name: {"limit": 1}}}
     key = (await gateway.admin.post("/v1/admin/keys", json=tight)).json()["key"]
     client = gateway.client_with(key)
     assert (await client.post("/v1/jobs", json=gateway.body())).status_code == 202
     refused = await client.post("/v1/jobs", json=gateway.body())
     assert refused.status_code == 429
-    assert "limit jobs_per_day of your key" in refused.json()["detail"]
+    assert f"limit {name} of your key" in refused.json()["detail"]
     await gateway.submit()
 
 

@@ -139,6 +139,16 @@ async def test_the_limits_are_the_users_and_the_keys(gateway: Gateway) -> None:
     assert invariants == {"ok": True, "violations": []}
 
 
+async def test_what_is_left_is_told_of_each_user_alone(gateway: Gateway) -> None:
+    plan = {"name": "three", "limits": {"jobs_per_day": {"limit": 3}}}
+    await gateway.admin.post("/v1/admin/plans", json=plan)
+    client = await shop(gateway, plan="three")
+    await submitted(gateway, client, "u1")
+    for user, left in (("u1", 2), ("u2", 3)):
+        answer = await client.get("/v1/jobs", headers=acting_for(user))
+        assert answer.headers["RateLimit"] == f'"jobs_per_day";r={left};t=50400'
+
+
 async def test_a_keys_limits_have_the_zone_of_its_owner(gateway: Gateway) -> None:
     """At 10:00 in UTC it is 23:00 in Auckland: the key's day ends long before the user's."""
     await gateway.admin.post("/v1/admin/plans", json={"name": "nz", "timezone": "Pacific/Auckland"})

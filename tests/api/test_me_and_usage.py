@@ -61,10 +61,13 @@ async def test_a_caller_reads_who_it_is(gateway: Gateway) -> None:
         },
     )
     await gateway.admin.patch("/v1/admin/users/alice", json={"plan": "free"})
-    await gateway.submit("sandbox:stuck")
-    await gateway.submit("sandbox:stuck")
-    await gateway.submit("sandbox:stuck")
+    bob = await gateway.client_of("bob")
+    for client in (gateway.http, gateway.http, gateway.http, bob):
+        await client.post("/v1/jobs", json=gateway.body("sandbox:stuck"))
     await gateway.dispatch()
+    await bob.post("/v1/jobs", json=gateway.body())
+    gateway.wait(5)
+    await gateway.poll()
     me = (await gateway.http.get("/v1/me")).json()
     (key,) = (await gateway.admin.get("/v1/admin/keys?user=alice")).json()["data"]
     common = {"subject": "user", "held": 0, "resets_at": None}
@@ -127,12 +130,13 @@ async def test_without_a_plan_nothing_is_limited_and_no_header_sent(gateway: Gat
 
 
 async def test_the_limits_of_a_key_are_told_where_its_user_has_none(gateway: Gateway) -> None:
-    limits = {"jobs_per_day": {"limit": 1}}
-    made = await gateway.admin.post("/v1/admin/keys", json={"user": "alice", "limits": limits})
-    answer = await gateway.client_with(made.json()["key"]).get("/v1/me")
-    (limit,) = answer.json()["limits"]
-    assert (limit["name"], limit["subject"]) == ("jobs_per_day", "key")
-    assert answer.headers["RateLimit"] == '"jobs_per_day";r=1;t=50400'
+    for most in (1, 2):
+        limits = {"jobs_per_day": {"limit": most}}
+        made = await gateway.admin.post("/v1/admin/keys", json={"user": "alice", "limits": limits})
+        answer = await gateway.client_with(made.json()["key"]).get("/v1/me")
+        (limit,) = answer.json()["limits"]
+        assert (limit["name"], limit["subject"]) == ("jobs_per_day", "key")
+        assert answer.headers["RateLimit"] == f'"jobs_per_day";r={most};t=50400'
 
 
 async def test_reads_and_refusals_tell_what_is_left(gateway: Gateway) -> None:

@@ -22,14 +22,22 @@ def line(**fields: Any) -> dict[str, Any]:
 
 async def test_the_table_is_replaced_and_read_as_it_was_written(gateway: Gateway) -> None:
     assert (await gateway.admin.get("/v1/admin/prices")).json() == {"prices": []}
+    free = line(model="google/nano-banana-2/text-to-image", base_price_usd="0")
+    half = line(base_price_usd="0.05", when={"resolution": "480p", "duration": "5"})
     answer = await put(
-        gateway, line(), line(base_price_usd=0.25, when={"resolution": "1080p", "duration": 5})
+        gateway,
+        line(),
+        line(base_price_usd=0.25, when={"resolution": "1080p", "duration": 5}),
+        half,
+        free,
     )
     assert answer.status_code == 200
     table = {
         "prices": [
             line(when={}),
             line(base_price_usd="0.25", when={"resolution": "1080p", "duration": "5"}),
+            half,
+            free | {"when": {}},
         ]
     }
     assert answer.json() == table
@@ -48,6 +56,7 @@ async def test_the_table_is_replaced_and_read_as_it_was_written(gateway: Gateway
         ({"model": "bytedance/nope"}, "/prices/0/model", "unknown_model"),
         ({"base_price_usd": "-0.10"}, "/prices/0/base_price_usd", "price"),
         ({"base_price_usd": -1}, "/prices/0/base_price_usd", "price"),
+        ({"base_price_usd": 1_000_001}, "/prices/0/base_price_usd", "price"),
         ({"base_price_usd": "0.1234567"}, "/prices/0/base_price_usd", "price"),
         ({"base_price_usd": "NaN"}, "/prices/0/base_price_usd", "price"),
         ({"base_price_usd": True}, "/prices/0/base_price_usd", "price"),
@@ -79,6 +88,8 @@ async def test_two_lines_for_the_same_are_refused(gateway: Gateway) -> None:
 
 
 async def test_a_table_has_at_most_a_thousand_lines(gateway: Gateway) -> None:
+    answer = await put(gateway, *[line()] * 1000)
+    assert {error["code"] for error in answer.json()["errors"]} == {"duplicate"}
     answer = await put(gateway, *[line()] * 1001)
     (error,) = answer.json()["errors"]
     assert (answer.status_code, error["pointer"]) == (422, "/prices")

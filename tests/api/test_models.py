@@ -40,13 +40,13 @@ async def test_one_model_comes_with_its_schema(gateway: Gateway) -> None:
 
 async def test_the_price_in_force_is_shown(gateway: Gateway) -> None:
     lines = [
-        {"model": SEEDANCE, "base_price_usd": "0.10", "price_unit": "second"},
         {
             "model": SEEDANCE,
             "base_price_usd": "0.25",
             "price_unit": "second",
             "when": {"resolution": "1080p"},
         },
+        {"model": SEEDANCE, "base_price_usd": "0.10", "price_unit": "second"},
     ]
     await gateway.admin.put("/v1/admin/prices", json={"prices": lines})
     model = (await gateway.http.get(f"/v1/models/{SEEDANCE}")).json()

@@ -570,6 +570,20 @@ async def test_jobs_that_are_told_of_together_are_each_signed_for_their_own_user
         assert [message.payload["data"]["id"] for message in signed] == [job["id"]]
 
 
+async def test_messages_that_are_taken_together_end_each_by_itself(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    receiver.answers(status(204), status(500))
+    endpoint = await make(gateway.http, receiver.url)
+    for _ in range(2):
+        await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
+    deliverer = gateway.workers.deliverer
+    for piece in await deliverer.claim(4):
+        await deliverer.deliver(piece)
+    ended = [(each["state"], each["attempts_made"]) for each in await deliveries(gateway, endpoint)]
+    assert ended == [("pending", 1), ("delivered", 1)]
+
+
 async def test_a_service_is_told_of_its_users_jobs_by_name(
     gateway: Gateway, receiver: Receiver
 ) -> None:

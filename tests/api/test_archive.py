@@ -298,6 +298,18 @@ async def test_what_is_empty_or_cannot_be_stored_is_asked_for_again(
     assert (await kept.http.get(path_of(job))).content == FILM
 
 
+async def test_while_the_storage_is_away_outputs_come_from_upstream(
+    kept: Gateway, tmp_path: Path
+) -> None:
+    job = await finished(kept)
+    before = await kept.http.get(path_of(job))
+    assert await copy(kept) == 1
+    (tmp_path / "kept" / "outputs").rename(tmp_path / "elsewhere")
+    (tmp_path / "kept" / "outputs").write_text("in the way")
+    again = await kept.http.get(path_of(job))
+    assert (again.status_code, again.content) == (200, before.content)
+
+
 async def test_a_copy_that_does_not_end_is_broken_off(
     kept: Gateway, queue: CopyQueue, database_url: str, clock: ManualClock, tmp_path: Path
 ) -> None:

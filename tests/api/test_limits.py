@@ -290,6 +290,14 @@ async def test_a_shadow_limit_counts_and_refuses_nobody(gateway: Gateway) -> Non
     assert (await gateway.admin.get(findings, params={"cursor": "x"})).status_code == 422
 
 
+async def test_a_shadow_rate_refuses_no_check_of_a_job(gateway: Gateway) -> None:
+    shadow = {"limits": {"submits_per_minute": {"limit": 1, "mode": "shadow"}}}
+    await gateway.admin.patch("/v1/admin/users/alice", json=shadow)
+    for _ in range(2):
+        checked = await gateway.http.post("/v1/jobs/validate", json=gateway.body())
+        assert checked.status_code == 200
+
+
 async def test_however_many_jobs_a_shadow_limit_finds_at_once_they_are_counted_once(
     gateway: Gateway,
 ) -> None:

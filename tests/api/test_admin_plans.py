@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.answers import faults
 from tests.support.gateway import SEEDANCE, Gateway
 
 pytestmark = pytest.mark.either_database
@@ -99,7 +100,8 @@ async def test_what_a_plan_may_not_say_is_named_all_at_once(gateway: Gateway) ->
                 "spend_usd_per_month": {"limit": "1e3"},
                 "concurrent_jobs": {"limit": 1, "mode": "off"},
                 "pending_jobs": {"limt": 1},
-                "submits_per_minute": 5,
+                "submits_per_minute": {"limit": 1_000_001},
+                "output_seconds_per_month": 5,
                 "output_seconds_per_day": {"limit": True},
             },
         },
@@ -117,7 +119,8 @@ async def test_what_a_plan_may_not_say_is_named_all_at_once(gateway: Gateway) ->
         "/limits/concurrent_jobs/mode": "enum",
         "/limits/pending_jobs/limt": "unknown_field",
         "/limits/pending_jobs/limit": "required",
-        "/limits/submits_per_minute": "type",
+        "/limits/submits_per_minute/limit": "maximum",
+        "/limits/output_seconds_per_month": "type",
         "/limits/output_seconds_per_day/limit": "type",
     }
     by_pointer = {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
@@ -125,6 +128,16 @@ async def test_what_a_plan_may_not_say_is_named_all_at_once(gateway: Gateway) ->
     assert "did you mean 'Europe/Berlin'?" in by_pointer["/timezone"]
     assert SEEDANCE in by_pointer["/models/0"]
     assert (await gateway.admin.get("/v1/admin/plans")).json()["data"] == []
+    most = {"submits_per_minute": {"limit": 10**6}, "jobs_per_day": {"limit": 10**9}}
+    highest = {"name": "most", "limits": most}
+    assert (await gateway.admin.post("/v1/admin/plans", json=highest)).status_code == 201
+
+
+@pytest.mark.parametrize("number", ["1e30", "1" + "0" * 30])
+async def test_a_limit_that_cannot_be_reckoned_with_is_named(gateway: Gateway, number: str) -> None:
+    body = f'{{"name": "x", "limits": {{"output_seconds_per_day": {{"limit": {number}}}}}}}'
+    answer = await gateway.admin.post("/v1/admin/plans", content=body)
+    assert faults(answer) == [("/limits/output_seconds_per_day/limit", "type")]
 
 
 @pytest.mark.parametrize(

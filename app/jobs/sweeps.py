@@ -1,7 +1,7 @@
 """Ends what only time can end: attempts, jobs called off while waiting, overdue jobs."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +22,7 @@ from app.quotas.repository import Ending, EntryKind
 Moves = Mapping[JobState, Mapping[str, int]]
 """The event numbers of jobs, by the state they moved to."""
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _NEVER_KNOWN = {
     "code": "submit_unknown",
     "message": "It was never found out whether RunComfy has this job.",
@@ -45,22 +46,28 @@ class Sweeps:
     def __init__(self, config: SweepConfig) -> None:
         self._config = config
 
-    def since(self, *, at: datetime) -> Mapping[str, datetime]:
-        """Return the times that `OVERDUE` asks for."""
+    def since(self, *, at: datetime, awake_since: datetime) -> Mapping[str, datetime]:
+        """Return the times that `OVERDUE` asks for.
+
+        Who stood still until a moment ago gives pollers a lease, to see what has ended meanwhile.
+        """
+        unseen_since = at - self._config.lease
         return {
             "at": at,
             "forgotten_before": at - self._config.unknown_life,
             "sent_before": at - self._config.job_timeout,
-            "unseen_since": at - self._config.lease,
+            "unseen_since": unseen_since if awake_since <= unseen_since else _NEVER,
         }
 
-    async def run(self, tx: AsyncConnection, *, at: datetime) -> Moves:
+    async def run(
+        self, tx: AsyncConnection, *, since: Mapping[str, datetime], at: datetime
+    ) -> Moves:
         """Move what is overdue, with its events and the ends of its holds."""
         config, failed = self._config, {"state": JobState.FAILED, "finished_at": at}
-        unknown = await self._move(tx, _EXPIRED, {"state": JobState.SUBMIT_UNKNOWN}, at=at)
-        dropped = await self._move(tx, or_(_WITHDRAWN, _NOT_STARTED), cancelled_here(at), at=at)
+        unknown = await self._move(tx, _EXPIRED, {"state": JobState.SUBMIT_UNKNOWN}, since)
+        dropped = await self._move(tx, or_(_WITHDRAWN, _NOT_STARTED), cancelled_here(at), since)
         unsettled = {"error": _NEVER_KNOWN, "cost_state": COST_STATES[config.unknown_ends]}
-        forgotten = await self._move(tx, _FORGOTTEN, failed | unsettled, at=at)
+        forgotten = await self._move(tx, _FORGOTTEN, failed | unsettled, since)
         watched = {
             "error": TIMED_OUT,
             "cost_state": "released",
@@ -69,7 +76,7 @@ class Sweeps:
             "lease_token": None,
             "lease_expires_at": at,
         }
-        late = await self._move(tx, _TIMED_OUT, failed | watched, at=at)
+        late = await self._move(tx, _TIMED_OUT, failed | watched, since)
         moves = {
             JobState.SUBMIT_UNKNOWN: unknown,
             JobState.CANCELLED: dropped,
@@ -88,8 +95,7 @@ class Sweeps:
         tx: AsyncConnection,
         overdue: ColumnElement[bool],
         values: Mapping[str, Any],
-        *,
-        at: datetime,
+        since: Mapping[str, datetime],
     ) -> Mapping[str, int]:
         """Change some of these jobs, and return their event numbers."""
         some = (
@@ -103,7 +109,7 @@ class Sweeps:
             .where(JobRow.id.in_(some.cte("some").select()), overdue)
             .values({**values, "event_seq": JobRow.event_seq + 1})
             .returning(JobRow.id, JobRow.event_seq),
-            self.since(at=at),
+            since,
         )
         return {row.id: row.event_seq for row in moved}
 

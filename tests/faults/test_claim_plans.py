@@ -92,7 +92,7 @@ async def test_what_is_called_off_is_found_without_going_through_all_that_wait(
     database_url: str, clock: ManualClock
 ) -> None:
     at = clock.now()
-    since = Sweeps(SweepConfig()).since(at=at)
+    since = Sweeps(SweepConfig()).since(at=at, awake_since=at)
     here = await plan_of(database_url, lambda tx: QueueRepository(tx).look_for_work(since))
     upstream = await plan_of(
         database_url, lambda tx: QueueRepository(tx).call_off_late_starters(at=at)

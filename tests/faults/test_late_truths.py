@@ -155,8 +155,9 @@ async def test_a_job_that_nobody_can_look_at_times_out_all_the_same(
     await hasty.dispatch()
     hasty.wait(2)
     await hasty.poll()
-    hasty.wait(TIMEOUT - 3)
-    await hasty.dispatch()
+    for _ in range(TIMEOUT - 3):
+        hasty.wait(1)
+        await hasty.dispatch()
     waiting = await hasty.read(job)
     assert waiting["status"] == "in_queue"
     assert waiting["queue_position"] is not None
@@ -167,6 +168,38 @@ async def test_a_job_that_nobody_can_look_at_times_out_all_the_same(
     await hasty.poll()
     late = await hasty.read(job)
     assert (late["status"], late["late"]) == ("completed", True)
+    await all_is_well(hasty, database_url)
+
+
+async def test_what_ended_while_no_gateway_ran_is_looked_at_before_it_times_out(
+    hasty: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    """The dispatcher may come round first, and ends it no sooner than a poller could look."""
+    job = await hasty.submit("sandbox:queue=0 sandbox:slow=10")
+    await hasty.dispatch()
+    hasty.wait(10 * TIMEOUT)
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, job_timeout_seconds=TIMEOUT
+    ) as restarted:
+        await restarted.dispatch()
+        await restarted.poll()
+    ended = await hasty.read(job)
+    assert (ended["status"], ended["late"], ended["error"]) == ("completed", False, None)
+    assert entries(await detail(hasty, job)) == ["hold", "settle"]
+    await all_is_well(hasty, database_url)
+
+
+async def test_who_stood_still_looks_at_a_job_before_it_times_out(
+    hasty: Gateway, database_url: str
+) -> None:
+    """A process that was frozen, or had no database: no poller of it could look meanwhile."""
+    job = await hasty.submit("sandbox:queue=0 sandbox:slow=10")
+    await hasty.dispatch()
+    hasty.wait(10 * TIMEOUT)
+    await hasty.dispatch()
+    await hasty.poll()
+    ended = await hasty.read(job)
+    assert (ended["status"], ended["late"], ended["error"]) == ("completed", False, None)
     await all_is_well(hasty, database_url)
 
 

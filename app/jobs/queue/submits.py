@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -61,6 +61,7 @@ class SubmitQueue:
         self._metrics = metrics
         self._clock = clock
         self._sweeps = Sweeps(config)
+        self._asked_at = self._awake_since = clock.now()
         self._unconfirmed: dict[Lease, float] = {}
         self.gates = Gates(
             DISPATCH, GateConfig(refusals=1), roster=roster, database=database, clock=clock
@@ -71,15 +72,21 @@ class SubmitQueue:
         at = self._clock.now()
         covered_until = self._clock.monotonic() + self._config.lease.total_seconds()
         await self._give_back()
-        is_startable, is_overdue = await self._database.look_up(partial(self._peek, at=at))
+        if at - self._asked_at > self._config.lease:
+            self._awake_since = at
+        since = self._sweeps.since(at=at, awake_since=self._awake_since)
+        peek = partial(self._peek, since=since, at=at)
+        is_startable, is_overdue = await self._database.look_up(peek)
+        self._asked_at = at
         if not (is_startable or is_overdue):
             return []
 
         claimed: list[Lease] = []
 
         async def work(tx: AsyncConnection) -> _Round:
+            overdue = since if is_overdue else None
             done = await self._round(
-                tx, at=at, covered_until=covered_until, limit=limit, sweeps=is_overdue
+                tx, at=at, covered_until=covered_until, limit=limit, overdue=overdue
             )
             claimed[:] = [attempt.lease for attempt in done.attempts]
             return done
@@ -115,20 +122,28 @@ class SubmitQueue:
         for lease in found:
             del self._unconfirmed[lease]
 
-    async def _peek(self, connection: AsyncConnection, *, at: datetime) -> tuple[bool, bool]:
+    async def _peek(
+        self, connection: AsyncConnection, *, since: Mapping[str, datetime], at: datetime
+    ) -> tuple[bool, bool]:
         """Return whether a job may be sent, and whether the time of one is over."""
         queue = QueueRepository(connection)
-        is_startable, is_overdue = await queue.look_for_work(self._sweeps.since(at=at))
+        is_startable, is_overdue = await queue.look_for_work(since)
         is_closed = await self.gates.whole.is_closed(connection, at=at)
         return is_startable and not is_closed, is_overdue
 
     async def _round(
-        self, tx: AsyncConnection, *, at: datetime, covered_until: float, limit: int, sweeps: bool
+        self,
+        tx: AsyncConnection,
+        *,
+        at: datetime,
+        covered_until: float,
+        limit: int,
+        overdue: Mapping[str, datetime] | None,
     ) -> _Round:
         lanes = LaneRepository(tx)
         lane = await lanes.lock(DISPATCH)
         self.gates.whole.saw(lane)
-        moves = await self._sweeps.run(tx, at=at) if sweeps else {}
+        moves = await self._sweeps.run(tx, since=overdue, at=at) if overdue else {}
         granted, _ = admit(lane, limit, at=at, rate=None)
         granted = self.gates.whole.own_share(granted, at=at)
         started = await self._start(

@@ -1,12 +1,13 @@
-"""Any order of submits, cancels, polls, hours and crashes, beside a dict that says what is right.
+"""Any order of submits, cancels, erasures, an operator's acts, polls, hours and crashes.
 
-Hypothesis picks what happens next; after each step everything that was promised must still hold.
+Hypothesis picks what happens next; after each step everything that was promised must still hold,
+beside a dict that says what is right.
 """
 
 import asyncio
 import itertools
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -24,18 +25,30 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from app.core.clock import ManualClock
 from app.db.engine import parse_url
-from app.db.models import JobEventRow, JobRow, LedgerRow
+from app.db.models import JobEventRow, JobRow, LedgerRow, WebhookDeliveryRow
 from app.jobs.models import Attempt
 from app.jobs.state import MOVES, TERMINAL, JobState, states_of
 from app.upstream.errors import UpstreamError
+from app.webhooks.events import EventType, event_of
 from tests.support.databases import Databases
 from tests.support.gateway import Gateway, Sandbox, running, sandboxed
+from tests.support.sse import stream
 
 Answer = TypeVar("Answer")
 
 DAY = 24 * 60 * 60
 TIMEOUT = 60  # shorter than the slowest job, so that some succeed after it
 FINAL = {state.status for state in TERMINAL}
+STUCK = {"submit_unknown", "in_queue", "in_progress"}
+ACTS = {
+    "settle": STUCK,
+    "release": STUCK,
+    "fail": STUCK | {"pending"},
+    "poll": {"in_queue", "in_progress"},
+    "resubmit": {"submit_unknown"},
+    "adopt": {"submit_unknown"},
+}
+"""What an operator may do with a job, by its status."""
 ENDLESS = {"sandbox:stuck", "sandbox:stuck-in-queue", "sandbox:expired=5"}
 WORDS = [
     *("sandbox:instant", "sandbox:queue=3 sandbox:slow=4", "sandbox:instant sandbox:fail"),
@@ -83,8 +96,11 @@ class Stalled:
 
 @dataclass
 class Model:
+    """`erased` has the prompts of jobs that their owner erased."""
+
     jobs: dict[str, Known] = field(default_factory=dict)
     claims: dict[str, Claim] = field(default_factory=dict)
+    erased: dict[str, str] = field(default_factory=dict)
 
 
 class JobLife(RuleBasedStateMachine):
@@ -106,6 +122,9 @@ class JobLife(RuleBasedStateMachine):
             sandboxed(folder, clock=self.clock)
         )
         self.gateway = await self._start()
+        endpoint = {"url": "https://example.com/hooks", "events": list(EventType)}
+        answer = await self.gateway.http.post("/v1/webhook-endpoints", json=endpoint)
+        assert answer.status_code == 201, answer.text
 
     async def _start(self) -> Gateway:
         started = running(
@@ -119,9 +138,14 @@ class JobLife(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
         return self.runner.run(work)
 
-    @rule(words=st.sampled_from(WORDS))
-    def submit(self, words: str) -> None:
-        answer = self.run(self._post(self.gateway.body(words)))
+    @rule(
+        words=st.sampled_from(WORDS),
+        priority=st.sampled_from(["high", "normal", "low"]),
+        start_within=st.sampled_from([None, None, 6, 40]),
+    )
+    def submit(self, words: str, priority: str, start_within: int | None) -> None:
+        chosen = {"priority": priority, "start_within_seconds": start_within}
+        answer = self.run(self._post(self.gateway.body(words) | chosen))
         assert answer.status_code == 202, answer.text
         self._learn(answer.json())
 
@@ -130,6 +154,9 @@ class JobLife(RuleBasedStateMachine):
         claim = self._claim(key)
         body = claim.body if claim else self.gateway.body(words)
         answers = self.run(self._post_at_once(body, key=key, times=at_once))
+        if claim and claim.job_id in self.model.erased:
+            assert {answer.status_code for answer in answers} == {409}
+            return
         jobs = {answer.json()["id"] for answer in answers}
         assert len(jobs) == 1, jobs
         fresh = [answer for answer in answers if answer.status_code == 202]
@@ -174,6 +201,34 @@ class JobLife(RuleBasedStateMachine):
             case other:
                 raise AssertionError(other)
 
+    @precondition(lambda self: self.model.jobs)
+    @rule(data=st.data())
+    def erase(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(list(self.model.jobs.values())))
+        is_final = self._read(job.id)["status"] in FINAL
+        path = f"/v1/jobs/{job.id}"
+        answers = [self.run(self.gateway.http.delete(path)).status_code for _ in range(2)]
+        assert answers == ([204, 404] if is_final else [409, 409])
+        if is_final:
+            self.model.erased[job.id] = self.model.jobs.pop(job.id).prompt
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(data=st.data(), act=st.sampled_from(sorted(ACTS)))
+    def act_as_an_operator(self, data: st.DataObject, act: str) -> None:
+        """Do what may be done by hand; whether RunComfy has the job is known from its own list."""
+        job = data.draw(st.sampled_from(list(self.model.jobs.values())))
+        accepted = [each for each in self._seen() if each["input"]["prompt"] == job.prompt]
+        if bool(accepted) != (act == "adopt") and act in {"adopt", "resubmit"}:
+            return
+        body = {"request_id": accepted[0]["request_id"]} if act == "adopt" else None
+        is_taken = job.status == "pending" and self._is_being_sent(job.id)
+        path = f"/v1/admin/jobs/{job.id}/{act}"
+        answer = self.run(self.gateway.admin.post(path, json=body))
+        may = job.status in ACTS[act] and not is_taken
+        assert answer.status_code == (200 if may else 409), answer.text
+        if may:
+            assert answer.json()["hold"] == answer.json()["job"]["cost"]["state"]
+
     @rule()
     def dispatch(self) -> None:
         self.run(self.gateway.dispatch())
@@ -181,6 +236,11 @@ class JobLife(RuleBasedStateMachine):
     @rule()
     def poll(self) -> None:
         self.run(self.gateway.poll())
+
+    @rule(rounds=st.integers(2, 12))
+    def work(self, rounds: int) -> None:
+        """Let all go well for a while: otherwise few jobs would come to their end."""
+        self.run(self._work(rounds))
 
     @rule(seconds=st.sampled_from([1, 5, 31, 3601, DAY]))
     def wait(self, seconds: int) -> None:
@@ -228,8 +288,13 @@ class JobLife(RuleBasedStateMachine):
             known.status = job["status"]
             assert (job["status"] in FINAL) == (job["finished_at"] is not None)
             assert (job["status"] == "completed") == (job["output"] is not None)
-            assert (job["status"] == "failed") == (job["error"] is not None)
+            code = (job["error"] or {}).get("code")
+            assert (job["status"] == "failed") == (code not in {None, "not_started_in_time"})
+            assert code != "not_started_in_time" or job["status"] == "cancelled"
             assert not job["late"] or job["status"] == "completed"
+            times = [job[f"{what}_at"] for what in ("created", "submitted", "started", "finished")]
+            assert [at for at in times if at] == sorted(filter(None, times))
+            assert job["status"] != "completed" or all(times)
             if known.final is not None and not (job["late"] and not known.final["late"]):
                 assert _lasting(job) == known.final
             elif job["status"] in FINAL:
@@ -244,13 +309,20 @@ class JobLife(RuleBasedStateMachine):
                 )
             ).all()
             jobs = connection.execute(
-                sa.select(JobRow.id, JobRow.state, JobRow.event_seq, JobRow.late)
+                sa.select(JobRow.id, JobRow.state, JobRow.event_seq, JobRow.late).where(
+                    JobRow.erased_at.is_(None)
+                )
             ).all()
             charged = connection.execute(
                 sa.select(LedgerRow.job_id, sa.func.count())
                 .where(LedgerRow.kind != "hold")
                 .group_by(LedgerRow.job_id)
             ).all()
+            told = connection.execute(
+                sa.select(WebhookDeliveryRow.job_id, WebhookDeliveryRow.type)
+            ).all()
+        to_tell = [(row.job_id, event) for row in rows if (event := event_of(row.type))]
+        assert Counter(map(tuple, told)) == Counter(to_tell)
         lives: dict[str, list[tuple[int, str]]] = defaultdict(list)
         for row in rows:
             lives[row.job_id].append((row.seq, row.type))
@@ -269,10 +341,10 @@ class JobLife(RuleBasedStateMachine):
 
     @invariant()
     def money_is_spent_once(self) -> None:
-        seen = self.run(self.sandbox.http.get("/sandbox/requests")).json()["requests"]
-        accepted = [request["input"]["prompt"] for request in seen if request["accepted"]]
+        accepted = [request["input"]["prompt"] for request in self._seen()]
         assert len(accepted) == len(set(accepted))
-        assert set(accepted) <= {job.prompt for job in self.model.jobs.values()}
+        known = {job.prompt for job in self.model.jobs.values()} | {*self.model.erased.values()}
+        assert set(accepted) <= known
 
     def teardown(self) -> None:
         try:
@@ -284,6 +356,7 @@ class JobLife(RuleBasedStateMachine):
                 adds_up = self.run(self.gateway.admin.get("/v1/admin/invariants"))
                 assert adds_up.json()["ok"], adds_up.text
                 for job in self.model.jobs.values():
+                    self.run(self._replay(job))
                     endless = ENDLESS & set(job.prompt.split())
                     assert job.status in {*FINAL, "submit_unknown"} or endless, job
         finally:
@@ -293,9 +366,26 @@ class JobLife(RuleBasedStateMachine):
     async def _settle(self) -> None:
         """Give every job that can end the time to do so."""
         for _ in range(20):
+            await self._work(1)
+            self.gateway.wait(20)
+
+    async def _work(self, rounds: int) -> None:
+        for _ in range(rounds):
             await self.gateway.dispatch()
             await self.gateway.poll()
-            self.gateway.wait(20)
+            self.gateway.wait(1)
+
+    async def _replay(self, job: Known) -> None:
+        """Read a job's events from the beginning; the last one shows the job as it is now."""
+        if job.status not in FINAL:  # its stream would stay open
+            return
+        async with stream(self.gateway.http, f"/v1/jobs/{job.id}/events", after="0") as events:
+            told = await events.rest()
+        assert all(event.event == f"job.{event.data['status']}" for event in told)
+        statuses = [event.data["status"] for event in told]
+        assert statuses[0] == "pending"
+        assert all(_leads_to(*pair) for pair in itertools.pairwise(statuses))
+        assert _lasting(told[-1].data) == job.final
 
     async def _post(self, body: dict[str, Any], *, key: str | None = None) -> httpx.Response:
         headers = {} if key is None else {"Idempotency-Key": key}
@@ -332,6 +422,16 @@ class JobLife(RuleBasedStateMachine):
             await dispatcher.dispatch(stalled.attempt)
         else:
             await dispatcher.follow(stalled.attempt.lease, stalled.request_id)
+
+    def _seen(self) -> list[dict[str, Any]]:
+        """Return what RunComfy has accepted."""
+        seen = self.run(self.sandbox.http.get("/sandbox/requests")).json()["requests"]
+        return [request for request in seen if request["accepted"]]
+
+    def _is_being_sent(self, job_id: str) -> bool:
+        with self.events.connect() as connection:
+            state = connection.scalar(sa.select(JobRow.state).where(JobRow.id == job_id))
+        return state == JobState.SUBMITTING
 
     def _claim(self, key: str) -> Claim | None:
         claim = self.model.claims.get(key)

@@ -53,8 +53,8 @@ async def ids(gateway: Gateway, **params: Any) -> list[str]:
     return [model["model_id"] for model in page["models"]]
 
 
-async def dream(gateway: Gateway, **fields: Any) -> Any:
-    body = {"model": DREAM, "input": {"prompt": "x", "duration": 10} | fields}
+async def dream(gateway: Gateway, *, model: str = DREAM, **fields: Any) -> Any:
+    body = {"model": model, "input": {"prompt": "x", "duration": 10} | fields}
     return await gateway.http.post("/v1/jobs", json=body)
 
 
@@ -259,10 +259,12 @@ async def test_a_breaking_change_of_a_model_in_use_is_an_alarm(
     synced: Gateway, upstream: Shelf
 ) -> None:
     job = (await dream(synced)).json()
-    upstream.entries.append(entry("acme/unused/text-to-video"))
+    steady = "acme/steady/text-to-video"
+    upstream.entries += [entry("acme/unused/text-to-video"), entry(steady)]
     await synced.workers.catalogue.sync()
+    assert (await dream(synced, model=steady)).status_code == 202
     before = (await synced.http.get(f"/v1/models/{DREAM}")).json()["schema_hash"]
-    for each in upstream.entries:
+    for each in upstream.entries[:2]:
         each["input_schema"] = copy.deepcopy(each["input_schema"])
         each["input_schema"]["properties"]["duration"]["enum"] = [5]
         each["input_schema"]["required"] = ["prompt", "seed"]

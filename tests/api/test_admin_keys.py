@@ -8,6 +8,7 @@ import pytest
 
 from app.auth.repository import AuthRepository
 from app.db.engine import opened_database
+from tests.support.answers import faults
 from tests.support.gateway import SEEDANCE, Gateway
 
 pytestmark = pytest.mark.either_database
@@ -252,6 +253,18 @@ async def test_what_is_done_to_one_key_user_or_plan_is_done_to_no_other(gateway:
         *("user.deleted", "plan.deleted", "key.revoked", "key.rotated", "key.changed"),
         *("user.changed", "plan.changed"),
     ]
+
+
+async def test_a_change_that_breaks_a_rule_changes_nothing(gateway: Gateway) -> None:
+    await gateway.admin.post("/v1/admin/plans", json={"name": "free"})
+    key = await made(gateway)
+    limits = {"jobs_per_day": {"limit": 5}, "jobs_per_month": {"limit": -1}}
+    for own in ("plans/free", "users/alice", f"keys/{key['id']}"):
+        path = f"/v1/admin/{own}"
+        before = (await gateway.admin.get(path)).json()
+        answer = await gateway.admin.patch(path, json={"limits": limits})
+        assert faults(answer) == [("/limits/jobs_per_month/limit", "minimum")]
+        assert (await gateway.admin.get(path)).json() == before
 
 
 @pytest.mark.parametrize("key_id", [NEVER, "nonsense", "key_%00"])

@@ -140,6 +140,20 @@ async def test_what_ended_long_ago_goes_and_what_is_in_use_stays(
     assert seen == [(waiting["id"], "in_queue")]
 
 
+async def test_deliveries_that_ended_go_before_a_job_that_is_still_needed(
+    keeping: Gateway, database_url: str, receiver: Receiver
+) -> None:
+    receiver.answers(status(204))
+    body = keeping.body("sandbox:instant sandbox:output=image") | {"webhook_url": receiver.url}
+    uncopied = await keeping.follow((await keeping.http.post("/v1/jobs", json=body)).json())
+    await keeping.deliver()
+    for seconds, left in ((KEPT - 60, 1), (120, 0)):
+        keeping.wait(seconds)
+        await prune(keeping)
+        assert len(look(database_url, "SELECT id FROM webhook_deliveries")) == left
+    assert await listed(keeping) == {uncopied["id"]}
+
+
 async def test_batches_are_small_and_rivals_share_them(
     keeping: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock
 ) -> None:

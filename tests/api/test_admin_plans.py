@@ -255,6 +255,16 @@ async def test_the_audit_log_shows_before_and_after_and_pages(gateway: Gateway) 
     assert rest.json()["next_cursor"] is None
 
 
+async def test_a_change_of_any_plan_leaves_the_default_one_as_it_is(gateway: Gateway) -> None:
+    await made(gateway, name="usual", default=True)
+    await made(gateway, name="other")
+    for name in ("usual", "other"):
+        path = f"/v1/admin/plans/{name}"
+        answer = await gateway.admin.patch(path, json={"timezone": "Asia/Tokyo"})
+        assert answer.status_code == 200, answer.text
+    assert (await gateway.http.get("/v1/me")).json()["plan"] == "usual"
+
+
 async def test_rivals_leave_one_default_plan(gateway: Gateway) -> None:
     async def create(number: int) -> int:
         body = {"name": f"plan-{number}", "default": True}

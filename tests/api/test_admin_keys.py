@@ -249,10 +249,12 @@ async def test_what_is_done_to_one_key_user_or_plan_is_done_to_no_other(gateway:
         assert answer.is_success, answer.text
     assert [(await gateway.admin.get(path)).json() for path in paths["other"]] == others
     assert await status_with(gateway, keys["other"]["key"]) == 200
-    assert [entry["action"] for entry in await gateway.audited()][:7] == [
+    audit = (await gateway.audited())[:7]
+    assert [entry["action"] for entry in audit] == [
         *("user.deleted", "plan.deleted", "key.revoked", "key.rotated", "key.changed"),
         *("user.changed", "plan.changed"),
     ]
+    assert all(entry["before"] for entry in audit)
 
 
 async def test_a_change_that_breaks_a_rule_changes_nothing(gateway: Gateway) -> None:

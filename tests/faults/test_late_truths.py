@@ -151,7 +151,7 @@ async def test_a_job_that_nobody_can_look_at_times_out_all_the_same(
     hasty: Gateway, database_url: str
 ) -> None:
     """No poller is at work, and a dispatcher ends it, unseen for a lease and past its time."""
-    job = await hasty.submit("sandbox:queue=10 sandbox:slow=10")
+    job = await hasty.submit("sandbox:queue=10 sandbox:slow=80")
     await hasty.dispatch()
     hasty.wait(2)
     await hasty.poll()
@@ -165,8 +165,7 @@ async def test_a_job_that_nobody_can_look_at_times_out_all_the_same(
     await hasty.dispatch()
     failed = await hasty.read(job)
     assert (failed["error"]["code"], failed["queue_position"]) == ("timed_out", None)
-    await hasty.poll()
-    late = await hasty.read(job)
+    late = await hasty.follow(job, lambda job: job["status"] != "failed", seconds=90)
     assert (late["status"], late["late"]) == ("completed", True)
     await all_is_well(hasty, database_url)
 

@@ -80,9 +80,25 @@ async def test_models_are_found_by_words_category_and_kind(gateway: Gateway) -> 
     assert videos["models"]
     assert {model["kind"] for model in videos["models"]} == {"video"}
     assert all(model["categories"] == ["image-to-video"] for model in videos["models"])
+    images = await models(gateway, kind="image")
+    assert {model["kind"] for model in images["models"]} == {"image"}
     categories = (await gateway.http.get("/v1/models/categories")).json()["categories"]
     assert categories == sorted(categories)
     assert "image-to-video" in categories
+
+
+async def test_a_key_sees_the_models_that_it_may_use(gateway: Gateway) -> None:
+    key = {"user": "alice", "models": [SEEDANCE]}
+    made = await gateway.admin.post("/v1/admin/keys", json=key)
+    client = gateway.client_with(made.json()["key"])
+    page = (await client.get("/v1/models")).json()
+    assert ([model["model_id"] for model in page["models"]], page["total"]) == ([SEEDANCE], 1)
+    categories = await client.get("/v1/models/categories")
+    assert categories.json() == {"categories": ["image-to-video"]}
+    assert (await client.get(f"/v1/models/{SEEDANCE}")).status_code == 200
+    other = (await models(gateway, kind="image"))["models"][0]["model_id"]
+    refused = await client.get(f"/v1/models/{other}")
+    assert (refused.status_code, refused.json()["error_code"]) == (403, 403001)
 
 
 async def test_an_unknown_model_is_refused_as_runcomfy_does(gateway: Gateway) -> None:

@@ -124,6 +124,18 @@ async def test_an_id_that_is_none_is_not_found(gateway: Gateway) -> None:
             assert len(answer.text) < 1000
 
 
+async def test_who_knows_an_older_state_is_told_of_the_newer_without_a_wait(
+    gateway: Gateway,
+) -> None:
+    path = f"/v1/jobs/{(await gateway.submit())['id']}"
+    tag = (await gateway.http.get(path)).headers["ETag"]
+    await gateway.dispatch()
+    headers = {"Prefer": "wait=20", "If-None-Match": tag}
+    async with asyncio.timeout(60):  # by a clock that stands still it would wait for ever
+        newer = await gateway.http.get(path, headers=headers)
+    assert (newer.status_code, newer.json()["status"]) == (200, "in_queue")
+
+
 @pytest.mark.sqlite_alone  # a database that gives notice may tell of the end before the erasure
 async def test_who_waits_for_a_job_that_is_erased_elsewhere_is_told_at_the_end(
     database_url: str, sandbox: Sandbox, clock: ManualClock

@@ -16,6 +16,7 @@ from app.quotas.policy import Limit, LimitName, Policy
 from app.quotas.standings import Caller
 from tests.support.gateway import SEEDANCE, Gateway
 from tests.support.statements import recorded
+from tests.support.switched_database import SwitchedDatabase
 
 
 async def limit(gateway: Gateway, **limits: Any) -> None:
@@ -351,6 +352,7 @@ async def test_a_limit_of_user_and_key_is_told_once_as_it_will_refuse(gateway: G
     limits = {
         "jobs_per_day": {"limit": 1, "mode": "shadow"},
         "jobs_per_month": {"limit": 2},
+        "pending_jobs": {"limit": 1, "mode": "shadow"},  # and what refuses nothing is no limit
     }
     key = (
         await gateway.admin.post("/v1/admin/keys", json={"user": "alice", "limits": limits})
@@ -368,7 +370,20 @@ async def test_a_limit_of_user_and_key_is_told_once_as_it_will_refuse(gateway: G
     assert [(each["name"], each["subject"], each["mode"], each["remaining"]) for each in shown] == [
         ("jobs_per_day", "user", "enforce", 2),
         ("jobs_per_month", "key", "enforce", 1),
+        ("pending_jobs", "key", "shadow", 0),
     ]
+
+
+async def test_what_was_done_is_answered_though_its_limits_cannot_be_read(
+    gateway: Gateway, database_url: str
+) -> None:
+    await limit(gateway, jobs_per_day=3)
+    database = SwitchedDatabase(database_url)
+    database.away = True
+    gateway.app.state.services.quotas._database = database  # noqa: SLF001 - it takes its place
+    done = await gateway.http.post("/v1/webhook-secret/rotate")
+    assert (done.status_code, "RateLimit" in done.headers) == (200, False)
+    await database.close()
 
 
 LIMITED = 10

@@ -89,6 +89,13 @@ async def test_a_request_lives_as_at_runcomfy_and_is_a_job(gateway: Gateway) -> 
     assert (film.status_code, film.headers["Content-Type"]) == (200, "video/mp4")
 
 
+async def test_a_request_without_a_price_succeeds_without_a_cost(gateway: Gateway) -> None:
+    id_ = (await post(gateway, "sandbox:instant")).json()["request_id"]
+    await gateway.follow({"id": id_})
+    result = await ask(gateway, id_, "result?include_cost=true")
+    assert (result["status"], "cost" in result) == ("succeeded", False)
+
+
 async def test_a_request_in_queue_always_has_a_position(gateway: Gateway) -> None:
     id_ = await submit(gateway, "sandbox:stuck-in-queue sandbox:no-position")
     (attempt,) = await gateway.workers.dispatcher.claim(1)

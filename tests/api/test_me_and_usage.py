@@ -28,12 +28,12 @@ async def used(gateway: Gateway, query: str = "") -> list[dict[str, Any]]:
 
 
 async def three_jobs(gateway: Gateway) -> None:
-    """Let one complete, one be cancelled and one wait, two seconds each."""
+    """Let one of two seconds complete, one be cancelled, and one of three seconds wait."""
     await price(gateway, "0.25")
     await gateway.follow(await gateway.submit("sandbox:instant"))
     job = await gateway.submit()
     await gateway.http.post(f"/v1/jobs/{job['id']}/cancel")
-    await gateway.submit()
+    await gateway.submit(duration=3)
 
 
 SUMS = {
@@ -41,9 +41,9 @@ SUMS = {
     "jobs_settled": 1,
     "jobs_released": 1,
     "output_seconds": 2,
-    "output_seconds_held": 2,
+    "output_seconds_held": 3,
     "spend_usd": "0.50",
-    "spend_usd_held": "0.50",
+    "spend_usd_held": "0.75",
 }
 
 

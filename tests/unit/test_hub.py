@@ -58,7 +58,9 @@ async def running(
 
     async def lost(holders: Collection[str]) -> Collection[str]:
         asked.append(holders)
-        return ()
+        if "nobody" in holders:
+            raise ValueError
+        return {"carol"}
 
     closing, database = asyncio.Event(), Counted(database_url)
     hub = Hub(
@@ -95,6 +97,14 @@ async def test_who_knows_an_event_is_not_woken_for_it(gateway: Gateway, running:
         await gateway.dispatch()
         await running.until(lambda: other.heed()[0])
         assert not knowing.heed()[0]
+
+
+async def test_a_check_of_access_that_fails_is_not_the_last(running: Running) -> None:
+    with running.hub.watch("job_1", holder="nobody") as watch:
+        await running.until(lambda: running.asked)
+        assert watch.ending is None
+    with running.hub.watch("job_1", holder="carol") as watch:
+        await running.until(lambda: watch.ending is Ending.ACCESS)
 
 
 async def test_all_waits_end_when_the_process_does(running: Running) -> None:

@@ -17,7 +17,7 @@ def decimal_of(value: Any) -> Decimal | None:
             return Decimal(value)
         case float():
             number = Decimal(repr(value))
-            return number if number.is_finite() and abs(number) < _TOO_LARGE else None
+            return number if abs(number) < _TOO_LARGE else None
         case str() if _DECIMAL.fullmatch(value):
             return Decimal(value)
         case _:

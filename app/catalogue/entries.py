@@ -28,8 +28,6 @@ def read_entry(entry: Any) -> Model:
     if not isinstance(entry, dict) or not isinstance(entry.get("model_id"), str):
         raise BrokenModelError("an entry is an object with a model_id")
     schema = entry.get("input_schema")
-    if not isinstance(schema, dict):
-        raise BrokenModelError("input_schema is not an object")
     _refuse_unstorable(schema)
     if len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
         raise BrokenModelError(f"input_schema is larger than {MAX_SCHEMA_BYTES} bytes")

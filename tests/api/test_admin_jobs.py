@@ -93,6 +93,22 @@ async def test_a_job_is_read_from_below(gateway: Gateway) -> None:
     }
 
 
+async def test_the_events_of_a_job_say_why(gateway: Gateway) -> None:
+    job = await gateway.submit("sandbox:submit-429 sandbox:instant sandbox:fail")
+    job = await gateway.follow(job)
+    (_, sent) = await gateway.sandbox.submits(job)
+    assert [(event["type"], event["data"]) for event in (await detail(gateway, job))["events"]] == [
+        ("pending", None),
+        ("submitting", None),
+        ("pending", {"reason": "Too many requests"}),
+        ("submitting", None),
+        ("in_queue", {"upstream_request_id": sent["request_id"]}),
+        ("failed", {"code": "failed_upstream"}),
+    ]
+    lost = await detail(gateway, await unknown(gateway))
+    assert lost["events"][-1]["data"]["reason"].startswith("RunComfy's answer was lost")
+
+
 async def test_what_runcomfy_says_that_a_job_cost_is_kept_beside_its_charge(
     gateway: Gateway,
 ) -> None:

@@ -65,6 +65,7 @@ async def test_a_job_leaves_its_traces_in_numbers(gateway: Gateway) -> None:
     )
     assert calls["gateway_upstream_call_seconds_count{operation=submit,outcome=ok}"] == 1
     assert calls["gateway_upstream_call_seconds_count{operation=result,outcome=ok}"] == 1
+    assert seen["gateway_upstream_call_seconds_sum{operation=result,outcome=ok}"] == 0
     assert seen["gateway_jobs{state=pending}"] == seen["gateway_held_jobs{}"] == 1
     assert seen["gateway_jobs{state=in_progress}"] == 0
     assert seen["gateway_oldest_pending_seconds{}"] == 9

@@ -1,6 +1,5 @@
 """/v1/jobs/{id}/outputs/{n}: the files a job made, streamed without RunComfy's address."""
 
-from contextlib import suppress
 from functools import partial
 
 from fastapi import Request, Response
@@ -70,10 +69,15 @@ async def download_output(
     urls = output_urls(job)
     if not 0 <= n < len(urls):
         raise OutputNotFoundError(f"The job {job_id} has {len(urls)} outputs, counted from 0.")
-    with suppress(StorageUnavailableError):  # upstream may still have it
-        if copy := await gateway.archive.find(job_id, n):
-            return _copied(gateway, request, copy)
-    return await relayed_content(gateway, request, job_id=job_id, n=n, url=urls[n])
+    relayed = partial(relayed_content, gateway, request, job_id=job_id, n=n, url=urls[n])
+    try:
+        copy = await gateway.archive.find(job_id, n)
+    except StorageUnavailableError as exc:
+        try:
+            return await relayed()
+        except OutputGoneError:  # but not from the archive, which has it again when that is back
+            raise exc from None
+    return await relayed() if copy is None else _copied(gateway, request, copy)
 
 
 def _copied(gateway: Gateway, request: Request, copy: OutputRecord) -> Response:

@@ -301,13 +301,17 @@ async def test_what_is_empty_or_cannot_be_stored_is_asked_for_again(
 async def test_while_the_storage_is_away_outputs_come_from_upstream(
     kept: Gateway, tmp_path: Path
 ) -> None:
-    job = await finished(kept)
+    job = await finished(kept, "sandbox:output=image sandbox:output-gone=60")
     before = await kept.http.get(path_of(job))
     assert await copy(kept) == 1
     (tmp_path / "kept" / "outputs").rename(tmp_path / "elsewhere")
     (tmp_path / "kept" / "outputs").write_text("in the way")
     again = await kept.http.get(path_of(job))
     assert (again.status_code, again.content) == (200, before.content)
+    kept.wait(61)
+    later = await kept.http.get(path_of(job))
+    assert problem(later)["code"] == "storage_unavailable", "nobody need make it again"
+    assert later.headers["Retry-After"] == "5"
 
 
 async def test_a_copy_that_does_not_end_is_broken_off(

@@ -203,7 +203,7 @@ async def test_a_wait_ends_with_the_job_or_with_the_time(gateway: Served) -> Non
     assert (short.status_code, short.headers["preference-applied"]) == (202, "wait=1")
     ours_ms = float(short.headers["server-timing"].removeprefix("gateway;dur="))
     rest_ms = short.elapsed.total_seconds() * 1000 - 1000
-    assert ours_ms < rest_ms + 1, "the wait is not the gateway's work"
+    assert 0 <= ours_ms < rest_ms + 1, "the wait is not the gateway's work"
     keyed = {"Idempotency-Key": "order-1", "Prefer": "wait=99999999999"}
     request = body(SLOW)
     twins = await asyncio.gather(

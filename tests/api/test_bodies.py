@@ -132,6 +132,10 @@ async def test_a_body_beyond_the_limit_is_refused_however_it_comes(
                 "detail": "The body is longer than 4096 bytes (GATEWAY_MAX_BODY_BYTES);"
                 " send media as a URL instead of a data URI.",
             }
+        # One that says how long it is, and waits for the word to go on, need not come at all.
+        headers = {"Content-Type": "application/json", "Content-Length": "4097"}
+        unread = await gateway.http.post("/v1/jobs", content=endless(at_most=0), headers=headers)
+        assert problem(unread)["code"] == "payload_too_large"
 
 
 async def test_how_long_a_body_takes_to_come_is_no_time_of_the_gateways(gateway: Gateway) -> None:

@@ -22,6 +22,7 @@ from app.storage.opening import open_folder
 from app.storage.store import Storage, Stored, new_key
 from app.storage.uploads import Uploads, UploadsConfig
 from tests.support.answers import faults, problem
+from tests.support.asgi import in_chunks
 from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
 from tests.support.invariants import assert_invariants
 from tests.support.storages import files_below
@@ -184,6 +185,17 @@ async def test_what_is_no_image_or_video_is_refused_and_nothing_stays(
     cut = await public.http.post("/v1/files", content=half, headers=headers)
     assert problem(cut)["code"] == "malformed_body"
     assert files_below(tmp_path / "kept") == []
+
+
+async def test_a_form_is_read_in_whatever_pieces_it_comes(public: Gateway) -> None:
+    file = PNG[:200] + b"\r\n--\r\n" * 9  # looks like the end: it is passed on in parts
+    form = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + file + b"\r\n--b--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    for size in (1, 3, 7, len(form)):
+        pieces = in_chunks(*(form[at : at + size] for at in range(0, len(form), size)))
+        made = await public.http.post("/v1/files", content=pieces, headers=headers)
+        assert made.status_code == 201, made.text
+        assert made.json()["sha256"] == hashlib.sha256(file).hexdigest()
 
 
 async def test_a_form_has_a_hundred_fields_at_most(public: Gateway) -> None:

@@ -198,6 +198,15 @@ async def test_a_form_is_read_in_whatever_pieces_it_comes(public: Gateway) -> No
         assert made.json()["sha256"] == hashlib.sha256(file).hexdigest()
 
 
+async def test_a_header_of_a_form_is_not_gathered_without_end(public: Gateway) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    for header in (b"X: " + b"y" * 2**15, b"y" * 2**15 + b": x"):
+        disposition = b'Content-Disposition: form-data; name="file"\r\n\r\n'
+        form = b"--b\r\n" + header + b"\r\n" + disposition + PNG + b"\r\n--b--"
+        refused = await public.http.post("/v1/files", content=form, headers=headers)
+        assert (refused.status_code, problem(refused)["code"]) == (400, "malformed_body")
+
+
 async def test_a_form_has_a_hundred_fields_at_most(public: Gateway) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     other = b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\n\r\n'

@@ -163,7 +163,7 @@ async def test_a_request_id_that_comes_after_an_operators_end_is_watched(
     assert await rival.poll() == 1
     late = await gateway.read(job)
     assert (late["status"], late["late"]) == ("completed", True)
-    assert late["submitted_at"] is not None
+    assert late["submitted_at"] == late["started_at"] == late["finished_at"] is not None
 
 
 async def test_a_request_id_that_comes_while_the_job_waits_again_is_not_its_next_ones(

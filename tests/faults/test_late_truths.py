@@ -78,8 +78,13 @@ async def test_a_job_that_succeeds_after_its_time_out_turns_from_failed_to_compl
         assert late["output"]["video"] in late["urls"]["outputs"]
         assert late["cost"]["state"] == ("settled" if policy == "charge" else "released")
         charges = ["late_charge"] if policy == "charge" else []
-        assert entries(await detail(gateway, job)) == ["hold", "release", *charges]
-        assert (await event_types(database_url, job))[-3:] == ["in_progress", "failed", "completed"]
+        read = await detail(gateway, job)
+        assert entries(read) == ["hold", "release", *charges]
+        assert [(event["type"], event["data"]) for event in read["events"][-3:]] == [
+            ("in_progress", None),
+            ("failed", {"code": "timed_out"}),
+            ("completed", {"late": True}),
+        ]
         used = (await gateway.http.get("/v1/usage")).json()
         assert used["data"][0]["jobs_settled"] + used["data"][0]["jobs_released"] == 3
 

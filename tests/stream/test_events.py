@@ -123,6 +123,11 @@ async def test_all_jobs_of_a_caller_come_once_whatever_is_cut(gateway: Served) -
         rest = [await resumed.next() for _ in seen[cut + 1 :]]
     assert [each.data["id"] for each in rest if each] == [e.data["id"] for e in seen[cut + 1 :]]
     assert [each.event for each in rest if each] == [each.event for each in seen[cut + 1 :]]
+    for beyond in ("0-1-fffff", "fffffffff"):  # of a database that was restored, or left
+        async with stream(gateway.http, "/v1/events", after=beyond) as anew:
+            job = await stuck(gateway)
+            event = await anew.next()
+        assert (event and event.data["id"]) == job["id"], beyond
 
 
 async def test_a_service_follows_its_users_and_they_see_their_own(gateway: Served) -> None:

@@ -24,7 +24,11 @@ WRITERS, EVENTS_EACH = 6, 10
 
 
 @pytest.mark.parametrize(
-    "words", ["", "-", "x", "1-2", "1-2-", "1--3", "-1", "1.", "0x1", "1,2", "A", "f" * 16, "1.2\n"]
+    "words",
+    [
+        *("", "-", "x", "1-2", "1-2-", "1--3", "-1", "1.", "0x1", "1,2", "A", "f" * 16, "1.2\n"),
+        "1" + ".1" * 10_000,
+    ],
 )
 def test_what_is_no_cursor_is_not_read_as_one(words: str) -> None:
     assert Cursor.parse(words) is None
@@ -52,6 +56,21 @@ def test_a_cursor_knows_what_is_before_it() -> None:
     assert cursor.has(11, 100)
     assert not cursor.has(12, 1)
     assert not cursor.has(15, 1)
+
+
+def test_a_cursor_of_another_log_is_known_by_its_place_beyond_this_one() -> None:
+    beginning, end, last = Cursor(Snapshot(0)), Cursor(Snapshot(10, (4,))), Cursor.by_number(12)
+    for place in (
+        *(beginning, end, Cursor(Snapshot(9)), Cursor(Snapshot(10, (4, 6)))),
+        Cursor(Snapshot(8), Snapshot(10), 99),
+    ):
+        assert not place.is_after(end), place
+    for place in (Cursor(Snapshot(11)), Cursor(Snapshot(8), Snapshot(11), 1), Cursor.by_number(1)):
+        assert place.is_after(end), place
+    for place in (beginning, Cursor.by_number(0), last):
+        assert not place.is_after(last), place
+    for place in (Cursor.by_number(13), Cursor(Snapshot(1)), Cursor(Snapshot(1), Snapshot(2), 3)):
+        assert place.is_after(last), place
 
 
 @dataclass

@@ -175,3 +175,20 @@ async def test_events_restored_from_another_cluster_are_no_news(
         start = await database.read(end_of_log)
         page = await database.read(lambda connection: read_on(connection, start, limit=100))
     assert not page.entries
+
+
+async def test_what_came_while_a_page_was_taken_is_not_left_for_the_next_news(
+    gateway: Gateway, database_url: str
+) -> None:
+    """On Postgres the rest of a page is read as of its first part: what is newer comes behind."""
+    for _ in range(3):
+        await gateway.submit()
+    async with opened_database(database_url) as database:
+        readers = Rivals(database, [])
+        page = await readers.page(Cursor(Snapshot(0)), limit=2)
+        seen = [*page.entries]
+        await gateway.submit()
+        while page.is_full:
+            page = await readers.page(page.end, limit=9)
+            seen += page.entries
+    assert len(seen) == 4

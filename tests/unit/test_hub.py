@@ -11,8 +11,9 @@ from app.core.clock import ManualClock, SystemClock
 from app.db.engine import Database, open_database
 from app.db.work import Done, Work
 from app.events.hub import Hub
-from app.events.watch import Ending
+from app.events.watch import Ending, Watch
 from tests.support.gateway import Gateway
+from tests.support.turns import turns
 
 pytestmark = pytest.mark.sqlite_alone  # how Postgres reads its log is tested with the cursors
 
@@ -97,6 +98,31 @@ async def test_who_knows_an_event_is_not_woken_for_it(gateway: Gateway, running:
         await gateway.dispatch()
         await running.until(lambda: other.heed()[0])
         assert not knowing.heed()[0]
+
+
+async def test_what_is_said_while_nobody_waits_is_not_missed() -> None:
+    """As a stream does not while it sends."""
+    watch = Watch(opened=0)
+    for say in (
+        watch.tell,
+        lambda: watch.beat(quiet_since=0),
+        lambda: watch.end(Ending.ACCESS),
+    ):
+        say()
+        waiting = asyncio.ensure_future(watch.wait())
+        await turns()
+        assert waiting.done()
+        watch.heed()
+
+
+async def test_a_look_that_failed_is_repeated_once(running: Running) -> None:
+    with running.hub.watch("job_1", holder="alice") as watch:
+        await running.until(lambda: watch.heed()[0])
+        watch.look_again()
+        await running.until(lambda: watch.heed()[0])
+        for _ in range(3):
+            await running.second()
+        assert not watch.heed()[0]
 
 
 async def test_a_check_of_access_that_fails_is_not_the_last(running: Running) -> None:

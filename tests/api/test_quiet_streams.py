@@ -7,7 +7,11 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from app.db.engine import opened_database
+from app.events import log
+from app.events.log import JobEvent
 from tests.support.gateway import Gateway
+from tests.support.rows import change
 from tests.support.turns import turns
 
 pytestmark = pytest.mark.either_database
@@ -46,3 +50,38 @@ async def test_a_stream_beats_each_15_seconds_and_asks_its_client_back_after_an_
         gateway.wait(3600 - 30)
         assert (await told.get()).startswith(b": reconnect, please\nretry: ")
         assert (await reading).status_code == 200
+
+
+async def test_all_pages_of_what_was_missed_come_without_further_news(
+    gateway: Gateway, database_url: str
+) -> None:
+    told = asyncio.Queue[bytes]()
+
+    async def overheard(message: Any) -> None:
+        told.put_nowait(message.get("body", b""))
+
+    job, many = await gateway.submit(), 350
+    change(database_url, "UPDATE jobs SET event_seq = :many", many=many)
+    events = [
+        JobEvent(job_id=job["id"], seq=seq, type="pending", at=gateway.clock.now())
+        for seq in range(2, many + 1)
+    ]
+    async with opened_database(database_url) as database:
+        await database.transact(lambda tx: log.append(tx, events))
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/events",
+        "query_string": b"",
+        "headers": [
+            (b"authorization", gateway.http.headers["Authorization"].encode()),
+            (b"last-event-id", b"0"),
+        ],
+    }
+    reading = asyncio.ensure_future(gateway.app(scope, asyncio.Event().wait, overheard))
+    async with asyncio.timeout(WITHIN_S):
+        seen = 0
+        while seen < many:
+            seen += (await told.get()).count(b"event: job.pending\n")
+    reading.cancel()
+    await asyncio.wait([reading])

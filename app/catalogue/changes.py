@@ -16,7 +16,7 @@ _RULES = ("pattern", "format", "const", "multipleOf", "uniqueItems", "validation
 def breaking_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Name every way in which an input that `old` takes may be refused under `new`."""
     before, after = fields_of(old), fields_of(new)
-    demanded = set(_required(new)) - set(_required(old))
+    demanded = set(new.get("required", ())) - set(old.get("required", ()))
     return [
         *(f"{label(name)} is gone" for name in before if name not in after),
         *(f"{label(name)} is required now" for name in after if name in demanded),
@@ -52,11 +52,6 @@ def _types(field: Mapping[str, Any]) -> set[str]:
     """List the types, with integers among the numbers, and RunComfy's floats as numbers."""
     types = {"number" if name == "float" else name for name in types_of(field)}
     return types | {"integer"} if "number" in types else types
-
-
-def _required(schema: Mapping[str, Any]) -> list[str]:
-    required = schema.get("required", [])
-    return required if isinstance(required, list) else []
 
 
 def _canonical(value: Any) -> str:

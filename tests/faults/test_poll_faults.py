@@ -77,6 +77,15 @@ async def test_a_record_that_upstream_has_not_known_for_minutes_is_lost(
     await assert_invariants(database_url)
 
 
+async def test_time_without_polls_does_not_make_a_job_unknown(gateway: Gateway) -> None:
+    job = await gateway.submit("sandbox:stuck sandbox:poll-404001=2")
+    await gateway.dispatch()
+    for _ in range(3):
+        gateway.wait(600)
+        assert await gateway.poll() == 1
+    assert (await gateway.read(job))["status"] == "in_progress"
+
+
 async def test_a_result_that_says_nothing_yet_shows_that_the_record_is_there(
     gateway: Gateway,
 ) -> None:

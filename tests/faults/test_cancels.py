@@ -62,9 +62,11 @@ async def test_no_wording_and_no_fault_of_a_cancel_loses_it(gateway: Gateway) ->
 async def test_a_cancel_that_always_fails_does_not_keep_a_job_from_its_end(
     gateway: Gateway,
 ) -> None:
-    job = await gateway.submit("sandbox:queue=30 sandbox:slow=5 sandbox:cancel-500=100000")
+    job = await gateway.submit("sandbox:queue=30 sandbox:slow=100 sandbox:cancel-500=100000")
     await gateway.dispatch()
     assert await ask(gateway, job) == (202, "cancel_requested")
+    gateway.wait(70)
+    assert await ask(gateway, job) == (202, "cancel_requested"), "no answer is no refusal"
     assert (await gateway.follow(job))["status"] == "completed"
 
 

@@ -223,6 +223,8 @@ async def test_what_was_cancelled_and_finished_is_completed_late(
     assert (cancelled["status"], cancelled["late"]) == ("cancelled", False)
     late = await gateway.follow(job, lambda job: job["status"] != "cancelled", seconds=90)
     assert (late["status"], late["late"], late["cost"]["state"]) == ("completed", True, "settled")
+    (hour,) = (await gateway.admin.get("/v1/admin/overview?hours=1")).json()["hours"]
+    assert hour["detection_seconds"] is None, "its end was seen, and then came another"
     read = await detail(gateway, job)
     assert entries(read) == ["hold", "release", "late_charge"]
     assert read["ledger"][-1]["at"] == late["finished_at"]

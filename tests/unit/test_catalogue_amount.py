@@ -63,6 +63,7 @@ def test_what_is_no_believable_duration_tells_nothing(settings: dict[str, Any]) 
 
 def test_image_lasts_no_time() -> None:
     assert output_seconds({}, output_kind="image") == 0
+    assert output_seconds({}, output_kind="audio") is None
 
 
 @pytest.mark.parametrize(

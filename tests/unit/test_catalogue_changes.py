@@ -27,6 +27,7 @@ def schema(required: list[str] | None = None, **fields: Any) -> dict[str, Any]:
         ({"validations": [{"validation_rule": "x"}]}, {}),
         ({"validations": [{"a": 1, "b": 2}]}, {"validations": [{"b": 2, "a": 1}]}),
         ({"pattern": "^a"}, {"pattern": "^a"}),
+        ({}, {"uniqueItems": False}),
     ],
 )
 def test_taking_more_breaks_nothing(old: dict[str, Any], new: dict[str, Any]) -> None:

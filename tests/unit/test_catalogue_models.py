@@ -146,6 +146,8 @@ def test_broken_schema_is_refused_by_its_rule(schema: dict[str, Any], rule: str)
         document(model_id="one-part"),
         document(model_id="a/b/c/d/e/f"),
         document(model_id="a/../b"),
+        document(model_id="../b"),
+        document(model_id="a/\u00e9"),
         document(model_id="/a/b"),
         document(model_id="a/b c"),
         document(display_name=None),

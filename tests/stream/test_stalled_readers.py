@@ -19,14 +19,13 @@ FILE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\x90\0\0\1\x90\x08\2\0\0\0" + bytes(
 async def test_who_takes_nothing_of_an_answer_is_hung_up_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "_STALLED_FOR_S", 3)
+    monkeypatch.setattr(protocol, "_STALLED_FOR_S", 4)
     async with serving(
         f"sqlite:///{tmp_path}/gateway.db", tmp_path, storage_url=f"file://{tmp_path}/kept"
     ) as served:
         path = await _uploaded(served)
         with await _asking(served, path) as stalled, await _asking(served, path) as steady:
-            assert await _taken(steady) > len(FILE)
-            await SystemClock().sleep(timedelta(seconds=5))
+            assert await _taken(steady, breath=timedelta(seconds=1.5)) > len(FILE), "in 6 seconds"
             assert await _taken(stalled) < len(FILE)
 
 
@@ -51,10 +50,13 @@ async def _asking(served: Served, path: str) -> socket.socket:
     return asking
 
 
-async def _taken(asking: socket.socket) -> int:
-    """Read to the end, and give how many bytes came."""
-    taken = 0
+async def _taken(asking: socket.socket, *, breath: timedelta = timedelta()) -> int:
+    """Read to the end, with a breath after each 6 MiB, and give how many bytes came."""
+    taken = breaths = 0
     async with asyncio.timeout(60):
         while chunk := await asyncio.get_running_loop().sock_recv(asking, 2**20):
             taken += len(chunk)
+            if taken // (6 * 2**20) > breaths:
+                breaths += 1
+                await SystemClock().sleep(breath)
     return taken

@@ -149,7 +149,9 @@ def _refuse_broken_text(value: Any) -> None:
         for pointer, text in _texts(value, "")
         if not is_storable(text)
     ]
-    raise InvalidRequestError("The body holds text that cannot be stored.", errors=errors[:20])
+    raise InvalidRequestError(
+        "The body holds text that cannot be stored.", errors=errors[:MAX_ERRORS]
+    )
 
 
 def _holds_broken_text(value: Any) -> bool:

@@ -90,8 +90,10 @@ async def test_text_that_is_none_is_found_wherever_it_stands(gateway: Gateway) -
         ("/input/list/2", "invalid_text"),
         ("/input/deep/er/k", "invalid_text"),
     ]
-    only_in_a_list = gateway.body() | {"input": {"list": [["a\0b"]]}}
-    assert await refused(gateway, only_in_a_list) == [("/input/list/0/0", "invalid_text")]
+    for many, told in ((1, 1), (101, 100)):
+        only_in_a_list = gateway.body() | {"input": {"list": [["a\0b"] * many]}}
+        found = await refused(gateway, only_in_a_list)
+        assert found == [(f"/input/list/0/{n}", "invalid_text") for n in range(told)]
 
 
 async def test_a_body_that_is_no_job_is_refused_field_by_field(gateway: Gateway) -> None:

@@ -79,6 +79,17 @@ async def test_a_server_out_of_reach_is_tried_later(call: Call) -> None:
                 await call(client, LONG)
 
 
+async def test_a_call_that_ended_leaves_no_timer_behind() -> None:
+    failures = list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, failure: failures.append(failure))
+    with refused_port() as url:
+        async with upstream(url) as client:
+            with pytest.raises(TryLaterError):
+                await status(client, SOON / 5)
+    await SystemClock().sleep(SOON / 2)
+    assert not failures
+
+
 async def test_a_connect_time_out_is_tried_later() -> None:
     with full_backlog() as url:
         async with upstream(url) as client:

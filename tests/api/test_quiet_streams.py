@@ -1,6 +1,8 @@
 """Streams on which nothing happens, by a clock that is moved by hand."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -23,23 +25,9 @@ WITHIN_S = 60
 async def test_a_stream_beats_each_15_seconds_and_asks_its_client_back_after_an_hour(
     gateway: Gateway, path: str
 ) -> None:
-    told = asyncio.Queue[bytes]()
-
-    async def overheard(scope: Scope, receive: Receive, send: Send) -> None:
-        async def tell(message: Any) -> None:
-            if message.get("body"):
-                told.put_nowait(message["body"])
-            await send(message)
-
-        await gateway.app(scope, receive, tell)
-
     job = await gateway.submit()
-    transport = httpx.ASGITransport(app=overheard)
-    async with (
-        asyncio.timeout(WITHIN_S),
-        httpx.AsyncClient(transport=transport, headers=gateway.http.headers) as client,
-    ):
-        reading = asyncio.ensure_future(client.get(f"http://test{path.format(id=job['id'])}"))
+    async with asyncio.timeout(WITHIN_S), overheard(gateway) as (client, told):
+        reading = asyncio.ensure_future(client.get(path.format(id=job["id"])))
         assert (await told.get()).startswith(b": the stream is open\n\n")
         for _ in range(2):
             gateway.wait(14)
@@ -55,11 +43,6 @@ async def test_a_stream_beats_each_15_seconds_and_asks_its_client_back_after_an_
 async def test_all_pages_of_what_was_missed_come_without_further_news(
     gateway: Gateway, database_url: str
 ) -> None:
-    told = asyncio.Queue[bytes]()
-
-    async def overheard(message: Any) -> None:
-        told.put_nowait(message.get("body", b""))
-
     job, many = await gateway.submit(), 350
     change(database_url, "UPDATE jobs SET event_seq = :many", many=many)
     events = [
@@ -68,20 +51,33 @@ async def test_all_pages_of_what_was_missed_come_without_further_news(
     ]
     async with opened_database(database_url) as database:
         await database.transact(lambda tx: log.append(tx, events))
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": "/v1/events",
-        "query_string": b"",
-        "headers": [
-            (b"authorization", gateway.http.headers["Authorization"].encode()),
-            (b"last-event-id", b"0"),
-        ],
-    }
-    reading = asyncio.ensure_future(gateway.app(scope, asyncio.Event().wait, overheard))
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(WITHIN_S), overheard(gateway) as (client, told):
+        reading = asyncio.ensure_future(client.get("/v1/events", headers={"Last-Event-ID": "0"}))
         seen = 0
         while seen < many:
             seen += (await told.get()).count(b"event: job.pending\n")
-    reading.cancel()
-    await asyncio.wait([reading])
+        reading.cancel()
+        await asyncio.wait([reading])
+
+
+@asynccontextmanager
+async def overheard(
+    gateway: Gateway,
+) -> AsyncIterator[tuple[httpx.AsyncClient, asyncio.Queue[bytes]]]:
+    """A client that has its answers once they are whole, and what they say meanwhile."""
+    told = asyncio.Queue[bytes]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(message: Any) -> None:
+            if message.get("body"):
+                told.put_nowait(message["body"])
+            await send(message)
+
+        await gateway.app(scope, receive, tell)
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app),
+        base_url="http://test",
+        headers=gateway.http.headers,
+    ) as client:
+        yield client, told

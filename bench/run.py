@@ -45,7 +45,7 @@ CONNECTIONS = (1, 16, 64)
 class Scale:
     rounds: int
     seconds: float
-    jobs: int
+    submit_seconds: float
     in_flight: tuple[int, int]
     poll_seconds: float
     streams: int
@@ -55,7 +55,7 @@ class Scale:
 FULL = Scale(
     rounds=6,
     seconds=1,
-    jobs=1000,
+    submit_seconds=4,
     in_flight=(10_000, 100_000),
     poll_seconds=6,
     streams=5000,
@@ -64,7 +64,7 @@ FULL = Scale(
 QUICK = Scale(
     rounds=1,
     seconds=0.5,
-    jobs=300,
+    submit_seconds=1,
     in_flight=(1000, 10_000),
     poll_seconds=2,
     streams=300,
@@ -271,21 +271,26 @@ async def _whole_rounds(
             passed = Whole(per_second=figures.per_second, cpu_us=figures.cpu_us)
             found[litellm.name].append(passed)
         for each in gateways:
-            found[each.name].append(await _whole_jobs(each, scale.jobs))
+            found[each.name].append(await _whole_jobs(each, scale.submit_seconds))
     return found
 
 
-async def _whole_jobs(of: Gateway, jobs: int) -> Whole:
-    """Let so many jobs be accepted, sent, polled, read and settled."""
+async def _whole_jobs(of: Gateway, seconds: float) -> Whole:
+    """Let jobs be submitted for so long, and all of them be sent, polled, read and settled.
+
+    The longer, the less of it is the last job's wait for its first poll.
+    """
     clock, sample = SystemClock(), 'gateway_job_moves_total{state="completed"}'
     of.empty()
-    submit, left = of.submit(), iter(range(jobs))
+    submit, jobs = of.submit(), 0
 
     async def send() -> None:
+        nonlocal jobs
         connection = await Connection.open(of.server.port)
-        for _ in left:
+        while time.perf_counter() < began + seconds:
             status, body = await connection.ask(submit)
             assert status == 202, body
+            jobs += 1
         connection.close()
 
     await of.pause(paused=False)

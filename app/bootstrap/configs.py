@@ -8,7 +8,7 @@ from typing import Self
 from app.jobs.queue.config import QueueConfig
 from app.media.inspector import InspectorConfig
 from app.net.reach import Reach
-from app.quotas.repository import Ending, EntryKind
+from app.quotas.entries import Ending, EntryKind
 from app.settings import Settings
 from app.storage.uploads import UploadsConfig
 from app.webhooks.queue import DeliveryQueueConfig

@@ -29,7 +29,7 @@ from app.media.errors import MediaUnreachableError
 from app.media.inspector import MediaInspector
 from app.net.reach import Reach
 from app.quotas import ledger
-from app.quotas.account import amounts_of
+from app.quotas.entries import amounts_of
 from app.quotas.errors import DurationUnknownError, PriceUnknownError
 from app.quotas.policy import Policy
 from app.quotas.prices import PricesService

@@ -8,8 +8,8 @@ from enum import IntEnum
 from typing import Any, Literal
 
 from app.jobs.state import TERMINAL, JobState
+from app.quotas.entries import Ending, EntryKind
 from app.quotas.policy import Policy
-from app.quotas.repository import Ending, EntryKind
 from app.storage.job_files import FileUse
 from app.upstream.accounts import DEFAULT
 from app.upstream.wire import OUTPUT_KEYS, Output

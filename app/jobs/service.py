@@ -24,7 +24,7 @@ from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
 from app.jobs.timing.forecast import Forecast
 from app.quotas import ledger
-from app.quotas.repository import EntryKind
+from app.quotas.entries import EntryKind
 from app.storage import discards
 from app.storage.discards import Sweeper
 

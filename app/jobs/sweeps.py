@@ -17,7 +17,7 @@ from app.jobs.outcomes import TIMED_OUT
 from app.jobs.repository import cancelled_here
 from app.jobs.state import FOLLOWED, JobState
 from app.quotas import ledger
-from app.quotas.repository import Ending, EntryKind
+from app.quotas.entries import Ending, EntryKind
 
 Moves = Mapping[JobState, Mapping[str, int]]
 """The event numbers of jobs, by the state they moved to."""

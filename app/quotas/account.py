@@ -10,6 +10,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from app.core import gcra
+from app.quotas.entries import EFFECTS, Amounts, Entry
 from app.quotas.policy import (
     WINDOWED,
     AllowanceName,
@@ -28,9 +29,6 @@ from app.quotas.policy import (
 _MINUTE_US = 60_000_000
 _NOTHING = Tally()
 
-Amounts = Mapping[Measure, int]
-"""What one job takes of each measure, in whole units; unknown measures are absent."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
@@ -40,12 +38,14 @@ class Window:
     def tally(self, measure: Measure) -> Tally:
         return self.tallies.get(measure, _NOTHING)
 
-    def add(self, amounts: Amounts, *, used: int = 0, held: int = 0) -> "Window":
-        """Add the amounts times `used` to what is used, times `held` to what is held."""
+    def add(self, entry: Entry) -> "Window":
+        effect = EFFECTS[entry.kind]
         tallies = dict(self.tallies)
-        for measure, units in amounts.items():
+        for measure, units in entry.amounts.items():
             had = self.tally(measure)
-            tallies[measure] = Tally(used=had.used + units * used, held=had.held + units * held)
+            tallies[measure] = Tally(
+                used=had.used + units * effect.used, held=had.held + units * effect.held
+            )
         return Window(start=self.start, tallies=tallies)
 
 
@@ -55,33 +55,17 @@ class Account:
     arrival_us: int = 0
     windows: Mapping[Period, Window] = field(default_factory=dict)
 
-    def hold(self, amounts: Amounts) -> "Account":
-        return self._add(amounts, held=1)
-
-    def settle(self, amounts: Amounts, *, held_at: datetime) -> "Account":
-        return self._add(amounts, held=-1, used=1, since=held_at)
-
-    def release(self, amounts: Amounts, *, held_at: datetime) -> "Account":
-        return self._add(amounts, held=-1, since=held_at)
-
-    def charge_late(self, amounts: Amounts, *, held_at: datetime) -> "Account":
-        return self._add(amounts, used=1, since=held_at)
+    def add(self, entry: Entry) -> "Account":
+        """Add an entry to the windows that were open at its hold: ended ones are history."""
+        windows = {
+            period: kept.add(entry) if kept.start <= entry.held_at else kept
+            for period, kept in self.windows.items()
+        }
+        return Account(id=self.id, arrival_us=self.arrival_us, windows=windows)
 
     def submitted(self, *, per_minute: int, at: datetime) -> "Account":
         _, arrival_us = _take(self.arrival_us, per_minute=per_minute, at=at)
         return Account(id=self.id, arrival_us=arrival_us, windows=self.windows)
-
-    def _add(
-        self, amounts: Amounts, *, used: int = 0, held: int = 0, since: datetime | None = None
-    ) -> "Account":
-        """Change the windows that were open at `since`: ended ones are history in the ledger."""
-        windows = {
-            period: kept.add(amounts, used=used, held=held)
-            if since is None or kept.start <= since
-            else kept
-            for period, kept in self.windows.items()
-        }
-        return Account(id=self.id, arrival_us=self.arrival_us, windows=windows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,15 +152,6 @@ def standing_of(
     return Standing(
         name=name, mode=limit.mode, limit=limit.limit, used=used, held=held, resets_at=resets_at
     )
-
-
-def amounts_of(*, output_seconds: Decimal | None, price_usd: Decimal | None) -> Amounts:
-    amounts = {Measure.JOBS: 1}
-    if output_seconds is not None:
-        amounts[Measure.MILLISECONDS] = to_units(Measure.MILLISECONDS, output_seconds)
-    if price_usd is not None:
-        amounts[Measure.MICRO_USD] = to_units(Measure.MICRO_USD, price_usd)
-    return amounts
 
 
 def _requested(name: LimitName, amounts: Amounts) -> Decimal:

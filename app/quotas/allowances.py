@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models.client_token import ClientTokenRow
 from app.db.models.quota import LedgerRow
-from app.quotas.account import Amounts, Excess, Standing
+from app.quotas.account import Excess, Standing
+from app.quotas.entries import Amounts
 from app.quotas.policy import Allowance, AllowanceName, Measure, Tally, from_units
 from app.quotas.windows import HELD, USED
 

@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.errors import ProblemError
 from app.quotas import shadow
-from app.quotas.account import Account, Amounts, amounts_of, excesses, key_account, user_account
+from app.quotas.account import Account, excesses, key_account, user_account
 from app.quotas.allowances import Taken, excess_of, lock_allowances
+from app.quotas.entries import Amounts, Ending, Entry, EntryKind, amounts_of
 from app.quotas.errors import (
     DurationUnknownError,
     PriceUnknownError,
@@ -21,7 +22,7 @@ from app.quotas.errors import (
     longest,
 )
 from app.quotas.policy import WINDOWED, LimitName, Limits, Measure, Policy
-from app.quotas.repository import Ending, Entry, EntryKind, QuotaRepository
+from app.quotas.repository import QuotaRepository
 from app.quotas.shadow import Finding
 from app.quotas.standings import Caller, Standings, count_jobs
 from app.quotas.windows import opened
@@ -102,11 +103,12 @@ async def hold_all(
             continue
         if claim.caller.token_id in taken:
             taken[claim.caller.token_id] = taken[claim.caller.token_id].hold(claim.amounts)
+        entry = _hold(claim, at=at)
         for subject in claim.caller.subjects:
-            account = accounts[subject.account]
-            accounts[subject.account] = _held(account, subject.limits, claim.amounts, at=at)
+            account = accounts[subject.account].add(entry)
+            accounts[subject.account] = _submitted(account, subject.limits, at=at)
             pending[subject.account] += 1
-        entries.append(_hold(claim, at=at))
+        entries.append(entry)
         findings += found
     if findings:
         await shadow.note(tx, findings, at=at)
@@ -144,7 +146,7 @@ async def end_all(
     ]
     accounts = await repository.lock_accounts(account for account, _ in touched)
     for account, entry in touched:
-        accounts[account] = _ended(accounts[account], entry)
+        accounts[account] = accounts[account].add(entry)
     await repository.save_accounts(list(accounts.values()))
     await repository.append(entries)
 
@@ -188,22 +190,9 @@ def _token_refusal(
     return None if excess is None else QuotaExceededError(excess, subject="client token", at=at)
 
 
-def _held(account: Account, limits: Limits, amounts: Amounts, *, at: datetime) -> Account:
-    account = account.hold(amounts)
+def _submitted(account: Account, limits: Limits, *, at: datetime) -> Account:
     rate = limits.get(LimitName.SUBMITS_PER_MINUTE)
     return account if rate is None else account.submitted(per_minute=int(rate.limit), at=at)
-
-
-def _ended(account: Account, entry: Entry) -> Account:
-    match entry.kind:
-        case EntryKind.SETTLE:
-            return account.settle(entry.amounts, held_at=entry.held_at)
-        case EntryKind.RELEASE:
-            return account.release(entry.amounts, held_at=entry.held_at)
-        case EntryKind.LATE_CHARGE:
-            return account.charge_late(entry.amounts, held_at=entry.held_at)
-        case EntryKind.HOLD:
-            raise AssertionError("a hold does not end a hold")
 
 
 def _hold(claim: Claim, *, at: datetime) -> Entry:

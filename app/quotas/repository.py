@@ -2,11 +2,9 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import CTE, CompoundSelect, Text, and_, column, func, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,41 +14,9 @@ from app.db.models.quota import AccountRow, LedgerRow
 from app.db.prepared import made_once
 from app.db.rows import NewRows, Rows
 from app.db.statements import among, insert_into, instant, one_of, table_of
-from app.quotas.account import Account, Amounts, Window, key_account, user_account
+from app.quotas.account import Account, Window, key_account, user_account
+from app.quotas.entries import Entry, EntryKind
 from app.quotas.policy import LimitName, Measure, Period, Tally
-
-
-class EntryKind(StrEnum):
-    HOLD = "hold"
-    SETTLE = "settle"
-    RELEASE = "release"
-    LATE_CHARGE = "late_charge"
-
-
-EFFECTS: Mapping[EntryKind, Tally] = {
-    EntryKind.HOLD: Tally(held=1),
-    EntryKind.SETTLE: Tally(used=1, held=-1),
-    EntryKind.RELEASE: Tally(held=-1),
-    EntryKind.LATE_CHARGE: Tally(used=1),
-}
-"""How often an entry's amounts are used, and held: an end has the amounts of its hold."""
-
-Ending = Literal[EntryKind.SETTLE, EntryKind.RELEASE]
-"""How a hold ends."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    job_id: str
-    kind: EntryKind
-    user_id: str
-    key_id: str
-    token_id: str | None = None
-    model: str
-    at: datetime
-    held_at: datetime
-    amounts: Amounts
-
 
 _TALLIES = {
     period: [

@@ -24,9 +24,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import LedgerRow
+from app.quotas.entries import EFFECTS, EntryKind
 from app.quotas.errors import TooManySumsError
 from app.quotas.policy import Measure, from_units
-from app.quotas.repository import EFFECTS, EntryKind
 
 _MOST_SUMS = 300_000
 

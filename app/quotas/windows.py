@@ -14,8 +14,8 @@ from app.db.models.base import UtcDateTime
 from app.db.models.quota import LedgerRow
 from app.db.rows import Rows
 from app.quotas.account import Account, Window
+from app.quotas.entries import EFFECTS
 from app.quotas.policy import Measure, Period, Tally, window
-from app.quotas.repository import EFFECTS
 
 Starts = Mapping[str, Mapping[Period, datetime]]
 """When the windows of accounts began, by account id."""

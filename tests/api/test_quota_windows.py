@@ -19,10 +19,11 @@ from app.db.engine import Database, open_database
 from app.jobs.operations.invariants import Violation, violations
 from app.quotas import ledger
 from app.quotas.account import Account
+from app.quotas.entries import Entry, EntryKind
 from app.quotas.errors import TooManySumsError
 from app.quotas.ledger import Claim
 from app.quotas.policy import Limit, LimitName, Measure, Period, Policy, Tally
-from app.quotas.repository import EntryKind, QuotaRepository
+from app.quotas.repository import QuotaRepository
 from app.quotas.standings import Caller
 from app.quotas.usage import Grouping, Usage, usage
 from app.quotas.windows import ledger_sums, opened
@@ -278,10 +279,20 @@ async def test_what_is_accepted_while_invariants_are_looked_at_breaks_none(books
 
 async def test_an_account_that_is_off_the_ledger_is_named(books: Books) -> None:
     await books.accepted(MORNING)
+    unwritten = Entry(
+        job_id="job_2",
+        kind=EntryKind.HOLD,
+        user_id="bob",
+        key_id="key_1",
+        model="a/b",
+        at=MORNING,
+        held_at=MORNING,
+        amounts={Measure.JOBS: 1},
+    )
 
     async def work(tx: AsyncConnection) -> None:
         accounts = await QuotaRepository(tx).lock_accounts(["key:key_1"])
-        await QuotaRepository(tx).save_accounts([accounts["key:key_1"].hold({Measure.JOBS: 1})])
+        await QuotaRepository(tx).save_accounts([accounts["key:key_1"].add(unwritten)])
 
     await books.database.transact(work)
     rule = "an account has what the ledger says"

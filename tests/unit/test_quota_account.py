@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.quotas.account import Account, Excess, Window, amounts_of, excesses, standing_of
+from app.quotas.account import Account, Excess, Window, excesses, standing_of
+from app.quotas.entries import Amounts, Entry, EntryKind, amounts_of
 from app.quotas.policy import (
     WINDOWED,
     Limit,
@@ -26,10 +27,28 @@ ZONE = ZoneInfo("Europe/Berlin")
 NOON = datetime(2026, 11, 22, 11, tzinfo=UTC)
 DAY = timedelta(days=1)
 JOB = amounts_of(output_seconds=Decimal(5), price_usd=Decimal("0.50"))
+HOLD, SETTLE, RELEASE, LATE_CHARGE = EntryKind
 
 
 def account(*, at: datetime = NOON) -> Account:
     return Account(id="user:alice", windows=windows(at))
+
+
+def entered(account: Account, *kinds: EntryKind, amounts: Amounts = JOB) -> Account:
+    """Return the account after entries of a job that was accepted at noon."""
+    for kind in kinds:
+        entry = Entry(
+            job_id="job_1",
+            kind=kind,
+            user_id="alice",
+            key_id="key_1",
+            model="a/b",
+            at=NOON,
+            held_at=NOON,
+            amounts=amounts,
+        )
+        account = account.add(entry)
+    return account
 
 
 def windows(at: datetime) -> dict[Period, Window]:
@@ -51,45 +70,43 @@ def tallies(account: Account, measure: Measure) -> tuple[Tally, Tally]:
 
 
 def test_a_hold_counts_in_day_and_month_until_it_is_settled() -> None:
-    held = account().hold(JOB)
+    held = entered(account(), HOLD)
     assert tallies(held, Measure.MICRO_USD) == (Tally(held=500_000),) * 2
     assert tallies(held, Measure.MILLISECONDS) == (Tally(held=5000),) * 2
-    settled = held.settle(JOB, held_at=NOON)
-    assert tallies(settled, Measure.JOBS) == (Tally(used=1),) * 2
-    assert tallies(held.release(JOB, held_at=NOON), Measure.JOBS) == (Tally(),) * 2
+    assert tallies(entered(held, SETTLE), Measure.JOBS) == (Tally(used=1),) * 2
+    assert tallies(entered(held, RELEASE), Measure.JOBS) == (Tally(),) * 2
 
 
 def test_a_late_charge_is_used_without_a_hold() -> None:
-    released = account().hold(JOB).release(JOB, held_at=NOON)
-    charged = released.charge_late(JOB, held_at=NOON)
+    charged = entered(account(), HOLD, RELEASE, LATE_CHARGE)
     assert tallies(charged, Measure.MICRO_USD) == (Tally(used=500_000),) * 2
 
 
 def test_what_was_held_yesterday_is_settled_yesterday_and_this_month() -> None:
-    held = account().hold(JOB)
+    held = entered(account(), HOLD)
     day = windows(NOON + DAY)[Period.DAY]
     tomorrow = replace(held, windows={**held.windows, Period.DAY: day})
     assert tallies(tomorrow, Measure.JOBS) == (Tally(), Tally(held=1))
-    settled = tomorrow.settle(JOB, held_at=NOON)
-    assert tallies(settled, Measure.JOBS) == (Tally(), Tally(used=1))
+    assert tallies(entered(tomorrow, SETTLE), Measure.JOBS) == (Tally(), Tally(used=1))
 
 
 def test_what_was_held_last_month_is_history() -> None:
     december = account(at=NOON + 10 * DAY)
-    assert december.settle(JOB, held_at=NOON) == december
+    assert entered(december, SETTLE) == december
 
 
 def test_an_unknown_amount_changes_only_what_is_known() -> None:
-    held = account().hold(amounts_of(output_seconds=None, price_usd=None))
+    unknown = amounts_of(output_seconds=None, price_usd=None)
+    held = entered(account(), HOLD, amounts=unknown)
     assert tallies(held, Measure.JOBS) == (Tally(held=1),) * 2
     assert tallies(held, Measure.MICRO_USD) == (Tally(),) * 2
 
 
 def test_a_limit_is_reached_by_used_and_held_together() -> None:
     limits = limited(jobs_per_day=2)
-    one = account().hold(JOB).settle(JOB, held_at=NOON)
+    one = entered(account(), HOLD, SETTLE)
     assert exceeded(one, limits) == []
-    (excess,) = exceeded(one.hold(JOB), limits)
+    (excess,) = exceeded(entered(one, HOLD), limits)
     standing = excess.standing
     assert (standing.name, standing.limit, standing.used, standing.held) == (
         LimitName.JOBS_PER_DAY,
@@ -102,7 +119,7 @@ def test_a_limit_is_reached_by_used_and_held_together() -> None:
 
 
 def test_money_and_seconds_may_be_used_up_to_the_last_bit() -> None:
-    held = account().hold(JOB)
+    held = entered(account(), HOLD)
     enough = limited(spend_usd_per_month="1.00", output_seconds_per_day="10")
     assert exceeded(held, enough) == []
     short = limited(spend_usd_per_month="0.999999", output_seconds_per_day="9.999")
@@ -116,7 +133,7 @@ def test_a_limit_of_zero_refuses_everything() -> None:
 
 
 def test_a_lowered_limit_leaves_nothing_and_not_less() -> None:
-    standing = exceeded(account().hold(JOB).hold(JOB), limited(jobs_per_day=1))[0].standing
+    standing = exceeded(entered(account(), HOLD, HOLD), limited(jobs_per_day=1))[0].standing
     assert standing.remaining == 0
 
 
@@ -194,7 +211,7 @@ def test_a_limit_refuses_what_would_go_past_where_it_stands(
     one = Limit(limit=limit)
     busy = account()
     for _ in range(jobs):
-        busy = busy.hold(JOB)
+        busy = entered(busy, HOLD)
     for _ in range(submits):
         busy = busy.submitted(per_minute=30, at=NOON)
     standing = standing_of(busy, name, one, pending=jobs, zone=ZONE, at=NOON)

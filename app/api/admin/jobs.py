@@ -18,9 +18,9 @@ from app.jobs.models import CostState, Job
 from app.jobs.operations.operator import JobDetail
 from app.jobs.operations.repository import Internals
 from app.jobs.wire import Instant, JobRead, Seconds
+from app.quotas.entries import Entry
 from app.quotas.numbers import shown_usd
 from app.quotas.policy import Measure, from_units
-from app.quotas.repository import Entry
 
 router = admin_router("/jobs")
 

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import AccountRow, JobEventRow, JobRow, LedgerRow
 from app.jobs.state import TERMINAL, JobState
+from app.quotas.entries import EntryKind
 from app.quotas.policy import Measure, Period
-from app.quotas.repository import EntryKind
 from app.quotas.windows import HELD, USED
 
 _SHOWN = 20

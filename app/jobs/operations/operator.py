@@ -23,7 +23,8 @@ from app.jobs.operations.repository import Internals, ManualChange, OperatorRepo
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
 from app.quotas import ledger
-from app.quotas.repository import Ending, Entry, EntryKind, QuotaRepository
+from app.quotas.entries import Ending, Entry, EntryKind
+from app.quotas.repository import QuotaRepository
 
 _STUCK = frozenset({JobState.SUBMIT_UNKNOWN, *FOLLOWED})
 _UNKNOWN = frozenset({JobState.SUBMIT_UNKNOWN})

@@ -14,7 +14,7 @@ from app.db.models.base import UtcDateTime
 from app.db.records import columns_of, record_of
 from app.jobs.models import COST_STATES, CostState
 from app.jobs.state import FOLLOWED, TERMINAL, JobState
-from app.quotas.repository import Ending
+from app.quotas.entries import Ending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

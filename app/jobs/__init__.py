@@ -8,7 +8,7 @@ Where a job is
 - sent: `worker.dispatcher`
 - polled: `worker.poller` and `worker.look`, which passes the owner's cancel on, too
 - moved and ended: `state` has the moves, `outcomes` what an answer means, `recorder` writes it;
-  `sweeps` does for those whose time is over, `operations.operator` by hand
+  `queue.sweeps` does for those whose time is over, `operations.operator` by hand
 - charged: `quotas.ledger.hold_all` at accept, `quotas.ledger.end_all` at its end
 - announced: `announce`, to the log of events and to the webhooks' `outbox`
 - read: `service` and `feed`; `wire` is how clients see it

@@ -12,10 +12,11 @@ from app.db.engine import open_database
 from app.db.models import JobRow
 from app.jobs.lanes.accounts import count_unfinished
 from app.jobs.models import Job
+from app.jobs.queue.config import QueueConfig
 from app.jobs.queue.repository import QueueRepository
+from app.jobs.queue.sweeps import Sweeps
 from app.jobs.retention import over
 from app.jobs.state import FOLLOWED, WATCHED, JobState
-from app.jobs.sweeps import SweepConfig, Sweeps
 from app.jobs.waiting.positions import with_places
 from app.jobs.waiting.repository import LineRepository
 from app.quotas.policy import LimitName
@@ -92,7 +93,7 @@ async def test_what_is_called_off_is_found_without_going_through_all_that_wait(
     database_url: str, clock: ManualClock
 ) -> None:
     at = clock.now()
-    since = Sweeps(SweepConfig()).since(at=at, awake_since=at)
+    since = Sweeps(QueueConfig()).since(at=at, awake_since=at)
     here = await plan_of(database_url, lambda tx: QueueRepository(tx).look_for_work(since))
     upstream = await plan_of(
         database_url, lambda tx: QueueRepository(tx).call_off_late_starters(at=at)

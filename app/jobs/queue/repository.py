@@ -28,8 +28,8 @@ from app.db.statements import among, instant, table_of
 from app.jobs.lanes.accounts import ACCOUNT
 from app.jobs.lanes.pause import PAUSED
 from app.jobs.models import Attempt, Lease
+from app.jobs.queue.sweeps import OVERDUE
 from app.jobs.state import FOLLOWED, WATCHED, JobState
-from app.jobs.sweeps import OVERDUE
 from app.jobs.waiting.repository import IS_STARTABLE, startable
 from app.upstream.accounts import DEFAULT
 

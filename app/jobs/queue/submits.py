@@ -27,8 +27,8 @@ from app.jobs.lanes.repository import DISPATCH, LaneRepository
 from app.jobs.models import Attempt, Change, Lease
 from app.jobs.queue.config import QueueConfig
 from app.jobs.queue.repository import QueueRepository
+from app.jobs.queue.sweeps import Moves, Sweeps
 from app.jobs.state import JobState
-from app.jobs.sweeps import Moves, Sweeps
 from app.jobs.waiting.fairness import choose, turns_of
 from app.jobs.waiting.repository import LineRepository
 

@@ -1,10 +1,9 @@
 """Ends what only time can end: attempts, jobs called off while waiting, overdue jobs."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,6 +13,7 @@ from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.models import COST_STATES
 from app.jobs.outcomes import TIMED_OUT
+from app.jobs.queue.config import QueueConfig
 from app.jobs.repository import cancelled_here
 from app.jobs.state import FOLLOWED, JobState
 from app.quotas import ledger
@@ -29,21 +29,8 @@ _NEVER_KNOWN = {
 }
 
 
-class SweepConfig(BaseModel):
-    """At most `swept_at_once` jobs move in one statement, since later ones name each of them."""
-
-    model_config = ConfigDict(frozen=True)
-
-    swept_at_once: int = 500
-    lease: timedelta = timedelta(seconds=30)
-    job_timeout: timedelta = timedelta(hours=1)
-    late_watch: timedelta = timedelta(hours=24)
-    unknown_life: timedelta = timedelta(hours=24)
-    unknown_ends: Ending = EntryKind.SETTLE
-
-
 class Sweeps:
-    def __init__(self, config: SweepConfig) -> None:
+    def __init__(self, config: QueueConfig) -> None:
         self._config = config
 
     def since(self, *, at: datetime, awake_since: datetime) -> Mapping[str, datetime]:

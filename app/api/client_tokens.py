@@ -26,9 +26,9 @@ from app.auth.errors import ModelNotAllowedError
 from app.auth.models import Principal
 from app.auth.scopes import Scope
 from app.jobs.errors import JobNotFoundError
-from app.jobs.models import Job
+from app.jobs.models import Job, output_urls
 from app.jobs.state import TERMINAL
-from app.jobs.wire import Instant, output_urls
+from app.jobs.wire import Instant
 from app.quotas.numbers import decimal_of, has_at_most, shown_usd
 
 router = caller_router("/v1/client-tokens", tag="client tokens")
@@ -180,7 +180,7 @@ def _request(asked: ClientTokenCreate) -> ClientRequest:
 
 def _urls(gateway: Gateway, client: Client, job: Job) -> ClientTokenUrls:
     # An unfinished job will have at least one output, if it has any.
-    outputs = len(output_urls(job)) if job.state in TERMINAL else 1
+    outputs = len(output_urls(job.output)) if job.state in TERMINAL else 1
     links, until = gateway.links, client.expires_at
     return ClientTokenUrls(
         events=links.events(job.id, grant=client.id, until=until),

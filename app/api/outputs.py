@@ -15,8 +15,7 @@ from app.auth.scopes import Scope
 from app.core.errors import NotFoundError
 from app.jobs.errors import JobNotFoundError
 from app.jobs.links import LinkClaim
-from app.jobs.models import Job
-from app.jobs.wire import output_urls
+from app.jobs.models import Job, output_urls
 from app.storage.archive import OutputRecord
 from app.storage.errors import StorageUnavailableError
 
@@ -66,7 +65,7 @@ async def download_output(
     job = await _permitted(
         gateway, request, job_id, n, grant=grant, expires=expires, signature=signature
     )
-    urls = output_urls(job)
+    urls = output_urls(job.output)
     if not 0 <= n < len(urls):
         raise OutputNotFoundError(f"The job {job_id} has {len(urls)} outputs, counted from 0.")
     relayed = partial(relayed_content, gateway, request, job_id=job_id, n=n, url=urls[n])

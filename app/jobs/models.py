@@ -1,6 +1,6 @@
 """A job as its owner sees it, as a worker holds it, and a change that a worker asks for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -24,11 +24,13 @@ COST_STATES: Mapping[Ending, CostState] = {
 """What a job says about its hold once that has ended."""
 
 
-def addresses(output: Output) -> Iterator[str]:
-    """Yield the addresses in an output, in the order that numbers them."""
+def output_urls(output: Output | None) -> list[str]:
+    """Return upstream's own addresses in the order that numbers them; none without an output."""
+    urls: list[str] = []
     for key in OUTPUT_KEYS:
-        value = output.get(key, [])
-        yield from [value] if isinstance(value, str) else value
+        value = (output or {}).get(key, [])
+        urls += [value] if isinstance(value, str) else value
+    return urls
 
 
 class Priority(IntEnum):

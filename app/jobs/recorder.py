@@ -13,7 +13,7 @@ from app.db.engine import Database
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.change_repository import ChangeRepository
-from app.jobs.models import COST_STATES, Change, addresses
+from app.jobs.models import COST_STATES, Change, output_urls
 from app.jobs.outcomes import observed
 from app.jobs.timing.repository import DurationRepository
 from app.quotas import ledger
@@ -100,9 +100,5 @@ def _event(change: Change, seq: int) -> JobEvent:
 
 
 def _outputs_of(changes: Iterable[Change]) -> Mapping[str, int]:
-    """Count the outputs of each job that has succeeded."""
-    return {
-        change.lease.job_id: len(list(addresses(change.output)))
-        for change in changes
-        if change.output is not None
-    }
+    """Count each job's outputs, of which only a success has any."""
+    return {change.lease.job_id: len(output_urls(change.output)) for change in changes}

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from app.core.signatures import Signer
 from app.core.timestamps import rfc3339
-from app.jobs.models import Job, addresses
+from app.jobs.models import Job, output_urls
 from app.jobs.outcomes import NOT_STARTED
 from app.jobs.state import Status
 from app.jobs.timing.forecast import Durations, eta
@@ -129,7 +129,7 @@ class JobWire:
         self._durations = durations
 
     def read(self, job: Job, *, at: datetime) -> JobRead:
-        outputs = [self._output_url(job.id, n, at=at) for n, _ in enumerate(output_urls(job))]
+        outputs = [self._output_url(job.id, n, at=at) for n in range(len(output_urls(job.output)))]
         remaining = eta(job, self._durations, at=at)
         error = NOT_STARTED if job.is_called_off else job.error
         return JobRead(
@@ -181,11 +181,6 @@ class JobWire:
         expires = (int(at.timestamp()) // 3600 + 1) * 3600 + int(_SIGNED_FOR.total_seconds())
         query = self._signer.query(f"{job_id}/{n}", expires=expires)
         return f"{self._jobs_url}/{job_id}/outputs/{n}?{query}"
-
-
-def output_urls(job: Job) -> list[str]:
-    """Return upstream's own addresses in the order that numbers them."""
-    return [] if job.output is None else list(addresses(job.output))
 
 
 def _rewritten(output: Output, urls: Iterator[str]) -> Output:

@@ -11,7 +11,7 @@ from app.core.doorbell import Doorbell
 from app.core.errors import DatabaseUnavailableError
 from app.core.media_types import sniff
 from app.core.metrics import Metrics
-from app.jobs.models import addresses
+from app.jobs.models import output_urls
 from app.storage import mp4
 from app.storage.copies import Copy, CopyLease, CopyQueue
 from app.storage.errors import ObjectGoneError, StorageUnavailableError
@@ -109,7 +109,7 @@ class Archiver:
             # pruner deletes what was written too late.
 
     async def _made(self, lease: CopyLease) -> Copy:
-        url = list(addresses(lease.output))[lease.n]
+        url = output_urls(lease.output)[lease.n]
         async with self._outputs.open(url, headers={}) as remote:
             if remote.status_code in _GONE:
                 raise _GoneError(f"The output's host answered {remote.status_code}.")

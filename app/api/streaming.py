@@ -17,12 +17,11 @@ from starlette.types import Receive, Scope, Send
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError
 from app.events.watch import Ending, Watch
-from app.jobs.timing.schedule import Jitter
 
 _HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 _OPENING = b": the stream is open\n\n"
 _RECONNECTING = frozenset({Ending.CLOSING, Ending.AGE})
-_SOONEST_MS, _SPREAD_MS = 500, 4500  # so that a thousand clients do not come back at once
+_SOONEST_MS, _LATEST_MS = 500, 5000  # so that a thousand clients do not come back at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,6 @@ class EventStream(Response):
         watch: Watch,
         leave: ExitStack,
         clock: Clock,
-        jitter: Jitter = random.random,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -65,7 +63,6 @@ class EventStream(Response):
         self._watch = watch
         self._leave = leave
         self._clock = clock
-        self._jitter = jitter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         listener = asyncio.ensure_future(end_when_left(self._watch, receive))
@@ -88,7 +85,7 @@ class EventStream(Response):
             if has_news and not await self._tell(send):
                 return
             if watch.ending in _RECONNECTING:
-                retry = _SOONEST_MS + round(self._jitter() * _SPREAD_MS)
+                retry = random.randint(_SOONEST_MS, _LATEST_MS)  # noqa: S311 - no secret
                 await self._send(send, b": reconnect, please\nretry: %d\n\n" % retry)
             if watch.ending:
                 return

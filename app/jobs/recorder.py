@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,12 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.core.metrics import Metrics
+from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.change_repository import ChangeRepository
-from app.jobs.models import COST_STATES, Change, output_urls
+from app.jobs.models import COST_STATES, Change, Lease, output_urls
 from app.jobs.outcomes import observed
+from app.jobs.repository import JobRepository
 from app.jobs.timing.repository import DurationRepository
 from app.quotas import ledger
 from app.storage import copies
@@ -30,18 +33,53 @@ class Recorder:
         *,
         database: Database,
         archives: bool,
+        late_watch: timedelta,
         metrics: Metrics,
         clock: Clock,
         deliverer: Doorbell,
     ) -> None:
         self._database = database
         self._archives = archives
+        self._late_watch = late_watch
         self._metrics = metrics
         self._clock = clock
         self._deliverer = deliverer
+        self.record = NaturalBatch(self._record_all)
+        """Write one change; return whether it counted, which it does not once the lease is lost."""
 
-    async def write(self, changes: Sequence[Change]) -> Sequence[bool]:
-        """Return for each change whether it counted, which it does not once the lease is lost."""
+    async def note_late_request(self, lease: Lease, *, request_id: str) -> bool:
+        """Keep a request id that came after the job had moved on: it may be billed, and is watched.
+
+        False if the job already has this id: it was written, though the commit's answer was lost.
+        Of a job that was erased meanwhile there is nothing to keep it with: the caller tells.
+        """
+        at = self._clock.now()
+
+        async def work(tx: AsyncConnection) -> bool:
+            seq = await ChangeRepository(tx).note_request(
+                lease.job_id,
+                request_id,
+                account=lease.account,
+                watch_until=at + self._late_watch,
+                at=at,
+            )
+            if seq is None:  # the job's own id, or that of one that was erased
+                return await JobRepository(tx).holder_of(request_id) is None
+            event = JobEvent(
+                job_id=lease.job_id,
+                seq=seq,
+                type="late_request_id",
+                at=at,
+                data={"upstream_request_id": request_id},
+            )
+            await announce(tx, [event])
+            return True
+
+        is_news = await self._database.transact(work)
+        self._metrics.late_requests.inc(is_news)
+        return is_news
+
+    async def _record_all(self, changes: Sequence[Change]) -> Sequence[bool]:
         seqs, to_deliver = await self._database.transact(lambda tx: self._write(tx, changes))
         if to_deliver:
             self._deliverer.ring()

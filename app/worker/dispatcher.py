@@ -159,14 +159,14 @@ class Dispatcher:
         if await self._record(self._accepted(given_up, request_id, at=at)):
             logger.warning("job.adopted_late", job_id=lease.job_id)
             return
-        note = partial(self._queue.note_late_request, lease, request_id=request_id)
+        note = partial(self._queue.recorder.note_late_request, lease, request_id=request_id)
         if await self._insist(note, lease.job_id, request_id):
             logger.error(
                 "job.request_orphaned", job_id=lease.job_id, upstream_request_id=request_id
             )
 
     async def _record(self, change: Change) -> bool:
-        record = partial(self._queue.record, change)
+        record = partial(self._queue.recorder.record, change)
         return await self._insist(record, change.lease.job_id, change.upstream_request_id)
 
     async def _insist(

@@ -125,7 +125,7 @@ class Poller:
             return
         if self._unanswered and lease.cancel_requested_at is None:  # somebody waits for a cancel
             await self._together.wait()
-        await self._queue.record(change)
+        await self._queue.recorder.record(change)
 
     def _in_time(self, lease: Lease, change: Change | None) -> Change | None:
         """After this last look, fail a job that is out of time, or stop watching it."""

@@ -21,7 +21,7 @@ from app.api.paging import Listed, Page, page_of_ids
 from app.api.problems import problem_responses
 from app.api.routing import caller_router
 from app.auth.client_tokens.errors import ClientTokenNotFoundError, TooManyClientTokensError
-from app.auth.client_tokens.models import Client, ClientRequest
+from app.auth.client_tokens.models import ClientToken, ClientTokenRequest
 from app.auth.errors import ModelNotAllowedError
 from app.auth.models import Principal
 from app.auth.scopes import Scope
@@ -138,21 +138,21 @@ async def create_client_token(
 ) -> ClientTokenMade:
     asked = parse(ClientTokenCreate, body)
     job = None if asked.job is None else await gateway.jobs.get(asked.job, user_id=caller.user_id)
-    made = await gateway.clients.create(_request(asked), principal=caller)
-    response.headers["Location"] = f"{gateway.base_path}/v1/client-tokens/{made.client.id}"
+    made = await gateway.client_tokens.create(_request(asked), principal=caller)
+    response.headers["Location"] = f"{gateway.base_path}/v1/client-tokens/{made.token.id}"
     return ClientTokenMade(
-        **dict(_read(made.client)),
-        token=str(made.token),
-        urls=None if job is None else _urls(gateway, made.client, job),
+        **dict(_read(made.token)),
+        token=str(made.credential),
+        urls=None if job is None else _urls(gateway, made.token, job),
     )
 
 
 @router.get("", summary="List the live client tokens, newest first")
 async def list_client_tokens(gateway: Gateway, caller: Minter, page: _Page) -> ClientTokenList:
-    clients = await gateway.clients.page(
+    tokens = await gateway.client_tokens.page(
         user_id=caller.user_id, before=page.cursor, limit=page.to_read
     )
-    return ClientTokenList.of(clients, page, read=_read)
+    return ClientTokenList.of(tokens, page, read=_read)
 
 
 @router.delete(
@@ -163,11 +163,11 @@ async def list_client_tokens(gateway: Gateway, caller: Minter, page: _Page) -> C
     responses=problem_responses(ClientTokenNotFoundError),
 )
 async def revoke_client_token(gateway: Gateway, caller: Minter, token_id: str) -> None:
-    await gateway.clients.revoke(token_id, user_id=caller.user_id)
+    await gateway.client_tokens.revoke(token_id, user_id=caller.user_id)
 
 
-def _request(asked: ClientTokenCreate) -> ClientRequest:
-    return ClientRequest(
+def _request(asked: ClientTokenCreate) -> ClientTokenRequest:
+    return ClientTokenRequest(
         scopes=asked.scopes or [Scope.JOBS_READ],
         models=asked.models,
         job_id=asked.job,
@@ -178,26 +178,26 @@ def _request(asked: ClientTokenCreate) -> ClientRequest:
     )
 
 
-def _urls(gateway: Gateway, client: Client, job: Job) -> ClientTokenUrls:
+def _urls(gateway: Gateway, token: ClientToken, job: Job) -> ClientTokenUrls:
     # An unfinished job will have at least one output, if it has any.
     outputs = len(output_urls(job.output)) if job.state in TERMINAL else 1
-    links, until = gateway.links, client.expires_at
+    links, until = gateway.links, token.expires_at
     return ClientTokenUrls(
-        events=links.events(job.id, grant=client.id, until=until),
-        outputs=[links.output(job.id, n, grant=client.id, until=until) for n in range(outputs)],
+        events=links.events(job.id, grant=token.id, until=until),
+        outputs=[links.output(job.id, n, grant=token.id, until=until) for n in range(outputs)],
     )
 
 
-def _read(client: Client) -> ClientTokenRead:
-    cost = client.max_cost_usd
+def _read(token: ClientToken) -> ClientTokenRead:
+    cost = token.max_cost_usd
     return ClientTokenRead(
-        id=client.id,
-        scopes=sorted(client.scopes),
-        models=None if client.models is None else sorted(client.models),
-        max_jobs=client.max_jobs,
+        id=token.id,
+        scopes=sorted(token.scopes),
+        models=None if token.models is None else sorted(token.models),
+        max_jobs=token.max_jobs,
         max_cost_usd=None if cost is None else shown_usd(cost),
-        job=client.job_id,
-        origin=client.origin,
-        created_at=client.created_at,
-        expires_at=client.expires_at,
+        job=token.job_id,
+        origin=token.origin,
+        created_at=token.created_at,
+        expires_at=token.expires_at,
     )

@@ -78,7 +78,7 @@ class Services:
     auth: AuthService
     base_path: str
     catalogue: Catalogue
-    clients: ClientTokens
+    client_tokens: ClientTokens
     clock: Clock
     archive: Archive
     files: FileService

@@ -11,8 +11,8 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
-from app.auth.client_tokens.models import Client
-from app.auth.client_tokens.repository import CLIENT, client_from_row
+from app.auth.client_tokens.models import ClientToken
+from app.auth.client_tokens.repository import CLIENT_TOKEN, client_token_from_row
 from app.auth.credentials import hash_secret
 from app.db.models import ApiKeyRow, ClientTokenRow, PlanRow, UserRow
 from app.db.prepared import made_once
@@ -69,10 +69,10 @@ class UserTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundClient:
+class FoundClientToken:
     """A client token with all it depends on: its key, the key's owner, and its user's terms."""
 
-    client: Client
+    token: ClientToken
     key: ApiKey
     is_owner_disabled: bool
     key_zone: ZoneInfo
@@ -102,9 +102,11 @@ class AuthRepository:
         )
         return {row.key_id: _key(row) for row in found}
 
-    async def find_clients(self, token_ids: Collection[str]) -> Mapping[str, FoundClient]:
-        found = await self._tx.execute(_CLIENTS, {"ids": sorted(set(token_ids))})
-        return {row.client_id: _found_client(row) for row in found}
+    async def find_client_tokens(
+        self, token_ids: Collection[str]
+    ) -> Mapping[str, FoundClientToken]:
+        found = await self._tx.execute(_CLIENT_TOKENS, {"ids": sorted(set(token_ids))})
+        return {row.client_id: _found_client_token(row) for row in found}
 
     async def find_terms(self, user_id: str) -> UserTerms | None:
         return (await self.find_terms_of([user_id])).get(user_id)
@@ -186,9 +188,9 @@ _TERMS_OF = made_once(
 )
 _Owner = aliased(UserRow, name="owners")
 _OwnersPlan = aliased(PlanRow, name="owners_plans")
-_CLIENTS = made_once(
+_CLIENT_TOKENS = made_once(
     select(
-        *CLIENT,
+        *CLIENT_TOKEN,
         *_KEY,
         *_TERMS,
         _Owner.id.label("owner_id"),
@@ -222,9 +224,9 @@ def _key(row: Any) -> ApiKey:
     )
 
 
-def _found_client(row: Any) -> FoundClient:
-    return FoundClient(
-        client=client_from_row(row),
+def _found_client_token(row: Any) -> FoundClientToken:
+    return FoundClientToken(
+        token=client_token_from_row(row),
         key=replace(_key(row), user_id=row.owner_id),
         is_owner_disabled=row.owner_disabled,
         key_zone=ZoneInfo(row.owners_timezone or "UTC"),

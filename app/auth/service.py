@@ -12,7 +12,7 @@ from app.auth.credentials import ClientCredential, KeyCredential, bearer_token, 
 from app.auth.errors import MissingScopeError, UserDisabledError, WrongOriginError
 from app.auth.models import PageOrigin, Principal, checked_user_id
 from app.auth.oidc.service import OidcSignIn
-from app.auth.repository import ApiKey, AuthRepository, FoundClient, UserTerms
+from app.auth.repository import ApiKey, AuthRepository, FoundClientToken, UserTerms
 from app.auth.scopes import CLIENT_SCOPES, Scope
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError, UnauthenticatedError
@@ -52,7 +52,7 @@ class AuthService:
         self._own_origin = own_origin
         self._oidc = oidc
         self._find_key = self._by_id(AuthRepository.find_held_keys)
-        self._find_client = self._by_id(AuthRepository.find_clients)
+        self._find_client_token = self._by_id(AuthRepository.find_client_tokens)
         self._find_terms = self._by_id(AuthRepository.find_terms_of)
 
     async def authenticate(
@@ -71,7 +71,7 @@ class AuthService:
         if token := KeyCredential.parse(text):
             return await self._holder_of_key(token)
         if client := ClientCredential.parse(text):
-            return Sender(await self._client(client, came_from))
+            return Sender(await self._holder_of_token(client, came_from))
         if self._oidc is not None and text.count(".") == _DOTS_OF_A_JWT:
             return Sender(await self._user_of_issuer(self._oidc, text))
         raise UnauthenticatedError(
@@ -97,10 +97,10 @@ class AuthService:
 
     async def holder_of_link(self, token_id: str) -> Principal:
         """Tell whom a link stands for that was signed for a client token; it lives as long."""
-        found = await self._find_client(token_id)
+        found = await self._find_client_token(token_id)
         if found is None or not self._is_alive(found):
             raise UnauthenticatedError("The client token of this link was revoked or has expired.")
-        return _client_principal(found)
+        return _principal_of_token(found)
 
     async def _holder_of_key(self, token: KeyCredential) -> Sender:
         at = self._clock.now()
@@ -135,16 +135,16 @@ class AuthService:
             ends_at=ends_at,
         )
 
-    async def _client(self, token: ClientCredential, came_from: PageOrigin) -> Principal:
-        found = await self._find_client(token.id)
-        if found is None or not found.client.opens_with(token.secret):
+    async def _holder_of_token(self, client: ClientCredential, came_from: PageOrigin) -> Principal:
+        found = await self._find_client_token(client.id)
+        if found is None or not found.token.opens_with(client.secret):
             raise UnauthenticatedError("No such client token; it may have been revoked.")
         if not self._is_alive(found):
             raise UnauthenticatedError(
                 "This client token has expired, or the key that made it or its user has ended."
             )
-        self._check_origin(found.client.origin, came_from)
-        return _client_principal(found)
+        self._check_origin(found.token.origin, came_from)
+        return _principal_of_token(found)
 
     def _by_id(
         self, find: Callable[[AuthRepository, Sequence[str]], Awaitable[Mapping[str, Found]]]
@@ -157,15 +157,15 @@ class AuthService:
 
         return NaturalBatch(find_all)
 
-    def _is_alive(self, found: FoundClient) -> bool:
+    def _is_alive(self, found: FoundClientToken) -> bool:
         """Return whether all that the token depends on is live, its key's secret included."""
         at = self._clock.now()
-        client, key = found.client, found.key
-        acts = client.user_id != key.user_id
+        token, key = found.token, found.key
+        acts = token.user_id != key.user_id
         return (
-            at < client.expires_at
+            at < token.expires_at
             and key.is_valid(at=at)
-            and key.has_secret_hash(client.key_secret_hash, at=at)
+            and key.has_secret_hash(token.key_secret_hash, at=at)
             and not (found.is_owner_disabled or found.terms.disabled)
             and (not acts or Scope.ACT_AS in key.scopes)
         )
@@ -205,23 +205,23 @@ class AuthService:
             await self._database.transact(lambda tx: AuthRepository(tx).record_use(key.id, at=at))
 
 
-def _client_principal(found: FoundClient) -> Principal:
+def _principal_of_token(found: FoundClientToken) -> Principal:
     """Return what token, key and user's plan all allow, as they are now."""
-    client, key, terms = found.client, found.key, found.terms
+    token, key, terms = found.token, found.key, found.terms
     return Principal(
         user_id=terms.user_id,
         key_id=key.id,
-        scopes=client.scopes & key.scopes & frozenset(CLIENT_SCOPES),
+        scopes=token.scopes & key.scopes & frozenset(CLIENT_SCOPES),
         plan=terms.plan,
-        models=_both(_both(terms.models, key.models), client.models),
+        models=_both(_both(terms.models, key.models), token.models),
         policy=Policy(
             zone=terms.zone,
             user=terms.limits,
             key=key.limits,
             key_zone=found.key_zone,
-            allowance=client.allowance,
+            allowance=token.allowance,
         ),
-        job_id=client.job_id,
+        job_id=token.job_id,
     )
 
 

@@ -67,7 +67,7 @@ def make_services(base: Base, remotes: Remotes, stores: Stores) -> Services:
             metrics=base.metrics,
             clock=clock,
         ),
-        clients=ClientTokens(
+        client_tokens=ClientTokens(
             database=database,
             clock=clock,
             known_models=known_models,

@@ -92,7 +92,7 @@ def make_workers(base: Base, remotes: Remotes, stores: Stores, services: Service
         pruner=Pruner(
             chores=(
                 stores.sweeper.prune,
-                services.clients.prune,
+                services.client_tokens.prune,
                 retention.prune_jobs,
                 retention.prune_erased,
                 retention.prune_deliveries,

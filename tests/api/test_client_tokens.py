@@ -226,8 +226,8 @@ async def test_a_token_is_refused_whose_user_or_job_was_deleted_just_now(
 ) -> None:
     maker = await client_with_key(gateway)
     job = await gateway.follow(await gateway.submit("sandbox:instant"))
-    clients = gateway.app.state.services.clients
-    clients._database = database = SwitchedDatabase(database_url)  # noqa: SLF001 - takes its place
+    tokens = gateway.app.state.services.client_tokens
+    tokens._database = database = SwitchedDatabase(database_url)  # noqa: SLF001 - takes its place
     database.open.clear()
     asking = asyncio.ensure_future(maker.post("/v1/client-tokens", json={"job": job["id"]}))
     try:
@@ -496,9 +496,9 @@ async def test_expired_tokens_are_pruned_and_lists_are_paged(gateway: Gateway) -
     assert rest["next_cursor"] is None
     for wrong in ("limit=0", "cursor=x", "what=1"):
         assert (await maker.get(f"/v1/client-tokens?{wrong}")).status_code == 422
-    clients = gateway.app.state.services.clients
+    tokens = gateway.app.state.services.client_tokens
     gateway.wait(3600 + 62)
-    assert [await clients.prune(limit=2), await clients.prune()] == [2, 1]
+    assert [await tokens.prune(limit=2), await tokens.prune()] == [2, 1]
 
 
 async def test_those_who_call_together_are_looked_up_together(gateway: Gateway) -> None:

@@ -11,7 +11,7 @@ from app.quotas.policy import Allowance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Client:
+class ClientToken:
     """`user_id` is whom it stands for; with a `job_id` it can only read that job."""
 
     id: str
@@ -37,7 +37,7 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClientRequest:
+class ClientTokenRequest:
     scopes: Sequence[str]
     models: Sequence[str] | None
     job_id: str | None
@@ -48,8 +48,8 @@ class ClientRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class NewClient:
-    """A client with its token, which its maker sees only now."""
+class NewClientToken:
+    """A token with its secret, which is shown only now."""
 
-    client: Client
-    token: ClientCredential
+    token: ClientToken
+    credential: ClientCredential

@@ -7,29 +7,27 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.auth.client_tokens.models import Client
+from app.auth.client_tokens.models import ClientToken
 from app.db.models import ApiKeyRow, ClientTokenRow, JobRow, UserRow
 from app.db.statements import newest
 from app.quotas.policy import Measure, from_units, to_units
 
 
-class ClientRepository:
+class ClientTokenRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
 
-    async def lock_maker(self, client: Client) -> bool:
+    async def lock_maker(self, token: ClientToken) -> bool:
         """Return whether key, user and job exist, and keep them until the transaction ends."""
         key_and_user = (
             select(ApiKeyRow.id)
-            .join(UserRow, UserRow.id == client.user_id)
-            .where(ApiKeyRow.id == client.key_id)
+            .join(UserRow, UserRow.id == token.user_id)
+            .where(ApiKeyRow.id == token.key_id)
         )
         wanted = [key_and_user]
-        if client.job_id is not None:
+        if token.job_id is not None:
             wanted.append(
-                select(JobRow.id).where(
-                    JobRow.id == client.job_id, JobRow.user_id == client.user_id
-                )
+                select(JobRow.id).where(JobRow.id == token.job_id, JobRow.user_id == token.user_id)
             )
         for each in wanted:
             found = await self._tx.execute(each.with_for_update(read=True, key_share=True))
@@ -45,34 +43,34 @@ class ClientRepository:
         )
         return found.scalar_one()
 
-    async def add(self, client: Client) -> None:
-        cost = client.max_cost_usd
+    async def add(self, token: ClientToken) -> None:
+        cost = token.max_cost_usd
         await self._tx.execute(
             insert(ClientTokenRow).values(
-                id=client.id,
-                secret_hash=client.secret_hash,
-                key_id=client.key_id,
-                key_secret_hash=client.key_secret_hash,
-                user_id=client.user_id,
-                scopes=sorted(client.scopes),
-                models=None if client.models is None else sorted(client.models),
-                job_id=client.job_id,
-                max_jobs=client.max_jobs,
+                id=token.id,
+                secret_hash=token.secret_hash,
+                key_id=token.key_id,
+                key_secret_hash=token.key_secret_hash,
+                user_id=token.user_id,
+                scopes=sorted(token.scopes),
+                models=None if token.models is None else sorted(token.models),
+                job_id=token.job_id,
+                max_jobs=token.max_jobs,
                 max_micro_usd=None if cost is None else to_units(Measure.MICRO_USD, cost),
-                origin=client.origin,
-                created_at=client.created_at,
-                expires_at=client.expires_at,
+                origin=token.origin,
+                created_at=token.created_at,
+                expires_at=token.expires_at,
             )
         )
 
     async def page(
         self, user_id: str, *, at: datetime, before: str | None, limit: int
-    ) -> Sequence[Client]:
-        live = select(*CLIENT).where(
+    ) -> Sequence[ClientToken]:
+        live = select(*CLIENT_TOKEN).where(
             ClientTokenRow.user_id == user_id, ClientTokenRow.expires_at > at
         )
         page = newest(live, by=ClientTokenRow.id, before=before, limit=limit)
-        return [client_from_row(row) for row in await self._tx.execute(page)]
+        return [client_token_from_row(row) for row in await self._tx.execute(page)]
 
     async def delete(self, token_id: str, *, user_id: str, at: datetime) -> bool:
         gone = await self._tx.execute(
@@ -87,7 +85,7 @@ class ClientRepository:
         return gone.scalar_one_or_none() is not None
 
 
-CLIENT = (
+CLIENT_TOKEN = (
     ClientTokenRow.id.label("client_id"),
     ClientTokenRow.secret_hash.label("client_hash"),
     ClientTokenRow.key_id.label("client_key_id"),
@@ -105,9 +103,9 @@ CLIENT = (
 """Labelled, since a request reads it together with its key."""
 
 
-def client_from_row(row: Any) -> Client:
+def client_token_from_row(row: Any) -> ClientToken:
     cost = row.max_micro_usd
-    return Client(
+    return ClientToken(
         id=row.client_id,
         secret_hash=row.client_hash,
         key_id=row.client_key_id,

@@ -6,8 +6,8 @@ from datetime import timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.auth.client_tokens.errors import ClientTokenNotFoundError, TooManyClientTokensError
-from app.auth.client_tokens.models import Client, ClientRequest, NewClient
-from app.auth.client_tokens.repository import ClientRepository
+from app.auth.client_tokens.models import ClientToken, ClientTokenRequest, NewClientToken
+from app.auth.client_tokens.repository import ClientTokenRepository
 from app.auth.credentials import ClientCredential, hash_secret
 from app.auth.errors import MissingScopeError, ModelNotAllowedError
 from app.auth.models import Principal
@@ -39,7 +39,7 @@ class ClientTokens:
         self._known_models = known_models
         self._origins = frozenset(origins)
 
-    async def create(self, asked: ClientRequest, *, principal: Principal) -> NewClient:
+    async def create(self, asked: ClientTokenRequest, *, principal: Principal) -> NewClientToken:
         """Make a token for the principal's user that may do no more than the principal.
 
         Raises InvalidRequestError, MissingScopeError, ModelNotAllowedError, NotFoundError or
@@ -48,10 +48,10 @@ class ClientTokens:
         self._check(asked, principal)
         assert principal.secret_hash is not None  # only keys have the scope `tokens`
         at = self._clock.now()
-        token = ClientCredential.make(new_id("ctok"))
-        client = Client(
-            id=token.id,
-            secret_hash=hash_secret(token.secret),
+        credential = ClientCredential.make(new_id("ctok"))
+        token = ClientToken(
+            id=credential.id,
+            secret_hash=hash_secret(credential.secret),
             key_id=principal.key_id,
             key_secret_hash=principal.secret_hash,
             user_id=principal.user_id,
@@ -65,28 +65,28 @@ class ClientTokens:
             expires_at=at + asked.life,
         )
 
-        async def work(tx: AsyncConnection) -> NewClient:
-            clients = ClientRepository(tx)
-            if not await clients.lock_maker(client):
+        async def work(tx: AsyncConnection) -> NewClientToken:
+            tokens = ClientTokenRepository(tx)
+            if not await tokens.lock_maker(token):
                 raise NotFoundError("The key, its user or the job was deleted just now.")
-            if await clients.count_live(client.user_id, at=at) >= _MOST_LIVE:
+            if await tokens.count_live(token.user_id, at=at) >= _MOST_LIVE:
                 raise TooManyClientTokensError(_MOST_LIVE)
-            await clients.add(client)
-            return NewClient(client, token)
+            await tokens.add(token)
+            return NewClientToken(token, credential)
 
         return await self._database.transact(work)
 
-    async def page(self, *, user_id: str, before: str | None, limit: int) -> Sequence[Client]:
+    async def page(self, *, user_id: str, before: str | None, limit: int) -> Sequence[ClientToken]:
         """Return up to `limit` live tokens of a user, newest first, older than `before`."""
         at = self._clock.now()
         return await self._database.read(
-            lambda tx: ClientRepository(tx).page(user_id, at=at, before=before, limit=limit)
+            lambda tx: ClientTokenRepository(tx).page(user_id, at=at, before=before, limit=limit)
         )
 
     async def revoke(self, token_id: str, *, user_id: str) -> None:
         at = self._clock.now()
         revoked = is_id(token_id, prefix="ctok") and await self._database.transact(
-            lambda tx: ClientRepository(tx).delete(token_id, user_id=user_id, at=at)
+            lambda tx: ClientTokenRepository(tx).delete(token_id, user_id=user_id, at=at)
         )
         if not revoked:
             raise ClientTokenNotFoundError(token_id)
@@ -97,7 +97,7 @@ class ClientTokens:
         old = end <= self._clock.now() - _KEPT_AFTER
         return await prune(self._database, ClientTokenRow, old=old, by=end, limit=limit)
 
-    def _check(self, asked: ClientRequest, principal: Principal) -> None:
+    def _check(self, asked: ClientTokenRequest, principal: Principal) -> None:
         faults = [*_scope_faults(asked.scopes), *self._model_faults(asked.models or ())]
         if asked.origin is not None and asked.origin not in self._origins:
             detail = (

@@ -61,14 +61,14 @@ async def read_dispatch(gateway: Gateway) -> DispatchRead:
 )
 async def switch_dispatch(gateway: Gateway, actor: Operator, body: JsonBody) -> DispatchRead:
     wanted = parse(Dispatch, body)
-    await gateway.traffic.pause(paused=wanted.paused, actor=actor)
+    await gateway.traffic.set_paused(paused=wanted.paused, actor=actor)
     return await _traffic(gateway)
 
 
 async def _traffic(gateway: Gateway) -> DispatchRead:
     traffic = await gateway.traffic.read()
     submits: dict[str, Any] = {"paused": True, "reason": "operator", "since": None, "until": None}
-    if not traffic.switched_off:
+    if not traffic.is_paused:
         submits = _lane(traffic.submits)
     return DispatchRead(
         **submits,

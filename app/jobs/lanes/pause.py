@@ -19,7 +19,7 @@ async def is_paused(connection: AsyncConnection) -> bool:
     return (await connection.execute(PAUSED)).first() is not None
 
 
-async def pause(tx: AsyncConnection, *, paused: bool) -> None:
+async def set_paused(tx: AsyncConnection, *, paused: bool) -> None:
     row = insert_into(tx, SwitchRow).values(name=_DISPATCH_PAUSED, is_on=paused)
     await tx.execute(
         row.on_conflict_do_update(

@@ -68,12 +68,12 @@ class HealthService:
 
         async def work(connection: AsyncConnection) -> Health:
             beat_at = await connection.scalar(select(func.max(HeartbeatRow.beat_at)))
-            is_off = await is_paused(connection)
+            paused = await is_paused(connection)
             return Health(
                 takes_writes=self._takes_writes,
                 is_schema_current=await _is_current(connection),
                 has_workers=beat_at is not None and at - beat_at < ALIVE_FOR,
-                submits="operator" if is_off else await self._lane(connection, DISPATCH, at=at),
+                submits="operator" if paused else await self._lane(connection, DISPATCH, at=at),
                 polls=await self._lane(connection, POLLS, at=at),
             )
 

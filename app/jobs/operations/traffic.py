@@ -12,7 +12,7 @@ from app.core.doorbell import Doorbell
 from app.db.engine import Database
 from app.jobs.lanes.accounts import Roster, count_unfinished
 from app.jobs.lanes.lane import Lane, Reason
-from app.jobs.lanes.pause import is_paused, pause
+from app.jobs.lanes.pause import is_paused, set_paused
 from app.jobs.lanes.repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.operations.repository import OperatorRepository
 
@@ -30,7 +30,7 @@ class AccountTraffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    switched_off: bool
+    is_paused: bool
     submits: Lane
     polls: Lane
     accounts: Sequence[AccountTraffic]
@@ -52,7 +52,7 @@ class JobTraffic:
             lanes = LaneRepository(connection)
             unfinished = await count_unfinished(connection)
             return Traffic(
-                switched_off=await is_paused(connection),
+                is_paused=await is_paused(connection),
                 submits=await lanes.find(DISPATCH),
                 polls=await lanes.find(POLLS),
                 accounts=[
@@ -69,7 +69,7 @@ class JobTraffic:
 
         return await self._database.read(work)
 
-    async def pause(self, *, paused: bool, actor: str) -> None:
+    async def set_paused(self, *, paused: bool, actor: str) -> None:
         """Pause or resume sending; jobs are accepted and followed either way.
 
         Resuming opens what upstream's refusals or failures closed, but ends no Retry-After.
@@ -78,7 +78,7 @@ class JobTraffic:
 
         async def work(tx: AsyncConnection) -> None:
             before = await is_paused(tx)
-            await pause(tx, paused=paused)
+            await set_paused(tx, paused=paused)
             if not paused:
                 await _reopen(tx, at=at)
             await audit.append(

@@ -162,5 +162,5 @@ def _refusal(scope: Scope) -> Response | None:
 def _too_large(most: int) -> PayloadTooLargeError:
     return PayloadTooLargeError(
         f"The body is longer than {most} bytes (GATEWAY_MAX_BODY_BYTES);"
-        " send media as a URL instead of a data URI."
+        " name large media by a URL instead of sending it."
     )

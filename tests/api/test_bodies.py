@@ -130,7 +130,7 @@ async def test_a_body_beyond_the_limit_is_refused_however_it_comes(
                 "status": 413,
                 "code": "payload_too_large",
                 "detail": "The body is longer than 4096 bytes (GATEWAY_MAX_BODY_BYTES);"
-                " send media as a URL instead of a data URI.",
+                " name large media by a URL instead of sending it.",
             }
         # One that says how long it is, and waits for the word to go on, need not come at all.
         headers = {"Content-Type": "application/json", "Content-Length": "4097"}

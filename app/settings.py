@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -34,7 +34,8 @@ from app.core.suggestions import nearest
 from app.db.engine import parse_url
 from app.media.inspector import InspectMode
 from app.net.addresses import literal_ip
-from app.net.origins import checked_origin
+from app.net.origins import DEFAULT_PORTS, checked_origin
+from app.net.reach import IPNetwork
 from app.upstream.accounts import PLACEHOLDERS, Account, parse_accounts
 
 RUNCOMFY_URL = "https://model-api.runcomfy.net"
@@ -56,6 +57,8 @@ def _split(text: str) -> tuple[str, ...]:
 
 def _plain_url(value: str) -> str:
     """Check a URL and leave it as it is: tokens must name their issuer exactly so."""
+    if urlsplit(value).scheme not in DEFAULT_PORTS:
+        raise ValueError("must begin with https:// or http://")
     TypeAdapter(HttpUrl).validate_python(value)
     if "?" in value or "#" in value:
         raise ValueError("must not have a query or fragment")
@@ -118,6 +121,16 @@ def _host_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
     return patterns
 
 
+def _network(text: str) -> IPNetwork:
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError as exc:
+        raise ValueError(f"{text[:80]!r} is not a network like 10.0.0.0/8") from exc
+    if ip_interface(text).ip != network.network_address:
+        raise ValueError(f"write {text!r} as {str(network)!r}")
+    return network
+
+
 def _model_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
     for pattern in value:
         if not _MODEL_PATTERN.fullmatch(pattern):
@@ -164,7 +177,9 @@ class Settings(BaseSettings):
     ] = (429,)
     inspect_media: InspectMode = "require"
     allow_private_networks: bool = False
-    webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], *CommaSeparated] = ()
+    webhook_networks: Annotated[
+        tuple[Annotated[IPNetwork, BeforeValidator(_network)], ...], *CommaSeparated
+    ] = ()
     output_hosts: Annotated[tuple[str, ...], *CommaSeparated, AfterValidator(_host_patterns)] = (
         "*.runcomfy.net",
         "*.runcomfy.com",

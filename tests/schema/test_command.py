@@ -127,7 +127,10 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
             {"GATEWAY_STORAGE_URL": "file:///proc/x"},
             "The storage folder /proc/x cannot be made (No such file or directory);",
         ),
-        ({"GATEWAY_PUBLIC_URL": "gateway.example"}, "GATEWAY_PUBLIC_URL: "),
+        (
+            {"GATEWAY_PUBLIC_URL": "gateway.example"},
+            "GATEWAY_PUBLIC_URL: must begin with https:// or http://.",
+        ),
         (
             {"GATEWAY_PUBLIC_URL": "https://gateway.example?a=b"},
             "GATEWAY_PUBLIC_URL: must not have a",
@@ -136,7 +139,7 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
             {"GATEWAY_PUBLIC_URL": "https://gateway.example/#"},
             "GATEWAY_PUBLIC_URL: must not have a",
         ),
-        ({"GATEWAY_PUBLIC_URL": "ftp://gateway.example"}, "GATEWAY_PUBLIC_URL: URL scheme"),
+        ({"GATEWAY_PUBLIC_URL": "ftp://gateway.example"}, "GATEWAY_PUBLIC_URL: must begin with"),
         (
             {"GATEWAY_UPSTREAM_URL": "https://a.example?b=c"},
             "GATEWAY_UPSTREAM_URL: must not have a",
@@ -160,6 +163,14 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
         ),
         ({"GATEWAY_MODELS": "acme/*,acme/[x]"}, "GATEWAY_MODELS: 'acme/[x]' is not a model id"),
         ({"GATEWAY_CORS_ORIGINS": "*"}, "GATEWAY_CORS_ORIGINS: '*' would open it to every page"),
+        (
+            {"GATEWAY_WEBHOOK_NETWORKS": "10.1.0.0/16,10.0.0.1/8"},
+            "GATEWAY_WEBHOOK_NETWORKS: write '10.0.0.1/8' as '10.0.0.0/8'.",
+        ),
+        (
+            {"GATEWAY_WEBHOOK_NETWORKS": "10.0.0.0/8,intranet"},
+            "GATEWAY_WEBHOOK_NETWORKS: 'intranet' is not a network like 10.0.0.0/8.",
+        ),
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_a_sentence(

@@ -697,6 +697,22 @@ async def test_what_was_asked_before_a_switch_is_not_what_came_of_it(
         assert await paused.is_visible()
 
 
+async def test_what_was_asked_stays_though_another_operator_acts_meanwhile(
+    site: str, browser: Browser
+) -> None:
+    async with signed_in(browser, site) as page, client(site) as other:
+        await page.clock.install()
+        await page.reload()
+        await page.get_by_role("button", name="Pause sending").click()
+        await other.put("/v1/admin/dispatch", json={"paused": True})
+        await page.clock.fast_forward("00:10")
+        await expect(page.get_by_text("Sending: paused")).to_be_visible()
+        question = page.get_by_role("dialog", name="Pause sending?")
+        await question.get_by_role("button", name="Pause sending").click()
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+        assert (await other.get("/v1/admin/dispatch")).json()["paused"] is True
+
+
 async def test_long_names_and_large_amounts_are_shown_whole(site: str, browser: Browser) -> None:
     user = "u" * 128
     async with client(site) as http:

@@ -132,26 +132,27 @@ function Days({ usage }) {
     summary=${`Spend by day of the month, ${dollars(sum)} in all`} />`;
 }
 
+const PAUSE = "Pause sending";
+const RESUME = "Resume sending";
+
 /** Whether jobs are sent and followed; if not, why, and the switch. */
 function Traffic({ api }) {
   const dispatch = useRead(api, "/v1/admin/dispatch", { every: REFRESH_MS });
-  const [asking, setAsking] = useState(false);
+  const [asked, setAsked] = useState(null); // stays what it was, whatever others do meanwhile
   const state = dispatch.data;
   const put = async () => {
-    await api.put("/v1/admin/dispatch", { paused: !state.paused });
+    await api.put("/v1/admin/dispatch", { paused: asked === PAUSE });
     dispatch.reload();
   };
-  const tools = state && html`<button class="btn btn-sm ${state.paused ? "btn-primary" : ""}" onClick=${() => setAsking(true)}>
-    ${state.paused ? "Resume sending" : "Pause sending"}
-  </button>`;
+  const offered = state?.paused ? RESUME : PAUSE;
+  const tools = state && html`<button class="btn btn-sm ${state.paused ? "btn-primary" : ""}" onClick=${() => setAsked(offered)}>${offered}</button>`;
   return html`<${Card} title="Traffic to RunComfy" tools=${tools}>
     <${ProblemNote} problem=${dispatch.problem} />
     ${state && lanes(state).map(([name, lane]) => html`<${Lane} key=${name} name=${name} lane=${lane} />`)}
-    ${asking && html`<${Confirm} title=${state.paused ? "Resume sending?" : "Pause sending?"} verb=${state.paused ? "Resume sending" : "Pause sending"}
-      act=${put} onClose=${() => setAsking(false)}>
-      <p>${state.paused
-        ? "Waiting jobs are sent again, and what closed by itself is tried at once. A wait that RunComfy asked for still holds."
-        : "No job is sent until it is resumed. Jobs are accepted and wait; those already sent are followed to their end."}</p>
+    ${asked && html`<${Confirm} title=${`${asked}?`} verb=${asked} act=${put} onClose=${() => setAsked(null)}>
+      <p>${asked === PAUSE
+        ? "No job is sent until it is resumed. Jobs are accepted and wait; those already sent are followed to their end."
+        : "Waiting jobs are sent again, and what closed by itself is tried at once. A wait that RunComfy asked for still holds."}</p>
     </${Confirm}>`}
   </${Card}>`;
 }

@@ -38,6 +38,7 @@ _PARTS_AT_ONCE = 2
 _PIECE_ON_DISK, _PIECE_OF_S3 = 2**18, 2**20
 _DRAFTS_ASIDE = 8  # of one object, by writers at the same time: so many numbers may be free
 _KEY = re.compile(r"(files|outputs)/[0-9a-f]{32}")
+_ERROR_NUMBER = re.compile(r"(?:os error |Os \{\s*code: |Errno )(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +192,9 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _unavailable(action: str, exc: Exception) -> StorageUnavailableError:
-    # Not the exception's own text: it names buckets, keys and what the store answered.
-    logger.warning("storage.failed", action=action, kind=type(exc).__name__)
+    # Not the exception's own text: it names buckets, keys and what the store answered. A disk that
+    # is full and a host that is away are of one kind, so the system's own word is added.
+    number = _ERROR_NUMBER.search(str(exc))
+    reason = os.strerror(int(number[1])) if number else None
+    logger.warning("storage.failed", action=action, kind=type(exc).__name__, reason=reason)
     return StorageUnavailableError()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from obstore.store import S3Store
+from structlog.testing import capture_logs
 
 from app.core.errors import ConfigurationError
 from app.core.media_types import HEAD_BYTES
@@ -125,6 +126,20 @@ async def test_a_storage_that_is_away_says_so_and_no_more(monkeypatch: pytest.Mo
     with pytest.raises(StorageUnavailableError) as caught:
         await storage.size(new_key("files"))
     assert "127.0.0.1" not in str(caught.value)
+
+
+async def test_the_log_says_why_a_storage_fails_and_not_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = open_storage(f"file://{tmp_path}")
+    (tmp_path / "outputs").rmdir()
+    (tmp_path / "outputs").write_bytes(b"in its place")
+    bucket = open_storage(point_at("http://127.0.0.1:9", monkeypatch))
+    for storage, reason in ((disk, "Not a directory"), (bucket, "Connection refused")):
+        with capture_logs() as logs, pytest.raises(StorageUnavailableError):
+            await storage.put(new_key("outputs"), chunks(b"x"))
+        told = {"log_level": "warning", "event": "storage.failed", "action": "put"}
+        assert logs == [told | {"kind": "GenericError", "reason": reason}]
 
 
 async def test_nothing_counts_as_deleted_where_the_storage_itself_is_missing(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CTE, Text, and_, case, column, func, literal, null, update
+from sqlalchemy import CTE, Text, and_, case, column, func, literal, null, or_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow
@@ -12,7 +12,7 @@ from app.db.models.base import UtcDateTime
 from app.db.rows import Rows
 from app.db.statements import table_of
 from app.jobs.models import Change
-from app.jobs.state import WATCHED
+from app.jobs.state import WATCHED, JobState
 
 _JOB = table_of(JobRow)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -42,7 +42,7 @@ _CHANGES = Rows(
     column("from_state", Text),
     column("seen_cancel_at", UtcDateTime),
     column("at", UtcDateTime),
-    *(_JOB.c[name] for name in ("due_at", *_AS_TOLD, *_WITH_A_NEW_STATE, *_IF_TOLD)),
+    *(_JOB.c[name] for name in ("account", "due_at", *_AS_TOLD, *_WITH_A_NEW_STATE, *_IF_TOLD)),
 )
 
 
@@ -95,7 +95,8 @@ def _apply(new: CTE) -> Any:
         update(_JOB)
         .where(
             _JOB.c.id == new.c.id,
-            _JOB.c.lease_token == new.c.token,
+            # The request of any attempt tells what became of a job that an operator sent again.
+            or_(_JOB.c.lease_token == new.c.token, new.c.from_state == JobState.SUBMIT_UNKNOWN),
             _JOB.c.state == new.c.from_state,
         )
         .values(
@@ -103,6 +104,7 @@ def _apply(new: CTE) -> Any:
             | {name: case((is_news, new.c[name]), else_=_JOB.c[name]) for name in _WITH_A_NEW_STATE}
             | {name: func.coalesce(new.c[name], _JOB.c[name]) for name in _IF_TOLD}
             | {
+                "account": new.c.account,
                 "event_seq": _JOB.c.event_seq + case((is_news, 1), else_=0),
                 # A cancel requested meanwhile must not wait for the next regular poll.
                 "due_at": case(
@@ -130,6 +132,7 @@ def _row(change: Change) -> dict[str, Any]:
         "from_state": change.lease.state,
         "seen_cancel_at": change.lease.cancel_requested_at,
         "at": change.at,
+        "account": change.lease.account,
         "due_at": change.due_at,
         **{name: getattr(change, name) for name in (*_AS_TOLD, *_WITH_A_NEW_STATE)},
         "cost_state": change.cost_state,

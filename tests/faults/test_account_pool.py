@@ -141,8 +141,9 @@ async def test_jobs_are_shared_out_and_stay_with_their_account(
     await assert_invariants(database_url)
 
 
-async def test_a_late_request_id_is_watched_with_the_account_that_has_it(
-    database_url: str, house: House, clock: ManualClock
+@pytest.mark.parametrize("ended_by_hand", [False, True], ids=["adopted", "watched"])
+async def test_a_late_request_id_is_followed_with_the_account_that_has_it(
+    database_url: str, house: House, clock: ManualClock, *, ended_by_hand: bool
 ) -> None:
     async with opened(database_url, house, clock, POOL) as gateway:
         dispatcher, job = gateway.workers.dispatcher, await gateway.submit()
@@ -152,7 +153,8 @@ async def test_a_late_request_id_is_watched_with_the_account_that_has_it(
         request_id = await dispatcher.send(earlier)
         gateway.wait(31)
         await gateway.dispatch()
-        await gateway.admin.post(f"/v1/admin/jobs/{job['id']}/release")
+        if ended_by_hand:
+            await gateway.admin.post(f"/v1/admin/jobs/{job['id']}/release")
         await dispatcher.follow(earlier.lease, request_id)
         house.ended = "completed"
         await polled(gateway)

@@ -166,6 +166,24 @@ async def test_a_request_id_that_comes_after_an_operators_end_is_watched(
     assert late["submitted_at"] == late["started_at"] == late["finished_at"] is not None
 
 
+async def test_a_request_id_that_comes_while_a_later_submit_is_unknown_is_adopted(
+    gateway: Gateway, rival: Gateway, sandbox: Sandbox, database_url: str
+) -> None:
+    job, attempt, request_id = await sent(gateway)
+    gateway.wait(31)
+    await rival.dispatch()
+    assert (await rival.admin.post(f"/v1/admin/jobs/{job['id']}/resubmit")).status_code == 200
+    await rival.workers.dispatcher.claim(32)
+    gateway.wait(31)
+    await rival.dispatch()
+    assert (await rival.read(job))["status"] == "submit_unknown"
+
+    await gateway.workers.dispatcher.follow(attempt.lease, request_id)
+    assert (await row_of(database_url, job)).upstream_request_id == request_id
+    assert (await rival.follow(job))["status"] == "completed"
+    assert len(await sandbox.submits(job)) == 1
+
+
 async def test_a_request_id_that_comes_while_the_job_waits_again_is_not_its_next_ones(
     gateway: Gateway, rival: Gateway, database_url: str
 ) -> None:

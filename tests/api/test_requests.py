@@ -160,6 +160,22 @@ async def test_a_cancel_is_told_by_its_outcome(gateway: Gateway) -> None:
     assert await cancel(gateway, done) == over
 
 
+async def test_a_cancel_during_the_submit_is_answered_after_it(gateway: Gateway) -> None:
+    id_ = await submit(gateway, "sandbox:stuck-in-queue")
+    (attempt,) = await gateway.workers.dispatcher.claim(1)
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(gateway.http.post(f"/v1/requests/{id_}/cancel"))
+        for _ in range(10):  # it looks, too, and sees that nothing was sent yet
+            assert (await ask(gateway, id_, "status"))["status"] == "in_queue"
+        assert not asked.done()
+        await gateway.workers.dispatcher.dispatch(attempt)
+        while not asked.done():
+            await gateway.poll()
+            gateway.wait(0.1)
+    granted = {"request_id": id_, "status": "cancelled", "outcome": "cancelled"}
+    assert asked.result().json() == granted
+
+
 async def test_bad_input_is_refused_as_runcomfy_does(gateway: Gateway) -> None:
     body = {"prompt": "x", "first_frame_image_url": "https://example.com/a.png"}
     answer = await gateway.http.post(

@@ -195,3 +195,29 @@ async def test_who_acts_on_a_job_second_tells_what_the_first_left(
         await database.close()
     (act, *_) = (await gateway.admin.get("/v1/admin/audit")).json()["data"]
     assert (act["action"], act["before"]["state"]) == ("job.fail", "pending")
+
+
+async def test_two_jobs_that_adopt_one_request_at_once_do_not_both_get_it(
+    gateway: Gateway, database_url: str
+) -> None:
+    jobs = [await gateway.submit("sandbox:lost-answer") for _ in range(2)]
+    await gateway.dispatch()
+    (sent,) = await gateway.sandbox.submits(jobs[0])
+    database = open_database(database_url)
+
+    async def adopt_both(tx: AsyncConnection) -> asyncio.Future[list[httpx.Response]]:
+        if tx.dialect.name == "postgresql":  # neither gets beyond its first write
+            await tx.exec_driver_sql("LOCK TABLE job_events IN SHARE MODE")
+        asked = {"request_id": sent["request_id"]}
+        paths = [f"/v1/admin/jobs/{job['id']}/adopt" for job in jobs]
+        adopting = asyncio.gather(*(gateway.admin.post(path, json=asked) for path in paths))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await asyncio.shield(adopting)
+        return adopting
+
+    try:
+        answers = await (await database.transact(adopt_both))
+    finally:
+        await database.close()
+    assert sorted(answer.status_code for answer in answers) == [200, 409]

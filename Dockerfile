@@ -15,8 +15,8 @@ RUN deploy/install.sh /opt/gateway gateway
 FROM python:3.12-slim-bookworm
 # Python's own modules come without bytecode, and nobody can write it later.
 RUN python -m compileall -q -x '/tests?/' /usr/local/lib/python3.12 \
- && groupadd --system --gid 10001 gateway \
- && useradd --system --uid 10001 --gid gateway --no-create-home --home-dir /data gateway \
+ && groupadd --gid 10001 gateway \
+ && useradd --uid 10001 --gid gateway --no-create-home --home-dir /data gateway \
  && install -d -m 755 -o gateway -g gateway /data
 COPY --from=build /opt/gateway /opt/gateway
 ENV PATH=/opt/gateway/bin:$PATH PYTHONUNBUFFERED=1

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
 
+from app.jobs.models import CostState
 from app.jobs.queue.config import QueueConfig
 from app.media.inspector import InspectorConfig
 from app.net.reach import Reach
-from app.quotas.entries import Ending, EntryKind
 from app.settings import Settings
 from app.storage.uploads import UploadsConfig
 from app.webhooks.queue import DeliveryQueueConfig
@@ -17,7 +17,7 @@ from app.worker.deliverer import DelivererConfig
 from app.worker.dispatcher import DispatcherConfig
 from app.worker.poller import PollerConfig
 
-_UNKNOWN_ENDS: Mapping[str, Ending] = {"settle": EntryKind.SETTLE, "release": EntryKind.RELEASE}
+_UNKNOWN_ENDS: Mapping[str, CostState] = {"settle": "settled", "release": "released"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ Where a job is
 - sent: `worker.dispatcher`
 - polled: `worker.poller` and `worker.look`, which passes the owner's cancel on, too
 - moved and ended: `state` has the moves, `outcomes` what an answer means, `recorder` writes it;
-  `queue.sweeps` does for those whose time is over, `operations.operator` by hand
+  `queue.sweeps` moves those whose time is over, `operations.operator` by hand, `service` those
+  that are cancelled unsent, and `moves` writes what follows
 - charged: `quotas.ledger.hold_all` at accept, `quotas.ledger.end_all` at its end
 - announced: `announce`, to the log of events and to the webhooks' `outbox`
 - read: `service` and `feed`; `wire` is how clients see it

@@ -8,7 +8,6 @@ from enum import IntEnum
 from typing import Any, Literal
 
 from app.jobs.state import TERMINAL, JobState
-from app.quotas.entries import Ending, EntryKind
 from app.quotas.policy import Policy
 from app.storage.job_files import FileUse
 from app.upstream.accounts import DEFAULT
@@ -16,12 +15,6 @@ from app.upstream.wire import OUTPUT_KEYS, Output
 
 CostState = Literal["held", "settled", "released"]
 LateCharge = Literal["charged", "free"]
-
-COST_STATES: Mapping[Ending, CostState] = {
-    EntryKind.SETTLE: "settled",
-    EntryKind.RELEASE: "released",
-}
-"""What a job says about its hold once that has ended."""
 
 
 def output_urls(output: Output | None) -> list[str]:

@@ -15,7 +15,8 @@ from app.db.engine import Database
 from app.events.log import JobEvent
 from app.jobs.announce import announce
 from app.jobs.change_repository import ChangeRepository
-from app.jobs.models import COST_STATES, Change, Lease, output_urls
+from app.jobs.models import Change, Lease, output_urls
+from app.jobs.moves import ENDINGS
 from app.jobs.outcomes import observed
 from app.jobs.repository import JobRepository
 from app.jobs.timing.repository import DurationRepository
@@ -23,8 +24,6 @@ from app.quotas import ledger
 from app.storage import copies
 
 logger = structlog.get_logger(__name__)
-
-_ENDINGS = {cost_state: ending for ending, cost_state in COST_STATES.items()}
 
 
 class Recorder:
@@ -101,7 +100,7 @@ class Recorder:
         seen = [(change, seq) for change in moved if (seq := seqs[change.lease.job_id])]
         to_deliver = await announce(tx, [_event(change, seq) for change, seq in seen])
         endings = {
-            change.lease.job_id: _ENDINGS[change.cost_state]
+            change.lease.job_id: ENDINGS[change.cost_state]
             for change in moved
             if change.cost_state is not None
         }

@@ -34,6 +34,7 @@ from app.db.records import columns_of, record_of
 from app.db.statements import among, newest
 from app.db.users import disabled_among
 from app.jobs.models import Job, JobFilter, Priority
+from app.jobs.moves import MOVED, Move, move_of
 from app.jobs.outcomes import CANCELLED_LOCALLY
 from app.jobs.state import FOLLOWED, TERMINAL, JobState
 from app.jobs.waiting.positions import with_places
@@ -98,15 +99,16 @@ class JobRepository:
         found = await self._tx.execute(page)
         return await with_places(self._tx, [job_from_row(row) for row in found])
 
-    async def cancel_pending(self, job_id: str, *, user_id: str, at: datetime) -> int | None:
-        """Cancel a job that was never sent and return its event number; None if it was."""
+    async def cancel_pending(self, job_id: str, *, user_id: str, at: datetime) -> Move | None:
+        """Cancel a job that was never sent; None if it was."""
         moved = await self._tx.execute(
             update(JobRow)
             .where(JobRow.id == job_id, JobRow.user_id == user_id, JobRow.state == JobState.PENDING)
             .values({**cancelled_here(at), "start_deadline_at": None})
-            .returning(JobRow.event_seq)
+            .returning(*MOVED)
         )
-        return moved.scalar_one_or_none()
+        row = moved.one_or_none()
+        return None if row is None else move_of(row)
 
     async def request_cancel(self, job_id: str, *, user_id: str, at: datetime) -> None:
         """Leave the request for the worker that has the job, if one will look at it.

@@ -15,16 +15,13 @@ from app.core.external_wait import external_wait
 from app.core.ids import is_id
 from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
-from app.events.log import JobEvent
-from app.jobs.announce import announce
 from app.jobs.errors import JobNotFinalError, JobNotFoundError, NotCancellableError
 from app.jobs.models import Job, JobFilter
+from app.jobs.moves import record_moves
 from app.jobs.outcomes import CANCELLED_LOCALLY, NOT_CANCELLABLE
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
 from app.jobs.timing.forecast import Forecast
-from app.quotas import ledger
-from app.quotas.entries import EntryKind
 from app.storage import discards
 from app.storage.discards import Sweeper
 
@@ -142,14 +139,10 @@ class JobService:
 
         async def work(tx: AsyncConnection) -> bool:
             jobs = JobRepository(tx)
-            seq = await jobs.cancel_pending(job_id, user_id=user_id, at=at)
-            if seq is None:
-                await jobs.request_cancel(job_id, user_id=user_id, at=at)
-                return False
-            event = JobEvent(job_id=job_id, seq=seq, type=JobState.CANCELLED.value, at=at)
-            to_deliver = await announce(tx, [event])
-            await ledger.end_all(tx, {job_id: EntryKind.RELEASE}, at=at)
-            return to_deliver
+            if move := await jobs.cancel_pending(job_id, user_id=user_id, at=at):
+                return await record_moves(tx, [move], at=at)
+            await jobs.request_cancel(job_id, user_id=user_id, at=at)
+            return False
 
         if await self._database.transact(work):
             self._deliverer.ring()

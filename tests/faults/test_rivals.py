@@ -18,9 +18,8 @@ from app.core.doorbell import Doorbell
 from app.core.metrics import Metrics
 from app.db.engine import open_database
 from app.db.users import keep_user
-from app.events.log import JobEvent
-from app.jobs.announce import announce
 from app.jobs.lanes.accounts import Roster
+from app.jobs.moves import record_moves
 from app.jobs.operations.repository import ManualChange, OperatorRepository
 from app.jobs.queue.config import QueueConfig
 from app.jobs.queue.queue import JobQueue
@@ -180,9 +179,9 @@ async def test_who_acts_on_a_job_second_tells_what_the_first_left(
     async def resubmit(tx: AsyncConnection) -> asyncio.Future[httpx.Response]:
         at, unknown = gateway.clock.now(), frozenset({JobState.SUBMIT_UNKNOWN})
         again = ManualChange(sources=unknown, state=JobState.PENDING)
-        seq = await OperatorRepository(tx).move(job["id"], again, at=at)
-        assert seq is not None
-        await announce(tx, [JobEvent(job_id=job["id"], seq=seq, type="pending", at=at)])
+        move = await OperatorRepository(tx).move(job["id"], again, at=at)
+        assert move is not None
+        await record_moves(tx, [move], at=at)
         failing = asyncio.ensure_future(gateway.admin.post(f"/v1/admin/jobs/{job['id']}/fail"))
         with suppress(TimeoutError):
             async with asyncio.timeout(0.3):

@@ -14,16 +14,15 @@ from app.core.ids import is_id
 from app.db.engine import Database
 from app.events import log
 from app.events.log import JobEvent
-from app.jobs.announce import announce
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.lanes.repository import DISPATCH, LaneRepository
 from app.jobs.models import CostState, Job, JobFilter
+from app.jobs.moves import record_moves
 from app.jobs.operations.invariants import Violation, violations
 from app.jobs.operations.repository import Internals, ManualChange, OperatorRepository
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
-from app.quotas import ledger
-from app.quotas.entries import Ending, Entry, EntryKind
+from app.quotas.entries import Entry
 from app.quotas.repository import QuotaRepository
 
 _STUCK = frozenset({JobState.SUBMIT_UNKNOWN, *FOLLOWED})
@@ -108,16 +107,16 @@ class OperatorJobs:
 
     async def settle(self, job_id: str, *, actor: str) -> CostState:
         """End a stuck job as failed and charge its hold."""
-        return await self._end("job.settle", job_id, EntryKind.SETTLE, actor=actor)
+        return await self._end("job.settle", job_id, "settled", actor=actor)
 
     async def release(self, job_id: str, *, actor: str) -> CostState:
         """End a stuck job as failed and free its hold."""
-        return await self._end("job.release", job_id, EntryKind.RELEASE, actor=actor)
+        return await self._end("job.release", job_id, "released", actor=actor)
 
     async def fail(self, job_id: str, *, actor: str) -> CostState:
         """End a job that is not final, waiting ones included, as failed and free its hold."""
         return await self._end(
-            "job.fail", job_id, EntryKind.RELEASE, actor=actor, sources=_STUCK | {JobState.PENDING}
+            "job.fail", job_id, "released", actor=actor, sources=_STUCK | {JobState.PENDING}
         )
 
     async def resubmit(self, job_id: str, *, actor: str) -> CostState:
@@ -135,7 +134,7 @@ class OperatorJobs:
         self,
         action: str,
         job_id: str,
-        ends_as: Ending,
+        cost_state: CostState,
         *,
         actor: str,
         sources: frozenset[JobState] = _STUCK,
@@ -145,7 +144,7 @@ class OperatorJobs:
             sources=sources,
             state=JobState.FAILED,
             error={"code": "ended_by_operator", "message": message},
-            ends_as=ends_as,
+            cost_state=cost_state,
             watch=self._late_watch,
         )
         return await self._act(action, job_id, change, actor=actor)
@@ -170,16 +169,7 @@ class OperatorJobs:
             if moved is None:
                 raise WrongStateError(action, before.state, sorted(change.sources))
             if change.state is not None:
-                event = JobEvent(
-                    job_id=job_id,
-                    seq=moved,
-                    type=change.state.value,
-                    at=at,
-                    data={"by": "operator", "action": action},
-                )
-                await announce(tx, [event])
-            if change.ends_as is not None:
-                await ledger.end_all(tx, {job_id: change.ends_as}, at=at)
+                await record_moves(tx, [moved], at=at, note={"by": "operator", "action": action})
             after = (await operators.find([job_id]))[job_id]
             await audit.append(
                 tx,

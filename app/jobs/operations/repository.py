@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.models import JobRow
 from app.db.models.base import UtcDateTime
 from app.db.records import columns_of, record_of
-from app.jobs.models import COST_STATES, CostState
+from app.jobs.models import CostState
+from app.jobs.moves import MOVED, Move, move_of
 from app.jobs.state import FOLLOWED, TERMINAL, JobState
-from app.quotas.entries import Ending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class ManualChange:
     state: JobState | None
     error: dict[str, Any] | None = None
     upstream_request_id: str | None = None
-    ends_as: Ending | None = None
+    cost_state: CostState | None = None
     watch: timedelta | None = None
 
 
@@ -63,8 +63,8 @@ class OperatorRepository:
             for row in found
         }
 
-    async def move(self, job_id: str, change: ManualChange, *, at: datetime) -> int | None:
-        """Change the job if it is in one of the sources, and return its event number.
+    async def move(self, job_id: str, change: ManualChange, *, at: datetime) -> Move | None:
+        """Change the job if it is in one of the sources.
 
         What has not ended is due at once. With a new state the lease is taken away: a worker that
         still holds the job can write nothing any more.
@@ -91,15 +91,16 @@ class OperatorRepository:
                 name: case((is_there, literal(time, UtcDateTime)), else_=null())
                 for name, time in watched.items()
             }
-        if change.ends_as is not None:
-            new["cost_state"] = COST_STATES[change.ends_as]
+        if change.cost_state is not None:
+            new["cost_state"] = change.cost_state
         moved = await self._tx.execute(
             update(JobRow)
             .where(JobRow.id == job_id, JobRow.state.in_(change.sources))
             .values(new)
-            .returning(JobRow.event_seq)
+            .returning(*MOVED)
         )
-        return moved.scalar_one_or_none()
+        row = moved.one_or_none()
+        return None if row is None else move_of(row)
 
     async def send_refused_again(self, *, at: datetime) -> None:
         """Make the jobs that were refused for the account's sake due now."""

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict
 
+from app.jobs.models import CostState
 from app.jobs.timing.schedule import ScheduleConfig
-from app.quotas.entries import Ending, EntryKind
 
 
 class QueueConfig(BaseModel):
@@ -20,6 +20,6 @@ class QueueConfig(BaseModel):
     job_timeout: timedelta = timedelta(hours=1)
     late_watch: timedelta = timedelta(hours=24)
     unknown_life: timedelta = timedelta(hours=24)
-    unknown_ends: Ending = EntryKind.SETTLE
+    unknown_ends: CostState = "settled"
     swept_at_once: int = 500
     archives: bool = False

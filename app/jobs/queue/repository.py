@@ -28,6 +28,7 @@ from app.db.statements import among, instant, table_of
 from app.jobs.lanes.accounts import ACCOUNT
 from app.jobs.lanes.pause import PAUSED
 from app.jobs.models import Attempt, Lease
+from app.jobs.moves import Move, move_of
 from app.jobs.queue.sweeps import OVERDUE
 from app.jobs.state import FOLLOWED, WATCHED, JobState
 from app.jobs.waiting.repository import IS_STARTABLE, startable
@@ -74,8 +75,8 @@ class QueueRepository:
         at: datetime,
         expires_at: datetime,
         covered_until: float,
-    ) -> Sequence[tuple[Attempt, int]]:
-        """Move these jobs, except those that left the line, to `submitting`; with event numbers."""
+    ) -> Sequence[tuple[Attempt, Move]]:
+        """Move these jobs, except those that left the line, to `submitting`."""
         claimed = await self._tx.execute(
             _START,
             {
@@ -93,7 +94,7 @@ class QueueRepository:
                     input=row.input,
                     covered_until=covered_until,
                 ),
-                row.event_seq,
+                move_of(row),
             )
             for row in sorted(claimed, key=lambda row: str(row.id))
         ]

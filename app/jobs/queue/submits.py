@@ -15,9 +15,7 @@ from app.core.errors import DatabaseUnavailableError
 from app.core.ids import new_id
 from app.core.metrics import Metrics
 from app.db.engine import Database
-from app.events.log import JobEvent
 from app.jobs import outcomes
-from app.jobs.announce import announce
 from app.jobs.lanes import accounts
 from app.jobs.lanes.accounts import Gates, Roster
 from app.jobs.lanes.gate import GateConfig
@@ -25,10 +23,10 @@ from app.jobs.lanes.lane import admit
 from app.jobs.lanes.pause import is_paused
 from app.jobs.lanes.repository import DISPATCH, LaneRepository
 from app.jobs.models import Attempt, Change, Lease
+from app.jobs.moves import Move, record_moves
 from app.jobs.queue.config import QueueConfig
 from app.jobs.queue.repository import QueueRepository
-from app.jobs.queue.sweeps import Moves, Sweeps
-from app.jobs.state import JobState
+from app.jobs.queue.sweeps import Sweeps
 from app.jobs.waiting.fairness import choose, turns_of
 from app.jobs.waiting.repository import LineRepository
 
@@ -38,7 +36,7 @@ logger = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Round:
     attempts: Sequence[Attempt]
-    moves: Moves
+    moves: Sequence[Move]
 
 
 class SubmitQueue:
@@ -143,7 +141,7 @@ class SubmitQueue:
         lanes = LaneRepository(tx)
         lane = await lanes.lock(DISPATCH)
         self.gates.whole.saw(lane)
-        moves = await self._sweeps.run(tx, since=overdue, at=at) if overdue else {}
+        moves = await self._sweeps.run(tx, since=overdue, at=at) if overdue else []
         granted, _ = admit(lane, limit, at=at, rate=None)
         granted = self.gates.whole.own_share(granted, at=at)
         started = await self._start(
@@ -152,19 +150,13 @@ class SubmitQueue:
         if started and lane.changed_at is not None:
             _, lane = admit(lane, len(started), at=at, rate=None)
             await lanes.save(DISPATCH, lane)
-        seqs = {attempt.lease.job_id: seq for attempt, seq in started}
-        await announce(
-            tx,
-            [
-                JobEvent(job_id=job_id, seq=seq, type=JobState.SUBMITTING.value, at=at)
-                for job_id, seq in seqs.items()
-            ],
-        )
-        return _Round([attempt for attempt, _ in started], {**moves, JobState.SUBMITTING: seqs})
+        starts = [move for _, move in started]
+        await record_moves(tx, starts, at=at)
+        return _Round([attempt for attempt, _ in started], [*moves, *starts])
 
     async def _start(
         self, tx: AsyncConnection, *, at: datetime, covered_until: float, limit: int, wanted: int
-    ) -> Sequence[tuple[Attempt, int]]:
+    ) -> Sequence[tuple[Attempt, Move]]:
         """Fill the free places from the line of waiting jobs, unless operators paused it."""
         queue, line = QueueRepository(tx), LineRepository(tx)
         if not limit or await is_paused(tx):
@@ -185,7 +177,7 @@ class SubmitQueue:
             return []
         load = await accounts.count_in_flight(tx) if len(places) > 1 else {}
         shares = accounts.share([job.job_id for job in chosen], load=load, free=places)
-        token, started = new_id("attempt"), list[tuple[Attempt, int]]()
+        token, started = new_id("attempt"), list[tuple[Attempt, Move]]()
         for account, job_ids in shares.items():
             started += await queue.start_submits(
                 job_ids,
@@ -200,10 +192,9 @@ class SubmitQueue:
         return started
 
     def _tell_of(self, done: _Round, *, at: datetime) -> None:
-        for state, seqs in done.moves.items():
-            self._metrics.moves.labels(state.value).inc(len(seqs))
-            for job_id in seqs:
-                logger.info("job.advanced", job_id=job_id, state=state.value)
+        for move in done.moves:
+            self._metrics.moves.labels(move.state.value).inc()
+            logger.info("job.advanced", job_id=move.id, state=move.state.value)
         for attempt in done.attempts:
             if attempt.lease.attempts == 1:
                 waited = at - attempt.lease.created_at

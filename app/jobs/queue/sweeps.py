@@ -1,6 +1,6 @@
 """Ends what only time can end: attempts, jobs called off while waiting, overdue jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,18 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow
 from app.db.statements import instant, one_of
-from app.events.log import JobEvent
-from app.jobs.announce import announce
-from app.jobs.models import COST_STATES
+from app.jobs.moves import MOVED, Move, move_of, record_moves
 from app.jobs.outcomes import TIMED_OUT
 from app.jobs.queue.config import QueueConfig
 from app.jobs.repository import cancelled_here
 from app.jobs.state import FOLLOWED, JobState
-from app.quotas import ledger
-from app.quotas.entries import Ending, EntryKind
-
-Moves = Mapping[JobState, Mapping[str, int]]
-"""The event numbers of jobs, by the state they moved to."""
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _NEVER_KNOWN = {
@@ -48,13 +41,11 @@ class Sweeps:
 
     async def run(
         self, tx: AsyncConnection, *, since: Mapping[str, datetime], at: datetime
-    ) -> Moves:
+    ) -> Sequence[Move]:
         """Move what is overdue, with its events and the ends of its holds."""
         config, failed = self._config, {"state": JobState.FAILED, "finished_at": at}
-        unknown = await self._move(tx, _EXPIRED, {"state": JobState.SUBMIT_UNKNOWN}, since)
-        dropped = await self._move(tx, or_(_WITHDRAWN, _NOT_STARTED), cancelled_here(at), since)
-        unsettled = {"error": _NEVER_KNOWN, "cost_state": COST_STATES[config.unknown_ends]}
-        forgotten = await self._move(tx, _FORGOTTEN, failed | unsettled, since)
+        unknown = {"state": JobState.SUBMIT_UNKNOWN}
+        forgotten = {"error": _NEVER_KNOWN, "cost_state": config.unknown_ends}
         watched = {
             "error": TIMED_OUT,
             "cost_state": "released",
@@ -63,18 +54,13 @@ class Sweeps:
             "lease_token": None,
             "lease_expires_at": at,
         }
-        late = await self._move(tx, _TIMED_OUT, failed | watched, since)
-        moves = {
-            JobState.SUBMIT_UNKNOWN: unknown,
-            JobState.CANCELLED: dropped,
-            JobState.FAILED: {**forgotten, **late},
-        }
-        await announce(
-            tx, [event for state, seqs in moves.items() for event in _events(seqs, state, at)]
-        )
-        endings: dict[str, Ending] = dict.fromkeys([*dropped, *late], EntryKind.RELEASE)
-        endings |= dict.fromkeys(forgotten, config.unknown_ends)
-        await ledger.end_all(tx, endings, at=at)
+        moves = [
+            *await self._move(tx, _EXPIRED, unknown, since),
+            *await self._move(tx, or_(_WITHDRAWN, _NOT_STARTED), cancelled_here(at), since),
+            *await self._move(tx, _FORGOTTEN, failed | forgotten, since),
+            *await self._move(tx, _TIMED_OUT, failed | watched, since),
+        ]
+        await record_moves(tx, moves, at=at)
         return moves
 
     async def _move(
@@ -83,8 +69,8 @@ class Sweeps:
         overdue: ColumnElement[bool],
         values: Mapping[str, Any],
         since: Mapping[str, datetime],
-    ) -> Mapping[str, int]:
-        """Change some of these jobs, and return their event numbers."""
+    ) -> Sequence[Move]:
+        """Change some of these jobs."""
         some = (
             select(JobRow.id)
             .where(overdue)
@@ -95,16 +81,10 @@ class Sweeps:
             update(JobRow)
             .where(JobRow.id.in_(some.cte("some").select()), overdue)
             .values({**values, "event_seq": JobRow.event_seq + 1})
-            .returning(JobRow.id, JobRow.event_seq),
+            .returning(*MOVED),
             since,
         )
-        return {row.id: row.event_seq for row in moved}
-
-
-def _events(seqs: Mapping[str, int], state: JobState, at: datetime) -> list[JobEvent]:
-    return [
-        JobEvent(job_id=job_id, seq=seq, type=state.value, at=at) for job_id, seq in seqs.items()
-    ]
+        return [move_of(row) for row in moved]
 
 
 _EXPIRED = and_(JobRow.state == JobState.SUBMITTING, JobRow.lease_expires_at <= instant("at"))

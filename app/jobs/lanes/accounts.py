@@ -38,15 +38,38 @@ class Roster:
         return f"{name}/{account}" if account in self.several else name
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One claim's turn: how many calls may go, at most so many with each account; and the lanes.
+
+    `own` are those of the accounts whose own lanes were ever closed.
+    """
+
+    granted: int
+    places: Mapping[str, int]
+    lane: Lane
+    own: Mapping[str, Lane]
+
+
 class Gates:
     """A lane to upstream; where there are several accounts, each has one of its own within it.
 
-    What concerns one account moves only its own lane: a refusal, a Retry-After, or a 429.
+    What concerns one account moves only its own lane: a refusal, a Retry-After, or a 429. At most
+    `rate` calls go each second.
     """
 
     def __init__(
-        self, name: str, config: GateConfig, *, roster: Roster, database: Database, clock: Clock
+        self,
+        name: str,
+        config: GateConfig,
+        *,
+        rate: int | None = None,
+        roster: Roster,
+        database: Database,
+        clock: Clock,
     ) -> None:
+        self._name = name
+        self._admit = partial(admit, rate=rate, probes=config.probes)
         gate = partial(Gate, config=config, database=database, clock=clock)
         self.whole = gate(name)
         self._names = {account: roster.lane_of(name, account) for account in roster.several}
@@ -71,37 +94,48 @@ class Gates:
             error = None
         await self.whole.heard(error, source=source, began_at=began_at)
 
-    async def lanes(self, tx: AsyncConnection) -> dict[str, Lane]:
-        """Read the accounts' own lanes, if they have any, and lock those that were ever closed."""
-        if not self._names:
-            return {}
-        repository = LaneRepository(tx)
-        touched = await repository.find_touched(list(self._names.values()))
-        lanes = dict.fromkeys(self._own, Lane())
-        for account, name in sorted(self._names.items()):
-            if name in touched:
-                lanes[account] = await repository.lock(name)
-            self._own[account].saw(lanes[account])
-        return lanes
+    async def turn(
+        self, tx: AsyncConnection, limit: int, *, accounts: Iterable[str], at: datetime
+    ) -> Turn:
+        """Lock the lane until the transaction ends, and tell what may go with these accounts.
+
+        What goes is counted by `take`, and after the commit by `whole.took`.
+        """
+        lane = await LaneRepository(tx).lock(self._name)
+        self.whole.saw(lane)
+        granted, _ = self._admit(lane, limit, at=at)
+        granted = self.whole.own_share(granted, at=at)
+        own = await self._touched(tx) if granted and self._own else {}
+        places = {
+            account: admit(own.get(account, Lane()), granted, at=at, rate=None)[0]
+            for account in accounts
+        }
+        return Turn(granted=granted, places=places, lane=lane, own=own)
 
     async def take(
-        self, tx: AsyncConnection, lanes: Mapping[str, Lane], used: Mapping[str, int], at: datetime
+        self, tx: AsyncConnection, turn: Turn, used: Sequence[str], *, at: datetime
     ) -> None:
-        """Count what goes through the accounts' own lanes."""
-        for account, number in sorted(used.items()):
-            if account in lanes and lanes[account].changed_at is not None:
-                _, lane = admit(lanes[account], number, at=at, rate=None)
-                await LaneRepository(tx).save(self._names[account], lane)
+        """Count the calls that go, by their accounts, each as often as it is `used`."""
+        if not used:
+            return
+        lanes = LaneRepository(tx)
+        _, after = self._admit(turn.lane, len(used), at=at)
+        if after != turn.lane:
+            await lanes.save(self._name, after)
+        for account, number in sorted(Counter(used).items()):
+            if own := turn.own.get(account):
+                _, after = admit(own, number, at=at, rate=None)
+                await lanes.save(self._names[account], after)
 
-
-def slots(
-    lanes: Mapping[str, Lane], accounts: Iterable[str], wanted: int, *, at: datetime
-) -> dict[str, int]:
-    """Return how many calls may go with each account now."""
-    return {
-        account: admit(lanes[account], wanted, at=at, rate=None)[0] if account in lanes else wanted
-        for account in accounts
-    }
+    async def _touched(self, tx: AsyncConnection) -> Mapping[str, Lane]:
+        """Lock those of the accounts' own lanes that were ever closed."""
+        lanes, own = LaneRepository(tx), dict[str, Lane]()
+        touched = await lanes.find_touched([*self._names.values()])
+        for account, name in sorted(self._names.items()):
+            if name in touched:
+                own[account] = await lanes.lock(name)
+            self._own[account].saw(own.get(account, Lane()))
+        return own
 
 
 def share(

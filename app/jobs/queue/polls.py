@@ -9,11 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
 from app.db.engine import Database
-from app.jobs.lanes import accounts
 from app.jobs.lanes.accounts import Gates, Roster
 from app.jobs.lanes.gate import GateConfig
-from app.jobs.lanes.lane import admit
-from app.jobs.lanes.repository import POLLS, LaneRepository
+from app.jobs.lanes.repository import POLLS
 from app.jobs.models import Lease
 from app.jobs.queue.config import QueueConfig
 from app.jobs.queue.repository import QueueRepository
@@ -51,6 +49,7 @@ class PollQueue:
         self.gates = Gates(
             POLLS,
             GateConfig(refusals=3, probes=_PROBES, patience=_PATIENCE),
+            rate=config.polls_per_second,
             roster=roster,
             database=database,
             clock=clock,
@@ -79,30 +78,22 @@ class PollQueue:
         )
 
     async def _claim(self, tx: AsyncConnection, *, limit: int, at: datetime) -> Sequence[Lease]:
-        queue, lanes = QueueRepository(tx), LaneRepository(tx)
+        queue = QueueRepository(tx)
         await queue.call_off_late_starters(at=at)
-        lane = await lanes.lock(POLLS)
-        self.gates.whole.saw(lane)
-        rate = self._config.polls_per_second
-        granted, _ = admit(lane, limit, at=at, rate=rate, probes=_PROBES)
-        granted = self.gates.whole.own_share(granted, at=at)
-        if not granted:
+        turn = await self.gates.turn(tx, limit, accounts=self._roster.names, at=at)
+        if not turn.granted:
             return []
-        own = await self.gates.lanes(tx)
-        free = accounts.slots(own, self._roster.names, granted, at=at)
         due = await queue.due_polls(
             poller=self._poller,
-            accounts=[account for account, most in free.items() if most],
+            accounts=[account for account, most in turn.places.items() if most],
             at=at,
             expires_at=at + self._config.lease,
-            limit=granted + min(granted, _CHOICE),
+            limit=turn.granted + min(turn.granted, _CHOICE),
         )
-        leases = _within(self._times.most_urgent(due, granted, at=at), free)
+        leases = _within(self._times.most_urgent(due, turn.granted, at=at), turn.places)
         if leases:
             await queue.reschedule((lease, self._times.next_poll(lease, at=at)) for lease in leases)
-            _, lane = admit(lane, len(leases), at=at, rate=rate, probes=_PROBES)
-            await lanes.save(POLLS, lane)
-            await self.gates.take(tx, own, Counter(lease.account for lease in leases), at)
+            await self.gates.take(tx, turn, [lease.account for lease in leases], at=at)
         return leases
 
 

@@ -1,7 +1,6 @@
 """The line of jobs to send, as workers claim them: many at a time, in one transaction."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,11 +16,10 @@ from app.core.metrics import Metrics
 from app.db.engine import Database
 from app.jobs import outcomes
 from app.jobs.lanes import accounts
-from app.jobs.lanes.accounts import Gates, Roster
+from app.jobs.lanes.accounts import Gates, Roster, Turn
 from app.jobs.lanes.gate import GateConfig
-from app.jobs.lanes.lane import admit
 from app.jobs.lanes.pause import is_paused
-from app.jobs.lanes.repository import DISPATCH, LaneRepository
+from app.jobs.lanes.repository import DISPATCH
 from app.jobs.models import Attempt, Change, Lease
 from app.jobs.moves import Move, record_moves
 from app.jobs.queue.config import QueueConfig
@@ -138,34 +136,23 @@ class SubmitQueue:
         limit: int,
         overdue: Mapping[str, datetime] | None,
     ) -> _Round:
-        lanes = LaneRepository(tx)
-        lane = await lanes.lock(DISPATCH)
-        self.gates.whole.saw(lane)
+        turn = await self.gates.turn(tx, limit, accounts=self._roster.takers, at=at)
         moves = await self._sweeps.run(tx, since=overdue, at=at) if overdue else []
-        granted, _ = admit(lane, limit, at=at, rate=None)
-        granted = self.gates.whole.own_share(granted, at=at)
-        started = await self._start(
-            tx, at=at, covered_until=covered_until, limit=granted, wanted=limit
-        )
-        if started and lane.changed_at is not None:
-            _, lane = admit(lane, len(started), at=at, rate=None)
-            await lanes.save(DISPATCH, lane)
+        started = await self._start(tx, turn, at=at, covered_until=covered_until, wanted=limit)
         starts = [move for _, move in started]
         await record_moves(tx, starts, at=at)
         return _Round([attempt for attempt, _ in started], [*moves, *starts])
 
     async def _start(
-        self, tx: AsyncConnection, *, at: datetime, covered_until: float, limit: int, wanted: int
+        self, tx: AsyncConnection, turn: Turn, *, at: datetime, covered_until: float, wanted: int
     ) -> Sequence[tuple[Attempt, Move]]:
         """Fill the free places from the line of waiting jobs, unless operators paused it."""
         queue, line = QueueRepository(tx), LineRepository(tx)
-        if not limit or await is_paused(tx):
+        if not turn.granted or await is_paused(tx):
             return []
         unknown_since = at - self._config.job_timeout
         users, keys = await line.count_in_flight(unknown_since=unknown_since)
-        own = await self.gates.lanes(tx)
-        places = accounts.slots(own, self._roster.takers, limit, at=at)
-        taken = min(limit, sum(places.values()))
+        taken = min(turn.granted, sum(turn.places.values()))
         free = min(taken, self._config.max_in_flight - users.total())
         if free <= 0:
             return []
@@ -175,8 +162,8 @@ class SubmitQueue:
         chosen = choose(waiting, load=limits, free=free)
         if not chosen:
             return []
-        load = await accounts.count_in_flight(tx) if len(places) > 1 else {}
-        shares = accounts.share([job.job_id for job in chosen], load=load, free=places)
+        load = await accounts.count_in_flight(tx) if len(turn.places) > 1 else {}
+        shares = accounts.share([job.job_id for job in chosen], load=load, free=turn.places)
         token, started = new_id("attempt"), list[tuple[Attempt, Move]]()
         for account, job_ids in shares.items():
             started += await queue.start_submits(
@@ -188,7 +175,8 @@ class SubmitQueue:
                 covered_until=covered_until,
             )
         await line.note_turns(turns_of(chosen, at=at))
-        await self.gates.take(tx, own, Counter(attempt.lease.account for attempt, _ in started), at)
+        used = [attempt.lease.account for attempt, _ in started]
+        await self.gates.take(tx, turn, used, at=at)
         return started
 
     def _tell_of(self, done: _Round, *, at: datetime) -> None:

@@ -46,7 +46,7 @@ async def record_moves(
 ) -> bool:
     """Announce moves, and end the holds of which the rows say so; return what `announce` does.
 
-    Once for all moves of a transaction, so that rivals wait for each other in one direction.
+    Once for all that end in a transaction, so that rivals wait for each other in one direction.
     """
     events = [
         JobEvent(job_id=move.id, seq=move.event_seq, type=move.state.value, at=at, data=note)

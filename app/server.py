@@ -80,7 +80,7 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
         ) as parts:
             if settings.is_sqlite:
                 await parts.free_leases()
-            logger.info("worker.ready", name=parts.queue.name, delivers=delivers)
+            logger.info("worker.ready", name=parts.workers.name, delivers=delivers)
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(metrics.watch_loop(clock=clock))
                 if listener is not None:

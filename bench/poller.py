@@ -39,9 +39,11 @@ from app.db.migrate import upgrade
 from app.db.models import ApiKeyRow, JobRow, UserRow
 from app.jobs.lanes.accounts import Roster
 from app.jobs.queue.config import QueueConfig
-from app.jobs.queue.queue import JobQueue
+from app.jobs.queue.polls import PollQueue
+from app.jobs.recorder import Recorder
 from app.jobs.timing.forecast import Forecast
-from app.jobs.timing.schedule import ScheduleConfig
+from app.jobs.timing.poll_times import PollTimes
+from app.jobs.timing.schedule import Pace
 from app.net.clients import trusted
 from app.upstream.accounts import DEFAULT
 from app.upstream.client import UpstreamClient
@@ -126,7 +128,8 @@ async def bare(client: httpx.AsyncClient, upstream: str, seconds: float) -> floa
 
 
 async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[str, float]:
-    clock, schedule, config = SystemClock(), ScheduleConfig(), PollerConfig()
+    clock, config = SystemClock(), PollerConfig()
+    queue = QueueConfig(polls_per_second=100_000, max_in_flight=jobs)
     database = open_database(url)
     reads = trusted(
         timeout=config.timeout, connections=config.polls_at_once, keepalive=timedelta(seconds=30)
@@ -140,18 +143,30 @@ async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[st
         metrics=metrics,
         clock=clock,
     )
-    queue = JobQueue(
-        database=database,
-        deliverer=bell,
-        config=QueueConfig(polls_per_second=100_000, max_in_flight=jobs, schedule=schedule),
-        forecast=Forecast(database=database, clock=clock, config=schedule),
-        metrics=metrics,
-        clock=clock,
+    poll_times = PollTimes(
+        forecast=Forecast(database=database, clock=clock, config=queue.schedule),
+        pace=Pace(config=queue.schedule, polls_per_second=queue.polls_per_second),
+        job_timeout=queue.job_timeout,
+        late_watch=queue.late_watch,
         jitter=random.random,
-        roster=Roster(),
     )
     poller = Poller(
-        queue=queue,
+        queue=PollQueue(
+            database=database,
+            config=queue,
+            roster=Roster(),
+            poller="worker",
+            times=poll_times,
+            clock=clock,
+        ),
+        recorder=Recorder(
+            database=database,
+            config=queue,
+            metrics=metrics,
+            clock=clock,
+            deliverer=bell,
+        ),
+        poll_times=poll_times,
         upstream={DEFAULT: client},
         config=config,
         metrics=metrics,

@@ -19,7 +19,6 @@ from app.core.clock import Clock
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
 from app.db.engine import opened_database
-from app.jobs.queue.queue import JobQueue
 from app.settings import Settings
 from app.webhooks.queue import DeliveryQueue
 
@@ -30,13 +29,12 @@ class Parts:
 
     services: Services
     issuer_keys: IssuerKeys | None
-    queue: JobQueue
     deliveries: DeliveryQueue
     workers: Workers
 
     async def free_leases(self) -> None:
         """End the leases of a dead process; only where no other process can hold any."""
-        await self.queue.free_leases()
+        await self.workers.recorder.free_leases()
         await self.deliveries.free_leases()
 
 
@@ -71,7 +69,6 @@ async def open_parts(
             yield Parts(
                 services=services,
                 issuer_keys=remotes.issuer_keys,
-                queue=stores.queue,
                 deliveries=stores.deliveries,
                 workers=make_workers(base, remotes, stores, services),
             )

@@ -11,7 +11,6 @@ from app.catalogue.service import Catalogue
 from app.catalogue.store import CatalogueStore
 from app.jobs.inputs import JobInputs
 from app.jobs.lanes.accounts import Roster
-from app.jobs.queue.queue import JobQueue
 from app.jobs.timing.forecast import Forecast
 from app.net.urls import is_reachable
 from app.settings import Settings
@@ -33,7 +32,6 @@ class Stores:
 
     roster: Roster
     forecast: Forecast
-    queue: JobQueue
 
     safe: Safe
     deliveries: DeliveryQueue
@@ -68,16 +66,6 @@ async def open_stores(base: Base, remotes: Remotes) -> Stores:
         catalogue_store=catalogue_store,
         roster=roster,
         forecast=forecast,
-        queue=JobQueue(
-            database=database,
-            forecast=forecast,
-            metrics=base.metrics,
-            config=configs.queue,
-            clock=clock,
-            jitter=base.jitter,
-            deliverer=base.doorbells.deliverer,
-            roster=roster,
-        ),
         safe=safe,
         deliveries=DeliveryQueue(
             database=database,

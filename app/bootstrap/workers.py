@@ -9,8 +9,14 @@ from app.bootstrap.base import Base, Doorbells
 from app.bootstrap.remotes import Remotes
 from app.bootstrap.stores import Stores
 from app.catalogue.entries import MAX_MODELS
+from app.core.ids import new_id
 from app.core.stopping import run_until
+from app.jobs.queue.polls import PollQueue
+from app.jobs.queue.submits import SubmitQueue
+from app.jobs.recorder import Recorder
 from app.jobs.retention import Retention
+from app.jobs.timing.poll_times import PollTimes
+from app.jobs.timing.schedule import Pace
 from app.storage.copies import CopyQueue
 from app.upstream.catalogue import CatalogueReader
 from app.worker.archiver import Archiver
@@ -26,6 +32,10 @@ _END_WITHIN = timedelta(seconds=7)  # the longest grace, and a last write after 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
+    """`name` is unique to this process: the jobs it follows stay with it while it keeps polling."""
+
+    name: str
+    recorder: Recorder
     catalogue: CatalogueKeeper
     dispatcher: Dispatcher
     poller: Poller
@@ -54,8 +64,34 @@ class Workers:
 
 def make_workers(base: Base, remotes: Remotes, stores: Stores, services: Services) -> Workers:
     clock, configs, doorbells = base.clock, base.configs, base.doorbells
+    name = new_id("worker")
+    recorder = Recorder(
+        database=base.database,
+        config=configs.queue,
+        metrics=base.metrics,
+        clock=clock,
+        deliverer=doorbells.deliverer,
+    )
+    poll_times = PollTimes(
+        forecast=stores.forecast,
+        pace=Pace(config=configs.queue.schedule, polls_per_second=configs.queue.polls_per_second),
+        job_timeout=configs.queue.job_timeout,
+        late_watch=configs.queue.late_watch,
+        jitter=base.jitter,
+    )
     dispatcher = Dispatcher(
-        queue=stores.queue,
+        queue=SubmitQueue(
+            database=base.database,
+            config=configs.queue,
+            roster=stores.roster,
+            record=recorder.record,
+            metrics=base.metrics,
+            clock=clock,
+        ),
+        recorder=recorder,
+        poll_times=poll_times,
+        poller=name,
+        roster=stores.roster,
         upstream=remotes.upstream,
         inputs=stores.inputs,
         config=configs.dispatcher,
@@ -65,7 +101,16 @@ def make_workers(base: Base, remotes: Remotes, stores: Stores, services: Service
         doorbell=doorbells.dispatcher,
     )
     poller = Poller(
-        queue=stores.queue,
+        queue=PollQueue(
+            database=base.database,
+            config=configs.queue,
+            roster=stores.roster,
+            poller=name,
+            times=poll_times,
+            clock=clock,
+        ),
+        recorder=recorder,
+        poll_times=poll_times,
         upstream=remotes.upstream,
         config=configs.poller,
         metrics=base.metrics,
@@ -80,6 +125,8 @@ def make_workers(base: Base, remotes: Remotes, stores: Stores, services: Service
         clock=clock,
     )
     return Workers(
+        name=name,
+        recorder=recorder,
         catalogue=CatalogueKeeper(
             store=stores.catalogue_store,
             reader=CatalogueReader([*remotes.upstream.values()], most=MAX_MODELS),
@@ -116,7 +163,7 @@ def make_workers(base: Base, remotes: Remotes, stores: Stores, services: Service
         ),
         heartbeat=Heartbeat(
             health=services.health,
-            worker=stores.queue.name,
+            worker=name,
             loops=(dispatcher.loop, poller.loop),
             doorbell=doorbells.heart,
             clock=clock,

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,6 +17,8 @@ from app.jobs.change_repository import ChangeRepository
 from app.jobs.models import Change, Lease, output_urls
 from app.jobs.moves import ENDINGS
 from app.jobs.outcomes import observed
+from app.jobs.queue.config import QueueConfig
+from app.jobs.queue.repository import QueueRepository
 from app.jobs.repository import JobRepository
 from app.jobs.timing.repository import DurationRepository
 from app.quotas import ledger
@@ -31,15 +32,13 @@ class Recorder:
         self,
         *,
         database: Database,
-        archives: bool,
-        late_watch: timedelta,
+        config: QueueConfig,
         metrics: Metrics,
         clock: Clock,
         deliverer: Doorbell,
     ) -> None:
         self._database = database
-        self._archives = archives
-        self._late_watch = late_watch
+        self._config = config
         self._metrics = metrics
         self._clock = clock
         self._deliverer = deliverer
@@ -59,7 +58,7 @@ class Recorder:
                 lease.job_id,
                 request_id,
                 account=lease.account,
-                watch_until=at + self._late_watch,
+                watch_until=at + self._config.late_watch,
                 at=at,
             )
             if seq is None:  # the job's own id, or that of one that was erased
@@ -77,6 +76,15 @@ class Recorder:
         is_news = await self._database.transact(work)
         self._metrics.late_requests.inc(is_news)
         return is_news
+
+    async def free_leases(self) -> None:
+        """End every lease at start; only where no other process can hold one."""
+
+        async def work(tx: AsyncConnection) -> None:
+            await QueueRepository(tx).free_leases(at=self._clock.now())
+            await copies.free_leases(tx, at=self._clock.now())
+
+        await self._database.transact(work)
 
     async def _record_all(self, changes: Sequence[Change]) -> Sequence[bool]:
         seqs, to_deliver = await self._database.transact(lambda tx: self._write(tx, changes))
@@ -106,7 +114,7 @@ class Recorder:
         }
         late = [change.lease.job_id for change in moved if change.late == "charged"]
         await ledger.end_all(tx, endings, late=late, at=at)
-        if self._archives:
+        if self._config.archives:
             await copies.enqueue(tx, _outputs_of(change for change, _ in seen), at=at)
         ended = itertools.chain.from_iterable(map(observed, moved))
         await DurationRepository(tx).observe(ended, at=at)

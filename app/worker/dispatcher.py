@@ -16,9 +16,12 @@ from app.core.errors import DatabaseUnavailableError
 from app.core.tracing import Tracing
 from app.jobs import outcomes
 from app.jobs.inputs import JobInputs
+from app.jobs.lanes.accounts import Roster
 from app.jobs.models import Attempt, Change, Lease
-from app.jobs.queue.queue import JobQueue
+from app.jobs.queue.submits import SubmitQueue
+from app.jobs.recorder import Recorder
 from app.jobs.state import JobState
+from app.jobs.timing.poll_times import PollTimes
 from app.jobs.timing.schedule import Jitter, retry_delay
 from app.storage.errors import LostFileError, NoStorageError, StorageUnavailableError
 from app.upstream.client import UpstreamClient
@@ -54,12 +57,19 @@ class DispatcherConfig(LoopConfig):
 
 
 class Dispatcher:
-    """The row says `submitting` before a byte is sent, and the lease outlives the whole request."""
+    """The row says `submitting` before a byte is sent, and the lease outlives the whole request.
+
+    What it has sent, `poller` follows.
+    """
 
     def __init__(
         self,
         *,
-        queue: JobQueue,
+        queue: SubmitQueue,
+        recorder: Recorder,
+        poll_times: PollTimes,
+        poller: str,
+        roster: Roster,
         upstream: Mapping[str, UpstreamClient],
         inputs: JobInputs,
         config: DispatcherConfig,
@@ -69,6 +79,10 @@ class Dispatcher:
         doorbell: Doorbell,
     ) -> None:
         self._queue = queue
+        self._recorder = recorder
+        self._poll_times = poll_times
+        self._poller = poller
+        self._roster = roster
         self._upstream = upstream
         self._inputs = inputs
         self._config = config
@@ -85,7 +99,7 @@ class Dispatcher:
         )
 
     async def claim(self, limit: int) -> list[Attempt]:
-        return list(await self._queue.submits.claim(limit=limit))
+        return list(await self._queue.claim(limit=limit))
 
     async def dispatch(self, attempt: Attempt) -> None:
         lease = attempt.lease
@@ -146,9 +160,7 @@ class Dispatcher:
         self, lease: Lease, error: UpstreamError | None, *, began_at: datetime
     ) -> None:
         attempt = f"{lease.job_id}/{lease.attempts}"
-        await self._queue.submits.gates.heard(
-            lease.account, error, source=attempt, began_at=began_at
-        )
+        await self._queue.gates.heard(lease.account, error, source=attempt, began_at=began_at)
 
     async def follow(self, lease: Lease, request_id: str) -> None:
         """Record the request id, also when this attempt was given up meanwhile."""
@@ -159,14 +171,14 @@ class Dispatcher:
         if await self._record(self._accepted(given_up, request_id, at=at)):
             logger.warning("job.adopted_late", job_id=lease.job_id)
             return
-        note = partial(self._queue.recorder.note_late_request, lease, request_id=request_id)
+        note = partial(self._recorder.note_late_request, lease, request_id=request_id)
         if await self._insist(note, lease.job_id, request_id):
             logger.error(
                 "job.request_orphaned", job_id=lease.job_id, upstream_request_id=request_id
             )
 
     async def _record(self, change: Change) -> bool:
-        record = partial(self._queue.recorder.record, change)
+        record = partial(self._recorder.record, change)
         return await self._insist(record, change.lease.job_id, change.upstream_request_id)
 
     async def _insist(
@@ -186,9 +198,9 @@ class Dispatcher:
         return outcomes.accepted(
             lease,
             request_id=request_id,
-            poller=self._queue.name,
+            poller=self._poller,
             expires_at=at + self._config.lease,
-            due_at=self._queue.poll_times.next_poll(lease, at=at),
+            due_at=self._poll_times.next_poll(lease, at=at),
             at=at,
         )
 
@@ -206,7 +218,7 @@ class Dispatcher:
                     reason=error.message,
                     due_at=at + self._after_a_refusal(lease, error),
                     refusals=max(
-                        1, lease.refusals + (not self._queue.submits.gates.troubled(lease.account))
+                        1, lease.refusals + (not self._queue.gates.troubled(lease.account))
                     ),
                     at=at,
                 )
@@ -219,12 +231,12 @@ class Dispatcher:
 
     def _is_at_fault(self, lease: Lease, error: RefusedError) -> bool:
         """Whether the account was let in with others, but never with this job."""
-        is_alone = lease.refusals >= _REFUSALS and self._queue.submits.gates.serves(lease.account)
+        is_alone = lease.refusals >= _REFUSALS and self._queue.gates.serves(lease.account)
         return error.could_be_the_call and is_alone
 
     def _after_a_refusal(self, lease: Lease, error: RefusedError) -> timedelta:
         """Try the other accounts at once, unless the job itself may be at fault."""
-        others = len(self._queue.roster.takers) - 1
+        others = len(self._roster.takers) - 1
         if lease.refusals < others and not error.could_be_the_call:
             return timedelta()
         return _AFTER_A_REFUSAL

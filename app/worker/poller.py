@@ -13,8 +13,10 @@ from app.core.metrics import Metrics
 from app.core.tracing import Tracing
 from app.jobs import outcomes
 from app.jobs.models import Change, Lease
-from app.jobs.queue.queue import JobQueue
+from app.jobs.queue.polls import PollQueue
+from app.jobs.recorder import Recorder
 from app.jobs.state import TERMINAL
+from app.jobs.timing.poll_times import PollTimes
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import UpstreamError
 from app.worker.look import Look
@@ -47,7 +49,9 @@ class Poller:
     def __init__(
         self,
         *,
-        queue: JobQueue,
+        queue: PollQueue,
+        recorder: Recorder,
+        poll_times: PollTimes,
         upstream: Mapping[str, UpstreamClient],
         config: PollerConfig,
         metrics: Metrics,
@@ -56,9 +60,10 @@ class Poller:
         doorbell: Doorbell,
     ) -> None:
         self._queue = queue
-        self._poll_times = queue.poll_times
+        self._recorder = recorder
+        self._poll_times = poll_times
         self._look = Look(
-            poll_times=queue.poll_times,
+            poll_times=poll_times,
             upstream=upstream,
             timeout=config.timeout,
             charge_late=config.charge_late,
@@ -82,7 +87,7 @@ class Poller:
         )
 
     async def claim(self, limit: int) -> list[Lease]:
-        leases = await self._queue.polls.claim(limit=limit)
+        leases = await self._queue.claim(limit=limit)
         # A slow answer, or its slow write, may outlast the appointment for the next poll: one at a
         # time for each job.
         again = {lease.job_id: lease for lease in leases if lease.job_id in self._under_way}
@@ -110,9 +115,7 @@ class Poller:
         finally:
             self._unanswered -= 1
         self._polls(_found(lease, change, error)).inc()
-        await self._queue.polls.gates.heard(
-            lease.account, error, source=lease.job_id, began_at=began_at
-        )
+        await self._queue.gates.heard(lease.account, error, source=lease.job_id, began_at=began_at)
         if not self._unanswered:
             self._together.go()
         change = self._in_time(lease, change)
@@ -125,7 +128,7 @@ class Poller:
             return
         if self._unanswered and lease.cancel_requested_at is None:  # somebody waits for a cancel
             await self._together.wait()
-        await self._queue.recorder.record(change)
+        await self._recorder.record(change)
 
     def _in_time(self, lease: Lease, change: Change | None) -> Change | None:
         """After this last look, fail a job that is out of time, or stop watching it."""

@@ -464,7 +464,7 @@ async def test_who_starts_alone_takes_a_dead_archivers_work_over_at_once(
     await finished(kept)
     assert len(await queue.claim(4)) == 1
     assert await copy(kept) == 0
-    await kept.app.state.parts.queue.free_leases()
+    await kept.app.state.parts.free_leases()
     assert await copy(kept) == 1
 
 

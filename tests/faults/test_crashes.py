@@ -21,7 +21,7 @@ def revive(database_url: str) -> Revive:
 
     async def leases_are_freed(second: Gateway) -> None:
         """On SQLite the process that starts knows that it is alone."""
-        await second.app.state.parts.queue.free_leases()
+        await second.app.state.parts.free_leases()
 
     return leases_are_freed if database_url.startswith("sqlite") else leases_run_out
 

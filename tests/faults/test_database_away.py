@@ -156,14 +156,14 @@ async def test_a_job_is_not_asked_after_while_its_end_is_being_written(
     await bench.dispatcher.loop.run_once()
     gateway.wait(2)
     [lease] = await bench.poller.claim(64)
-    begun, written, record = asyncio.Event(), asyncio.Event(), bench.queue.recorder.record
+    begun, written, record = asyncio.Event(), asyncio.Event(), bench.recorder.record
 
     async def late(changes: Sequence[Change]) -> Sequence[bool]:
         begun.set()
         await written.wait()
         return [await record(change) for change in changes]
 
-    bench.queue.recorder.record = NaturalBatch(late)
+    bench.recorder.record = NaturalBatch(late)
     polling = asyncio.ensure_future(bench.poller.poll(lease))
     await begun.wait()
     gateway.wait(10)

@@ -51,9 +51,8 @@ async def test_a_poll_that_outlived_its_lease_does_not_count(
     gateway.wait(31)
     assert await rival.poll() == 1
 
-    queue = gateway.app.state.parts.queue
     stale = outcomes.failed(lease, code="failed_upstream", message="", at=gateway.clock.now())
-    assert await queue.recorder.record(stale) is False
+    assert await gateway.workers.recorder.record(stale) is False
     assert (await gateway.read(job))["status"] == "in_queue"
     assert (await event_types(database_url, job))[-1] == "in_queue"
 
@@ -86,10 +85,9 @@ async def test_an_outcome_against_another_state_does_not_count(
     assert await gateway.poll() == 1
     assert (await gateway.read(job))["status"] == "in_progress"
 
-    queue = gateway.app.state.parts.queue
     at = gateway.clock.now()
     news = outcomes.progressed(early, state=JobState.IN_QUEUE, queue_position=7, due_at=at, at=at)
-    assert await queue.recorder.record(news) is False
+    assert await gateway.workers.recorder.record(news) is False
     assert (await gateway.read(job))["queue_position"] is None
     assert (await event_types(database_url, job))[-2:] == ["in_queue", "in_progress"]
 

@@ -81,7 +81,7 @@ async def test_what_is_learned_at_once_is_written_at_once(
     while await bench.dispatcher.loop.run_once():
         pass
     gateway.wait(20)
-    await bench.queue.polls.claim(limit=0)
+    await bench.poller.claim(0)
     bench.database.statements.clear()
     assert await bench.poller.loop.run_once() == JOBS
     assert len([each for each in bench.database.statements if "UPDATE jobs" in each]) <= 8

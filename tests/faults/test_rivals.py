@@ -13,18 +13,13 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.auth.repository import AuthRepository
+from app.bootstrap.workers import Workers
 from app.core.clock import ManualClock
-from app.core.doorbell import Doorbell
-from app.core.metrics import Metrics
 from app.db.engine import open_database
 from app.db.users import keep_user
-from app.jobs.lanes.accounts import Roster
 from app.jobs.moves import record_moves
 from app.jobs.operations.repository import ManualChange, OperatorRepository
-from app.jobs.queue.config import QueueConfig
-from app.jobs.queue.queue import JobQueue
 from app.jobs.state import IN_FLIGHT, JobState
-from app.jobs.timing.forecast import Forecast
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.invariants import read_jobs
 
@@ -32,36 +27,27 @@ RIVALS = 5
 
 
 @pytest.fixture
-async def queues(database_url: str, clock: ManualClock) -> AsyncIterator[list[JobQueue]]:
-    """Yield five queues, each as a process of its own would open it."""
-    config = QueueConfig(max_in_flight=12, polls_per_second=10)
-    databases = [open_database(database_url) for _ in range(RIVALS)]
-    yield [
-        JobQueue(
-            database=each,
-            config=config,
-            forecast=Forecast(database=each, clock=clock, config=config.schedule),
-            metrics=Metrics(),
-            clock=clock,
-            jitter=lambda: 0.5,
-            deliverer=Doorbell(clock=clock),
-            roster=Roster(),
-        )
-        for each in databases
-    ]
-    for each in databases:
-        await each.close()
+async def rivals(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> AsyncIterator[list[Workers]]:
+    """Yield the workers of five gateways on one database."""
+    async with AsyncExitStack() as stack:
+        opened = [
+            running(
+                database_url, sandbox=sandbox, clock=clock, max_in_flight=12, polls_per_second=10
+            )
+            for _ in range(RIVALS)
+        ]
+        yield [(await stack.enter_async_context(each)).workers for each in opened]
 
 
 async def many(gateway: Gateway, number: int, words: str = "") -> None:
     await asyncio.gather(*(gateway.submit(words) for _ in range(number)))
 
 
-async def test_no_job_is_claimed_by_two(gateway: Gateway, queues: list[JobQueue]) -> None:
+async def test_no_job_is_claimed_by_two(gateway: Gateway, rivals: list[Workers]) -> None:
     await many(gateway, 30)
-    rounds = await asyncio.gather(
-        *(queue.submits.claim(limit=3) for queue in queues for _ in range(4))
-    )
+    rounds = await asyncio.gather(*(each.dispatcher.claim(3) for each in rivals for _ in range(4)))
     claimed = Counter(attempt.lease.job_id for attempts in rounds for attempt in attempts)
     assert set(claimed.values()) == {1}
     assert len(claimed) == 12
@@ -101,7 +87,7 @@ async def test_in_flight_is_one_limit_for_all(
 
 
 async def test_polls_are_one_budget_for_all(
-    gateway: Gateway, queues: list[JobQueue], clock: ManualClock
+    gateway: Gateway, rivals: list[Workers], clock: ManualClock
 ) -> None:
     """Ten at once from rest, then ten in every further second, whoever asks and how often."""
     await many(gateway, 40, "sandbox:stuck-in-queue sandbox:no-position")
@@ -110,9 +96,7 @@ async def test_polls_are_one_budget_for_all(
     clock.advance(timedelta(seconds=120))
 
     async def claimed() -> int:
-        rounds = await asyncio.gather(
-            *(queue.polls.claim(limit=4) for queue in queues for _ in range(3))
-        )
+        rounds = await asyncio.gather(*(each.poller.claim(4) for each in rivals for _ in range(3)))
         jobs = Counter(lease.job_id for leases in rounds for lease in leases)
         assert set(jobs.values()) <= {1}
         return len(list(jobs.elements()))
@@ -129,13 +113,14 @@ async def test_polls_are_one_budget_for_all(
 
 
 async def test_a_claim_keeps_its_limit_by_any_plan_of_the_database(
-    gateway: Gateway, database_url: str, queues: list[JobQueue]
+    gateway: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock
 ) -> None:
     """Left to nested loops, Postgres runs a plain subquery anew, and its LIMIT with it."""
     await many(gateway, 10)
     if database_url.startswith("postgresql"):
         _leave_nested_loops_alone(database_url)
-    assert len(await queues[0].submits.claim(limit=3)) == 3
+    async with running(database_url, sandbox=sandbox, clock=clock) as rival:  # connects after that
+        assert len(await rival.workers.dispatcher.claim(3)) == 3
 
 
 def _leave_nested_loops_alone(database_url: str) -> None:

@@ -257,7 +257,7 @@ class JobLife(RuleBasedStateMachine):
         self.gateway = self.run(self._start())
         if when == "alone":
             self.stalled.clear()
-            self.run(self.gateway.app.state.parts.queue.free_leases())
+            self.run(self.gateway.app.state.parts.free_leases())
 
     @rule(was_sent=st.booleans())
     def stall_in_a_submit(self, was_sent: bool) -> None:  # noqa: FBT001

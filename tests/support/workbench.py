@@ -13,9 +13,12 @@ from app.core.tracing import Tracing
 from app.jobs.inputs import JobInputs
 from app.jobs.lanes.accounts import Roster
 from app.jobs.queue.config import QueueConfig
-from app.jobs.queue.queue import JobQueue
+from app.jobs.queue.polls import PollQueue
+from app.jobs.queue.submits import SubmitQueue
+from app.jobs.recorder import Recorder
 from app.jobs.timing.forecast import Forecast
-from app.jobs.timing.schedule import ScheduleConfig
+from app.jobs.timing.poll_times import PollTimes
+from app.jobs.timing.schedule import Pace
 from app.storage.discards import Sweeper
 from app.storage.files import FileService
 from app.storage.uploads import Uploads, UploadsConfig
@@ -30,7 +33,7 @@ from tests.support.upstream import upstream
 @dataclass
 class Workbench:
     database: SwitchedDatabase
-    queue: JobQueue
+    recorder: Recorder
     dispatcher: Dispatcher
     poller: Poller
     dispatch_bell: Doorbell
@@ -42,15 +45,20 @@ async def workbench(
 ) -> AsyncIterator[Workbench]:
     """Open the background part of a gateway; `config` is the queue's."""
     database, metrics = SwitchedDatabase(database_url), Metrics()
-    queue = JobQueue(
+    queue, roster = QueueConfig(**config), Roster()
+    recorder = Recorder(
         database=database,
-        config=QueueConfig(**config),
-        forecast=Forecast(database=database, clock=clock, config=ScheduleConfig()),
+        config=queue,
         metrics=metrics,
         clock=clock,
-        jitter=lambda: 0.5,
         deliverer=Doorbell(clock=clock),
-        roster=Roster(),
+    )
+    poll_times = PollTimes(
+        forecast=Forecast(database=database, clock=clock, config=queue.schedule),
+        pace=Pace(config=queue.schedule, polls_per_second=queue.polls_per_second),
+        job_timeout=queue.job_timeout,
+        late_watch=queue.late_watch,
+        jitter=lambda: 0.5,
     )
     bell = Doorbell(clock=clock)
     try:
@@ -58,9 +66,20 @@ async def workbench(
             accounts = {DEFAULT: client}
             yield Workbench(
                 database=database,
-                queue=queue,
+                recorder=recorder,
                 dispatcher=Dispatcher(
-                    queue=queue,
+                    queue=SubmitQueue(
+                        database=database,
+                        config=queue,
+                        roster=roster,
+                        record=recorder.record,
+                        metrics=metrics,
+                        clock=clock,
+                    ),
+                    recorder=recorder,
+                    poll_times=poll_times,
+                    poller="worker",
+                    roster=roster,
                     upstream=accounts,
                     inputs=_no_files(database, clock=clock),
                     config=DispatcherConfig(grace=timedelta(seconds=grace)),
@@ -70,7 +89,16 @@ async def workbench(
                     doorbell=bell,
                 ),
                 poller=Poller(
-                    queue=queue,
+                    queue=PollQueue(
+                        database=database,
+                        config=queue,
+                        roster=roster,
+                        poller="worker",
+                        times=poll_times,
+                        clock=clock,
+                    ),
+                    recorder=recorder,
+                    poll_times=poll_times,
                     upstream=accounts,
                     config=PollerConfig(),
                     metrics=metrics,

@@ -118,6 +118,8 @@ async def test_an_id_that_is_none_is_not_found(gateway: Gateway) -> None:
             await gateway.http.get(f"/v1/jobs/{quote(junk)}"),
             await gateway.http.post(f"/v1/jobs/{quote(junk)}/cancel"),
             await gateway.http.get(f"/v1/jobs/{quote(junk)}/outputs/0"),
+            await gateway.admin.get(f"/v1/admin/jobs/{quote(junk)}"),
+            await gateway.admin.post(f"/v1/admin/jobs/{quote(junk)}/fail"),
         ):
             assert answer.status_code == 404, junk[:40]
             assert problem(answer)["code"] == "job_not_found"

@@ -57,7 +57,8 @@ class JobService:
 
     async def get(self, job_id: str, *, user_id: str) -> Job:
         await self._forecast.refresh()
-        job = await self._read(job_id) if _is_job_id(job_id) else None
+        # Looked up at all? For Postgres a NUL in an id would be an error.
+        job = await self._read(job_id) if is_id(job_id, prefix="job") else None
         if job is None or job.user_id != user_id:
             raise JobNotFoundError(job_id)
         return job
@@ -74,9 +75,7 @@ class JobService:
 
     async def get_signed(self, job_id: str) -> Job:
         """Return a job to the bearer of a link that this gateway signed."""
-        job = None
-        if _is_job_id(job_id):
-            job = await self._database.look_up(lambda tx: JobRepository(tx).find_signed(job_id))
+        job = await self._database.look_up(lambda tx: JobRepository(tx).find_signed(job_id))
         if job is None:
             raise JobNotFoundError(job_id)
         return job
@@ -161,8 +160,3 @@ def _cancel_outcome(job: Job) -> CancelOutcome:
             raise NotCancellableError(reason="in_progress")
         case _:
             return "cancel_requested"
-
-
-def _is_job_id(text: str) -> bool:
-    """Whether to look it up at all: for Postgres a NUL in it would be an error."""
-    return is_id(text, prefix="job")

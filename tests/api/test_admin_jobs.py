@@ -186,8 +186,10 @@ async def test_adopting_follows_the_request_to_its_end(gateway: Gateway, databas
     await price(gateway)
     job = await unknown(gateway, "sandbox:queue=1 sandbox:slow=2")
     (sent,) = await gateway.sandbox.submits(job)
+    gateway.wait(60)
     body = (await act(gateway, job, "adopt", {"request_id": sent["request_id"]})).json()
     assert (body["hold"], body["job"]["status"]) == ("held", "in_queue")
+    assert (job["submitted_at"], body["job"]["submitted_at"]) == (None, "2026-11-22T10:01:00.000Z")
     assert body["job"]["upstream_request_id"] == sent["request_id"]
     ended = await gateway.follow(job)
     assert (ended["status"], ended["cost"]["state"]) == ("completed", "settled")

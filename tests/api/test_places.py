@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway import Gateway
+from app.core.clock import ManualClock
+from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.rows import look
 from tests.support.statements import recorded
 
@@ -128,6 +129,26 @@ async def test_an_eta_is_learned_and_shrinks(gateway: Gateway) -> None:
         gateway.wait(30)
     assert seen == sorted(seen, reverse=True)
     assert 0 < seen[-1] < seen[0] - 50
+
+
+async def test_a_process_that_takes_no_jobs_knows_of_durations_too(
+    gateway: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    words = "sandbox:queue=0 sandbox:slow=150"
+    for _ in range(4):
+        await gateway.submit(words)
+    await gateway.dispatch()
+    for _ in range(17):
+        gateway.wait(10)
+        await gateway.poll()
+    job = await gateway.submit(words)
+    assert job["eta_seconds"] > 60
+    for path in (f"/v1/jobs/{job['id']}", "/v1/jobs?status=pending"):
+        async with running(database_url, sandbox=sandbox, clock=clock) as other:
+            alice = await other.client_of("alice")
+            read = (await alice.get(path)).json()
+        (told,) = read.get("data", [read])
+        assert told["eta_seconds"] == job["eta_seconds"]
 
 
 async def test_a_waiting_jobs_eta_grows_with_its_place(gateway: Gateway) -> None:

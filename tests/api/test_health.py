@@ -103,13 +103,15 @@ async def test_hearts_that_stopped_are_forgotten(gateway: Gateway, database_url:
     database = open_database(database_url)
     health = gateway.app.state.services.health
     await health.beat("worker_old")
-    gateway.wait(3601)
+    gateway.wait(3600)
+    await health.beat("worker_beside")
+    gateway.wait(1)
     await health.beat("worker_new")
 
     async def workers(connection: AsyncConnection) -> Sequence[str]:
         return (await connection.execute(select(HeartbeatRow.worker))).scalars().all()
 
-    assert await database.read(workers) == ["worker_new"]
+    assert sorted(await database.read(workers)) == ["worker_beside", "worker_new"]
     await database.close()
 
 

@@ -59,6 +59,16 @@ async def test_it_is_ready_while_some_process_looks_for_work(gateway: Gateway) -
     assert (await gateway.http.get("/readyz")).json() == READY
 
 
+async def test_where_nobody_ever_looked_for_work_it_is_not_ready(
+    gateway: Gateway, database_url: str
+) -> None:
+    database = open_database(database_url)
+    await database.transact(lambda tx: tx.execute(delete(HeartbeatRow)))
+    await database.close()
+    refused = problem(await gateway.http.get("/readyz"))
+    assert (refused["status"], refused["failed"]) == (503, "workers")
+
+
 @contextmanager
 def full_disk() -> Iterator[None]:
     """Let no file of this process grow."""

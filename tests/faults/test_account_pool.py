@@ -225,8 +225,9 @@ async def test_an_account_that_is_refused_is_passed_over_while_others_work(
 async def test_when_all_accounts_are_refused_it_is_told_where_health_is(
     database_url: str, house: House, clock: ManualClock
 ) -> None:
+    """One that drains is not asked for submits, and its lane, which stays open, helps nobody."""
     house.tokens.clear()
-    async with opened(database_url, house, clock, POOL) as gateway:
+    async with opened(database_url, house, clock, f"{POOL},c=token-c1;drain") as gateway:
         for _ in range(4):
             await gateway.submit()
         assert (await gateway.http.get("/readyz")).json()["upstream"]["submits"] == "open"

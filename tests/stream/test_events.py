@@ -201,7 +201,8 @@ async def test_a_wait_ends_with_the_job_or_with_the_time(gateway: Served) -> Non
     assert done.headers["preference-applied"] == "wait=30"
     assert done.json()["status"] == "completed"
     assert done.headers["ratelimit"] == '"concurrent_jobs";r=50, "pending_jobs";r=70'
-    for ignored in ("wait", "wait=x", "wait=-1", "wait=1.5", f"wait={'9' * 5000}", "return=minimal"):
+    digits = "9" * 5000
+    for ignored in ("wait", "wait=x", "wait=-1", "wait=1.5", f"wait={digits}", "return=minimal"):
         answer = await gateway.submit(STUCK, Prefer=ignored)
         assert (answer.status_code, "preference-applied" in answer.headers) == (202, False)
     short = await gateway.submit(STUCK, Prefer="wait=1")

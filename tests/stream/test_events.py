@@ -277,7 +277,7 @@ async def test_places_are_capped_for_streams_and_waits_together_and_freed(gatewa
         assert problem(await gateway.submit(Prefer="wait=5"))["code"] == "too_many_streams"
         assert (await gateway.submit(STUCK)).status_code == 202
         waiting.cancel()
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(WITHIN_S / 2):  # long before its minute is over
             while (again := await gateway.http.get(path, headers={"Prefer": "wait=0"})).is_error:
                 assert again.status_code == 429
         assert again.status_code == 200

@@ -75,6 +75,22 @@ async def test_a_job_leaves_its_traces_in_numbers(gateway: Gateway) -> None:
     assert seen["gateway_database_connections{pool=writer,state=size}"] >= 1
 
 
+async def test_holds_and_late_webhooks_and_lost_workers_are_told(gateway: Gateway) -> None:
+    price = {"model": SEEDANCE, "base_price_usd": "0.25", "price_unit": "second"}
+    await gateway.admin.put("/v1/admin/prices", json={"prices": [price]})
+    body = gateway.body() | {"webhook_url": "https://hooks.example.com/jobs"}
+    cancelled = (await gateway.http.post("/v1/jobs", json=body)).json()
+    await gateway.submit()
+    await gateway.http.post(f"/v1/jobs/{cancelled['id']}/cancel")
+    names = ("held_usd", "webhook_deliveries_waiting", "webhook_deliveries_overdue", "live_workers")
+    for seconds, told in ((0, [0.5, 1, 0, 1]), (29, [0.5, 1, 0, 1]), (25, [0.5, 1, 0, 0])):
+        gateway.wait(seconds)
+        seen = await scrape(gateway)
+        assert [seen[f"gateway_{name}{{}}"] for name in names] == told
+    gateway.wait(6)
+    assert (await scrape(gateway))["gateway_webhook_deliveries_overdue{}"] == 1
+
+
 async def test_refusals_and_trouble_upstream_are_counted(gateway: Gateway) -> None:
     await gateway.admin.patch(
         "/v1/admin/users/alice", json={"limits": {"jobs_per_day": {"limit": 1}}}

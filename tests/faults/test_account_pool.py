@@ -208,6 +208,7 @@ async def test_an_account_that_is_refused_is_passed_over_while_others_work(
             "polls/a": 1,
             "polls/b": 1,
         }
+        assert (await gateway.http.get("/readyz")).json()["upstream"]["submits"] == "open"
         # Nobody has tried it since, and it works no better.
         gateway.wait(61)
         assert (await lanes_of(gateway))["submits/a"] == 0

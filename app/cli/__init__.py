@@ -20,7 +20,12 @@ from app.cli.models import models
 from app.cli.plans import plans
 from app.cli.users import users
 from app.cli.webhooks import webhooks
-from app.core.errors import AwayError, ConfigurationError, ProblemError
+from app.core.errors import (
+    AwayError,
+    ConfigurationError,
+    DatabaseUnavailableError,
+    ProblemError,
+)
 
 _EXIT_AWAY = os.EX_TEMPFAIL
 _EXIT_WRONG = 2
@@ -59,6 +64,8 @@ def main() -> None:
         _exit(str(exc), code=_EXIT_AWAY)
     except ConfigurationError as exc:
         _exit(str(exc), code=_EXIT_WRONG)
+    except DatabaseUnavailableError as exc:
+        _exit(f"{exc.detail} ({exc.reason})", code=_EXIT_AWAY)
     except ProblemError as exc:
         is_away = exc.status == HTTPStatus.SERVICE_UNAVAILABLE
         sentences = [error.detail for error in exc.errors] or [exc.detail]

@@ -97,7 +97,7 @@ class DatabaseUnavailableError(ProblemError):
     def __init__(self, *, is_unsure: bool = False, reason: str = "") -> None:
         """Say that nothing was written, or that it may have been: a commit's answer is missing.
 
-        The `reason` is for the log alone.
+        The `reason` is for operators alone: in the log, or where they type commands.
         """
         self.is_unsure = is_unsure
         self.reason = reason or "no answer in time"

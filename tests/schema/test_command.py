@@ -252,6 +252,20 @@ def test_a_database_that_is_away_is_no_wrong_setting(command: Command) -> None:
     assert "port 1 failed: Connection refused); start it" in done.stderr
 
 
+def test_a_database_that_takes_no_writes_is_told_in_its_own_words(command: Command) -> None:
+    assert command("keys", "create", "--user", "x").code == 0
+    settings = {
+        "GATEWAY_DATABASE_URL": "sqlite:///file:gateway.db?mode=ro&uri=true",
+        "RUNCOMFY_API_TOKEN": "a-real-token",
+    }
+    for arguments in (["keys", "create", "--user", "x"], ["serve", "--port", "0"]):
+        done = command(*arguments, settings=settings)
+        assert (done.code, done.stdout) == (os.EX_TEMPFAIL, "")
+        sentence = done.stderr.splitlines()[-1]
+        assert "does not answer" in sentence
+        assert "(attempt to write a readonly database)" in sentence
+
+
 def test_a_file_that_is_no_database_is_named_with_the_reason(
     command: Command, tmp_path: Path
 ) -> None:

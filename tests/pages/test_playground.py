@@ -562,6 +562,43 @@ async def test_what_may_be_left_out_can_be_left_out_again(
         assert (await made.value).post_data_json["input"] == {"prompt": "a red fox"}
 
 
+async def test_what_is_no_text_is_sent_as_what_it_is(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("ida")
+    odd = {
+        "seed": {"type": ["integer", "null"]},
+        "weights": {"type": "array", "items": {"type": "number"}},
+        "camera": {"type": "object", "properties": {"pan": {"type": "number"}}},
+        "shots": {"type": "array", "items": {"type": "object"}},
+    }
+
+    async def with_odd_fields(route: Route) -> None:
+        answer = await route.fetch()
+        model = await answer.json()
+        model["input_schema"] = {"type": "object", "properties": odd}
+        await route.fulfill(response=answer, json=model)
+
+    async with visiting(browser, site, allow="422") as page:
+        await page.route("**/v1/models/kling/**", with_odd_fields)
+        await sign_in(page, key)
+        await choose(page, "kling/kling-3.0/pro/text-to-video")
+        await page.get_by_role("spinbutton", name="seed").fill("7")
+        await page.get_by_label("weights").fill("1\n2.5\nmuch")
+        await page.get_by_label("camera").fill('{"pan": 1}')
+        await page.get_by_label("shots").fill("[{]")
+        assert await serious_faults(page) == []
+        async with page.expect_request("**/v1/jobs") as made:
+            await page.get_by_role("button", name="Make it").click()
+        # What cannot be read goes as it is: the gateway says what is wrong with it.
+        assert (await made.value).post_data_json["input"] == {
+            "seed": 7,
+            "weights": [1, 2.5, "much"],
+            "camera": {"pan": 1},
+            "shots": "[{]",
+        }
+
+
 async def test_the_model_that_was_chosen_last_is_shown(
     site: str, directory: Directory, browser: Browser
 ) -> None:

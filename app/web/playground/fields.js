@@ -4,15 +4,23 @@ import { html, spaced, useState } from "../shared/view.js";
 import { MediaField, MediaList, mediaKind } from "./media.js";
 
 const FEW = 12;
+const NESTED = ["array", "object"];
+const NUMBERS = ["integer", "number", "float"];
 const STEPS = 100; // of a slider: among more nobody hits the one that is meant
 
+/** The fields of a schema, each of one type: for null they are left empty. */
+export function fieldsOf(schema) {
+  const single = (field) => ({ ...field, type: [field.type].flat().find((type) => type !== "null") });
+  return Object.fromEntries(Object.entries(schema.properties || {}).map(([name, field]) => [name, single(field)]));
+}
+
 /** What a form holds before anything is typed: defaults of choices, numbers and switches alone. */
-export function initial(schema, start) {
+export function initial(fields, start) {
   const values = {};
-  for (const [name, field] of Object.entries(schema.properties || {})) {
+  for (const [name, field] of Object.entries(fields)) {
     const isFree = field.type === "string" && !field.enum;
     if (name in start) values[name] = start[name];
-    else if (!isFree && field.type !== "array" && field.default !== undefined) values[name] = field.default;
+    else if (!isFree && !NESTED.includes(field.type) && field.default !== undefined) values[name] = field.default;
   }
   return values;
 }
@@ -58,7 +66,9 @@ function controlOf(field, kind) {
     case "float":
       return (field.maximum - field.minimum) / stepOf(field) <= STEPS ? Slider : NumberBox;
     case "array":
-      return Lines;
+      return NESTED.includes(field.items?.type) ? Json : Lines;
+    case "object":
+      return Json;
     default:
       return Text;
   }
@@ -113,11 +123,31 @@ function Text({ ties, name, value, onChange }) {
     : html`<input type="text" ...${common} />`;
 }
 
-function Lines({ ties, value, onChange }) {
+// What cannot be read as what it should be is sent as it is: the gateway says in words what is wrong with it.
+
+function Lines({ ties, field, value, onChange }) {
   const [text, setText] = useState((value || []).join("\n"));
+  const read = (line) => (NUMBERS.includes(field.items?.type) && Number.isFinite(Number(line)) ? Number(line) : line);
   const change = (event) => {
     setText(event.target.value);
-    onChange(event.target.value.split("\n").filter(Boolean));
+    onChange(event.target.value.split("\n").filter((line) => line.trim()).map(read));
   };
   return html`<textarea ...${ties} rows="3" class="form-control" value=${text} onInput=${change} placeholder="one per line"></textarea>`;
+}
+
+function Json({ ties, field, value, onChange }) {
+  const [text, setText] = useState(value === undefined ? "" : JSON.stringify(value, null, 2));
+  const read = (json) => {
+    try {
+      return JSON.parse(json);
+    } catch {
+      return json;
+    }
+  };
+  const change = (event) => {
+    setText(event.target.value);
+    onChange(read(event.target.value));
+  };
+  return html`<textarea ...${ties} rows="3" class="form-control" value=${text} onInput=${change}
+    placeholder=${`JSON, like ${field.type === "array" ? "[{ ... }]" : "{ ... }"}`}></textarea>`;
 }

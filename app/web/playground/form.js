@@ -1,7 +1,7 @@
 // A form made from a model's schema; the gateway checks it while it is filled in.
 
 import { ProblemNote, duration, html, limitAmount, limitName, money, useEffect, useRef, useState } from "../shared/view.js";
-import { Field, filled, initial } from "./fields.js";
+import { Field, fieldsOf, filled, initial } from "./fields.js";
 
 const PAUSE_MS = 700; // checks count as submits, so they wait until typing pauses
 const AGAIN_MS = 3000; // for a gateway that was away to be back
@@ -9,7 +9,8 @@ const AGAIN_MS = 3000; // for a gateway that was away to be back
 export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
   const schema = model.input_schema;
   const required = schema.required || [];
-  const [values, setValues] = useState(() => initial(schema, start));
+  const fields = fieldsOf(schema);
+  const [values, setValues] = useState(() => initial(fields, start));
   const [touched, setTouched] = useState(() => new Set(Object.keys(start)));
   const [check, setCheck] = useState(null);
   const [unchecked, setUnchecked] = useState(null);
@@ -82,12 +83,12 @@ export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
     tried || touched.has(name)
       ? errors.filter(({ pointer }) => pointer === `/input/${name}` || pointer.startsWith(`/input/${name}/`))
       : [];
-  const names = Object.keys(schema.properties || {});
+  const names = Object.keys(fields);
   const problem = refused || unchecked;
   const elsewhere = tried && problem && !names.some((name) => errorsOf(name).length);
   return html`<form class="card" ref=${form} onSubmit=${submit} novalidate aria-label=${model.display_name}>
     <div class="card-body">
-      ${sorted(names, required).map((name) => html`<${Field} key=${name} api=${api} name=${name} field=${schema.properties[name]}
+      ${sorted(names, required).map((name) => html`<${Field} key=${name} api=${api} name=${name} field=${fields[name]}
         required=${required.includes(name)} value=${values[name]} errors=${errorsOf(name)} onChange=${change(name)}
         onBusy=${(more) => setBusy((n) => n + more)} />`)}
       ${(elsewhere || problem?.status === 429 || problem?.status === 0) && html`<${ProblemNote} problem=${problem} />`}

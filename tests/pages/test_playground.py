@@ -224,6 +224,24 @@ async def test_a_double_click_makes_one_job(
         await expect(history.get_by_role("button", name="Open first")).to_have_count(1)
 
 
+async def test_a_job_that_goes_on_is_in_view_again_after_a_reload(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("fay")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        job = page.get_by_role("region", name="Job")
+        async with directory.nothing_sent():
+            await make(page, "under way sandbox:instant")
+            await expect(job.get_by_text("pending")).to_be_visible()
+            await page.reload()
+            await expect(job.get_by_text("under way")).to_be_visible()
+        await expect(job.locator("video")).to_be_visible()
+        await page.reload()
+        await expect(page.get_by_role("button", name="Open under way")).to_be_visible()
+        await expect(page.get_by_text("Nothing in the making")).to_be_visible()
+
+
 async def test_a_waiting_job_is_cancelled_and_a_used_up_limit_is_told(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -24,7 +24,7 @@ class Safe:
 
     def show(self, row: Any) -> Secret:
         """Open a secret for somebody who may read it, or raise SecretUnreadableError."""
-        opened = self._opened(row.secret)
+        opened = self._opened(row.secret, of=row.user_id)
         if opened is None:
             raise SecretUnreadableError
         return Secret(secret=opened, previous_expires_at=row.previous_expires_at)
@@ -34,11 +34,13 @@ class Safe:
         sealed = [row.secret]
         if row.previous_secret is not None and at < row.previous_expires_at:
             sealed.append(row.previous_secret)
-        return tuple(opened for each in sealed if (opened := self._opened(each)))
+        return tuple(opened for each in sealed if (opened := self._opened(each, of=row.user_id)))
 
-    def _opened(self, sealed: str | None) -> str | None:
+    def _opened(self, sealed: str | None, *, of: str) -> str | None:
         try:
             return None if sealed is None else self._sealer.open(sealed)
         except SealBrokenError:
-            logger.error("webhook.secret_unreadable")  # noqa: TRY400 - its trace says nothing
+            logger.error(  # noqa: TRY400 - its trace says nothing
+                "webhook.secret_unreadable", user_id=of
+            )
             return None

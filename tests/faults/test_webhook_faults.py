@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.testing import capture_logs
 
 from app.core.clock import ManualClock
 from app.db.engine import open_database
@@ -149,8 +150,11 @@ async def test_without_its_secret_nothing_is_sent_and_rotation_mends_it(
         change(database_url, f"UPDATE {table} SET secret = 'sealed by a key that is gone'")
     url = f"{ENDPOINTS}/{endpoint['id']}"
     await gateway.http.post(f"{url}/test")
-    assert await gateway.deliver() == 1
+    with capture_logs() as logs:
+        assert await gateway.deliver() == 1
     assert receiver.messages == []
+    told = [log["user_id"] for log in logs if log["event"] == "webhook.secret_unreadable"]
+    assert told == ["alice"]
     (delivery,) = await listed(gateway, endpoint)
     assert delivery["attempts"][0]["error"] == "no_secret"
     assert (await gateway.http.get(f"{ENDPOINTS}/{endpoint['id']}")).json()["failing_since"] is None

@@ -168,7 +168,10 @@ def caller(needed: Scope | None = None) -> Callable[..., Awaitable[Principal]]:
         request.state.principal = principal = sender.principal
         name = _acting_for(request)
         if name is not None:
-            request.state.principal = principal = await gateway.auth.act(sender, name=name)
+            try:
+                request.state.principal = principal = await gateway.auth.act(sender, name=name)
+            except InvalidUserIdError as exc:
+                raise InvalidUserIdError(exc.detail, parameter="X-Gateway-User") from exc
         if needed is not None and needed not in principal.scopes:
             raise MissingScopeError(needed)
         _check_job(principal, request)

@@ -69,6 +69,7 @@ async def test_what_is_no_user_id_is_refused(gateway: Gateway, user: str) -> Non
     answer = await client.get("/v1/jobs", headers=headers)
     body = problem(answer)
     assert (body["status"], body["code"]) == (422, "invalid_user_id")
+    assert body["parameter"] == "X-Gateway-User"
 
 
 async def test_a_header_given_twice_names_nobody(gateway: Gateway) -> None:

@@ -283,6 +283,8 @@ async def test_keys_scopes_and_users_count_here_too(gateway: Gateway) -> None:
     path = f"/v1/requests/{made['request_id']}/status"
     assert (await service.get(path, headers=u1)).status_code == 200
     assert (await service.get(path, headers={"X-Gateway-User": "u2"})).status_code == 404
+    refused = await service.get(path, headers={"X-Gateway-User": "a/b"})
+    assert refused.json()["detail"][0]["loc"] == ["header", "X-Gateway-User"]
     assert (await post(gateway, **u1)).json()["error_code"] == 403001
 
 

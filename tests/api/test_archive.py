@@ -233,7 +233,9 @@ async def test_what_fails_is_tried_again_later_and_shown_at_risk(
         assert host.received == []  # it is on no trusted host
         assert (await rows(kept))[0]["reason"].startswith("The output is on a host")
     assert await rows(kept, "?at_risk=true") == []
+    assert "gateway_outputs_at_risk 0.0" in (await kept.http.get("/metrics")).text
     kept.wait(6 * 3600)
+    assert "gateway_outputs_at_risk 1.0" in (await kept.http.get("/metrics")).text
     assert [row["job"] for row in await rows(kept, "?at_risk=true")] == [job["id"]]
     assert await rows(kept, "?at_risk=false") == []
     for url, state in (

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import math
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -302,6 +303,26 @@ async def test_a_breaking_change_of_a_model_in_use_is_an_alarm(
     synced.wait(31 * 86_400)
     upstream.entries = [entry("acme/unused/text-to-video")]
     assert (await synced.workers.catalogue.sync()).breaks == {}, "nobody uses it any more"
+
+
+async def test_reads_of_the_background_and_what_they_break_are_counted(
+    synced: Gateway, upstream: Shelf
+) -> None:
+    async def counted() -> list[str]:
+        told = (await synced.http.get("/metrics")).text
+        return re.findall(r"^gateway_catalogue_\w+_total.* (.+)$", told, re.MULTILINE)
+
+    await dream(synced)
+    assert await counted() == ["0.0", "0.0", "0.0"], "an alert would miss what begins at one"
+    upstream.broken = answer(503, {})
+    synced.wait(3600)
+    await synced.workers.catalogue.run_once()
+    assert await counted() == ["0.0", "1.0", "0.0"], "good reads, failed ones, broken models"
+    upstream.broken = None
+    upstream.entries[0]["input_schema"]["properties"]["duration"]["enum"] = [5]
+    synced.wait(60)
+    await synced.workers.catalogue.run_once()
+    assert await counted() == ["1.0", "1.0", "1.0"]
 
 
 async def test_the_first_read_is_compared_with_what_was_shipped(opening: Opening) -> None:

@@ -91,6 +91,13 @@ async def test_holds_and_late_webhooks_and_lost_workers_are_told(gateway: Gatewa
     assert (await scrape(gateway))["gateway_webhook_deliveries_overdue{}"] == 1
 
 
+async def test_how_late_the_loop_wakes_is_measured(gateway: Gateway) -> None:
+    gateway.wait(3.5)  # where a second was asked for
+    seen = await scrape(gateway)
+    assert seen["gateway_event_loop_lag_seconds_count{}"] == 1
+    assert seen["gateway_event_loop_lag_seconds_sum{}"] == 2.5
+
+
 async def test_refusals_and_trouble_upstream_are_counted(gateway: Gateway) -> None:
     await gateway.admin.patch(
         "/v1/admin/users/alice", json={"limits": {"jobs_per_day": {"limit": 1}}}

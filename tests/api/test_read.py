@@ -11,6 +11,8 @@ from app.core.clock import ManualClock
 from tests.support.answers import problem
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.rows import change
+from tests.support.statements import recorded
+from tests.support.turns import turns
 
 pytestmark = pytest.mark.either_database
 
@@ -136,6 +138,25 @@ async def test_who_knows_an_older_state_is_told_of_the_newer_without_a_wait(
     async with asyncio.timeout(60):  # by a clock that stands still it would wait for ever
         newer = await gateway.http.get(path, headers=headers)
     assert (newer.status_code, newer.json()["status"]) == (200, "in_queue")
+
+
+@pytest.mark.sqlite_alone  # which tells and is read within a few turns of the loop
+async def test_who_waits_for_the_end_looks_no_more_often_than_there_is_news(
+    gateway: Gateway,
+) -> None:
+    body = gateway.body("sandbox:stuck-in-queue")
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(
+            gateway.http.post("/v1/jobs", json=body, headers={"Prefer": "wait=20"})
+        )
+        while not await gateway.dispatch():
+            await turns()
+        await turns(100)
+        with recorded(gateway) as seen:
+            await turns(100)
+        assert seen == []
+        gateway.wait(20)
+    assert waiting.result().json()["status"] == "in_queue"
 
 
 @pytest.mark.sqlite_alone  # a database that gives notice may tell of the end before the erasure

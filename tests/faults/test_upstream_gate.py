@@ -180,6 +180,7 @@ async def test_a_retry_after_holds_for_all_replicas_and_both_lanes_alone(
         (told,) = [line for line in logs if line["event"] == "upstream.lane_closed"]
         assert told["log_level"] == "warning", "nobody needs to do anything"
         await many(gateway, 5)
+        await gateway.admin.put("/v1/admin/dispatch", json={"paused": False})  # ends no such wait
         for _ in range(99):
             clock.advance(timedelta(seconds=1))
             assert await gateway.dispatch() == await rival.dispatch() == 0

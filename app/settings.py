@@ -42,7 +42,7 @@ RUNCOMFY_URL = "https://model-api.runcomfy.net"
 SANDBOX = "sandbox"
 SHORTEST_SECRET = 32
 _TOKEN = re.compile(r"[!-+\--~]+")  # visible ASCII without comma
-_MODEL_PATTERN = re.compile(r"[\w.*/-]{1,256}", re.ASCII)
+_MODEL_PATTERN = re.compile(r"(?=.*\*|[^/]+(/[^/]+){1,4}$)[\w.*/-]{1,256}", re.ASCII)
 _HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 

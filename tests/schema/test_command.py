@@ -162,6 +162,8 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
             "GATEWAY_OIDC_ISSUER: keys that come by http",
         ),
         ({"GATEWAY_MODELS": "acme/*,acme/[x]"}, "GATEWAY_MODELS: 'acme/[x]' is not a model id"),
+        ({"GATEWAY_MODELS": "acme/"}, "GATEWAY_MODELS: 'acme/' is not a model id, nor one with *"),
+        ({"GATEWAY_MODELS": "acme"}, "GATEWAY_MODELS: 'acme' is not a model id, nor one with *"),
         ({"GATEWAY_CORS_ORIGINS": "*"}, "GATEWAY_CORS_ORIGINS: '*' would open it to every page"),
         (
             {"GATEWAY_WEBHOOK_NETWORKS": "10.1.0.0/16,10.0.0.1/8"},

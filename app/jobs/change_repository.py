@@ -64,9 +64,9 @@ class ChangeRepository:
     ) -> int | None:
         """Take an event number for a late request id, unless the job has it already, or is gone.
 
-        A job that ended without an id is watched under it from now on.
+        A job that has ended is watched under it from now on, unless it is watched already.
         """
-        orphan = and_(JobRow.state.in_(WATCHED), JobRow.upstream_request_id.is_(None))
+        unwatched = and_(JobRow.state.in_(WATCHED), JobRow.due_at.is_(None))
         new = {
             "account": account,
             "upstream_request_id": request_id,
@@ -79,7 +79,7 @@ class ChangeRepository:
             .where(JobRow.id == job_id, JobRow.upstream_request_id.is_distinct_from(request_id))
             .values(
                 {
-                    name: case((orphan, literal(value, _JOB.c[name].type)), else_=_JOB.c[name])
+                    name: case((unwatched, literal(value, _JOB.c[name].type)), else_=_JOB.c[name])
                     for name, value in new.items()
                 }
                 | {"event_seq": JobRow.event_seq + 1}

@@ -195,19 +195,36 @@ async def test_a_request_id_that_comes_while_the_job_waits_again_is_not_its_next
     assert (await row_of(database_url, job)).upstream_request_id != lost
 
 
-async def test_a_request_id_that_comes_after_the_end_of_another_does_not_replace_it(
+async def test_a_request_id_that_comes_after_the_failure_of_another_is_watched_in_its_place(
     gateway: Gateway, rival: Gateway, database_url: str
 ) -> None:
+    """RunComfy has said what became of the other; this one may be a film, and paid for."""
     job, attempt, lost = await sent(gateway, "sandbox:instant sandbox:fail")
     await _send_again(database_url, job, at=gateway.clock.now())
     assert (await rival.follow(job))["status"] == "failed"
+
+    await gateway.workers.dispatcher.follow(attempt.lease, lost)
+    assert (await row_of(database_url, job)).upstream_request_id == lost
+    assert await rival.poll() == 1
+    assert (await row_of(database_url, job)).watch_until is None, "it has failed, too"
+    assert (await event_types(database_url, job))[-2:] == ["failed", "late_request_id"]
+
+
+async def test_a_request_id_does_not_replace_another_that_is_watched(
+    gateway: Gateway, rival: Gateway, database_url: str
+) -> None:
+    job, attempt, lost = await sent(gateway, "sandbox:stuck-in-queue")
+    await _send_again(database_url, job, at=gateway.clock.now())
+    await rival.dispatch()
+    gateway.wait(3600)
+    await rival.poll()
     ended = await row_of(database_url, job)
+    assert (ended.state, ended.watch_until is None) == ("failed", False)
 
     await gateway.workers.dispatcher.follow(attempt.lease, lost)
     row = await row_of(database_url, job)
     assert row.upstream_request_id == ended.upstream_request_id != lost
     assert (row.due_at, row.watch_until) == (ended.due_at, ended.watch_until)
-    assert (await event_types(database_url, job))[-2:] == ["failed", "late_request_id"]
 
 
 async def test_a_request_id_of_an_erased_job_is_told_for_there_is_nothing_left_to_note_it_on(

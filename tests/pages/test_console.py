@@ -403,6 +403,23 @@ async def test_accounts_that_send_nothing_are_named_with_the_reason(
         await expect(page.get_by_text("RunComfy refuses the token.")).to_have_count(2)
 
 
+async def test_what_closed_by_itself_can_be_paused_by_hand(
+    sqlite_url: str, sandbox: Sandbox, browser: Browser
+) -> None:
+    account = {"upstream_url": sandbox.url, "api_token": "no-token-of-it"}
+    async with (
+        serving_pages(sqlite_url, **account, inspect_media="off") as url,
+        signed_in(browser, url) as page,
+    ):
+        await submit_once(url, await key_of(url, "alice"), "under way")
+        await expect(page.get_by_text("RunComfy refuses the token.")).to_be_visible()
+        await expect(page.get_by_role("button", name="Resume sending")).to_be_visible()
+        await page.get_by_role("button", name="Pause sending").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Pause sending").click()
+        await expect(page.get_by_text("An operator paused it.")).to_be_visible()
+        await expect(page.get_by_role("button", name="Pause sending")).to_have_count(0)
+
+
 async def test_usage_comes_as_plots_and_file_and_webhooks_go_again(
     site: str, browser: Browser, tmp_path: Path
 ) -> None:

@@ -144,8 +144,11 @@ function Traffic({ api }) {
     await api.put("/v1/admin/dispatch", { paused: asked === PAUSE });
     dispatch.reload();
   };
-  const offered = state?.paused ? RESUME : PAUSE;
-  const tools = state && html`<button class="btn btn-sm ${state.paused ? "btn-primary" : ""}" onClick=${() => setAsked(offered)}>${offered}</button>`;
+  const isOurs = state?.reason === "operator"; // what closed by itself opens by itself, unless somebody pauses
+  const tools = state && html`<div class="btn-list flex-nowrap">
+    ${!isOurs && html`<button class="btn btn-sm" aria-label=${PAUSE} onClick=${() => setAsked(PAUSE)}>Pause</button>`}
+    ${state.paused && html`<button class="btn btn-sm btn-primary" aria-label=${RESUME} onClick=${() => setAsked(RESUME)}>Resume</button>`}
+  </div>`;
   return html`<${Card} title="Traffic to RunComfy" tools=${tools}>
     <${ProblemNote} problem=${dispatch.problem} />
     ${state && lanes(state).map(([name, lane]) => html`<${Lane} key=${name} name=${name} lane=${lane} />`)}

@@ -128,6 +128,23 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
             "The storage folder /proc/x cannot be made (No such file or directory);",
         ),
         (
+            {"GATEWAY_STORAGE_URL": "s3://key:secret@bucket"},
+            "GATEWAY_STORAGE_URL: must be file:///",
+        ),
+        ({"GATEWAY_STORAGE_URL": "file://host/folder"}, "GATEWAY_STORAGE_URL: must be file:///"),
+        (
+            {"GATEWAY_ARCHIVE_OUTPUTS": "true", "GATEWAY_DATABASE_URL": "postgresql://x"},
+            "GATEWAY_ARCHIVE_OUTPUTS is on, but there is no storage",
+        ),
+        ({"GATEWAY_DATABASE_URL": "postgresql://x"}, "GATEWAY_SECRET_KEY is not set"),
+        (
+            {"GATEWAY_UPSTREAM_URL": "sandbox", "GATEWAY_DATABASE_URL": "postgresql://x"},
+            "GATEWAY_UPSTREAM_URL=sandbox keeps its requests beside the SQLite file",
+        ),
+        ({"GATEWAY_SUBMIT_RETRY_STATUSES": "429,200"}, "GATEWAY_SUBMIT_RETRY_STATUSES: "),
+        ({"GATEWAY_METRICS_TOKEN": "changeme"}, "GATEWAY_METRICS_TOKEN: is a placeholder"),
+        ({"GATEWAY_METRICS_TOKEN": "one,other"}, "GATEWAY_METRICS_TOKEN: must be one token"),
+        (
             {"GATEWAY_PUBLIC_URL": "gateway.example"},
             "GATEWAY_PUBLIC_URL: must begin with https:// or http://.",
         ),

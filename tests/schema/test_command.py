@@ -330,6 +330,22 @@ def test_two_gateways_on_one_file_are_refused(command: Command, name: str) -> No
     )
 
 
+def test_a_file_has_one_lock_by_whatever_name_until_it_is_let_go(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "gateway.db")
+    named, linked = (
+        explicit_settings(database_url=f"sqlite:///{tmp_path}/{name}.db")
+        for name in ("gateway", "link")
+    )
+    with (
+        sole_worker(named),
+        pytest.raises(ConfigurationError, match="Another gateway already uses"),
+        sole_worker(linked),
+    ):
+        pass
+    with sole_worker(linked):
+        pass
+
+
 @pytest.mark.parametrize("name", ["serve", "worker", "sandbox"])
 def test_a_port_that_is_taken_is_told(command: Command, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -100,18 +100,22 @@ async def posts(sandbox: Server) -> Counter[str]:
     return Counter((each["input"] or {}).get("prompt") for each in seen)
 
 
+async def read(http: httpx.AsyncClient, job: dict[str, Any]) -> dict[str, Any]:
+    answer = await http.get(f"/v1/jobs/{job['id']}")
+    assert answer.status_code == 200, "an accepted job is lost"
+    now: dict[str, Any] = answer.json()
+    return now
+
+
 async def settled(http: httpx.AsyncClient, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Wait until upstream has nothing more to do with any of the jobs."""
+    seen = []
     async with asyncio.timeout(SETTLED_WITHIN_S):
-        while True:
-            seen = []
-            for job in jobs:
-                answer = await http.get(f"/v1/jobs/{job['id']}")
-                assert answer.status_code == 200, "an accepted job is lost"
-                seen.append(answer.json())
-            if {job["status"] for job in seen} <= SETTLED:
-                return seen
-            await SystemClock().sleep(_LOOK)
+        for job in jobs:
+            while (now := await read(http, job))["status"] not in SETTLED:
+                await SystemClock().sleep(_LOOK)
+            seen.append(now)
+    return seen
 
 
 async def listens(port: int) -> bool:

@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from app.core.clock import SystemClock
-from tests.support.gateway import ADMIN_TOKEN, SEEDANCE
-from tests.support.processes import Server, gateway_process, sandbox_process
+from app.sandbox import SandboxConfig, running_sandbox
+from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, TOKEN
+from tests.support.processes import Server, gateway_process
 from tests.support.zones import zone_at_noon
 
 RIVALS = 500
@@ -36,14 +37,15 @@ _LOOK = timedelta(milliseconds=100)
 
 
 @pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[Server]:
-    async with sandbox_process(tmp_path / "sandbox", speed=10) as server:
-        yield server
+async def upstream_url(tmp_path: Path) -> AsyncIterator[str]:
+    config = SandboxConfig(directory=tmp_path / "sandbox", token=TOKEN, speed=10)
+    async with running_sandbox(config) as url:
+        yield url
 
 
 @pytest.fixture
 async def replicas(
-    tmp_path: Path, sandbox: Server, shared_database: str
+    tmp_path: Path, upstream_url: str, shared_database: str
 ) -> AsyncIterator[list[Server]]:
     environment = {
         "GATEWAY_DATABASE_URL": shared_database,
@@ -55,11 +57,11 @@ async def replicas(
     async with AsyncExitStack() as stack:
         servers = [
             await stack.enter_async_context(
-                gateway_process(tmp_path / f"replica-{n}", upstream_url=sandbox.url, **environment)
+                gateway_process(tmp_path / f"replica-{n}", upstream_url=upstream_url, **environment)
             )
             for n in range(3)
         ]
-        await asyncio.gather(sandbox.ready(), *(server.ready() for server in servers))
+        await asyncio.gather(*(server.ready() for server in servers))
         yield servers
 
 
@@ -108,25 +110,25 @@ async def rush(
         return await asyncio.gather(*(submit(n) for n in range(rivals)))
 
 
-async def sent(sandbox: Server, prompt: str) -> int:
+async def sent(upstream_url: str, prompt: str) -> int:
     """Count what upstream has; a stuck job never ends, so this is what is in flight there."""
-    async with httpx.AsyncClient(base_url=sandbox.url, timeout=60) as http:
+    async with httpx.AsyncClient(base_url=upstream_url, timeout=60) as http:
         seen = (await http.get("/sandbox/requests")).json()["requests"]
     return sum(each["accepted"] and each["input"]["prompt"] == prompt for each in seen)
 
 
-async def sent_at_rest(sandbox: Server, prompt: str, *, expected: int) -> int:
+async def sent_at_rest(upstream_url: str, prompt: str, *, expected: int) -> int:
     """Wait until upstream has as many as expected, and a little longer for one too many."""
     async with asyncio.timeout(120):
-        while await sent(sandbox, prompt) < expected:
+        while await sent(upstream_url, prompt) < expected:
             await SystemClock().sleep(_LOOK)
     await SystemClock().sleep(_LOOK * 15)
-    return await sent(sandbox, prompt)
+    return await sent(upstream_url, prompt)
 
 
 @pytest.mark.timeout(400)
 async def test_no_limit_bends_under_rivals_on_three_replicas(
-    replicas: list[Server], operator: httpx.AsyncClient, sandbox: Server
+    replicas: list[Server], operator: httpx.AsyncClient, upstream_url: str
 ) -> None:
     price = {"model": SEEDANCE, "base_price_usd": "0.50", "price_unit": "second"}
     await told(operator, "PUT", "prices", prices=[price])
@@ -159,11 +161,11 @@ async def test_no_limit_bends_under_rivals_on_three_replicas(
     for name in (*REFUSING, "rate"):  # what waits of theirs is not to take the places
         await told(operator, "PATCH", f"users/u-{name}", limits={"concurrent_jobs": {"limit": 0}})
     await told(operator, "PUT", "dispatch", paused=False)
-    assert await sent_at_rest(sandbox, f"narrow {STUCK}", expected=LIMITED) == LIMITED
+    assert await sent_at_rest(upstream_url, f"narrow {STUCK}", expected=LIMITED) == LIMITED
 
     wide = await key_of(operator, "u-wide")
     answers = await rush(replicas, wide, prompt=f"wide {STUCK}", rivals=FEWER)
     assert {answer["http"] for answer in answers} == {202}
     left = MAX_IN_FLIGHT - LIMITED
-    assert await sent_at_rest(sandbox, f"wide {STUCK}", expected=left) == left
+    assert await sent_at_rest(upstream_url, f"wide {STUCK}", expected=left) == left
     assert (await operator.get("/v1/admin/invariants")).json() == {"ok": True, "violations": []}

@@ -78,7 +78,7 @@ class PostgresConnections:
 
     async def look_up(self, work: Work[Done]) -> Done:
         async with within(self._patience / 4):  # it waits for no lock, and not for many rows
-            return await self.read(work)
+            return await self._read(work)
 
     async def _read(self, work: Work[Done]) -> Done:
         async with self._reader.connection() as connection:

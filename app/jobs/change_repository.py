@@ -4,7 +4,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CTE, Text, and_, case, column, func, literal, null, or_, update
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Text,
+    and_,
+    case,
+    column,
+    func,
+    literal,
+    null,
+    or_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow
@@ -89,6 +101,10 @@ class ChangeRepository:
         return taken.scalar_one_or_none()
 
 
+def _is_adopted(new: CTE) -> ColumnElement[bool]:
+    return and_(new.c.from_state == JobState.SUBMIT_UNKNOWN, new.c.state == JobState.IN_QUEUE)
+
+
 def _apply(new: CTE) -> Any:
     is_news = new.c.state != new.c.from_state
     return (
@@ -96,7 +112,7 @@ def _apply(new: CTE) -> Any:
         .where(
             _JOB.c.id == new.c.id,
             # The request of any attempt tells what became of a job that an operator sent again.
-            or_(_JOB.c.lease_token == new.c.token, new.c.from_state == JobState.SUBMIT_UNKNOWN),
+            or_(_JOB.c.lease_token == new.c.token, _is_adopted(new)),
             _JOB.c.state == new.c.from_state,
         )
         .values(

@@ -36,7 +36,7 @@ MOVES: Mapping[JobState, frozenset[JobState]] = {
     # A late success of a job that was given up or cancelled.
     _S.FAILED: frozenset({_S.COMPLETED}),
     _S.CANCELLED: frozenset({_S.COMPLETED}),
-    # By an operator or a request id that came late; by itself only after hours.
+    # By an operator or an outcome that came late; by itself only after hours.
     _S.SUBMIT_UNKNOWN: frozenset({_S.IN_QUEUE, _S.PENDING, _S.FAILED}),
 }
 

@@ -114,7 +114,7 @@ class Dispatcher:
         except UpstreamError as exc:
             outcome = self._without_id(attempt.lease, exc, began_at=began_at)
         except LostFileError as exc:
-            outcome = self._record(self._lost_file(attempt.lease, exc))
+            outcome = self._conclude(self._lost_file(attempt.lease, exc))
         except asyncio.CancelledError:
             await _last_try(self._record(self._interrupted(attempt.lease)))
             raise
@@ -154,7 +154,7 @@ class Dispatcher:
     async def _without_id(self, lease: Lease, error: UpstreamError, *, began_at: datetime) -> None:
         change = self._what_it_means(lease, error)
         await self._heard(lease, error, began_at=began_at)
-        await self._record(change)
+        await self._conclude(change)
 
     async def _heard(
         self, lease: Lease, error: UpstreamError | None, *, began_at: datetime
@@ -163,19 +163,26 @@ class Dispatcher:
         await self._queue.gates.heard(lease.account, error, source=attempt, began_at=began_at)
 
     async def follow(self, lease: Lease, request_id: str) -> None:
-        """Record the request id, also when this attempt was given up meanwhile."""
-        at = self._clock.now()
-        if await self._record(self._accepted(lease, request_id, at=at)):
-            return
-        given_up = replace(lease, state=JobState.SUBMIT_UNKNOWN)
-        if await self._record(self._accepted(given_up, request_id, at=at)):
-            logger.warning("job.adopted_late", job_id=lease.job_id)
+        """Record the request id, also when the job has moved on meanwhile."""
+        if await self._conclude(self._accepted(lease, request_id, at=self._clock.now())):
             return
         note = partial(self._recorder.note_late_request, lease, request_id=request_id)
         if await self._insist(note, lease.job_id, request_id):
             logger.error(
                 "job.request_orphaned", job_id=lease.job_id, upstream_request_id=request_id
             )
+
+    async def _conclude(self, change: Change) -> bool:
+        """Write what became of an attempt, also when it was given up meanwhile as unknown."""
+        if await self._record(change):
+            return True
+        late = replace(change, lease=replace(change.lease, state=JobState.SUBMIT_UNKNOWN))
+        if change.state is JobState.SUBMIT_UNKNOWN or not await self._record(late):
+            return False
+        logger.warning(
+            "job.outcome_came_late", job_id=change.lease.job_id, state=change.state.value
+        )
+        return True
 
     async def _record(self, change: Change) -> bool:
         record = partial(self._recorder.record, change)

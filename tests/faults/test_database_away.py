@@ -28,12 +28,21 @@ from app.jobs.timing.schedule import ScheduleConfig
 from app.storage.discards import Sweeper
 from app.worker.heartbeat import Heartbeat
 from tests.support.gateway import Gateway, Sandbox
-from tests.support.invariants import event_types
+from tests.support.invariants import assert_invariants, event_types
 from tests.support.turns import turns
 from tests.support.workbench import Workbench, workbench
 
 PATIENCE_S = 60
 SWITCHES = table_of(SwitchRow)
+OUTCOMES = pytest.mark.parametrize(
+    ("words", "state"),
+    [
+        ("", "in_queue"),
+        ("sandbox:lost-answer", "submit_unknown"),
+        ("sandbox:submit-400001", "failed"),
+        ("sandbox:submit-429", "pending"),
+    ],
+)
 
 Way = Callable[[Any], Any]
 
@@ -78,15 +87,7 @@ async def turn(gateway: Gateway, *, seconds: float) -> None:
     gateway.wait(seconds)
 
 
-@pytest.mark.parametrize(
-    ("words", "state"),
-    [
-        ("", "in_queue"),
-        ("sandbox:lost-answer", "submit_unknown"),
-        ("sandbox:submit-400001", "failed"),
-        ("sandbox:submit-429", "pending"),
-    ],
-)
+@OUTCOMES
 async def test_an_outcome_waits_until_the_database_is_back(
     gateway: Gateway, bench: Workbench, sandbox: Sandbox, words: str, state: str
 ) -> None:
@@ -99,6 +100,26 @@ async def test_an_outcome_waits_until_the_database_is_back(
     await until_done(gateway, dispatching)
     assert (await gateway.read(job))["status"] == state
     assert len(await sandbox.submits(job)) == 1
+
+
+@OUTCOMES
+async def test_an_outcome_counts_though_the_job_was_given_up_before_the_database_was_back(
+    gateway: Gateway, bench: Workbench, sandbox: Sandbox, database_url: str, words: str, state: str
+) -> None:
+    """What is certain, if late, spares an operator a decision and the user a charge."""
+    job = await gateway.submit(words)
+    [attempt] = await bench.dispatcher.claim(32)
+    bench.database.away = True
+    dispatching = asyncio.ensure_future(bench.dispatcher.dispatch(attempt))
+    await until_refused(gateway, bench, 3)
+    gateway.wait(31)
+    await gateway.dispatch()
+    assert (await gateway.read(job))["status"] == "submit_unknown"
+    bench.database.away = False
+    await until_done(gateway, dispatching)
+    assert (await gateway.read(job))["status"] == state
+    assert len(await sandbox.submits(job)) == 1
+    await assert_invariants(database_url)
 
 
 async def test_who_waits_for_a_cancel_waits_on_while_the_database_is_away(

@@ -182,6 +182,37 @@ async def test_a_request_id_that_comes_while_a_later_submit_is_unknown_is_adopte
     assert len(await sandbox.submits(job)) == 1
 
 
+async def test_an_attempt_that_was_given_up_but_never_sent_goes_back_into_the_line(
+    gateway: Gateway, rival: Gateway, sandbox: Sandbox
+) -> None:
+    """A process that was frozen before it sent anything knows so when it wakes."""
+    job = await gateway.submit()
+    [attempt] = await gateway.workers.dispatcher.claim(32)
+    gateway.wait(31)
+    await rival.dispatch()
+    assert (await rival.read(job))["status"] == "submit_unknown"
+
+    await gateway.workers.dispatcher.dispatch(attempt)
+    assert (await rival.read(job))["status"] == "pending"
+    assert (await rival.follow(job))["status"] == "completed"
+    assert len(await sandbox.submits(job)) == 1
+
+
+async def test_an_attempt_that_was_never_sent_says_nothing_of_a_later_one_that_is_unknown(
+    gateway: Gateway, rival: Gateway
+) -> None:
+    job = await gateway.submit("sandbox:lost-answer")
+    [early] = await gateway.workers.dispatcher.claim(32)
+    gateway.wait(31)
+    await rival.dispatch()
+    await rival.admin.post(f"/v1/admin/jobs/{job['id']}/resubmit")
+    await rival.dispatch()
+    assert (await rival.read(job))["status"] == "submit_unknown"
+
+    await gateway.workers.dispatcher.dispatch(early)
+    assert (await rival.read(job))["status"] == "submit_unknown"
+
+
 async def test_a_request_id_that_comes_while_the_job_waits_again_is_not_its_next_ones(
     gateway: Gateway, rival: Gateway, database_url: str
 ) -> None:

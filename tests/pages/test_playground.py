@@ -415,6 +415,7 @@ async def test_a_picture_is_looked_at_when_its_address_has_been_typed(
         await expect(shown).to_have_count(0)
         await named.press("Tab")
         await expect(shown).to_have_attribute("src", second)
+        await expect(shown).to_have_js_property("naturalWidth", 640)
         assert [ask.url for ask in asks] == [first, second]
 
 

@@ -186,15 +186,18 @@ class JobLife(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject, worker_is_there: bool) -> None:  # noqa: FBT001
         job = data.draw(st.sampled_from(list(self.model.jobs.values())))
         answer = self.run(self._cancel(job.id, worker_is_there=worker_is_there))
-        now = self._read(job.id)["status"]  # where it went on, perhaps, before the answer was here
+        # It goes on while the answer travels, but what had ended before must be told so.
+        now, had_ended = self._read(job.id)["status"], job.status in FINAL
         match answer.status_code, answer.json():
             case 200, {"outcome": "cancelled_locally" | "cancelled_upstream", "job": told}:
                 assert told["status"] == now == "cancelled"
             case 202, {"outcome": "cancel_requested"}:
+                assert not had_ended
                 assert now in {"pending", "in_queue", "in_progress"} | FINAL
             case 409, {"code": "not_cancellable", "reason": "finished"}:
                 assert now in {"completed", "failed"}
             case 409, {"code": "not_cancellable", "reason": "in_progress"}:
+                assert not had_ended
                 assert now in {"in_queue", "in_progress", "completed", "failed"}
             case 409, {"code": "not_cancellable", "reason": "submit_unknown"}:
                 assert now == "submit_unknown"

@@ -119,4 +119,10 @@ def _at(text: str | None) -> datetime | None:
 def _show_secret(made: NewSecret) -> None:
     """Print only the key to stdout, for scripts, and what it is to stderr."""
     show(made.key.recorded(), err=True)
-    typer.echo(str(made.token))
+    try:
+        typer.echo(str(made.token))
+    except OSError as exc:
+        raise ConfigurationError(
+            f"The secret of {made.key.id} could not be written to stdout ({exc.strerror}), and"
+            f" cannot be shown again: `gateway keys rotate {made.key.id}` makes another."
+        ) from exc

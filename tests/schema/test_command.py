@@ -30,6 +30,15 @@ SECRET = "0123456789abcdef" * 2
 CHECKOUT = Path(__file__).parents[2]
 DOCUMENT = CHECKOUT / "openapi" / "openapi.json"
 
+TO_A_FULL_DISK = """
+import os
+
+os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+from app.cli import main
+
+main()
+"""
+
 WITHOUT_EXTRA = """
 import sys
 
@@ -68,6 +77,17 @@ def test_a_key_is_all_that_is_printed(command: Command) -> None:
     assert stored.execute("SELECT user_id FROM api_keys").fetchall() == [("alice",)] * 2
     assert first.stdout.strip()[-43:] not in "".join(stored.iterdump())
     stored.close()
+
+
+def test_a_secret_that_cannot_be_printed_is_told_with_the_way_to_another(tmp_path: Path) -> None:
+    done = python(TO_A_FULL_DISK, "keys", "create", "--user", "alice", folder=tmp_path)
+    made, told = done.stderr.splitlines()[-2:]
+    key_id = json.loads(made)["id"]
+    assert done.returncode == 2
+    assert told == (
+        f"gateway: The secret of {key_id} could not be written to stdout (No space left on device),"
+        f" and cannot be shown again: `gateway keys rotate {key_id}` makes another."
+    )
 
 
 @pytest.mark.parametrize(

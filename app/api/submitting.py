@@ -61,6 +61,6 @@ async def accept(
     )
     request.state.standings = accepted.standings  # for the headers of the answer
     if not accepted.replayed:
-        # The one line with both ids: all later ones are the workers', which know no request.
+        # Leads from the request to its job: nearly all later lines are by workers, which know none.
         logger.info("job.accepted", job_id=accepted.job.id)
     return accepted

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow
@@ -15,6 +16,8 @@ from app.jobs.models import CostState
 from app.jobs.state import JobState
 from app.quotas import ledger
 from app.quotas.entries import Ending, EntryKind
+
+logger = structlog.get_logger(__name__)
 
 ENDINGS: Mapping[CostState, Ending] = {
     "settled": EntryKind.SETTLE,
@@ -56,3 +59,9 @@ async def record_moves(
     endings = {move.id: ENDINGS[move.cost_state] for move in moves if move.cost_state in ENDINGS}
     await ledger.end_all(tx, endings, at=at)
     return to_deliver
+
+
+def tell(moves: Sequence[Move]) -> None:
+    """Log moves, once they are committed."""
+    for move in moves:
+        logger.info("job.advanced", job_id=move.id, state=move.state.value)

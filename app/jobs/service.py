@@ -17,7 +17,7 @@ from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.jobs.errors import JobNotFinalError, JobNotFoundError, NotCancellableError
 from app.jobs.models import Job, JobFilter
-from app.jobs.moves import record_moves
+from app.jobs.moves import Move, record_moves, tell
 from app.jobs.outcomes import CANCELLED_LOCALLY, NOT_CANCELLABLE
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
@@ -136,14 +136,16 @@ class JobService:
     async def _intend_cancel(self, job_id: str, *, user_id: str) -> None:
         at = self._clock.now()
 
-        async def work(tx: AsyncConnection) -> bool:
+        async def work(tx: AsyncConnection) -> tuple[Sequence[Move], bool]:
             jobs = JobRepository(tx)
             if move := await jobs.cancel_pending(job_id, user_id=user_id, at=at):
-                return await record_moves(tx, [move], at=at)
+                return [move], await record_moves(tx, [move], at=at)
             await jobs.request_cancel(job_id, user_id=user_id, at=at)
-            return False
+            return [], False
 
-        if await self._database.transact(work):
+        moves, to_deliver = await self._database.transact(work)
+        tell(moves)
+        if to_deliver:
             self._deliverer.ring()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import Connection, event
+from structlog.testing import capture_logs
 
 from tests.support.answers import problem
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
@@ -161,6 +162,16 @@ async def test_settling_charges_the_hold(gateway: Gateway, database_url: str) ->
     ]
     assert await used(gateway) == ("0.50", "0.00")
     await all_is_well(gateway, database_url)
+
+
+async def test_the_log_tells_where_operators_moved_a_job(gateway: Gateway) -> None:
+    job = await unknown(gateway)
+    with capture_logs() as logs:
+        await act(gateway, job, "resubmit")
+        await act(gateway, job, "fail")
+        await act(gateway, job, "fail")  # it has ended already: nothing moves
+    told = [(line["job_id"], line["state"]) for line in logs if line["event"] == "job.advanced"]
+    assert told == [(job["id"], "pending"), (job["id"], "failed")]
 
 
 @pytest.mark.parametrize("how", ["release", "fail"])

@@ -5,6 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from tests.support.answers import problem
 from tests.support.gateway import Gateway
@@ -65,6 +67,22 @@ async def test_a_job_that_was_not_sent_is_cancelled_here(gateway: Gateway) -> No
     assert (again.status_code, again.json()) == (200, answer.json())
     assert await gateway.dispatch() == 0
     assert await gateway.sandbox.submits(job) == []
+
+
+async def test_the_log_tells_of_a_cancel_here_once_and_by_which_request(gateway: Gateway) -> None:
+    job = await gateway.submit()
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        answer = await ask(gateway, job)
+        await ask(gateway, job)
+    assert logs == [
+        {
+            "event": "job.advanced",
+            "log_level": "info",
+            "job_id": job["id"],
+            "state": "cancelled",
+            "request_id": answer.headers["X-Request-Id"],
+        }
+    ]
 
 
 async def test_a_job_in_upstreams_queue_is_cancelled_there(gateway: Gateway) -> None:

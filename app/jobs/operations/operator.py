@@ -17,7 +17,7 @@ from app.events.log import JobEvent
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.lanes.repository import DISPATCH, LaneRepository
 from app.jobs.models import CostState, Job, JobFilter
-from app.jobs.moves import record_moves
+from app.jobs.moves import Move, record_moves, tell
 from app.jobs.operations.invariants import Violation, violations
 from app.jobs.operations.repository import Internals, ManualChange, OperatorRepository
 from app.jobs.repository import JobRepository
@@ -154,7 +154,7 @@ class OperatorJobs:
     ) -> CostState:
         at = self._clock.now()
 
-        async def work(tx: AsyncConnection) -> CostState:
+        async def work(tx: AsyncConnection) -> tuple[Sequence[Move], CostState]:
             operators = OperatorRepository(tx)
             request_id = change.upstream_request_id
             if request_id is not None:
@@ -168,8 +168,8 @@ class OperatorJobs:
             moved = await operators.move(job_id, change, at=at)
             if moved is None:
                 raise WrongStateError(action, before.state, sorted(change.sources))
-            if change.state is not None:
-                await record_moves(tx, [moved], at=at, note={"by": "operator", "action": action})
+            moves = [] if change.state is None else [moved]
+            await record_moves(tx, moves, at=at, note={"by": "operator", "action": action})
             after = (await operators.find([job_id]))[job_id]
             await audit.append(
                 tx,
@@ -180,11 +180,12 @@ class OperatorJobs:
                 before=_recorded(before),
                 after=_recorded(after),
             )
-            return after.cost_state
+            return moves, after.cost_state
 
         if not is_id(job_id, prefix="job"):
             raise JobNotFoundError(job_id)
-        outcome = await self._database.transact(work)
+        moves, outcome = await self._database.transact(work)
+        tell(moves)
         self._deliverer.ring()
         return outcome
 

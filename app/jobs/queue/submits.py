@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
@@ -21,14 +20,12 @@ from app.jobs.lanes.gate import GateConfig
 from app.jobs.lanes.pause import is_paused
 from app.jobs.lanes.repository import DISPATCH
 from app.jobs.models import Attempt, Change, Lease
-from app.jobs.moves import Move, record_moves
+from app.jobs.moves import Move, record_moves, tell
 from app.jobs.queue.config import QueueConfig
 from app.jobs.queue.repository import QueueRepository
 from app.jobs.queue.sweeps import Sweeps
 from app.jobs.waiting.fairness import choose, turns_of
 from app.jobs.waiting.repository import LineRepository
-
-logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +177,9 @@ class SubmitQueue:
         return started
 
     def _tell_of(self, done: _Round, *, at: datetime) -> None:
+        tell(done.moves)
         for move in done.moves:
             self._metrics.moves.labels(move.state.value).inc()
-            logger.info("job.advanced", job_id=move.id, state=move.state.value)
         for attempt in done.attempts:
             if attempt.lease.attempts == 1:
                 waited = at - attempt.lease.created_at

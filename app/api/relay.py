@@ -19,12 +19,11 @@ from app.api.content import (
 from app.api.deps import Gateway
 from app.core.errors import ProblemError
 from app.upstream.errors import RefusedError, TryLaterError
-from app.upstream.outputs import body_of, cut, known_type, packing_of
+from app.upstream.outputs import GONE, body_of, cut, known_type, packing_of
 
 _PASSED_ON = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
 _BODY_HEADERS = frozenset({"Content-Length", "Content-Range", "Content-Encoding"})
 _CONTENT_RANGE = re.compile(r"bytes [0-9]{1,18}-[0-9]{1,18}/([0-9]{1,18})")
-_GONE = frozenset({403, 404, 410})
 _WHOLE, _PART, _UNCHANGED, _OUTSIDE = 200, 206, 304, 416
 _IN_WHOLE = frozenset({_WHOLE, _UNCHANGED})
 _IN_PART = _IN_WHOLE | {_PART, _OUTSIDE}
@@ -77,7 +76,7 @@ async def relayed_content(
 
 def _check(remote: httpx.Response) -> None:
     """Raise the problem that stands for an answer that cannot be passed on."""
-    if remote.status_code in _GONE:
+    if remote.status_code in GONE:
         raise OutputGoneError("RunComfy no longer has this output; run the job again.")
     expected = _IN_PART if "Range" in remote.request.headers else _IN_WHOLE
     if remote.status_code not in expected:

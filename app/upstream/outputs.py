@@ -13,6 +13,9 @@ from app.core.ranges import ByteRange
 from app.net.origins import DEFAULT_PORTS
 from app.upstream.errors import RefusedError, TryLaterError
 
+GONE = frozenset({403, 404, 410})
+"""What a host answers that no longer has the file; 403: its signed link has expired."""
+
 # The last says how a file was uploaded to an object store; some of them keep sending it.
 _NOT_PACKED = frozenset({"", "identity", "aws-chunked"})
 # What a CDN sends in a file's place: "Just a moment...", or an error that says 200.

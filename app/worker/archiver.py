@@ -17,12 +17,11 @@ from app.storage.copies import Copy, CopyLease, CopyQueue
 from app.storage.errors import ObjectGoneError, StorageUnavailableError
 from app.storage.store import Storage
 from app.upstream.errors import RefusedError, TryLaterError
-from app.upstream.outputs import OutputClient, body_of, known_type, packing_of
+from app.upstream.outputs import GONE, OutputClient, body_of, known_type, packing_of
 from app.worker.loop import LoopConfig, WorkLoop
 
 logger = structlog.get_logger(__name__)
 
-_GONE = frozenset({403, 404, 410})
 _OK = 200
 _FILMS = frozenset({"video/mp4", "video/quicktime", "audio/mp4"})
 
@@ -111,7 +110,7 @@ class Archiver:
     async def _made(self, lease: CopyLease) -> Copy:
         url = output_urls(lease.output)[lease.n]
         async with self._outputs.open(url, headers={}) as remote:
-            if remote.status_code in _GONE:
+            if remote.status_code in GONE:
                 raise _GoneError(f"The output's host answered {remote.status_code}.")
             if remote.status_code != _OK:
                 raise TryLaterError(f"The output's host answered {remote.status_code}.")

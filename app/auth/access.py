@@ -15,7 +15,7 @@ from app.db.models import ClientTokenRow, UserRow
 
 
 class AccessCheck:
-    """Costs three statements, however many are asked for."""
+    """Costs three statements at most, however many are asked for."""
 
     def __init__(self, *, database: Database, clock: Clock) -> None:
         self._database = database

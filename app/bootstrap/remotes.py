@@ -18,7 +18,7 @@ from app.upstream.client import UpstreamClient
 from app.upstream.outputs import OutputClient
 from app.webhooks.sender import WebhookSender
 
-# The sandbox takes any token; a made-up one keeps the real one out of its database.
+# The sandbox takes any token: it is sent a made-up one, and the real one nowhere.
 _SANDBOX_ACCOUNT = Account(DEFAULT, SecretStr("sandbox-token"))
 _OUTPUT_TIMEOUT = timedelta(seconds=30)
 _OUTPUT_KEEPALIVE = timedelta(seconds=15)

@@ -1,1 +1,1 @@
-"""What every room may use: time, identifiers, the error tree, logging, batching. No rooms."""
+"""What every room may use: time, ids, the error tree, logging, batching; it uses no room."""

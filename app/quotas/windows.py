@@ -42,7 +42,7 @@ async def opened(
     zones: Mapping[str, ZoneInfo],
     at: datetime,
 ) -> dict[str, Account]:
-    """Return locked accounts with the windows that are open now; new windows are summed up.
+    """Return accounts with the windows that are open now; new windows are summed up.
 
     A window that began at another time than the calendar says is over, or of another zone, or was
     begun by a replica whose clock is ahead; in each case the ledger says what is in it.

@@ -36,7 +36,7 @@ def require_extra() -> None:
 def create_sandbox(config: SandboxConfig, *, clock: Clock = _SYSTEM_CLOCK) -> ASGIApp:
     """Build an app that opens its state when first used and closes it with its lifespan."""
     require_extra()
-    # The one import inside a function: it needs the extra, which may be missing until here.
+    # It needs the extra, which may be missing until here.
     from app.sandbox.app import assemble  # noqa: PLC0415
 
     return assemble(config, clock=clock)

@@ -1,4 +1,4 @@
-"""The statements on deliveries for clients and operators; workers' are elsewhere."""
+"""The statements on deliveries for clients and operators; workers' are in `queue_repository`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

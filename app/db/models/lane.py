@@ -20,8 +20,10 @@ class LaneRow(Base):
     """A shared rate by GCRA: its theoretical arrival time, microseconds since the epoch.
 
     Locking the row is also how replicas take turns: `dispatch` is locked while free places are
-    counted and filled. `dispatch` and `polls` are lanes to upstream, closed until `closed_until`
-    for `reason`; `trips` counts how often in a row, `changed_at` is when it last closed or opened.
+    counted and filled. `dispatch` and `polls` are lanes to upstream; where there are several
+    accounts each has two of its own within them, such as `polls/main`. A lane is closed until
+    `closed_until` for `reason`; `trips` counts how often in a row, `changed_at` is when it last
+    closed or opened.
     """
 
     __tablename__ = "lanes"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.auth.directory.models import KeyChanges, NewSecret
+from app.auth.directory.models import LONGEST_OVERLAP_S, KeyChanges, NewSecret
 from app.cli.directory import PAGE, Limits, Models, actor, every, limits_of, models_of, show, using
 from app.core.errors import ConfigurationError
 from app.core.timestamps import from_rfc3339
@@ -92,7 +92,8 @@ def change_key(
 def rotate_key(
     key_id: Annotated[str, typer.Argument(metavar="ID")],
     overlap_seconds: Annotated[
-        int, typer.Option(min=0, max=30 * 86_400, help="How long the present secret stays valid.")
+        int,
+        typer.Option(min=0, max=LONGEST_OVERLAP_S, help="How long the present secret stays valid."),
     ] = 86_400,
 ) -> None:
     """Give a key a new secret and print it; it cannot be shown again."""

@@ -14,13 +14,11 @@ from app.api.deps import Gateway, JsonBody, OptionalJsonBody
 from app.api.paging import Listed, Page, page_of_ids
 from app.api.problems import problem_responses
 from app.auth.directory.errors import KeyNotFoundError, KeyRevokedError
-from app.auth.directory.models import NewSecret
+from app.auth.directory.models import LONGEST_OVERLAP_S, NewSecret
 from app.auth.scopes import DEFAULT_SCOPES, Scope
 from app.jobs.wire import Instant
 
 router = admin_router("/keys")
-
-_LONGEST_OVERLAP_S = 30 * 86_400
 
 _Scopes = Annotated[
     list[str],
@@ -53,7 +51,7 @@ class KeyCreate(CreateBody, KeyPatch):
 
 
 class KeyRotate(CreateBody, AdminBody):
-    overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=_LONGEST_OVERLAP_S)] = Field(
+    overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=LONGEST_OVERLAP_S)] = Field(
         default=86_400, description="How long the present secret stays valid; 0 ends it at once."
     )
 

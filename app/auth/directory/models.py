@@ -11,6 +11,9 @@ from app.core.timestamps import rfc3339
 from app.quotas.limits import shown_limits
 from app.quotas.policy import Limits
 
+LONGEST_OVERLAP_S = 30 * 86_400
+"""How long after a rotation the secret before it may stay valid."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:

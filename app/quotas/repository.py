@@ -87,7 +87,7 @@ class QuotaRepository:
         A submit of unknown outcome that was given up before `unknown_since` is no longer in flight.
         """
         counted: dict[LimitName, Counter[str]] = {limit: Counter() for limit in limits}
-        limit_of = {state: limit for limit in limits for state in _COUNTED_STATES[limit]}
+        limit_of = {state: limit for limit in limits for state in COUNTED_STATES[limit]}
         since = {"unknown_since": unknown_since}
         if user_ids and limit_of:
             asked = [{"id": id_, "state": state} for id_ in user_ids for state in limit_of]
@@ -164,8 +164,8 @@ def _of_keys(states: frozenset[str]) -> CompoundSelect[Any]:
 
 _OF_USERS = _ASKED.in_statement(_of_users)
 
-# The words of jobs/state.py, which lies above this room.
-_COUNTED_STATES: Mapping[LimitName, Sequence[str]] = {
+# The words of jobs/state.py, which lies above this room; a test holds the two together.
+COUNTED_STATES: Mapping[LimitName, Sequence[str]] = {
     LimitName.PENDING_JOBS: ("pending",),
     LimitName.CONCURRENT_JOBS: ("submitting", "in_queue", "in_progress", _UNKNOWN),
 }

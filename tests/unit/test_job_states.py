@@ -18,6 +18,8 @@ from app.jobs.state import (
     states_of,
 )
 from app.jobs.timing.durations import Phase
+from app.quotas.policy import LimitName
+from app.quotas.repository import COUNTED_STATES
 from app.upstream.wire import Output
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -52,6 +54,11 @@ def test_nothing_leaves_a_terminal_state_but_a_late_success() -> None:
         assert MOVES[state] == (frozenset({JobState.COMPLETED}) if state in WATCHED else set())
     assert {state for state, targets in MOVES.items() if not targets} == {JobState.COMPLETED}
     assert set(MOVES) == set(JobState)
+
+
+def test_limits_count_what_waits_here_and_what_may_be_at_upstream() -> None:
+    assert set(COUNTED_STATES[LimitName.PENDING_JOBS]) == {JobState.PENDING}
+    assert set(COUNTED_STATES[LimitName.CONCURRENT_JOBS]) == IN_FLIGHT
 
 
 def test_nothing_leads_back_to_a_second_submit_but_what_was_surely_not_sent() -> None:

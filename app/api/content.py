@@ -42,7 +42,7 @@ DOWNLOAD = Described(
 
 class RangeNotSatisfiableError(ProblemError):
     code = "range_not_satisfiable"
-    title = "The output has no such range"
+    title = "The file has no such range"
     status = 416
 
     def __init__(self, size: str) -> None:

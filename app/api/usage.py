@@ -112,7 +112,7 @@ def groupings(text: str, *, known: Sequence[Grouping]) -> Sequence[Grouping]:
                 "group_by", f"{word[:40]!r} is not a grouping; known are {', '.join(known)}."
             )
     if len(set(words)) < len(words):
-        raise InvalidParameterError("group_by", "A grouping is named twice.")
+        raise InvalidParameterError("group_by", "Name each grouping once.")
     return [Grouping(word) for word in words]
 
 
@@ -125,7 +125,9 @@ def span(
     end = _moment("to", until, zone) if until else midnight(today + timedelta(days=1), zone)
     if not timedelta() <= end - start <= _LONGEST_SPAN:
         raise InvalidParameterError(
-            "from", f"`from` must be before `to`, by at most {_LONGEST_SPAN.days} days."
+            "from",
+            f"`from` must be before `to`, by at most {_LONGEST_SPAN.days} days; not given, they"
+            " are the beginning of this month and the end of today.",
         )
     return start, end
 

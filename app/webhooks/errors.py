@@ -18,7 +18,9 @@ class DeliveryNotFoundError(NotFoundError):
     title = "No such delivery"
 
     def __init__(self, delivery_id: str) -> None:
-        super().__init__(f"There is no delivery {delivery_id[:64]!r} here.")
+        super().__init__(
+            f"There is no delivery {delivery_id[:64]!r} here; the list of deliveries has their ids."
+        )
 
 
 class TooManyEndpointsError(ProblemError):

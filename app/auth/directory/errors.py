@@ -8,7 +8,7 @@ class PlanNotFoundError(NotFoundError):
     title = "No such plan"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"There is no plan {name[:64]!r}.")
+        super().__init__(f"There is no plan {name[:64]!r}; the list of plans has their names.")
 
 
 class UserNotFoundError(NotFoundError):
@@ -16,7 +16,7 @@ class UserNotFoundError(NotFoundError):
     title = "No such user"
 
     def __init__(self, user_id: str) -> None:
-        super().__init__(f"There is no user {user_id[:260]!r}.")
+        super().__init__(f"There is no user {user_id[:260]!r}; the list of users has their ids.")
 
 
 class KeyNotFoundError(NotFoundError):
@@ -24,7 +24,7 @@ class KeyNotFoundError(NotFoundError):
     title = "No such key"
 
     def __init__(self, key_id: str) -> None:
-        super().__init__(f"There is no key {key_id[:64]!r}.")
+        super().__init__(f"There is no key {key_id[:64]!r}; the list of keys has their ids.")
 
 
 class PlanExistsError(ProblemError):

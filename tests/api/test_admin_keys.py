@@ -270,7 +270,7 @@ async def test_a_change_that_breaks_a_rule_changes_nothing(gateway: Gateway) -> 
 
 
 @pytest.mark.parametrize("key_id", [NEVER, "nonsense", "key_%00"])
-async def test_no_such_key(gateway: Gateway, key_id: str) -> None:
+async def test_a_key_that_is_not_there_is_not_found(gateway: Gateway, key_id: str) -> None:
     path = f"/v1/admin/keys/{key_id}"
     for answer in (
         await gateway.admin.get(path),

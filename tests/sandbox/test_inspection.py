@@ -30,7 +30,9 @@ from app.sandbox.inspection import complaints
         ({}, {"any": "thing"}, []),
     ],
 )
-def test_each_rule(rules: dict[str, Any], value: Any, broken: list[str]) -> None:
+def test_a_value_that_breaks_a_rule_is_complained_of(
+    rules: dict[str, Any], value: Any, broken: list[str]
+) -> None:
     found = complaints({"properties": {"field": rules}}, {"field": value, "unknown": 1})
     assert [complaint["type"] for complaint in found] == broken
 

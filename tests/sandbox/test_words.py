@@ -34,7 +34,9 @@ DONE = 60.0
         ("", DONE, "completed"),
     ],
 )
-async def test_status_words(sandbox: Sandbox, words: str, seconds: float, expected: str) -> None:
+async def test_a_word_chooses_the_status_told(
+    sandbox: Sandbox, words: str, seconds: float, expected: str
+) -> None:
     request_id = await sandbox.submit(words)
     sandbox.wait(seconds)
     assert (await sandbox.status(request_id)).json()["status"] == expected
@@ -72,7 +74,9 @@ FAILED = {"status": "failed", "cost": 0.0}
         ("sandbox:letters", MADE | {"status": "SUCCEEDED"}),
     ],
 )
-async def test_results(sandbox: Sandbox, words: str, expected: dict[str, Any]) -> None:
+async def test_a_word_chooses_the_result(
+    sandbox: Sandbox, words: str, expected: dict[str, Any]
+) -> None:
     request_id = await sandbox.submit(words)
     sandbox.wait(DONE)
     answer = await sandbox.result(request_id)
@@ -169,7 +173,9 @@ GRANTED = {"status": "cancelled", "outcome": "cancelled"}
         ("sandbox:cancel-lag=1", GRANTED, "in_queue"),
     ],
 )
-async def test_cancels(sandbox: Sandbox, words: str, told: dict[str, str], status: str) -> None:
+async def test_a_word_chooses_what_a_cancel_tells_and_does(
+    sandbox: Sandbox, words: str, told: dict[str, str], status: str
+) -> None:
     request_id = await sandbox.submit(f"sandbox:queue=9 {words}")
     answer = await sandbox.cancel(request_id)
     assert answer.status_code == 202
@@ -214,7 +220,7 @@ CODE = {"error_code": 429001}
         ("sandbox:retry-after=9", CODE | {"error_message": TOLD}, "9"),
     ],
 )
-async def test_shapes_of_errors(
+async def test_a_word_chooses_the_shape_of_an_error(
     sandbox: Sandbox, words: str, body: Any, retry_after: str | None
 ) -> None:
     answer = await sandbox.post(sandbox.input(f"sandbox:submit-429 {words}"))

@@ -72,7 +72,7 @@ def test_what_browsers_do_not_show_is_recognised_and_not_stored(head: bytes, kin
         *(b"\xff\xff\xff\xff", b"\xff\xfe<\0h\0", b"\x1f\x8b\x08", b"Good morning"),
     ],
 )
-def test_nothing_else_is(head: bytes) -> None:
+def test_what_is_not_media_is_not_recognised(head: bytes) -> None:
     assert recognised(head) is None
 
 

@@ -1,7 +1,7 @@
 """The leased queue that deliverers draw from: each method is one transaction, many at a time."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -231,8 +231,9 @@ def _obstacle(row: Any, *, disabled: Collection[str]) -> str | None:
     return "user_disabled" if row.user_id in disabled else None
 
 
-def _endpoints(outcomes: Any) -> set[str]:
-    return {each.lease.endpoint_id for each in outcomes} - {None}
+def _endpoints(outcomes: Iterable[Outcome]) -> set[str]:
+    ids = (each.lease.endpoint_id for each in outcomes)
+    return {endpoint_id for endpoint_id in ids if endpoint_id is not None}
 
 
 def _word(outcome: Outcome) -> str:

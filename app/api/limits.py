@@ -16,7 +16,7 @@ from app.core.errors import DatabaseUnavailableError
 from app.jobs.wire import Instant
 from app.quotas.account import Standing
 from app.quotas.errors import is_money, shown_amount
-from app.quotas.policy import WINDOWED, AllowanceName, LimitName, Period
+from app.quotas.policy import WINDOWED, AllowanceName, LimitName, Mode, Period
 from app.quotas.standings import Standings
 
 _SECONDS = {Period.DAY: 86_400, Period.MONTH: 2_592_000}
@@ -35,7 +35,7 @@ class LimitRead(BaseModel):
     held: str | int | float
     remaining: str | int | float
     resets_at: Instant | None
-    mode: Literal["enforce", "shadow"]
+    mode: Mode
 
 
 def read_limits(standings: Standings) -> list[LimitRead]:

@@ -23,6 +23,7 @@ router = Router(
 
 StatusWord = Literal["in_queue", "in_progress", "completed", "cancelled"]
 ResultWord = Literal["in_queue", "in_progress", "succeeded", "failed", "cancelled"]
+CancelWord = Literal["cancelled", "not_cancellable", "cancellation_requested"]
 
 # What status and result say of a job. Only the result says how it ended; for a client,
 # `submit_unknown` is still in progress.
@@ -75,7 +76,7 @@ class RequestResultRead(BaseModel):
 class RequestCancelRead(BaseModel):
     request_id: str
     status: StatusWord
-    outcome: Literal["cancelled", "not_cancellable", "cancellation_requested"]
+    outcome: CancelWord
 
 
 @router.post(
@@ -180,7 +181,7 @@ async def get_request_result(
     responses=runcomfy.error_responses(JobNotFoundError),
 )
 async def cancel_request(gateway: Gateway, caller: Writer, request_id: str) -> RequestCancelRead:
-    outcome: Literal["cancelled", "not_cancellable", "cancellation_requested"]
+    outcome: CancelWord
     try:
         # RunComfy's clients do not know a job that is being sent, so they wait until it was.
         answer, job = await gateway.jobs.cancel(

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from app.jobs.wire import Instant
-from app.webhooks.models import Delivery
+from app.webhooks.models import Delivery, DeliveryState
 
 
 class AttemptRead(BaseModel):
@@ -25,7 +25,7 @@ class DeliveryRead(BaseModel):
     endpoint: str | None = Field(description="Null where a job named its own `webhook_url`.")
     job: str | None = Field(description="Null for a test.")
     type: str
-    state: Literal["pending", "delivered", "failed"]
+    state: DeliveryState
     attempts_made: int
     attempts: list[AttemptRead] = Field(description="The latest twenty, in their order.")
     next_attempt_at: Instant | None

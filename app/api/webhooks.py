@@ -21,7 +21,7 @@ from app.webhooks.errors import (
     TooManyEndpointsError,
 )
 from app.webhooks.events import DEFAULT_EVENTS, EventType
-from app.webhooks.models import Endpoint, Secret
+from app.webhooks.models import DisabledReason, Endpoint, Secret
 from app.webhooks.service import EndpointChanges
 
 router = caller_router("/v1", tag="webhooks")
@@ -63,7 +63,7 @@ class EndpointRead(BaseModel):
     url: str
     events: list[str]
     disabled: bool
-    disabled_reason: Literal["owner", "gone", "failing"] | None = Field(
+    disabled_reason: DisabledReason | None = Field(
         description="`gone`: it answered 410; `failing`: it has failed for five days."
     )
     failing_since: Instant | None = Field(description="The first failure after the last success.")

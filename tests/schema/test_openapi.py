@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.api.deps import CALLER_PROBLEMS
+from app.jobs.lanes.lane import Reason
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,11 @@ def test_whoever_sends_a_parameter_may_be_told_that_it_breaks_a_rule(
         if any(parameter["in"] == "query" for parameter in operation.get("parameters", [])):
             (content,) = operation["responses"]["422"]["content"].values()
             assert "invalid_parameter" in content["examples"], path
+
+
+def test_a_lane_may_be_closed_for_every_reason(document: dict[str, Any]) -> None:
+    words, _ = document["components"]["schemas"]["LaneRead"]["properties"]["reason"]["anyOf"]
+    assert set(words["enum"]) == {"operator", *Reason}
 
 
 def test_what_reads_take_beside_their_path_is_told(document: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """/v1/admin/deliveries: everybody's webhooks, also those that jobs name themselves."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Query
@@ -14,7 +14,7 @@ from app.api.problems import problem_responses
 from app.api.webhook_wire import DeliveryRead, read_delivery
 from app.webhooks.delivery_repository import DeliveryFilter
 from app.webhooks.errors import DeliveryNotFoundError, EndpointDisabledError
-from app.webhooks.models import Delivery
+from app.webhooks.models import Delivery, DeliveryState
 
 router = admin_router("/deliveries")
 
@@ -38,7 +38,7 @@ async def list_all_deliveries(
     gateway: Gateway,
     page: _Page,
     user: Annotated[str | None, Query()] = None,
-    state: Annotated[Literal["pending", "delivered", "failed"] | None, Query()] = None,
+    state: Annotated[DeliveryState | None, Query()] = None,
     endpoint: Annotated[str | None, Query()] = None,
 ) -> AdminDeliveryList:
     deliveries = await gateway.webhooks.all_deliveries(

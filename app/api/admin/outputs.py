@@ -1,7 +1,7 @@
 """/v1/admin/outputs: which outputs were copied, and which may be forgotten before they are."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Depends, Query
 from pydantic import BaseModel, Field
@@ -10,7 +10,7 @@ from app.api.admin.routing import admin_router
 from app.api.deps import Gateway
 from app.api.paging import Listed, Page, page_query
 from app.jobs.wire import Instant
-from app.storage.archive import OutputRecord
+from app.storage.archive import CopyState, OutputRecord
 
 router = admin_router("/outputs")
 
@@ -20,7 +20,7 @@ _CURSOR = re.compile(r"job_[0-9a-z]{26}/[0-9]{1,5}")
 class OutputRead(BaseModel):
     job: str
     n: int
-    state: Literal["waiting", "archived", "gone"] = Field(
+    state: CopyState = Field(
         description="`gone`: RunComfy no longer had it when it was to be copied."
     )
     at_risk: bool = Field(description="Not copied for so long that RunComfy may forget it.")

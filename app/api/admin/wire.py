@@ -1,7 +1,7 @@
 """What bodies and answers of the admin API have in common."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -11,7 +11,7 @@ from app.auth.errors import TooManyAttemptsError, WrongAdminTokenError
 from app.core.errors import DatabaseUnavailableError, NotFoundError
 from app.core.timestamps import from_rfc3339
 from app.quotas.limits import shown_limits
-from app.quotas.policy import LimitName
+from app.quotas.policy import LimitName, Mode
 
 ALWAYS = problem_responses(
     WrongAdminTokenError, NotFoundError, TooManyAttemptsError, DatabaseUnavailableError
@@ -36,7 +36,7 @@ class AdminRead(BaseModel):
 
 class LimitRuleRead(BaseModel):
     limit: int | float | str
-    mode: Literal["enforce", "shadow"]
+    mode: Mode
 
 
 LimitsRead = Annotated[dict[str, LimitRuleRead], BeforeValidator(shown_limits)]
@@ -56,7 +56,7 @@ _LIMITS_SCHEMA: dict[str, Any] = {
                     "minimum": 0,
                 },
                 "mode": {
-                    "anyOf": [{"title": "Mode", "enum": ["enforce", "shadow"]}, {"type": "null"}],
+                    "anyOf": [{"title": "Mode", "enum": list(get_args(Mode))}, {"type": "null"}],
                     "default": "enforce",
                 },
             },

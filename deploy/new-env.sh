@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints .env.example with fresh secrets in it: umask 077 && deploy/new-env.sh > .env
+# Prints .env.example with fresh secrets in it: (umask 077 && deploy/new-env.sh > .env)
 set -eu
 cd "$(dirname "$0")/.."
 while IFS= read -r line; do

@@ -116,7 +116,12 @@ def test_the_first_commands_make_an_env_file_that_only_lacks_the_token(
         if line.endswith("# with fresh secrets")
     ]
     made = made.removeprefix("$ ").replace("deploy/", f"{ROOT}/deploy/")
-    subprocess.run(["/bin/sh", "-c", made], cwd=tmp_path, check=True)
+    # What the shell makes next is no secret: a later `git pull` writes files that others must read.
+    shell = f"umask 022\n{made}\numask"
+    ran = subprocess.run(
+        ["/bin/sh", "-c", shell], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert ran.stdout == "0022\n"
     monkeypatch.chdir(tmp_path)
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)

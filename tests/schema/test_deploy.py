@@ -114,6 +114,11 @@ def test_compose_runs_what_is_there_without_privileges() -> None:
     }
 
 
+def test_the_readme_names_the_logs_of_whatever_reads_a_wrong_setting_first() -> None:
+    (told,) = re.findall(r"`docker compose logs ([\w ]+)`", (ROOT / "README.md").read_text())
+    assert set(told.split()) == {"gateway", *COMPOSE["services"]["gateway"]["depends_on"]}
+
+
 def test_prometheus_and_grafana_find_what_they_are_given() -> None:
     services = COMPOSE["services"]
     mounted = {

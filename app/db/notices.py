@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.clock import Clock
 from app.db.engine import parse_url, words_of
+from app.db.postgres import dial
 from app.db.prepared import driver_error
 
 logger = structlog.get_logger(__name__)
@@ -35,6 +36,7 @@ class Notices:
         engine = create_async_engine(
             self._url,
             poolclass=NullPool,
+            connect_args={"async_creator_fn": dial},
             pool_reset_on_return=None,  # it is closed then, and mostly lost
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,

@@ -38,6 +38,20 @@ _IS_POOLED = "is_pooled"
 _PSYCOPGS = {"prepare_threshold": 1_000_000_000}
 
 
+async def dial(*arguments: Any, **options: Any) -> Any:
+    """Connect, or hang up at once.
+
+    psycopg's failure and its frame hold each other, and with them what was begun: a server would
+    wait for the other end until garbage is collected here, or for a minute, even to stop.
+    """
+    from psycopg import AsyncConnection, Error  # noqa: PLC0415 - not there where SQLite is all
+
+    try:
+        return await AsyncConnection.connect(*arguments, **options)
+    except Error as exc:
+        raise exc.with_traceback(None) from None
+
+
 class PostgresConnections:
     """What takes longer than `answers_within` raises TimeoutError, and its connection is closed.
 
@@ -236,7 +250,7 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
         hide_parameters=True,
         isolation_level="AUTOCOMMIT",
         max_overflow=0,
-        connect_args=_PSYCOPGS,
+        connect_args={"async_creator_fn": dial} | _PSYCOPGS,
         **options,
     )
 

@@ -1,7 +1,8 @@
 """A server of Postgres that is at fault, silent, frozen or gone: all of it is a database away."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from app.core.natural_batch import NaturalBatch
 from app.db import schema
 from app.db.engine import open_database, opened_database
 from app.db.models import SwitchRow
+from app.db.notices import Notices
 from app.db.prepared import made_once
 from app.db.statements import table_of
 from tests.support.network import running_wire
+from tests.support.wire_server import Line, wire_server
 
 SWITCHES = table_of(SwitchRow)
 
@@ -34,6 +37,14 @@ def database_url(postgres_database: str) -> str:
 def way(request: pytest.FixtureRequest) -> Way:
     """Make a statement one that SQLAlchemy sends, or that is made once and the driver sends."""
     return made_once if request.param == "driver" else lambda statement: statement
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Let no garbage be collected: a process at work does that seldom."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.mark.parametrize(
@@ -199,6 +210,30 @@ async def test_a_silent_host_is_passed_over_for_the_next(database_url: str, way:
             assert answer.scalar_one() == 1
             async with asyncio.timeout(60):
                 assert (await asyncio.to_thread(schema.read, several)).revision is not None
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_a_server_that_never_answers_is_hung_up_on() -> None:
+    """It would wait for the other end for a minute once it is back, even when told to stop."""
+    is_left = asyncio.Event()
+
+    async def say_nothing(line: Line) -> None:
+        await line.wait_for_the_other_end()
+        is_left.set()
+
+    async with wire_server(say_nothing) as silent:
+        url = f"postgresql://gateway@127.0.0.1:{silent.port}/gateway?connect_timeout=2"
+        async with opened_database(url) as database, asyncio.timeout(10):
+            with pytest.raises(DatabaseUnavailableError):
+                await database.look_up(lambda connection: connection.execute(select(1)))
+            await is_left.wait()
+        is_left.clear()
+        notices = Notices(url, channel="news", clock=SystemClock())
+        listening = asyncio.ensure_future(notices.run(is_left.clear))
+        async with asyncio.timeout(10):
+            await is_left.wait()
+        listening.cancel()
+        await asyncio.wait({listening})
 
 
 @pytest.mark.parametrize(

@@ -255,10 +255,10 @@ class Settings(BaseSettings):
     def require_upstream(self) -> None:
         """Raise ConfigurationError unless jobs can be sent somewhere and links can be signed."""
         if not self.api_token and not self.is_sandboxed:
+            without = ", or set GATEWAY_UPSTREAM_URL=sandbox to work without an account"
             raise ConfigurationError(
                 "RUNCOMFY_API_TOKEN is not set: put the token of your RunComfy account there"
-                " (runcomfy.com, Profile, API Tokens),"
-                " or set GATEWAY_UPSTREAM_URL=sandbox to work without an account."
+                f" (runcomfy.com, Profile, API Tokens){without if self.is_sqlite else ''}."
             )
         if self.is_sandboxed and not self.is_sqlite:
             raise ConfigurationError(

@@ -95,6 +95,11 @@ def test_a_secret_that_cannot_be_printed_is_told_with_the_way_to_another(tmp_pat
     [
         (["serve"], {}, "RUNCOMFY_API_TOKEN is not set"),
         (["worker"], {}, "GATEWAY_UPSTREAM_URL=sandbox to work without an account"),
+        (
+            ["worker"],
+            {"GATEWAY_DATABASE_URL": "postgresql://x"},
+            "(runcomfy.com, Profile, API Tokens).",
+        ),
         (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "mysql://x/y"}, "GATEWAY_DATABASE_URL asks"),
         (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "sqlite:////proc/x/y.db"}, "no database"),
         (["db", "upgrade"], {"GATEWAY_DATABASE_URL": "sqlite:///x.db?timeout=soon"}, "its options"),

@@ -96,6 +96,7 @@ def test_compose_runs_what_is_there_without_privileges() -> None:
         if name not in OURS:
             assert re.fullmatch(r"[a-z/]+:v?\d[\w.-]+", service["image"]), "pin a version"
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        assert service["logging"] == {"driver": "local"}, "or they fill the disk"
         for source, *_ in (mount.split(":") for mount in service["volumes"]):
             assert (ROOT / source).exists() if source[0] == "." else source in COMPOSE["volumes"]
 

@@ -618,6 +618,45 @@ async def test_what_is_no_text_is_sent_as_what_it_is(
         }
 
 
+async def test_a_choice_of_nothing_has_a_name_and_is_sent(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("nil")
+    many = [f"voice {n}" for n in range(12)]
+    odd = {
+        "style": {"type": "string", "enum": ["", "film", "anime"], "default": "film"},
+        "mood": {"type": ["string", "null"], "enum": ["calm", None], "default": "calm"},
+        "voice": {"type": "string", "enum": ["", *many]},
+        "grain": {"type": ["string", "null"], "enum": ["fine", None], "default": None},
+    }
+
+    async def with_odd_choices(route: Route) -> None:
+        answer = await route.fetch()
+        model = await answer.json()
+        model["input_schema"] = {"type": "object", "properties": odd}
+        await route.fulfill(response=answer, json=model)
+
+    async with visiting(browser, site, allow="422") as page:
+        await page.route("**/v1/models/kling/**", with_odd_choices)
+        await sign_in(page, key)
+        await choose(page, "kling/kling-3.0/pro/text-to-video")
+        for field, name in (("style", "(empty)"), ("mood", "none"), ("grain", "fine")):
+            group = page.get_by_role("group", name=field)
+            await group.get_by_text(name, exact=True).click()
+            await expect(group.get_by_role("radio", name=name)).to_be_checked()
+        await page.get_by_label("voice").select_option("(empty)")
+        # What is null by default may be left out again.
+        await page.get_by_role("button", name="Clear grain").click()
+        assert await serious_faults(page) == []
+        async with page.expect_request("**/v1/jobs") as made:
+            await page.get_by_role("button", name="Make it").click()
+        assert (await made.value).post_data_json["input"] == {
+            "style": "",
+            "mood": None,
+            "voice": "",
+        }
+
+
 async def test_the_model_that_was_chosen_last_is_shown(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -14,23 +14,24 @@ export function fieldsOf(schema) {
   return Object.fromEntries(Object.entries(schema.properties || {}).map(([name, field]) => [name, single(field)]));
 }
 
+/** One of null is none: the gateway fills in nothing, and RunComfy takes a field that is left out for null. */
+const hasDefault = (field) => (field.default ?? undefined) !== undefined;
+
 /** What a form holds before anything is typed: defaults of choices, numbers and switches alone. */
 export function initial(fields, start) {
   const values = {};
   for (const [name, field] of Object.entries(fields)) {
     const isFree = field.type === "string" && !field.enum;
     if (name in start) values[name] = start[name];
-    else if (!isFree && !NESTED.includes(field.type) && field.default !== undefined) values[name] = field.default;
+    else if (!isFree && !NESTED.includes(field.type) && hasDefault(field)) values[name] = field.default;
   }
   return values;
 }
 
-/** What is sent: fields that were left empty are left out. */
-export function filled(values) {
-  const kept = Object.entries(values).filter(
-    ([, value]) => value !== undefined && value !== null && value !== "" && !(Array.isArray(value) && !value.length),
-  );
-  return Object.fromEntries(kept);
+/** What is sent: fields that were left empty are left out, unless nothing is a choice of theirs. */
+export function filled(fields, values) {
+  const isEmpty = (value) => value === undefined || value === null || value === "" || (Array.isArray(value) && !value.length);
+  return Object.fromEntries(Object.entries(values).filter(([name, value]) => !isEmpty(value) || fields[name]?.enum?.includes(value)));
 }
 
 export function Field({ api, name, field, required, value, errors, onChange, onBusy }) {
@@ -41,7 +42,7 @@ export function Field({ api, name, field, required, value, errors, onChange, onB
   const described = field.description ? `${id}-hint ${id}-errors` : `${id}-errors`;
   // What ties a control to its label, and to what is said about it.
   const ties = { id, "aria-invalid": errors.length > 0, "aria-describedby": described };
-  const clearable = STAYING.includes(Control) && !required && field.default === undefined && value !== undefined;
+  const clearable = STAYING.includes(Control) && !required && !hasDefault(field) && value !== undefined;
   const shown = html`
     <${Control} api=${api} name=${name} field=${field} kind=${kind} value=${value} label=${label} ties=${ties} onChange=${onChange} onBusy=${onBusy} />
     ${clearable && html`<button type="button" class="btn btn-sm btn-ghost-secondary clear" aria-label=${`Clear ${label}`} onClick=${() => onChange(undefined)}>Clear</button>`}
@@ -77,11 +78,13 @@ function controlOf(field, kind) {
 const GROUPS = [MediaList, MediaField, Segments]; // of several controls each
 const STAYING = [Segments, Switch, Slider]; // which nobody can empty by hand
 
+const named = (choice) => (choice === "" ? "(empty)" : String(choice ?? "none"));
+
 function Segments({ ties, field, value, onChange }) {
   return html`<div class="form-selectgroup">
     ${field.enum.map((choice) => html`<label class="form-selectgroup-item" key=${String(choice)}>
       <input type="radio" name=${ties.id} class="form-selectgroup-input" checked=${value === choice} onChange=${() => onChange(choice)} />
-      <span class="form-selectgroup-label">${String(choice)}</span>
+      <span class="form-selectgroup-label">${named(choice)}</span>
     </label>`)}
   </div>`;
 }
@@ -90,7 +93,7 @@ function Select({ ties, field, value, onChange }) {
   const pick = (event) => onChange(field.enum[event.target.selectedIndex - 1]);
   return html`<select ...${ties} class="form-select" onChange=${pick}>
     <option selected=${value === undefined}>not set</option>
-    ${field.enum.map((choice) => html`<option key=${String(choice)} selected=${value === choice}>${String(choice)}</option>`)}
+    ${field.enum.map((choice) => html`<option key=${String(choice)} selected=${value === choice}>${named(choice)}</option>`)}
   </select>`;
 }
 

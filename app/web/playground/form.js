@@ -25,7 +25,7 @@ export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
     faults[0]?.querySelector("input, select, textarea")?.focus();
   }, [refusals]);
 
-  const body = { model: model.model_id, input: filled(values) };
+  const body = { model: model.model_id, input: filled(fields, values) };
   const asked = JSON.stringify(body);
   useEffect(() => {
     onAsked(body);

@@ -498,6 +498,22 @@ async def test_a_prompt_that_is_too_long_is_told_and_not_cut(
         await expect(errors).to_be_empty()
 
 
+async def test_what_has_just_been_filled_in_is_not_said_to_be_missing(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("flo")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await expect(page.get_by_text("$0.50")).to_be_visible()
+        await page.route("**/v1/jobs/validate", lambda _: None)  # the next check takes long
+        prompt, errors = page.get_by_label("Prompt"), page.locator("#field-prompt-errors")
+        await prompt.press_sequentially("a red fox")
+        await drawn(page)
+        await expect(errors).to_be_empty()
+        await prompt.fill("")
+        await expect(errors).to_contain_text("`prompt` is missing")
+
+
 async def test_what_is_said_about_a_field_is_said_to_everybody(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -78,7 +78,9 @@ export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
     }
   };
 
-  const errors = check?.errors || [];
+  // They are of what was checked last: what has been filled in since is missing no more.
+  const given = new Set(Object.keys(body.input).map((name) => `/input/${name}`));
+  const errors = (check?.errors || []).filter(({ code, pointer }) => code !== "required" || !given.has(pointer));
   const errorsOf = (name) =>
     tried || touched.has(name)
       ? errors.filter(({ pointer }) => pointer === `/input/${name}` || pointer.startsWith(`/input/${name}/`))

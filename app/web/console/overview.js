@@ -1,6 +1,6 @@
 // What an operator looks at first: how jobs fare, what it costs, what needs a hand.
 
-import { Dotted, Instant, ProblemNote, STATUSES, Status, duration, html, isFinal, money, useEffect, useState } from "../shared/view.js";
+import { Dotted, Instant, ProblemNote, Status, UNFINISHED, duration, html, money, useEffect, useState } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
 import { Card, Confirm, View } from "./parts.js";
 import { Bars, everyDay } from "./plot.js";
@@ -8,7 +8,6 @@ import { to } from "./route.js";
 
 const REFRESH_MS = 10_000;
 const HOURS = 24;
-const UNFINISHED = STATUSES.filter((status) => !isFinal({ status }));
 const ENDS = [
   ["completed", "green"],
   ["failed", "red"],

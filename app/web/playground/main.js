@@ -1,7 +1,7 @@
 // The playground: sign in, choose a model, fill in its form, watch the job, see the video.
 
 import { Session } from "../shared/api.js";
-import { Gate, LimitBar, ProblemNote, ThemeSwitch, html, isFinal, render, useEffect, useRef, useState } from "../shared/view.js";
+import { Gate, LimitBar, ProblemNote, ThemeSwitch, UNFINISHED, html, render, useEffect, useRef, useState } from "../shared/view.js";
 import { ModelForm } from "./form.js";
 import { History } from "./history.js";
 import { JobCard } from "./job.js";
@@ -47,8 +47,8 @@ function Playground({ api, onLeave }) {
   }, [rounds]);
   // After a reload what goes on must not look as if it were lost, and be made once more.
   useEffect(() => {
-    const take = ({ data: [newest] }) => newest && !isFinal(newest) && setJob((shown) => shown ?? newest);
-    api.get("/v1/jobs?limit=1").then(take, () => {}); // the history says what is wrong
+    const take = ({ data: [newest] }) => newest && setJob((shown) => shown ?? newest);
+    api.get(`/v1/jobs?limit=1&status=${UNFINISHED}`).then(take, () => {}); // the history says what is wrong
   }, []);
   const left = useRef(begun).current; // by a sign-in that ended
   const isKnown = Boolean(models && (me || !left));

@@ -19,6 +19,8 @@ export const STATUSES = Object.keys(COLOURS);
 
 export const isFinal = (job) => ["completed", "failed", "cancelled"].includes(job.status);
 
+export const UNFINISHED = STATUSES.filter((status) => !isFinal({ status }));
+
 /** A word with a dot in the colour of what it means. */
 export const Dotted = ({ colour, moves = false, children }) =>
   html`<span class="status status-${colour}"><span class="status-dot ${moves ? "status-dot-animated" : ""}"></span>${children}</span>`;

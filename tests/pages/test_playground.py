@@ -1003,6 +1003,31 @@ async def test_a_file_that_is_gone_is_told(
         assert await serious_faults(page) == []
 
 
+async def test_a_file_that_this_browser_cannot_show_is_not_said_to_be_gone(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("avi")
+
+    async def answer_strangely(route: Route) -> None:
+        if route.request.method == "HEAD":
+            await route.continue_()
+        else:
+            await route.fulfill(body="of tomorrow", content_type="video/mp4")
+
+    async with visiting(browser, site, allow="ERR_FAILED") as page:
+        await sign_in(page, key)
+        await page.route("**/outputs/**", answer_strangely)
+        await make(page, f"{PROMPT} sandbox:instant")
+        job = page.get_by_role("region", name="Job")
+        await expect(job.get_by_text("this browser cannot show")).to_be_visible()
+        await expect(job.get_by_role("link", name="Download")).to_be_visible()
+        history = page.get_by_role("region", name="History")
+        await expect(history.get_by_text("no preview")).to_be_visible()
+        await page.route("**/outputs/**", lambda route: route.abort())
+        await make(page, "another sandbox:instant")
+        await expect(job.get_by_text("the gateway cannot be reached")).to_be_visible()
+
+
 async def test_a_job_of_yesterday_is_opened_as_it_is_now(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -16,11 +16,18 @@ function kindOf(job, n) {
   return kinds[n] || "video";
 }
 
+/** Why a file is not shown, of which its element says nothing: what a tile says, and the job. */
+const GONE = ["no file", "cannot be fetched: RunComfy no longer has it, or does not answer."];
+const STRANGE = ["no preview", "is of a kind that this browser cannot show. It can be downloaded."];
+const AWAY = ["no answer", "cannot be fetched: the gateway cannot be reached."];
+
+const faultOf = (url) => fetch(url, { method: "HEAD" }).then((answer) => (answer.ok ? STRANGE : GONE), () => AWAY);
+
 function Output({ url, kind, plays, quiet, label }) {
-  const [gone, setGone] = useState(false);
-  const onError = () => setGone(true);
-  if (gone && quiet) return html`<span>no file</span>`;
-  if (gone) return html`<div class="card-body pb-0">The ${kind} cannot be fetched: RunComfy no longer has it, or does not answer.</div>`;
+  const [fault, setFault] = useState(null);
+  const onError = async () => setFault(await faultOf(url));
+  if (fault && quiet) return html`<span>${fault[0]}</span>`;
+  if (fault) return html`<div class="card-body">The ${kind} ${fault[1]}</div>`;
   if (kind === "image") return html`<img class="output" src=${url} alt=${label} loading="lazy" onError=${onError} />`;
   if (kind === "audio" && quiet) return html`<span>sound</span>`; // no controls inside a button
   if (kind === "audio") return html`<audio class="w-100 p-3" src=${url} controls preload="metadata" aria-label=${label} onError=${onError}></audio>`;

@@ -567,6 +567,23 @@ async def test_a_number_among_very_many_can_be_typed(
         await expect(page.get_by_role("slider", name="cfg scale")).to_have_value("0.5")
 
 
+async def test_a_number_with_decimals_can_be_typed(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("dec")
+    async with visiting(browser, site, allow="422") as page:
+        await sign_in(page, key)
+        await choose(page, "lightricks/ltx-2.5/audio-to-video/pro")
+        scale = page.get_by_role("spinbutton", name="guidance scale")
+        for typed, meant in (("2.5", 2.5), ("12.05", 12.05), ("1e1", 10)):
+            await scale.fill("")
+            await scale.press_sequentially(typed)
+            async with page.expect_request("**/v1/jobs") as made:
+                await page.get_by_role("button", name="Make it").click()
+            assert (await made.value).post_data_json["input"]["guidance_scale"] == meant
+            await expect(scale).to_have_value(typed)
+
+
 async def test_what_may_be_left_out_can_be_left_out_again(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -114,9 +114,13 @@ function Slider({ ties, field, value, onChange }) {
 }
 
 function NumberBox({ ties, field, value, onChange }) {
-  const change = (event) => onChange(event.target.value === "" ? undefined : Number(event.target.value));
+  const [text, setText] = useState(String(value ?? "")); // as it is typed: of `2.` the number is written `2`
+  const change = (event) => {
+    setText(event.target.value);
+    onChange(event.target.value === "" ? undefined : Number(event.target.value));
+  };
   return html`<input ...${ties} type="number" class="form-control" step=${field.type === "integer" ? 1 : "any"}
-    min=${field.minimum} max=${field.maximum} value=${value ?? ""} onInput=${change} />`;
+    min=${field.minimum} max=${field.maximum} value=${text} onInput=${change} />`;
 }
 
 function Text({ ties, name, value, onChange }) {

@@ -439,19 +439,38 @@ async def test_the_picture_at_a_field_is_that_of_the_file_it_names(
             await expect(named).to_have_value(re.compile("^file_"))
         second = await named.input_value()
 
-        # The first one is taken away: what was the second is now where it stood.
+        # The first one is taken away, and the second is sent alone.
         await images.get_by_label("1: URL").fill("")
-        await expect(images.get_by_label("1: URL")).to_have_value(second)
         await expect(images.get_by_role("img")).to_have_count(1)
-        shown = images.get_by_role("img", name="image urls 1")
+        shown = images.get_by_role("img", name="image urls 2")
         await expect(shown).to_have_js_property("naturalWidth", 320)
+        async with page.expect_request("**/v1/jobs") as made:
+            await page.get_by_role("button", name="Make it").click()
+        assert (await made.value).post_data_json["input"]["image_urls"] == [second]
 
         # A file that is refused is not the one that will be sent.
         text = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"}
-        await images.get_by_label("1: file").set_input_files(text)
+        await images.get_by_label("2: file").set_input_files(text)
         await expect(images.get_by_role("alert")).to_be_visible()
-        await expect(images.get_by_label("1: URL")).to_have_value(second)
+        await expect(images.get_by_label("2: URL")).to_have_value(second)
         await expect(shown).to_have_js_property("naturalWidth", 320)
+
+
+async def test_to_replace_one_address_of_a_list_leaves_the_next_one(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("lis")
+    async with visiting(browser, site, allow="422") as page:
+        await sign_in(page, key)
+        await choose(page, "google/nano-banana-2-lite/edit")
+        images = page.get_by_role("group", name="image urls")
+        first, second = (images.get_by_label(f"{n}: URL") for n in (1, 2))
+        await first.fill("http://127.0.0.1:9/a.png")
+        await second.fill("http://127.0.0.1:9/b.png")
+        await first.clear()
+        await first.press_sequentially("http://127.0.0.1:9/c.png")
+        await expect(first).to_have_value("http://127.0.0.1:9/c.png")
+        await expect(second).to_have_value("http://127.0.0.1:9/b.png")
 
 
 async def test_an_upload_that_takes_long_replaces_nothing_newer(

@@ -104,17 +104,17 @@ export function MediaField({ api, ties, field, kind, value, label, onChange, onB
 }
 
 export function MediaList({ value, field, label, ties, onChange, ...rest }) {
-  const items = value || [];
+  const [rows, setRows] = useState(value || []);
   const most = field.maxItems ?? 10;
-  const latest = useRef(items); // an upload may end long after it began
-  latest.current = items;
+  const latest = useRef(rows); // an upload may end long after it began
   const put = (index, item) => {
     const next = latest.current.slice();
-    if (item) next[index] = item;
-    else next.splice(index, 1);
-    onChange(next);
+    next[index] = item ?? ""; // a row that is emptied stays: the next one must not come under the cursor
+    latest.current = next;
+    setRows(next);
+    onChange(next.filter(Boolean));
   };
-  return html`${[...items, ...(items.length < most ? [""] : [])].map((item, index) => html`<${MediaField} key=${index} ...${rest}
+  return html`${[...rows, ...(rows.length < most ? [""] : [])].map((item, index) => html`<${MediaField} key=${index} ...${rest}
     ties=${index ? { ...ties, id: `${ties.id}-${index}` } : ties} field=${field} label=${`${label} ${index + 1}`} value=${item}
     onChange=${(changed) => put(index, changed)} />`)}`;
 }

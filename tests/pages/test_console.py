@@ -193,6 +193,27 @@ async def test_what_another_operator_changed_meanwhile_stays(site: str, browser:
         assert limits == {"jobs_per_day": 20, "jobs_per_month": 500}
 
 
+async def test_a_limit_that_is_typed_anew_keeps_its_mode(site: str, browser: Browser) -> None:
+    async with client(site) as http, signed_in(browser, site) as page:
+        shadow = {"limit": 10, "mode": "shadow"}
+        limits = {"jobs_per_day": shadow, "jobs_per_month": shadow}
+        await http.post("/v1/admin/plans", json={"name": "free", "limits": limits})
+        await view(page, "Plans")
+        await page.get_by_role("button", name="Edit free").click()
+        form = page.get_by_role("dialog")
+        amount = form.get_by_label("Jobs per day", exact=True)
+        mode = form.get_by_label("Jobs per day: mode")
+        await amount.clear()
+        await expect(mode).to_be_disabled()
+        await amount.press_sequentially("20")
+        await expect(mode).to_have_value("shadow")
+        await form.get_by_label("Jobs per month", exact=True).clear()
+        await form.get_by_role("button", name="Save").click()
+        await expect(form).to_have_count(0)
+        kept = (await http.get("/v1/admin/plans/free")).json()["limits"]
+        assert kept == {"jobs_per_day": {"limit": 20, "mode": "shadow"}}
+
+
 async def test_prices_that_another_operator_changed_meanwhile_are_not_overwritten(
     site: str, browser: Browser
 ) -> None:

@@ -20,13 +20,9 @@ const WORDS = Object.fromEntries(NAMES);
 /** Where an amount is written out it says by itself that it is money. */
 const wordsOf = (name) => (WORDS[name] || name).replace(", $", "");
 
-/** Edits `{name: {limit, mode}}`, whose numbers are text until they are sent. */
+/** Edits `{name: {limit, mode}}`, whose numbers are text until they are sent; one that was emptied keeps its mode. */
 export function LimitsEditor({ legend, hint, value, onChange, errorsAt }) {
-  const set = (name, part) => {
-    const next = { ...value, [name]: { mode: "enforce", limit: "", ...value[name], ...part } };
-    if (String(next[name].limit).trim() === "") delete next[name];
-    onChange(next);
-  };
+  const set = (name, part) => onChange({ ...value, [name]: { mode: "enforce", limit: "", ...value[name], ...part } });
   return html`<fieldset class="mb-3">
     <legend class="form-label mb-1">${legend}</legend>
     ${hint && html`<div class="form-hint mb-2">${hint}</div>`}
@@ -40,7 +36,7 @@ export function LimitsEditor({ legend, hint, value, onChange, errorsAt }) {
           <td><input id=${id} class="form-control form-control-sm" inputmode="decimal" autocomplete="off" placeholder="none" value=${value[name]?.limit ?? ""}
               aria-invalid=${errors.length > 0} aria-describedby=${errors.length ? `${id}-errors` : undefined} onInput=${(event) => set(name, { limit: event.target.value })} />
             <${Errors} id=${`${id}-errors`} errors=${errors} /></td>
-          <td><select class="form-select form-select-sm" aria-label=${`${words}: mode`} disabled=${!value[name]} onChange=${(event) => set(name, { mode: event.target.value })}>
+          <td><select class="form-select form-select-sm" aria-label=${`${words}: mode`} disabled=${isNone(value[name])} onChange=${(event) => set(name, { mode: event.target.value })}>
             <${Options} choices=${["enforce", "shadow"]} value=${value[name]?.mode || "enforce"} />
           </select></td>
         </tr>`;
@@ -50,10 +46,12 @@ export function LimitsEditor({ legend, hint, value, onChange, errorsAt }) {
   </fieldset>`;
 }
 
+const isNone = (limit) => !limit || String(limit.limit).trim() === "";
+
 /** What to send: the limits that were edited as numbers, and null for those that were taken away. */
 export function limitsBody(value, before = {}) {
-  const removed = Object.keys(before).filter((name) => !(name in value));
-  const edited = Object.entries(value).filter(([name, limit]) => limit !== before[name]);
+  const removed = Object.keys(before).filter((name) => isNone(value[name]));
+  const edited = Object.entries(value).filter(([name, limit]) => !isNone(limit) && limit !== before[name]);
   return {
     ...Object.fromEntries(removed.map((name) => [name, null])),
     ...Object.fromEntries(edited.map(([name, { limit, mode }]) => [name, { limit: written(name, limit), mode }])),

@@ -773,6 +773,22 @@ async def test_what_came_before_can_be_begun_with_again_and_again(
             await expect(prompt).to_have_value(f"{PROMPT} sandbox:instant")
 
 
+async def test_to_choose_the_model_in_view_once_more_keeps_what_was_typed(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("kit")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await make(page, f"{PROMPT} sandbox:instant")
+        await page.get_by_role("button", name=f"Again with {PROMPT}").click()
+        prompt = page.get_by_label("Prompt")
+        await expect(page.get_by_role("img", name="Start Image")).to_be_visible()
+        await prompt.fill("a longer one")
+        await choose(page, "seedance-1-0/pro/image-to-video")
+        await drawn(page)
+        await expect(prompt).to_have_value("a longer one")
+
+
 async def test_the_limits_are_as_they_were_asked_for_last(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -27,6 +27,7 @@ function Playground({ api, onLeave }) {
   const choose = async (modelId, input) => {
     const choice = ++choices.current;
     const isLast = () => choice === choices.current; // answers may come in another order
+    if (!input && modelId === model?.model_id) return setProblem(null); // its form keeps what it holds
     try {
       const chosen = await api.get(`/v1/models/${modelId}`);
       if (!isLast()) return;

@@ -328,6 +328,21 @@ async def test_a_key_of_a_disabled_user_is_not_said_to_be_active(
         await expect(row.get_by_role("cell", name="user disabled", exact=True)).to_be_visible()
 
 
+async def test_whose_key_is_revoked_is_told_where_two_have_one_name(
+    site: str, browser: Browser
+) -> None:
+    for user in ("alice", "bob"):
+        await key_of(site, user)
+    async with signed_in(browser, site) as page:
+        await view(page, "Keys")
+        for act in ("Revoke", "Rotate"):
+            row = page.get_by_role("table", name="Keys").get_by_role("row", name="bob")
+            await row.get_by_role("button", name=act).click()
+            asked = page.get_by_role("dialog", name=f"{act} test?")
+            await expect(asked.get_by_text(re.compile("key_.* bob"))).to_be_visible()
+            await asked.get_by_role("button", name="Keep as it is").click()
+
+
 async def test_what_can_be_done_with_a_row_is_in_view_on_every_width(
     site: str, browser: Browser
 ) -> None:

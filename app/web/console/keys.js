@@ -50,15 +50,20 @@ export function Keys({ api, query }) {
     ${open?.what === "form" && html`<${KeyForm} api=${api} of=${open.key} user=${query.user} onClose=${close} onSaved=${saved} />`}
     ${open?.what === "Rotate" && html`<${Confirm} title=${`Rotate ${open.key.name || open.key.id}?`} verb="Make new secret" act=${rotate} onClose=${close}>
       <p>The key gets a new secret, shown once. The present one is good for as long as you choose; an older one ends now.</p>
+      ${which(open.key)}
       <label class="form-label" for="overlap">Overlap</label>
       <select id="overlap" name="overlap" class="form-select"><${Options} choices=${OVERLAPS} value="86400" /></select>
     </${Confirm}>`}
     ${open?.what === "Revoke" && html`<${Confirm} title=${`Revoke ${open.key.name || open.key.id}?`} verb="Revoke key" danger act=${revoke} onClose=${close}>
       <p>The key and all client tokens made with it end at once and for good. Jobs already accepted run on.</p>
+      ${which(open.key)}
     </${Confirm}>`}
     ${made && html`<${KeyCreated} made=${made} onClose=${() => setMade(null)} />`}
   </${View}>`;
 }
+
+/** Names are not unique: every user may have a `ci`. */
+const which = ({ id, user }) => html`<p class="mono small mb-2">${id} · ${user}</p>`;
 
 export function keyState(key) {
   if (key.revoked_at) return "revoked";

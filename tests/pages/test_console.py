@@ -562,6 +562,29 @@ async def test_the_list_of_jobs_tells_who_and_how_much_on_every_width(
                 assert await cell.evaluate("e => e.scrollWidth <= e.clientWidth"), (width, shown)
 
 
+async def test_what_is_typed_into_a_filter_stays_while_the_list_is_read_anew(
+    site: str, browser: Browser
+) -> None:
+    async with signed_in(browser, site) as page:
+        await submit_once(site, await key_of(site, "alice"), "sandbox:instant")
+        await page.clock.install()
+        await page.reload()
+        await view(page, "Jobs")
+        await expect(page.get_by_role("table", name="Jobs")).to_contain_text("alice")
+        user = page.get_by_label("User", exact=True)
+        await user.press_sequentially("bo")
+        async with page.expect_response("**/v1/admin/jobs?*") as answered:
+            await page.clock.run_for(6000)
+        await (await answered.value).finished()
+        await page.clock.run_for(1000)
+        await user.press_sequentially("b")
+        await user.press("Enter")
+        await expect(page.get_by_text("No job matches.")).to_be_visible()
+        await expect(page).to_have_url(re.compile("user=bob$"))
+        await page.get_by_role("link", name="Clear filters").click()
+        await expect(user).to_have_value("")
+
+
 async def test_back_leaves_a_view_whose_drawer_was_closed(site: str, browser: Browser) -> None:
     await key_of(site, "alice")
     async with signed_in(browser, site) as page:

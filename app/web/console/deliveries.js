@@ -2,7 +2,7 @@
 
 import { Dotted, Instant, ProblemNote, html, useState } from "../shared/view.js";
 import { useAct, usePages } from "./load.js";
-import { Dialog, Facts, JobLink, Options, PagedTable, Refresh, View } from "./parts.js";
+import { Dialog, Facts, FilterInput, JobLink, Options, PagedTable, Refresh, View } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["State", "tight"], ["Event", "tight"], ["User", "tight"], ["To", "tight"], ["Job", "tight"], ["Attempts", "num"], ["Next", "tight"], ["Created", "tight"], ["", "acts"]];
@@ -16,7 +16,7 @@ export function Deliveries({ api, query }) {
     <select class="form-select form-select-sm w-auto" aria-label="State" onChange=${change("state")}>
       <${Options} choices=${[["", "all states"], ...Object.keys(COLOURS)]} value=${query.state} />
     </select>
-    <input class="form-control form-control-sm w-auto" placeholder="all users" aria-label="User" autocomplete="off" value=${query.user ?? ""} onChange=${change("user")} />
+    <${FilterInput} class="w-auto" placeholder="all users" aria-label="User" value=${query.user} onChange=${change("user")} />
     <${Refresh} pages=${pages} />`;
   return html`<${View} title="Webhook deliveries" tools=${tools}>
     <${PagedTable} label="Webhook deliveries" pages=${pages} columns=${COLUMNS} empty="No delivery." row=${(each) => [

@@ -3,7 +3,7 @@
 import { Copy, Instant, html, useState } from "../shared/view.js";
 import { LimitsEditor, LimitsLine, limitsBody } from "./limits.js";
 import { usePages } from "./load.js";
-import { Confirm, Dialog, Errors, FormDialog, LinesField, Options, PagedTable, TextField, View, instant, useFields } from "./parts.js";
+import { Confirm, Dialog, Errors, FilterInput, FormDialog, LinesField, Options, PagedTable, TextField, View, instant, useFields } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["Key", "tight"], ["User", "tight"], ["State", "tight"], ["Scopes", "long"], ["Models", "tight"], ["Own limits"], ["Last used", "tight"], ["", "acts"]];
@@ -28,7 +28,7 @@ export function Keys({ api, query }) {
     if (key?.key) setMade(key);
   };
   const tools = html`
-    <input class="form-control form-control-sm w-auto" placeholder="all users" aria-label="User" autocomplete="off" value=${query.user ?? ""}
+    <${FilterInput} class="w-auto" placeholder="all users" aria-label="User" value=${query.user}
       onChange=${(event) => replace("keys", { user: event.target.value.trim() })} />
     <button class="btn btn-sm btn-primary" onClick=${() => setOpen({ what: "form" })}>New key</button>`;
   const rotate = async (form) => saved(await api.post(`/v1/admin/keys/${open.key.id}/rotate`, { overlap_seconds: Number(form.get("overlap")) }));

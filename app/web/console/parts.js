@@ -128,8 +128,15 @@ export function Filter({ id, label, choices, value, ...input }) {
     <label for=${id}>${label}</label>
     ${choices
       ? html`<select id=${id} class="form-select form-select-sm" ...${input}><${Options} choices=${choices} value=${value} /></select>`
-      : html`<input id=${id} class="form-control form-control-sm" autocomplete="off" ...${input} value=${value ?? ""} />`}
+      : html`<${FilterInput} id=${id} value=${value} ...${input} />`}
   </div>`;
+}
+
+/** The input of a filter, which acts when it is left: until then what is typed stays, though the list is drawn anew. */
+export function FilterInput({ value = "", class: more = "", ...input }) {
+  const [text, setText] = useState(value);
+  useEffect(() => setText(value), [value]);
+  return html`<input class="form-control form-control-sm ${more}" autocomplete="off" ...${input} value=${text} onInput=${(event) => setText(event.target.value)} />`;
 }
 
 export function CheckField({ id, label, hint, checked, onChange }) {

@@ -238,6 +238,7 @@ async def test_a_job_that_goes_on_is_in_view_again_after_a_reload(
             await expect(job.get_by_text("under way")).to_be_visible()
             # Also where a later one has ended.
             await make(page, "thought better of")
+            await expect(job.get_by_text("thought better of")).to_be_visible()
             await job.get_by_role("button", name="Cancel").click()
             await expect(job.get_by_text("cancelled")).to_be_visible()
             await page.reload()

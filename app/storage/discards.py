@@ -4,14 +4,15 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import Exists, delete, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
 from app.db.engine import Database
-from app.db.models import DiscardRow, FileRow, JobFileRow, JobRow, OutputRow
+from app.db.models import DiscardRow, FileRow, JobRow, OutputRow
 from app.db.statements import insert_into
 from app.storage.errors import StorageUnavailableError
+from app.storage.job_files import is_in_use
 from app.storage.store import Storage
 
 logger = structlog.get_logger(__name__)
@@ -46,7 +47,7 @@ async def discard_jobs(
     """
     made_for = FileRow.made_for.in_(job_ids)
     freed = await tx.execute(
-        delete(FileRow).where(made_for, ~_is_in_use()).returning(FileRow.storage_key)
+        delete(FileRow).where(made_for, ~is_in_use()).returning(FileRow.storage_key)
     )
     await tx.execute(update(FileRow).where(made_for).values(expires_at=at, made_for=None))
     keys = [*freed.scalars(), *outputs]
@@ -83,14 +84,14 @@ async def discard_expired(tx: AsyncConnection, *, at: datetime) -> int:
     """
     due = await tx.execute(
         select(FileRow.id)
-        .where(FileRow.expires_at <= at, ~_is_in_use())
+        .where(FileRow.expires_at <= at, ~is_in_use())
         .order_by(FileRow.id)
         .limit(_BATCH)
         .with_for_update(skip_locked=True)
     )
     freed = await tx.execute(
         delete(FileRow)
-        .where(FileRow.id.in_(list(due.scalars())), ~_is_in_use())
+        .where(FileRow.id.in_(list(due.scalars())), ~is_in_use())
         .returning(FileRow.storage_key)
     )
     keys = list(freed.scalars())
@@ -120,7 +121,7 @@ class Sweeper:
 
         async def look(connection: AsyncConnection) -> tuple[bool, Sequence[str]]:
             expired = await connection.execute(
-                select(FileRow.id).where(FileRow.expires_at <= at, ~_is_in_use()).limit(1)
+                select(FileRow.id).where(FileRow.expires_at <= at, ~is_in_use()).limit(1)
             )
             return expired.first() is not None, await _due(connection, at=at)
 
@@ -178,13 +179,3 @@ async def _due(connection: AsyncConnection, *, at: datetime) -> Sequence[str]:
         .limit(_BATCH)
     )
     return list(due.scalars())
-
-
-def _is_in_use() -> Exists:
-    """The condition for files that an unfinished job names."""
-    return (
-        select(JobFileRow.job_id)
-        .join(JobRow, JobRow.id == JobFileRow.job_id)
-        .where(JobFileRow.file_id == FileRow.id, JobRow.finished_at.is_(None))
-        .exists()
-    )

@@ -15,6 +15,7 @@ from app.db.models import FileRow, JobFileRow
 from app.db.records import columns_of, record_of
 from app.db.users import disabled_among
 from app.storage.errors import NoStorageError, UnknownFileError
+from app.storage.job_files import is_kept
 from app.storage.store import Storage
 
 PREFIX = "file"
@@ -47,18 +48,13 @@ class FileService:
         return found[file_id]
 
     async def find_many(self, file_ids: Sequence[str], *, user_id: str) -> Mapping[str, File]:
-        """Return those of these files that are this user's and have not expired."""
+        """Return those of these files that are this user's and are kept."""
         at = self._clock.now()
         known = [file_id for file_id in file_ids if is_id(file_id, prefix=PREFIX)]
 
         async def work(connection: AsyncConnection) -> Mapping[str, File]:
             found = await connection.execute(
-                _FILES.where(
-                    _READY,
-                    FileRow.id.in_(known),
-                    FileRow.user_id == user_id,
-                    FileRow.expires_at > at,
-                )
+                _FILES.where(_READY, FileRow.id.in_(known), FileRow.user_id == user_id, is_kept(at))
             )
             return {row.id: file_from_row(row) for row in found}
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.models import FileRow, JobFileRow
+from app.db.models import FileRow, JobFileRow, JobRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,21 @@ class FileUse:
 
     pointer: str
     file_id: str
+
+
+def is_in_use() -> ColumnElement[bool]:
+    """The condition for files that an unfinished job names."""
+    return (
+        select(JobFileRow.job_id)
+        .join(JobRow, JobRow.id == JobFileRow.job_id)
+        .where(JobFileRow.file_id == FileRow.id, JobRow.finished_at.is_(None))
+        .exists()
+    )
+
+
+def is_kept(at: datetime) -> ColumnElement[bool]:
+    """The condition for files that are not to be deleted yet: also expired ones, while in use."""
+    return or_(FileRow.expires_at > at, is_in_use())
 
 
 async def lock_usable(
@@ -30,7 +45,7 @@ async def lock_usable(
         select(FileRow.id, FileRow.user_id)
         .where(
             FileRow.id.in_(wanted),
-            FileRow.expires_at > at,
+            is_kept(at),
             or_(
                 FileRow.state == "ready",
                 and_(FileRow.made_for.in_(sorted(file_ids)), FileRow.size.is_not(None)),

@@ -473,10 +473,11 @@ async def test_a_file_of_an_erased_job_stays_while_another_needs_it(
     file_id = first["input"]["first_frame_image_url"]
     second = await inland.submit("sandbox:instant", first_frame_image_url=file_id)
     assert (await inland.http.delete(f"/v1/jobs/{first['id']}")).status_code == 204
-    assert problem(await inland.http.get(f"/v1/files/{file_id}"))["code"] == "file_not_found"
     await inland.workers.pruner.run_once()
+    assert (await inland.http.get(f"/v1/files/{file_id}")).status_code == 200
     await inland.follow(second)
     assert await sent_frame(inland, second) == data_uri(PNG)
+    assert problem(await inland.http.get(f"/v1/files/{file_id}"))["code"] == "file_not_found"
     await inland.workers.pruner.run_once()
     assert files_below(tmp_path / "kept") == []
 
@@ -537,10 +538,16 @@ async def test_files_go_when_they_expire_but_never_from_a_live_job(
     young = await upload(inland)
     assert await inland.workers.pruner.run_once() > 0
     assert len(files_below(tmp_path / "kept")) == 2
-    for file in (used, unused):
-        assert (await inland.http.get(f"/v1/files/{file['id']}")).status_code == 404
-    await inland.follow(job)
-    assert await sent_frame(inland, job) == data_uri(PNG)
+    assert (await inland.http.get(f"/v1/files/{unused['id']}")).status_code == 404
+    assert (await inland.http.get(f"/v1/files/{used['id']}")).status_code == 200
+    other = await inland.submit("sandbox:instant", first_frame_image_url=used["id"])
+    for each in (job, other):
+        await inland.follow(each)
+        assert await sent_frame(inland, each) == data_uri(PNG)
+    assert (await inland.http.get(f"/v1/files/{used['id']}")).status_code == 404
+    late = inland.body(first_frame_image_url=used["id"])
+    refused = problem(await inland.http.post("/v1/jobs", json=late))
+    assert [error["code"] for error in refused["errors"]] == ["unknown_file"]
     await inland.workers.pruner.run_once()
     assert len(files_below(tmp_path / "kept")) == 1
     assert (await inland.http.get(f"/v1/files/{young['id']}/content")).content == PNG

@@ -192,7 +192,10 @@ async def test_nothing_that_the_issuer_did_not_sign_so_gets_in(
             hs(pem),
             hs(json.dumps(issuer.keys[0]).encode()),
             hs(b""),
-            *(issuer.sign(now, headers=each) for each in ({"typ": "logout+jwt"}, {"zip": "DEF"})),
+            *(
+                issuer.sign(now, headers=each)
+                for each in ({"typ": "logout+jwt"}, {"typ": 7}, {"zip": "DEF"})
+            ),
         ],
         "not signed by a key": [
             issuer.sign(now, key=stranger),

@@ -157,6 +157,7 @@ async def test_who_waits_for_the_end_looks_no_more_often_than_there_is_news(
         assert seen == []
         gateway.wait(20)
     assert waiting.result().json()["status"] == "in_queue"
+    assert waiting.result().headers["Server-Timing"] == "gateway;dur=0.0"  # the wait is not ours
 
 
 @pytest.mark.sqlite_alone  # a database that gives notice may tell of the end before the erasure

@@ -4,6 +4,7 @@ import gzip
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.either_database
 
 FILM = bytes(range(256)) * 4000
 PLAIN = answer(raw=FILM, Content_Type="video/mp4")
+NOBODYS = "https://127.0.0.1/0.mp4"
 SIGNED = "/films%2F7/%7E0.mp4?Credential=AK%2F7&Signature=a%2bb%3D"
 
 Answers = Callable[[Received], bytes]
@@ -104,6 +106,21 @@ async def test_a_file_is_fetched_from_the_hosts_that_are_named_alone(
         with nullcontext() if is_trusted else pytest.raises(RefusedError):
             async with outputs.open(url, headers={}) as response:
                 assert response.status_code == 200
+
+
+async def test_the_operators_hosts_are_asked_for_outputs_and_for_their_copies(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
+) -> None:
+    settings = {"output_hosts": "127.0.0.1", "storage_url": f"file://{tmp_path}/kept"}
+    async with running(database_url, sandbox=sandbox, clock=clock, **settings) as gateway:
+        job = await gateway.follow(await gateway.submit("sandbox:instant"))
+        change(database_url, "UPDATE jobs SET output = :output", output=f'{{"video": "{NOBODYS}"}}')
+        refused = await gateway.http.get(f"/v1/jobs/{job['id']}/outputs/0")
+        assert gateway.workers.archiver is not None
+        await gateway.workers.archiver.loop.run_once()
+        (copy,) = (await gateway.admin.get("/v1/admin/outputs")).json()["data"]
+    for told in (problem(refused)["detail"], copy["reason"]):
+        assert told.startswith("The output cannot be fetched (")
 
 
 async def test_a_host_is_asked_by_the_very_letters_that_it_signed(relaying: Relaying) -> None:

@@ -81,6 +81,14 @@ async def sent_frame(gateway: Gateway, job: dict[str, Any]) -> str:
     return frame
 
 
+async def test_a_file_lives_as_long_as_the_operator_says(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
+) -> None:
+    settings = {"storage_url": f"file://{tmp_path}/kept", "file_days": 1.5}
+    async with running(database_url, sandbox=sandbox, clock=clock, **settings) as gateway:
+        assert (await upload(gateway))["expires_at"] == "2026-11-23T22:00:00.000Z"
+
+
 async def test_a_file_is_uploaded_raw_or_by_form_and_read_back(public: Gateway) -> None:
     raw = await upload(public, **{"Content-Type": "text/html"})
     assert raw == {

@@ -30,6 +30,7 @@ from tests.support.wire_server import Line, answer, answers, wire_server
 pytestmark = pytest.mark.either_database
 
 LEASE = timedelta(seconds=30)
+RISK_HOURS = 4
 FILM = b"\0\0\0\x18ftypisom\0\0\2\0isommp41" + bytes(range(256)) * 4000
 
 
@@ -38,7 +39,11 @@ async def kept(
     database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
 ) -> AsyncIterator[Gateway]:
     async with running(
-        database_url, sandbox=sandbox, clock=clock, storage_url=f"file://{tmp_path}/kept"
+        database_url,
+        sandbox=sandbox,
+        clock=clock,
+        storage_url=f"file://{tmp_path}/kept",
+        output_risk_hours=RISK_HOURS,
     ) as gateway:
         yield gateway
 
@@ -234,7 +239,7 @@ async def test_what_fails_is_tried_again_later_and_shown_at_risk(
         assert (await rows(kept))[0]["reason"].startswith("The output is on a host")
     assert await rows(kept, "?at_risk=true") == []
     assert "gateway_outputs_at_risk 0.0" in (await kept.http.get("/metrics")).text
-    kept.wait(6 * 3600)
+    kept.wait(RISK_HOURS * 3600)
     assert "gateway_outputs_at_risk 1.0" in (await kept.http.get("/metrics")).text
     assert [row["job"] for row in await rows(kept, "?at_risk=true")] == [job["id"]]
     assert await rows(kept, "?at_risk=false") == []

@@ -267,10 +267,15 @@ async def test_a_stop_records_what_is_being_sent_and_another_process_goes_on(
     assert rows[silent["id"]][0].state == "submit_unknown"
     assert rows[slow["id"]][0].state in {"in_queue", "in_progress"}
 
-    async with worker_process(gateway) as worker:
+    async with worker_process(gateway, f"--port={gateway.port}") as worker:
         async with asyncio.timeout(SETTLED_WITHIN_S):
             while (await read_jobs(database_of(gateway)))[slow["id"]][0].state != "completed":
                 await SystemClock().sleep(_LOOK)
+        for path in ("/healthz", "/readyz"):
+            assert (await http.get(path)).status_code == 200
+        assert "gateway_serving 0.0" in (await http.get("/metrics")).text
+        for path in ("/v1/jobs", "/openapi.json", "/docs"):
+            assert (await http.get(path)).status_code == 404
         worker.terminate()
         async with asyncio.timeout(EXITS_WITHIN_S):
             assert await worker.wait() == 0

@@ -140,12 +140,15 @@ async def run(server: Server, *arguments: str) -> tuple[int, str, str]:
 
 
 @asynccontextmanager
-async def worker_process(beside: Server) -> AsyncIterator[asyncio.subprocess.Process]:
+async def worker_process(
+    beside: Server, *options: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run `gateway worker` in the folder of a gateway that was stopped."""
     with (beside.folder / "log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             COMMAND,
             "worker",
+            *options,
             cwd=beside.folder,
             env=_environment(beside.environment),
             stdout=log,

@@ -15,9 +15,7 @@ from fastapi import FastAPI
 from app.api.protocol import StrictProtocol
 from app.bootstrap.accounts import require_accounts
 from app.bootstrap.database import prepare_database, sole_worker
-from app.bootstrap.keys import secret_keys
 from app.bootstrap.parts import open_parts
-from app.bootstrap.stores import storage_of
 from app.core.clock import SystemClock
 from app.core.errors import ConfigurationError
 from app.core.listening import listening, url_of
@@ -158,13 +156,11 @@ async def _serve_until(closing: asyncio.Event, app: FastAPI, listener: socket.so
 
 
 async def _prepare(settings: Settings) -> None:
-    """Raise ConfigurationError for what would later end the start with a traceback in the log."""
+    """Bring the database up to date, or raise ConfigurationError; tell of misspelt settings."""
     for name, likeliest in unknown_names().items():
         logger.warning("settings.unknown", name=name, perhaps_meant=likeliest)
     prepare_database(settings)
     await require_accounts(settings)
-    secret_keys(settings)
-    storage_of(settings)
 
 
 @contextmanager

@@ -66,6 +66,24 @@ def test_an_event_has_the_form_of_a_line_of_a_library(
     }
 
 
+@pytest.mark.parametrize(
+    ("library", "level"),
+    [
+        ("httpx", logging.INFO),  # each address
+        ("httpcore.http11", logging.DEBUG),  # each header that came
+        ("aiohttp.access", logging.INFO),
+        ("uvicorn.access", logging.INFO),
+        ("psycopg", logging.WARNING),  # a failed one with its values
+    ],
+)
+def test_what_libraries_quote_is_left_out_however_much_is_wanted(
+    library: str, level: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(format="json", level="debug")
+    logging.getLogger(library).log(level, "a secret garden")
+    assert capsys.readouterr().err == ""
+
+
 def test_a_line_that_cannot_be_written_fails_nobody() -> None:
     configure_logging(format="json", level="info")
     closed = io.StringIO()

@@ -371,6 +371,16 @@ def test_a_file_has_one_lock_by_whatever_name_until_it_is_let_go(tmp_path: Path)
         pass
 
 
+def test_the_folder_of_the_database_is_made_with_it(command: Command) -> None:
+    settings = {
+        "RUNCOMFY_API_TOKEN": "a-real-token",
+        "GATEWAY_DATABASE_URL": "sqlite:///new/data/gateway.db",
+    }
+    nobodys = "192.0.2.1"  # which ends the start
+    done = command("serve", "--host", nobodys, "--port", "0", settings=settings)
+    assert done.stderr.startswith(f"gateway: Cannot listen on {nobodys}")
+
+
 @pytest.mark.parametrize("name", ["serve", "worker", "sandbox"])
 def test_a_port_that_is_taken_is_told(command: Command, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

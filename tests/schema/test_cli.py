@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import sqlite3
 from contextlib import closing
 
@@ -59,6 +60,19 @@ def test_a_plan_a_user_and_a_key_are_made_and_listed(command: Command) -> None:
             "key.created",
         )
     ]
+
+
+def test_who_is_a_number_without_a_name_may_make_keys(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In our image it is one."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    assert command("keys", "create", "--user", "bob").stdout.startswith("rcg_")
+    with closing(sqlite3.connect("gateway.db")) as database:
+        rows = set(database.execute("SELECT actor FROM audit_log"))
+    assert rows == {("cli:unknown",)}
 
 
 def test_what_was_made_is_changed_and_deleted(command: Command) -> None:

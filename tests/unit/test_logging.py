@@ -66,6 +66,23 @@ def test_an_event_has_the_form_of_a_line_of_a_library(
     }
 
 
+def test_all_that_broke_together_is_told_with_what_came_before(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging(format="json", level="info")
+    try:
+        try:
+            int("a secret garden")
+        except ValueError:
+            raise ExceptionGroup("a secret garden", [Tail(), OSError("a secret garden")])  # noqa: B904
+    except ExceptionGroup:
+        logging.getLogger("test").exception("it.broke")
+    printed = capsys.readouterr().err
+    for kind in ("ExceptionGroup", ".Tail", "OSError", "ValueError"):
+        assert kind in printed
+    assert "garden" not in printed
+
+
 @pytest.mark.parametrize(
     ("library", "level"),
     [

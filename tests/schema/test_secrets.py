@@ -13,6 +13,7 @@ from tests.support.gateway import SEEDANCE, TOKEN
 from tests.support.issuer import AUDIENCE, Issuer, running_issuer
 from tests.support.keys import make_key
 from tests.support.processes import gateway_process
+from tests.support.wire_server import Line, answer, wire_server
 
 SECRET = "the-key-that-signs-links-0123456789abcdef"
 ADMIN_TOKEN = "the-token-of-the-operators-0123456789"
@@ -28,9 +29,16 @@ SETTLED_WITHIN_S = 150
 _LOOK = timedelta(milliseconds=100)
 
 
+async def collect(line: Line) -> None:
+    while True:
+        await line.request()
+        await line.send(answer(raw=b""))
+
+
 async def test_no_secret_is_where_it_should_not_be(tmp_path: Path) -> None:
     async with (
         running_issuer() as issuer,
+        wire_server(collect) as collector,
         running_sandbox(
             SandboxConfig(directory=tmp_path / "sandbox", token=TOKEN, speed=10)
         ) as upstream_url,
@@ -43,6 +51,7 @@ async def test_no_secret_is_where_it_should_not_be(tmp_path: Path) -> None:
             GATEWAY_LOG_LEVEL="debug",
             GATEWAY_OIDC_ISSUER=issuer.url,
             GATEWAY_OIDC_AUDIENCE=AUDIENCE,
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
         ) as gateway,
     ):
         await gateway.ready()
@@ -55,22 +64,27 @@ async def test_no_secret_is_where_it_should_not_be(tmp_path: Path) -> None:
         )
         await gateway.stop()
         log = (gateway.folder / "log").read_text()
+        traces = b"".join(each.body for each in collector.received)
 
     assert "job.advanced" in log
+    for span in (b"POST /v1/jobs", b"dispatch", b"poll", b"UPDATE"):
+        assert span in traces
     assert PROMPT.encode() in stored, "the look into the database sees nothing"
     assert signatures
     for secret in (TOKEN, SECRET, ADMIN_TOKEN):
         assert secret not in told
         assert secret not in log
-        assert secret.encode() not in stored
+        assert secret.encode() not in stored + traces
     for private in (key, key[-43:], PROMPT, "private-signature", "private-metadata", *signatures):
         assert private not in log
+        assert private.encode() not in traces
     for hidden in (key[-43:], upstream_url):
         assert hidden not in told
+        assert hidden.encode() not in traces
     assert key[-43:].encode() not in stored
     for secret in borrowed:
         assert secret not in log
-        assert secret.encode() not in stored
+        assert secret.encode() not in stored + traces
     for shape in ("rct_", "rcg_", "signature=", "eyJ"):
         assert shape not in log, "there is one that this test does not know"
 

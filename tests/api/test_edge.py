@@ -174,6 +174,13 @@ async def test_an_address_has_a_hundred_parameters_at_most(gateway: Gateway) -> 
     assert as_runcomfy_says_it.json()["error_code"] == 422001
 
 
+async def test_a_signature_that_is_refused_for_its_form_is_not_quoted(gateway: Gateway) -> None:
+    link = f"/v1/jobs/job_x/outputs/0?expires=1&signature={'s3cret' * 11}"
+    refused = problem(await gateway.http.get(link))
+    assert (refused["code"], refused["parameter"]) == ("invalid_parameter", "signature")
+    assert "s3cret" not in str(refused)
+
+
 async def test_links_are_made_from_our_own_address_alone(gateway: Gateway) -> None:
     claims = {
         "Host": "evil.example",

@@ -8,7 +8,6 @@ import gc
 import json
 import os
 import sys
-from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Never
@@ -67,9 +66,8 @@ def main() -> None:
     except DatabaseUnavailableError as exc:
         _exit(f"{exc.detail} ({exc.reason})", code=_EXIT_AWAY)
     except ProblemError as exc:
-        is_away = exc.status == HTTPStatus.SERVICE_UNAVAILABLE
         sentences = [error.detail for error in exc.errors] or [exc.detail]
-        _exit(" ".join(sentences), code=_EXIT_AWAY if is_away else _EXIT_WRONG)
+        _exit(" ".join(sentences), code=_EXIT_WRONG)
 
 
 def _replace_closed_streams() -> None:

@@ -25,6 +25,7 @@ from tests.support.answers import problem
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
 from tests.support.issuer import AUDIENCE, Issuer, private_key, public_jwk, running_issuer
 from tests.support.network import certified
+from tests.support.statements import recorded
 from tests.support.turns import turns
 
 pytestmark = pytest.mark.either_database
@@ -112,9 +113,11 @@ async def test_the_plan_follows_its_claim(gateway: Gateway, issuer: Issuer) -> N
         told = (await me(gateway, token)).json()
         assert (told["plan"], told["timezone"]) == (plan, zone)
     for tier in ("silver", "", 7, ["gold"], "a\0b", "x" * 1000):
-        token = issuer.sign(gateway.clock.now(), claims={"tier": tier})
-        answer = await me(gateway, token)
+        answer = await me(gateway, issuer.sign(gateway.clock.now(), claims={"tier": tier}))
         assert (answer.status_code, problem(answer)["code"]) == (403, "unknown_plan")
+    with recorded(gateway) as seen:  # who is known, and on that plan, is only looked up
+        assert (await me(gateway, token)).status_code == 200
+    assert not [text for each in seen for text in each if "INSERT" in text]
     audit = await gateway.audited()
     changes = [(each["actor"], each["target"]) for each in audit if "changed" in each["action"]]
     assert changes == [("system", "user:oidc/u1")] * 3

@@ -250,6 +250,8 @@ async def test_nothing_that_the_issuer_did_not_sign_so_gets_in(
     # Clocks differ by seconds, and that is bounded.
     for skewed in ({"exp": s - 59}, {"nbf": s + 60}, {"iat": s + 60}, {"iat": ...}):
         assert (await me(gateway, issuer.sign(now, claims=skewed))).status_code == 200
+    for kind in ("at+jwt", "application/at+jwt", "JWT"):  # RFC 9068, 2.1
+        assert (await me(gateway, issuer.sign(now, headers={"typ": kind}))).status_code == 200
     for far in (1e300, 2**62, 10**400):
         assert (await me(gateway, issuer.sign(now, claims={"exp": far}))).status_code == 200
     users = (await gateway.admin.get("/v1/admin/users")).json()["data"]

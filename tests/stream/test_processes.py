@@ -47,8 +47,14 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def gateway(tmp_path: Path, sandbox: Server) -> AsyncIterator[Server]:
-    opened = {"GATEWAY_WEBHOOK_NETWORKS": "127.0.0.0/8"}
-    async with gateway_process(tmp_path / "gateway", upstream_url=sandbox.url, **opened) as server:
+    settings = {
+        "GATEWAY_WEBHOOK_NETWORKS": "127.0.0.0/8",
+        # Longer than any test waits: who starts ends what the process before it held.
+        "GATEWAY_LEASE_SECONDS": "1200",
+    }
+    async with gateway_process(
+        tmp_path / "gateway", upstream_url=sandbox.url, **settings
+    ) as server:
         yield server
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import timedelta
+from traceback import clear_frames
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import URL, Executable, Result, event
@@ -41,15 +42,17 @@ _PSYCOPGS = {"prepare_threshold": 1_000_000_000}
 async def dial(*arguments: Any, **options: Any) -> Any:
     """Connect, or hang up at once.
 
-    psycopg's failure and its frame hold each other, and with them what was begun: a server would
-    wait for the other end until garbage is collected here, or for a minute, even to stop.
+    psycopg's frame and the failures it keeps, one for each host, hold each other, and with them
+    what was begun: a server would wait for the other end until garbage is collected here, or for a
+    minute, even to stop.
     """
-    from psycopg import AsyncConnection, Error  # noqa: PLC0415 - not there where SQLite is all
+    from psycopg import AsyncConnection  # noqa: PLC0415 - not there where SQLite is all
 
     try:
         return await AsyncConnection.connect(*arguments, **options)
-    except Error as exc:
-        raise exc.with_traceback(None) from None
+    except BaseException as exc:
+        clear_frames(exc.__traceback__)
+        raise
 
 
 class PostgresConnections:

@@ -213,7 +213,12 @@ async def test_a_silent_host_is_passed_over_for_the_next(database_url: str, way:
 
 
 @pytest.mark.usefixtures("uncollected")
-async def test_a_server_that_never_answers_is_hung_up_on() -> None:
+@pytest.mark.parametrize(
+    ("before", "answers_within"),
+    [("", 20), ("host=127.0.0.1:1&", 20), ("host=127.0.0.1:1&", 4)],
+    ids=["alone", "after_a_refusal", "given_up_sooner"],
+)
+async def test_a_server_that_never_answers_is_hung_up_on(before: str, answers_within: int) -> None:
     """It would wait for the other end for a minute once it is back, even when told to stop."""
     is_left = asyncio.Event()
 
@@ -222,11 +227,14 @@ async def test_a_server_that_never_answers_is_hung_up_on() -> None:
         is_left.set()
 
     async with wire_server(say_nothing) as silent:
-        url = f"postgresql://gateway@127.0.0.1:{silent.port}/gateway?connect_timeout=2"
-        async with opened_database(url) as database, asyncio.timeout(10):
+        hosts = f"{before}host=127.0.0.1:{silent.port}"
+        url = f"postgresql://gateway@/gateway?{hosts}&connect_timeout=2"
+        database = open_database(url, answers_within=timedelta(seconds=answers_within))
+        async with asyncio.timeout(10):
             with pytest.raises(DatabaseUnavailableError):
                 await database.look_up(lambda connection: connection.execute(select(1)))
             await is_left.wait()
+        await database.close()
         is_left.clear()
         notices = Notices(url, channel="news", clock=SystemClock())
         listening = asyncio.ensure_future(notices.run(is_left.clear))

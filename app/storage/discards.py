@@ -43,9 +43,11 @@ async def discard_jobs(
 ) -> Sequence[str]:
     """Discard what belonged to jobs that were just deleted; return the keys, to delete now.
 
-    A file that another, unfinished job names as well is discarded when that one ends.
+    A file that another, unfinished job names as well is discarded when that one ends. Locked first
+    and tested after, as expired ones are.
     """
     made_for = FileRow.made_for.in_(job_ids)
+    await tx.execute(select(FileRow.id).where(made_for).order_by(FileRow.id).with_for_update())
     freed = await tx.execute(
         delete(FileRow).where(made_for, ~is_in_use()).returning(FileRow.storage_key)
     )

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -15,13 +16,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.auth.repository import AuthRepository
 from app.bootstrap.workers import Workers
 from app.core.clock import ManualClock
-from app.db.engine import open_database
+from app.db.engine import open_database, opened_database
 from app.db.users import keep_user
 from app.jobs.moves import record_moves
 from app.jobs.operations.repository import ManualChange, OperatorRepository
 from app.jobs.state import IN_FLIGHT, JobState
+from app.storage import job_files
+from app.storage.job_files import FileUse
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.invariants import read_jobs
+from tests.support.pictures import data_uri, png
 from tests.support.workbench import workbench
 
 RIVALS = 5
@@ -159,6 +163,34 @@ async def test_a_user_made_while_its_service_is_deleted_goes_with_it(
         await database.close()
     users = (await gateway.admin.get("/v1/admin/users")).json()["data"]
     assert [user["id"] for user in users] == ["alice"]
+
+
+async def test_a_file_that_is_just_named_again_outlives_the_job_it_was_made_for(
+    database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
+) -> None:
+    kept = f"file://{tmp_path}/kept"
+    async with (
+        running(database_url, sandbox=sandbox, clock=clock, storage_url=kept) as gateway,
+        opened_database(database_url) as database,
+    ):
+        picture = data_uri(png(400, 400, size=5000))
+        first = await gateway.submit("sandbox:instant", first_frame_image_url=picture)
+        await gateway.follow(first)
+        file_id = first["input"]["first_frame_image_url"]
+        second = await gateway.submit()
+        uses = {second["id"]: [FileUse("/first_frame_image_url", file_id)]}
+
+        async def name_again(tx: AsyncConnection) -> asyncio.Future[httpx.Response]:
+            assert await job_files.lock_usable(tx, uses, at=clock.now()) == {(file_id, "alice")}
+            await job_files.link(tx, uses, expires_at=clock.now())
+            erasing = asyncio.ensure_future(gateway.http.delete(f"/v1/jobs/{first['id']}"))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await asyncio.shield(erasing)
+            return erasing
+
+        assert (await (await database.transact(name_again))).status_code == 204
+        assert (await gateway.http.get(f"/v1/files/{file_id}/content")).status_code == 200
 
 
 async def test_who_acts_on_a_job_second_tells_what_the_first_left(

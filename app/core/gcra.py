@@ -17,3 +17,11 @@ def take(
     room = full_us - start
     granted = max(0, min(wanted, room // interval_us))
     return granted, start + granted * interval_us
+
+
+def shared_now(now_us: int, *, seen_us: int) -> int:
+    """Return the time for all who share a rate: a clock that is behind takes what it has `seen`.
+
+    Unless that is minutes away: then it is the other clock that was wrong.
+    """
+    return seen_us if now_us < seen_us <= now_us + _ASTRAY_US else now_us

@@ -70,6 +70,22 @@ async def test_a_submit_under_way_is_left_to_who_holds_it(
     await assert_invariants(database_url)
 
 
+async def test_who_is_behind_polls_its_own_jobs_while_the_other_polls(
+    gateway: Gateway, rival: Gateway
+) -> None:
+    """The polls of all replicas are counted together, by whatever clock each of them has."""
+    replicas = (gateway, rival)
+    for turn in range(20):
+        await replicas[turn % 2].submit(f"{turn} sandbox:slow=600")
+        assert await replicas[turn % 2].dispatch() == 1
+    polls = [0, 0]
+    for _ in range(20):
+        wait(gateway, rival, 1)
+        for number, replica in enumerate(replicas):
+            polls[number] += await replica.poll()
+    assert min(polls) > max(polls) / 2
+
+
 async def test_a_clock_that_was_hours_ahead_stops_nobody_once_it_is_right(
     gateway: Gateway, sandbox: Sandbox, database_url: str
 ) -> None:

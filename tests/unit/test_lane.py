@@ -108,3 +108,15 @@ def test_a_refused_account_is_one_whatever_comes_of_its_probes() -> None:
 def test_what_another_clock_will_open_in_a_moment_is_filled_as_any_lane() -> None:
     lane = opened(Lane(), at=START + timedelta(seconds=1))
     assert admit(lane, 1000, at=START, rate=None)[0] == 1000
+
+
+def test_replicas_whose_clocks_differ_share_one_rate() -> None:
+    """Each gets some of it, and together they get no more than by one clock."""
+    lane, granted = Lane(), {0: 0, 5: 0}
+    for tenth in range(100):
+        for ahead in granted:
+            at = START + timedelta(seconds=ahead + tenth / 10)
+            number, lane = admit(lane, 3, at=at, rate=50)
+            granted[ahead] += number
+    assert min(granted.values()) > 150
+    assert sum(granted.values()) <= 10 * 50 + 50

@@ -19,6 +19,7 @@ class SwitchRow(Base):
 class LaneRow(Base):
     """A shared rate by GCRA: its theoretical arrival time, microseconds since the epoch.
 
+    `taken_us` is when it was taken from last, by the clock that was ahead of all others so far.
     Locking the row is also how replicas take turns: `dispatch` is locked while free places are
     counted and filled. `dispatch` and `polls` are lanes to upstream; where there are several
     accounts each has two of its own within them, such as `polls/main`. A lane is closed until
@@ -30,6 +31,7 @@ class LaneRow(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     arrival_us: Mapped[int]
+    taken_us: Mapped[int] = mapped_column(server_default="0")
     reason: Mapped[str | None]
     closed_until: Mapped[datetime | None]
     trips: Mapped[int] = mapped_column(server_default="0")

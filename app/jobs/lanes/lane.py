@@ -19,9 +19,13 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """`changed_at` is when it last closed or opened: calls that began before say nothing new."""
+    """`changed_at` is when it last closed or opened: calls that began before say nothing new.
+
+    `taken_us` is the latest time at which some were let go, by whatever clock.
+    """
 
     arrival_us: int = 0
+    taken_us: int = 0
     reason: Reason | None = None
     closed_until: datetime | None = None
     trips: int = 0
@@ -59,14 +63,16 @@ def admit(
     pace = _pace(lane, at=at, rate=rate)
     if pace is None:
         return wanted, lane
+    # Only a second is saved up: by a clock that is behind another's there would never be any room.
+    now_us = gcra.shared_now(round(at.timestamp() * 1_000_000), seen_us=lane.taken_us)
     granted, arrival_us = gcra.take(
         wanted,
         arrival_us=lane.arrival_us,
-        now_us=round(at.timestamp() * 1_000_000),
+        now_us=now_us,
         interval_us=-(-1_000_000 // pace),  # rounded up: never more than the rate
         burst=pace,
     )
-    return granted, replace(lane, arrival_us=arrival_us)
+    return granted, replace(lane, arrival_us=arrival_us, taken_us=now_us)
 
 
 def opened(lane: Lane, *, at: datetime) -> Lane:

@@ -100,5 +100,5 @@ async def _reopen(tx: AsyncConnection, *, at: datetime) -> None:
     for name in await lanes.find_closed():
         lane = await lanes.lock(name)
         if lane.closed_until is not None and lane.reason is not Reason.RETRY_AFTER:
-            await lanes.save(name, Lane(arrival_us=lane.arrival_us))
+            await lanes.save(name, Lane(arrival_us=lane.arrival_us, taken_us=lane.taken_us))
     await OperatorRepository(tx).send_refused_again(at=at)

@@ -161,9 +161,12 @@ async def test_whoever_closes_the_standard_streams_may_still_stop_it(tmp_path: P
 async def test_a_terminal_that_is_closed_ends_nothing_after_nohup(tmp_path: Path) -> None:
     async with started_by_shell(tmp_path, f'exec nohup {COMMAND} "$@"') as gateway:
         assert gateway.process is not None
-        gateway.process.send_signal(signal.SIGHUP)
-        async with httpx.AsyncClient(timeout=60) as http:
-            assert (await http.get(gateway.url + "/readyz")).status_code == 200
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
+            async with asyncio.timeout(SETTLED_WITHIN_S):
+                while (await http.get("/readyz")).is_error:  # its workers have told nothing yet
+                    await SystemClock().sleep(_LOOK)
+            gateway.process.send_signal(signal.SIGHUP)
+            assert (await http.get("/readyz")).status_code == 200
         await gateway.stop()
 
 

@@ -12,7 +12,7 @@ from app.db.engine import Database
 from app.db.models import DiscardRow, FileRow, JobRow, OutputRow
 from app.db.statements import insert_into
 from app.storage.errors import StorageUnavailableError
-from app.storage.job_files import is_in_use
+from app.storage.job_files import is_in_use, is_over
 from app.storage.store import Storage
 
 logger = structlog.get_logger(__name__)
@@ -86,7 +86,7 @@ async def discard_expired(tx: AsyncConnection, *, at: datetime) -> int:
     """
     due = await tx.execute(
         select(FileRow.id)
-        .where(FileRow.expires_at <= at, ~is_in_use())
+        .where(is_over(at))
         .order_by(FileRow.id)
         .limit(_BATCH)
         .with_for_update(skip_locked=True)
@@ -122,9 +122,7 @@ class Sweeper:
         at = self._clock.now()
 
         async def look(connection: AsyncConnection) -> tuple[bool, Sequence[str]]:
-            expired = await connection.execute(
-                select(FileRow.id).where(FileRow.expires_at <= at, ~is_in_use()).limit(1)
-            )
+            expired = await connection.execute(select(FileRow.id).where(is_over(at)).limit(1))
             return expired.first() is not None, await _due(connection, at=at)
 
         async def expire(tx: AsyncConnection) -> tuple[int, Sequence[str]]:

@@ -15,7 +15,7 @@ from app.db.models import FileRow, JobFileRow
 from app.db.records import columns_of, record_of
 from app.db.users import disabled_among
 from app.storage.errors import NoStorageError, UnknownFileError
-from app.storage.job_files import is_kept
+from app.storage.job_files import is_over
 from app.storage.store import Storage
 
 PREFIX = "file"
@@ -54,7 +54,9 @@ class FileService:
 
         async def work(connection: AsyncConnection) -> Mapping[str, File]:
             found = await connection.execute(
-                _FILES.where(_READY, FileRow.id.in_(known), FileRow.user_id == user_id, is_kept(at))
+                _FILES.where(
+                    _READY, FileRow.id.in_(known), FileRow.user_id == user_id, ~is_over(at)
+                )
             )
             return {row.id: file_from_row(row) for row in found}
 

@@ -28,9 +28,9 @@ def is_in_use() -> ColumnElement[bool]:
     )
 
 
-def is_kept(at: datetime) -> ColumnElement[bool]:
-    """The condition for files that are not to be deleted yet: also expired ones, while in use."""
-    return or_(FileRow.expires_at > at, is_in_use())
+def is_over(at: datetime) -> ColumnElement[bool]:
+    """The condition for files that may be deleted: expired, and not in use any more."""
+    return and_(FileRow.expires_at <= at, ~is_in_use())
 
 
 async def lock_usable(
@@ -45,7 +45,7 @@ async def lock_usable(
         select(FileRow.id, FileRow.user_id)
         .where(
             FileRow.id.in_(wanted),
-            is_kept(at),
+            ~is_over(at),
             or_(
                 FileRow.state == "ready",
                 and_(FileRow.made_for.in_(sorted(file_ids)), FileRow.size.is_not(None)),

@@ -79,6 +79,11 @@ def opened(lane: Lane, *, at: datetime) -> Lane:
     return replace(lane, reason=None, closed_until=None, changed_at=at)
 
 
+def forgiven(lane: Lane) -> Lane:
+    """Let everything go again, as if it had never been closed; its rate still counts."""
+    return Lane(arrival_us=lane.arrival_us, taken_us=lane.taken_us)
+
+
 def tripped(lane: Lane, *, at: datetime) -> Lane:
     """Pause after failures: twice as long as before, unless it had been open for longer than that.
 

@@ -11,7 +11,7 @@ from app.core.clock import Clock
 from app.core.doorbell import Doorbell
 from app.db.engine import Database
 from app.jobs.lanes.accounts import Roster, count_unfinished
-from app.jobs.lanes.lane import Lane, Reason
+from app.jobs.lanes.lane import Lane, Reason, forgiven
 from app.jobs.lanes.pause import is_paused, set_paused
 from app.jobs.lanes.repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.operations.repository import OperatorRepository
@@ -100,5 +100,5 @@ async def _reopen(tx: AsyncConnection, *, at: datetime) -> None:
     for name in await lanes.find_closed():
         lane = await lanes.lock(name)
         if lane.closed_until is not None and lane.reason is not Reason.RETRY_AFTER:
-            await lanes.save(name, Lane(arrival_us=lane.arrival_us, taken_us=lane.taken_us))
+            await lanes.save(name, forgiven(lane))
     await OperatorRepository(tx).send_refused_again(at=at)

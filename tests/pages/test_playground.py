@@ -3,7 +3,7 @@
 import asyncio
 import io
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from tests.support.browser import (
 )
 from tests.support.gateway import ADMIN_TOKEN
 from tests.support.zones import zone_at_noon
+
+Schema = dict[str, Any]
 
 PROMPT = "the camera drifts slowly over the hills"
 TOO_SMALL = "The uploaded image width and height must not be less than 300 pixels."
@@ -142,6 +144,18 @@ async def choose(page: Page, model: str) -> None:
     await page.locator("[aria-haspopup=dialog]").click()
     await page.get_by_label("Search models").fill(model)
     await page.get_by_role("group", name="Models").get_by_role("button").first.click()
+
+
+def model_with(change: Callable[[Schema], Schema]) -> Callable[[Route], Awaitable[None]]:
+    """Make a route whose answer is the gateway's model, of another schema."""
+
+    async def answer(route: Route) -> None:
+        answer = await route.fetch()
+        model = await answer.json()
+        model["input_schema"] = change(model["input_schema"])
+        await route.fulfill(response=answer, json=model)
+
+    return answer
 
 
 async def make(page: Page, prompt: str) -> None:
@@ -545,15 +559,13 @@ async def test_what_is_said_about_a_field_is_said_to_everybody(
 ) -> None:
     key = await directory.key("max-ear")
 
-    async def describe(route: Route) -> None:
-        answer = await route.fetch()
-        model = await answer.json()
-        for name, field in model["input_schema"]["properties"].items():
+    def described(schema: Schema) -> Schema:
+        for name, field in schema["properties"].items():
             field["description"] = f"About {name}."
-        await route.fulfill(response=answer, json=model)
+        return schema
 
     async with visiting(browser, site) as page:
-        await page.route("**/v1/models/*/**", describe)
+        await page.route("**/v1/models/*/**", model_with(described))
         await sign_in(page, key)
         for field, name in (
             (page.get_by_label("Prompt"), "prompt"),
@@ -609,15 +621,13 @@ async def test_what_may_be_left_out_can_be_left_out_again(
 ) -> None:
     key = await directory.key("ute")
 
-    async def without_defaults(route: Route) -> None:
-        answer = await route.fetch()
-        model = await answer.json()
-        for field in model["input_schema"]["properties"].values():
+    def without_defaults(schema: Schema) -> Schema:
+        for field in schema["properties"].values():
             field.pop("default", None)
-        await route.fulfill(response=answer, json=model)
+        return schema
 
     async with visiting(browser, site) as page:
-        await page.route("**/v1/models/kling/**", without_defaults)
+        await page.route("**/v1/models/kling/**", model_with(without_defaults))
         await sign_in(page, key)
         await choose(page, "kling/kling-3.0/pro/text-to-video")
         slider = page.get_by_role("slider", name="cfg scale")
@@ -651,14 +661,9 @@ async def test_what_is_no_text_is_sent_as_what_it_is(
         "shots": {"type": "array", "items": {"type": "object"}},
     }
 
-    async def with_odd_fields(route: Route) -> None:
-        answer = await route.fetch()
-        model = await answer.json()
-        model["input_schema"] = {"type": "object", "properties": odd}
-        await route.fulfill(response=answer, json=model)
-
     async with visiting(browser, site, allow="422") as page:
-        await page.route("**/v1/models/kling/**", with_odd_fields)
+        odd_alone = model_with(lambda _: {"type": "object", "properties": odd})
+        await page.route("**/v1/models/kling/**", odd_alone)
         await sign_in(page, key)
         await choose(page, "kling/kling-3.0/pro/text-to-video")
         await page.get_by_role("spinbutton", name="seed").fill("7")
@@ -689,14 +694,9 @@ async def test_a_choice_of_nothing_has_a_name_and_is_sent(
         "grain": {"type": ["string", "null"], "enum": ["fine", None], "default": None},
     }
 
-    async def with_odd_choices(route: Route) -> None:
-        answer = await route.fetch()
-        model = await answer.json()
-        model["input_schema"] = {"type": "object", "properties": odd}
-        await route.fulfill(response=answer, json=model)
-
     async with visiting(browser, site, allow="422") as page:
-        await page.route("**/v1/models/kling/**", with_odd_choices)
+        odd_alone = model_with(lambda _: {"type": "object", "properties": odd})
+        await page.route("**/v1/models/kling/**", odd_alone)
         await sign_in(page, key)
         await choose(page, "kling/kling-3.0/pro/text-to-video")
         for field, name in (("style", "(empty)"), ("mood", "none"), ("grain", "fine")):

@@ -13,7 +13,7 @@ from tests.support.gateway import SEEDANCE, TOKEN
 from tests.support.issuer import AUDIENCE, Issuer, running_issuer
 from tests.support.keys import make_key
 from tests.support.processes import gateway_process
-from tests.support.wire_server import Line, answer, wire_server
+from tests.support.receiver import receiving
 
 SECRET = "the-key-that-signs-links-0123456789abcdef"
 ADMIN_TOKEN = "the-token-of-the-operators-0123456789"
@@ -29,16 +29,10 @@ SETTLED_WITHIN_S = 150
 _LOOK = timedelta(milliseconds=100)
 
 
-async def collect(line: Line) -> None:
-    while True:
-        await line.request()
-        await line.send(answer(raw=b""))
-
-
 async def test_no_secret_is_where_it_should_not_be(tmp_path: Path) -> None:
     async with (
         running_issuer() as issuer,
-        wire_server(collect) as collector,
+        receiving() as collector,
         running_sandbox(
             SandboxConfig(directory=tmp_path / "sandbox", token=TOKEN, speed=10)
         ) as upstream_url,
@@ -51,7 +45,7 @@ async def test_no_secret_is_where_it_should_not_be(tmp_path: Path) -> None:
             GATEWAY_LOG_LEVEL="debug",
             GATEWAY_OIDC_ISSUER=issuer.url,
             GATEWAY_OIDC_AUDIENCE=AUDIENCE,
-            OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.server.url,
         ) as gateway,
     ):
         await gateway.ready()
@@ -64,7 +58,7 @@ async def test_no_secret_is_where_it_should_not_be(tmp_path: Path) -> None:
         )
         await gateway.stop()
         log = (gateway.folder / "log").read_text()
-        traces = b"".join(each.body for each in collector.received)
+        traces = b"".join(each.body for each in collector.server.received)
 
     assert "job.advanced" in log
     for span in (b"POST /v1/jobs", b"dispatch", b"poll", b"UPDATE"):

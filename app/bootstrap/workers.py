@@ -122,6 +122,7 @@ def make_workers(base: Base, remotes: Remotes, stores: Stores, services: Service
         database=base.database,
         sweeper=stores.sweeper,
         life=timedelta(days=base.settings.retention_days),
+        archives=configs.queue.archives,
         clock=clock,
     )
     return Workers(

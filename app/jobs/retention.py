@@ -18,20 +18,31 @@ _KEPT_AFTER = timedelta(hours=1)
 
 
 class Retention:
-    """Each method looks first and writes only what it found: an idle gateway writes nothing."""
+    """Each method looks first and writes only what it found: an idle gateway writes nothing.
+
+    Unless it `archives` outputs, nobody makes the copies that still wait, and no job waits for one.
+    """
 
     def __init__(
-        self, *, database: Database, sweeper: Sweeper, life: timedelta, clock: Clock
+        self,
+        *,
+        database: Database,
+        sweeper: Sweeper,
+        life: timedelta,
+        archives: bool,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._sweeper = sweeper
         self._life = life
+        self._archives = archives
         self._clock = clock
 
     async def prune_jobs(self, *, limit: int = 100) -> int:
         """Delete jobs that ended so long ago, with their events, deliveries and objects."""
         at = self._clock.now()
-        return await self._delete_jobs(over(before=at - self._life, at=at), limit=limit)
+        old = over(before=at - self._life, archives=self._archives, at=at)
+        return await self._delete_jobs(old, limit=limit)
 
     async def prune_erased(self, *, limit: int = 100) -> int:
         """Delete what was kept of erased jobs to watch for a late success."""
@@ -90,7 +101,7 @@ class Retention:
         return await prune(self._database, IdempotencyKeyRow, old=old, by=end, limit=limit)
 
 
-def over(*, before: datetime, at: datetime) -> ColumnElement[bool]:
+def over(*, before: datetime, archives: bool, at: datetime) -> ColumnElement[bool]:
     """The condition for jobs of that age that need no more work and can no longer be repeated."""
     to_tell = select(WebhookDeliveryRow.id).where(
         WebhookDeliveryRow.job_id == JobRow.id, WebhookDeliveryRow.due_at.is_not(None)
@@ -100,10 +111,9 @@ def over(*, before: datetime, at: datetime) -> ColumnElement[bool]:
     to_repeat = select(IdempotencyKeyRow.key).where(
         IdempotencyKeyRow.job_id == JobRow.id, IdempotencyKeyRow.expires_at > at
     )
+    left_to_do = (to_tell, to_repeat, to_copy) if archives else (to_tell, to_repeat)
     return and_(
         JobRow.finished_at <= before,  # only final jobs have it
         JobRow.watch_until.is_(None),
-        ~to_tell.exists(),
-        ~to_copy.exists(),
-        ~to_repeat.exists(),
+        *(~each.exists() for each in left_to_do),
     )

@@ -181,7 +181,7 @@ async def test_places_are_counted_in_an_index(database_url: str, clock: ManualCl
 
 
 async def test_the_look_for_old_jobs_is_by_their_end(database_url: str, clock: ManualClock) -> None:
-    old = over(before=clock.now(), at=clock.now())
+    old = over(before=clock.now(), archives=True, at=clock.now())
     question = select(JobRow.id).where(old).order_by(JobRow.finished_at).limit(1)
     plan = await plan_of(
         database_url, lambda tx: tx.execute(question), avoiding=("seqscan", "sort")

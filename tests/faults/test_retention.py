@@ -154,6 +154,26 @@ async def test_deliveries_that_ended_go_before_a_job_that_is_still_needed(
     assert await listed(keeping) == {uncopied["id"]}
 
 
+async def test_a_copy_that_nobody_makes_any_more_keeps_no_job(
+    keeping: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    await keeping.follow(await keeping.submit("sandbox:instant sandbox:output=image"))
+    keeping.wait(KEPT)
+    await prune(keeping)
+    assert len(await listed(keeping)) == 1, "its copy is still to be made"
+    async with running(
+        database_url,
+        sandbox=sandbox,
+        clock=clock,
+        retention_days=KEPT / DAY,
+        archive_outputs=False,
+    ) as without_copies:
+        await prune(without_copies)
+        assert await listed(without_copies) == set()
+    assert look(database_url, "SELECT state FROM outputs") == []
+    await all_is_well(keeping, database_url)
+
+
 async def test_batches_are_small_and_rivals_share_them(
     keeping: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock
 ) -> None:

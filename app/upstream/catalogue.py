@@ -42,8 +42,10 @@ class CatalogueReader:
             if entries and page.total != total:
                 # Its pages were cut anew: one may have moved to a page that was read before.
                 raise TryLaterError("RunComfy's catalogue changed while it was read.")
+            if page.total is None and len(page.entries) >= _PAGE:
+                raise TryLaterError("RunComfy's catalogue does not say how many models it has.")
             entries += page.entries
-            total = page.total
+            total = len(entries) if page.total is None else page.total
             if max(total, len(entries)) > self._most:
                 raise TryLaterError(f"RunComfy's catalogue has more than {self._most} models.")
             if len(entries) >= total:

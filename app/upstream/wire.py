@@ -68,10 +68,10 @@ class RemoteResult:
 
 @dataclass(frozen=True, slots=True)
 class CataloguePage:
-    """Entries as they came, not parsed; `total` counts those of all pages."""
+    """Entries as they came, not parsed; `total` counts those of all pages, if it is told."""
 
     entries: list[Any]
-    total: int
+    total: int | None
 
 
 def decode(raw: bytes | bytearray) -> Any:
@@ -151,7 +151,7 @@ def parse_page(body: Any) -> CataloguePage:
     entries, total = (_object(body).get(key) for key in ("models", "total"))
     if not isinstance(entries, list):
         raise TryLaterError("RunComfy's catalogue lists no models.")
-    return CataloguePage(entries, total if type(total) is int else len(entries))
+    return CataloguePage(entries, total if type(total) is int else None)
 
 
 _GZIP = b"\x1f\x8b"

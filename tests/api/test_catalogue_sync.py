@@ -104,6 +104,9 @@ BROKEN = {
     "one page for all": answer(200, {"models": [entry("acme/new/text-to-video")], "total": 2}),
     "too many to come": answer(200, {"models": [entry()], "total": 2001}),
     "too many": answer(200, {"models": [entry(f"a/{n}") for n in range(2001)], "total": 1}),
+    "a full page of who knows how many": answer(
+        200, {"models": [entry(f"a/{n}") for n in range(100)]}
+    ),
     "a redirect": answer(302, Location="https://example.com/"),
 }
 

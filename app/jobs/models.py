@@ -185,7 +185,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """How a job that ended without upstream saying so is watched."""
+    """How a job is watched that has failed or was cancelled, and may yet succeed."""
 
     until: datetime
     due_at: datetime

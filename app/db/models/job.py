@@ -21,9 +21,9 @@ class JobRow(Base):
 
     While `submitting`, and as long as it is `submit_unknown`, the token names the one attempt that
     may have reached upstream; in flight it names the worker process that polls the job.
-    Until `watch_until` a job that ended without upstream saying so is still polled; `late` says
-    that it succeeded then, and whether that was charged. If its owner erased it, only what the
-    watch needs is left, nobody sees it, and after the watch it is deleted.
+    Until `watch_until` a job that has ended, and may yet succeed, is still polled; `late` says that
+    it succeeded then, and whether that was charged. If its owner erased it, only what the watch
+    needs is left, nobody sees it, and after the watch it is deleted.
     """
 
     __tablename__ = "jobs"

@@ -51,7 +51,7 @@ class PollTimes:
         return (lease.submitted_at or lease.created_at) + self._job_timeout
 
     def watch(self, *, at: datetime) -> Watch:
-        """Return how to watch a job that ends now without upstream saying so."""
+        """Return how to watch a job that ends now, and may yet succeed."""
         return Watch(until=at + self._late_watch, due_at=at + watch_delay(timedelta()))
 
     def most_urgent(

@@ -82,12 +82,7 @@ def failed(lease: Lease, *, code: str, message: str, at: datetime) -> Change:
 def given_up(lease: Lease, *, error: dict[str, Any], watch: Watch, at: datetime) -> Change:
     """Fail a job that upstream may still finish: nothing is cancelled, and polling goes on."""
     return _final(
-        lease,
-        JobState.FAILED,
-        at=at,
-        error=error,
-        note={"code": error["code"]},
-        **_kept(lease, watch),
+        lease, JobState.FAILED, at=at, error=error, note={"code": error["code"]}, watch=watch
     )
 
 
@@ -124,9 +119,7 @@ def completed(lease: Lease, *, output: Output, charges_late: bool, at: datetime)
 
 def cancelled(lease: Lease, *, watch: Watch, at: datetime) -> Change:
     """Upstream says so; but it has been seen to finish such jobs after all."""
-    return _final(
-        lease, JobState.CANCELLED, at=at, cancel_outcome=CANCELLED_UPSTREAM, **_kept(lease, watch)
-    )
+    return _final(lease, JobState.CANCELLED, at=at, cancel_outcome=CANCELLED_UPSTREAM, watch=watch)
 
 
 def is_news(lease: Lease, state: JobState, queue_position: int | None) -> bool:
@@ -169,16 +162,6 @@ def record_unknown(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
     )
 
 
-def _kept(lease: Lease, watch: Watch) -> dict[str, Any]:
-    """Let the same worker keep polling."""
-    return {
-        "due_at": watch.due_at,
-        "watch_until": watch.until,
-        "lease_token": lease.token,
-        "lease_expires_at": lease.expires_at,
-    }
-
-
 def observed(change: Change) -> list[Observation]:
     """Return how long upstream took for what has just ended, if it was upstream that ended it."""
     lease, state = change.lease, change.state
@@ -201,14 +184,17 @@ def observed(change: Change) -> list[Observation]:
     ]
 
 
-def _final(lease: Lease, state: JobState, *, at: datetime, **new: Any) -> Change:
+def _final(
+    lease: Lease, state: JobState, *, at: datetime, watch: Watch | None = None, **new: Any
+) -> Change:
+    """End a job; one that is watched stays with the worker that has it."""
     assert state in TERMINAL
     usual: dict[str, Any] = {
         "queue_position": None,
-        "due_at": None,
-        "watch_until": None,
-        "lease_token": None,
-        "lease_expires_at": None,
+        "due_at": watch.due_at if watch else None,
+        "watch_until": watch.until if watch else None,
+        "lease_token": lease.token if watch else None,
+        "lease_expires_at": lease.expires_at if watch else None,
         "cost_state": "released",
     }
     return _change(lease, state, at=at, finished_at=at, **(usual | new))

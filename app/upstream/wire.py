@@ -8,7 +8,7 @@ import json
 import re
 import zlib
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -63,7 +63,7 @@ class RemoteResult:
     output: Output | None
     error: RemoteError | None
     cost_usd: Decimal | None
-    finished_at: datetime | None = field(default=None, compare=False)
+    finished_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

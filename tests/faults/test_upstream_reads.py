@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import httpx
@@ -49,7 +49,12 @@ async def test_each_call_asks_for_its_own_path() -> None:
         answer(200, {"request_id": "req-1", "status": "in_queue", "queue_position": 3}),
         answer(
             200,
-            {"status": "succeeded", "output": {"video": "https://x.invalid/a.mp4"}, "cost": 0.1},
+            {
+                "status": "succeeded",
+                "output": {"video": "https://x.invalid/a.mp4"},
+                "cost": 0.1,
+                "finished_at": "2026-11-22T11:00:01+01:00",
+            },
         ),
         answer(202, {"status": "completed", "outcome": "cancelled"}),
     )
@@ -60,6 +65,7 @@ async def test_each_call_asks_for_its_own_path() -> None:
             output={"video": "https://x.invalid/a.mp4"},
             error=None,
             cost_usd=Decimal("0.1"),
+            finished_at=datetime(2026, 11, 22, 10, 0, 1, tzinfo=UTC),
         )
         assert await cancel(client) is CancelOutcome.CANCELLED
     assert [(each.method, each.target, each.body) for each in server.received] == [

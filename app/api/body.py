@@ -1,6 +1,7 @@
 """Bodies as wire models: how they are described, and every fault that one has told at once."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, GetJsonSchemaHandler, ValidationError, model_validator
@@ -139,6 +140,7 @@ def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
 def _refuse_broken_text(value: Any) -> None:
     if not _holds_broken_text(value):
         return
+    broken = (json_pointer(*path) for path, text in _texts(value) if not is_storable(text))
     errors = [
         FieldError(
             pointer=pointer,
@@ -146,12 +148,10 @@ def _refuse_broken_text(value: Any) -> None:
             detail=f"{pointer or 'the body'} holds a NUL or half of a surrogate pair;"
             " neither can be stored: leave it out.",
         )
-        for pointer, text in _texts(value, "")
-        if not is_storable(text)
+        # Cut before they are written: of twenty thousand, each may be a hundred names long.
+        for pointer in islice(broken, MAX_ERRORS)
     ]
-    raise InvalidRequestError(
-        "The body holds text that cannot be stored.", errors=errors[:MAX_ERRORS]
-    )
+    raise InvalidRequestError("The body holds text that cannot be stored.", errors=errors)
 
 
 def _holds_broken_text(value: Any) -> bool:
@@ -167,16 +167,16 @@ def _holds_broken_text(value: Any) -> bool:
     return False
 
 
-def _texts(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
+def _texts(value: Any, *path: str | int) -> Iterator[tuple[tuple[str | int, ...], str]]:
     match value:
         case str():
-            yield pointer, value
+            yield path, value
         case list():
             for index, item in enumerate(value):
-                yield from _texts(item, f"{pointer}/{index}")
+                yield from _texts(item, *path, index)
         case dict():
             for key, item in value.items():
-                yield pointer, key
-                yield from _texts(item, pointer + json_pointer(key))
+                yield path, key
+                yield from _texts(item, *path, key)
         case _:
             return

@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import tracemalloc
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -88,6 +90,22 @@ async def test_a_body_of_very_many_values_is_refused_unread(gateway: Gateway) ->
             "code": "malformed_body",
             "detail": "The body has more than 20000 commas and brackets, and is not read.",
         }
+
+
+async def test_faults_that_are_not_told_take_no_memory(gateway: Gateway) -> None:
+    """The deeper they stand, the longer is what points at each: together, gigabytes."""
+    deep: Any = ["\0"] * 5000
+    for _ in range(90):
+        deep = {"k" * 200: deep}
+    body = json.dumps(gateway.body() | {"input": deep}).encode()
+    tracemalloc.start()
+    try:
+        answer = await post(gateway, body)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (answer.status_code, len(answer.json()["errors"])) == (422, 100)
+    assert most < 50 * 2**20
 
 
 async def test_the_last_of_two_equal_names_counts(gateway: Gateway) -> None:

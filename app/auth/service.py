@@ -54,6 +54,7 @@ class AuthService:
         self._find_key = self._by_id(AuthRepository.find_held_keys)
         self._find_client_token = self._by_id(AuthRepository.find_client_tokens)
         self._find_terms = self._by_id(AuthRepository.find_terms_of)
+        self._being_recorded: set[str] = set()
 
     async def authenticate(
         self, authorization: str | None, *, came_from: PageOrigin = _NO_PAGE
@@ -198,11 +199,17 @@ class AuthService:
     async def _record_use(self, key: ApiKey) -> None:
         """Write when a key was used, at most once a minute: one per request would cost too much."""
         at = self._clock.now()
-        if key.last_used_at is not None and at - key.last_used_at < _USE_RECORDED_EVERY:
+        is_recent = key.last_used_at is not None and at - key.last_used_at < _USE_RECORDED_EVERY
+        if is_recent or key.id in self._being_recorded:  # for a request that came with this one
             return
-
-        with suppress(DatabaseUnavailableError):  # whoever only reads needs no more
-            await self._database.transact(lambda tx: AuthRepository(tx).record_use(key.id, at=at))
+        self._being_recorded.add(key.id)
+        try:
+            with suppress(DatabaseUnavailableError):  # whoever only reads needs no more
+                await self._database.transact(
+                    lambda tx: AuthRepository(tx).record_use(key.id, at=at)
+                )
+        finally:
+            self._being_recorded.discard(key.id)
 
 
 def _principal_of_token(found: FoundClientToken) -> Principal:

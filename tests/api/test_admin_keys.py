@@ -1,5 +1,6 @@
 """Keys: made with a secret that is shown once, changed, rotated, revoked."""
 
+import asyncio
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from app.auth.repository import AuthRepository
 from app.db.engine import opened_database
 from tests.support.answers import faults
 from tests.support.gateway import SEEDANCE, Gateway
+from tests.support.statements import recorded
 
 pytestmark = pytest.mark.either_database
 
@@ -75,6 +77,18 @@ async def test_a_key_is_made_used_read_and_listed(gateway: Gateway) -> None:
     for answer in (read, audit):
         assert secret not in answer.text
         assert secret[-43:] not in answer.text
+
+
+async def test_of_many_requests_at_once_hardly_one_writes_that_the_key_was_used(
+    gateway: Gateway,
+) -> None:
+    """Once a minute, each would be a transaction, and all of them for the same row."""
+    await gateway.http.get("/v1/me")
+    gateway.wait(60)
+    with recorded(gateway) as seen:
+        await asyncio.gather(*(gateway.http.get("/v1/me") for _ in range(50)))
+    writes = sum(statement.startswith("UPDATE api_keys") for each in seen for statement in each)
+    assert writes in (1, 2)  # a look-up may have begun before the first was committed
 
 
 async def test_a_key_tells_that_its_user_is_disabled(gateway: Gateway) -> None:

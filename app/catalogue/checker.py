@@ -12,7 +12,7 @@ from app.catalogue.amount import output_seconds, outputs
 from app.catalogue.dialect import compiled, defaults_of, fields_of
 from app.catalogue.explain import broken_rule, not_storable, unknown_field
 from app.catalogue.media import MediaCheck, media_field
-from app.catalogue.portability import portability_flaw
+from app.catalogue.portability import portability_flaw, texts_in
 from app.catalogue.wording import pointer
 from app.core.errors import FieldError
 from app.net.reach import Reach
@@ -116,7 +116,7 @@ class InputChecker:
 
     def _counted(self, name: str, value: Any) -> Iterable[str]:
         """Of files only addresses count, and those that are not refused for their own length."""
-        texts = _texts(value)
+        texts = texts_in(value)
         if name not in self._media:
             return texts
         addresses = (text for text in texts if not is_data_uri(text))
@@ -148,19 +148,6 @@ def _flaws(given: dict[str, Any]) -> Mapping[str, str]:
         return {}
     flaws = {name: portability_flaw({name: value}) for name, value in given.items()}
     return {name: flaw for name, flaw in flaws.items() if flaw}
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts in a value, however deep."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, str):
-            yield item
-        elif isinstance(item, dict):
-            waiting += [*item, *item.values()]
-        elif isinstance(item, list):
-            waiting += item
 
 
 class _Findings:

@@ -1,6 +1,7 @@
 """Which JSON values survive a database and upstream, and which are refused."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 MAX_DEPTH = 32
@@ -28,14 +29,17 @@ def portability_flaw(value: Any) -> str | None:
     return None
 
 
-def _scalar_flaw(item: Any) -> str | None:
-    if isinstance(item, str) and not is_storable(item):
-        return "must not hold a NUL character or half of a surrogate pair"
-    if isinstance(item, float) and not math.isfinite(item):
-        return "must be a finite number"
-    if isinstance(item, int) and item.bit_length() > MAX_INTEGER_BITS:
-        return f"must be a number of at most {MAX_INTEGER_BITS} bits"
-    return None
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts in a value, names included, however deep."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            waiting += [*item, *item.values()]
+        elif isinstance(item, list):
+            waiting += item
 
 
 def is_storable(text: str) -> bool:
@@ -46,3 +50,13 @@ def is_storable(text: str) -> bool:
         return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
         return False
+
+
+def _scalar_flaw(item: Any) -> str | None:
+    if isinstance(item, str) and not is_storable(item):
+        return "must not hold a NUL character or half of a surrogate pair"
+    if isinstance(item, float) and not math.isfinite(item):
+        return "must be a finite number"
+    if isinstance(item, int) and item.bit_length() > MAX_INTEGER_BITS:
+        return f"must be a number of at most {MAX_INTEGER_BITS} bits"
+    return None

@@ -89,7 +89,9 @@ def test_check_answers_any_json_with_what_can_be_written_down(
         assert re.fullmatch("[a-z_]+", error.code)
         assert error.detail.endswith(".")
         (error.pointer + error.detail).encode()
-    assert len(checked.errors) == len(set(map(repr, checked.errors)))
+    # Half of a surrogate pair is written as a question mark, which may be a name of its own.
+    written_alike = len(sent) - len({name.encode("utf-8", "replace") for name in sent})
+    assert len(checked.errors) - len(set(map(repr, checked.errors))) <= written_alike
 
 
 @given(models_and_inputs())

@@ -131,7 +131,8 @@ def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
             flaw = f"must be {what} of at most {limits['max_length']} characters"
             code = "max_length"
         case "too_long":
-            code, flaw = "max_properties", f"must have at most {limits['max_length']} entries"
+            code = "max_items" if limits["field_type"] == "List" else "max_properties"
+            flaw = f"must have at most {limits['max_length']} entries"
         case other:
             code, flaw = other, f"is refused: {error['msg']}{contrast(error)}"
     return FieldError(pointer=pointer, code=code, detail=f"{name} {flaw}.")

@@ -92,7 +92,14 @@ async def test_a_table_has_at_most_a_thousand_lines(gateway: Gateway) -> None:
     assert {error["code"] for error in answer.json()["errors"]} == {"duplicate"}
     answer = await put(gateway, *[line()] * 1001)
     (error,) = answer.json()["errors"]
-    assert (answer.status_code, error["pointer"]) == (422, "/prices")
+    assert (answer.status_code, error) == (
+        422,
+        {
+            "pointer": "/prices",
+            "code": "max_items",
+            "detail": "/prices must have at most 1000 entries.",
+        },
+    )
 
 
 async def test_rivals_leave_the_table_of_one_of_them(gateway: Gateway) -> None:

@@ -19,8 +19,6 @@ from app.quotas.pricing import Price, PriceUnit, condition, says
 
 Fields = Mapping[str, Mapping[str, Any]]
 
-MOST_PRICES = 1000
-
 _FRESH_S = 1.0
 _DEAREST = 1_000_000
 
@@ -109,10 +107,6 @@ def _price(line: PriceLine) -> Price:
 
 def _faults(lines: Sequence[PriceLine], models: Mapping[str, Fields]) -> Iterator[FieldError]:
     seen: dict[tuple[str, frozenset[tuple[str, str]]], int] = {}
-    if len(lines) > MOST_PRICES:
-        detail = f"/prices has {len(lines)} lines; at most {MOST_PRICES} are allowed."
-        yield FieldError(pointer="/prices", code="max_items", detail=detail)
-        return
     for number, line in enumerate(lines):
         at = f"/prices/{number}"
         yield from _line_faults(line, models, at)

@@ -11,10 +11,12 @@ from app.api.admin.wire import AdminBody
 from app.api.body import BODY_PROBLEMS, CreateBody, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.problems import problem_responses
-from app.quotas.prices import MOST_PRICES, PriceLine
+from app.quotas.prices import PriceLine
 from app.quotas.pricing import Price, PriceUnit
 
 router = admin_router("/prices")
+
+_MOST_LINES = 1000
 
 
 class PriceWrite(CreateBody, AdminBody):
@@ -43,7 +45,7 @@ class PriceWrite(CreateBody, AdminBody):
 
 
 class PricesPut(AdminBody):
-    prices: Annotated[list[PriceWrite], Field(max_length=MOST_PRICES)]
+    prices: Annotated[list[PriceWrite], Field(max_length=_MOST_LINES)]
 
 
 class PriceRead(BaseModel):

@@ -9,9 +9,14 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails
 
 from app.api.problems import PayloadTooLargeError, UnsupportedMediaTypeError, contrast
-from app.catalogue.checker import MAX_ERRORS
 from app.catalogue.portability import is_storable, texts_in
-from app.core.errors import BROKEN_BODY, FieldError, InvalidRequestError, MalformedBodyError
+from app.core.errors import (
+    BROKEN_BODY,
+    MAX_ERRORS,
+    FieldError,
+    InvalidRequestError,
+    MalformedBodyError,
+)
 from app.core.pointers import json_pointer
 from app.core.suggestions import did_you_mean
 

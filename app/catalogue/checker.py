@@ -14,11 +14,10 @@ from app.catalogue.explain import broken_rule, not_storable, unknown_field
 from app.catalogue.media import MediaCheck, media_field
 from app.catalogue.portability import portability_flaw, texts_in
 from app.catalogue.wording import pointer
-from app.core.errors import FieldError
+from app.core.errors import MAX_ERRORS, FieldError
 from app.net.reach import Reach
 from app.net.urls import MAX_URL_CHARACTERS, is_data_uri
 
-MAX_ERRORS = 100
 MAX_CHARACTERS = 2**16
 
 _WHOLE = ""  # the name under which errors of the input as a whole are found

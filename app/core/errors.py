@@ -15,6 +15,9 @@ that is not a ProblemError is a bug, is logged once with its traceback, and beco
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+MAX_ERRORS = 100
+"""How many broken rules one answer names."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldError:

@@ -8,12 +8,12 @@ from typing import Any
 
 from app.auth.errors import ModelNotAllowedError
 from app.auth.models import Principal
-from app.catalogue.checker import MAX_ERRORS, Checked
+from app.catalogue.checker import Checked
 from app.catalogue.model import Model
 from app.catalogue.service import Catalogue
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
-from app.core.errors import ProblemError
+from app.core.errors import MAX_ERRORS, ProblemError
 from app.core.external_wait import external_wait
 from app.core.ids import new_id
 from app.core.tracing import Tracing

@@ -133,6 +133,13 @@ async def test_what_a_plan_may_not_say_is_named_all_at_once(gateway: Gateway) ->
     assert (await gateway.admin.post("/v1/admin/plans", json=highest)).status_code == 201
 
 
+async def test_the_first_hundred_unknown_models_of_a_plan_are_named(gateway: Gateway) -> None:
+    plan = {"name": "free", "models": [f"bytedance/nope-{n}" for n in range(101)]}
+    answer = await gateway.admin.post("/v1/admin/plans", json=plan)
+    pointers = [error["pointer"] for error in answer.json()["errors"]]
+    assert pointers == [f"/models/{n}" for n in range(100)]
+
+
 @pytest.mark.parametrize("number", ["1e30", "1" + "0" * 30])
 async def test_a_limit_that_cannot_be_reckoned_with_is_named(gateway: Gateway, number: str) -> None:
     body = f'{{"name": "x", "limits": {{"output_seconds_per_day": {{"limit": {number}}}}}}}'

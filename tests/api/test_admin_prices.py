@@ -102,6 +102,12 @@ async def test_a_table_has_at_most_a_thousand_lines(gateway: Gateway) -> None:
     )
 
 
+async def test_the_first_hundred_faults_of_a_table_are_named(gateway: Gateway) -> None:
+    answer = await put(gateway, *[line(model=f"bytedance/nope-{n}") for n in range(101)])
+    pointers = [error["pointer"] for error in answer.json()["errors"]]
+    assert pointers == [f"/prices/{n}/model" for n in range(100)]
+
+
 async def test_rivals_leave_the_table_of_one_of_them(gateway: Gateway) -> None:
     async def replace(price: int) -> int:
         answer = await put(gateway, line(base_price_usd=price), line(when={"duration": price}))

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from itertools import islice
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -11,7 +12,7 @@ from app.auth.directory.repository import DirectoryRepository
 from app.auth.errors import InvalidUserIdError
 from app.auth.models import checked_user_id
 from app.auth.scopes import Scope
-from app.core.errors import BROKEN_BODY, FieldError, InvalidRequestError
+from app.core.errors import BROKEN_BODY, MAX_ERRORS, FieldError, InvalidRequestError
 from app.core.suggestions import did_you_mean
 from app.quotas.limits import LimitChanges, checked_limits
 
@@ -69,13 +70,14 @@ class Faults:
     ) -> tuple[str, ...] | None:
         if given is None:
             return None
-        for index, model in enumerate(given):
-            if model not in known:
-                self.add(
-                    f"/models/{index}",
-                    "unknown_model",
-                    f"is not a model of this gateway{did_you_mean(model, known)}",
-                )
+        unknown = ((n, model) for n, model in enumerate(given) if model not in known)
+        # No more are looked for: to find what a name may have meant takes milliseconds.
+        for index, model in islice(unknown, MAX_ERRORS):
+            self.add(
+                f"/models/{index}",
+                "unknown_model",
+                f"is not a model of this gateway{did_you_mean(model, known)}",
+            )
         return tuple(dict.fromkeys(given))
 
     def scopes(self, given: Sequence[str]) -> tuple[str, ...]:

@@ -40,9 +40,7 @@ _DECIMALS = 6  # of US dollars
 Minter = Annotated[Principal, Depends(caller(Scope.TOKENS))]
 
 
-def _dollars(value: Any) -> Decimal | None:
-    if value is None:
-        return None
+def _dollars(value: Any) -> Decimal:
     amount = decimal_of(value)
     if amount is None or not has_at_most(amount, decimals=_DECIMALS) or not 0 < amount <= _MOST_USD:
         raise PydanticCustomError(

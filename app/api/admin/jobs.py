@@ -3,11 +3,11 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
-from app.api.admin.wire import AdminRead
+from app.api.admin.wire import AdminBody, AdminRead
 from app.api.body import BODY_PROBLEMS, body_of, parse
 from app.api.deps import Gateway, JsonBody
 from app.api.job_filters import BY_METADATA, AdminFilter, JobPage
@@ -67,9 +67,7 @@ class AdminJobList(Listed[AdminJobRead]):
     pass
 
 
-class Adoption(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class Adoption(AdminBody):
     request_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache, partial
-from typing import Literal, cast
 
 from pydantic import BaseModel, Field
 from starlette.types import Scope
@@ -17,7 +16,7 @@ from app.jobs.wire import Instant
 from app.quotas.account import Standing
 from app.quotas.errors import is_money, shown_amount
 from app.quotas.policy import WINDOWED, AllowanceName, LimitName, Mode, Period
-from app.quotas.standings import Standings
+from app.quotas.standings import Standings, SubjectName
 
 _SECONDS = {Period.DAY: 86_400, Period.MONTH: 2_592_000}
 
@@ -29,7 +28,7 @@ class LimitRead(BaseModel):
     """Money is a decimal string in US dollars, time is in seconds, all else is a count."""
 
     name: LimitName | AllowanceName
-    subject: Literal["user", "key", "token"] = Field(description="Whose limit it is.")
+    subject: SubjectName = Field(description="Whose limit it is.")
     limit: str | int | float
     used: str | int | float
     held: str | int | float
@@ -43,9 +42,9 @@ def read_limits(standings: Standings) -> list[LimitRead]:
     return [_read(subject, standing) for subject, standing in _tightest(standings)]
 
 
-def _tightest(standings: Standings) -> Sequence[tuple[str, Standing]]:
+def _tightest(standings: Standings) -> Sequence[tuple[SubjectName, Standing]]:
     """Return for each name the one with less left; a shadow one never hides an enforced one."""
-    tightest: dict[LimitName | AllowanceName, tuple[str, Standing]] = {}
+    tightest: dict[LimitName | AllowanceName, tuple[SubjectName, Standing]] = {}
     for subject, standing in standings.each:
         known = tightest.get(standing.name)
         if known is None or _order(standing) < _order(known[1]):
@@ -57,11 +56,11 @@ def _order(standing: Standing) -> tuple[bool, Decimal]:
     return standing.mode == "shadow", standing.remaining
 
 
-def _read(subject: str, standing: Standing) -> LimitRead:
+def _read(subject: SubjectName, standing: Standing) -> LimitRead:
     shown = partial(shown_amount, standing.name)
     return LimitRead(
         name=standing.name,
-        subject=cast("Literal['user', 'key', 'token']", subject),
+        subject=subject,
         limit=shown(standing.limit),
         used=shown(standing.used),
         held=shown(standing.held),

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from app.quotas.account import Account, Standing, key_account, standing_of, user_account
@@ -12,13 +13,14 @@ from app.quotas.policy import LimitName, Limits, Policy
 from app.quotas.repository import QuotaRepository
 
 CallerId = tuple[str, str, str | None]  # user, key, client token
+SubjectName = Literal["user", "key", "token"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Standings:
-    """The standings at an instant, each with whose limit it is: `user`, `key` or `token`."""
+    """The standings at an instant, each with whose limit it is."""
 
-    each: Sequence[tuple[str, Standing]]
+    each: Sequence[tuple[SubjectName, Standing]]
     at: datetime
 
 
@@ -26,7 +28,7 @@ class Standings:
 class Subject:
     """Whose limits count, in the windows of which zone; `name` is what clients are told."""
 
-    name: str
+    name: SubjectName
     account: str
     limits: Limits
     zone: ZoneInfo
@@ -65,7 +67,7 @@ class Caller:
         at: datetime,
     ) -> Standings:
         """Make standings of open accounts, counted jobs and what tokens have used."""
-        found = [
+        found: list[tuple[SubjectName, Standing]] = [
             (
                 subject.name,
                 standing_of(

@@ -165,6 +165,15 @@ async def test_a_user_made_while_its_service_is_deleted_goes_with_it(
     assert [user["id"] for user in users] == ["alice"]
 
 
+async def test_a_user_is_erased_by_one_of_several_operators(gateway: Gateway) -> None:
+    await gateway.client_of("shop")
+    path = "/v1/admin/users/shop"
+    answers = await asyncio.gather(*(gateway.admin.delete(path) for _ in range(RIVALS)))
+    assert sorted(each.status_code for each in answers) == [204, *[404] * (RIVALS - 1)]
+    actions = Counter(entry["action"] for entry in await gateway.audited())
+    assert actions["user.deleted"] == 1
+
+
 async def test_a_file_that_is_just_named_again_outlives_the_job_it_was_made_for(
     database_url: str, sandbox: Sandbox, clock: ManualClock, tmp_path: Path
 ) -> None:

@@ -54,6 +54,9 @@ async def test_the_table_is_replaced_and_read_as_it_was_written(gateway: Gateway
     ("fields", "pointer", "code"),
     [
         ({"model": "bytedance/nope"}, "/prices/0/model", "unknown_model"),
+        ({"when": {"a/b": ["480p"]}}, "/prices/0/when/a~1b", "type"),
+        ({"when": {"duration": None}}, "/prices/0/when/duration", "type"),
+        ({"when": {"duration": "5" * 501}}, "/prices/0/when/duration", "max_length"),
         ({"base_price_usd": "-0.10"}, "/prices/0/base_price_usd", "price"),
         ({"base_price_usd": -1}, "/prices/0/base_price_usd", "price"),
         ({"base_price_usd": 1_000_001}, "/prices/0/base_price_usd", "price"),

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
@@ -17,6 +18,24 @@ from app.quotas.pricing import Price, PriceUnit
 router = admin_router("/prices")
 
 _MOST_LINES = 1000
+_LONGEST_CONDITION = 500
+
+
+def _condition(value: Any) -> str | float:
+    """Name one fault at the value itself: a union names each of its types, as if it were there."""
+    if isinstance(value, str) and len(value) > _LONGEST_CONDITION:
+        raise PydanticCustomError(
+            "max_length", f"it must be at most {_LONGEST_CONDITION} characters"
+        )
+    if not isinstance(value, str | int | float):
+        raise PydanticCustomError("type", "it must be text, a number, true or false")
+    return value
+
+
+_Text = Annotated[str, StringConstraints(max_length=_LONGEST_CONDITION)]
+_Condition = Annotated[
+    Any, BeforeValidator(_condition, json_schema_input_type=_Text | bool | int | float)
+]
 
 
 class PriceWrite(CreateBody, AdminBody):
@@ -34,10 +53,7 @@ class PriceWrite(CreateBody, AdminBody):
             description="What it is multiplied by: the seconds or outputs that an input asks for."
         ),
     ]
-    when: Annotated[
-        dict[str, Annotated[str, StringConstraints(max_length=500)] | bool | int | float],
-        Field(max_length=20),
-    ] = Field(
+    when: Annotated[dict[str, _Condition], Field(max_length=20)] = Field(
         default={},
         description="Values that the input must have; the line with the most of them wins, and"
         " the first if several have as many.",

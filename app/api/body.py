@@ -29,6 +29,17 @@ BODY_PROBLEMS = (
     InvalidRequestError,
 )
 
+# The keywords of JSON Schema for what the framework has names of its own for.
+_KEYWORDS = {
+    "bool_type": "type",
+    "greater_than_equal": "minimum",
+    "int_type": "type",
+    "less_than_equal": "maximum",
+    "list_type": "type",
+    "literal_error": "enum",
+    "string_pattern_mismatch": "pattern",
+    "too_short": "min_items",
+}
 _SAID_OF_A_FIELD = {"description", "default", "example"}
 
 
@@ -139,7 +150,8 @@ def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
             code = "max_items" if limits["field_type"] == "List" else "max_properties"
             flaw = f"must have at most {limits['max_length']} entries"
         case other:
-            code, flaw = other, f"is refused: {error['msg']}{contrast(error)}"
+            code = _KEYWORDS.get(other, other)
+            flaw = f"is refused: {error['msg']}{contrast(error)}"
     return FieldError(pointer=pointer, code=code, detail=f"{name} {flaw}.")
 
 

@@ -78,7 +78,7 @@ async def test_a_user_is_made_read_listed_changed_and_erased(gateway: Gateway) -
             "/limits/jobs_per_hour",
             "unknown_limit",
         ),
-        ({"id": "bob", "disabled": 1}, "/disabled", "bool_type"),
+        ({"id": "bob", "disabled": 1}, "/disabled", "type"),
         ({"id": "bob\0"}, "/id", "invalid_text"),
         ({"id": "bob", "email": "b@x"}, "/email", "unknown_field"),
     ],

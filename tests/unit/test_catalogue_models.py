@@ -1,6 +1,7 @@
 """The catalogue itself: the models that ship, and the unknown ones."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -88,6 +89,20 @@ def test_unknown_model_names_the_nearest_ones_and_the_list() -> None:
     assert problem.errors == [
         FieldError(pointer="/model", code="unknown_model", detail=problem.detail)
     ]
+
+
+def test_who_asks_for_an_unknown_model_again_and_again_costs_one_look() -> None:
+    catalogue = Catalogue.bundled()
+
+    def spent(times: int) -> float:
+        began = time.process_time()
+        for _ in range(times):
+            with pytest.raises(UnknownModelError):
+                catalogue.get("bytedance/seedance-0-9/pro/image-to-video")
+        return time.process_time() - began
+
+    first = spent(1)
+    assert spent(100) < 20 * first
 
 
 def test_model_ids_are_case_sensitive_and_the_right_case_is_suggested() -> None:

@@ -1,8 +1,10 @@
 """Origins of web pages (RFC 6454), written as browsers write them."""
 
+import re
 from urllib.parse import urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+_ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(:[0-9]+)?")
 
 
 def origin_of(url: str) -> str:
@@ -25,6 +27,10 @@ def checked_origin(text: str) -> str:
     if text in ("*", "null"):
         raise ValueError(f"{text!r} would open it to every page: name each origin")
     origin = origin_of(text)
+    if not _ORIGIN.fullmatch(origin):  # a pattern, or several: no browser would ever send it
+        raise ValueError(
+            f"{text[:200]!r} is not one origin; write each by name, with commas between them"
+        )
     if origin != text:
         raise ValueError(f"write {text[:200]!r} as {origin!r}, which is what browsers send")
     return origin

@@ -208,6 +208,14 @@ def test_what_the_operator_can_mend_is_one_sentence_and_exit_code_2(
         ({"GATEWAY_MODELS": "acme"}, "GATEWAY_MODELS: 'acme' is not a model id, nor one with *"),
         ({"GATEWAY_CORS_ORIGINS": "*"}, "GATEWAY_CORS_ORIGINS: '*' would open it to every page"),
         (
+            {"GATEWAY_CORS_ORIGINS": "https://app.example,https://*.app.example"},
+            "GATEWAY_CORS_ORIGINS: 'https://*.app.example' is not one origin; write each by name",
+        ),
+        (
+            {"GATEWAY_CORS_ORIGINS": "https://a.example https://b.example"},
+            "GATEWAY_CORS_ORIGINS: 'https://a.example https://b.example' is not one origin",
+        ),
+        (
             {"GATEWAY_WEBHOOK_NETWORKS": "10.1.0.0/16,10.0.0.1/8"},
             "GATEWAY_WEBHOOK_NETWORKS: write '10.0.0.1/8' as '10.0.0.0/8'.",
         ),

@@ -121,6 +121,18 @@ async def test_idempotency_keys_are_each_users_own(gateway: Gateway) -> None:
     assert len(ids) == 2
 
 
+async def test_a_user_that_is_called_like_a_word_of_the_admin_api_is_read(
+    gateway: Gateway,
+) -> None:
+    client = await shop(gateway)
+    for name in ("limits", "user-limits"):
+        await client.get("/v1/me", headers=acting_for(name))
+        read = await gateway.admin.get(f"/v1/admin/users/shop/{name}")
+        assert read.json().get("id") == f"shop/{name}"
+        left = await gateway.admin.get(f"/v1/admin/user-limits/shop/{name}")
+        assert left.json() == {"user": f"shop/{name}", "timezone": "UTC", "limits": []}
+
+
 async def test_the_limits_are_the_users_and_the_keys(gateway: Gateway) -> None:
     client = await shop(gateway, limits={"jobs_per_day": {"limit": 3}})
     await client.get("/v1/me", headers=acting_for("u1"))

@@ -97,7 +97,7 @@ async def test_an_operator_reads_how_a_users_limits_stand(gateway: Gateway) -> N
     await gateway.admin.patch("/v1/admin/users/alice", json=patch)
     await three_jobs(gateway)
     mine = (await gateway.http.get("/v1/me")).json()["limits"]
-    answer = await gateway.admin.get("/v1/admin/users/alice/limits")
+    answer = await gateway.admin.get("/v1/admin/user-limits/alice")
     assert answer.json() == {"user": "alice", "timezone": "UTC", "limits": mine}
     shown = {limit.pop("name"): limit for limit in mine}
     common = {"subject": "user", "resets_at": "2026-11-23T00:00:00.000Z"}
@@ -114,11 +114,11 @@ async def test_an_operator_reads_how_a_users_limits_stand(gateway: Gateway) -> N
     service = (await gateway.admin.post("/v1/admin/keys", json=key)).json()["key"]
     acting = {"X-Gateway-User": "u1"}
     await gateway.client_with(service).post("/v1/jobs", json=gateway.body(), headers=acting)
-    of_service = (await gateway.admin.get("/v1/admin/users/alice/u1/limits")).json()
+    of_service = (await gateway.admin.get("/v1/admin/user-limits/alice/u1")).json()
     used = [(limit["name"], limit["held"], limit["limit"]) for limit in of_service["limits"]]
     assert used == [("jobs_per_day", 1, 9), ("spend_usd_per_day", "0.50", "0.25")]
     for nobody in ("bob", "alice/u2"):
-        refused = await gateway.admin.get(f"/v1/admin/users/{nobody}/limits")
+        refused = await gateway.admin.get(f"/v1/admin/user-limits/{nobody}")
         assert problem(refused)["code"] == "user_not_found"
 
 

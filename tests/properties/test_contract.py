@@ -24,7 +24,6 @@ from schemathesis.specs.openapi.checks import (
     negative_data_rejection,
     positive_data_acceptance,
     response_schema_conformance,
-    unsupported_method,
 )
 
 from app.sandbox import SandboxConfig, running_sandbox
@@ -59,8 +58,6 @@ FRAMING = {"content-length", "transfer-encoding"}
 # The document describes a stream as a whole; each of its events would be compared with that.
 STREAM = "/v1/jobs/{job_id}/events"
 PATIENCE_S = 90  # a wait of a minute may be drawn
-# User ids keep their slash: other methods there are about a service's user called `limits`.
-OF_A_USER = "/v1/admin/users/{user_id}/limits"
 
 
 @dataclass(frozen=True)
@@ -123,8 +120,6 @@ def test_every_answer_is_as_documented(
         excluded.append(response_schema_conformance)
     if case.path in LENIENT or _may_be_right_as_text(case.query):
         excluded.append(negative_data_rejection)
-    if case.path == OF_A_USER:
-        excluded += [allow_header_conformance, unsupported_method]
     if case.path in SHADOWED:
         excluded.append(allow_header_conformance)
     case.call_and_validate(

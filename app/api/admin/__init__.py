@@ -13,12 +13,13 @@ from app.api.admin import (
     prices,
     shadow,
     usage,
+    user_limits,
     users,
 )
 from app.api.admin.routing import fallback_router
 
 _rooms = (
-    *(plans, users, keys, jobs, outputs, prices, audit, deliveries),
+    *(plans, users, user_limits, keys, jobs, outputs, prices, audit, deliveries),
     *(dispatch, invariants, usage, overview, shadow),
 )
 _routers = [room.router for room in _rooms]

@@ -3,20 +3,18 @@
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Response
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from app.api.admin.auth import Operator
 from app.api.admin.routing import admin_router
 from app.api.admin.wire import AdminBody, AdminRead, LimitsBody, LimitsRead
 from app.api.body import BODY_PROBLEMS, CreateBody, body_of, parse
 from app.api.deps import Gateway, JsonBody
-from app.api.limits import LimitRead, read_limits
 from app.api.paging import Listed, Page, page_query
 from app.api.problems import problem_responses
 from app.auth.directory.checks import could_be_user_id
 from app.auth.directory.errors import UserExistsError, UserHasLiveJobsError, UserNotFoundError
 from app.jobs.wire import Instant
-from app.quotas.standings import Caller
 
 router = admin_router("/users")
 
@@ -46,12 +44,6 @@ class UserList(Listed[UserRead]):
     pass
 
 
-class UserLimitsRead(BaseModel):
-    user: str
-    timezone: str = Field(description="The zone of the user's days and months.")
-    limits: list[LimitRead]
-
-
 _Page = Annotated[Page, Depends(page_query("plan", is_cursor=could_be_user_id))]
 
 
@@ -78,20 +70,6 @@ async def list_users(
 ) -> UserList:
     users = await gateway.users.page(plan=plan, after=page.cursor, limit=page.to_read)
     return UserList.of(users, page, read=UserRead.model_validate)
-
-
-# Before the routes whose ids may hold a slash; a user named `x/limits` is read in the list.
-@router.get(
-    "/{user_id:path}/limits",
-    summary="What is left of a user's limits?",
-    description="By plan and overrides; a key may have tighter ones of its own.",
-    responses=problem_responses(UserNotFoundError),
-)
-async def read_user_limits(gateway: Gateway, user_id: str) -> UserLimitsRead:
-    policy = await gateway.users.policy(user_id)
-    caller = Caller(policy=policy, user_id=user_id, key_id="")
-    standings = await gateway.quotas.standings(caller)
-    return UserLimitsRead(user=user_id, timezone=policy.zone.key, limits=read_limits(standings))
 
 
 @router.get(

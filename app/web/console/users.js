@@ -43,11 +43,12 @@ export function Users({ api, query }) {
   </${View}>`;
 }
 
-const pathOf = (id) => `/v1/admin/users/${id.split("/").map(encodeURIComponent).join("/")}`;
+const escaped = (id) => id.split("/").map(encodeURIComponent).join("/");
+const pathOf = (id) => `/v1/admin/users/${escaped(id)}`;
 
 function UserDrawer({ api, id, plans, onClose, onChanged }) {
   const user = useRead(api, pathOf(id));
-  const standings = useRead(api, `${pathOf(id)}/limits`, { every: 5000 });
+  const standings = useRead(api, `/v1/admin/user-limits/${escaped(id)}`, { every: 5000 });
   const keys = useRead(api, `/v1/admin/keys?${queryOf({ user: id, limit: 50 })}`);
   const [open, setOpen] = useState(null);
   const [secret, setSecret] = useState(null);

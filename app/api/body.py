@@ -134,6 +134,8 @@ def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
     match error["type"]:
         case "missing":
             code, flaw = "required", "is missing"
+        case "extra_forbidden" if len(path) > 1:
+            code, flaw = "unknown_field", "is not known"
         case "extra_forbidden":
             known = kind.model_fields
             way_out = did_you_mean(str(path[-1]), known) or f": known are {', '.join(known)}"

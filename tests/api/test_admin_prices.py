@@ -82,6 +82,13 @@ async def test_a_wrong_line_is_named_and_the_table_stays(
     assert (await gateway.admin.get("/v1/admin/prices")).json() == {"prices": [line(when={})]}
 
 
+async def test_an_unknown_field_of_a_line_is_not_compared_with_those_around_it(
+    gateway: Gateway,
+) -> None:
+    (error,) = (await put(gateway, line(price=1))).json()["errors"]
+    assert error["detail"] == "/prices/0/price is not known."
+
+
 async def test_two_lines_for_the_same_are_refused(gateway: Gateway) -> None:
     answer = await put(
         gateway, line(when={"duration": 5}), line(), line(when={"duration": "5"}, base_price_usd=1)

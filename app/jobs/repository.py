@@ -68,18 +68,20 @@ class JobRepository:
         final = and_(
             JobRow.id == job_id, JobRow.user_id == user_id, JobRow.state.in_(TERMINAL), _IS_THERE
         )
-        emptied = await self._tx.execute(
-            update(JobRow)
-            .where(final, JobRow.watch_until.is_not(None))
-            .values(_emptied(at))
-            .returning(JobRow.id)
+        erased = await self._tx.execute(
+            delete(JobRow).where(final, JobRow.watch_until.is_(None)).returning(JobRow.id)
         )
-        if emptied.scalar_one_or_none() is not None:
-            for row in PARTS:
-                await self._tx.execute(delete(row).where(row.job_id == job_id))
+        if erased.scalar_one_or_none() is not None:
             return True
-        erased = await self._tx.execute(delete(JobRow).where(final).returning(JobRow.id))
-        return erased.scalar_one_or_none() is not None
+        # Looked for second: a late request id may have made it watched while the first waited.
+        emptied = await self._tx.execute(
+            update(JobRow).where(final).values(_emptied(at)).returning(JobRow.id)
+        )
+        if emptied.scalar_one_or_none() is None:
+            return False
+        for row in PARTS:
+            await self._tx.execute(delete(row).where(row.job_id == job_id))
+        return True
 
     async def find_many(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         found = await self._tx.execute(_JOBS_BY_ID, {"ids": job_ids})

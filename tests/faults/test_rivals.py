@@ -18,6 +18,7 @@ from app.bootstrap.workers import Workers
 from app.core.clock import ManualClock
 from app.db.engine import open_database, opened_database
 from app.db.users import keep_user
+from app.jobs.change_repository import ChangeRepository
 from app.jobs.moves import record_moves
 from app.jobs.operations.repository import ManualChange, OperatorRepository
 from app.jobs.state import IN_FLIGHT, JobState
@@ -200,6 +201,34 @@ async def test_a_file_that_is_just_named_again_outlives_the_job_it_was_made_for(
 
         assert (await (await database.transact(name_again))).status_code == 204
         assert (await gateway.http.get(f"/v1/files/{file_id}/content")).status_code == 200
+
+
+async def test_a_job_that_is_erased_while_a_late_request_is_noted_is_watched(
+    gateway: Gateway, database_url: str
+) -> None:
+    job = await gateway.submit()
+    [attempt] = await gateway.workers.dispatcher.claim(32)
+    for hours in (1, 24):
+        gateway.wait(hours * 3600)
+        await gateway.dispatch()
+    assert (await gateway.read(job))["error"]["code"] == "submit_unknown"
+
+    async def note(tx: AsyncConnection) -> asyncio.Future[httpx.Response]:
+        at, lease = gateway.clock.now(), attempt.lease
+        watch = {"account": lease.account, "watch_until": at + timedelta(hours=1)}
+        await ChangeRepository(tx).note_request(job["id"], "req-late", **watch, at=at)
+        erasing = asyncio.ensure_future(gateway.http.delete(f"/v1/jobs/{job['id']}"))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await asyncio.shield(erasing)
+        return erasing
+
+    async with opened_database(database_url) as database:
+        assert (await (await database.transact(note))).status_code == 204
+    row, events = (await read_jobs(database_url))[job["id"]]
+    assert (row.upstream_request_id, row.input, events) == ("req-late", {}, [])
+    assert row.watch_until is not None
+    assert (await gateway.http.get(f"/v1/jobs/{job['id']}")).status_code == 404
 
 
 async def test_who_acts_on_a_job_second_tells_what_the_first_left(

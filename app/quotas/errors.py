@@ -104,7 +104,7 @@ def is_money(name: LimitName | AllowanceName) -> bool:
 def _way_out(name: LimitName | AllowanceName) -> str:
     if isinstance(name, AllowanceName):
         return "ask for another token"
-    return "try again when it resets, or ask an operator for more"
+    return "try again after the seconds in Retry-After, or ask an operator for more"
 
 
 def _retry_after_s(excess: Excess, *, at: datetime) -> int:

@@ -616,6 +616,30 @@ async def test_back_leaves_a_view_whose_drawer_was_closed(site: str, browser: Br
         await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
+async def test_the_keyboard_goes_on_where_a_saved_dialog_was_opened(
+    site: str, browser: Browser
+) -> None:
+    await key_of(site, "alice")
+    async with client(site) as http, signed_in(browser, site) as page:
+        await http.post("/v1/admin/plans", json={"name": "free"})
+        await view(page, "Plans")
+        edit = page.get_by_role("button", name="Edit free")
+        await edit.press("Enter")
+        form = page.get_by_role("dialog", name="Edit free")
+        await form.get_by_label("Jobs per day", exact=True).fill("9")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("Jobs per day: 9")).to_be_visible()
+        await expect(edit).to_be_focused()
+
+        await page.goto(f"{site}/console#/users?user=alice")
+        edit = page.get_by_role("button", name="Edit", exact=True)
+        await edit.press("Enter")
+        await page.get_by_role("dialog", name="Edit alice").get_by_label("Name").fill("Alice")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("dialog").get_by_text("Alice", exact=True)).to_be_visible()
+        await expect(edit).to_be_focused()
+
+
 async def test_who_did_something_with_a_row_far_down_stays_there(
     site: str, browser: Browser
 ) -> None:

@@ -32,7 +32,8 @@ function Asking({ title, verb, keep, danger = false, act, onClose, children, ...
   const ref = useInView(problem);
   const submit = async (event) => {
     event.preventDefault();
-    if (await run(new FormData(event.target))) onClose();
+    // Closed as Escape does it: the cursor goes back to where it was.
+    if (await run(new FormData(event.target))) event.target.closest("dialog").close();
   };
   return html`<${Dialog} title=${title} onClose=${onClose}>
     <form ref=${ref} onSubmit=${submit} ...${form}>

@@ -640,6 +640,29 @@ async def test_the_keyboard_goes_on_where_a_saved_dialog_was_opened(
         await expect(edit).to_be_focused()
 
 
+async def test_text_is_selected_beyond_a_drawer_that_a_click_outside_closes(
+    site: str, browser: Browser
+) -> None:
+    await key_of(site, "alice")
+    async with signed_in(browser, site) as page:
+        await page.goto(f"{site}/console#/users?user=alice")
+        drawer = page.get_by_role("dialog", name="alice")
+        words = drawer.get_by_text("Nothing is limited")
+        await words.scroll_into_view_if_needed()
+        box = await words.bounding_box()
+        assert box
+        middle = box["y"] + box["height"] / 2
+        await page.mouse.move(box["x"] + 100, middle)
+        await page.mouse.down()
+        await page.mouse.move(20, middle, steps=4)
+        await page.mouse.up()
+        await drawn(page)
+        assert "Nothing is limit" in await page.evaluate("String(getSelection())")
+        await expect(drawer).to_be_visible()
+        await page.mouse.click(20, middle)
+        await expect(page).to_have_url(re.compile(r"#/users$"))
+
+
 async def test_who_did_something_with_a_row_far_down_stays_there(
     site: str, browser: Browser
 ) -> None:

@@ -11,9 +11,14 @@ export function Dialog({ title, onClose, drawer = false, head, footer, children 
     ref.current.showModal();
     ref.current.querySelector("form input")?.focus();
   }, []);
-  const outside = (event) => event.target === ref.current && drawer && ref.current.close();
+  // Not on a click: text that is selected from within may end outside.
+  const outside = (event) => {
+    if (!drawer || event.target !== ref.current) return;
+    event.preventDefault(); // it would take the cursor from where it goes back to
+    ref.current.close();
+  };
   return html`<dialog ref=${ref} class="sheet ${drawer ? "sheet-side" : ""}" aria-label=${title}
-    onClose=${(event) => event.target === ref.current && onClose()} onClick=${outside}>
+    onClose=${(event) => event.target === ref.current && onClose()} onMouseDown=${outside}>
     <div class="sheet-inner">
       <header class="sheet-head">
         <h2 class="h3 m-0 flex-fill text-break">${title}</h2>

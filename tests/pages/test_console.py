@@ -849,3 +849,29 @@ async def test_long_names_and_large_amounts_are_shown_whole(site: str, browser: 
         for shown in (drawer.get_by_role("heading", name=user), drawer.get_by_text("Close")):
             fits = "e => e.scrollWidth <= e.clientWidth"  # once the drawer has come to rest
             await page.wait_for_function(fits, arg=await shown.element_handle(), timeout=60_000)
+
+
+async def test_names_as_long_as_they_may_be_leave_room_for_what_stands_beside_them(
+    site: str, browser: Browser
+) -> None:
+    await submit_once(site, await key_of(site, "u" * 128), "sandbox:instant")
+    limits = {"output_seconds_per_month": {"limit": 300_000, "mode": "shadow"}}
+    async with client(site) as http:
+        plan = {"name": "p" * 64, "models": [SEEDANCE], "limits": limits}
+        await http.post("/v1/admin/plans", json=plan)
+    async with signed_in(browser, site) as page:
+        await view(page, "Plans")
+        cell = page.get_by_role("cell", name=re.compile("Output seconds per month: .*shadow"))
+        for width in (1280, 1024, 390):
+            await page.set_viewport_size({"width": width, "height": 800})
+            assert await cell.evaluate("e => e.scrollWidth <= e.clientWidth"), width
+        await view(page, "Users")
+        plans = page.get_by_role("combobox", name="Plan")
+        await expect(plans).to_contain_text("ppp")
+        await expect(plans).to_be_in_viewport(ratio=1)
+        await page.set_viewport_size({"width": 800, "height": 800})
+        await view(page, "Usage")
+        await expect(page.get_by_role("link", name="uuu")).to_be_visible()
+        await expect(page.get_by_role("columnheader", name="Held")).to_be_visible()
+        table = page.get_by_role("group", name="Usage by user")
+        assert await table.evaluate("e => e.scrollWidth <= e.clientWidth")

@@ -6,7 +6,7 @@ import { usePages } from "./load.js";
 import { Confirm, Dialog, Errors, FilterInput, FormDialog, LinesField, Options, PagedTable, TextField, View, instant, useFields } from "./parts.js";
 import { queryOf, replace, to } from "./route.js";
 
-const COLUMNS = [["Key", "tight"], ["User", "tight"], ["State", "tight"], ["Scopes", "long"], ["Models", "tight"], ["Own limits"], ["Last used", "tight"], ["", "acts"]];
+const COLUMNS = [["Key", "tight"], ["User", "tight"], ["State", "tight"], ["Scopes", "long"], ["Models", "tight"], ["Own limits", "long"], ["Last used", "tight"], ["", "acts"]];
 const SCOPES = [
   ["jobs:read", "read jobs"],
   ["jobs:write", "make and cancel jobs"],

@@ -6,7 +6,7 @@ import { usePages } from "./load.js";
 import { CheckField, Confirm, FormDialog, LinesField, PagedTable, TextField, View, useFields } from "./parts.js";
 import { to } from "./route.js";
 
-const COLUMNS = [["Plan", "tight"], ["Limits", "tight"], ["Models", "long"], ["Days in"], ["Users"], ["", "acts"]];
+const COLUMNS = [["Plan", "long"], ["Limits", "long"], ["Models", "long"], ["Days in"], ["Users"], ["", "acts"]];
 
 export function Plans({ api }) {
   const pages = usePages(api, "/v1/admin/plans?limit=100");

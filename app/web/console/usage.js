@@ -66,7 +66,7 @@ function Sums({ rows, group, word }) {
     <thead><tr><th scope="col">${word}</th><th scope="col" class="num">Jobs</th><th scope="col" class="num">Charged</th><th scope="col" class="num">Freed</th>
       <th scope="col" class="num">Output s</th><th scope="col" class="num">Spend</th><th scope="col" class="num">Held</th></tr></thead>
     <tbody>${rows.slice(0, MOST_ROWS).map((row) => html`<tr key=${row[group]}>
-      <td>${group === "user" ? html`<a href=${to("users", { user: row.user })}>${row.user}</a>` : row[group]}</td>
+      <td class="long">${group === "user" ? html`<a href=${to("users", { user: row.user })}>${row.user}</a>` : row[group]}</td>
       <td class="num">${row.jobs.toLocaleString()}</td><td class="num">${row.jobs_settled.toLocaleString()}</td><td class="num">${row.jobs_released.toLocaleString()}</td>
       <td class="num">${row.output_seconds.toLocaleString()}</td><td class="num">${money(row.spend_usd)}</td><td class="num">${money(row.spend_usd_held)}</td>
     </tr>`)}</tbody></table>

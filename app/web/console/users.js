@@ -7,7 +7,7 @@ import { usePages, useRead } from "./load.js";
 import { CheckField, Confirm, Dialog, Facts, FormDialog, Options, PagedTable, SelectField, TextField, View, useFields } from "./parts.js";
 import { close, queryOf, replace, to } from "./route.js";
 
-const COLUMNS = [["User", "long"], ["Name", "long"], ["Plan"], ["Own limits"], ["State"], ["Created", "tight"]];
+const COLUMNS = [["User", "long"], ["Name", "long"], ["Plan"], ["Own limits", "long"], ["State"], ["Created", "tight"]];
 
 export function Users({ api, query }) {
   const pages = usePages(api, `/v1/admin/users?${queryOf({ limit: 100, plan: query.plan })}`);

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
 from app.core.clock import Clock, SystemClock
 from app.core.errors import ConfigurationError
@@ -33,7 +33,7 @@ def require_extra() -> None:
         )
 
 
-def create_sandbox(config: SandboxConfig, *, clock: Clock = _SYSTEM_CLOCK) -> ASGIApp:
+def create_sandbox(config: SandboxConfig, *, clock: Clock = _SYSTEM_CLOCK) -> Starlette:
     """Build an app that opens its state when first used and closes it with its lifespan."""
     require_extra()
     # It needs the extra, which may be missing until here.

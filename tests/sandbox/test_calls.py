@@ -100,7 +100,10 @@ async def test_a_call_without_the_token_is_400004(
     app = create_sandbox(SandboxConfig(config.directory, token="secret"), clock=ManualClock())
     headers = {"Authorization": header} if header else {}
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://s", headers=headers) as http:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://s", headers=headers) as http,
+    ):
         answer = await http.get("/v1/models")
         samples = await http.get("/sandbox/requests")
     assert answer.status_code == 400

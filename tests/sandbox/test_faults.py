@@ -139,10 +139,14 @@ async def test_a_request_can_be_cut_with_its_body_unread(sandbox: Sandbox) -> No
 
 
 async def test_without_a_socket_a_reset_is_still_an_error(config: SandboxConfig) -> None:
-    transport = httpx.ASGITransport(create_sandbox(config))
+    app = create_sandbox(config)
+    transport = httpx.ASGITransport(app)
     headers = {"Authorization": "Bearer t"}
     given = {"prompt": "sandbox:lost-answer", "first_frame_image_url": "data:,"}
-    async with httpx.AsyncClient(transport=transport, base_url="http://s", headers=headers) as http:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://s", headers=headers) as http,
+    ):
         with pytest.raises(ConnectionResetError):
             await http.post(f"/v1/models/{SEEDANCE}", json=given)
 

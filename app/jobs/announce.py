@@ -1,4 +1,4 @@
-"""The one way to make a job's events known, in the transaction of the change they report."""
+"""The only way to publish a job's events: in the transaction of the change they report."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from app.webhooks import outbox
 
 
 async def announce(tx: AsyncConnection, events: Sequence[JobEvent]) -> bool:
-    """Append to the jobs' log and write the deliveries that are due; return whether there are any.
+    """Append to the event log and queue webhook deliveries; return whether any were queued.
 
-    What is rolled back was never announced. If True, the caller rings for a deliverer after the
-    commit.
+    If so, the caller rings the deliverer's doorbell after the commit. A rollback takes the
+    announcement back, too.
     """
     await log.append(tx, events)
     return await outbox.enqueue(tx, events)

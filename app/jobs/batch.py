@@ -1,4 +1,4 @@
-"""Accept many requests for jobs in one transaction; callers of JobIntake need not know."""
+"""Accepts many job requests in one transaction, unnoticed by the callers of JobIntake."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from app.storage.job_files import FileUse
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """`standings` are the caller's limits after it; None for a replay."""
+    """`standings` are the caller's limits once the job is accepted; None for a replay."""
 
     job: Job
     replayed: bool
@@ -40,7 +40,7 @@ class Accepted:
 
 
 class AcceptBatch:
-    """Answers each caller after the commit that holds its job, its event and its key."""
+    """Answers each caller only once its job, first event and idempotency key are committed."""
 
     def __init__(
         self, *, database: Database, clock: Clock, file_life: timedelta, job_timeout: timedelta
@@ -50,12 +50,12 @@ class AcceptBatch:
         self._job_timeout = job_timeout
         self._clock = clock
         self.accept = NaturalBatch(self._accept_all)
-        """Accept one job together with those that come meanwhile; raise what refuses this one."""
+        """Accept one job, batched with others that arrive meanwhile; raise if it is refused."""
 
     async def find_replay(
         self, *, user_id: str, idempotency_key: str, fingerprint: str
     ) -> Accepted | None:
-        """Return the job that this key already made, or raise IdempotencyConflictError."""
+        """Return the job this key already made, if any, or raise IdempotencyConflictError."""
 
         async def work(connection: AsyncConnection) -> Accepted | None:
             key = (user_id, idempotency_key)
@@ -76,8 +76,8 @@ class AcceptBatch:
             nonlocal tries
             tries += 1
             at = self._clock.now()
-            # Looked for only when a try has failed: a job whose caller was deleted after it was
-            # authenticated would take its neighbours down with it.
+            # Looked for only after a failed try: one caller deleted since it was authenticated
+            # would otherwise fail the whole batch.
             refused = await _lost_callers(tx, requests) if tries > 1 else {}
             known = [request for request in requests if request.id not in refused]
             keys = IdempotencyRepository(tx)
@@ -117,7 +117,7 @@ class AcceptBatch:
     async def _add(
         self, tx: AsyncConnection, fresh: Sequence[NewJob], *, at: datetime
     ) -> dict[str, Job]:
-        """Write jobs with their files and first events, and return them with their places."""
+        """Write jobs with their files and first events; return them with their places in line."""
         if fresh:
             await _JOBS.add(tx, [_row(request) for request in fresh])
             if named := _files_of(fresh):
@@ -128,7 +128,7 @@ class AcceptBatch:
 
 
 async def _lost_callers(tx: AsyncConnection, requests: Sequence[NewJob]) -> dict[str, ProblemError]:
-    """Refuse requests whose user or key was deleted since; lock those of the others."""
+    """Refuse requests whose user or key was deleted since; lock the users and keys of the rest."""
     users = await _locked(tx, UserRow, {request.user_id for request in requests})
     keys = await _locked(tx, ApiKeyRow, {request.key_id for request in requests})
     return {
@@ -141,7 +141,7 @@ async def _lost_callers(tx: AsyncConnection, requests: Sequence[NewJob]) -> dict
 async def _locked(
     tx: AsyncConnection, row: type[UserRow | ApiKeyRow], ids: Collection[str]
 ) -> set[str]:
-    """Return which of these exist, locked so that they exist until the transaction ends."""
+    """Return which of these exist, locked against deletion until the transaction ends."""
     found = await tx.execute(
         select(row.id)
         .where(row.id.in_(sorted(ids)))
@@ -154,7 +154,7 @@ async def _locked(
 async def _lost_files(
     tx: AsyncConnection, requests: Sequence[NewJob], *, at: datetime
 ) -> dict[str, ProblemError]:
-    """Refuse requests whose files were deleted since they were checked; lock the others."""
+    """Refuse requests whose files were deleted since they were checked; lock the other files."""
     named = _files_of(requests)
     usable = await job_files.lock_usable(tx, named, at=at) if named else set()
     lost: dict[str, ProblemError] = {}
@@ -199,7 +199,7 @@ def _answer(
 
 
 def _replayed(holder: Holder, fingerprint: str, *, jobs: Mapping[str, Job]) -> Accepted:
-    """Return the key's job again; a key outlives its erased job, lest a retry pays twice."""
+    """Return the key's job again; a key outlives its erased job, so that no retry pays twice."""
     if holder.fingerprint != fingerprint:
         raise IdempotencyConflictError(holder.job_id)
     if holder.job_id not in jobs:

@@ -1,4 +1,4 @@
-"""The statements by which workers write what happened to jobs, many at a time."""
+"""The statements with which workers record what happened to jobs, many at a time."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -29,8 +29,8 @@ from app.jobs.state import WATCHED, JobState
 _JOB = table_of(JobRow)
 _MILLISECOND = timedelta(milliseconds=1)
 
-# The columns that a change is about, by how they are written.
-_AS_TOLD = (
+# The columns that every change sets.
+_ALWAYS = (
     "state",
     "lease_token",
     "lease_expires_at",
@@ -46,7 +46,8 @@ _AS_TOLD = (
 )
 # A watched job keeps what ended it, unless it succeeds after all.
 _WITH_A_NEW_STATE = ("finished_at", "output", "error")
-_IF_TOLD = ("cost_state", "cancel_outcome", "reported_cost_usd", "detection_milliseconds")
+# None leaves these as they are.
+_IF_GIVEN = ("cost_state", "cancel_outcome", "reported_cost_usd", "detection_milliseconds")
 
 _CHANGES = Rows(
     column("id", Text),
@@ -54,7 +55,7 @@ _CHANGES = Rows(
     column("from_state", Text),
     column("seen_cancel_at", UtcDateTime),
     column("at", UtcDateTime),
-    *(_JOB.c[name] for name in ("account", "due_at", *_AS_TOLD, *_WITH_A_NEW_STATE, *_IF_TOLD)),
+    *(_JOB.c[name] for name in ("account", "due_at", *_ALWAYS, *_WITH_A_NEW_STATE, *_IF_GIVEN)),
 )
 
 
@@ -65,8 +66,8 @@ class ChangeRepository:
     async def apply(self, changes: Sequence[Change]) -> Mapping[str, int | None]:
         """Write each change whose writer still holds the job; return event numbers by job.
 
-        A job that is missing from the answer was moved by somebody else, and stays as it is. One
-        that was erased has no events any more, and no number.
+        A job missing from the result was moved by somebody else and is left as it is. An erased
+        job has no events any more, so its number is None.
         """
         moved = await _APPLY.execute(self._tx, [_row(change) for change in changes])
         return {row.id: None if row.erased_at else row.event_seq for row in moved}
@@ -74,9 +75,9 @@ class ChangeRepository:
     async def note_request(
         self, job_id: str, request_id: str, *, account: str, watch_until: datetime, at: datetime
     ) -> int | None:
-        """Take an event number for a late request id, unless the job has it already, or is gone.
+        """Take an event number for a late request id; None if the job has that id or is gone.
 
-        A job that has ended is watched under it from now on, unless it is watched already.
+        A job that has ended is watched under this id from now on, unless it is watched already.
         """
         unwatched = and_(JobRow.state.in_(WATCHED), JobRow.due_at.is_(None))
         new = {
@@ -111,14 +112,14 @@ def _apply(new: CTE) -> Any:
         update(_JOB)
         .where(
             _JOB.c.id == new.c.id,
-            # The request of any attempt tells what became of a job that an operator sent again.
+            # An unknown submit adopts the request of any attempt, even one before a resubmit.
             or_(_JOB.c.lease_token == new.c.token, _is_adopted(new)),
             _JOB.c.state == new.c.from_state,
         )
         .values(
-            {name: new.c[name] for name in _AS_TOLD}
+            {name: new.c[name] for name in _ALWAYS}
             | {name: case((is_news, new.c[name]), else_=_JOB.c[name]) for name in _WITH_A_NEW_STATE}
-            | {name: func.coalesce(new.c[name], _JOB.c[name]) for name in _IF_TOLD}
+            | {name: func.coalesce(new.c[name], _JOB.c[name]) for name in _IF_GIVEN}
             | {
                 "account": new.c.account,
                 "event_seq": _JOB.c.event_seq + case((is_news, 1), else_=0),
@@ -150,7 +151,7 @@ def _row(change: Change) -> dict[str, Any]:
         "at": change.at,
         "account": change.lease.account,
         "due_at": change.due_at,
-        **{name: getattr(change, name) for name in (*_AS_TOLD, *_WITH_A_NEW_STATE)},
+        **{name: getattr(change, name) for name in (*_ALWAYS, *_WITH_A_NEW_STATE)},
         "cost_state": change.cost_state,
         "cancel_outcome": change.cancel_outcome,
         "reported_cost_usd": None if cost is None else str(cost),

@@ -1,4 +1,4 @@
-"""What can be wrong with a request for a job."""
+"""What can be wrong with a request about a job."""
 
 from collections.abc import Sequence
 

@@ -16,12 +16,12 @@ from app.jobs.repository import JobRepository
 from app.jobs.state import TERMINAL, JobState
 
 _PAGE = 100
-# Clients see these as `pending`, which the job was before: no news for them.
+# Clients see `submitting` as `pending`, which the job already was: no news for them.
 _SHOWN = frozenset(state.value for state in JobState) - {JobState.SUBMITTING.value}
 
 
 class Moment:
-    """A job as it was right after one of its events; all that wait for it share this object."""
+    """A job as it was right after one of its events; everyone waiting for it shares the object."""
 
     __slots__ = ("job", "rendered", "seq")
 
@@ -33,7 +33,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class JobNews:
-    """`moments` are what is new; `job` is the job as it is now."""
+    """`moments` is what is new; `job` is the job as it is now."""
 
     job: Job
     moments: Sequence[Moment]
@@ -51,7 +51,7 @@ _CallersQuestion = tuple[Whose, Cursor]
 
 
 class JobFeed:
-    """Callers check first whether somebody may look."""
+    """Checks no permissions: callers do so beforehand."""
 
     def __init__(self, *, database: Database) -> None:
         self._database = database
@@ -59,7 +59,7 @@ class JobFeed:
         self._of_callers = NaturalBatch(self._read_callers)
 
     async def of_job(self, job_id: str, *, after: int | None) -> JobNews:
-        """Return what happened after an event; without one, or for a future one, the job as it is.
+        """Return what happened after event `after`; if that is None or in the future, the job now.
 
         Raises JobNotFoundError.
         """
@@ -69,7 +69,7 @@ class JobFeed:
         return await self._of_callers((whose, after))
 
     async def start(self, after: Cursor | None) -> Cursor:
-        """Return the end of the log, or a place before it that somebody has already reached."""
+        """Return where to read on: at `after` if given, but never beyond the end of the log."""
         end = await self._database.look_up(end_of_log)
         return end if after is None or after.is_after(end) else after
 
@@ -99,7 +99,7 @@ class JobFeed:
         return answers
 
     async def _read_callers(self, questions: Sequence[_CallersQuestion]) -> Sequence[CallerNews]:
-        """Read once for all who ask for the same, as several pages of one user do."""
+        """Read once for all who ask the same, as several browser tabs of one user do."""
         asked = dict.fromkeys(questions)
 
         async def work(connection: AsyncConnection) -> Sequence[CallerNews]:
@@ -129,7 +129,7 @@ async def _callers_news(connection: AsyncConnection, whose: Whose, after: Cursor
 
 
 def _moments(job: Job, events: Sequence[log.JobEvent | Entry]) -> Sequence[Moment]:
-    """Return the events that the job already shows: on Postgres a log read later may be ahead."""
+    """Drop events newer than the job: on Postgres a log that is read after it may be ahead."""
     return [
         Moment(_as_of(job, event), event.seq)
         for event in events
@@ -139,6 +139,6 @@ def _moments(job: Job, events: Sequence[log.JobEvent | Entry]) -> Sequence[Momen
 
 def _as_of(job: Job, event: log.JobEvent | Entry) -> Job:
     state = JobState(event.type)
-    # A later event in the same final state was a note, which changed nothing that is shown.
+    # A later event in the same final state is only a note: nothing that clients see has changed.
     is_unchanged = state is job.state and (event.seq == job.event_seq or state in TERMINAL)
     return job if is_unchanged else job.as_of(state, at=event.at)

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def fingerprint(route: str, body: Any) -> str:
-    """Hash a route and a JSON body as RFC 8785 sees it: keys in any order, 5.0 the same as 5."""
+    """Hash a route and a JSON body as RFC 8785 reads it: key order is ignored, 5.0 equals 5."""
     canonical = json.dumps(_plain(body), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{route}\n{canonical}".encode()).hexdigest()
 

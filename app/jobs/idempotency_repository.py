@@ -34,7 +34,7 @@ class IdempotencyRepository:
     async def claim(self, requests: Sequence[NewJob], *, at: datetime) -> Mapping[str, Holder]:
         """Bind each key to the first request that has it.
 
-        Returns, by job id, the requests whose key another job already holds.
+        Returns, by request id, the job that holds the key instead, where there is one.
         """
         first: dict[UsersKey, NewJob] = {}
         for request in requests:
@@ -67,20 +67,20 @@ class IdempotencyRepository:
         }
 
     async def find(self, keys: Sequence[UsersKey], *, at: datetime) -> Mapping[UsersKey, Holder]:
-        """Return the holders of those keys that are bound and have not expired."""
+        """Return who holds the keys, leaving out those that are unbound or expired."""
         asked = [{"user_id": user_id, "key": key} for user_id, key in keys]
         found = await _FIND.execute(self._tx, asked, at=at)
         return {(row.user_id, row.key): Holder(row.job_id, row.fingerprint) for row in found}
 
     async def unbind(self, job_ids: Iterable[str]) -> None:
-        """Release the keys of refused requests: the next request with such a key is a new one."""
+        """Release the keys of refused requests, so that the next request with one counts as new."""
         await self._tx.execute(
             delete(IdempotencyKeyRow).where(IdempotencyKeyRow.job_id.in_(sorted(job_ids)))
         )
 
 
 def _unless_held(bound: Any) -> Any:
-    """Bind each key to its job, unless another job holds it unexpired; return the bound ones."""
+    """Bind each key to its job unless another job holds it unexpired; return those bound."""
     return bound.on_conflict_do_update(
         index_elements=[_TABLE.c.user_id, _TABLE.c.key],
         set_={name: bound.excluded[name] for name in ("job_id", "fingerprint", "expires_at")},

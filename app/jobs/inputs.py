@@ -1,7 +1,7 @@
 """Files in jobs' inputs: checked and stored at accept, replaced for RunComfy at dispatch.
 
-In the database, in logs and to clients an input names `file_...`; the link or the data URI that
-RunComfy gets is made for the one request that carries it, and kept nowhere.
+The database and clients only ever see `file_...`; the link or data URI that RunComfy gets is made
+for the one request that carries it, and kept nowhere.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _DATA_URI = re.compile(r"data:(?P<type>[^;,]*)[^,]*,", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An input as it is stored, the files it names, and those of them that were made for it."""
+    """An input as it is stored, the files it names, and those made from its data URIs."""
 
     input: dict[str, Any]
     uses: Sequence[FileUse]
@@ -46,7 +46,7 @@ class Kept:
 
 
 class JobInputs:
-    """`links` is None where RunComfy could not follow them: then files travel as data URIs."""
+    """`links` is None if RunComfy cannot reach this gateway: files then go as data URIs."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class JobInputs:
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def flaws(self, checked: Checked, *, user_id: str) -> Sequence[FieldError]:
-        """Say which files that the input names cannot be used, and why."""
+        """Say which of the files named in the input cannot be used, and why."""
         named = [check for check in checked.media if _is_file(check.value)]
         if not named:
             return []
@@ -78,9 +78,9 @@ class JobInputs:
         return errors or self._too_large(checked, named, found)
 
     async def keep(self, checked: Checked, *, user_id: str, job_id: str) -> Kept:
-        """Store data URIs above 1 KB as files, and name every file that the input then holds.
+        """Store data URIs above 1 KB as files, and list every file that the input then names.
 
-        Without a storage they stay where they are. If this raises, nothing was stored.
+        Without storage they stay inline. If this raises, nothing is left stored.
         """
         uses, made = [], []
         kept = dict(checked.input)
@@ -109,10 +109,10 @@ class JobInputs:
 
     @asynccontextmanager
     async def resolved(self, job_id: str, given: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Replace each file by what RunComfy understands, for one request.
+        """Replace each file with something RunComfy understands, for one request.
 
         Raises StorageUnavailableError, NoStorageError if there is no storage any more, or
-        LostFileError if a file is gone for good. Only a few inputs with their files inside are in
+        LostFileError if a file is gone for good. Only a few inputs with inlined files are in
         memory at a time: each may take a hundred megabytes.
         """
         if not any(_is_file(text) for value in given.values() for text in _texts(value)):
@@ -125,10 +125,10 @@ class JobInputs:
 
     async def _replaced(self, job_id: str, given: dict[str, Any]) -> dict[str, Any]:
         for pointer, file in (await self._files.of_job(job_id)).items():
-            given = _with(given, pointer, await self._in_upstreams_words(file))
+            given = _with(given, pointer, await self._link_or_data(file))
         return given
 
-    async def _in_upstreams_words(self, file: File) -> str:
+    async def _link_or_data(self, file: File) -> str:
         try:
             await self._files.require_content(file)
             if self._links is not None:
@@ -176,7 +176,7 @@ def _flaw(check: MediaCheck, file: File | None) -> Iterable[tuple[MediaFault, st
 
 
 def _with(given: dict[str, Any], pointer: str, value: str) -> dict[str, Any]:
-    """Copy an input with one text replaced: a field's, or that of one of its elements."""
+    """Copy an input with one string replaced: a field, or one element of a field."""
     _input, name, *rest = pointer_steps(pointer)
     if not rest:
         return {**given, name: value}

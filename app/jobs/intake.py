@@ -1,4 +1,4 @@
-"""How a job comes in: checked, priced, its files looked at, then accepted durably."""
+"""How a job comes in: checked, priced, its media inspected, then accepted durably."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -51,7 +51,7 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What a submit would meet."""
+    """What a submit would be told: the input's errors, its price and the caller's limits."""
 
     checked: Checked
     price_usd: Decimal | None
@@ -59,7 +59,7 @@ class Preview:
 
 
 class JobIntake:
-    """`dispatcher` rings the loop of this process that sends jobs, if it has one."""
+    """`dispatcher` is the doorbell of the loop that sends jobs, if this process has one."""
 
     def __init__(
         self,
@@ -95,10 +95,10 @@ class JobIntake:
         )
 
     async def preview(self, request: JobRequest, *, principal: Principal) -> Preview:
-        """Return what a submit would meet; it counts as one, but nothing is held or sent.
+        """Return what a submit would be told; this counts as one, but nothing is held or sent.
 
         Raises UnknownModelError, ModelNotAllowedError, MediaBusyError, or QuotaExceededError for
-        the rate only.
+        the submit rate only.
         """
         await self._quotas.count_submit(principal)
         model, checked = await self._check(request, principal=principal)
@@ -115,7 +115,7 @@ class JobIntake:
     async def find_replay(
         self, *, user_id: str, idempotency_key: str, fingerprint: str
     ) -> Accepted | None:
-        """Return the job that this key already made; another fingerprint is a conflict."""
+        """Return the job this key already made, if any; another fingerprint is a conflict."""
         return await self._batch.find_replay(
             user_id=user_id, idempotency_key=idempotency_key, fingerprint=fingerprint
         )
@@ -128,7 +128,7 @@ class JobIntake:
         idempotency_key: str | None,
         fingerprint: str,
     ) -> Accepted:
-        """Accept a job, or return the one that this key made meanwhile; it is durable on return."""
+        """Accept a job, or return the one this key made meanwhile; durable once this returns."""
         model, checked = await self._check(request, principal=principal)
         if checked.errors:
             raise InvalidInputError(checked.errors)
@@ -173,7 +173,7 @@ class JobIntake:
         return accepted
 
     async def _accept(self, new: NewJob, checked: Checked) -> Accepted:
-        """Store the input's data URIs first; they are deleted again if no new job was made."""
+        """Store the input's data URIs first, and delete them again if no new job was made."""
         kept = await self._inputs.keep(checked, user_id=new.user_id, job_id=new.id)
         if kept.uses:
             new = replace(new, input=kept.input, files=kept.uses)
@@ -186,7 +186,7 @@ class JobIntake:
         return accepted
 
     async def _check(self, request: JobRequest, *, principal: Principal) -> tuple[Model, Checked]:
-        """Check what the input says, then the caller's files that it names."""
+        """Check the input itself, then the caller's files that it names."""
         model = self._catalogue.get(request.model)
         if principal.models is not None and model.model_id not in principal.models:
             raise ModelNotAllowedError(model.model_id)
@@ -195,12 +195,12 @@ class JobIntake:
         return model, replace(checked, errors=[*checked.errors, *flaws]) if flaws else checked
 
     async def _look_at_files(self, checked: Checked, *, principal: Principal) -> None:
-        """Raise InvalidInputError for files that RunComfy would refuse.
+        """Raise InvalidInputError for media that RunComfy would refuse.
 
-        Or MediaUnreachableError, if the only fault is that they could not be seen.
+        If their only fault is that they could not be fetched, raise MediaUnreachableError instead.
         """
         if self._media.goes_out_for(checked.media):
-            # Nothing is fetched for a caller that has no submit left.
+            # Nothing is fetched for a caller whose submit rate is used up.
             await self._quotas.check_rate(principal)
         errors = (await self._inspected(checked, principal=principal)).errors
         if errors and all(error.code == MediaUnreachableError.code for error in errors):
@@ -209,7 +209,7 @@ class JobIntake:
             raise InvalidInputError(errors)
 
     async def _inspected(self, checked: Checked, *, principal: Principal) -> Checked:
-        """Look at the files themselves too; how long that takes is up to their hosts."""
+        """Inspect the media, too; how long that takes is up to their hosts."""
         wrong = {error.pointer for error in checked.errors}
         sound = [check for check in checked.media if wrong.isdisjoint(check.places)]
         with external_wait(self._clock):
@@ -236,7 +236,7 @@ class JobIntake:
 def _with_unknown_size(
     checked: Checked, model: Model, *, price_usd: Decimal | None, policy: Policy
 ) -> Checked:
-    """Return an error if a limit needs an unknown price or length, unless the input is at fault."""
+    """Add an error if a limit needs a price or length that is unknown; not if the input is bad."""
     try:
         if not checked.errors:
             _check_known(checked, model, price_usd=price_usd, policy=policy)

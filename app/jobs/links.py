@@ -1,4 +1,4 @@
-"""Links to one job for what cannot send a header: `<video>` and EventSource."""
+"""Signed links to one job, for clients that cannot send a header: `<video>` and EventSource."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from app.core.signatures import Signer
 
 @dataclass(frozen=True, slots=True)
 class LinkClaim:
-    """What a request claims that it may; nothing of it is true before it is verified."""
+    """What a request claims to be allowed; not to be trusted before it is verified."""
 
     grant: str
     expires: int
@@ -16,9 +16,9 @@ class LinkClaim:
 
 
 class JobLinks:
-    """Signs for one client token, one job, one path below it and an expiry.
+    """Each link is signed for one client token, one job, one path below it, and an expiry.
 
-    A link names its token by id, which is no secret, so that it ends when the token does.
+    It names the token by its id, which is no secret, so that it dies with the token.
     """
 
     def __init__(self, *, public_url: str, signer: Signer) -> None:

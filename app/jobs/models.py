@@ -18,7 +18,7 @@ LateCharge = Literal["charged", "free"]
 
 
 def output_urls(output: Output | None) -> list[str]:
-    """Return upstream's own addresses in the order that numbers them; none without an output."""
+    """Return upstream's own URLs, in the order of their numbers; none without an output."""
     urls: list[str] = []
     for key in OUTPUT_KEYS:
         value = (output or {}).get(key, [])
@@ -27,7 +27,7 @@ def output_urls(output: Output | None) -> list[str]:
 
 
 class Priority(IntEnum):
-    """In the order of starting; stored as its number."""
+    """In the order in which jobs start; stored as a number."""
 
     HIGH = 0
     NORMAL = 1
@@ -47,9 +47,9 @@ class Place:
 class Job:
     """`output` holds upstream's own URLs and never leaves the gateway as it is.
 
-    `late` is set where a job succeeded after it had ended: what that cost beyond its hold.
-    Only a job that waits here has a `place`, as it was when the job was read. With a cancel of the
-    owner there is no `start_deadline_at` any more.
+    `late` is set if the job succeeded after it had ended, and says whether that was charged. Only
+    a job that waits here has a `place`, as of when it was read. The owner's cancel clears
+    `start_deadline_at`.
     """
 
     id: str
@@ -81,7 +81,7 @@ class Job:
 
     @property
     def is_called_off(self) -> bool:
-        """Whether it was cancelled since it was not in progress by its deadline."""
+        """Whether it was cancelled for not being in progress by its deadline."""
         deadline = self.start_deadline_at
         if self.state is not JobState.CANCELLED or deadline is None or self.finished_at is None:
             return False
@@ -148,10 +148,10 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A job in a worker's hands; what it writes counts only while the row still holds `token`.
+    """A job in a worker's hands, whose writes count only while the row still holds `token`.
 
-    One that is watched has ended, `finished_at`, and may succeed yet. `lost_polls` have said since
-    `lost_since` that upstream knows no such request.
+    A watched job has ended, at `finished_at`, but may still succeed. `lost_polls` is how many polls
+    in a row, since `lost_since`, found that upstream knows no such request.
     """
 
     job_id: str
@@ -178,14 +178,14 @@ class Lease:
 
     @property
     def request_id(self) -> str:
-        """The id at upstream of a job that upstream has."""
+        """Upstream's id for the job; only for jobs that upstream has."""
         assert self.upstream_request_id is not None
         return self.upstream_request_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """How a job is watched that has failed or was cancelled, and may yet succeed."""
+    """How to watch a failed or cancelled job that may still succeed."""
 
     until: datetime
     due_at: datetime
@@ -204,8 +204,8 @@ class Attempt:
 class Change:
     """What a worker learned about the job it holds; the same state again makes no event.
 
-    Every field but `note`, which goes to the event log, is the row's new value; without a new state
-    a job keeps what ended it.
+    `note` goes to the event log; every other field is the row's new value, although without a new
+    state a job keeps what ended it.
     """
 
     lease: Lease

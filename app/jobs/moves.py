@@ -1,4 +1,4 @@
-"""What follows from a move of jobs that is no outcome of a worker: see `Recorder` for those."""
+"""Writes what follows from moves other than workers' outcomes, which are for `Recorder`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ ENDINGS: Mapping[CostState, Ending] = {
     "settled": EntryKind.SETTLE,
     "released": EntryKind.RELEASE,
 }
-"""How a hold has ended, by what its job says about it."""
+"""How a job's hold has ended, by its `cost_state`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Move:
 
 
 MOVED = tuple(columns_of(JobRow, Move))
-"""What a statement that moves jobs returns of each."""
+"""What a statement that moves jobs returns for each of them."""
 
 
 def move_of(row: Any) -> Move:
@@ -47,9 +47,9 @@ def move_of(row: Any) -> Move:
 async def record_moves(
     tx: AsyncConnection, moves: Sequence[Move], *, at: datetime, note: dict[str, Any] | None = None
 ) -> bool:
-    """Announce moves, and end the holds of which the rows say so; return what `announce` does.
+    """Announce moves, and end the holds that the rows say have ended; return what `announce` does.
 
-    Once for all that end in a transaction, so that rivals wait for each other in one direction.
+    Call it once for all jobs that end in a transaction, so that rivals cannot deadlock.
     """
     events = [
         JobEvent(job_id=move.id, seq=move.event_seq, type=move.state.value, at=at, data=note)

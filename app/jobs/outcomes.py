@@ -16,12 +16,12 @@ NOT_CANCELLABLE = "not_cancellable"
 FAILED_UPSTREAM = "failed_upstream"
 NO_OUTPUT = "no_output"
 _ENDED_UPSTREAM = frozenset({FAILED_UPSTREAM, NO_OUTPUT})
-# What a job says that its `start_deadline_at` has cancelled.
+# The error of a job that was cancelled at its `start_deadline_at`.
 NOT_STARTED = {
     "code": "not_started_in_time",
     "message": "The job was not in progress within its `start_within_seconds`.",
 }
-# Our time for a job is over.
+# The time that we give a job is up.
 TIMED_OUT = {
     "code": "timed_out",
     "message": "RunComfy did not finish this job in time; if it still does, the result comes late.",
@@ -100,7 +100,7 @@ def unwatched(lease: Lease, *, at: datetime) -> Change:
 
 
 def completed(lease: Lease, *, output: Output, charges_late: bool, at: datetime) -> Change:
-    """The job has succeeded; the hold of a watched one has ended, and stays as it ended."""
+    """The job has succeeded; a watched one's hold has already ended, and stays as it ended."""
     late: LateCharge | None = None
     if lease.finished_at is not None:
         late = "charged" if charges_late and lease.cost_state == "released" else "free"
@@ -118,12 +118,12 @@ def completed(lease: Lease, *, output: Output, charges_late: bool, at: datetime)
 
 
 def cancelled(lease: Lease, *, watch: Watch, at: datetime) -> Change:
-    """Upstream says so; but it has been seen to finish such jobs after all."""
+    """Upstream says so; but it may finish the job after all, so the job is watched."""
     return _final(lease, JobState.CANCELLED, at=at, cancel_outcome=CANCELLED_UPSTREAM, watch=watch)
 
 
 def is_news(lease: Lease, state: JobState, queue_position: int | None) -> bool:
-    """Whether upstream has got on with the job; a job never goes back."""
+    """Whether the job has moved on upstream; it never moves back."""
     if state is lease.state:
         return queue_position != lease.queue_position
     return state in MOVES[lease.state]
@@ -132,7 +132,7 @@ def is_news(lease: Lease, state: JobState, queue_position: int | None) -> bool:
 def progressed(
     lease: Lease, *, state: JobState, queue_position: int | None, due_at: datetime, at: datetime
 ) -> Change:
-    """Note how far upstream is with the job, where that is news."""
+    """Note how far upstream has got with the job."""
     started_at = lease.started_at or (at if state is JobState.IN_PROGRESS else None)
     return _change(
         lease, state, at=at, queue_position=queue_position, started_at=started_at, due_at=due_at
@@ -140,13 +140,13 @@ def progressed(
 
 
 def not_cancellable(lease: Lease, *, seen: Change | None, due_at: datetime, at: datetime) -> Change:
-    """Upstream refused to cancel: the job runs on, as it was `seen` just after."""
+    """Upstream refused to cancel: the job runs on, in the state `seen` right afterwards."""
     runs_on = seen or postponed(lease, due_at=due_at, at=at)
     return replace(runs_on, cancel_outcome=NOT_CANCELLABLE)
 
 
 def postponed(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
-    """Nothing but the next look at `due_at`; looks that found no such request count anew."""
+    """Change only when to look next; the count of polls that found no such request restarts."""
     return _change(lease, lease.state, at=at, due_at=due_at)
 
 
@@ -163,7 +163,7 @@ def record_unknown(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
 
 
 def observed(change: Change) -> list[Observation]:
-    """Return how long upstream took for what has just ended, if it was upstream that ended it."""
+    """Return how long each phase that just ended has taken, if upstream was what ended it."""
     lease, state = change.lease, change.state
     error_code = change.error["code"] if change.error else None
     is_end = state is JobState.COMPLETED or error_code in _ENDED_UPSTREAM
@@ -174,7 +174,7 @@ def observed(change: Change) -> list[Observation]:
         spans[Phase.RUN] = change.at - (lease.started_at or change.at)
     else:
         waited = change.at - (lease.submitted_at or change.at)
-        # Of a job that was never seen running, assume that it ran for half of its time.
+        # A job that was never seen running is assumed to have run for half of its time.
         spans = (
             {Phase.QUEUE: waited / 2, Phase.RUN: waited / 2} if is_end else {Phase.QUEUE: waited}
         )
@@ -187,7 +187,7 @@ def observed(change: Change) -> list[Observation]:
 def _final(
     lease: Lease, state: JobState, *, at: datetime, watch: Watch | None = None, **new: Any
 ) -> Change:
-    """End a job; one that is watched stays with the worker that has it."""
+    """End a job; if it is watched, it stays with the worker that has it."""
     assert state in TERMINAL
     usual: dict[str, Any] = {
         "queue_position": None,

@@ -7,7 +7,7 @@ from app.quotas.pricing import Price
 
 
 def prices_of(model: Model, table: Sequence[Price]) -> Sequence[Price]:
-    """Return the model's lines; among equally good ones the first is preferred."""
+    """Return the model's prices; of those that fit equally well, the first is preferred."""
     lines = [line for line in table if line.model == model.model_id]
     listing = model.listing
     if listing.base_price_usd is None or listing.price_unit is None:

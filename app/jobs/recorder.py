@@ -1,4 +1,4 @@
-"""Writes what happened to jobs with all its consequences: events, ledger, copies, durations."""
+"""Records what happened to jobs, with all that follows: events, ledger, copies, durations."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,13 +43,14 @@ class Recorder:
         self._clock = clock
         self._deliverer = deliverer
         self.record = NaturalBatch(self._record_all)
-        """Write one change; return whether it counted, which it does not once the lease is lost."""
+        """Write one change; return whether it counted: once the lease is lost it does not."""
 
     async def note_late_request(self, lease: Lease, *, request_id: str) -> bool:
         """Keep a request id that came after the job had moved on: it may be billed, and is watched.
 
-        False if the job already has this id: it was written, though the commit's answer was lost.
-        Of a job that was erased meanwhile there is nothing to keep it with: the caller tells.
+        Returns whether the caller should report it: not if the job already has this id, since only
+        the answer of that commit was lost; but also if the job was erased meanwhile, and there is
+        nothing to keep the id with.
         """
         at = self._clock.now()
 
@@ -61,7 +62,7 @@ class Recorder:
                 watch_until=at + self._config.late_watch,
                 at=at,
             )
-            if seq is None:  # the job's own id, or that of one that was erased
+            if seq is None:  # the job has this id already, or was erased
                 return await JobRepository(tx).holder_of(request_id) is None
             event = JobEvent(
                 job_id=lease.job_id,
@@ -97,7 +98,7 @@ class Recorder:
     async def _write(
         self, tx: AsyncConnection, changes: Sequence[Change]
     ) -> tuple[Mapping[str, int | None], bool]:
-        """Return the event numbers of those that counted, and whether there is to deliver."""
+        """Return the event numbers of those that counted, and whether webhooks were queued."""
         at = self._clock.now()
         seqs = await ChangeRepository(tx).apply(changes)
         moved = [
@@ -145,5 +146,5 @@ def _event(change: Change, seq: int) -> JobEvent:
 
 
 def _outputs_of(changes: Iterable[Change]) -> Mapping[str, int]:
-    """Count each job's outputs, of which only a success has any."""
+    """Count each job's outputs; only a success has any."""
     return {change.lease.job_id: len(output_urls(change.output)) for change in changes}

@@ -1,4 +1,4 @@
-"""The statements on jobs that clients cause; workers' are in `queue` and `change_repository`."""
+"""The statements on jobs for clients; those for workers are in `queue` and `change_repository`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -46,7 +46,7 @@ class JobRepository:
         self._tx = tx
 
     async def find_signed(self, job_id: str) -> Job | None:
-        """Find a job whoever owns it, unless its user or the service behind is disabled."""
+        """Find a job, whoever owns it, unless its user or the service behind them is disabled."""
         found = await self._tx.execute(_JOBS_BY_ID, {"ids": [job_id]})
         row = found.one_or_none()
         if row is None or await disabled_among(self._tx, {row.user_id}):
@@ -54,14 +54,14 @@ class JobRepository:
         return job_from_row(row)
 
     async def holder_of(self, request_id: str) -> str | None:
-        """Return which job already has this request of upstream."""
+        """Return the id of the job that already has this upstream request, if any."""
         found = await self._tx.execute(
             select(JobRow.id).where(JobRow.upstream_request_id == request_id).limit(1)
         )
         return found.scalar_one_or_none()
 
     async def erase(self, job_id: str, *, user_id: str, at: datetime) -> bool:
-        """Delete a job that has ended, with its events and outputs; False if it has not.
+        """Delete a job that has ended, with its events and outputs; False if it has not ended.
 
         A watched job stays, emptied and hidden, so that a late success is charged.
         """
@@ -73,7 +73,7 @@ class JobRepository:
         )
         if erased.scalar_one_or_none() is not None:
             return True
-        # Looked for second: a late request id may have made it watched while the first waited.
+        # Tried second: a late request id may have made it watched while the DELETE waited.
         emptied = await self._tx.execute(
             update(JobRow).where(final).values(_emptied(at)).returning(JobRow.id)
         )
@@ -113,7 +113,7 @@ class JobRepository:
         return None if row is None else move_of(row)
 
     async def request_cancel(self, job_id: str, *, user_id: str, at: datetime) -> None:
-        """Leave the request for the worker that has the job, if one will look at it.
+        """Leave the request to the worker that has the job, if any will look at it.
 
         A job that was being sent may be back to `pending` by now: the request counts there too.
         """
@@ -146,14 +146,14 @@ class JobRepository:
         return conditions
 
     def _has_metadata(self, key: str, text: str) -> ColumnElement[bool]:
-        """Compare one entry with key and value as parameters: SQLite's JSON paths cannot quote."""
+        """Compare one entry, its key a bound parameter: SQLite's JSON paths cannot escape it."""
         if self._tx.dialect.name == "sqlite":
             entry = func.json_each(JobRow.meta).table_valued("key", "value")
             return select(entry.c.key).where(entry.c.key == key, entry.c.value == text).exists()
         return JobRow.meta.op("->>")(key) == text
 
 
-# What is deleted with a job's row; the claim of an Idempotency-Key stays.
+# What is deleted along with a job's row; its idempotency key stays.
 PARTS = (JobEventRow, OutputRow, JobFileRow, WebhookDeliveryRow, ClientTokenRow)
 _IS_THERE = JobRow.erased_at.is_(None)
 _JOBS: Select[Any] = select(
@@ -168,10 +168,10 @@ def _is_newest_of_a_part(
     before: str | None,
     limit: int,
 ) -> ColumnElement[bool]:
-    """Word conditions on one user's jobs so that SQLite finds the few of a state at once.
+    """Phrase conditions on one user's jobs so that SQLite finds the few in a given state quickly.
 
-    It has no statistics, and would go through all that the user has. An index has them in their
-    order by state and priority.
+    Without statistics it would go through all of the user's jobs; an index has them in order
+    within each state and priority.
     """
     parts = [
         newest(
@@ -189,7 +189,7 @@ def _is_newest_of_a_part(
 
 
 def cancelled_here(at: datetime) -> Mapping[str, Any]:
-    """Return the values of a job that is cancelled before it was sent."""
+    """Return the new values of a job that is cancelled before it was sent."""
     return {
         "state": JobState.CANCELLED,
         "finished_at": at,
@@ -201,7 +201,7 @@ def cancelled_here(at: datetime) -> Mapping[str, Any]:
 
 
 def _emptied(at: datetime) -> Mapping[str, Any]:
-    """Return the values of a watched job that is erased."""
+    """Return the new values of a watched job that is erased."""
     failure = literal({"code": "erased", "message": "erased"}, JobRow.error.type)
     return {
         "erased_at": at,

@@ -1,4 +1,4 @@
-"""Deletes what ended long ago, some at a time; the ledger and the audit log stay."""
+"""Deletes what ended long ago, in small batches; the ledger and the audit log stay."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,9 +18,9 @@ _KEPT_AFTER = timedelta(hours=1)
 
 
 class Retention:
-    """Each method looks first and writes only what it found: an idle gateway writes nothing.
+    """Each method looks before it writes, so an idle gateway writes nothing.
 
-    Unless it `archives` outputs, nobody makes the copies that still wait, and no job waits for one.
+    Unless it `archives` outputs, copies that still wait are never made, so no job is kept for them.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class Retention:
         self._clock = clock
 
     async def prune_jobs(self, *, limit: int = 100) -> int:
-        """Delete jobs that ended so long ago, with their events, deliveries and objects."""
+        """Delete jobs that ended longer ago than `life`, with events, deliveries and objects."""
         at = self._clock.now()
-        old = over(before=at - self._life, archives=self._archives, at=at)
+        old = is_disposable(before=at - self._life, archives=self._archives, at=at)
         return await self._delete_jobs(old, limit=limit)
 
     async def prune_erased(self, *, limit: int = 100) -> int:
-        """Delete what was kept of erased jobs to watch for a late success."""
+        """Delete what was kept of erased jobs in case of a late success."""
         watched_out = and_(JobRow.erased_at.is_not(None), JobRow.watch_until.is_(None))
         return await self._delete_jobs(watched_out, limit=limit)
 
@@ -57,7 +57,7 @@ class Retention:
             return found.first() is not None
 
         async def work(tx: AsyncConnection) -> tuple[int, Sequence[str]]:
-            # Locked first and then tested again: what locks them sees no commit after it began.
+            # Locked, then tested again: the locking statement sees no commit after its own start.
             locked = await tx.execute(
                 select(JobRow.id)
                 .where(old)
@@ -80,14 +80,14 @@ class Retention:
         return pruned
 
     async def prune_deliveries(self, *, limit: int = 500) -> int:
-        """Delete deliveries that ended so long ago, also of jobs that are still here."""
+        """Delete ended deliveries older than `life`, even of jobs that are still here."""
         made_at = WebhookDeliveryRow.created_at
         old = and_(made_at < self._clock.now() - self._life, WebhookDeliveryRow.due_at.is_(None))
         return await prune(self._database, WebhookDeliveryRow, old=old, by=made_at, limit=limit)
 
     async def prune_findings(self, *, limit: int = 500) -> int:
-        """Delete findings of shadow limits on days that were over so long ago."""
-        # The id begins with the day, and has an index, which the day does not.
+        """Delete the findings of shadow limits on days longer ago than `life`."""
+        # The id begins with the day and, unlike the day, is indexed.
         by_day = ShadowFindingRow.id
         before = (self._clock.now() - self._life).astimezone(UTC).date().isoformat()
         return await prune(
@@ -101,8 +101,8 @@ class Retention:
         return await prune(self._database, IdempotencyKeyRow, old=old, by=end, limit=limit)
 
 
-def over(*, before: datetime, archives: bool, at: datetime) -> ColumnElement[bool]:
-    """The condition for jobs of that age that need no more work and can no longer be repeated."""
+def is_disposable(*, before: datetime, archives: bool, at: datetime) -> ColumnElement[bool]:
+    """The condition for jobs of that age that need no more work and can no longer be replayed."""
     to_tell = select(WebhookDeliveryRow.id).where(
         WebhookDeliveryRow.job_id == JobRow.id, WebhookDeliveryRow.due_at.is_not(None)
     )

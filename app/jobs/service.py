@@ -28,12 +28,12 @@ from app.storage.discards import Sweeper
 CancelOutcome = Literal["cancelled_locally", "cancelled_upstream", "cancel_requested"]
 
 _CANCEL_PATIENCE = timedelta(seconds=10)
-# A refusal changes no state and makes no event, so the hub would not report it.
+# Polled, since a refused cancel changes no state and makes no event for the hub to report.
 _CANCEL_LOOK = timedelta(milliseconds=50)
 
 
 class JobService:
-    """`poller` and `deliverer` ring the loops of this process, if it has any."""
+    """`poller` and `deliverer` are the doorbells of this process's loops, if it has any."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class JobService:
 
     async def get(self, job_id: str, *, user_id: str) -> Job:
         await self._forecast.refresh()
-        # Looked up at all? For Postgres a NUL in an id would be an error.
+        # Only a well-formed id is looked up: Postgres would fail on one with a NUL in it.
         job = await self._read(job_id) if is_id(job_id, prefix="job") else None
         if job is None or job.user_id != user_id:
             raise JobNotFoundError(job_id)
@@ -96,8 +96,8 @@ class JobService:
         """Cancel an unsent job here; otherwise let a worker ask upstream and wait for its answer.
 
         Raises NotCancellableError when it is too late. `cancel_requested` means that no answer came
-        within 10 s, or before this process had to end, or that the job is just being sent, unless
-        the caller waits for that too: the request is kept, and a worker keeps trying.
+        within 10 s, or before this process had to stop, or that the job is just being sent (unless
+        `awaits_submit`): the request is kept, and a worker keeps trying.
         """
         job = await self.get(job_id, user_id=user_id)
         await self._intend_cancel(job_id, user_id=user_id)

@@ -1,4 +1,4 @@
-"""The life of a job as a table; SQL, API and tests read this one."""
+"""The life of a job as a table, the only one: SQL, API and tests all read it."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -17,7 +17,7 @@ class JobState(StrEnum):
     COMPLETED = "completed"  # there is an output
     FAILED = "failed"
     CANCELLED = "cancelled"
-    SUBMIT_UNKNOWN = "submit_unknown"  # sent, perhaps; never sent again by itself
+    SUBMIT_UNKNOWN = "submit_unknown"  # perhaps sent; never sent again automatically
 
     @property
     def status(self) -> Status:
@@ -36,13 +36,13 @@ MOVES: Mapping[JobState, frozenset[JobState]] = {
     # A late success of a job that was given up or cancelled.
     _S.FAILED: frozenset({_S.COMPLETED}),
     _S.CANCELLED: frozenset({_S.COMPLETED}),
-    # By an operator or an outcome that came late; by itself only after hours.
+    # By an operator or an outcome that came late; automatically only after hours.
     _S.SUBMIT_UNKNOWN: frozenset({_S.IN_QUEUE, _S.PENDING, _S.FAILED}),
 }
 
 TERMINAL = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})
 FOLLOWED = frozenset({_S.IN_QUEUE, _S.IN_PROGRESS})
-WATCHED = frozenset({_S.FAILED, _S.CANCELLED})  # looked at for a while, where due
+WATCHED = frozenset({_S.FAILED, _S.CANCELLED})  # still polled for a while, if due
 IN_FLIGHT = frozenset({_S.SUBMITTING, _S.SUBMIT_UNKNOWN}) | FOLLOWED
 
 

@@ -177,7 +177,7 @@ class JobWire:
         return self._signer.admits(f"{job_id}/{n}", expires=expires, signature=signature, at=at)
 
     def _output_url(self, job_id: str, n: int, *, at: datetime) -> str:
-        # Whole hours, so that a page that asks again keeps its video in the browser's cache.
+        # Whole hours, so that a page that asks again can reuse the video in the browser's cache.
         expires = (int(at.timestamp()) // 3600 + 1) * 3600 + int(_SIGNED_FOR.total_seconds())
         query = self._signer.query(f"{job_id}/{n}", expires=expires)
         return f"{self._jobs_url}/{job_id}/outputs/{n}?{query}"

@@ -15,7 +15,7 @@ from app.jobs.models import Job
 from app.jobs.queue.config import QueueConfig
 from app.jobs.queue.repository import QueueRepository
 from app.jobs.queue.sweeps import Sweeps
-from app.jobs.retention import over
+from app.jobs.retention import is_disposable
 from app.jobs.state import FOLLOWED, WATCHED, JobState
 from app.jobs.waiting.positions import with_places
 from app.jobs.waiting.repository import LineRepository
@@ -181,7 +181,7 @@ async def test_places_are_counted_in_an_index(database_url: str, clock: ManualCl
 
 
 async def test_the_look_for_old_jobs_is_by_their_end(database_url: str, clock: ManualClock) -> None:
-    old = over(before=clock.now(), archives=True, at=clock.now())
+    old = is_disposable(before=clock.now(), archives=True, at=clock.now())
     question = select(JobRow.id).where(old).order_by(JobRow.finished_at).limit(1)
     plan = await plan_of(
         database_url, lambda tx: tx.execute(question), avoiding=("seqscan", "sort")

@@ -238,7 +238,7 @@ class Dispatcher:
 
     def _is_at_fault(self, lease: Lease, error: RefusedError) -> bool:
         """Whether the account was let in with others, but never with this job."""
-        is_alone = lease.refusals >= _REFUSALS and self._queue.gates.serves(lease.account)
+        is_alone = lease.refusals >= _REFUSALS and self._queue.gates.served_lately(lease.account)
         return error.could_be_the_call and is_alone
 
     def _after_a_refusal(self, lease: Lease, error: RefusedError) -> timedelta:

@@ -40,9 +40,9 @@ class Roster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One claim's turn: how many calls may go, at most so many with each account; and the lanes.
+    """What one claim may do: `granted` calls in all, and with each account at most its `places`.
 
-    `own` are those of the accounts whose own lanes were ever closed.
+    `own` has the lanes of those accounts whose own lanes were ever closed.
     """
 
     granted: int
@@ -52,7 +52,7 @@ class Turn:
 
 
 class Gates:
-    """A lane to upstream; where there are several accounts, each has one of its own within it.
+    """The gateway's lane to upstream; several accounts each have one of their own within it.
 
     What concerns one account moves only its own lane: a refusal, a Retry-After, or a 429. At most
     `rate` calls go each second.
@@ -78,8 +78,8 @@ class Gates:
     def troubled(self, account: str) -> bool:
         return self._own.get(account, self.whole).troubled
 
-    def serves(self, account: str) -> bool:
-        return self._own.get(account, self.whole).serves
+    def served_lately(self, account: str) -> bool:
+        return self._own.get(account, self.whole).served_lately
 
     async def heard(
         self, account: str, error: UpstreamError | None, *, source: str, began_at: datetime

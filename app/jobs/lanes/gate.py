@@ -1,4 +1,4 @@
-"""What this process learns from upstream's answers, and what all replicas must know of it."""
+"""What this process learns from upstream's answers, and what all replicas need to know of it."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,8 +17,8 @@ from app.upstream.errors import RefusedError, UpstreamError
 
 logger = structlog.get_logger(__name__)
 
-_FAILURES = 5  # in a row, before this process believes that upstream is away
-_OTHERS_FIRST = timedelta(seconds=1.5)  # probe where this process has failed
+_FAILURES = 5  # in a row, before this process believes that upstream is down
+_OTHERS_FIRST = timedelta(seconds=1.5)  # so that they probe before the process that has failed
 _LATELY = timedelta(minutes=1)
 
 
@@ -28,9 +28,9 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateConfig:
-    """What closes a lane: so many refusals in a row, or failures that last for `patience`.
+    """What closes a lane: `refusals` in a row, or failures that go on for `patience`.
 
-    On probation `probes` failures in a row close it again.
+    On probation, `probes` failures in a row close it again.
     """
 
     refusals: int
@@ -39,7 +39,7 @@ class GateConfig:
 
 
 class Gate:
-    """A circuit breaker, which closes and opens one lane. Only trouble is written down.
+    """A circuit breaker for one lane. Only trouble, and its end, is written to the database.
 
     | heard                          | what it does                                           |
     |--------------------------------|--------------------------------------------------------|
@@ -51,9 +51,9 @@ class Gate:
     | a failure of the call alone    | nothing                                                |
     | any other answer               | opens it                                               |
 
-    A `source` counts once in a row: a job whose polls keep failing says nothing about the others.
-    A process that has closed the lane, and keeps failing although another one has opened it, is
-    itself in trouble, and pauses alone.
+    In a row of failures each `source` counts once: a job whose polls keep failing says nothing
+    about the others. A process that closed the lane, and keeps failing after another one has opened
+    it, is in trouble itself, and pauses alone.
     """
 
     def __init__(self, name: str, *, config: GateConfig, database: Database, clock: Clock) -> None:
@@ -65,27 +65,27 @@ class Gate:
         self._failing_since = clock.now()
         self._refused: list[str] = []  # the sources of refusals in a row
         self._served_at: datetime | None = None
-        self._alone = Lane()  # how this process by itself fares
+        self._alone = Lane()  # a lane of this process's own: how it fares by itself
         self.troubled = False
         """Whether the lane was closed, or on probation, when a claim saw it last."""
 
     @property
-    def serves(self) -> bool:
-        """Whether upstream has let this process in lately."""
+    def served_lately(self) -> bool:
+        """Whether upstream has accepted this process's token within the last minute."""
         return self._served_at is not None and self._clock.now() - self._served_at < _LATELY
 
     def saw(self, lane: Lane) -> None:
         self.troubled = lane.closed_until is not None
         if self.troubled:
             return
-        if lane.changed_at is None:  # as operators leave it who resume
+        if lane.changed_at is None:  # as an operator's resume leaves it
             self._alone = Lane()
         elif _is_later(lane.changed_at, self._alone.changed_at) and self._alone.closed_until:
             # Another process has opened it: that is worth a probe at once.
             self._alone = replace(self._alone, closed_until=lane.changed_at)
 
     async def is_closed(self, connection: AsyncConnection, *, at: datetime) -> bool:
-        """Read the lane again if there was trouble; otherwise the next claim will see."""
+        """Read the lane again if there was trouble; otherwise the next claim will see it anyway."""
         if self.troubled:
             lane = await LaneRepository(connection).find(self._name)
             self.saw(lane)
@@ -107,7 +107,7 @@ class Gate:
             logger.warning("upstream.gate_waits_for_database", lane=self._name)
 
     def own_share(self, wanted: int, *, at: datetime) -> int:
-        """Tell how many may go as far as it is this process that was not well."""
+        """Return how many may go by the lane of this process alone."""
         return admit(self._alone, wanted, at=at, rate=None, probes=self._config.probes)[0]
 
     def took(self, number: int, *, at: datetime) -> None:
@@ -119,7 +119,7 @@ class Gate:
     def _is_alone(
         self, error: UpstreamError | None, change: Step | None, *, began_at: datetime
     ) -> bool:
-        """Keep how this process fares, and tell whether it fails while others do not."""
+        """Update how this process fares by itself; return whether it fails while others do not."""
         before, at = self._alone, self._clock.now()
         if not _is_later(began_at, before.changed_at):
             return False
@@ -141,7 +141,7 @@ class Gate:
             self._served_at = self._clock.now()
             return opened if self.troubled else None
         if isinstance(error, RefusedError):
-            if error.could_be_the_call and (self.serves or source in self._refused):
+            if error.could_be_the_call and (self.served_lately or source in self._refused):
                 return None
             self._refused.append(source)
             is_enough = len(self._refused) >= self._config.refusals

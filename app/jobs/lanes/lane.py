@@ -1,4 +1,4 @@
-"""A lane to upstream that all replicas share: when it is closed, tried again, and how it opens.
+"""A lane to upstream that all replicas share: when it closes, is probed, and opens again.
 
 Pure functions: the repository reads a lane under its row lock, these decide, it writes it back.
 """
@@ -21,7 +21,7 @@ class Reason(StrEnum):
 class Lane:
     """`changed_at` is when it last closed or opened: calls that began before say nothing new.
 
-    `taken_us` is the latest time at which some were let go, by whatever clock.
+    `taken_us` is the latest time at which calls were let go, by any replica's clock.
     """
 
     arrival_us: int = 0
@@ -35,7 +35,7 @@ class Lane:
         return self.closed_until is not None and at < self.closed_until
 
     def is_shut(self, at: datetime) -> bool:
-        """Tell who watches whether nothing goes: no waiting mends an account that was refused."""
+        """Whether to report that nothing goes: waiting does not mend an account that is refused."""
         return self.reason in _ACCOUNT or self.is_closed(at)
 
 
@@ -51,8 +51,8 @@ def admit(
 ) -> tuple[int, Lane]:
     """Return how many may go now, at most `rate` each second, and the lane after them.
 
-    `probes` try a lane whose pause is over, and no others follow until they were answered or have
-    had their time. A lane that opened is filled gradually: twice as fast every two seconds.
+    Only `probes` calls try a lane whose pause is over, and no others follow until those were
+    answered or have had their time. After opening it is ramped up: twice as fast every two seconds.
     """
     if lane.is_closed(at):
         return 0, lane
@@ -63,7 +63,7 @@ def admit(
     pace = _pace(lane, at=at, rate=rate)
     if pace is None:
         return wanted, lane
-    # Only a second is saved up: by a clock that is behind another's there would never be any room.
+    # The burst is only a second's worth: by a clock further behind there would never be any room.
     now_us = gcra.shared_now(round(at.timestamp() * 1_000_000), seen_us=lane.taken_us)
     granted, arrival_us = gcra.take(
         wanted,
@@ -80,14 +80,14 @@ def opened(lane: Lane, *, at: datetime) -> Lane:
 
 
 def forgiven(lane: Lane) -> Lane:
-    """Let everything go again, as if it had never been closed; its rate still counts."""
+    """Open a lane as if it had never been closed; its rate still counts."""
     return Lane(arrival_us=lane.arrival_us, taken_us=lane.taken_us)
 
 
 def tripped(lane: Lane, *, at: datetime) -> Lane:
     """Pause after failures: twice as long as before, unless it had been open for longer than that.
 
-    A lane that closes while it is still being filled had not recovered.
+    A lane that closes while it is still being ramped up had not recovered.
     """
     is_new = lane.closed_until is None and (
         lane.changed_at is None or at - lane.changed_at >= max(_RAMP, _pause(lane.trips))
@@ -117,7 +117,7 @@ def told_to_wait(lane: Lane, *, wait: timedelta, at: datetime) -> Lane:
 
 
 def slowed(lane: Lane, *, at: datetime) -> Lane:
-    """Begin the gradual filling of an open lane again."""
+    """Ramp up an open lane from the start again."""
     return lane if lane.closed_until is not None else replace(lane, changed_at=at)
 
 

@@ -44,7 +44,7 @@ class HealthService:
         self._takes_writes = True
 
     async def beat(self, worker: str) -> None:
-        """Note that this process looks for work, and whether that could be written."""
+        """Record that this process looks for work; remember whether that could be written."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> None:
@@ -84,7 +84,7 @@ class HealthService:
             raise DatabaseUnavailableError from exc
 
     async def _lane(self, connection: AsyncConnection, name: str, *, at: datetime) -> str:
-        """Say why nothing goes: the gateway's lane is closed, or those of all its accounts."""
+        """Say why nothing goes out: the gateway's lane is closed, or those of all its accounts."""
         whole = await _state(connection, name, at=at)
         asked = self._roster.takers if name == DISPATCH else self._roster.names
         own = [
@@ -101,7 +101,7 @@ async def _state(connection: AsyncConnection, lane_name: str, *, at: datetime) -
 
 
 async def _is_current(connection: AsyncConnection) -> bool:
-    """Whether this release runs on the schema as it is now, migrated meanwhile or not."""
+    """Whether this release can run on the schema as it is now, even if migrated meanwhile."""
     revisions = {await connection.scalar(select(schema.VERSION.c.version_num))}
     revisions.update((await connection.execute(select(SchemaReleaseRow.revision))).scalars())
     return _needed_revision() in revisions

@@ -25,9 +25,9 @@ class Violation:
 
 
 async def violations(connection: AsyncConnection) -> Sequence[Violation]:
-    """Look for broken promises; at most 20 of each rule.
+    """Look for broken rules; return at most 20 violations of each.
 
-    Each rule is one statement, which sees one state of the data whatever is written meanwhile.
+    Each rule is one statement, so it sees one snapshot of the data whatever is written meanwhile.
     """
     found: list[Violation] = []
     for rule, broken in _RULES.items():
@@ -43,7 +43,7 @@ def _has_entry(*kinds: EntryKind) -> Any:
 
 
 def _off_the_ledger(kind: str, owner: Any, period: Period) -> Select[Any]:
-    """Find accounts of that kind whose window of that period is not what the ledger adds up to."""
+    """Find accounts of that kind whose window of that period differs from the ledger's sum."""
     amounts: dict[Measure, Any] = {
         Measure.JOBS: 1,
         Measure.MILLISECONDS: LedgerRow.milliseconds,
@@ -114,7 +114,7 @@ _RULES: dict[str, Select[Any] | CompoundSelect[Any]] = {
         != case((and_(JobRow.late == "charged", JobRow.cost_state == "released"), 1), else_=0)
     ),
     "events are numbered without gaps": select(JobRow.id).where(
-        JobRow.erased_at.is_(None),  # its events went with it
+        JobRow.erased_at.is_(None),  # its events were deleted
         or_(
             JobRow.event_seq != _last_seq.scalar_subquery(),
             JobRow.event_seq != _events.scalar_subquery(),

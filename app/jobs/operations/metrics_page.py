@@ -1,4 +1,4 @@
-"""What only the database knows of jobs, holds and deliveries, asked when metrics are read."""
+"""What only the database knows about jobs, holds and deliveries, read when metrics are."""
 
 import asyncio
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _UNFINISHED = tuple(state for state in JobState if state not in TERMINAL)
 
 
 class MetricsPage:
-    """However many read metrics, the database is asked once in five seconds."""
+    """However often metrics are read, the database is asked at most once in five seconds."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class MetricsPage:
         self._lock = asyncio.Lock()
 
     async def render(self) -> bytes:
-        """Return all metrics as text, which say if the database is away; that is no failure."""
+        """Return all metrics as text; if the database is away, they say so, and nothing fails."""
         async with self._lock:
             now = self._clock.monotonic()
             if self._taken_at is None or now - self._taken_at >= _FRESH_S:

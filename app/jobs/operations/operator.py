@@ -38,7 +38,7 @@ class JobDetail:
 
 
 class OperatorJobs:
-    """Every act is one transaction with its audit entry, and says what happened to the hold."""
+    """Every action is one transaction with its audit entry, and returns what became of the hold."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class OperatorJobs:
                 user_id=user_id, matching=matching, before=before, limit=limit
             )
             internals = await OperatorRepository(connection).find([job.id for job in jobs])
-            if len(internals) < len(jobs):  # one was erased in between: another is on the page
+            if len(internals) < len(jobs):  # one was erased in between: read the page again
                 return await work(connection)
             return [(job, internals[job.id]) for job in jobs]
 
@@ -120,7 +120,7 @@ class OperatorJobs:
         )
 
     async def resubmit(self, job_id: str, *, actor: str) -> CostState:
-        """Send a job again whose first submit is known not to have reached RunComfy."""
+        """Send a job again whose submit is known not to have reached RunComfy."""
         change = ManualChange(sources=_UNKNOWN, state=JobState.PENDING)
         outcome = await self._act("job.resubmit", job_id, change, actor=actor)
         self._dispatcher.ring()
@@ -158,7 +158,7 @@ class OperatorJobs:
             operators = OperatorRepository(tx)
             request_id = change.upstream_request_id
             if request_id is not None:
-                # Two calls that adopt one request lock different jobs, so no row would order them.
+                # Two calls may adopt one request for different jobs, which share no row to lock.
                 await LaneRepository(tx).lock(DISPATCH)
             before = (await operators.find([job_id], lock=True)).get(job_id)
             if before is None:

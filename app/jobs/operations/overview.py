@@ -20,7 +20,7 @@ _ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """How long jobs had ended at RunComfy before that was known here."""
+    """How long it took to notice here that jobs had ended at RunComfy."""
 
     mean: timedelta
     most: timedelta
@@ -81,7 +81,7 @@ async def _count_unfinished(connection: AsyncConnection) -> Mapping[Status, int]
 
 
 async def _count_hours(connection: AsyncConnection, starts: Sequence[datetime]) -> Sequence[Hour]:
-    """Count in one pass over the span, since no function of time is the same in both databases."""
+    """Count in one pass over the span, since the two databases truncate times differently."""
     values = [
         value
         for start in starts

@@ -1,4 +1,4 @@
-"""The statements on jobs that operators cause."""
+"""The statements on jobs for operators."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Internals:
 class ManualChange:
     """A change by hand from one of `sources`; without a `state` it only makes the job due.
 
-    For the time of its `watch` a job that upstream has is looked at after its end.
+    If upstream has the job, it is still polled for the time of `watch` after its end.
     """
 
     sources: frozenset[JobState]
@@ -66,8 +66,8 @@ class OperatorRepository:
     async def move(self, job_id: str, change: ManualChange, *, at: datetime) -> Move | None:
         """Change the job if it is in one of the sources.
 
-        What has not ended is due at once. With a new state the lease is taken away: a worker that
-        still holds the job can write nothing any more.
+        A job that has not ended is due at once. A new state revokes the lease: a worker that still
+        holds the job can write nothing any more.
         """
         has_ended = change.state in TERMINAL
         new: dict[str, Any] = {"due_at": None if has_ended else at}
@@ -103,7 +103,7 @@ class OperatorRepository:
         return None if row is None else move_of(row)
 
     async def send_refused_again(self, *, at: datetime) -> None:
-        """Make the jobs that were refused for the account's sake due now."""
+        """Make jobs that were refused because of the account due now."""
         await self._tx.execute(
             update(JobRow)
             .where(JobRow.state == JobState.PENDING, JobRow.refusals > 0, JobRow.due_at > at)

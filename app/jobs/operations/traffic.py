@@ -72,7 +72,7 @@ class JobTraffic:
     async def set_paused(self, *, paused: bool, actor: str) -> None:
         """Pause or resume sending; jobs are accepted and followed either way.
 
-        Resuming opens what upstream's refusals or failures closed, but ends no Retry-After.
+        Resuming opens lanes that refusals or failures closed, but ends no Retry-After.
         """
         at = self._clock.now()
 

@@ -1,4 +1,4 @@
-"""What may be at RunComfy, for how long, and how often it is asked: for all replicas together."""
+"""How many jobs may be at RunComfy, for how long, and how often it is polled; for all replicas."""
 
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ from app.jobs.timing.schedule import ScheduleConfig
 
 
 class QueueConfig(BaseModel):
-    """At most `swept_at_once` jobs move in one statement, since later ones name each of them."""
+    """One sweep moves at most `swept_at_once` jobs, since the statements after it list them all."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -17,17 +17,17 @@ from app.jobs.queue.config import QueueConfig
 from app.jobs.queue.repository import QueueRepository
 from app.jobs.timing.poll_times import PollTimes
 
-# A job whose own polls fail while it runs, as happens at RunComfy, says nothing about the others:
-# the longer ago those ended, the likelier it is the only one that is polled.
+# RunComfy may fail the polls of one job as long as it runs, which says nothing about other jobs:
+# once those have ended, such a job may be the only one left to probe with.
 _PROBES = 5
-# If half of all polls fail, five failures in a row come up soon, and mean nothing.
+# If half of all polls fail, five failures in a row soon happen by chance, and mean nothing.
 _PATIENCE = timedelta(seconds=5)
-# At most this many more jobs are looked at than may be polled, to choose the most urgent ones.
+# At most this many more jobs are read than may be polled, to choose the most urgent from.
 _CHOICE = 256
 
 
 class PollQueue:
-    """The jobs that `poller` follows stay with it while it keeps polling."""
+    """Jobs that `poller` follows stay with it as long as it keeps polling."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class PollQueue:
         )
 
     async def claim(self, *, limit: int) -> Sequence[Lease]:
-        """Take followed jobs that are due, within the polls that all replicas together may make.
+        """Take followed jobs that are due, within the poll budget that all replicas share.
 
-        The claim is also the next appointment, so a poll that finds nothing new writes nothing.
+        The claim also sets when each is due next, so a poll that finds nothing new writes nothing.
         """
         at = self._clock.now()
         await self._times.refresh()
-        # If there was work last time there will be some again: no need to ask first.
+        # If there was work last time, there will be some again: no need to look first.
         if not self._was_busy and not await self._database.look_up(partial(self._peek, at=at)):
             return []
         claimed = await self._database.transact(partial(self._claim, limit=limit, at=at))

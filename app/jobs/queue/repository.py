@@ -1,4 +1,4 @@
-"""The statements by which workers claim jobs, many at a time."""
+"""The statements with which workers claim jobs, many at a time."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -62,7 +62,7 @@ class QueueRepository:
         return bool(found.scalar_one())
 
     async def look_for_work(self, since: Mapping[str, datetime]) -> tuple[bool, bool]:
-        """Return whether a job waits that may be sent now, and whether one is overdue."""
+        """Return whether any waiting job may be sent now, and whether any job is overdue."""
         is_startable, is_overdue = (await self._tx.execute(_WORK, since)).one()
         return bool(is_startable), bool(is_overdue)
 
@@ -100,7 +100,7 @@ class QueueRepository:
         ]
 
     async def still_claimed(self, leases: Sequence[Lease]) -> Collection[str]:
-        """Return which of these jobs are as a claim of submits has left them."""
+        """Return which of these jobs are still exactly as a claim of submits left them."""
         found = await self._tx.execute(
             select(JobRow.id).where(
                 JobRow.id.in_([lease.job_id for lease in leases]),
@@ -111,7 +111,7 @@ class QueueRepository:
         return set(found.scalars())
 
     async def call_off_late_starters(self, *, at: datetime) -> None:
-        """Ask upstream to cancel what is still in its queue when it should have started."""
+        """Request the cancel of jobs still in upstream's queue when they should have started."""
         await self._tx.execute(_CALL_OFF, {"at": at})
 
     async def due_polls(
@@ -123,7 +123,7 @@ class QueueRepository:
         expires_at: datetime,
         limit: int,
     ) -> Sequence[tuple[Lease, datetime]]:
-        """Lock the jobs that are due and free for `poller`; each with when it was due first.
+        """Lock the jobs that are due and free for `poller`; return each with when it became due.
 
         Those of other accounts are left to processes that know their tokens.
         """
@@ -153,10 +153,10 @@ class QueueRepository:
 
 
 def _any_job(*kinds: tuple[ColumnElement[bool], SQLColumnExpression[Any]]) -> ColumnElement[bool]:
-    """Look for a job of any kind; one look each, since an OR would use no index.
+    """Whether there is a job of any of these kinds; one look each, since an OR uses no index.
 
-    Each asks for the first in the order of an index, which an EXISTS cannot: Postgres does not
-    know the times when it plans, would assume that all jobs are due, and scan the table.
+    Each takes the first row in index order, which an EXISTS cannot ask for: Postgres, which plans
+    without knowing the times, would assume that all jobs are due, and scan the table.
     """
     looks = (select(JobRow.id).where(kind).order_by(along).limit(1) for kind, along in kinds)
     return or_(*(look.scalar_subquery().is_not(None) for look in looks))
@@ -178,7 +178,7 @@ def _lease(row: Any, *, token: str, expires_at: datetime) -> Lease:
 
 
 def _due_polls() -> Select[*tuple[Any, ...]]:
-    # State by state, since only so an index gives the first of many without sorting them all.
+    # State by state: only then does an index give the first of many without sorting them all.
     first = union_all(
         *(
             select(
@@ -193,8 +193,8 @@ def _due_polls() -> Select[*tuple[Any, ...]]:
     )
     return (
         select(*_LEASED, _JOBS.c.due_at)
-        # Again, since another process may just have taken some. Not the state: a followed job never
-        # goes back to waiting, and SQLite would look through all that is due.
+        # Tested again, since another process may just have taken some. Not the state: a followed
+        # job never goes back to waiting, and SQLite would search all that is due.
         .where(_JOBS.c.id.in_(first), _MAY_TAKE)
         .order_by(_JOBS.c.due_at)
         .limit(bindparam("most"))
@@ -203,7 +203,7 @@ def _due_polls() -> Select[*tuple[Any, ...]]:
 
 
 _AT = instant("at")
-# Called off once: upstream may take long over it, or refuse.
+# Cancelled only once: upstream may take long over it, or refuse.
 _LATE_STARTER = and_(
     _JOBS.c.state == JobState.IN_QUEUE.value,
     _JOBS.c.start_deadline_at <= _AT,

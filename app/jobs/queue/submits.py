@@ -35,7 +35,7 @@ class _Round:
 
 
 class SubmitQueue:
-    """Who claims jobs to send also ends those whose time is over, under the same lock."""
+    """Whoever claims jobs to send also ends those whose time is up, under the same lock."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class SubmitQueue:
         )
 
     async def claim(self, *, limit: int) -> Sequence[Attempt]:
-        """Take pending jobs to send, within what all replicas together may have in flight."""
+        """Take pending jobs to send, within the number in flight that all replicas share."""
         at = self._clock.now()
         covered_until = self._clock.monotonic() + self._config.lease.total_seconds()
         await self._give_back()
@@ -94,10 +94,10 @@ class SubmitQueue:
         return done.attempts
 
     async def _give_back(self) -> None:
-        """Put into the line again what was claimed without an answer: it was certainly not sent.
+        """Put jobs back in line whose claim was not confirmed: they were certainly not sent.
 
-        Nobody sees a commit that waits for a standby before it arrives there: until its lease is
-        over, each is looked for again.
+        A commit that waits for a standby is invisible until it arrives there, so each claim is
+        looked for until its lease is over.
         """
         now = self._clock.monotonic()
         self._unconfirmed = {lease: end for lease, end in self._unconfirmed.items() if end > now}
@@ -118,7 +118,7 @@ class SubmitQueue:
     async def _peek(
         self, connection: AsyncConnection, *, since: Mapping[str, datetime], at: datetime
     ) -> tuple[bool, bool]:
-        """Return whether a job may be sent, and whether the time of one is over."""
+        """Return whether any job may be sent, and whether any job's time is up."""
         queue = QueueRepository(connection)
         is_startable, is_overdue = await queue.look_for_work(since)
         is_closed = await self.gates.whole.is_closed(connection, at=at)

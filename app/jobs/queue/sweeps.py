@@ -27,9 +27,10 @@ class Sweeps:
         self._config = config
 
     def since(self, *, at: datetime, awake_since: datetime) -> Mapping[str, datetime]:
-        """Return the times that `OVERDUE` asks for.
+        """Return the times that `OVERDUE` takes as parameters.
 
-        Who stood still until a moment ago gives pollers a lease, to see what has ended meanwhile.
+        A process that has only just woken up first lets pollers see, for the length of a lease,
+        what has ended meanwhile.
         """
         unseen_since = at - self._config.lease
         return {
@@ -42,7 +43,7 @@ class Sweeps:
     async def run(
         self, tx: AsyncConnection, *, since: Mapping[str, datetime], at: datetime
     ) -> Sequence[Move]:
-        """Move what is overdue, with its events and the ends of its holds."""
+        """Move what is overdue, write its events and end its holds."""
         config, failed = self._config, {"state": JobState.FAILED, "finished_at": at}
         unknown = {"state": JobState.SUBMIT_UNKNOWN}
         forgotten = {"error": _NEVER_KNOWN, "cost_state": config.unknown_ends}
@@ -70,7 +71,7 @@ class Sweeps:
         values: Mapping[str, Any],
         since: Mapping[str, datetime],
     ) -> Sequence[Move]:
-        """Change some of these jobs."""
+        """Change these jobs, up to `swept_at_once` of them."""
         some = (
             select(JobRow.id)
             .where(overdue)
@@ -94,7 +95,7 @@ _NOT_STARTED = and_(JobRow.state == JobState.PENDING, JobRow.start_deadline_at <
 _FORGOTTEN = and_(
     JobRow.state == JobState.SUBMIT_UNKNOWN, JobRow.lease_expires_at <= instant("forgotten_before")
 )
-# Past its time and long due: pollers, which look before they end a job, cannot get to it.
+# Past its time and long due: pollers, which look before they end a job, do not get to it.
 _UNSEEN = and_(
     JobRow.due_at <= instant("unseen_since"),
     JobRow.submitted_at <= instant("sent_before"),
@@ -108,4 +109,4 @@ OVERDUE = (
     (_FORGOTTEN, JobRow.due_at),
     *((and_(JobRow.state == state, _UNSEEN), JobRow.due_at) for state in sorted(FOLLOWED)),
 )
-"""The kinds of jobs that need something done, each in the order of an index."""
+"""The kinds of jobs whose time is up, each with the column of an index that finds them."""

@@ -83,7 +83,7 @@ def weight_at(at: datetime) -> float:
 
 
 class Rising:
-    """A continuous function that rises linearly in each bucket, and on for ever in the last."""
+    """A continuous function that rises linearly within each bucket, in the last one for ever."""
 
     def __init__(self, slopes: Sequence[float]) -> None:
         spans = (end - start for start, end in pairwise(EDGES))
@@ -102,7 +102,7 @@ class Rising:
 
 
 class Curve:
-    """The chance to last longer than a time, exponential within each bucket."""
+    """The chance of lasting longer than a given time, exponential within each bucket."""
 
     def __init__(self, masses: Sequence[float]) -> None:
         """`masses` are the buckets' shares; all must be positive, since nothing is impossible."""
@@ -129,7 +129,7 @@ class Curve:
 
 
 def learned(counts: Counts, *, before: Curve, worth: float) -> Curve:
-    """Blend what was seen with the belief `before`, which counts like `worth` observations."""
+    """Blend what was seen with the prior belief `before`, worth as many observations."""
     seen = math.fsum(counts.values())
     if seen <= 0:
         return before

@@ -117,15 +117,15 @@ def _whole(kind: Kind) -> Kind:
 
 
 def eta(job: Job, durations: Durations, *, at: datetime) -> timedelta | None:
-    """Return when half of such jobs have ended; None if nothing is known or nothing moves."""
+    """Return how soon half of such jobs end; None if nothing is known or nothing moves."""
     in_queue = durations.curve(Kind.of(Phase.QUEUE, job.model, job.input_class))
     run = durations.curve(Kind.of(Phase.RUN, job.model, job.input_class))
     at_upstream = in_queue.median + run.median
     match job.state:
         case JobState.PENDING if job.place is not None and not job.place.is_paused:
             place = job.place
-            # By Little's law as many start each second as are in flight, divided by their time; if
-            # none is in flight, nothing is known to hold up the line.
+            # By Little's law, jobs start at the rate of those in flight divided by the time each
+            # takes; if none is in flight, nothing is known to hold up the line.
             wait = place.position * at_upstream / place.in_flight if place.in_flight else 0.0
             return timedelta(seconds=wait + at_upstream)
         case JobState.SUBMITTING:

@@ -27,7 +27,7 @@ class PollTimes:
         self._jitter = jitter
 
     async def refresh(self) -> None:
-        """Adopt what is known by now: how long jobs take, and how many there are."""
+        """Take in what is known by now: how long jobs take, and how many there are."""
         await self._forecast.refresh()
         self._pace.follow(self._forecast.followed)
 

@@ -1,4 +1,4 @@
-"""The table of durations: added to by whoever ends a job, read by whoever plans."""
+"""The table of durations: added to by whoever ends a job, read by whoever plans polls."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

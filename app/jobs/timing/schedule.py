@@ -20,8 +20,8 @@ _GROWTH = 1.1
 class ScheduleConfig(BaseModel):
     """The gaps between two polls of a job in seconds, before a shortage of polls stretches them.
 
-    A plan keeps them between `shortest` and `longest`; while there are polls enough for that, they
-    are `at_rest` at most. `price` is what one poll is worth, in seconds of one job's delay.
+    A plan keeps them between `shortest` and `longest`; while the budget allows, they are at most
+    `at_rest`. `price` is what one poll is worth, in seconds of one job's delay.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -90,7 +90,7 @@ class Pace:
         """Stretch all gaps while more is due than may be polled.
 
         `urgencies` are those of a claimed batch: they show by how much the plans are too dense.
-        Slightly less is corrected, so that the queue of due polls stays short but never empty.
+        It corrects slightly too little, so that the queue of due polls stays short but never empty.
         """
         needed = _RECOVERY * math.fsum(urgencies) / len(urgencies)
         # In steps, so that the backlog after an outage does not look like a lasting shortage.

@@ -20,9 +20,9 @@ class Waiting:
 class Load:
     """How many jobs are in flight, by user and by key, and how many may be; no entry: no limit.
 
-    `turns` says when users had their last one, each at another time; no entry: never. While
-    upstream takes only a few, turns are given whatever is in flight: who has all jobs sent back
-    would have the fewest, and every turn.
+    `turns` says when each user had the last one, no two at the same time; no entry: never. While
+    upstream `takes_few`, turns ignore what was in flight before: a user whose jobs are all sent
+    back would always have the fewest, and get every turn.
     """
 
     by_user: Mapping[str, int]
@@ -35,7 +35,7 @@ class Load:
     def turn(self, user_id: str, *, in_flight: int) -> tuple[int, int, datetime]:
         """Return what users are sorted by: the fewest in flight, then the longest without a turn.
 
-        A turn given now, beyond what was in flight, is later than all before.
+        A turn given in this round is later than all before it.
         """
         given_now = in_flight - self.by_user.get(user_id, 0)
         load = given_now if self.takes_few else in_flight
@@ -47,9 +47,9 @@ _INSTANT = timedelta(microseconds=1)
 
 
 def turns_of(chosen: Iterable[Waiting], *, at: datetime) -> Mapping[str, datetime]:
-    """Return when each user had the last turn of a round; no two at the same time.
+    """Return when each user had their last turn in a round; no two at the same time.
 
-    Otherwise the oldest line would come first again, and get all the places left over.
+    In a tie the oldest line would come first every time, and get all the places left over.
     """
     return {job.user_id: at + place * _INSTANT for place, job in enumerate(chosen)}
 
@@ -57,9 +57,9 @@ def turns_of(chosen: Iterable[Waiting], *, at: datetime) -> Mapping[str, datetim
 def choose(waiting: Iterable[Waiting], *, load: Load, free: int) -> Sequence[Waiting]:
     """Fill `free` places so that the user with the fewest jobs in flight comes first.
 
-    So a thousand waiting jobs of one user do not delay a single job of another. Among equals it is
-    the user who has had no turn for longest: with fewer places than users nobody would ever have
-    more in flight than another, and the oldest line would have every turn.
+    So a thousand waiting jobs of one user do not delay a single job of another. Ties go to the user
+    who has gone longest without a turn: with fewer places than users, nobody would ever have more
+    in flight than another, and the oldest line would get every turn.
     """
     users = Counter(load.by_user)
     keys = Counter(load.by_key)

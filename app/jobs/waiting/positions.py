@@ -65,8 +65,8 @@ _USERS = Rows(column("id", Text))
 def _statement(users: CTE) -> Select[*tuple[Any, ...]]:
     """Count who is ahead of all these jobs, and number only those from the first to the last.
 
-    An index holds all that is asked for. Ahead are the more urgent jobs, and the older ones of
-    the same priority: asked for apart, both are ranges of that index, and no rows are compared.
+    One index covers it all. Ahead are the more urgent jobs, and the older ones of the same
+    priority: counted separately, each is a range of that index, and no rows are compared.
     """
     first_priority = bindparam("first_priority", type_=Integer)
     first_id = bindparam("first_id", type_=Text)

@@ -76,12 +76,12 @@ class LineRepository:
     ) -> tuple[Sequence[Waiting], Load]:
         """Return the next jobs of the `most` users whose turn is nearest, and what limits them.
 
-        `users` and `keys` count what is in flight. Users at their limit are passed over here, or
-        the line might end with those who cannot move.
+        `users` and `keys` count what is in flight. Users at their limit are skipped here, or they
+        might take up all `most` places without starting anything.
         """
         key_limits = await self._key_limits(keys)
         full_keys = [key for key, limit in key_limits.items() if keys[key] >= limit]
-        # A key may have many users, whose turns it must not use up once it is full.
+        # A key may act for many users, whose turns it must not use up once it is full.
         heads = await self._heads(without=full_keys, at=at)
         user_limits = _concurrency({user: head.limits for user, head in heads.items()})
         open_to = [
@@ -112,7 +112,7 @@ class LineRepository:
     ) -> Sequence[Waiting]:
         if not users:
             return []
-        # As many as the next power of two has, so that few statements are ever made.
+        # Rounded up to a power of two, so that only a few statements are ever made.
         places = 1 << (len(users) - 1).bit_length()
         named = zip_longest(map(_user, range(places)), users, fillvalue=_NOBODY)
         found = await self._tx.execute(
@@ -159,7 +159,7 @@ def _concurrency(limits: Mapping[str, Limits]) -> dict[str, int]:
     }
 
 
-# A CASE, since it is asked of the jobs at hand alone: SQLite would look for it among all that wait.
+# A CASE, to be tested on the jobs at hand only: SQLite would search all that wait for it.
 IS_STARTABLE = case((startable(_JOBS.c), true()), else_=false())
 _COUNT = select(JobRow.user_id, JobRow.key_id, func.count())
 # State by state, as an index has them; only those of unknown outcome are read one by one.
@@ -213,7 +213,7 @@ def _user(place: int) -> str:
 
 @cache
 def _lines_of(places: int) -> CompoundSelect[Any]:
-    """Return the first of each user's jobs, by one look into an index for each."""
+    """Return the first of each user's jobs, with one index lookup for each user."""
     lines = [
         select(_JOBS.c.id, _JOBS.c.user_id, _JOBS.c.key_id, _JOBS.c.priority)
         .where(

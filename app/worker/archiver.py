@@ -27,9 +27,9 @@ _FILMS = frozenset({"video/mp4", "video/quicktime", "audio/mp4"})
 
 
 class ArchiverConfig(LoopConfig):
-    """An output is given up after its host has denied having it so many times, or after days.
+    """An output is given up once its host has denied having it `denials` times, or after days.
 
-    Denials alone take about ten minutes: a file just made may not be there yet.
+    So many denials take about ten minutes: a file just made may not be there yet.
     """
 
     slots: int = 4
@@ -48,7 +48,7 @@ class _GoneError(Exception):
 
 
 class Archiver:
-    """No copy is visible before it is whole: its row says so after the object is stored."""
+    """No copy is visible before it is complete: its row says `archived` once it is stored."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Archiver:
         )
 
     async def copy(self, lease: CopyLease) -> None:
-        """Make the copy while renewing the lease; stop at once when that is lost."""
+        """Make the copy while renewing the lease; stop at once if the lease is lost."""
         try:
             async with asyncio.TaskGroup() as group:
                 copying = group.create_task(self._attempt(lease))
@@ -85,29 +85,29 @@ class Archiver:
                 await asyncio.wait({copying})
                 keeping.cancel()
         except* DatabaseUnavailableError:
-            # It is made again once the lease has run out.
+            # The copy is made again once the lease has run out.
             logger.warning("output.waits_for_database", job_id=lease.job_id, n=lease.n)
 
     async def _attempt(self, lease: CopyLease) -> None:
         try:
             async with asyncio.timeout(self._config.longest_copy.total_seconds()):
-                copy = await self._made(lease)
+                copy = await self._make(lease)
         except _GoneError as exc:
-            await self._later(lease, str(exc), denied=True)
+            await self._retry_or_give_up(lease, str(exc), denied=True)
         except (RefusedError, TryLaterError) as exc:
-            await self._later(lease, str(exc))
+            await self._retry_or_give_up(lease, str(exc))
         except (StorageUnavailableError, ObjectGoneError):
-            await self._later(lease, "The storage does not answer.")
+            await self._retry_or_give_up(lease, "The storage does not answer.")
         except TimeoutError:
-            await self._later(lease, "The copy took too long.")
+            await self._retry_or_give_up(lease, "The copy took too long.")
         else:
             if await self._copies.finish(lease, copy):
                 self._metrics.copies.labels("archived").inc()
                 logger.info("output.archived", job_id=lease.job_id, n=lease.n, size=copy.size)
-            # Otherwise another archiver has the lease, or the job was deleted with its objects: the
-            # pruner deletes what was written too late.
+            # Otherwise another archiver has the lease, or the job was deleted with its objects, and
+            # the pruner deletes what was written too late.
 
-    async def _made(self, lease: CopyLease) -> Copy:
+    async def _make(self, lease: CopyLease) -> Copy:
         url = output_urls(lease.output)[lease.n]
         async with self._outputs.open(url, headers={}) as remote:
             if remote.status_code in GONE:
@@ -144,15 +144,17 @@ class Archiver:
             try:
                 is_kept = await self._copies.renew(lease)
             except DatabaseUnavailableError:
-                continue  # a takeover meanwhile is noticed at the next try, or at the end
+                continue  # if the lease is taken over, the next try or the end will notice
             if not is_kept:
                 self._metrics.lease_losses.labels("output").inc()
                 logger.warning("output.lease_lost", job_id=lease.job_id, n=lease.n)
                 copying.cancel()
                 return
 
-    async def _later(self, lease: CopyLease, reason: str, *, denied: bool = False) -> None:
-        """Try again, unless the host has denied it too often or it has been tried for too long."""
+    async def _retry_or_give_up(
+        self, lease: CopyLease, reason: str, *, denied: bool = False
+    ) -> None:
+        """Give up once the host has denied it too often, or it has been tried for too long."""
         is_gone = denied and lease.denials + 1 >= self._config.denials
         if is_gone or self._clock.now() - lease.created_at > self._config.patience:
             if await self._copies.give_up(lease, reason=reason):

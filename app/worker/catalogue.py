@@ -1,4 +1,4 @@
-"""Keeps the catalogue: one replica at a time reads RunComfy's, all follow the database."""
+"""Keeps the catalogue fresh: one replica at a time reads RunComfy's, all follow the database."""
 
 import asyncio
 from datetime import timedelta
@@ -20,7 +20,7 @@ _RETRY = timedelta(minutes=1)
 
 
 class CatalogueKeeper:
-    """With `refresh` None only `gateway models sync` reads it."""
+    """If `refresh` is None, only `gateway models sync` reads RunComfy's catalogue."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class CatalogueKeeper:
         await run_until(stop, [self._repeat()])
 
     async def run_once(self) -> None:
-        """Read upstream if it is due and nobody else does, then serve what is stored."""
+        """Read upstream if that is due and nobody else does, then serve what is stored."""
         await self._refresh_if_due()
         await self._store.load()
 

@@ -1,4 +1,4 @@
-"""Delivers webhooks, again and again until the receiver has heard, or a day has passed."""
+"""Delivers webhooks, retrying until the receiver accepts them or about a day has passed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class DelivererConfig(LoopConfig):
 
 
 class Deliverer:
-    """At least once: what was sent but not recorded is sent again, under the same `webhook-id`."""
+    """Delivers at least once: what was sent but not recorded is sent again, with its old id."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Deliverer:
                 self._doorbell.ring()
 
     async def _attempted(self, lease: DeliveryLease, job: Job | None) -> Answer | None:
-        """Attempt it; a bug of ours counts as an attempt, or it would recur at every lease."""
+        """Attempt it; a bug of ours counts as an attempt, or it would recur with every lease."""
         try:
             return await self.attempt(lease, job)
         except Exception:

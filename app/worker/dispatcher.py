@@ -1,4 +1,4 @@
-"""Sends pending jobs to RunComfy, each at most once unless it certainly did not arrive."""
+"""Sends pending jobs to RunComfy; again only if a submit has certainly not been accepted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -38,7 +38,7 @@ logger = structlog.get_logger(__name__)
 
 _DATABASE_AWAY = timedelta(seconds=1)
 _LAST_WRITE = timedelta(seconds=1)
-_REFUSALS = 2  # then the job is at fault, if the account serves others
+_REFUSALS = 2  # after these the job is at fault, if the account's other jobs are accepted
 _AFTER_A_REFUSAL = timedelta(seconds=61)  # others may probe first
 
 
@@ -52,14 +52,14 @@ class DispatcherConfig(LoopConfig):
 
     @property
     def submit_timeout(self) -> timedelta:
-        """Two thirds of the lease; the rest is for the wait before and the write after."""
+        """Two thirds of the lease; the rest is for waiting beforehand and writing afterwards."""
         return self.lease * 2 / 3
 
 
 class Dispatcher:
     """The row says `submitting` before a byte is sent, and the lease outlives the whole request.
 
-    What it has sent, `poller` follows.
+    What is sent here is followed by `poller`.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Dispatcher:
         await self._queue.gates.heard(lease.account, error, source=attempt, began_at=began_at)
 
     async def follow(self, lease: Lease, request_id: str) -> None:
-        """Record the request id, also when the job has moved on meanwhile."""
+        """Record the request id, even if the job has moved on meanwhile."""
         if await self._conclude(self._accepted(lease, request_id, at=self._clock.now())):
             return
         note = partial(self._recorder.note_late_request, lease, request_id=request_id)
@@ -173,7 +173,7 @@ class Dispatcher:
             )
 
     async def _conclude(self, change: Change) -> bool:
-        """Write what became of an attempt, also when it was given up meanwhile as unknown."""
+        """Write what became of an attempt, even if it was meanwhile given up as unknown."""
         if await self._record(change):
             return True
         late = replace(change, lease=replace(change.lease, state=JobState.SUBMIT_UNKNOWN))
@@ -191,7 +191,7 @@ class Dispatcher:
     async def _insist(
         self, write: Callable[[], Awaitable[bool]], job_id: str, request_id: str | None
     ) -> bool:
-        """Write what may have cost money, however long the database is away."""
+        """Keep trying to write what may have cost money, however long the database is away."""
         while True:
             try:
                 return await write()
@@ -215,11 +215,11 @@ class Dispatcher:
         at = self._clock.now()
         match error:
             case NotSentError() | TryLaterError():
-                # Upstream's Retry-After closes the lane: not the job waits for it, but all sending.
+                # Upstream's Retry-After closes the lane, which holds up all sending, not this job.
                 wait = retry_delay(lease.attempts, jitter=self._jitter())
                 return outcomes.not_accepted(lease, reason=error.message, due_at=at + wait, at=at)
             case RefusedError() if error.account_problem and not self._is_at_fault(lease, error):
-                # Only what is refused through an open lane counts, not probes of a closed one.
+                # Only refusals on an open lane count, not those of probes of a closed one.
                 return outcomes.not_accepted(
                     lease,
                     reason=error.message,
@@ -237,7 +237,7 @@ class Dispatcher:
                 raise AssertionError(f"an unsorted {type(error).__name__}") from error
 
     def _is_at_fault(self, lease: Lease, error: RefusedError) -> bool:
-        """Whether the account was let in with others, but never with this job."""
+        """Whether the account's other jobs are accepted, and only this one keeps being refused."""
         is_alone = lease.refusals >= _REFUSALS and self._queue.gates.served_lately(lease.account)
         return error.could_be_the_call and is_alone
 
@@ -257,10 +257,10 @@ class Dispatcher:
 
 
 async def _see_through(write: Coroutine[Any, Any, object]) -> None:
-    """Finish a write even when told to stop, unless the database is away by then."""
+    """Finish a write even if told to stop, unless the database is away by then."""
     writing = asyncio.ensure_future(write)
     worker = asyncio.current_task()
-    if worker is not None and worker.cancelling():  # it was told to stop before this was known
+    if worker is not None and worker.cancelling():  # told to stop before the outcome was known
         await _last_try(writing)
         return
     try:
@@ -271,7 +271,7 @@ async def _see_through(write: Coroutine[Any, Any, object]) -> None:
 
 
 async def _last_try(write: Awaitable[object]) -> None:
-    """Limit a write to the time of a process that must end: the loop's own time, not a clock's."""
+    """Give a write the short time a process has left: by the event loop's time, not a Clock's."""
     writing = asyncio.ensure_future(write)
     _, late = await asyncio.wait({writing}, timeout=_LAST_WRITE.total_seconds())
     for task in late:

@@ -1,4 +1,4 @@
-"""Records every few seconds that this process's workers look for work, as long as they do."""
+"""Records every few seconds that this process's workers are looking for work, while they are."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Heartbeat:
-    """A process whose loops hang stops beating, though it may still answer requests."""
+    """A process with a loop that hangs stops beating, though it may still answer requests."""
 
     def __init__(
         self,

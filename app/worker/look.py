@@ -1,4 +1,4 @@
-"""One look at a job upstream, and its owner's cancel: what the answers mean for it."""
+"""One look at a job upstream, passing on its owner's cancel, and what the answers mean."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +21,7 @@ _REFUSED_FOR = timedelta(minutes=1)
 
 
 class Look:
-    """A job ends here only when upstream says that it ended; a failure to answer is raised.
+    """A job ends here only if upstream says that it has ended; a failure to answer is raised.
 
     For a watched job only a success still counts.
     """
@@ -88,13 +88,13 @@ class Look:
             case RemoteState.CANCELLED:
                 return self._cancelled(lease)
             case RemoteState.IN_QUEUE | RemoteState.IN_PROGRESS | RemoteState.COMPLETED:
-                return None  # the two calls disagree: the next poll asks again
+                return None  # status and result disagree: the next poll asks again
 
     def _detected(self, lease: Lease, result: RemoteResult) -> timedelta | None:
-        """Return how long the job's end went unseen, if it was not given up before."""
+        """Return how long the job's end went unseen; None if it had already ended here."""
         if result.finished_at is None or lease.finished_at is not None:
             return None
-        # Clocks that differ must not make negative delays.
+        # Clocks that disagree must not make negative delays.
         return max(timedelta(), self._clock.now() - result.finished_at)
 
     def _cancelled(self, lease: Lease) -> Change | None:
@@ -113,12 +113,12 @@ class Look:
             at = self._clock.now()
             due_at = self._poll_times.next_poll(lease, at=at)
             return outcomes.not_cancellable(lease, seen=seen, due_at=due_at, at=at)
-        # Granted, requested or unanswered, and the job still runs: it may yet succeed. The request
-        # stays, so the next poll passes it on again.
+        # Granted, requested or unanswered, yet the job still runs, and may succeed. The owner's
+        # request stays, so the next poll passes it on again.
         return seen
 
     async def _ask_to_cancel(self, lease: Lease) -> CancelOutcome | None:
-        """Send the cancel; a failure of it, however often, must not keep the job from its end."""
+        """Send the cancel; its failures, however many, must not keep the job from its end."""
         try:
             upstream = self._upstream[lease.account]
             return await upstream.cancel(lease.request_id, timeout=self._timeout)
@@ -126,8 +126,8 @@ class Look:
             logger.info(
                 "job.cancel_failed", job_id=lease.job_id, reason=str(exc), status=exc.status
             )
-            # Once it stands, a refusal comes at each poll. If it is about more than the cancel, the
-            # next call fails too, and this is not written.
+            # A refusal that stands comes back at each poll. If it concerns more than the cancel,
+            # the next call fails too, and nothing of this is written.
             stands = isinstance(exc, RefusedError) and self._is_old(lease)
             return CancelOutcome.NOT_CANCELLABLE if stands else None
 

@@ -19,13 +19,12 @@ Piece = TypeVar("Piece")
 
 
 class LoopConfig(BaseModel):
-    """A loop handles `slots` pieces at a time, and at its end gives them `grace` to finish.
+    """A loop handles `slots` pieces at a time, and when it stops gives them `grace` to finish.
 
-    It claims when `least` slots are free, and once in an `idle` time for fewer, since a piece that
-    hangs must not keep free slots from the rest. After a claim that found less than there was room
-    for, the next one comes after a `pause`, or when the doorbell rings, but never before a `rest`.
-    So one claim serves many small pieces, and rings do not each cause a claim while nothing may
-    start.
+    It claims once `least` slots are free, or after `idle` for fewer, since pieces that hang must
+    not keep the remaining slots idle. After a claim that found less than there was room for, the
+    next one comes after `pause`, or when the doorbell rings, but never before `rest` is over: so
+    one claim serves many small pieces, and not every ring causes a claim while nothing may start.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,8 +40,8 @@ class LoopConfig(BaseModel):
 class WorkLoop(Generic[Piece]):
     """`claim` returns at most as many pieces as asked for; `handle` does one of them completely.
 
-    A piece that shutdown cancels may still write what it knows. `looked_at` is when it last asked
-    for work and got an answer, or was busy, on the monotonic clock.
+    A piece that shutdown cancels may still write what it knows. `looked_at` is when the loop last
+    got an answer from `claim`, or was too busy to ask, on the monotonic clock.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class WorkLoop(Generic[Piece]):
         self._handle = handle
         self._config = config
         self._rested_at = 0.0
-        self._short_of = 0  # how many free slots it waits for, if any
+        self._short_of = 0  # how many free slots it is waiting for, if any
         self._doorbell = doorbell
         self._clock = clock
         self._busy: set[asyncio.Task[None]] = set()
@@ -118,7 +117,7 @@ class WorkLoop(Generic[Piece]):
     def _leave(self, task: asyncio.Task[None]) -> None:
         self._busy.discard(task)
         if 0 < self._short_of <= self._config.slots - len(self._busy):
-            # What waits in the database need not wait for the next idle round.
+            # Work that waits in the database need not wait for the next idle round, too.
             self._doorbell.ring()
 
     async def _handle_logged(self, piece: Piece) -> None:
@@ -131,12 +130,12 @@ class WorkLoop(Generic[Piece]):
             logger.exception("worker.piece_failed", worker=self._name)
 
     async def _let_finish(self) -> None:
-        # The loop's own time, since a process that must end cannot wait for a clock to be moved.
+        # The event loop's time: a process that must end cannot wait for a ManualClock to be moved.
         _, late = await asyncio.wait(self._busy, timeout=self._config.grace.total_seconds())
         for task in late:
             task.cancel()
 
 
 def _now() -> float:
-    """Return the loop's own time: a rest spares the database, and means nothing to a job."""
+    """Return the event loop's time, not a Clock's: a rest only spares the database."""
     return asyncio.get_running_loop().time()

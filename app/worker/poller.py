@@ -1,4 +1,4 @@
-"""Follows jobs at RunComfy to their end, and carries out the cancels of their owners."""
+"""Follows jobs at RunComfy to their end, and carries out their owners' cancels."""
 
 import asyncio
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ from app.jobs.state import TERMINAL
 from app.jobs.timing.poll_times import PollTimes
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import UpstreamError
+from app.worker.gathering import Gathering
 from app.worker.look import Look
 from app.worker.loop import LoopConfig, WorkLoop
-from app.worker.together import Together
 
 logger = structlog.get_logger(__name__)
 
@@ -38,13 +38,13 @@ class PollerConfig(LoopConfig):
     idle: timedelta = timedelta(milliseconds=500)
     grace: timedelta = timedelta(seconds=3)
     polls_at_once: int = 128
-    together: timedelta = timedelta(milliseconds=200)
+    gathering: timedelta = timedelta(milliseconds=200)
     timeout: timedelta = timedelta(seconds=10)
     charge_late: bool = True
 
 
 class Poller:
-    """Ends no job before its time for lack of an answer, and watches it for a while afterwards."""
+    """Ends no job early for lack of an answer, and goes on watching one whose time was up."""
 
     def __init__(
         self,
@@ -72,11 +72,11 @@ class Poller:
         self._polls = cache(metrics.polls.labels)
         self._tracing = tracing
         self._clock = clock
-        # Each job's last claim, until what was found is written.
+        # Each job's latest claim, until what its poll found is written.
         self._under_way: dict[str, Lease] = {}
         self._unanswered = 0
         self._connections = asyncio.Semaphore(config.polls_at_once)
-        self._together = Together(at_most=config.together)
+        self._gathering = Gathering(at_most=config.gathering)
         self.loop = WorkLoop(
             "poller",
             claim=self.claim,
@@ -88,8 +88,8 @@ class Poller:
 
     async def claim(self, limit: int) -> list[Lease]:
         leases = await self._queue.claim(limit=limit)
-        # A slow answer, or its slow write, may outlast the appointment for the next poll: one at a
-        # time for each job.
+        # A slow answer, or a slow write of it, may outlast the time of the next poll: each job has
+        # only one poll at a time.
         again = {lease.job_id: lease for lease in leases if lease.job_id in self._under_way}
         self._under_way |= again
         return [lease for lease in leases if lease.job_id not in again]
@@ -117,21 +117,21 @@ class Poller:
         self._polls(_found(lease, change, error)).inc()
         await self._queue.gates.heard(lease.account, error, source=lease.job_id, began_at=began_at)
         if not self._unanswered:
-            self._together.go()
+            self._gathering.release()
         change = self._in_time(lease, change)
         last_claim = self._under_way[lease.job_id]
         if change is None and last_claim.cancel_requested_at != lease.cancel_requested_at:
-            # The early poll that the cancel had asked for was used up while this one went on.
+            # The early poll that the cancel asked for was dropped while this one was under way.
             at = self._clock.now()
             change = outcomes.postponed(lease, due_at=at, at=at)
         if change is None:
             return
         if self._unanswered and lease.cancel_requested_at is None:  # somebody waits for a cancel
-            await self._together.wait()
+            await self._gathering.wait()
         await self._recorder.record(change)
 
     def _in_time(self, lease: Lease, change: Change | None) -> Change | None:
-        """After this last look, fail a job that is out of time, or stop watching it."""
+        """After a last look, fail a job whose time is up, or stop watching it."""
         at = self._clock.now()
         if change is not None and change.finished_at is not None:
             return change
@@ -144,7 +144,7 @@ class Poller:
         return change
 
     def _without_answer(self, lease: Lease, error: UpstreamError) -> Change | None:
-        """No error ends a job, except that upstream has not known its request for minutes.
+        """Say what a failed poll changes; none ends a job, unless upstream has lost it for minutes.
 
         A Retry-After is honoured in full; without one, or with 0, the next regular poll stands.
         """

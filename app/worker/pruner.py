@@ -1,4 +1,4 @@
-"""Deletes what has expired: old jobs and uploads, and objects that nothing names any more."""
+"""Deletes what has expired: old jobs and uploads, and objects that nothing refers to any more."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,7 +13,7 @@ _BREATH = timedelta(milliseconds=100)
 
 
 class Pruner:
-    """Each of `chores` does one small batch and returns how much; none can block another."""
+    """Each of `chores` does one small batch and returns its size; none can hold up another."""
 
     def __init__(
         self, *, chores: Sequence[Callable[[], Awaitable[int]]], doorbell: Doorbell, clock: Clock
@@ -29,7 +29,7 @@ class Pruner:
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            # Even with a lot to do: SQLite has one writer, and clients come first.
+            # A pause even with a lot to do: SQLite has one writer, and clients come first.
             done = await self.run_once()
             await self._doorbell.wait(at_most=_BREATH if done else _IDLE)
 

@@ -5,25 +5,25 @@ from datetime import timedelta
 
 import pytest
 
-from app.worker.together import Together
+from app.worker.gathering import Gathering
 from tests.support.turns import turns
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_who_waits_goes_on_at_the_word_each_time_anew() -> None:
-    together = Together(at_most=timedelta(hours=1))
+    gathering = Gathering(at_most=timedelta(hours=1))
     for _ in range(2):
-        waiting = [asyncio.ensure_future(together.wait()) for _ in range(2)]
+        waiting = [asyncio.ensure_future(gathering.wait()) for _ in range(2)]
         await turns()
         assert [each.done() for each in waiting] == [False, False]
-        together.go()
+        gathering.release()
         await turns()
         assert [each.done() for each in waiting] == [True, True]
 
 
 async def test_who_waits_goes_on_without_those_whose_answer_does_not_come() -> None:
-    together = Together(at_most=timedelta(milliseconds=10))
+    gathering = Gathering(at_most=timedelta(milliseconds=10))
     for _ in range(2):
         async with asyncio.timeout(60):
-            await together.wait()
+            await gathering.wait()

@@ -1,4 +1,4 @@
-"""The one way to use a database, SQLite or Postgres: what it promises, and its errors."""
+"""The only way to use the database, SQLite or Postgres: what it promises, and its errors."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -30,15 +30,15 @@ from app.db.work import Done, Work
 _TRIES = 4
 _NEWS = "news"
 _RIVALS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
-_NO_RIGHT = "42501"  # insufficient_privilege
-_SERVERS_OWN = (OperationalError, InterfaceError, InternalError)
+_NO_PRIVILEGE = "42501"  # insufficient_privilege
+_SERVER_ERRORS = (OperationalError, InterfaceError, InternalError)
 _FAILURES = (DBAPIError, sqlite3.Error, PoolTimeoutError, TimeoutError)
-# To TCP a frozen server looks healthy.
+# A limit of our own, since to TCP a frozen server looks healthy.
 _ANSWERS_WITHIN = timedelta(seconds=20)
 
 
 class Connections(Protocol):
-    """What differs between the two databases; neither resends anything by itself."""
+    """What differs between the two databases; neither retries anything by itself."""
 
     def transaction(
         self, *, is_long: bool = False
@@ -63,13 +63,13 @@ class Database:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self.on_news: Callable[[], None] = _nobody_listens
-        """Called after a commit whose transaction said `tell_after_commit`."""
+        """Called after the commit of a transaction that called `tell_after_commit`."""
 
     async def transact(self, work: Work[Done], *, is_long: bool = False) -> Done:
-        """Run `work` in one transaction, again from the start when a rival interfered.
+        """Run `work` in one transaction, and again from the start if a rival interfered.
 
-        Also when the connection turns out to be lost before the commit: then nothing was done.
-        `is_long` is for statements on more than some hundred rows.
+        Also if the connection turns out to be lost before the commit: then nothing was done.
+        `is_long` is for statements on more than a few hundred rows.
         """
         for tries_left in reversed(range(_TRIES)):
             is_ending = False
@@ -89,22 +89,22 @@ class Database:
         raise AssertionError("the last try returns or raises")
 
     async def read(self, work: Work[Done]) -> Done:
-        """Run `work`, which must not write; on SQLite all of it sees one state of the data."""
+        """Run `work`, which must not write; on SQLite all of it sees one snapshot of the data."""
         return await _read(self._connections.read, work)
 
     async def look_up(self, work: Work[Done]) -> Done:
-        """Read a few rows by their keys; on SQLite the event loop waits for that."""
+        """Read a few rows by their keys; on SQLite this blocks the event loop."""
         return await _read(self._connections.look_up, work)
 
     async def search(self, work: Work[Done], *, is_long: bool = False) -> Done:
-        """Read what may take as long as a caller likes, and leave half of the readers to others.
+        """Read what may take long, depending on the caller, leaving half of the readers to others.
 
-        `is_long` is for statements that go through whole tables, one after the other.
+        `is_long` is for statements that scan whole tables: of these only one runs at a time.
         """
         return await _read(partial(self._connections.search, is_long=is_long), work)
 
     def pools(self) -> Mapping[str, Mapping[str, int]]:
-        """Return for each pool how many connections it may have, and how many are in use."""
+        """Return how many connections each pool may have, and how many are in use."""
         return self._connections.pools()
 
     def watch(self) -> Sequence[Engine]:
@@ -126,8 +126,8 @@ def tell_after_commit(tx: AsyncConnection) -> None:
 def open_database(url: str, *, answers_within: timedelta = _ANSWERS_WITHIN) -> Database:
     """Open `sqlite:///path` or `postgresql://...`; nothing is connected before the first use.
 
-    What Postgres has not done within `answers_within` is given up, as if the connection had been
-    lost; SQLite runs in this process.
+    Whatever Postgres has not done within `answers_within` is given up as if the connection had been
+    lost; SQLite, which runs in this process, needs no such limit.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -137,7 +137,7 @@ def open_database(url: str, *, answers_within: timedelta = _ANSWERS_WITHIN) -> D
 
 @asynccontextmanager
 async def opened_database(url: str) -> AsyncIterator[Database]:
-    """Do as `open_database`, and close it in the end."""
+    """Do what `open_database` does, and close the database in the end."""
     database = open_database(url)
     try:
         yield database
@@ -176,7 +176,7 @@ def parse_url(url: str) -> URL:
             )
 
 
-def words_of(exc: BaseException) -> str:
+def driver_message(exc: BaseException) -> str:
     """Return the first line of the driver's message; SQLAlchemy's includes the statement."""
     return str(exc.orig if isinstance(exc, DBAPIError) else exc).partition("\n")[0]
 
@@ -186,7 +186,7 @@ def _nobody_listens() -> None:
 
 
 async def _read(read: Callable[[Work[Done]], Awaitable[Done]], work: Work[Done]) -> Done:
-    """Read once more if the connection was lost since its last use."""
+    """Read, once more if the connection was lost since its last use."""
     try:
         return await read(work)
     except _FAILURES as exc:
@@ -199,12 +199,12 @@ async def _read(read: Callable[[Work[Done]], Awaitable[Done]], work: Work[Done])
 
 
 def _is_stale(exc: Exception) -> bool:
-    """Return whether it is a lost connection, after which the pool makes all of them anew."""
+    """Whether the connection was lost, after which the pool replaces all connections."""
     return isinstance(exc, DBAPIError) and exc.connection_invalidated
 
 
 def _is_silent(exc: Exception) -> bool:
-    """Return whether a server has not answered, rather than refused."""
+    """Whether the server has not answered, rather than refused."""
     return isinstance(exc, TimeoutError) or _is_stale(exc)
 
 
@@ -213,11 +213,13 @@ def _is_lost_race(exc: Exception) -> bool:
 
 
 def _translated(exc: Exception, *, is_unsure: bool = False) -> Exception:
-    """Return whether the database is away, rather than our statement wrong."""
-    away = DatabaseUnavailableError(is_unsure=is_unsure, reason=words_of(exc.__cause__ or exc))
+    """Return DatabaseUnavailableError, or the error itself if our statement is to blame."""
+    away = DatabaseUnavailableError(
+        is_unsure=is_unsure, reason=driver_message(exc.__cause__ or exc)
+    )
     if not isinstance(exc, DBAPIError):  # no turn, no answer, or a file that is locked
         return away
-    is_away = isinstance(exc, _SERVERS_OWN) or sqlstate(exc.orig) == _NO_RIGHT
+    is_away = isinstance(exc, _SERVER_ERRORS) or sqlstate(exc.orig) == _NO_PRIVILEGE
     if isinstance(exc.orig, sqlite3.OperationalError):
         # "no such table" and the like are bugs; locked, full and unreadable are not.
         is_away = exc.orig.sqlite_errorcode != sqlite3.SQLITE_ERROR

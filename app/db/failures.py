@@ -1,4 +1,4 @@
-"""Lets a loop go on after a failure: a database that is away is logged once, not at every try."""
+"""Lets a loop go on after failures; that the database is away is logged once, not every time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Failures:
-    """Those of one loop; `who` names it in the log."""
+    """The failures of one loop, which the log calls `who`."""
 
     def __init__(self, who: str) -> None:
         self._who = who

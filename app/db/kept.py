@@ -1,4 +1,4 @@
-"""Connections kept at hand: taking one from SQLAlchemy's pool costs as much as using it."""
+"""Keeps connections at hand: taking one from SQLAlchemy's pool costs as much as using it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
 class KeptConnections:
-    """As many as its pool holds, each with one user at a time; the last used is warmest.
+    """As many as the pool holds, each with one user at a time; the last one used is taken first.
 
     After a failure a connection goes back to the pool, which rolls back what is open. If it was
-    lost, all others go back too once they are free: the pool knows which of them are lost.
+    lost, so do all others once they are free: the pool knows which of them are lost, too.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -34,7 +34,7 @@ class KeptConnections:
                 taken = self._at_hand.pop() if self._at_hand else await self.engine.connect()
                 try:
                     yield taken
-                    if taken.in_transaction():  # to SQLAlchemy, which treats each use as one
+                    if taken.in_transaction():  # for SQLAlchemy, to which each use is one
                         await taken.rollback()
                 except BaseException:
                     is_lost = taken.invalidated
@@ -63,7 +63,7 @@ class KeptConnections:
 
 
 class KeptFiles:
-    """Connections to a file, which is never lost; their users, also threads, wait elsewhere."""
+    """Connections to a file, which is never lost; their users, threads included, wait elsewhere."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -77,7 +77,7 @@ class KeptFiles:
             taken = self.engine.connect()
         try:
             yield taken
-            taken.rollback()  # to SQLAlchemy, which treats each use as one
+            taken.rollback()  # for SQLAlchemy, to which each use is a transaction
         except BaseException:
             taken.close()
             raise
@@ -95,5 +95,5 @@ class KeptFiles:
 
 
 async def _close(connection: AsyncConnection) -> None:
-    """Close it completely, even if the user is cancelled meanwhile."""
+    """Close it completely, even if its user is cancelled meanwhile."""
     await asyncio.shield(connection.close())

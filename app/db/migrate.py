@@ -1,4 +1,4 @@
-"""Bring a database to this release's schema, from a checkout or from the installed package."""
+"""Brings a database to this release's schema, from a checkout or from the installed package."""
 
 import structlog
 from alembic import command
@@ -9,13 +9,13 @@ from sqlalchemy.exc import DBAPIError
 from app.core import bundled
 from app.core.errors import ConfigurationError
 from app.db import schema
-from app.db.engine import parse_url, words_of
+from app.db.engine import driver_message, parse_url
 
 logger = structlog.get_logger(__name__)
 
 
 def upgrade(url: str) -> None:
-    """Bring the schema up to date if it is not; may be run by many at once."""
+    """Bring the schema up to date if it is not; many processes may do so at once."""
     if not schema.is_behind(url):
         return
     before = schema.read(url).revision
@@ -23,7 +23,7 @@ def upgrade(url: str) -> None:
         command.upgrade(configuration(parse_url(url)), "head")
     except DBAPIError as exc:
         raise ConfigurationError(
-            f"The database's schema cannot be brought up to date ({words_of(exc)});"
+            f"The database's schema cannot be brought up to date ({driver_message(exc)});"
             " fix that and run it again: no migration is left half done."
         ) from exc
     if (revision := schema.read(url).revision) != before:

@@ -1,7 +1,7 @@
-"""Hears what other processes say through Postgres: LISTEN on one connection only for this.
+"""Hears other processes' notices through Postgres: LISTEN, on a connection of its own.
 
-It does not work through a pooler in transaction mode, which gives the connection to others; so
-callers must be able to do without, for a while or for ever.
+This does not work through a pooler in transaction mode, which shares the connection with others; so
+callers must be able to do without notices, for a while or for ever.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.clock import Clock
-from app.db.engine import parse_url, words_of
+from app.db.engine import driver_message, parse_url
 from app.db.postgres import dial
 from app.db.prepared import driver_error
 
@@ -37,11 +37,11 @@ class Notices:
             self._url,
             poolclass=NullPool,
             connect_args={"async_creator_fn": dial},
-            pool_reset_on_return=None,  # it is closed then, and mostly lost
+            pool_reset_on_return=None,  # by then it is about to be closed, and usually lost
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
         )
-        own_error = driver_error(engine.dialect)  # what the open connection raises itself
+        own_error = driver_error(engine.dialect)  # which the open connection raises unwrapped
         delay = _SOON
         try:
             while True:
@@ -49,7 +49,7 @@ class Notices:
                 try:
                     await self._listen(engine, on_notice)
                 except (SQLAlchemyError, own_error, OSError) as exc:
-                    logger.warning("notices.lost", reason=words_of(exc))
+                    logger.warning("notices.lost", reason=driver_message(exc))
                 except Exception:
                     logger.exception("notices.failed")
                 held = self._clock.monotonic() - began

@@ -12,8 +12,8 @@ _LAST_WORD = timedelta(seconds=0.5)
 async def within(span: timedelta) -> AsyncIterator[None]:
     """Raise TimeoutError after this long, or only a little later.
 
-    Once cancelled, psycopg asks the server to stop, and waits ten seconds for one that is frozen;
-    cancelled once more it hangs up.
+    When cancelled, psycopg asks the server to stop, and waits ten seconds if that is frozen;
+    cancelled a second time, it hangs up.
     """
     async with (
         asyncio.timeout((span + _LAST_WORD).total_seconds()),

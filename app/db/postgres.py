@@ -1,4 +1,4 @@
-"""Postgres over the network: connections in a pool, and what they do when the server is gone."""
+"""Postgres over the network: pooled connections, and what they do when the server is gone."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -22,10 +22,10 @@ Answer = TypeVar("Answer")
 
 _WRITERS, _READERS = 8, 7
 _READ_ONLY = "25006"  # read_only_sql_transaction
-# A process that is frozen in a transaction keeps its locks, and all others wait for a lane's.
+# A process that freezes in a transaction keeps its locks, and all others wait for a lane's lock.
 _FROZEN_FOR = "15s"
-# Options of an address. A server that is cut off, and so cannot even hang up, is noticed in
-# seconds, not hours, and the next of several is tried before a look-up is given up.
+# Connection options. A server that is cut off, and so cannot even hang up, is noticed in seconds,
+# not hours, and the next of several hosts is tried before a look-up is given up.
 PATIENCE = {
     "connect_timeout": "3",
     "keepalives_idle": "5",
@@ -35,18 +35,18 @@ PATIENCE = {
 }
 _LONG = 30
 _IS_POOLED = "is_pooled"
-# Other statements than prepared ones are planned for their own values, however often they come.
+# Statements that we do not prepare are planned for their own values, however often they are run.
 _PSYCOPGS = {"prepare_threshold": 1_000_000_000}
 
 
 async def dial(*arguments: Any, **options: Any) -> Any:
     """Connect, or hang up at once.
 
-    psycopg's frame and the failures it keeps, one for each host, hold each other, and with them
-    what was begun: a server would wait for the other end until garbage is collected here, or for a
-    minute, even to stop.
+    psycopg's frame and the failures it keeps, one for each host, refer to each other, and keep the
+    half-open connections alive: a server, even one that is stopping, would wait for us until the
+    garbage is collected here, or for a minute.
     """
-    from psycopg import AsyncConnection  # noqa: PLC0415 - not there where SQLite is all
+    from psycopg import AsyncConnection  # noqa: PLC0415 - not installed where SQLite is enough
 
     try:
         return await AsyncConnection.connect(*arguments, **options)
@@ -58,7 +58,7 @@ async def dial(*arguments: Any, **options: Any) -> Any:
 class PostgresConnections:
     """What takes longer than `answers_within` raises TimeoutError, and its connection is closed.
 
-    What is long may take thirty times as long: to erase a user with years of jobs, for one.
+    `is_long` allows thirty times as much: for example to erase a user with years of jobs.
     """
 
     def __init__(self, url: URL, *, answers_within: timedelta) -> None:
@@ -66,7 +66,7 @@ class PostgresConnections:
         self._made_once = PreparedStatements()
         self._writer = KeptConnections(_create(url, pool_size=_WRITERS))
         # At READ COMMITTED each statement sees what is committed by then, in a transaction or not:
-        # a read needs none, nor the two round trips that one costs.
+        # reads need no transaction, nor the two round trips that it costs.
         reader = _create(url, pool_size=_READERS, skip_autocommit_rollback=True)
         self._reader = KeptConnections(reader)
         self._to_search = asyncio.Semaphore(_READERS // 2)
@@ -94,7 +94,7 @@ class PostgresConnections:
             return await self._read(work)
 
     async def look_up(self, work: Work[Done]) -> Done:
-        async with within(self._patience / 4):  # it waits for no lock, and not for many rows
+        async with within(self._patience / 4):  # it waits neither for locks nor for many rows
             return await self._read(work)
 
     async def _read(self, work: Work[Done]) -> Done:
@@ -117,7 +117,7 @@ class PostgresConnections:
 
 
 class _Direct:
-    """The used part of SQLAlchemy's AsyncConnection; prepared statements go to psycopg itself."""
+    """What we use of SQLAlchemy's AsyncConnection; prepared statements go straight to psycopg."""
 
     def __init__(self, connection: AsyncConnection, made_once: PreparedStatements) -> None:
         self._connection = connection
@@ -152,7 +152,7 @@ class _Direct:
         return await self._driver.execute(prepared.text, values, prepare=may_keep)
 
     async def _noticed(self, answer: Awaitable[Answer]) -> Answer:
-        """Wait for the driver, and tell SQLAlchemy what it would have noticed itself."""
+        """Wait for the driver, and tell SQLAlchemy of failures it would have noticed itself."""
         try:
             return await answer
         except asyncio.CancelledError:
@@ -168,11 +168,11 @@ class _Direct:
         return self._first(before) if isinstance(before, driver_error(self.dialect)) else error
 
     async def _failure(self, exc: Any) -> DBAPIError:
-        # A server that hangs up says so before it does.
+        # A server that is about to hang up says so first.
         if _is_read_only(exc) or exc.diag.severity_nonlocalized == "FATAL":
             await self._driver.close()
         if self._driver.closed:
-            try:  # nothing is sent: SQLAlchemy, too, finds it lost, and makes all anew
+            try:  # nothing is sent: SQLAlchemy finds it lost, too, and replaces all connections
                 await self._connection.exec_driver_sql("SELECT 1")
             except DBAPIError as lost:
                 return lost
@@ -194,7 +194,7 @@ class _Transaction(_Direct):
         self._pipeline = await self._noticed(
             self._leaving.enter_async_context(self._driver.pipeline())
         )
-        # Whatever the server prefers: who has waited for a lock must see what its holder did.
+        # Whatever the server's default: whoever waited for a lock must see what its holder did.
         await self._noticed(self._driver.execute("BEGIN ISOLATION LEVEL READ COMMITTED"))
 
     async def commit(self) -> None:
@@ -210,29 +210,29 @@ class _Transaction(_Direct):
         await self._noticed(self._leaving.aclose())
 
     async def _send(self, prepared: Prepared, values: Any) -> Any:
-        """Send it, and a sync: without one Postgres stays active, and no timeout frees its locks.
+        """Send it, and a sync: without one Postgres stays active, and no time-out frees its locks.
 
-        The first answer is waited for in any case: so a lost connection is noticed while it is
+        The first answer is always waited for, so that a lost connection is noticed while it is
         certain that nothing was done.
         """
         cursor = await super()._send(prepared, values)
         if self._pipeline is None:
             return cursor
         if self._driver.pgconn.flush():
-            # Of what is long a part is still here, and psycopg would wait for its answer.
+            # Part of a long statement is still here, and psycopg would wait for its answer.
             await self._driver.wait(_rest(self._driver.pgconn))
         if prepared.has_rows or not self._is_answered:
             await self._pipeline.sync()
             self._is_answered = True
-        else:  # as `sync` does, which would wait
+        else:  # what `sync` does, without its wait
             self._driver.pgconn.pipeline_sync()
             self._pipeline.result_queue.append(None)
         return cursor
 
 
 def _rest(connection: Any) -> Any:
-    """Return what sends all that was begun, for psycopg to wait for."""
-    from psycopg.generators import send  # noqa: PLC0415 - not there where SQLite is all
+    """Return what psycopg waits for to send the rest of the buffer."""
+    from psycopg.generators import send  # noqa: PLC0415 - not installed where SQLite is enough
 
     return send(connection)
 
@@ -242,7 +242,7 @@ def sqlstate(error: BaseException | None) -> str | None:
 
 
 def _is_read_only(error: BaseException) -> bool:
-    """Return whether the server takes no writes: it is a standby, or full."""
+    """Whether the server takes no writes: it is a standby, or full."""
     return sqlstate(error) == _READ_ONLY
 
 
@@ -261,13 +261,13 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
     def connect(connection: Any, record: ConnectionPoolEntry) -> None:
         was, connection.autocommit = connection.autocommit, True  # a rollback would undo it
         cursor = connection.cursor()
-        # A pooler names itself, not the server, whose connection others use in between: by the name
-        # of what was prepared here they would execute it in place of their own.
+        # A pooler reports a process id of its own. It shares the server's connections, where others
+        # would run what was prepared here in place of their own statement of the same name.
         cursor.execute("SELECT pg_backend_pid()")
         own = (connection.driver_connection.info.backend_pid,)
         record.info[_IS_POOLED] = cursor.fetchone() != own
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN_FOR}'")
-        cursor.execute("SET jit = off")  # with large tables it takes 50 ms for a query of one
+        cursor.execute("SET jit = off")  # with large tables it adds 50 ms to a query of 1 ms
         cursor.close()
         connection.autocommit = was
 

@@ -1,8 +1,8 @@
 """Prepared statements: compiled once, and from then on handed straight to the driver.
 
-SQLAlchemy takes several times as long over a statement as its driver does, mostly to find out what
-is the same each time. Here it says once what to send, and how values and rows are converted;
-sending is left to the owner of the connection.
+SQLAlchemy takes several times as long over a statement as its driver does, mostly to work out what
+is the same each time. Here it says once what to send and how to convert values and rows; sending is
+left to the owner of the connection.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,8 +25,8 @@ _Processor = Callable[[Any], Any]
 def made_once(statement: Statement, *, wants_rows: bool = True) -> Statement:
     """Mark a statement to be compiled, and planned by Postgres, only once.
 
-    For one that lives as long as the module, and whose text and plan suit all parameters. If it
-    `wants_rows`, those that it returns are read.
+    It must live as long as its module, and its text and plan must suit all parameters. Unless it
+    `wants_rows`, the rows that it returns are not read.
     """
     _made_once[statement] = wants_rows
     return statement
@@ -83,13 +83,13 @@ class Prepared:
 
 
 class PreparedStatements:
-    """Hands one database's statements out as prepared, however often it is opened, if `in_use`."""
+    """Finds prepared statements for a database, while `in_use`; databases of a kind share them."""
 
     def __init__(self) -> None:
         self.in_use = True
 
     def find(self, statement: Executable, dialect: Dialect) -> Prepared | None:
-        """Return a prepared statement as it is sent, or None for any other."""
+        """Return the form in which to send a statement, or None if it is not `made_once`."""
         if not self.in_use:
             return None
         found = _prepared.get((statement, type(dialect)))
@@ -112,9 +112,9 @@ def wrapped(error: Exception, dialect: Dialect) -> DBAPIError:
 
 
 def _with_literals(statement: Executable, dialect: Dialect) -> Any:
-    """Put its constants into its text, so that a plan for all parameters is made with them.
+    """Put the constants into the text, so that Postgres' one plan for all parameters knows them.
 
-    Of a state given as a parameter Postgres assumes that a tenth of all jobs are in it.
+    If a job's state were a parameter, it would assume that a tenth of all jobs are in that state.
     """
 
     def literal(element: Any, **_: Any) -> Any:
@@ -122,7 +122,7 @@ def _with_literals(statement: Executable, dialect: Dialect) -> Any:
             return None
         write = element.type.dialect_impl(dialect).literal_processor(dialect)
         written = write and write(element.effective_value)
-        # The driver's own sign is doubled already, and would be doubled again here.
+        # A % has been doubled for the driver already, and would be doubled again.
         return literal_column(written, element.type) if written and "%" not in written else None
 
     return visitors.replacement_traverse(cast("Any", statement), {}, literal)

@@ -1,4 +1,4 @@
-"""Deletes what nobody needs any more, some at a time, beside other replicas that do the same."""
+"""Deletes what nobody needs any more, in batches, while other replicas do the same."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ async def prune(
 ) -> int:
     """Delete up to `limit` of the `old` rows of a table, in the order of `by`; return how many.
 
-    `old` is about the row alone: it is tested again once the row is locked. Where there is nothing
-    to delete, nothing is written.
+    `old` may ask only about the row itself: it is tested again once the row is locked. If there is
+    nothing to delete, nothing is written.
     """
     table = table_of(row)
     key = list(table.primary_key)
-    # One by one: for pairs in a list SQLite would look through the whole table.
+    # One by one: given a list of pairs, SQLite would scan the whole table.
     delete_one = delete(table).where(*(each == bindparam(each.name) for each in key))
 
     async def look(connection: AsyncConnection) -> bool:

@@ -1,4 +1,4 @@
-"""Records made of rows: each field is the column of its name, unless it is given."""
+"""Makes records of rows: each field is the column of the same name, unless it is given."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -14,7 +14,7 @@ Record = TypeVar("Record")
 
 
 def columns_of(table: type[Base], kind: type[Any]) -> Sequence[ColumnClause[Any]]:
-    """Return the columns that a record of this dataclass has as fields."""
+    """Return the table's columns that are also fields of this dataclass."""
     names = {field.name for field in fields(kind)}
     return [column for column in table_of(table).columns if column.name in names]
 

@@ -1,7 +1,7 @@
-"""Any number of rows as one parameter, in JSON, of a prepared statement.
+"""Passes any number of rows to a prepared statement as one parameter, in JSON.
 
-As VALUES each number of rows is another statement, compiled and planned anew; handed over one by
-one, Postgres' driver takes as long for each row as for a statement.
+With VALUES, each number of rows is another statement, to be compiled and planned anew; if they are
+handed over one by one, Postgres' driver takes as long for each row as for a statement.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ _JSON_TYPES = (str, int, float, dict, list)
 
 
 class Rows:
-    """Rows of these columns, which statements see as the table `new`."""
+    """Rows with these columns, which statements see as the table `new`."""
 
     def __init__(self, *columns: ColumnClause[Any]) -> None:
         self.on: Mapping[str, CTE] = {
@@ -53,16 +53,16 @@ class Rows:
         return RowsStatement({dialect: made_once(make(rows)) for dialect, rows in self.on.items()})
 
     def in_upsert(self, row: type[Base], settle: Callable[[Any], Executable]) -> "RowsStatement":
-        """Prepare an INSERT of them for each database; `settle` says what becomes of conflicts.
+        """Prepare an INSERT of them for each database; `settle` adds what to do on a conflict.
 
-        They are added in the order of the primary key, so that replicas wait in one direction.
+        They are added in the order of the primary key, so that replicas cannot deadlock.
         """
         table = table_of(row)
 
         def upsert(dialect: str, new: CTE) -> Executable:
             in_order = (
                 select(new)
-                .where(true())  # else SQLite takes ON CONFLICT for the ON of a join
+                .where(true())  # or SQLite would take ON CONFLICT for the ON of a join
                 .order_by(*(new.c[each.name] for each in table.primary_key))
             )
             names = [each.name for each in new.c]
@@ -72,7 +72,7 @@ class Rows:
 
 
 class RowsStatement:
-    """A statement on rows, by the name of the database's dialect."""
+    """A statement on rows, one for each database's dialect."""
 
     def __init__(self, on: Mapping[str, Executable]) -> None:
         self._on = on
@@ -130,7 +130,7 @@ def _on_postgres(columns: Sequence[ColumnClause[Any]]) -> CTE:
 
 
 def _time_as_text(value: object, stored: Callable[[datetime], str]) -> str:
-    """Write a column's time as text, as JSON has no times; refuse any other value."""
+    """Write a time as text, since JSON has no times; refuse any other value."""
     if not isinstance(value, datetime):
         raise TypeError(f"{type(value).__name__} cannot be stored")
     return stored(in_utc(value))

@@ -1,6 +1,6 @@
-"""Which schema a database has, and which this release was made for; `migrate` moves one there.
+"""Which schema a database has, and which this release needs; `migrate` brings it there.
 
-Without Alembic: it is heavy, and a starting gateway seldom has anything to migrate.
+Works without Alembic, which is heavy: a starting gateway seldom has anything to migrate.
 """
 
 import re
@@ -27,7 +27,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from app.core import bundled
 from app.core.errors import AwayError, ConfigurationError
-from app.db.engine import parse_url, words_of
+from app.db.engine import driver_message, parse_url
 from app.db.models import SchemaReleaseRow
 from app.db.sqlite import keep_log
 
@@ -38,20 +38,20 @@ VERSION = table("alembic_version", column("version_num", Text))
 _REVISION = re.compile(r"^revision = [\"'](\w+)[\"']$", re.MULTILINE)
 _BEFORE = re.compile(r"^down_revision = [\"'](\w+)[\"']$", re.MULTILINE)  # the first has none
 
-# The last two are about options after the address.
+# The last two are about wrong options in the URL.
 _CANNOT_OPEN = (OperationalError, sqlite3.Error, OSError, ProgrammingError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The schema's revision, None for an empty database, and those whose releases run on it."""
+    """The schema's revision, or None if empty, and the revisions of all releases that run on it."""
 
     revision: str | None
     releases: frozenset[str]
 
 
 def is_behind(url: str) -> bool:
-    """Return whether migrations of this release are missing.
+    """Whether migrations of this release have not been run yet.
 
     Raises ConfigurationError for the schema of a later release, unless that only expanded it.
     """
@@ -85,9 +85,9 @@ def newest_revision() -> str:
 
 
 def read(url: str) -> Schema:
-    """Read the schema's revision; raise ConfigurationError if there is no database.
+    """Read the schema's revision.
 
-    Or AwayError if there may be one later.
+    Raises AwayError if the database may come back, any other ConfigurationError if not.
     """
     parsed = parse_url(url)
     try:
@@ -105,7 +105,7 @@ def read(url: str) -> Schema:
 
 
 def _require_utf8(connection: Connection) -> None:
-    """Refuse a database that cannot keep what clients write, as one made under LANG=C."""
+    """Refuse a database that cannot store what clients write, such as one made under LANG=C."""
     if connection.dialect.name != "postgresql":
         return
     encoding = connection.scalar(text("SHOW server_encoding"))
@@ -122,10 +122,10 @@ def _cannot_open(url: URL, exc: Exception) -> ConfigurationError:
     if url.get_backend_name() == "sqlite":
         path = Path(url.database or "").absolute()
         return ConfigurationError(
-            f"{named} ({path}: {words_of(exc)});"
+            f"{named} ({path}: {driver_message(exc)});"
             f" {correct}, or give this user access to the file and its folder."
         )
-    sentence = f"{named} ({words_of(exc)}); start it, or {correct}."
+    sentence = f"{named} ({driver_message(exc)}); start it, or {correct}."
     return (AwayError if isinstance(exc, OperationalError) else ConfigurationError)(sentence)
 
 

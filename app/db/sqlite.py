@@ -1,9 +1,9 @@
-"""SQLite in this process: one connection that writes, and some others that read.
+"""SQLite in this process: one connection that writes, and several that read.
 
 A statement takes microseconds if its rows are in memory; handing it to a thread takes longer, and
-waits for the loop each time. So threads get only what may wait for the file or take long: the turn
-to write if another process has it, each commit, reads of many rows, and transactions that say that
-they are long.
+waits for the loop each time. So threads get only what may wait for the file or take long: waiting
+for another process to end its write, each commit, reads of many rows, and transactions that say
+that they are long.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _TURN_WITHIN_S = 30
 _LONG_TURN_WITHIN_S = 600
 _FILE_WITHIN_MS = 10_000
 _BREATH_S = 0.01
-# Else the write-ahead log stays as long as one erasure or migration made it, though it is empty.
+# Without it the write-ahead log, once empty, stays as long as one erasure or migration made it.
 _LOG_BYTES = 64 * 2**20
 
 
@@ -37,10 +37,9 @@ class SqliteConnections:
     def __init__(self, url: URL) -> None:
         self._made_once = PreparedStatements()
         self._writer = KeptFiles(_create(url, pool_size=1, query_only=False))
-        # One for each thread, and one for reads without a thread, which never wait.
+        # One for each thread, and one for reads in the event loop, which never overlap.
         self._reader = KeptFiles(_create(url, pool_size=_READERS + 1, query_only=True))
-        # Callers queue in the process, where it is fair and cheap, and not on the file's lock,
-        # where it is neither.
+        # Callers queue here, which is fair and cheap; waiting for the file's lock is neither.
         self._to_write = asyncio.Semaphore(1)
         self._to_read = asyncio.Semaphore(_READERS)
         self._to_search = asyncio.Semaphore(_READERS // 2)
@@ -50,7 +49,7 @@ class SqliteConnections:
 
     @asynccontextmanager
     async def transaction(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
-        """Begin a transaction that writes; raise TimeoutError if its turn does not come."""
+        """Begin a transaction that writes; raise TimeoutError if its turn does not come in time."""
         async with _turn(self._to_write):
             with self._writer.connection() as connection:
                 file = _file_of(connection)
@@ -65,7 +64,7 @@ class SqliteConnections:
                 await _to_the_end(self._writing, file.commit)
 
     async def read(self, work: Work[Done]) -> Done:
-        """Run `work`, which waits only for its statements, in a thread, however long it takes."""
+        """Run `work` in a thread, however long it takes; it may await only its statements."""
         async with _turn(self._to_read):
             loop, run = asyncio.get_running_loop(), copy_context().run
             return await loop.run_in_executor(self._reading, run, self._read_whole, work)
@@ -111,7 +110,7 @@ class SqliteConnections:
 
 
 class _Blocking:
-    """The used part of SQLAlchemy's AsyncConnection; each statement runs in its caller's thread."""
+    """What we use of SQLAlchemy's AsyncConnection; each statement runs in its caller's thread."""
 
     def __init__(self, connection: Connection, made_once: PreparedStatements) -> None:
         self._connection = connection
@@ -145,7 +144,7 @@ class _Blocking:
 
 
 class _Threaded(_Blocking):
-    """The same for statements that may take long: each runs in another thread."""
+    """The same for statements that may take long, each of which runs in another thread."""
 
     def __init__(
         self,
@@ -162,9 +161,9 @@ class _Threaded(_Blocking):
 
 
 def keep_log(file: sqlite3.Connection) -> None:
-    """Set WAL, which stays with the file: readers never meet the rollback journal's locks.
+    """Set WAL mode, which the file remembers: readers never meet the rollback journal's locks.
 
-    Where two do so at once, SQLite refuses one without waiting, since both hold a lock already.
+    If two do so at once, SQLite refuses one without waiting, since both hold a lock already.
     """
     file.execute(f"PRAGMA busy_timeout={_FILE_WITHIN_MS}")
     give_up_at = time.monotonic() + _FILE_WITHIN_MS / 1000
@@ -190,7 +189,7 @@ async def _turn(places: asyncio.Semaphore, *, is_long: bool = False) -> AsyncIte
 
 
 async def _to_the_end(threads: ThreadPoolExecutor, call: Callable[[], Done]) -> Done:
-    """Wait for a call however often cancelled: the thread goes on, and uses the connection."""
+    """Wait for a call, however often cancelled: its thread goes on using the connection."""
     done = asyncio.get_running_loop().run_in_executor(threads, copy_context().run, call)
     try:
         return await asyncio.shield(done)
@@ -198,7 +197,7 @@ async def _to_the_end(threads: ThreadPoolExecutor, call: Callable[[], Done]) -> 
         while not done.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([done])
-        done.exception()  # retrieved, though the caller only learns that it was cancelled
+        done.exception()  # marked as retrieved: the caller only learns that it was cancelled
         raise
 
 
@@ -229,7 +228,7 @@ def _create(url: URL, *, query_only: bool, **options: Any) -> Engine:
 
     @event.listens_for(engine, "connect")
     def connect(file: sqlite3.Connection, _record: object) -> None:
-        # The driver's own transaction handling starts them late and silently loses updates.
+        # The driver's own handling begins transactions late, and silently loses updates.
         file.isolation_level = None
         keep_log(file)
         for pragma in (

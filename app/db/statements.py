@@ -1,4 +1,4 @@
-"""What SQLAlchemy leaves to its users, above all in prepared statements."""
+"""Helpers that SQLAlchemy lacks, above all for prepared statements."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -40,36 +40,36 @@ def instant(name: str) -> BindParameter[datetime]:
 
 
 def among(value: SQLColumnExpression[str], name: str) -> ColumnElement[bool]:
-    """Return whether a text is in the list that is given as `name` when the statement runs.
+    """The condition that a text is in the list given as `name` when the statement runs.
 
-    The list is one parameter. With IN, each number of texts is another statement, which is
-    compiled and planned anew.
+    The list is one parameter. With IN, each length of the list is another statement, compiled and
+    planned anew.
     """
     return _Among(value, bindparam(name, type_=_Texts()))
 
 
 def one_of(value: SQLColumnExpression[str], texts: Iterable[str]) -> ColumnElement[bool]:
-    """Return whether a text is one of these constant words.
+    """The condition that a text is one of these constants.
 
-    As parameters of IN they would be put into the statement's text at each execution.
+    As parameters of IN they would be put into the statement's text anew at each execution.
     """
     return value.in_([literal_column(f"'{each}'") for each in sorted(texts)])
 
 
 def table_of(row: type[Base]) -> Table:
-    """Return the table itself: a statement on the mapped class is compiled at each execution."""
+    """Return the bare table: a statement on the mapped class is compiled at each execution."""
     return row.metadata.tables[row.__tablename__]
 
 
 def insert_into(tx: AsyncConnection, table: type[Base]) -> Any:
-    """Begin an INSERT that supports ON CONFLICT, in its database's dialect."""
+    """Begin an INSERT that supports ON CONFLICT, in the database's dialect."""
     return (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 async def lock_table(tx: AsyncConnection, table: type[Base]) -> None:
-    """Make writers of a seldom written table take turns; readers go on.
+    """Make the writers of a rarely written table take turns; readers go on.
 
-    To be called first in a transaction. SQLite has one writer anyway.
+    Call it first in a transaction. SQLite has only one writer anyway.
     """
     if tx.dialect.name == "postgresql":
         await tx.execute(text(f"LOCK TABLE {table.__tablename__} IN SHARE ROW EXCLUSIVE MODE"))
@@ -105,7 +105,7 @@ class _Among(FunctionElement[bool]):
     inherit_cache = True
 
     def self_group(self, against: OperatorType | None = None) -> "_Among":
-        return self  # otherwise SQLite is asked whether it is 1, and uses no index
+        return self  # otherwise it is rendered as `= 1`, for which SQLite uses no index
 
 
 @compiles(_Among, "sqlite")
@@ -117,7 +117,7 @@ def _in_json(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(_Among, "postgresql")
 def _in_array(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
     value, texts = element.clauses
-    # Nothing is known about a list from a query, however short, when it is planned: so one plan
-    # serves all lists. For a parameter Postgres would make a new plan each time.
+    # The planner knows nothing about a list from a subquery, so one plan serves all lists. For a
+    # plain parameter Postgres would make a new plan each time.
     listed = cast(select(texts).scalar_subquery(), texts.type)
     return compiler.process(value == any_(listed), **kw)

@@ -1,4 +1,4 @@
-"""What more than one room asks about users."""
+"""What several rooms need to know about users."""
 
 from collections.abc import Collection
 
@@ -17,12 +17,12 @@ _DISABLED = made_once(
 
 
 async def keep_user(tx: AsyncConnection, user_id: str) -> None:
-    """Let nobody delete a user until the transaction ends, or raise UserGoneError."""
+    """Keep a user from being deleted until the transaction ends, or raise UserGoneError."""
     await _lock(tx, user_id, is_shared=True)
 
 
 async def lock_user(tx: AsyncConnection, user_id: str) -> None:
-    """Do that, and make those who add rows for a user take turns."""
+    """Do so, too, and make those who add rows for the user take turns."""
     await _lock(tx, user_id, is_shared=False)
 
 
@@ -36,13 +36,13 @@ async def disabled_among(tx: AsyncConnection, user_ids: Collection[str]) -> set[
 
 def is_of(user_id: SQLColumnExpression[str], owner: str) -> ColumnElement[bool]:
     """The condition for the owner itself and the users that it acts for."""
-    # Not LIKE, for which shop/ and SHOP/ are the same on SQLite.
+    # Not LIKE, to which shop/ and SHOP/ are the same on SQLite.
     name_space = f"{owner}/"
     return or_(user_id == owner, func.substr(user_id, 1, len(name_space)) == name_space)
 
 
 def is_plan_of(plan: type[PlanRow], user: type[UserRow]) -> ColumnElement[bool]:
-    """The condition for the plan that a user has: its own, or else the default one."""
+    """The condition for the plan that a user has: their own, or else the default one."""
     return or_(plan.name == user.plan_name, and_(user.plan_name.is_(None), plan.is_default))
 
 

@@ -1,4 +1,4 @@
-"""Work on a database: a function of one connection, whose statements it awaits."""
+"""The type of work on a database: a function of one connection that awaits its statements."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias, TypeVar

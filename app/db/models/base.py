@@ -1,4 +1,4 @@
-"""What all tables share: naming, the types of columns, aware times."""
+"""What all tables share: naming of constraints, column types, times with zones."""
 
 from datetime import UTC, datetime
 from typing import Any, ClassVar

@@ -12,8 +12,8 @@ from app.db.models.base import Base
 class CatalogueRow(Base):
     """One per upstream, so that a sandbox's prices never meet real jobs.
 
-    `version` rises with every change of the models; 0 means that none was read yet. Whoever moves
-    `due_at` on has the turn to read upstream.
+    `version` rises with every change of the models; 0 means that none was read yet. Whoever
+    advances `due_at` gets the turn to read upstream.
     """
 
     __tablename__ = "catalogues"
@@ -25,7 +25,7 @@ class CatalogueRow(Base):
 
 
 class CatalogueModelRow(Base):
-    """A model as it was last read; one that upstream withdrew stays, but is not offered."""
+    """A model as last read; one that upstream has withdrawn stays, but is not offered."""
 
     __tablename__ = "catalogue_models"
     __table_args__ = (

@@ -9,9 +9,9 @@ from app.db.models.base import Base
 
 
 class ClientTokenRow(Base):
-    """One row per live token; to revoke it is to delete it.
+    """One row per live token; revoking it deletes the row.
 
-    `key_id` is the key that made it and `key_secret_hash` the secret that this key had then: the
+    `key_id` is the key that made it and `key_secret_hash` the secret which that key had then: the
     token ends with either. `user_id` is whom it stands for. With a `job_id` it reads only that job.
     """
 

@@ -9,7 +9,7 @@ from app.db.models.base import Base
 
 
 class FileRow(Base):
-    """One row per file, written before the object is: whatever is stored has a row to delete it by.
+    """One row per file, written before its object, so that every object has a row to delete it by.
 
     While `uploading` nobody sees it. `made_for` names the job whose input held it as a data URI,
     and with which it is deleted. No file is deleted while a job that names it is not final.
@@ -38,7 +38,7 @@ class FileRow(Base):
 
 
 class JobFileRow(Base):
-    """Where in a job's input a file stands: `pointer` is as in RFC 6901 and error answers."""
+    """Where in a job's input a file is named; `pointer` is a JSON pointer, as in error answers."""
 
     __tablename__ = "job_files"
 
@@ -50,9 +50,9 @@ class JobFileRow(Base):
 class OutputRow(Base):
     """The copy of a job's n-th output: `waiting` to be made, `archived`, or `gone` before it was.
 
-    The key is drawn with the row, so that a copy that was cut short is overwritten or deleted by
-    it. `lease_token` fences the archiver that works on it. `denials` counts the attempts at which
-    the host said that it has no such file.
+    The storage key is made up with the row, so that an interrupted copy can be overwritten or
+    deleted. `lease_token` fences the archiver that works on it. `denials` counts the attempts at
+    which the host said that it has no such file.
     """
 
     __tablename__ = "outputs"
@@ -87,10 +87,10 @@ class OutputRow(Base):
 
 
 class DiscardRow(Base):
-    """An object to delete, written in the transaction that deletes what named it.
+    """An object to delete, written in the transaction that deletes what referred to it.
 
-    It is deleted at once; the row stays until `due_at`, when no writer can still be at work, and
-    then the object is deleted again.
+    The object is deleted at once, and again at `due_at`, when nobody can be writing it any more;
+    then the row goes, too.
     """
 
     __tablename__ = "discards"

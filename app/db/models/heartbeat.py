@@ -8,7 +8,7 @@ from app.db.models.base import Base
 
 
 class HeartbeatRow(Base):
-    """One per process with workers, for as long as it says that its workers look for work."""
+    """One per process with workers; `beat_at` is when these were last known to look for work."""
 
     __tablename__ = "heartbeats"
 

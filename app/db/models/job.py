@@ -19,11 +19,11 @@ from app.db.models.base import Base, partial_index
 class JobRow(Base):
     """One row per accepted request; `lease_token` fences writers that lost their turn.
 
-    While `submitting`, and as long as it is `submit_unknown`, the token names the one attempt that
-    may have reached upstream; in flight it names the worker process that polls the job.
-    Until `watch_until` a job that has ended, and may yet succeed, is still polled; `late` says that
-    it succeeded then, and whether that was charged. If its owner erased it, only what the watch
-    needs is left, nobody sees it, and after the watch it is deleted.
+    In `submitting` and `submit_unknown` the token names the one attempt that may have reached
+    upstream; in `in_queue` and `in_progress` the worker process that polls the job. A job that has
+    ended but may still succeed is polled until `watch_until`; `late` says that it did succeed then,
+    and whether that was charged. If its owner has erased it meanwhile, only what the watch needs is
+    left, nobody sees it, and after the watch it is deleted.
     """
 
     __tablename__ = "jobs"
@@ -67,7 +67,7 @@ class JobRow(Base):
         partial_index("ix_jobs_finished_at", "finished_at", where="finished_at IS NOT NULL"),
         partial_index("ix_jobs_erased_at", "erased_at", where="erased_at IS NOT NULL"),
         Index(None, "state", "user_id", "priority", "id", "key_id"),
-        # Few jobs have either, and a search for them must not go through all that wait.
+        # Few jobs have either, and a search for them must not go through all waiting jobs.
         partial_index(
             "ix_jobs_state_cancel_requested_at",
             "state",
@@ -85,26 +85,26 @@ class JobRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
     key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
-    token_id: Mapped[str | None]  # of the client token that asked for it; tokens are short-lived
+    token_id: Mapped[str | None]  # of the client token that asked for it, and may be gone
     model: Mapped[str]
     schema_hash: Mapped[str]
     input: Mapped[dict[str, Any]]
     meta: Mapped[dict[str, str]] = mapped_column("metadata")
     webhook_url: Mapped[str | None]
-    traceparent: Mapped[str | None]  # of the request that made it, where traces are kept
+    traceparent: Mapped[str | None]  # of the request that made it, if it was traced
     output_milliseconds: Mapped[int | None]
     input_class: Mapped[str | None]
     priority: Mapped[int]
     start_deadline_at: Mapped[datetime | None]
     price_micro_usd: Mapped[int | None]
     reported_cost_usd: Mapped[str | None]
-    detection_milliseconds: Mapped[int | None]  # from its end upstream to knowing of it
+    detection_milliseconds: Mapped[int | None]  # from its end upstream until we knew
     cost_state: Mapped[str]
 
     state: Mapped[str]
     event_seq: Mapped[int]
     attempts: Mapped[int]
-    account: Mapped[str | None]  # of RunComfy, from the attempt on; null: `default`
+    account: Mapped[str | None]  # at RunComfy, set by the first attempt; null: `default`
     upstream_request_id: Mapped[str | None] = mapped_column(index=True)
     queue_position: Mapped[int | None]
     output: Mapped[dict[str, Any] | None]
@@ -132,7 +132,7 @@ class JobEventRow(Base):
     """What happened to a job, numbered from 1 under the job's row lock; never changed.
 
     `xid` is the transaction that wrote it, 0 on SQLite: ids are taken before they are committed, so
-    on Postgres a reader that goes only by ids would miss events that commit late.
+    on Postgres a reader that relied on ids alone would miss events that are committed late.
     """
 
     __tablename__ = "job_events"
@@ -140,7 +140,7 @@ class JobEventRow(Base):
         UniqueConstraint("job_id", "seq"),
         Index(None, "xid", "id"),
         Index(None, "user_id", "xid", "id"),
-        {"sqlite_autoincrement": True},  # the number of an erased event is not given again
+        {"sqlite_autoincrement": True},  # the number of an erased event is never reused
     )
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
@@ -160,7 +160,7 @@ class IdempotencyKeyRow(Base):
 
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
-    # No foreign key: the claim outlives a job that its owner erased.
+    # No foreign key: the key outlives a job that its owner erased.
     job_id: Mapped[str] = mapped_column(index=True)
     fingerprint: Mapped[str]
     expires_at: Mapped[datetime] = mapped_column(index=True)

@@ -19,12 +19,11 @@ class SwitchRow(Base):
 class LaneRow(Base):
     """A shared rate by GCRA: its theoretical arrival time, microseconds since the epoch.
 
-    `taken_us` is when it was taken from last, by the clock that was ahead of all others so far.
-    Locking the row is also how replicas take turns: `dispatch` is locked while free places are
-    counted and filled. `dispatch` and `polls` are lanes to upstream; where there are several
-    accounts each has two of its own within them, such as `polls/main`. A lane is closed until
-    `closed_until` for `reason`; `trips` counts how often in a row, `changed_at` is when it last
-    closed or opened.
+    `taken_us` is when it was last taken from, by the clock furthest ahead. Locking the row is
+    also how replicas take turns: `dispatch` is locked while free places are counted and filled.
+    `dispatch` and `polls` are lanes to upstream; several accounts each have two of their own within
+    these, such as `polls/main`. A lane is closed until `closed_until` because of `reason`; `trips`
+    counts how often in a row, `changed_at` is when it last closed or opened.
     """
 
     __tablename__ = "lanes"

@@ -9,9 +9,9 @@ from app.db.models.base import Base, partial_index
 
 
 class AccountRow(Base):
-    """What a user (`user:<id>`) or a key (`key:<id>`) has of each measure in the open windows.
+    """What a user (`user:<id>`) or a key (`key:<id>`) has used and holds in the open windows.
 
-    The sums are those of the ledger, kept so that a decision reads one row; its lock orders rivals.
+    The sums are the ledger's, kept here so that a decision reads one row; its lock orders rivals.
     The first request after the end of a window begins a new one.
     """
 
@@ -46,8 +46,8 @@ class AccountRow(Base):
 class LedgerRow(Base):
     """One entry of the append-only ledger; it outlives its job, its user and its key.
 
-    `held_at` decides the windows: it is when the job was accepted, in every entry of a job but a
-    late charge, which counts when it is made. An unknown amount is NULL, never zero.
+    `held_at` decides the window: it is when the job was accepted, except for a late charge, which
+    counts when it is made. An unknown amount is NULL, never zero.
     """
 
     __tablename__ = "ledger"
@@ -74,7 +74,7 @@ class LedgerRow(Base):
 
 
 class ShadowFindingRow(Base):
-    """How often on a day (UTC) a shadow limit would have refused a job; `id` orders by the day."""
+    """How often a shadow limit would have refused a job on one day (UTC); `id` sorts by the day."""
 
     __tablename__ = "shadow_findings"
 
@@ -89,7 +89,7 @@ class ShadowFindingRow(Base):
 
 
 class PriceRow(Base):
-    """One line of the operator's price table; `conditions` are values that the input must have."""
+    """One line of the operator's price table; `conditions` are the values an input must have."""
 
     __tablename__ = "prices"
 

@@ -1,4 +1,4 @@
-"""Which releases the present schema serves."""
+"""Which releases can run on the present schema."""
 
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -6,7 +6,7 @@ from app.db.models.base import Base
 
 
 class SchemaReleaseRow(Base):
-    """A revision whose release runs on this schema: the present one, and those it expands."""
+    """A revision whose release can run on this schema: the present one, or one that it expands."""
 
     __tablename__ = "schema_releases"
 

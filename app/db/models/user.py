@@ -12,7 +12,7 @@ from app.db.models.base import Base
 class UserRow(Base):
     """`limits` override the plan's, name by name; without a plan the default one applies.
 
-    The id of a user that a service acts for begins with the id of that service's own user and `/`.
+    The id of a user whom a service acts for begins with the id of that service's own user and `/`.
     `turn_at` is when a job of the user was last sent.
     """
 

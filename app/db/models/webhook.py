@@ -36,7 +36,7 @@ class WebhookEndpointRow(Base):
 
 
 class WebhookSecretRow(Base):
-    """The secret for the webhooks that a user's jobs name themselves; sealed, as above."""
+    """The secret for the webhook URLs that a user's jobs bring along; sealed, as above."""
 
     __tablename__ = "webhook_secrets"
 
@@ -53,9 +53,9 @@ class WebhookDeliveryRow(Base):
     """One message for one receiver, written with the event that it reports.
 
     Its id is the `webhook-id` of every attempt. Without an endpoint it goes to the job's own URL,
-    and without a job it is a test. A claim moves `due_at` to the end of the claimer's lease and
-    names the lease in `lease_token`: an outcome counts only while it is held. `step` is the number
-    of the next retry, `lane` tells slow receivers apart.
+    and without a job it is a test. A claim moves `due_at` to the end of the claimer's lease, which
+    `lease_token` names: an outcome counts only while that lease is held. `step` is the number of
+    the next retry; `lane` keeps slow receivers from holding up the others.
     """
 
     __tablename__ = "webhook_deliveries"
@@ -88,7 +88,7 @@ class WebhookDeliveryRow(Base):
 
 
 class WebhookAttemptRow(Base):
-    """One try: what the receiver answered, or the word for why it did not."""
+    """One attempt: what the receiver answered, or a code for why it did not."""
 
     __tablename__ = "webhook_attempts"
 

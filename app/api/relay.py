@@ -19,7 +19,7 @@ from app.api.content import (
 from app.api.deps import Gateway
 from app.core.errors import ProblemError
 from app.upstream.errors import RefusedError, TryLaterError
-from app.upstream.outputs import GONE, body_of, cut, known_type, packing_of
+from app.upstream.outputs import GONE, body_of, cut, encoding_of, known_type
 
 _PASSED_ON = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
 _BODY_HEADERS = frozenset({"Content-Length", "Content-Range", "Content-Encoding"})
@@ -104,7 +104,7 @@ class _Relay:
 
 def _size(remote: httpx.Response) -> int | None:
     """Return the size of the whole file as far as an answer tells, unless it is compressed."""
-    if packing_of(remote):
+    if encoding_of(remote):
         return None
     if remote.status_code == _WHOLE:
         length = remote.headers.get("Content-Length", "")
@@ -128,7 +128,7 @@ def _headers(
     remote: httpx.Response, size: int | None, *, job_id: str, n: int, url: str
 ) -> dict[str, str]:
     media_type = known_type(remote, url=url)
-    names = (*_PASSED_ON, "Content-Encoding") if packing_of(remote) else _PASSED_ON
+    names = (*_PASSED_ON, "Content-Encoding") if encoding_of(remote) else _PASSED_ON
     headers = {name: value for name in names if (value := _header(remote, name))}
     if size is not None:
         headers["Accept-Ranges"] = "bytes"

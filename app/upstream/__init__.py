@@ -1,1 +1,1 @@
-"""RunComfy on the wire: the only room that knows its addresses and its words."""
+"""RunComfy on the wire: the only room that knows its URLs and its vocabulary."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 DEFAULT = "default"
-"""The account of a token that has no name, and of jobs from before accounts had names."""
+"""The account of a token without a name, and of jobs from before accounts had names."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _DRAINS = ";drain"
@@ -16,7 +16,7 @@ PLACEHOLDERS = frozenset({"changeme", "change-me", "secret", "token", "your-toke
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One that `drains` takes no new jobs; those it has are followed to their end."""
+    """An account that `drains` takes no new jobs; those it has are followed to their end."""
 
     name: str
     token: SecretStr
@@ -24,7 +24,7 @@ class Account:
 
 
 def parse_accounts(text: str) -> tuple[Account, ...]:
-    """Read one token, or `account=token` pairs with commas; raises ValueError without the tokens.
+    """Read a token, or `account=token` pairs with commas; a ValueError never quotes the tokens.
 
     A value that ends in `=` is one token: that is how base64 is padded.
     """

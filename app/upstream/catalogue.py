@@ -1,4 +1,4 @@
-"""RunComfy's catalogue, page by page: all of it, or an error."""
+"""Reads RunComfy's catalogue, page by page: all of it, or an error."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -19,9 +19,9 @@ class CatalogueReader:
         self._most = most
 
     async def read(self) -> list[Any]:
-        """Return every entry, unread; raise TryLaterError or RefusedError unless all could be read.
+        """Return every entry, not parsed; raise TryLaterError or RefusedError if any is missing.
 
-        A part must not look like the whole: missing models would count as withdrawn.
+        A part must not pass for the whole: missing models would count as withdrawn.
         """
         *others, last = self._clients
         for client in others:
@@ -40,7 +40,7 @@ class CatalogueReader:
             if entries and page.entries[:1] == entries[:1]:
                 raise TryLaterError("RunComfy's catalogue began again before its total.")
             if entries and page.total != total:
-                # Its pages were cut anew: one may have moved to a page that was read before.
+                # The pages have shifted: an entry may have moved to one that was read already.
                 raise TryLaterError("RunComfy's catalogue changed while it was read.")
             if page.total is None and len(page.entries) >= _PAGE:
                 raise TryLaterError("RunComfy's catalogue does not say how many models it has.")

@@ -1,4 +1,4 @@
-"""What an answer means for the call it answers: decisions that cost money, without I/O."""
+"""What an answer means for the call it answers: decisions that can cost money, without I/O."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -14,14 +14,14 @@ from app.upstream.wire import parse_error_code, parse_request_id
 
 _LONGEST_WAIT = timedelta(hours=1)
 _UNDECIDED = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
-# RunComfy's CDN says 504 of jobs that run on: where a call is made again, that is about it alone.
+# RunComfy's CDN answers 504 for jobs that run on: for a call that is repeated, that is no outage.
 _NO_OUTAGE = _UNDECIDED | {HTTPStatus.GATEWAY_TIMEOUT}
 _CODE = re.compile(r"([45]\d\d)(?:\d{3})?")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer; `body` is None when it is not JSON, or too long to be read."""
+    """A complete answer; `body` is None if it is not JSON, or too long to be read."""
 
     status: int
     body: Any
@@ -33,7 +33,7 @@ class Answer:
 
     @property
     def meaning(self) -> int:
-        """The status; for a 2xx with an error code, the one that code begins with (429001: 429)."""
+        """The status, or for a 2xx with an error code the one it begins with (429 for 429001)."""
         code = self.error_code
         if not _is_success(self.status) or code is None:
             return self.status
@@ -44,11 +44,11 @@ class Answer:
 def accepted_request_id(
     answer: Answer, *, retry_statuses: frozenset[int], hidden: Iterable[str] = ()
 ) -> str:
-    """Return the id of the accepted submit, or raise what else the answer means.
+    """Return the id of the accepted submit, or raise whatever else the answer means.
 
     An id outweighs an error code, a 429 and even a 5xx: following a job that does not exist ends
     after some polls, but one that exists and is not followed was paid for in vain. Only beside a
-    plain refusal an id is taken for that of the HTTP exchange.
+    plain refusal is an id taken to be that of the HTTP request.
     """
     request_id = parse_request_id(answer.body)
     if request_id and (answer.status in retry_statuses or not _is_refusal(answer.status)):
@@ -61,7 +61,7 @@ def accepted_request_id(
 
 
 def readable_body(answer: Answer, *, hidden: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the answer to a call that may be repeated, or raise what else it means."""
+    """Return the body of an answer to a call that may be repeated, or raise what else it means."""
     if isinstance(answer.body, dict):
         if _is_success(answer.meaning):
             return answer.body
@@ -71,7 +71,7 @@ def readable_body(answer: Answer, *, hidden: Iterable[str] = ()) -> dict[str, An
 
 
 def retry_after(header: str | None, *, date: str | None) -> timedelta | None:
-    """Read seconds or an HTTP date, the latter against the answer's own `Date`; 0 to 1 hour."""
+    """Read seconds, or an HTTP date relative to the answer's own `Date`; 0 to 1 hour."""
     wait = _wait(header or "", date=date or "")
     return None if wait is None else min(max(wait, timedelta()), _LONGEST_WAIT)
 

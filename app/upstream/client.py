@@ -1,5 +1,5 @@
-"""The only HTTP to RunComfy: five calls, sent at most once, timed, each failure classified."""
-# ruff: noqa: ASYNC109 - callers choose a call's timeout; `exchange` keeps it
+"""All API calls to RunComfy: five kinds, each sent at most once, timed, its failures classified."""
+# ruff: noqa: ASYNC109 - callers choose a call's timeout; `exchange` enforces it
 
 import asyncio
 import json
@@ -44,8 +44,8 @@ _NO_BODY = httpx.ByteStream(b"")
 class UpstreamClient:
     """Every `timeout` covers a whole call, from the wait for a connection to the last byte.
 
-    Submits have errors of their own; all else may be repeated and raises TryLaterError, or
-    RefusedError where the same call would be refused again.
+    Submits have errors of their own; all other calls may be repeated, and raise TryLaterError, or
+    RefusedError if the same call would be refused again.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class UpstreamClient:
     ) -> None:
         """Take two clients, so that submits never wait behind reads.
 
-        `submits` must not reuse connections idle beyond a few seconds: one that RunComfy is just
-        closing would look like a lost answer.
+        `submits` must not reuse connections that were idle for more than a few seconds: one that
+        RunComfy is just closing would look like a lost answer.
         """
         self._calls = httpx.URL(f"{base_url.rstrip('/')}/v1/")
         self._token = token
@@ -79,7 +79,7 @@ class UpstreamClient:
         """Send a job and return its request id.
 
         Raises NotSentError, TryLaterError, RefusedError or OutcomeUnknownError, and no others. If
-        cancelled before it had a connection it raises NotSentError.
+        cancelled before its body was begun, it raises NotSentError.
         """
         with self._timed("submit"):
             return await self._submit(model_id, body, timeout=timeout)
@@ -100,7 +100,7 @@ class UpstreamClient:
             timeout=timeout,
             unsent=NotSentError,
             lost=OutcomeUnknownError,
-            large=nullcontext(),  # one that waits for others may be lost
+            large=nullcontext(),  # an answer that waited for others might be lost
         )
         try:
             answer = await exchanging
@@ -139,7 +139,7 @@ class UpstreamClient:
 
     @contextmanager
     def _timed(self, operation: str) -> Iterator[None]:
-        """Measure a call, by how it went."""
+        """Measure a call's time, by its outcome."""
         began, outcome = self._clock.monotonic(), "interrupted"
         try:
             yield
@@ -154,7 +154,7 @@ class UpstreamClient:
     async def _ask(
         self, method: str, path: tuple[str, ...], *, timeout: timedelta, **params: str
     ) -> dict[str, Any]:
-        """Make a call that may be repeated, whatever happens to it."""
+        """Make a call that may be repeated whatever its outcome."""
         request = self._request(method, path, timeout=timeout, headers={}, params=params)
         answer = await exchange(
             self._reads,
@@ -184,8 +184,8 @@ class UpstreamClient:
         except ValueError as exc:
             raise RefusedError("The id cannot be put into an address.") from exc
         query = f"?{urlencode(params)}" if params else ""
-        # Not by the client's own build_request, which merges its defaults into each request; nor
-        # with an address or content that httpx must parse: every poll is one or two requests.
+        # Not with the client's build_request, which merges its defaults into each request, nor
+        # with a URL or content that httpx must parse: every poll is one or two requests.
         request = httpx.Request(
             method,
             self._calls,
@@ -193,8 +193,8 @@ class UpstreamClient:
             stream=stream,
             extensions={
                 "target": self._calls.raw_path + f"{path}{query}".encode(),
-                # Getting a connection has half the time: if it could end with the whole, nobody
-                # would know whether something was sent. The exchange has the rest.
+                # Half the time to connect: if that could take all of it, nobody would know whether
+                # anything was sent. The exchange has the rest.
                 "timeout": {"connect": half, "read": None},
             },
         )

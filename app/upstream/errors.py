@@ -3,7 +3,7 @@
 UpstreamError
 ├── NotSentError         a submit that certainly never left: may be repeated
 ├── TryLaterError        a submit certainly not accepted, or any failed read: may be repeated
-├── RefusedError         a plain refusal: final for a submit, the same again if repeated
+├── RefusedError         a plain refusal: final for a submit, repeating changes nothing
 └── OutcomeUnknownError  a submit that may have been accepted, and charged: never repeated
 """
 
@@ -12,18 +12,18 @@ from http import HTTPStatus
 from typing import ClassVar
 
 _ACCOUNT_STATUSES = frozenset({401, 402, 403})
-_ANOTHERS = "403001"  # a request of another account: only this request is refused
+_ANOTHERS = "403001"  # the request is another account's: only this call is refused
 _ACCOUNT_CODES = frozenset({"400002", "400004"})
 
 
 class UpstreamError(Exception):
-    """`message` is one clean line, free of the token, of addresses and of the input.
+    """`message` is one clean line, free of the token, of URLs and of the input.
 
-    If RunComfy `said` something, it is that, and may still quote parts of an input: it is for the
-    job's owner and for operators. The text of the exception is only our own, and fit for a log.
+    It is what RunComfy `said`, if anything, and may still quote parts of an input: it is for the
+    job's owner and for operators. The exception's own text is ours alone, and safe to log.
 
     An `outage` concerns RunComfy as a whole, or the way there, rather than this call; `is_busy`
-    means that it takes no more now. `outcome` is its word in the metrics.
+    means that it accepts no more for now. `outcome` is its name in the metrics.
     """
 
     outcome: ClassVar[str]
@@ -61,7 +61,7 @@ class RefusedError(UpstreamError):
 
     @property
     def account_problem(self) -> bool:
-        """Whether the token or the balance is at fault, so that every other submit fails too."""
+        """Whether the token or the balance is at fault, so that every other submit fails, too."""
         is_refused = self.status in _ACCOUNT_STATUSES and self.error_code != _ANOTHERS
         return is_refused or self.error_code in _ACCOUNT_CODES
 
@@ -71,7 +71,7 @@ class RefusedError(UpstreamError):
 
     @property
     def could_be_the_call(self) -> bool:
-        """Whether it is a plain 403, which an account gets as well as a single call."""
+        """Whether it is a plain 403, which may be about the account or about this call alone."""
         return self.status == HTTPStatus.FORBIDDEN and self.error_code not in _ACCOUNT_CODES
 
 

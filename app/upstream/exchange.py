@@ -1,5 +1,5 @@
-"""One exchange with RunComfy: sent once, over in its time, its answer read within bounds."""
-# ruff: noqa: ASYNC109 - the caller chooses the timeout, which `exchange` keeps
+"""One exchange with RunComfy: sent once, limited in time, its answer limited in size."""
+# ruff: noqa: ASYNC109 - the caller chooses the timeout, which `exchange` enforces
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def exchange(
     lost: type[UpstreamError],
     large: AbstractAsyncContextManager[None],
 ) -> Answer:
-    """Send once, and read a large answer within `large`; raise `unsent` or `lost`, no others."""
+    """Send once, reading a large answer inside `large`; raise only `unsent` or `lost`."""
     if client.is_closed:
         raise unsent("The gateway is shutting down.")
     try:
@@ -46,14 +46,14 @@ async def exchange(
                 over.cancel()
     except UpstreamError:
         raise
-    except Exception as exc:  # the answer is lost, whatever broke
+    except Exception as exc:  # whatever broke, the answer is lost
         raise lost(f"RunComfy's answer was lost ({type(exc).__name__}).", outage=True) from exc
 
 
 class OneTimeBody(httpx.AsyncByteStream):
-    """A body sent piece by piece: a large one blocks nothing, and none is sent twice.
+    """A body sent piece by piece, so that a large one blocks nothing, and never sent twice.
 
-    Without a whole body there is no request: if the body was not read, the request was not sent.
+    Without its body a request is incomplete: if the body was not read, no request was sent.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -66,7 +66,7 @@ class OneTimeBody(httpx.AsyncByteStream):
         return len(self._content)
 
     def withdraw(self) -> None:
-        # The connection may have a writer of its own, which does not know.
+        # The connection may be written by another task, which was not cancelled.
         self._is_withdrawn = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -87,10 +87,10 @@ async def _sent(
 
 
 def _look_once_more(limit: asyncio.Timeout) -> None:
-    """End a call whose time is over, but only once all that has arrived was read.
+    """End a call whose time is up, but only after reading all that has already arrived.
 
-    A loop looks at its clock before its sockets: a process that was frozen would find the time over
-    and throw away the waiting answer, with the id of a job that is paid for.
+    An event loop looks at its clock before its sockets: a process that was frozen would find the
+    time up, and throw away the waiting answer with the id of a job that is paid for.
     """
     limit.reschedule(asyncio.get_running_loop().time() + _LAST_LOOK_S)
 
@@ -98,7 +98,7 @@ def _look_once_more(limit: asyncio.Timeout) -> None:
 async def _read(response: httpx.Response, *, large: AbstractAsyncContextManager[None]) -> Answer:
     assert isinstance(response.stream, httpx.AsyncByteStream)
     async with aclosing(response.stream) as stream:
-        # As it comes: `decode` unpacks no bomb.
+        # Raw, not decompressed: `decode` does that, with a limit.
         raw, pieces = bytearray(), aiter(stream)
         is_large = await _goes_beyond(_LARGE_ANSWER, raw, pieces)
         async with large if is_large else nullcontext():

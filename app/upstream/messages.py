@@ -1,22 +1,22 @@
-"""RunComfy's messages, made fit to show and to log."""
+"""Makes RunComfy's messages fit to be shown and logged."""
 
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 LONGEST = 500
-# Shorter values of an input ("720p", "true") are ordinary words of a useful message.
+# Shorter values in an input ("720p", "true") are ordinary words in a useful message.
 _SHORTEST_HIDDEN = 8
-# Of a longer word, such as a file that travelled inside the request, the rest never shows.
+# The rest of a longer word, such as a file sent inside the request, is never shown.
 _LONGEST_WORD = 2**16
 _DEEPEST = 4
 _KEYS = ("error_message", "message", "error", "detail", "msg")
-# With a scheme, or a word with a query: that is where signatures are.
+# Has a scheme, or is a word with a query, which is where signatures are.
 _ADDRESS = re.compile(r"\b(?:https?://|data:)\S+|(?<!\S)[^\s?]+\?[^\s=]*=\S*", re.IGNORECASE)
 
 
 def said(body: Any) -> str:
-    """Find the sentence in an error of any known shape; nothing else of it is ever shown."""
+    """Find the sentence in an error of any known shape; nothing else in it is ever shown."""
     for _ in range(_DEEPEST):
         if not isinstance(body, dict):
             break
@@ -27,17 +27,17 @@ def said(body: Any) -> str:
 
 
 def clean(text: str, *, hidden: Iterable[str] = ()) -> str:
-    """Make one short line without addresses, which may be signed, and without `hidden`."""
+    """Make one short line without URLs, which may be signed, and without `hidden`."""
     line = _one_line(text)
     for value in hidden:
-        # A longer value cannot occur in it, so a 60 MB data URI costs nothing here.
+        # A value longer than the text cannot be in it: a 60 MB data URI costs nothing here.
         if len(value) <= len(text) and (secret := _one_line(value)):
             line = line.replace(secret, "[hidden]")
     return _ADDRESS.sub("[address]", line)[:LONGEST]
 
 
 def strings(value: Any) -> Iterator[str]:
-    """Yield the texts of an input that an error must not repeat."""
+    """Yield the strings in an input that an error message must not repeat."""
     waiting = [value]
     while waiting:
         match waiting.pop():
@@ -65,7 +65,7 @@ def _one_line(text: str) -> str:
     line = _spaced(text)
     if line.isprintable():
         return line
-    # Drop controls, direction marks, and halves of surrogate pairs, which no database takes.
+    # Drop control characters, direction marks, and lone surrogates, which no database accepts.
     return _spaced("".join(each if each.isprintable() else " " for each in line))
 
 

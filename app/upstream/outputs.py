@@ -1,4 +1,4 @@
-"""Fetches the files that RunComfy made, from hosts that the operator trusts and no others."""
+"""Fetches the files that RunComfy made, only from hosts that the operator trusts."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -14,11 +14,11 @@ from app.net.origins import DEFAULT_PORTS
 from app.upstream.errors import RefusedError, TryLaterError
 
 GONE = frozenset({403, 404, 410})
-"""What a host answers that no longer has the file; 403: its signed link has expired."""
+"""What a host answers if it no longer has the file; 403: the signed link has expired."""
 
-# The last says how a file was uploaded to an object store; some of them keep sending it.
-_NOT_PACKED = frozenset({"", "identity", "aws-chunked"})
-# What a CDN sends in a file's place: "Just a moment...", or an error that says 200.
+# The last says how a file was uploaded to an object store; some stores keep sending it.
+_NOT_ENCODED = frozenset({"", "identity", "aws-chunked"})
+# What a CDN sends in place of a file: "Just a moment...", or an error with status 200.
 _PAGES = frozenset({"text/html", "application/json"})
 _OK = 200
 _ASKED = ("Range", "If-Range", "If-None-Match", "If-Modified-Since")
@@ -28,7 +28,7 @@ class OutputClient:
     """Never sends the token, and follows no redirect."""
 
     def __init__(self, *, client: httpx.AsyncClient, hosts: tuple[str, ...], upstream: str) -> None:
-        """`hosts` are names, or `*.name` for all below one; `upstream`'s origin always counts."""
+        """`hosts` are names, or `*.name` for all below; `upstream`'s origin is always trusted."""
         self._client = client
         self._hosts = hosts
         self._upstream = _origin(upstream)
@@ -39,22 +39,22 @@ class OutputClient:
     ) -> AsyncIterator[httpx.Response]:
         """Ask for a file with the caller's range and conditions; the body is not read yet.
 
-        To know its `head`, no range is asked for.
+        If only the `head` is wanted, no range is asked for.
 
-        Raises RefusedError for an address that is not trusted, and TryLaterError without an answer
-        or for a page in the file's place.
+        Raises RefusedError for a host that is not trusted, and TryLaterError if there is no answer,
+        or a page in place of the file.
         """
         if not self._is_trusted(url):
             raise RefusedError("The output is on a host that GATEWAY_OUTPUT_HOSTS does not name.")
         try:
-            # GET even for the head alone: a link that is signed for GET may refuse HEAD.
+            # GET even for the head alone: a link that was signed for GET may refuse HEAD.
             request = self._client.build_request("GET", url, headers=_passed_on(headers, head=head))
             response = await self._client.send(request, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
             raise TryLaterError(f"The output cannot be fetched ({type(exc).__name__}).") from exc
         try:
             if response.status_code == _OK and _may_be_a_page(response, url):
-                await _look_at_the_beginning(response)
+                await _reject_page(response)
             yield response
         finally:
             await response.aclose()
@@ -70,19 +70,19 @@ class OutputClient:
 
 
 def known_type(response: httpx.Response, *, url: str) -> str:
-    """Return the media type that an answer declares, if it is one of ours, else the name's."""
+    """Return the media type that the answer declares if it is one of ours, else by file name."""
     media_type = _declared_type(response)
     return media_type if media_type in SUFFIXES else _type_by_name(url)
 
 
-def packing_of(response: httpx.Response) -> str | None:
-    """Return how the body is compressed, although we asked for none; None if it is the file."""
-    packing = str(response.headers.get("Content-Encoding", ""))
-    return packing if packing.strip().lower() not in _NOT_PACKED else None
+def encoding_of(response: httpx.Response) -> str | None:
+    """Return how the body is compressed, although we asked for it plain; None if it is not."""
+    encoding = str(response.headers.get("Content-Encoding", ""))
+    return encoding if encoding.strip().lower() not in _NOT_ENCODED else None
 
 
 async def body_of(response: httpx.Response) -> AsyncGenerator[bytes]:
-    """Yield the bytes as they are on the wire; raise TryLaterError if they break off."""
+    """Yield the bytes as they come over the wire; raise TryLaterError if they break off."""
     try:
         async for chunk in response.aiter_raw():
             yield chunk
@@ -91,7 +91,7 @@ async def body_of(response: httpx.Response) -> AsyncGenerator[bytes]:
 
 
 async def cut(body: AsyncGenerator[bytes], start: int, stop: int) -> AsyncGenerator[bytes]:
-    """Yield the bytes from `start` to before `stop`; skip those before, and read no further."""
+    """Yield the bytes from `start` up to, not including, `stop`; read no further."""
     at = 0
     async with aclosing(body):
         async for chunk in body:
@@ -116,8 +116,8 @@ def _may_be_a_page(response: httpx.Response, url: str) -> bool:
     return _declared_type(response) in _PAGES and _type_by_name(url) != UNKNOWN
 
 
-async def _look_at_the_beginning(response: httpx.Response) -> None:
-    """Raise TryLaterError for what is no media file: some hosts only call theirs a page."""
+async def _reject_page(response: httpx.Response) -> None:
+    """Raise TryLaterError unless the body begins like a media file, whatever its declared type."""
     assert isinstance(response.stream, httpx.AsyncByteStream)
     pieces = aiter(response.stream)
     try:
@@ -130,7 +130,7 @@ async def _look_at_the_beginning(response: httpx.Response) -> None:
 
 
 class _PeekedBody(httpx.AsyncByteStream):
-    """A body of which the first piece was read already."""
+    """A body whose first piece has been read already."""
 
     def __init__(
         self, first: bytes, rest: AsyncIterator[bytes], *, whole: httpx.AsyncByteStream
@@ -149,10 +149,10 @@ class _PeekedBody(httpx.AsyncByteStream):
 
 
 def _passed_on(headers: Mapping[str, str], *, head: bool) -> Mapping[str, str]:
-    """Return the caller's range and conditions, as far as every server takes them."""
+    """Return the caller's range and conditions, as far as every server accepts them."""
     asked = {name: headers[name] for name in _ASKED if name in headers}
     if not all(value.isascii() for value in asked.values()):
-        # No server sent such a tag: the whole file is right, a range without its condition is not.
+        # No server sent such a tag. The whole file is right, a range without its condition is not.
         return {}
     # Several ranges come back as multipart, under a media type of upstream's choice, and some
     # servers answer 400 to an invalid one; the whole file may always be sent instead.

@@ -1,7 +1,7 @@
 """RunComfy's bodies as records: every known variant is read, and none is trusted blindly.
 
-Pure functions of parsed JSON. What cannot be read raises TryLaterError: all of these are answers to
-calls that may be repeated.
+Pure functions of parsed JSON. What cannot be read raises TryLaterError: all that is parsed here
+answers calls that may be repeated.
 """
 
 import json
@@ -36,9 +36,9 @@ class CancelOutcome(StrEnum):
 
 
 Output: TypeAlias = dict[str, str | list[str]]
-"""Addresses under RunComfy's own keys."""
+"""URLs under RunComfy's own keys."""
 
-# A result may repeat its input, of which RunComfy takes 64 MiB: files can be inside it.
+# A result may repeat its input, which may be 64 MiB long: files can be inside it.
 LONGEST_ANSWER = 72 * 2**20
 OUTPUT_KEYS = ("video", "videos", "image", "images", "audio", "audios")
 
@@ -57,7 +57,7 @@ class RemoteError:
 
 @dataclass(frozen=True, slots=True)
 class RemoteResult:
-    """`output` is there exactly when it SUCCEEDED, `error` exactly when it FAILED."""
+    """There is an `output` exactly if it SUCCEEDED, and an `error` exactly if it FAILED."""
 
     state: RemoteState
     output: Output | None
@@ -68,7 +68,7 @@ class RemoteResult:
 
 @dataclass(frozen=True, slots=True)
 class CataloguePage:
-    """Entries as they came, not parsed; `total` counts those of all pages, if it is told."""
+    """Entries as they came, not parsed; `total` counts those of all pages, if upstream says it."""
 
     entries: list[Any]
     total: int | None
@@ -77,8 +77,8 @@ class CataloguePage:
 def decode(raw: bytes | bytearray) -> Any:
     """Parse JSON, or return None for anything else: a CDN may answer in HTML at any time.
 
-    A letter in another encoding, as in an input that is repeated, hides nothing else. What is
-    packed, although we asked for no encoding, is read as far as LONGEST_ANSWER bytes.
+    A badly encoded character, as in an input that is repeated, spoils only itself. A body that is
+    compressed, although we asked for none, is read up to LONGEST_ANSWER bytes.
     """
     try:
         if raw.startswith(_GZIP):
@@ -103,7 +103,7 @@ def parse_error_code(body: Any) -> str | None:
     if isinstance(code, bool) or not isinstance(code, int | str):
         return None
     word = clean(str(code))[:64]
-    return word if word.strip("0") else None  # elsewhere a zero is the code of success
+    return word if word.strip("0") else None  # other APIs use zero for success
 
 
 def parse_status(body: Any) -> RemoteStatus:
@@ -116,7 +116,7 @@ def parse_status(body: Any) -> RemoteStatus:
 def parse_result(body: Any, *, hidden: Collection[str] = ()) -> RemoteResult:
     """Read how a job ended; a success that names no output is a failure.
 
-    `hidden` must not show in the error's message.
+    `hidden` strings are kept out of the error's message.
     """
     state = _state(body)
     output = _output(body.get("output"))
@@ -161,7 +161,7 @@ _HIGHEST_COST = 1_000_000
 _CANCELLED = frozenset({"cancelled", "canceled"})
 _STATES = {str(state): state for state in RemoteState} | {"canceled": RemoteState.CANCELLED}
 _NOT_IN_URLS = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
-# Some hosts write a space in a file's name as it is.
+# Some hosts do not escape a space in a file's name.
 _ADDRESS = re.compile(
     rf"https?://[^\s/?{_NOT_IN_URLS}]+[/?][^{_NOT_IN_URLS}]{{0,8192}}", re.IGNORECASE
 )
@@ -223,7 +223,7 @@ def _address(value: Any) -> str | None:
 
 
 def _by_kind(found: str | list[str] | None) -> Output | None:
-    """File bare addresses under the keys that their endings suggest."""
+    """Put bare URLs under the keys that their file name endings suggest."""
     if isinstance(found, str):
         return {_kind(found): found}
     filed: dict[str, list[str]] = {}

@@ -17,7 +17,7 @@ from app.storage.copies import Copy, CopyLease, CopyQueue
 from app.storage.errors import ObjectGoneError, StorageUnavailableError
 from app.storage.store import Storage
 from app.upstream.errors import RefusedError, TryLaterError
-from app.upstream.outputs import GONE, OutputClient, body_of, known_type, packing_of
+from app.upstream.outputs import GONE, OutputClient, body_of, encoding_of, known_type
 from app.worker.loop import LoopConfig, WorkLoop
 
 logger = structlog.get_logger(__name__)
@@ -114,7 +114,7 @@ class Archiver:
                 raise _GoneError(f"The output's host answered {remote.status_code}.")
             if remote.status_code != _OK:
                 raise TryLaterError(f"The output's host answered {remote.status_code}.")
-            if packing_of(remote):
+            if encoding_of(remote):
                 raise TryLaterError("The output's host sent it compressed, by a Content-Encoding.")
             declared = known_type(remote, url=url)
             stored = await self._storage.put(lease.key, _not_empty(body_of(remote)))

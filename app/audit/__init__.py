@@ -1,1 +1,1 @@
-"""The record of what operators did, written in the transaction that did it."""
+"""The record of what operators did, written in the very transaction that did it."""

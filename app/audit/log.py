@@ -1,4 +1,4 @@
-"""Append to the audit log in the caller's transaction, and read it back."""
+"""Appends to the audit log in the caller's transaction, and reads it back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""The log of what happened to jobs, written in the transaction that made it happen."""
+"""The log of what happened to jobs, written in the very transaction that made it happen."""

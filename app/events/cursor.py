@@ -1,7 +1,7 @@
 """A place in the log of all jobs; no event can appear before it, however late it is committed.
 
-Numbers are taken before they are committed, so events with lower numbers may be yet to come. A
-snapshot of Postgres has no such gap: it says for every transaction whether it was over.
+Numbers are taken before they are committed, so events with lower numbers may still be to come. A
+Postgres snapshot has no such gap: it says of every transaction whether it was over.
 """
 
 import re
@@ -35,10 +35,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """After all of `seen` and, on the way to `within`, after its events up to `upto`.
+    """After all of snapshot `seen` and, of what `within` adds to it, after the events up to `upto`.
 
-    On SQLite, where transactions follow one another, every event is of transaction 0 and the way
-    never ends: only the number counts.
+    On SQLite, where transactions never overlap, every event belongs to transaction 0, and `within`
+    has them all: only the number counts.
     """
 
     seen: Snapshot
@@ -69,13 +69,13 @@ class Cursor:
         return self.within == _EVERYTHING
 
     def has(self, xid: int, number: int) -> bool:
-        """Return whether an event is before this place."""
+        """Whether an event is before this place."""
         if self.seen.has(xid):
             return True
         return self.within is not None and self.within.has(xid) and number <= self.upto
 
     def is_after(self, end: "Cursor") -> bool:
-        """Return whether this place is beyond the log, which ends at `end`."""
+        """Whether this place is beyond the end of the log, which is at `end`."""
         if self == _BEGINNING:  # in either database
             return False
         if self.is_by_number or end.is_by_number:

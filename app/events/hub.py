@@ -1,8 +1,8 @@
-"""Wakes the waiters for news of jobs in this process, wherever the news was written.
+"""Wakes those who wait in this process for news of jobs, wherever the news was written.
 
 There is one reader of the log, however many wait: NOTIFY on Postgres and a commit on SQLite only
-ring its bell, and once a second it looks without. So a lost notice costs a second, and nobody is
-woken for others' news or for what they have read.
+ring its bell, and once a second it looks anyway. So a lost notice costs a second, and nobody is
+woken for others' news or for what they have already read.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ logger = structlog.get_logger(__name__)
 
 _LOOK_EVERY = timedelta(seconds=1)
 _CHECK_EVERY = timedelta(seconds=0.5)  # so that a revocation is noticed within a second
-_BREATH_S = 0.01  # between two looks: the next one finds what was rung for meanwhile
+_BREATH_S = 0.01  # between two looks: the second also finds what was rung for in between
 _BEAT_S = 15.0
 _LIFE_S = 3600.0
 _PAGE = 1000
 
 Holder = TypeVar("Holder")
-"""What somebody's access depends on; only the function that checks it looks inside."""
+"""What a waiter's access depends on; only the function that checks access looks inside."""
 
 
 class TooManyStreamsError(ProblemError):
@@ -53,7 +53,7 @@ class TooManyStreamsError(ProblemError):
 
 
 class Hub(Generic[Holder]):
-    """`lost` returns which waiters have lost their access meanwhile."""
+    """`lost` returns those holders that have lost their access."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Hub(Generic[Holder]):
 
     @contextmanager
     def place(self, user_id: str) -> Iterator[None]:
-        """Take one of the user's places in this process, or raise TooManyStreamsError."""
+        """Occupy one of the user's places in this process, or raise TooManyStreamsError."""
         if self._places[user_id] >= self._most_per_user:
             raise TooManyStreamsError(self._most_per_user)
         self._places[user_id] += 1
@@ -94,7 +94,7 @@ class Hub(Generic[Holder]):
 
     @contextmanager
     def watch(self, whom: str | Whose, *, holder: Holder) -> Iterator[Watch]:
-        """Wait for news of a job, or of a user; to be opened before the first look."""
+        """Watch for news of a job or a user; open it before the first look, to miss nothing."""
         watch = Watch(opened=self._clock.monotonic())
         key = whom if isinstance(whom, str) else _key(whom)
         is_first = not self._watches
@@ -113,7 +113,7 @@ class Hub(Generic[Holder]):
                 del self._watches[key]
 
     async def run(self) -> None:
-        """Work until the process closes; then end all waits."""
+        """Run until the process closes; then end all waits."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work()) for work in (self._follow, self._beat, self._check)]
             if self._notices is not None:
@@ -129,11 +129,11 @@ class Hub(Generic[Holder]):
             await self._bell.wait(at_most=_LOOK_EVERY)
             with self._failures.logged():
                 await self._look()
-            # The loop's own time: a steady flow of news must not make this a busy loop.
+            # The event loop's time: a steady flow of news must not make this a busy loop.
             await _at_most(self._closing, _BREATH_S)
 
     async def _look(self) -> None:
-        """Wake the waiters for what is new; without waiters the log is not read."""
+        """Wake those who wait for what is new; while nobody waits, the log is not read."""
         cursor = self._cursor if self._watches else None
         if cursor is None:
             self._cursor = await self._database.look_up(end_of_log) if self._watches else None
@@ -168,7 +168,7 @@ class Hub(Generic[Holder]):
             try:
                 lost = await self._lost(set(self._holders.values())) if self._holders else ()
             except DatabaseUnavailableError:
-                continue  # said by the look already
+                continue  # _follow logs this already
             except Exception:
                 logger.exception("hub.check_failed")
                 continue

@@ -1,4 +1,4 @@
-"""Append to the log of jobs in the caller's transaction, and read what is in it."""
+"""Appends to the log of jobs in the caller's transaction, and reads it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from app.db.rows import Rows, RowsStatement
 from app.db.statements import table_of
 
 CHANNEL = "gateway_job_events"
-"""The channel on which Postgres says that there is something new, and no more."""
+"""The channel on which Postgres says that there is something new, but not what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class JobEvent:
 
 
 async def append(tx: AsyncConnection, events: Sequence[JobEvent]) -> None:
-    """Write events, and wake the log's readers on all replicas once they are committed."""
+    """Write events; once they are committed, the log's readers on all replicas are woken."""
     if not events:
         return
     rows = [
@@ -61,14 +61,14 @@ async def append(tx: AsyncConnection, events: Sequence[JobEvent]) -> None:
 
 
 async def read(connection: AsyncConnection, job_id: str) -> Sequence[JobEvent]:
-    """Return a job's events in their order."""
+    """Return a job's events in order."""
     return (await read_many(connection, {job_id: 0})).get(job_id, [])
 
 
 async def read_many(
     connection: AsyncConnection, after: Mapping[str, int]
 ) -> Mapping[str, Sequence[JobEvent]]:
-    """Return the events of each job that come after the number named for it."""
+    """Return each job's events after the number given for it."""
     found = await connection.execute(
         select(JobEventRow)
         .where(JobEventRow.job_id.in_(after), JobEventRow.seq > min(after.values()))
@@ -95,8 +95,8 @@ _XID = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
 _ADD = RowsStatement(
     {
         "sqlite": made_once(_add(_EVENTS.on["sqlite"], xid=literal(0))),
-        # The notice is in the same statement; it goes out with the commit, once however often a
-        # transaction says it.
+        # The same statement sends the notice, which goes out with the commit, only once however
+        # often the transaction sends it.
         "postgresql": made_once(
             select(func.pg_notify(CHANNEL, "")).add_cte(
                 _add(_EVENTS.on["postgresql"], xid=_XID).cte("added")

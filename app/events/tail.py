@@ -1,4 +1,4 @@
-"""Reads the log of all jobs onwards from a cursor, skipping nothing."""
+"""Reads the log of all jobs on from a cursor, skipping nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`end` is after all that was read; `is_full` says that there may already be more."""
+    """`end` is the place after all that was read; if the page `is_full`, there may be more."""
 
     entries: Sequence[Entry]
     end: Cursor
@@ -50,7 +50,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Whose:
-    """One user's events and, `with_theirs`, those of the users that it acts for."""
+    """One user's events and, `with_theirs`, those of the users that this user acts for."""
 
     user_id: str
     with_theirs: bool = False
@@ -68,18 +68,18 @@ async def end_of_log(connection: AsyncConnection) -> Cursor:
 async def read_on(
     connection: AsyncConnection, after: Cursor, *, whose: Whose | None = None, limit: int
 ) -> Page:
-    """Return what is committed and not before `after`; a job's events come in their order.
+    """Return what is committed and comes after `after`; each job's events are in order.
 
-    Numbers are taken while the job's row is locked, so they keep a job's order; transactions do
-    not, since one that began early may have waited for the lock.
+    Numbers are taken while the job's row is locked, so they keep a job's order. Transaction ids do
+    not: a transaction that began early may have waited for the lock.
     """
     if connection.dialect.name == "sqlite":
         rows = (await connection.execute(_unseen(after, whose).limit(limit))).all()
         entries = [_entry(row, Cursor.by_number(row.id)) for row in rows]
         end = entries[-1].cursor if entries else after
         return Page(entries, end, is_full=len(rows) == limit)
-    # The snapshot in the same statement, so that it is of the same instant as the rows.
-    # No row of this cluster is above its snapshot; one restored from another cluster may be.
+    # The snapshot is taken in the same statement, so that it is of the same instant as the rows.
+    # No row of this cluster is beyond its snapshot; one restored from another cluster may be.
     below = cast(cast(func.pg_snapshot_xmax(func.pg_current_snapshot()), Text), BigInteger)
     unseen = _unseen(after, whose).where(JobEventRow.xid < below)
     found = unseen.limit(limit).cte("found")
@@ -114,8 +114,8 @@ def _unseen(after: Cursor, whose: Whose | None) -> Select[Any]:
     if whose is not None:
         mine = row.user_id == whose.user_id
         unseen = unseen.where(is_of(row.user_id, whose.user_id) if whose.with_theirs else mine)
-    # Postgres should look by transaction, not walk all numbers until enough of them fit; except
-    # from page to page of what is too much for one, where it would sort all of it each time.
+    # `+ 0` makes Postgres search by transaction, and not walk all numbers until enough fit; but not
+    # between the pages of what is too much for one, where it would sort all of it for each page.
     return unseen.order_by(row.id + 0 if after.within is None else row.id)
 
 

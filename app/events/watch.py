@@ -1,4 +1,4 @@
-"""One waiter for news, as the hub wakes it."""
+"""One wait for news, from which the hub wakes the waiter."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,11 +14,11 @@ class Ending(Enum):
     TIME = auto()  # it has waited as long as it wanted
     CLOSING = auto()  # this process ends
     ACCESS = auto()  # its credential is no longer valid
-    AGE = auto()  # it has been open long enough: streams should move to new replicas in time
+    AGE = auto()  # it has been open long enough: streams must get to move to new replicas
 
 
 class Watch:
-    """A waiter. It does not hold the news, only whether there is some."""
+    """A wait for news. It holds only whether there is some, not the news itself."""
 
     __slots__ = (
         "_again",
@@ -50,11 +50,11 @@ class Watch:
         self._wake()
 
     def look_again(self) -> None:
-        """Ask to be woken in a second: this time the database could not be read."""
+        """Ask to be woken again in a second, since the database could not be read this time."""
         self._again = True
 
     def beat(self, *, quiet_since: float) -> None:
-        """Let a second pass."""
+        """Called once a second: repeat a failed look, or note that a heartbeat is due."""
         if self._again:
             self._again = False
             self.tell()

@@ -1,1 +1,1 @@
-"""Limits and money: what a request may take, and the ledger of what was taken."""
+"""Limits and money: what a request may use, and the ledger of what was used."""

@@ -1,6 +1,6 @@
 """What one user or key has used and holds in the current windows, and what a request adds.
 
-Pure: the repository reads an account under its row lock, these functions decide, it writes it back.
+Pure functions: the repository reads an account under its row lock, these decide, it writes it back.
 """
 
 from collections.abc import Iterator, Mapping
@@ -56,7 +56,7 @@ class Account:
     windows: Mapping[Period, Window] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> "Account":
-        """Add an entry to the windows that were open at its hold: ended ones are history."""
+        """Add an entry to those windows that its hold is in; ended windows are history."""
         windows = {
             period: kept.add(entry) if kept.start <= entry.held_at else kept
             for period, kept in self.windows.items()
@@ -109,7 +109,7 @@ def excesses(
     zone: ZoneInfo,
     at: datetime,
 ) -> Iterator[Excess]:
-    """Find the limits that one more job would exceed; `account` has the windows of that time."""
+    """Find the limits that one more job would exceed; `account` has the windows open at `at`."""
     for name, limit in limits.items():
         if _exceeds(account, name, limit, amounts, pending=pending, at=at):
             standing = standing_of(account, name, limit, pending=pending, zone=zone, at=at)
@@ -119,7 +119,7 @@ def excesses(
 def _exceeds(
     account: Account, name: LimitName, limit: Limit, amounts: Amounts, *, pending: int, at: datetime
 ) -> bool:
-    """Return whether one more job is too much, in whole units, without making standings."""
+    """Whether one more job is too much, in whole units, without the cost of a standing."""
     if name in WINDOWED:
         measure, period = WINDOWED[name]
         tally = account.windows[period].tally(measure)
@@ -130,13 +130,13 @@ def _exceeds(
         return not free
     if name is LimitName.PENDING_JOBS:
         return pending + 1 > limit.limit
-    return False  # the limit on jobs in flight makes jobs wait, and refuses nothing
+    return False  # the limit on jobs in flight refuses nothing: it makes jobs wait
 
 
 def standing_of(
     account: Account, name: LimitName, limit: Limit, *, pending: int, zone: ZoneInfo, at: datetime
 ) -> Standing:
-    """Return how a limit stands; `pending` is the count for a limit on jobs at one time."""
+    """Return how a limit stands; `pending` is the count for a limit on simultaneous jobs."""
     if name in WINDOWED:
         measure, period = WINDOWED[name]
         tally = account.windows[period].tally(measure)

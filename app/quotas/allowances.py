@@ -1,4 +1,4 @@
-"""What client tokens have used of their bounds: the ledger added up by token."""
+"""How much client tokens have used of what they may: the ledger added up by token."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,8 +31,8 @@ class Taken:
 async def lock_allowances(tx: AsyncConnection, allowances: Iterable[Allowance]) -> dict[str, Taken]:
     """Lock the tokens that have bounds and return what each has used; revoked ones are missing.
 
-    Only the ledger counts, so whatever frees a hold has nothing to do here. A release that commits
-    at this moment makes the sums too high for an instant, never too low.
+    Only the ledger counts, so what frees a hold need not touch tokens. A release that is committed
+    just now may make the sums too high for an instant, never too low.
     """
     bounded = {each.token_id for each in allowances if each.is_bounded}
     if not bounded:
@@ -71,7 +71,7 @@ async def find_taken(connection: AsyncConnection, token_ids: Sequence[str]) -> d
 
 
 def standings_of(allowance: Allowance, taken: Taken) -> Iterator[Standing]:
-    """Return the standing of each bound; none is ever reset."""
+    """Yield the standing of each bound; none is ever reset."""
     if allowance.max_jobs is not None:
         limit = Decimal(allowance.max_jobs)
         yield _standing(AllowanceName.MAX_JOBS, limit, Measure.JOBS, taken.jobs)
@@ -81,7 +81,7 @@ def standings_of(allowance: Allowance, taken: Taken) -> Iterator[Standing]:
 
 
 def excess_of(allowance: Allowance, taken: Taken, amounts: Amounts) -> Excess | None:
-    """Return the bound that one more job would exceed."""
+    """Return the first bound that one more job would exceed, if any."""
     measures = {AllowanceName.MAX_JOBS: Measure.JOBS, AllowanceName.MAX_COST_USD: Measure.MICRO_USD}
     for standing in standings_of(allowance, taken):
         measure = measures[AllowanceName(standing.name)]

@@ -1,4 +1,4 @@
-"""The entries of the ledger, and what each kind does to the sums of an account."""
+"""The entries of the ledger, and what each kind does to an account's sums."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ EFFECTS: Mapping[EntryKind, Tally] = {
     EntryKind.RELEASE: Tally(held=-1),
     EntryKind.LATE_CHARGE: Tally(used=1),
 }
-"""How often an entry's amounts are used, and held: an end has the amounts of its hold."""
+"""By what factors an entry's amounts add to what is used and held; an end repeats its hold's."""
 
 Ending = Literal[EntryKind.SETTLE, EntryKind.RELEASE]
 """How a hold ends."""

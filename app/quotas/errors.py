@@ -86,7 +86,7 @@ class TooManySumsError(InvalidRequestError):
 
 
 def longest(refusals: Iterable[QuotaExceededError]) -> QuotaExceededError | None:
-    """Return the refusal that lasts longest: before its end it does not help if others end."""
+    """Return the refusal that lasts longest: until it ends, retrying is useless."""
     return max(refusals, key=lambda refusal: refusal.retry_after_s, default=None)
 
 
@@ -108,7 +108,7 @@ def _way_out(name: LimitName | AllowanceName) -> str:
 
 
 def _retry_after_s(excess: Excess, *, at: datetime) -> int:
-    """Return the seconds until it can succeed at the earliest, or a guess if nobody knows."""
+    """Return in how many seconds a retry can succeed at the earliest, or a guess."""
     standing = excess.standing
     if standing.name is LimitName.SUBMITS_PER_MINUTE:
         return math.ceil(60 / standing.limit) if standing.limit else 60

@@ -1,4 +1,4 @@
-"""Holds and how they end, in the caller's transaction: only what is written counts."""
+"""Makes and ends holds in the caller's transaction: only what is written counts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class Claim:
 
 
 def check_known(policy: Policy, *, model: str, amounts: Amounts) -> None:
-    """Refuse a job of unknown size if an enforced limit is on that size."""
+    """Refuse a job whose price or length is unknown if an enforced limit depends on it."""
     allowance = policy.allowance
     if allowance and allowance.max_cost_usd is not None and Measure.MICRO_USD not in amounts:
         raise PriceUnknownError(model)
@@ -60,7 +60,7 @@ def check_known(policy: Policy, *, model: str, amounts: Amounts) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What came of each claim, by job: a refusal, or its caller's limits after it.
+    """What became of each claim, by job: a refusal, or the caller's limits afterwards.
 
     `findings` are the accepted claims that shadow limits would have refused.
     """
@@ -73,10 +73,10 @@ class Held:
 async def hold_all(
     tx: AsyncConnection, claims: Sequence[Claim], *, unknown_since: datetime, at: datetime
 ) -> Held:
-    """Hold what each job asks for, in this order.
+    """Hold what each job asks for, in the given order.
 
     The accounts, and after them the client tokens, stay locked until the transaction ends, so that
-    no rival decides on old sums.
+    no rival decides by stale sums.
     """
     repository = QuotaRepository(tx)
     subjects = [subject for claim in claims for subject in claim.caller.subjects]
@@ -125,9 +125,9 @@ async def end_all(
 ) -> None:
     """Settle or release the hold of each job; a hold that has already ended stays as it is.
 
-    And charge the `late` jobs, which succeeded after their holds were released, in the windows that
+    `late` jobs, which succeeded after their holds were released, are charged in the windows that
     are open now: the released hold is history, and the ledger's key prevents a second charge. All
-    accounts are locked at once, so that rivals wait for each other in one direction.
+    accounts are locked in one statement and in order, so that rivals cannot deadlock.
     """
     repository = QuotaRepository(tx)
     entries: list[Entry] = []
@@ -159,7 +159,7 @@ def _refusal(
     at: datetime,
     found: list[Finding],
 ) -> QuotaExceededError | None:
-    """Return the refusal by an enforced limit; add what shadow limits would refuse to `found`."""
+    """Return the longest refusal by an enforced limit; add what shadow limits find to `found`."""
     refusals: list[QuotaExceededError] = []
     for subject in claim.caller.subjects:
         for excess in excesses(
@@ -217,7 +217,7 @@ def _standings(
     taken: Mapping[str, Taken],
     at: datetime,
 ) -> Mapping[str, Standings]:
-    """Give each caller the standings after all of its jobs: they were accepted at one instant."""
+    """Return, by job, its caller's standings after all jobs of that caller, accepted at once."""
     callers = {claim.caller.id: claim.caller for claim in claims}
     told = {
         id_: caller.standings(accounts, counts=counts, taken=taken, at=at)

@@ -1,4 +1,4 @@
-"""Limits as operators write them: checked name by name, kept as text, shown as numbers."""
+"""Limits as operators write them: checked name by name, stored as text, shown as numbers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ LimitChanges = Mapping[LimitName, Limit | None]
 
 _MODES = get_args(Mode)
 _HIGHEST = 1_000_000_000
-_FASTEST = 1_000_000  # a minute is shared out in microseconds
+_FASTEST = 1_000_000  # the minute is divided into whole microseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ _FORMS: Mapping[Measure, _Form] = {
 
 
 def checked_limits(given: Mapping[str, Any]) -> tuple[LimitChanges, list[FieldError]]:
-    """Read the `limits` of a body, with everything that is wrong with them."""
+    """Read the `limits` of a body; return them with all that is wrong with them."""
     limits: dict[LimitName, Limit | None] = {}
     errors: list[FieldError] = []
     for name, entry in given.items():

@@ -1,15 +1,15 @@
-"""Numbers as JSON has them, read and written without the surprises of floating point."""
+"""JSON's numbers, read and written without the surprises of floating point."""
 
 import re
 from decimal import Decimal
 from typing import Any
 
-_TOO_LARGE = 10**20  # beyond it decimals would be rounded away
+_TOO_LARGE = 10**20  # beyond this, decimals would be rounded away
 _DECIMAL = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?", re.ASCII)
 
 
 def decimal_of(value: Any) -> Decimal | None:
-    """Read a JSON number, or digits in text like "0.10"; None for all else, infinity included."""
+    """Read a JSON number, or a string like "0.10"; None for all else, infinity included."""
     match value:
         case bool():
             return None
@@ -29,7 +29,7 @@ def has_at_most(number: Decimal, *, decimals: int) -> bool:
 
 
 def shown_number(amount: Decimal) -> int | float:
-    """Write a number as JSON has it, a whole one without a fraction."""
+    """Convert to a JSON number, a whole one without a fraction."""
     return int(amount) if amount == amount.to_integral_value() else float(amount)
 
 

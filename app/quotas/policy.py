@@ -71,7 +71,7 @@ Limits = Mapping[LimitName, Limit]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """What a client token may use from its first job to its last; None means unlimited."""
+    """What a client token may use in its lifetime; None means unlimited."""
 
     token_id: str
     max_jobs: int | None
@@ -86,8 +86,8 @@ class Allowance:
 class Policy:
     """Which limits apply to a caller: those of the user and, often tighter, those of the key.
 
-    A key counts in the zone of its owner's plan, whoever it acts for; None: in the user's.
-    `allowance` is set when the caller is a client token, bounded or not.
+    A key's days and months are those of `key_zone`, its owner's plan's zone, whoever it acts for;
+    if None, the user's. `allowance` is set if the caller is a client token, bounded or not.
     """
 
     zone: ZoneInfo
@@ -99,7 +99,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """What one subject has of one measure in one window, in whole units of the measure."""
+    """What one subject has used and holds of one measure in one window, in whole units."""
 
     used: int = 0
     held: int = 0
@@ -117,7 +117,7 @@ def from_units(measure: Measure, units: int) -> Decimal:
 def window(period: Period, *, zone: ZoneInfo, at: datetime) -> tuple[datetime, datetime]:
     """Return the calendar day or month around `at` in a zone, as UTC instants.
 
-    A day of a clock change has 23 or 25 hours, since both ends are local midnights.
+    A day on which the clocks change has 23 or 25 hours, since both ends are local midnights.
     """
     return _around(period, at.astimezone(zone).date(), zone)
 

@@ -35,7 +35,7 @@ class PriceLine:
 
 
 class PricesService:
-    """`models` returns the schemas of each model's input fields, by name."""
+    """`models` returns, by model, the schemas of its input fields, by name."""
 
     def __init__(
         self, *, database: Database, clock: Clock, models: Callable[[], Mapping[str, Fields]]
@@ -57,7 +57,7 @@ class PricesService:
         return self._kept
 
     async def _read_for(self, waiting: Sequence[None]) -> Sequence[None]:
-        """Read the table, unless that was done while these callers waited for their turn."""
+        """Read the table, unless it was read while these callers waited for their turn."""
         asked = self._clock.monotonic()
         if asked >= self._fresh_until:
             self._kept = await self.list()
@@ -65,8 +65,8 @@ class PricesService:
         return waiting
 
     async def replace(self, lines: Sequence[PriceLine], *, actor: str) -> Sequence[Price]:
-        """Replace all lines by these; raise InvalidRequestError with all that is wrong."""
-        # No more are looked for: to find what a name may have meant takes milliseconds.
+        """Replace all lines with these; raise InvalidRequestError with what is wrong."""
+        # No more than can be shown: guessing what a misspelt name meant takes milliseconds.
         errors = list(islice(_faults(lines, self._models()), MAX_ERRORS))
         if errors:
             raise InvalidRequestError(

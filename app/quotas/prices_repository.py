@@ -16,7 +16,7 @@ class PricesRepository:
         self._tx = tx
 
     async def lock(self) -> None:
-        """Take the turn to replace the table: two at once would leave the lines of both."""
+        """Wait for the turn to replace the table: two at once would leave the lines of both."""
         await lock_table(self._tx, PriceRow)
 
     async def find_all(self) -> Sequence[Price]:

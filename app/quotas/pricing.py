@@ -12,7 +12,7 @@ _MICRO = Decimal("0.000001")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """One line: it applies to an input that has every value of `when`."""
+    """One line of a price table: it applies to inputs that have every value in `when`."""
 
     model: str
     base_price_usd: Decimal
@@ -27,9 +27,9 @@ def price_of(
     output_seconds: Decimal | None,
     outputs: int | None,
 ) -> Decimal | None:
-    """Return what a job costs in US dollars, or None if no line says.
+    """Return what a job costs in US dollars, or None if that is not known.
 
-    `outputs` and `output_seconds` are what it asks for in all.
+    `outputs` and `output_seconds` are the totals that it asks for.
     """
     line = matching(prices, input=input)
     amount = outputs if line is not None and line.price_unit == "output" else output_seconds
@@ -39,7 +39,7 @@ def price_of(
 
 
 def matching(prices: Sequence[Price], *, input: Mapping[str, Any]) -> Price | None:  # noqa: A002
-    """Find the line with the most conditions, all of which hold; the first of several."""
+    """Find the line with the most conditions, if all of them are met; of several the first."""
     lines = [
         price
         for price in prices
@@ -49,13 +49,13 @@ def matching(prices: Sequence[Price], *, input: Mapping[str, Any]) -> Price | No
 
 
 def list_price(prices: Sequence[Price]) -> tuple[Price | None, Sequence[Price]]:
-    """Return the line that applies to any input, and those that conditions put before it."""
+    """Return the line that applies to any input, and those with conditions, which come first."""
     general = next((price for price in prices if not price.when), None)
     return general, [price for price in prices if price.when]
 
 
 def says(value: Any, text: str) -> bool:
-    """Return whether an input's value matches a condition: 5, 5.0 and "5" are the same."""
+    """Whether an input's value meets a condition: 5, 5.0 and "5" are the same."""
     return _text(value) == text
 
 

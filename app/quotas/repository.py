@@ -82,9 +82,9 @@ class QuotaRepository:
         key_ids: Collection[str],
         unknown_since: datetime,
     ) -> Mapping[LimitName, Mapping[str, int]]:
-        """Count from the jobs' rows, by account, what limits on jobs at one time apply to.
+        """Count the jobs that limits on simultaneous jobs apply to, by account, from their rows.
 
-        A submit of unknown outcome that was given up before `unknown_since` is no longer in flight.
+        A submit whose outcome has been unknown since before `unknown_since` is not in flight.
         """
         counted: dict[LimitName, Counter[str]] = {limit: Counter() for limit in limits}
         limit_of = {state: limit for limit in limits for state in COUNTED_STATES[limit]}
@@ -103,7 +103,7 @@ class QuotaRepository:
         return counted
 
 
-# Made once: building a statement takes longer than running it.
+# Made once, since building a statement takes longer than running it.
 _ACCOUNTS = made_once(select(AccountRow).where(among(AccountRow.id, "ids")))
 _LOCKED = made_once(_ACCOUNTS.order_by(AccountRow.id).with_for_update())
 _TABLE = table_of(AccountRow)
@@ -137,7 +137,7 @@ _STILL_UNKNOWN = JobRow.lease_expires_at > instant("unknown_since")
 
 
 def _of_users(asked: CTE) -> CompoundSelect[Any]:
-    """Count jobs by their user and state, each in a range of an index; unknown ones by their rows.
+    """Count jobs by user and state, each in one index range; unknown ones by reading their rows.
 
     Only faults make unknown ones, so they are few; of the others a user may have any number.
     """
@@ -151,7 +151,7 @@ def _of_users(asked: CTE) -> CompoundSelect[Any]:
 
 @cache
 def _of_keys(states: frozenset[str]) -> CompoundSelect[Any]:
-    """Count jobs by their key and state, in one scan: no index begins with a key."""
+    """Count jobs by key and state, in one scan, since no index begins with a key."""
     count = select(JobRow.key_id, JobRow.state, func.count()).group_by(JobRow.key_id, JobRow.state)
     asked = and_(among(JobRow.key_id, "ids"), one_of(JobRow.state, states))
     return made_once(
@@ -164,7 +164,7 @@ def _of_keys(states: frozenset[str]) -> CompoundSelect[Any]:
 
 _OF_USERS = _ASKED.in_statement(_of_users)
 
-# The words of jobs/state.py, which lies above this room; a test holds the two together.
+# The states of jobs/state.py, which this room must not import; a test compares the two.
 COUNTED_STATES: Mapping[LimitName, Sequence[str]] = {
     LimitName.PENDING_JOBS: ("pending",),
     LimitName.CONCURRENT_JOBS: ("submitting", "in_queue", "in_progress", _UNKNOWN),

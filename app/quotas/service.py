@@ -1,4 +1,4 @@
-"""The standing of a caller's limits, and the rate limit on calls that cost nothing else."""
+"""The standings of a caller's limits, and the rate limit on calls that cost nothing else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ _MOST_RECENT = 10_000
 
 
 class QuotaService:
-    """A submit of unknown outcome counts as in flight for `job_timeout`, as where jobs start."""
+    """A submit of unknown outcome counts as in flight for `job_timeout`, as it does at dispatch."""
 
     def __init__(self, *, database: Database, clock: Clock, job_timeout: timedelta) -> None:
         self._database = database
@@ -34,14 +34,14 @@ class QuotaService:
         self._stand = NaturalBatch(self._stand_all)
 
     async def standings(self, caller: Caller) -> Standings:
-        """Return the standing of each limit of user, key and client token; locks nothing."""
+        """Return the standing of each limit of user, key and client token, without locks."""
         policy = caller.policy
         if not (policy.user or policy.key or (policy.allowance and policy.allowance.is_bounded)):
             return Standings((), self._clock.now())
         return await self._stand(caller)
 
     async def _stand_all(self, asking: Sequence[Caller]) -> Sequence[Standings]:
-        """Answer all callers with the same few statements; the last policy of each counts."""
+        """Answer all callers with the same few statements, each by its latest policy."""
         at = self._clock.now()
         callers = {each.id: each for each in asking}
         subjects = [subject for each in callers.values() for subject in each.subjects]
@@ -52,7 +52,7 @@ class QuotaService:
             accounts = await quotas.find_accounts(subject.account for subject in subjects)
             counts = await count_jobs(quotas, asking, unknown_since=at - self._job_timeout)
             taken = await find_taken(connection, token_ids)
-            # The ledger says what is in a window that no request has begun yet: a late charge.
+            # A window that no request has begun yet may hold a late charge: the ledger knows.
             zones = {subject.account: subject.zone for subject in subjects}
             current = await opened(connection, accounts, zones=zones, at=at)
             return {
@@ -64,7 +64,7 @@ class QuotaService:
         return [told[each.id] for each in asking]
 
     async def recent_standings(self, caller: Caller, *, fresh: bool) -> Standings:
-        """Return the same, at most a second old unless `fresh`: it goes with every answer."""
+        """Return the same, up to a second old unless `fresh`, since every answer carries it."""
         now = self._clock.monotonic()
         kept = self._recent.get(caller.id)
         if kept is not None and not fresh and now - kept[0] < _RECENT_S:
@@ -113,7 +113,7 @@ class QuotaService:
             await self._database.transact(work)
 
     async def check_rate(self, caller: Caller) -> None:
-        """Raise QuotaExceededError if no submit is left for now; take none."""
+        """Raise QuotaExceededError if no submit is left for now, but take none."""
         at = self._clock.now()
         rated = _rated(caller)
 
@@ -127,7 +127,7 @@ class QuotaService:
 
 
 def _rated(caller: Caller) -> Sequence[Subject]:
-    """Return whose rate counts, with no limit but that."""
+    """Return the subjects that have a rate limit, stripped of all other limits."""
     return [
         replace(subject, limits={LimitName.SUBMITS_PER_MINUTE: rate})
         for subject in caller.subjects

@@ -1,4 +1,4 @@
-"""What shadow limits would have refused, counted by day: to be read before enforcing one."""
+"""What shadow limits would have refused, counted by day, to be read before enforcing one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class ShadowFindings:
 
 
 async def note(tx: AsyncConnection, findings: Sequence[Finding], *, at: datetime) -> None:
-    """Count what was found; the accounts are locked, so nobody else counts for them now."""
+    """Count what was found; the accounts are locked, so nobody else is counting for them."""
     day = at.astimezone(UTC).date().isoformat()
     rows: dict[str, dict[str, Any]] = {}
     for finding in findings:

@@ -18,7 +18,7 @@ SubjectName = Literal["user", "key", "token"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Standings:
-    """The standings at an instant, each with whose limit it is."""
+    """The standings at one instant, each with whose limit it is."""
 
     each: Sequence[tuple[SubjectName, Standing]]
     at: datetime
@@ -26,7 +26,7 @@ class Standings:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose limits count, in the windows of which zone; `name` is what clients are told."""
+    """Whose limits count, and in which zone's windows; `name` is what clients are told."""
 
     name: SubjectName
     account: str
@@ -36,7 +36,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Whose limits a request counts against; `key_id` is that of the key, or of a token's maker."""
+    """Whose limits a request counts against; `key_id` is its key, or its token's maker."""
 
     policy: Policy
     user_id: str
@@ -66,7 +66,7 @@ class Caller:
         taken: Mapping[str, Taken],
         at: datetime,
     ) -> Standings:
-        """Make standings of open accounts, counted jobs and what tokens have used."""
+        """Work out the standings from accounts, counts of jobs and what tokens have used."""
         found: list[tuple[SubjectName, Standing]] = [
             (
                 subject.name,
@@ -92,7 +92,7 @@ class Caller:
 async def count_jobs(
     quotas: QuotaRepository, callers: Sequence[Caller], *, unknown_since: datetime
 ) -> Mapping[LimitName, Mapping[str, int]]:
-    """Count by account what limits on jobs at one time apply to, where there are such limits."""
+    """Count, by account, the jobs under limits on simultaneous jobs, if there are such limits."""
     limits = [
         name
         for name in (LimitName.CONCURRENT_JOBS, LimitName.PENDING_JOBS)

@@ -57,7 +57,7 @@ class Usage:
 
 @dataclass(slots=True)
 class _Sums:
-    """Numbers of entries, and amounts in whole units."""
+    """How many entries there are, and their amounts in whole units."""
 
     entries: Counter[EntryKind] = field(default_factory=Counter)
     used: Counter[Measure] = field(default_factory=Counter)
@@ -82,9 +82,9 @@ async def usage(
     user_id: str | None,
     most: int = _MOST_SUMS,
 ) -> Sequence[Usage]:
-    """Add up the entries of the jobs accepted in a span, of one user or of all, in group order.
+    """Add up the entries of the jobs accepted in a span, of one user or of all, sorted by group.
 
-    Raise TooManySumsError if the database finds more than `most`, which all would wait for.
+    Raise TooManySumsError if the database returns more than `most`, for which all would wait.
     """
     seconds = _SECONDS[connection.dialect.name]
     entries = _added_up(group_by, seconds, step=_step(since, until, zone)).where(
@@ -118,9 +118,9 @@ async def usage(
 
 
 _SECONDS: Mapping[str, ColumnElement[Any]] = {
-    # Cut off: SQLite rounds to milliseconds, and so the last instant of a day into the next one.
+    # Truncated: SQLite rounds to milliseconds, which would push a day's last instant into the next.
     "sqlite": extract("epoch", func.substr(LedgerRow.held_at, 1, len("2026-11-22 10:00:00"))),
-    # Postgres extracts a decimal number, with which it reckons far more slowly than with a whole.
+    # A whole number, with which Postgres computes far faster than with the decimal of EXTRACT.
     "postgresql": cast(func.floor(func.date_part("epoch", LedgerRow.held_at)), BigInteger),
 }
 
@@ -128,11 +128,11 @@ _SECONDS: Mapping[str, ColumnElement[Any]] = {
 def _added_up(
     group_by: Sequence[Grouping], seconds: ColumnElement[Any], *, step: int
 ) -> Select[Any]:
-    """Let the database add up: entries are many, and the loop that would go through them is one.
+    """Let the database add up: entries are many, and reading them all would hold up the event loop.
 
-    It knows no days of zones, so it adds up by steps, none of which is of two days.
+    It does not know the days of time zones, so it adds up in steps, each within one day.
     """
-    # Not as a parameter, which Postgres would take for another one in GROUP BY.
+    # Not a parameter: Postgres would not see that the one in GROUP BY is the same.
     begun = seconds - seconds % literal_column(str(step))
     columns: dict[Grouping, Any] = {
         Grouping.DAY: begun,
@@ -151,7 +151,7 @@ def _added_up(
 
 
 def _step(since: datetime, until: datetime, zone: ZoneInfo) -> int:
-    """Give the most seconds at multiples of which all days of a span begin."""
+    """Return the longest step, in seconds, such that each day of the span begins at a multiple."""
     first, last = since.astimezone(zone).date(), until.astimezone(zone).date()
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     return math.gcd(*(int(datetime.combine(day, time(), zone).timestamp()) for day in days))

@@ -1,4 +1,4 @@
-"""The windows of accounts that are open now, with what the ledger says is in them."""
+"""Opens the current windows of accounts, with what the ledger says is in them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -42,10 +42,10 @@ async def opened(
     zones: Mapping[str, ZoneInfo],
     at: datetime,
 ) -> dict[str, Account]:
-    """Return accounts with the windows that are open now; new windows are summed up.
+    """Return accounts with the windows that are open now; new ones are summed up from the ledger.
 
-    A window that began at another time than the calendar says is over, or of another zone, or was
-    begun by a replica whose clock is ahead; in each case the ledger says what is in it.
+    A window whose start differs from the calendar's is over, belongs to another zone, or was begun
+    by a replica whose clock is ahead; in each case the ledger says what is in the right one.
     """
     starts = {id_: _starts(zones[id_], at) for id_ in accounts}
     moved = {

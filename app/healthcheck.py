@@ -1,4 +1,4 @@
-"""`gateway-healthcheck`: asks a gateway whether it is healthy, for engines that want a command.
+"""`gateway-healthcheck`: asks a gateway whether it is healthy, for container health checks.
 
 It imports next to nothing: a check every few seconds must not cost as much as what it checks.
 """

@@ -1,4 +1,4 @@
-"""The ASGI application: routes around services, workers beside them."""
+"""The ASGI application: routes around the services, workers beside them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -56,10 +56,10 @@ def create_app(
 ) -> FastAPI:
     """Make the gateway; nothing is opened before its lifespan begins.
 
-    Without `background` jobs are accepted but not worked on. `alone` promises that no other process
-    works on this database, so that the leases of a dead one end at once. `closing` is set by the
-    server as soon as it is told to stop, while requests are still open: then workers claim no more,
-    and streams and waits end (`services.closing`); at the lifespan's end it is set in any case.
+    Without `background`, jobs are accepted but not worked on. `alone` promises that no other
+    process works on this database, so the leases of a dead one can end at once. The server sets
+    `closing` as soon as it is told to stop, while requests are still open: workers then claim no
+    more, and streams and waits end (`services.closing`). The lifespan's end sets it in any case.
     """
     clock = clock or SystemClock()
     metrics, tracing = Metrics(), tracing or Tracing()
@@ -96,7 +96,7 @@ def create_app(
         version=_VERSION,
         summary="Keys, limits and durable jobs in front of RunComfy's Model API.",
         lifespan=lifespan,
-        # The framework's pages load scripts from elsewhere, and `api.document` has what they show.
+        # FastAPI's own pages load scripts from elsewhere; `api.document` serves what they show.
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -111,9 +111,9 @@ def create_app(
 
 
 def _telemetry(tracing: Tracing) -> TelemetryConfig:
-    """Make a span of each request, and nothing else: errors quote what was sent.
+    """Make a span for each request, and nothing else: errors quote what was sent.
 
-    By itself the framework would also send what a variable of its own asks for, unfiltered.
+    Left to itself, FastAPI would also export whatever its own variables ask for, unfiltered.
     """
     return {
         "auto_configure": False,
@@ -127,7 +127,7 @@ def _telemetry(tracing: Tracing) -> TelemetryConfig:
 
 
 def create_probe(settings: Settings, parts: Parts, *, metrics: Metrics, clock: Clock) -> FastAPI:
-    """Make the app of a worker without an API: health and metrics."""
+    """Make the app of a worker, which has no API: only health and metrics."""
     app = FastAPI(
         openapi_url=None,
         docs_url=None,
@@ -150,7 +150,7 @@ def _guard(
     metrics: Metrics,
     closing: asyncio.Event,
 ) -> None:
-    """Put around the app what every request passes, and what every error becomes."""
+    """Add the middleware that every request passes, and the handlers for every error."""
     problems.install(app, metrics=metrics)
     app.add_middleware(
         EdgeMiddleware,

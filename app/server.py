@@ -1,4 +1,4 @@
-"""A gateway on a socket: its database checked, its address known, its shutdown orderly."""
+"""Runs a gateway on a socket: database checked first, URL known, shutdown orderly."""
 
 import asyncio
 import ipaddress
@@ -27,21 +27,20 @@ from app.settings import Settings, unknown_names
 
 logger = structlog.get_logger(__name__)
 
-# Open requests have this long to end after SIGTERM, while the workers have their own grace.
+# Open requests have this long to end after SIGTERM; the workers have a grace of their own.
 _DRAIN_S = 3
 _LAST_WORDS_S = 2
-# Who sends into a connection that is just being closed gets no answer: so this is longer than
-# clients pause between polls, and than balancers keep a connection without a request.
+# A request sent on a connection that is just being closed gets no answer: so this is longer than
+# clients pause between polls, and longer than load balancers keep idle connections.
 _KEEP_ALIVE_S = 620
 
 
 async def serve(
     settings: Settings, *, host: str, port: int, announce: Callable[[str], None]
 ) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP; raises ConfigurationError when it cannot start.
+    """Serve until SIGTERM, SIGINT or SIGHUP; call `announce` with the public URL once ready.
 
-    Or DatabaseUnavailableError. `announce` is called with the address that clients use, once all
-    is ready.
+    Raises ConfigurationError or DatabaseUnavailableError if it cannot start.
     """
     _raise_open_file_limit()
     closing = stop_signal()
@@ -56,7 +55,7 @@ async def serve(
 async def work(settings: Settings, *, host: str, port: int | None) -> None:
     """Do only the background work, until one of the same signals.
 
-    With a port it shows health and metrics. Raises ConfigurationError when it cannot start.
+    With a port it serves health and metrics. Raises ConfigurationError if it cannot start.
     """
     _raise_open_file_limit()
     stop, clock, metrics = stop_signal(), SystemClock(), Metrics()
@@ -64,8 +63,8 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
         stack.enter_context(sole_worker(settings))
         listener = None if port is None else stack.enter_context(listening(host, port))
         await _prepare(settings)
-        # Webhooks contain links: without an address this process leaves them to those that serve.
-        # Nothing else here makes a link, so any address will do.
+        # Webhooks contain links: without a public URL this process leaves them to those that serve.
+        # Nothing else here makes links, so any URL will do.
         delivers = settings.public_url is not None
         public_url = settings.public_url or "http://127.0.0.1"
         async with open_parts(
@@ -90,7 +89,7 @@ async def work(settings: Settings, *, host: str, port: int | None) -> None:
 
 @asynccontextmanager
 async def running_gateway(settings: Settings) -> AsyncIterator[str]:
-    """Serve on loopback inside this event loop, without touching signals; yield the address."""
+    """Serve on loopback inside this event loop, without touching signals; yield the URL."""
     with sole_worker(settings), listening("127.0.0.1", 0) as listener:
         await _prepare(settings)
         public_url = _public_url(settings, listener)
@@ -101,7 +100,7 @@ async def running_gateway(settings: Settings) -> AsyncIterator[str]:
             try:
                 yield public_url
             except Exception as exc:  # noqa: BLE001 - raised again, outside
-                failure = exc  # the app's task group would wrap it
+                failure = exc  # which the app's task group would wrap
             finally:
                 closing.set()
                 await serving
@@ -110,12 +109,12 @@ async def running_gateway(settings: Settings) -> AsyncIterator[str]:
 
 
 def _raise_open_file_limit() -> None:
-    """Take the hard limit for the soft one, which is often 1,024 for the sake of old programs.
+    """Raise the soft limit, which is often 1,024 for the sake of old programs, to the hard one.
 
     Beyond it the event loop closes each new connection at once, and nobody learns why.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # a sandbox may forbid it, and macOS has less than it says
+    with suppress(OSError, ValueError):  # a sandbox may forbid it, macOS allows less than it says
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
@@ -145,18 +144,18 @@ async def _serve_until(closing: asyncio.Event, app: FastAPI, listener: socket.so
 
     watching = asyncio.ensure_future(close())
     try:
-        # `_serve` is what `serve` does between installing and removing its signal handlers, which
-        # would end the process by the signal and not by a return.
+        # `_serve` is `serve` without its signal handlers, which would end the process by the signal
+        # and not by a return.
         await server._serve(sockets=[listener])  # noqa: SLF001
         if late := server.server_state.tasks:
-            # It has cancelled them, and does not wait: they still answer, and take back uploads.
+            # uvicorn has cancelled them, but does not wait while they answer and undo uploads.
             await asyncio.wait(late, timeout=_LAST_WORDS_S)
     finally:
         watching.cancel()
 
 
 async def _prepare(settings: Settings) -> None:
-    """Bring the database up to date, or raise ConfigurationError; tell of misspelt settings."""
+    """Log misspelt settings; bring the database up to date, or raise ConfigurationError."""
     for name, likeliest in unknown_names().items():
         logger.warning("settings.unknown", name=name, perhaps_meant=likeliest)
     prepare_database(settings)
@@ -165,7 +164,7 @@ async def _prepare(settings: Settings) -> None:
 
 @contextmanager
 def _tracing() -> Iterator[Tracing]:
-    """Send traces if OTEL_* says where to; the SDK takes half a second to import."""
+    """Send traces if OTEL_* says where; only then import the SDK, which takes half a second."""
     wanted = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get(
         "OTEL_EXPORTER_OTLP_ENDPOINT"
     )
@@ -202,9 +201,9 @@ def _public_url(settings: Settings, listener: socket.socket) -> str:
 async def _opened(
     settings: Settings, public_url: str, *, closing: asyncio.Event, tracing: Tracing | None = None
 ) -> AsyncIterator[FastAPI]:
-    """Open the app around its server, not in it: uvicorn exits with 3 when a start fails.
+    """Open the app around the server, not inside it.
 
-    And it would serve on when the background ends by a fault.
+    By itself uvicorn exits with 3 if a start fails, and serves on if the background has crashed.
     """
     app = create_app(
         settings, public_url=public_url, alone=settings.is_sqlite, closing=closing, tracing=tracing

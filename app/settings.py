@@ -1,4 +1,4 @@
-"""The settings, read from the environment once at start; names are those of the README's table."""
+"""The settings, read from the environment once at start; the README's table explains them."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -47,7 +47,7 @@ _HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 def _from_text(read: Callable[[str], object]) -> BeforeValidator:
-    """Read what the environment says; `explicit_settings` may give the parts themselves."""
+    """Parse text from the environment; `explicit_settings` may pass parsed values."""
     return BeforeValidator(lambda value: read(value) if isinstance(value, str) else value)
 
 
@@ -56,7 +56,7 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def _plain_url(value: str) -> str:
-    """Check a URL and leave it as it is: tokens must name their issuer exactly so."""
+    """Check a URL and leave it as it is: tokens must name their issuer in exactly this form."""
     if urlsplit(value).scheme not in DEFAULT_PORTS:
         raise ValueError("must begin with https:// or http://")
     TypeAdapter(HttpUrl).validate_python(value)
@@ -142,7 +142,7 @@ CommaSeparated = (NoDecode, _from_text(_split))
 
 
 class Settings(BaseSettings):
-    """Made by `load_settings` or `explicit_settings`; importing this module reads nothing."""
+    """Make it with `load_settings` or `explicit_settings`; importing this module reads nothing."""
 
     model_config = SettingsConfigDict(
         env_prefix="GATEWAY_",
@@ -238,7 +238,7 @@ class Settings(BaseSettings):
 
     @property
     def archives(self) -> bool:
-        """Whether outputs are copied: by default if a storage is set."""
+        """Whether outputs are copied: by default if storage is set."""
         has_storage = self.storage_url is not None
         return has_storage if self.archive_outputs is None else self.archive_outputs
 
@@ -282,7 +282,7 @@ class Settings(BaseSettings):
 
 
 class _ExplicitSettings(Settings):
-    # In the environment only its alias sets a field that has one.
+    # For keyword arguments only: in the environment a field with an alias goes by that alone.
     model_config = SettingsConfigDict(populate_by_name=True)
 
     @classmethod
@@ -293,7 +293,7 @@ class _ExplicitSettings(Settings):
 
 
 def explicit_settings(**values: Any) -> Settings:
-    """Make settings only from `values` and defaults, whatever the environment says."""
+    """Make settings from `values` and defaults alone, whatever the environment says."""
     return _ExplicitSettings(**values)
 
 
@@ -313,15 +313,15 @@ def load_settings() -> Settings:
 
 
 def unknown_names() -> Mapping[str, str | None]:
-    """Name what the environment and `.env` set that is no setting, and the likeliest one meant.
+    """List variables with our prefix that are no settings, each with the setting probably meant.
 
-    What a cluster sets for each of its services is left out: one may be called `gateway`.
+    What Kubernetes sets for each service is left out: a service may be called `gateway`.
     """
     prefix = "gateway_"
     set_there = {*EnvSettingsSource(Settings).env_vars, *DotEnvSettingsSource(Settings).env_vars}
     names = {name.removeprefix(prefix) for name in set_there if name.startswith(prefix)}
     fields = Settings.model_fields.keys()
-    unknown = names - (fields - {"api_token"})  # which has another prefix
+    unknown = names - (fields - {"api_token"})  # whose variable has another prefix
     meant = {name: nearest(name, fields) for name in sorted(unknown) if not _is_of_service(name)}
     return {f"{prefix}{name}".upper(): near and _written(near) for name, near in meant.items()}
 
@@ -342,5 +342,5 @@ def _fault(loc: tuple[int | str, ...], message: str) -> str:
         return reason
     field = str(loc[0])
     name = field if field.isupper() else _written(field)
-    is_word = not reason[:2].isupper()  # rather than an abbreviation
+    is_word = not reason[:2].isupper()  # and no abbreviation
     return f"{name}: {reason[:1].lower() if is_word else reason[:1]}{reason[1:]}"

@@ -1,6 +1,6 @@
-"""OpenTelemetry's SDK, set up as the OTEL_* environment says; imported only if it says so.
+"""OpenTelemetry's SDK, set up and imported only if the OTEL_* variables say so.
 
-Only what is known to be harmless leaves: attributes by a list of names, no events, no messages.
+Only what is known to be harmless is exported: attributes on a list, no events, no messages.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,9 +36,9 @@ _DATABASE = frozenset({"db.system", "db.system.name"})
 
 
 class Discreet(SpanExporter):
-    """Passes spans on without addresses, query strings, statements, messages and stack traces.
+    """Passes spans on without URLs, query strings, statements, messages or stack traces.
 
-    Statements outside any trace, which idle workers make all day, are left out.
+    Statements outside any trace, which idle workers run all day, are left out.
     """
 
     def __init__(self, exporter: SpanExporter) -> None:
@@ -69,7 +69,7 @@ def tracing(processor: SpanProcessor) -> Tracing:
     def watch(clients: Sequence[Any], engines: Sequence[Any]) -> None:
         for client in clients:
             HTTPXClientInstrumentor.instrument_client(client, tracer_provider=provider)
-        # It does not yet claim to support our SQLAlchemy; a test shows that its spans come.
+        # It does not yet claim to support our SQLAlchemy; a test shows that it makes spans.
         databases.instrument(engines=list(engines), tracer_provider=provider, skip_dep_check=True)
 
     def close() -> None:
@@ -80,7 +80,7 @@ def tracing(processor: SpanProcessor) -> Tracing:
 
 
 def _bare(context: SpanContext | None) -> SpanContext | None:
-    """Leave out the trace state, which callers can fill with anything."""
+    """Drop the trace state, which callers can fill with anything."""
     if context is None:
         return None
     return SpanContext(

@@ -1,4 +1,4 @@
-"""Alembic on our databases: one history for SQLite and Postgres, one migrator at a time."""
+"""Runs Alembic: one history for SQLite and Postgres, one migrator at a time."""
 
 from collections.abc import Collection
 from typing import Any, Literal
@@ -15,7 +15,7 @@ _ADVISORY_LOCK = 0x52434759  # any number, the same in every release
 
 
 def render_item(type_: str, obj: Any, _context: AutogenContext) -> str | Literal[False]:
-    """Write the plain type that ours wraps, so that a migration imports nothing from the app."""
+    """Write the plain type inside ours, so that a migration imports nothing from the app."""
     if type_ == "type" and isinstance(obj, TypeDecorator):
         return f"sa.{obj.impl!r}"
     return False
@@ -24,10 +24,10 @@ def render_item(type_: str, obj: Any, _context: AutogenContext) -> str | Literal
 def note_releases(
     *, ctx: MigrationContext, step: MigrationInfo, heads: Collection[str], **_rest: Any
 ) -> None:
-    """Record which releases run on the schema after this step.
+    """Record which releases can run on the schema after this step.
 
-    An upgrade marked `expands = True` suits the release before it, and those that suited that
-    one's schema; any other suits only its own release, and so does a downgrade.
+    After an upgrade marked `expands = True` these are its own release and all that ran before it;
+    after any other step, a downgrade included, only the release whose schema it is.
     """
     releases = SchemaReleaseRow.__table__
     if ctx.connection is None or not sa.inspect(ctx.connection).has_table(releases.name):
@@ -52,12 +52,13 @@ def run() -> None:
         if postgres:
             connection.execute(sa.text("SET statement_timeout = '15min'"))
             connection.execute(sa.select(sa.func.pg_advisory_lock(_ADVISORY_LOCK)))
-            # Only now: a rival's migration may take longer, and waiting for it blocks nobody.
+            # Not before: a rival's migration may take longer, and waiting for that blocks nobody.
             connection.execute(sa.text("SET lock_timeout = '10s'"))
             connection.commit()
         else:
-            # Before Alembic looks, so that it leaves this transaction open: it is the lock, and no
-            # rival may get in between two migrations. It is waited for as long as Postgres may take.
+            # Begun before Alembic looks, so that it leaves this transaction open: it is the lock,
+            # and no rival may get in between two migrations. A rival waits as long as Postgres may
+            # take.
             connection.exec_driver_sql("PRAGMA busy_timeout = 900000")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         context.configure(

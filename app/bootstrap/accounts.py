@@ -1,4 +1,4 @@
-"""Checks that this process has all accounts that its jobs need."""
+"""Checks that this process has the tokens of all accounts that its jobs need."""
 
 from app.core.errors import ConfigurationError
 from app.db.engine import opened_database
@@ -8,7 +8,7 @@ from app.upstream.accounts import DEFAULT
 
 
 async def require_accounts(settings: Settings) -> None:
-    """Raise ConfigurationError if jobs are under way with accounts whose tokens are not here."""
+    """Raise ConfigurationError if jobs are under way with accounts whose tokens are missing."""
     named = {DEFAULT} if settings.is_sandboxed else {one.name for one in settings.api_token}
     async with opened_database(settings.database_url) as database:
         needed = await database.read(count_unfinished)

@@ -1,4 +1,4 @@
-"""The models of the upstream that this gateway was given."""
+"""The models of this gateway's upstream."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -14,7 +14,7 @@ from app.settings import Settings
 async def open_catalogue(
     settings: Settings, *, database: Database, clock: Clock
 ) -> tuple[Catalogue, CatalogueStore]:
-    """Return the models of the last read of this upstream, or those that ship with the gateway."""
+    """Return the models as last read from this upstream, or those that ship with the gateway."""
     catalogue = Catalogue.bundled(allowed=settings.models)
     store = CatalogueStore(
         database=database,

@@ -1,4 +1,4 @@
-"""The settings in the words of the rooms that they are for."""
+"""Translates the settings into the config of each room."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The database before a process uses it: brought up to date, and on SQLite locked for one alone."""
+"""Prepares the database for a process: up to date, and on SQLite locked for this one alone."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ from app.settings import Settings
 
 
 def prepare_database(settings: Settings) -> None:
-    """Migrate SQLite; a Postgres of another release must be migrated by the operator."""
+    """Migrate SQLite; the schema of a Postgres is the operator's to migrate, and only checked."""
     if not settings.is_sqlite:
         schema.require_current(settings.database_url)
     elif schema.is_behind(settings.database_url):
@@ -22,11 +22,11 @@ def prepare_database(settings: Settings) -> None:
 
 @contextmanager
 def sole_worker(settings: Settings) -> Iterator[None]:
-    """Hold the lock of an SQLite gateway: two processes must not both work on its jobs."""
+    """Hold the lock file of an SQLite gateway: two processes must not both work on its jobs."""
     if settings.sqlite_path is None:
         yield
         return
-    database = settings.sqlite_path.resolve()  # one lock, whichever link names the file
+    database = settings.sqlite_path.resolve()  # one lock, through whichever link it is named
     path = database.with_name(f"{database.name}.lock")
     try:
         database.parent.mkdir(parents=True, exist_ok=True)

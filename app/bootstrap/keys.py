@@ -1,4 +1,4 @@
-"""What this gateway signs and seals with."""
+"""The keys with which this gateway signs and seals."""
 
 import os
 import secrets
@@ -22,7 +22,7 @@ def secret_keys(settings: Settings) -> Sequence[SecretBytes]:
 
 
 def webhook_sealer(settings: Settings) -> Sealer:
-    """Return what webhook secrets are sealed with."""
+    """Return what seals webhook secrets."""
     return Sealer(secret_keys(settings), purpose="webhook secrets")
 
 
@@ -50,6 +50,6 @@ def _make(path: Path) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent) as draft:  # 0600
         draft.write(secrets.token_hex(32).encode())
         draft.flush()
-        os.fsync(draft.fileno())  # or a power cut could lose the key of what is sealed with it
+        os.fsync(draft.fileno())  # or a power cut could lose the key to what is sealed by then
         with suppress(FileExistsError):  # another process was first: its key counts
             os.link(draft.name, path)

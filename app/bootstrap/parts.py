@@ -1,4 +1,4 @@
-"""The parts of a process, opened in the order in which they need each other."""
+"""The parts of a process, opened in the order of their dependencies."""
 
 import asyncio
 import random

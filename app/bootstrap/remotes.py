@@ -18,7 +18,7 @@ from app.upstream.client import UpstreamClient
 from app.upstream.outputs import OutputClient
 from app.webhooks.sender import WebhookSender
 
-# The sandbox takes any token: it is sent a made-up one, and the real one nowhere.
+# The sandbox takes any token: it gets a made-up one, and the real one is sent nowhere.
 _SANDBOX_ACCOUNT = Account(DEFAULT, SecretStr("sandbox-token"))
 _OUTPUT_TIMEOUT = timedelta(seconds=30)
 _OUTPUT_KEEPALIVE = timedelta(seconds=15)
@@ -26,9 +26,9 @@ _OUTPUT_KEEPALIVE = timedelta(seconds=15)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remotes:
-    """`upstream` is each account's client; they share their connections.
+    """`upstream` has a client for each account; these share their connections.
 
-    `outputs` are read on behalf of clients, `copies` of them for the archive.
+    `outputs` fetches outputs for clients, `copies` fetches them for the archive.
     """
 
     accounts: Sequence[Account]
@@ -45,8 +45,8 @@ async def opened_remotes(base: Base) -> AsyncIterator[Remotes]:
     settings, configs = base.settings, base.configs
     async with (
         _runcomfy(base) as (url, accounts),
-        # Idle connections of submits are dropped early: one that upstream has just closed would
-        # make a submit look as if its answer had been lost.
+        # Idle connections for submits are dropped early: on one that upstream has just closed, a
+        # submit would look as if its answer had been lost.
         aclosing(
             trusted(
                 timeout=configs.dispatcher.submit_timeout,
@@ -73,7 +73,7 @@ async def opened_remotes(base: Base) -> AsyncIterator[Remotes]:
         ) as receivers,
         _issuer_keys(base) as issuer_keys,
     ):
-        # The client for users' addresses is not traced: it would send them the trace's id.
+        # Clients for users' URLs are not traced: they would send the trace's id there.
         base.tracing.watch(clients=(submits, reads), engines=base.database.watch)
         yield Remotes(
             accounts=accounts,
@@ -99,7 +99,7 @@ async def opened_remotes(base: Base) -> AsyncIterator[Remotes]:
 
 @asynccontextmanager
 async def _runcomfy(base: Base) -> AsyncIterator[tuple[str, Sequence[Account]]]:
-    """Yield the upstream's address and our accounts there; the sandbox runs as long as this."""
+    """Yield upstream's URL and our accounts there; the sandbox runs inside this context."""
     settings = base.settings
     if not settings.is_sandboxed:
         yield settings.upstream_url, settings.api_token

@@ -1,4 +1,4 @@
-"""What the edge calls: see `Services`."""
+"""Makes what the edge calls: see `Services`."""
 
 from urllib.parse import urlsplit
 

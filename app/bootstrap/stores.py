@@ -1,4 +1,4 @@
-"""What the edge fills and the background empties: models, jobs, deliveries, files."""
+"""What the edge and the background share: models, accounts, forecasts, deliveries, files."""
 
 from dataclasses import dataclass
 from datetime import timedelta

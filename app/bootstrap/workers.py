@@ -1,4 +1,4 @@
-"""What works in the background, each loop with the doorbell that wakes it."""
+"""Makes the loops that work in the background, each with the doorbell that wakes it."""
 
 import asyncio
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from app.worker.heartbeat import Heartbeat
 from app.worker.poller import Poller
 from app.worker.pruner import Pruner
 
-_END_WITHIN = timedelta(seconds=7)  # the longest grace, and a last write after it
+_END_WITHIN = timedelta(seconds=7)  # enough for the longest grace and a last write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,7 +99,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_jobs_user_id_users")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
-    # In this order: of two that cost the same, as of a new table, Postgres takes the later one.
+    # The order matters: of two that cost the same, as on a new table, Postgres takes the later.
     op.create_index(op.f("ix_jobs_state_due_at"), "jobs", ["state", "due_at"])
     op.create_index(op.f("ix_jobs_upstream_request_id"), "jobs", ["upstream_request_id"])
     op.create_index(op.f("ix_jobs_user_id_id"), "jobs", ["user_id", "id"])

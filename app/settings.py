@@ -322,17 +322,19 @@ def unknown_names() -> Mapping[str, str | None]:
     names = {name.removeprefix(prefix) for name in set_there if name.startswith(prefix)}
     fields = Settings.model_fields.keys()
     unknown = names - (fields - {"api_token"})  # whose variable has another prefix
-    meant = {name: nearest(name, fields) for name in sorted(unknown) if not _is_of_service(name)}
-    return {f"{prefix}{name}".upper(): near and _written(near) for name, near in meant.items()}
+    meant = {
+        name: nearest(name, fields) for name in sorted(unknown) if not _is_from_kubernetes(name)
+    }
+    return {f"{prefix}{name}".upper(): near and _variable_of(near) for name, near in meant.items()}
 
 
-def _is_of_service(name: str) -> bool:
+def _is_from_kubernetes(name: str) -> bool:
     # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
     ends = r"service_host|service_port(_\w+)?|port(_\d+_(tcp|udp|sctp)(_\w+)?)?"
     return re.fullmatch(rf"(\w+_)?({ends})", name) is not None
 
 
-def _written(field: str) -> str:
+def _variable_of(field: str) -> str:
     return str(Settings.model_fields[field].validation_alias or f"GATEWAY_{field.upper()}")
 
 
@@ -341,6 +343,6 @@ def _fault(loc: tuple[int | str, ...], message: str) -> str:
     if not loc:
         return reason
     field = str(loc[0])
-    name = field if field.isupper() else _written(field)
+    name = field if field.isupper() else _variable_of(field)
     is_word = not reason[:2].isupper()  # and no abbreviation
     return f"{name}: {reason[:1].lower() if is_word else reason[:1]}{reason[1:]}"

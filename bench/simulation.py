@@ -172,7 +172,7 @@ class Learned:
             weight = weight_at(MIDNIGHT + timedelta(seconds=at))
             self._weights[place] = self._weights.get(place, 0.0) + weight
             self._durations.put(*place, self._weights[place])
-        self._durations.settle(at=MIDNIGHT + timedelta(seconds=now))
+        self._durations.rebuild(at=MIDNIGHT + timedelta(seconds=now))
         self._fresh_until = now + REFRESH
 
 

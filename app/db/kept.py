@@ -13,7 +13,7 @@ class KeptConnections:
     """As many as the pool holds, each with one user at a time; the last one used is taken first.
 
     After a failure a connection goes back to the pool, which rolls back what is open. If it was
-    lost, so do all others once they are free: the pool knows which of them are lost, too.
+    lost, all others go back as well once they are free: the pool knows which of them are lost.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:

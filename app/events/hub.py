@@ -168,7 +168,7 @@ class Hub(Generic[Holder]):
             try:
                 lost = await self._lost(set(self._holders.values())) if self._holders else ()
             except DatabaseUnavailableError:
-                continue  # _follow logs this already
+                continue  # already logged where the log is followed
             except Exception:
                 logger.exception("hub.check_failed")
                 continue

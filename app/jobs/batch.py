@@ -111,7 +111,7 @@ class AcceptBatch:
             return answers, held.findings
 
         answers, findings = await self._database.transact(work)
-        shadow.tell(findings)
+        shadow.log_findings(findings)
         return answers
 
     async def _add(

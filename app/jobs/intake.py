@@ -135,7 +135,7 @@ class JobIntake:
         if request.webhook_url is not None:
             self._webhook_addresses.check(request.webhook_url, field="webhook_url")
         try:
-            await self._look_at_files(checked, principal=principal)
+            await self._require_usable_media(checked, principal=principal)
         except ProblemError:
             made = idempotency_key and await self.find_replay(
                 user_id=principal.user_id, idempotency_key=idempotency_key, fingerprint=fingerprint
@@ -194,7 +194,7 @@ class JobIntake:
         flaws = await self._inputs.flaws(checked, user_id=principal.user_id)
         return model, replace(checked, errors=[*checked.errors, *flaws]) if flaws else checked
 
-    async def _look_at_files(self, checked: Checked, *, principal: Principal) -> None:
+    async def _require_usable_media(self, checked: Checked, *, principal: Principal) -> None:
         """Raise InvalidInputError for media that RunComfy would refuse.
 
         If their only fault is that they could not be fetched, raise MediaUnreachableError instead.

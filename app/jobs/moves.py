@@ -61,7 +61,7 @@ async def record_moves(
     return to_deliver
 
 
-def tell(moves: Sequence[Move]) -> None:
-    """Log moves, once they are committed."""
+def log_moves(moves: Sequence[Move]) -> None:
+    """Log moves; call it once they are committed."""
     for move in moves:
         logger.info("job.advanced", job_id=move.id, state=move.state.value)

@@ -163,7 +163,7 @@ def record_unknown(lease: Lease, *, due_at: datetime, at: datetime) -> Change:
 
 
 def observed(change: Change) -> list[Observation]:
-    """Return how long each phase that just ended has taken, if upstream was what ended it."""
+    """Return how long each phase took that has just ended, if upstream ended it."""
     lease, state = change.lease, change.state
     error_code = change.error["code"] if change.error else None
     is_end = state is JobState.COMPLETED or error_code in _ENDED_UPSTREAM

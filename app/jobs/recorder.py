@@ -92,7 +92,7 @@ class Recorder:
         if to_deliver:
             self._deliverer.ring()
         for change in changes:
-            self._tell(change, counted=change.lease.job_id in seqs)
+            self._report(change, counted=change.lease.job_id in seqs)
         return [change.lease.job_id in seqs for change in changes]
 
     async def _write(
@@ -121,7 +121,7 @@ class Recorder:
         await DurationRepository(tx).observe(ended, at=at)
         return seqs, to_deliver
 
-    def _tell(self, change: Change, *, counted: bool) -> None:
+    def _report(self, change: Change, *, counted: bool) -> None:
         job_id, state = change.lease.job_id, change.state.value
         if not counted:
             self._metrics.lease_losses.labels("job").inc()

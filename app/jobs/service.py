@@ -17,7 +17,7 @@ from app.core.natural_batch import NaturalBatch
 from app.db.engine import Database
 from app.jobs.errors import JobNotFinalError, JobNotFoundError, NotCancellableError
 from app.jobs.models import Job, JobFilter
-from app.jobs.moves import Move, record_moves, tell
+from app.jobs.moves import Move, log_moves, record_moves
 from app.jobs.outcomes import CANCELLED_LOCALLY, NOT_CANCELLABLE
 from app.jobs.repository import JobRepository
 from app.jobs.state import FOLLOWED, JobState
@@ -117,7 +117,7 @@ class JobService:
                 await self._clock.sleep(_CANCEL_LOOK)
 
     async def erase(self, job_id: str, *, user_id: str) -> None:
-        """Delete a job that has ended; its ledger entries, which have no inputs, stay."""
+        """Delete a job that has ended; its ledger entries, which hold no inputs, stay."""
         job = await self.get(job_id, user_id=user_id)
         at = self._clock.now()
 
@@ -144,7 +144,7 @@ class JobService:
             return [], False
 
         moves, to_deliver = await self._database.transact(work)
-        tell(moves)
+        log_moves(moves)
         if to_deliver:
             self._deliverer.ring()
 

@@ -26,7 +26,7 @@ EFFECTS: Mapping[EntryKind, Tally] = {
     EntryKind.RELEASE: Tally(held=-1),
     EntryKind.LATE_CHARGE: Tally(used=1),
 }
-"""By what factors an entry's amounts add to what is used and held; an end repeats its hold's."""
+"""How an entry's amounts change what is used and held, as factors; an end repeats its hold's."""
 
 Ending = Literal[EntryKind.SETTLE, EntryKind.RELEASE]
 """How a hold ends."""

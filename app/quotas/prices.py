@@ -16,7 +16,7 @@ from app.core.suggestions import did_you_mean
 from app.db.engine import Database
 from app.quotas.numbers import decimal_of, has_at_most
 from app.quotas.prices_repository import PricesRepository
-from app.quotas.pricing import Price, PriceUnit, condition, says
+from app.quotas.pricing import Price, PriceUnit, condition, meets
 
 Fields = Mapping[str, Mapping[str, Any]]
 
@@ -45,7 +45,7 @@ class PricesService:
         self._models = models
         self._kept: Sequence[Price] = ()
         self._fresh_until = float("-inf")
-        self._together = NaturalBatch(self._read_for)
+        self._shared_read = NaturalBatch(self._read_for)
 
     async def list(self) -> Sequence[Price]:
         return await self._database.look_up(lambda tx: PricesRepository(tx).find_all())
@@ -53,7 +53,7 @@ class PricesService:
     async def current(self) -> Sequence[Price]:
         """Return the table as it was at most a second ago, usually without asking the database."""
         if self._clock.monotonic() >= self._fresh_until:
-            await self._together(None)
+            await self._shared_read(None)
         return self._kept
 
     async def _read_for(self, waiting: Sequence[None]) -> Sequence[None]:
@@ -138,7 +138,7 @@ def _line_faults(line: PriceLine, models: Mapping[str, Fields], at: str) -> Iter
             detail = f"{where} is not an input of {line.model}{meant}."
             yield FieldError(pointer=where, code="unknown_field", detail=detail)
         elif (enum := fields[name].get("enum")) and not any(
-            says(each, condition(value)) for each in enum
+            meets(each, condition(value)) for each in enum
         ):
             known = ", ".join(map(str, enum))
             detail = f"{where} must be one of {known}; the model accepts no other value."

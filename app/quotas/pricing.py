@@ -43,7 +43,7 @@ def matching(prices: Sequence[Price], *, input: Mapping[str, Any]) -> Price | No
     lines = [
         price
         for price in prices
-        if all(name in input and says(input[name], text) for name, text in price.when.items())
+        if all(name in input and meets(input[name], text) for name, text in price.when.items())
     ]
     return max(lines, key=lambda price: len(price.when), default=None)
 
@@ -54,13 +54,13 @@ def list_price(prices: Sequence[Price]) -> tuple[Price | None, Sequence[Price]]:
     return general, [price for price in prices if price.when]
 
 
-def says(value: Any, text: str) -> bool:
+def meets(value: Any, text: str) -> bool:
     """Whether an input's value meets a condition: 5, 5.0 and "5" are the same."""
     return _text(value) == text
 
 
 def condition(value: str | float) -> str:
-    """Return the text that `says` compares with."""
+    """Return the text that `meets` compares with."""
     text = _text(value)
     assert text is not None
     return text

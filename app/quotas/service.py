@@ -31,16 +31,16 @@ class QuotaService:
         self._clock = clock
         self._job_timeout = job_timeout
         self._recent: dict[CallerId, tuple[float, Standings]] = {}
-        self._stand = NaturalBatch(self._stand_all)
+        self._read = NaturalBatch(self._read_all)
 
     async def standings(self, caller: Caller) -> Standings:
         """Return the standing of each limit of user, key and client token, without locks."""
         policy = caller.policy
         if not (policy.user or policy.key or (policy.allowance and policy.allowance.is_bounded)):
             return Standings((), self._clock.now())
-        return await self._stand(caller)
+        return await self._read(caller)
 
-    async def _stand_all(self, asking: Sequence[Caller]) -> Sequence[Standings]:
+    async def _read_all(self, asking: Sequence[Caller]) -> Sequence[Standings]:
         """Answer all callers with the same few statements, each by its latest policy."""
         at = self._clock.now()
         callers = {each.id: each for each in asking}

@@ -93,8 +93,8 @@ async def note(tx: AsyncConnection, findings: Sequence[Finding], *, at: datetime
     await tx.execute(counted, list(rows.values()))
 
 
-def tell(findings: Sequence[Finding]) -> None:
-    """Log what was found, once that is committed."""
+def log_findings(findings: Sequence[Finding]) -> None:
+    """Log what was found; call it once that is committed."""
     for finding in findings:
         logger.warning(
             "limit.would_refuse",

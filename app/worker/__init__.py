@@ -1,1 +1,1 @@
-"""The loops that do leased work, and those that keep the rest in order."""
+"""The loops that do leased work, and those that keep house."""

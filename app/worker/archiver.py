@@ -1,4 +1,4 @@
-"""Copies outputs of completed jobs to the storage, before RunComfy forgets them."""
+"""Copies the outputs of completed jobs to storage before RunComfy deletes them."""
 
 import asyncio
 from collections.abc import AsyncIterator

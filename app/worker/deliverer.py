@@ -86,7 +86,7 @@ class Deliverer:
 
     async def _deliver(self, lease: DeliveryLease, job: Job | None) -> None:
         try:
-            answer = await self._attempted(lease, job)
+            answer = await self._attempt_safely(lease, job)
             if answer is not None:
                 await self._queue.record(self._outcome(lease, answer))
         finally:
@@ -94,7 +94,7 @@ class Deliverer:
             if self._queue.has_room_again(lease.lane, self._under_way.values()):
                 self._doorbell.ring()
 
-    async def _attempted(self, lease: DeliveryLease, job: Job | None) -> Answer | None:
+    async def _attempt_safely(self, lease: DeliveryLease, job: Job | None) -> Answer | None:
         """Attempt it; a bug of ours counts as an attempt, or it would recur with every lease."""
         try:
             return await self.attempt(lease, job)

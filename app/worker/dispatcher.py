@@ -215,7 +215,7 @@ class Dispatcher:
         at = self._clock.now()
         match error:
             case NotSentError() | TryLaterError():
-                # Upstream's Retry-After closes the lane, which holds up all sending, not this job.
+                # Upstream's Retry-After closes the lane: all sending waits, not this job alone.
                 wait = retry_delay(lease.attempts, jitter=self._jitter())
                 return outcomes.not_accepted(lease, reason=error.message, due_at=at + wait, at=at)
             case RefusedError() if error.account_problem and not self._is_at_fault(lease, error):

@@ -118,7 +118,7 @@ class Poller:
         await self._queue.gates.heard(lease.account, error, source=lease.job_id, began_at=began_at)
         if not self._unanswered:
             self._gathering.release()
-        change = self._in_time(lease, change)
+        change = self._end_if_overdue(lease, change)
         last_claim = self._under_way[lease.job_id]
         if change is None and last_claim.cancel_requested_at != lease.cancel_requested_at:
             # The early poll that the cancel asked for was dropped while this one was under way.
@@ -130,7 +130,7 @@ class Poller:
             await self._gathering.wait()
         await self._recorder.record(change)
 
-    def _in_time(self, lease: Lease, change: Change | None) -> Change | None:
+    def _end_if_overdue(self, lease: Lease, change: Change | None) -> Change | None:
         """After a last look, fail a job whose time is up, or stop watching it."""
         at = self._clock.now()
         if change is not None and change.finished_at is not None:

@@ -104,11 +104,11 @@ def test_a_kind_without_data_is_expected_to_be_like_its_models_others() -> None:
     durations = Durations(config=ScheduleConfig())
     fast, slow = (Kind(Phase.RUN, "m/x", name) for name in ("5s 480p", "10s 1080p"))
     durations.put(fast, bucket_of(20), 50 * weight_at(AT))
-    durations.settle(at=AT)
+    durations.rebuild(at=AT)
     assert durations.curve(slow).remaining(0) == pytest.approx(20, rel=0.15)
     assert durations.curve(Kind(Phase.RUN, "m/other", "")).remaining(0) > 40
     durations.put(slow, bucket_of(90), 50 * weight_at(AT))
-    durations.settle(at=AT)
+    durations.rebuild(at=AT)
     assert durations.curve(slow).remaining(0) == pytest.approx(90, rel=0.1)
     assert durations.curve(fast).remaining(0) == pytest.approx(20, rel=0.1)
 

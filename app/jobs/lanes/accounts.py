@@ -97,7 +97,7 @@ class Gates:
     async def turn(
         self, tx: AsyncConnection, limit: int, *, accounts: Iterable[str], at: datetime
     ) -> Turn:
-        """Lock the lane until the transaction ends, and tell what may go with these accounts.
+        """Lock the lane until the transaction ends; return what may go with these accounts.
 
         What goes is counted by `take`, and after the commit by `whole.took`.
         """
@@ -115,7 +115,7 @@ class Gates:
     async def take(
         self, tx: AsyncConnection, turn: Turn, used: Sequence[str], *, at: datetime
     ) -> None:
-        """Count the calls that go, by their accounts, each as often as it is `used`."""
+        """Count the calls that go; `used` has the account of each."""
         if not used:
             return
         lanes = LaneRepository(tx)

@@ -182,7 +182,7 @@ class Gate:
         self._failed.clear()
         self._refused.clear()
         if after.closed_until != before.closed_until:
-            _tell(self._name, after)
+            _log_change(self._name, after)
 
 
 def _is_later(at: datetime | None, than: datetime | None) -> bool:
@@ -193,7 +193,7 @@ def _reason(error: RefusedError) -> Reason:
     return Reason.BALANCE if error.no_balance else Reason.TOKEN
 
 
-def _tell(name: str, lane: Lane) -> None:
+def _log_change(name: str, lane: Lane) -> None:
     if lane.reason is None:
         logger.warning("upstream.lane_opened", lane=name)
         return

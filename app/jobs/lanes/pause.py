@@ -12,7 +12,7 @@ _DISPATCH_PAUSED = "dispatch_paused"
 PAUSED = made_once(
     select(SwitchRow.is_on).where(SwitchRow.name == _DISPATCH_PAUSED, SwitchRow.is_on)
 )
-"""Finds a row while no jobs are sent."""
+"""Finds a row while sending is paused."""
 
 
 async def is_paused(connection: AsyncConnection) -> bool:

@@ -104,7 +104,7 @@ class MetricsPage:
 
 
 def _lanes_of(roster: Roster) -> list[tuple[str, str]]:
-    """Return each lane's label and name; the submits of a draining account do not matter."""
+    """Return each lane's label and name; draining accounts have no submits to show."""
     submits = [account for account in roster.several if account in roster.takers]
     return [
         ("submits", DISPATCH),

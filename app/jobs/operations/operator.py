@@ -17,7 +17,7 @@ from app.events.log import JobEvent
 from app.jobs.errors import JobNotFoundError, RequestTakenError, WrongStateError
 from app.jobs.lanes.repository import DISPATCH, LaneRepository
 from app.jobs.models import CostState, Job, JobFilter
-from app.jobs.moves import Move, record_moves, tell
+from app.jobs.moves import Move, log_moves, record_moves
 from app.jobs.operations.invariants import Violation, violations
 from app.jobs.operations.repository import Internals, ManualChange, OperatorRepository
 from app.jobs.repository import JobRepository
@@ -90,14 +90,14 @@ class OperatorJobs:
         return detail
 
     async def poll(self, job_id: str, *, actor: str) -> CostState:
-        """Let a worker look at the job at once."""
+        """Have a worker look at the job at once."""
         change = ManualChange(sources=FOLLOWED, state=None)
         outcome = await self._act("job.poll", job_id, change, actor=actor)
         self._poller.ring()
         return outcome
 
     async def adopt(self, job_id: str, *, request_id: str, actor: str) -> CostState:
-        """Follow a request that was found to be this job's; raises RequestTakenError."""
+        """Follow a request that turned out to be this job's; raises RequestTakenError."""
         change = ManualChange(
             sources=_UNKNOWN, state=JobState.IN_QUEUE, upstream_request_id=request_id
         )
@@ -185,7 +185,7 @@ class OperatorJobs:
         if not is_id(job_id, prefix="job"):
             raise JobNotFoundError(job_id)
         moves, outcome = await self._database.transact(work)
-        tell(moves)
+        log_moves(moves)
         self._deliverer.ring()
         return outcome
 

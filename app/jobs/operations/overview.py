@@ -28,7 +28,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hour:
-    """The jobs accepted in the hour from `since` on, and how many of them ended which way."""
+    """How many jobs were accepted in the hour from `since` on, and how many of them ended how."""
 
     since: datetime
     accepted: int

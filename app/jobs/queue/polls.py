@@ -56,7 +56,7 @@ class PollQueue:
         )
 
     async def claim(self, *, limit: int) -> Sequence[Lease]:
-        """Take followed jobs that are due, within the poll budget that all replicas share.
+        """Claim followed jobs that are due, within the poll budget that all replicas share.
 
         The claim also sets when each is due next, so a poll that finds nothing new writes nothing.
         """

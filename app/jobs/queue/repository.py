@@ -133,7 +133,7 @@ class QueueRepository:
         return [(_lease(row, token=poller, expires_at=expires_at), row.due_at) for row in due]
 
     async def reschedule(self, leases: Iterable[tuple[Lease, datetime]]) -> None:
-        """Take the leases and set when each job is due again, whatever its poll will find."""
+        """Take the leases and set when each job is due again, whatever its poll finds."""
         poll_times = [
             {
                 "id": lease.job_id,

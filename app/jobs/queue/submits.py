@@ -20,7 +20,7 @@ from app.jobs.lanes.gate import GateConfig
 from app.jobs.lanes.pause import is_paused
 from app.jobs.lanes.repository import DISPATCH
 from app.jobs.models import Attempt, Change, Lease
-from app.jobs.moves import Move, record_moves, tell
+from app.jobs.moves import Move, log_moves, record_moves
 from app.jobs.queue.config import QueueConfig
 from app.jobs.queue.repository import QueueRepository
 from app.jobs.queue.sweeps import Sweeps
@@ -61,7 +61,7 @@ class SubmitQueue:
         )
 
     async def claim(self, *, limit: int) -> Sequence[Attempt]:
-        """Take pending jobs to send, within the number in flight that all replicas share."""
+        """Claim pending jobs to send, as many as all replicas together may have in flight."""
         at = self._clock.now()
         covered_until = self._clock.monotonic() + self._config.lease.total_seconds()
         await self._give_back()
@@ -90,7 +90,7 @@ class SubmitQueue:
             self._unconfirmed |= dict.fromkeys(claimed, covered_until)
             raise
         self.gates.whole.took(len(done.attempts), at=at)
-        self._tell_of(done, at=at)
+        self._report(done, at=at)
         return done.attempts
 
     async def _give_back(self) -> None:
@@ -176,8 +176,8 @@ class SubmitQueue:
         await self.gates.take(tx, turn, used, at=at)
         return started
 
-    def _tell_of(self, done: _Round, *, at: datetime) -> None:
-        tell(done.moves)
+    def _report(self, done: _Round, *, at: datetime) -> None:
+        log_moves(done.moves)
         for move in done.moves:
             self._metrics.moves.labels(move.state.value).inc()
         for attempt in done.attempts:

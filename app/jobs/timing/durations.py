@@ -33,7 +33,7 @@ class Phase(StrEnum):
 
 
 class Kind(NamedTuple):
-    """What durations are counted by; those in the queue are counted by model only."""
+    """What durations are counted by; time in the queue is counted by model only."""
 
     phase: Phase
     model: str
@@ -73,7 +73,7 @@ def bucket_of(seconds: float) -> int:
 
 
 def weight_at(at: datetime) -> float:
-    """Return the weight of what is seen now: it doubles each week, so old counts fade unwritten.
+    """Return the weight of what is seen now; it doubles weekly, so old counts fade without writes.
 
     Forward decay: Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay: A Practical Time Decay
     Model for Streaming Systems" (2009). Sums of such weights may be added up in any order.

@@ -20,7 +20,7 @@ _SKEW = timedelta(minutes=2)  # of other replicas' clocks, and of long transacti
 _WORTH_OF_BELIEF = 4.0
 _WORTH_OF_MODEL = 8.0
 
-_Weight = tuple[Kind, int, float]  # that of one bucket
+_Weight = tuple[Kind, int, float]  # of one bucket
 
 
 class Durations:
@@ -36,7 +36,7 @@ class Durations:
         self._now_weighs = 1.0
 
     def put(self, kind: Kind, bucket: int, weight: float) -> None:
-        """Replace the weight of one bucket; it takes effect with `settle`."""
+        """Replace the weight of one bucket; it takes effect with `rebuild`."""
         of_kind = self._weights[kind]
         if of_kind.get(bucket) == weight:
             return
@@ -44,7 +44,7 @@ class Durations:
         of_kind[bucket] = weight
         self._news.add(kind.model)
 
-    def settle(self, *, at: datetime) -> None:
+    def rebuild(self, *, at: datetime) -> None:
         """Rebuild the curves of the models whose weights were replaced."""
         self._now_weighs = weight_at(at)
         for kind in [kind for kind in self._curves if kind.model in self._news]:
@@ -78,7 +78,7 @@ class Forecast:
     def __init__(self, *, database: Database, clock: Clock, config: ScheduleConfig) -> None:
         self._database = database
         self._clock = clock
-        self._together = NaturalBatch(self._read_for)
+        self._shared_read = NaturalBatch(self._read_for)
         self._read_at: datetime | None = None
         self._fresh_until = float("-inf")
         self.durations = Durations(config=config)
@@ -88,7 +88,7 @@ class Forecast:
     async def refresh(self) -> None:
         """Read what is new, unless that was done a moment ago."""
         if self._clock.monotonic() >= self._fresh_until:
-            await self._together(None)
+            await self._shared_read(None)
 
     async def _read_for(self, waiting: Sequence[None]) -> Sequence[None]:
         if self._clock.monotonic() >= self._fresh_until:
@@ -107,7 +107,7 @@ class Forecast:
         weights, self.followed = await self._database.read(work)
         for kind, bucket, weight in weights:
             self.durations.put(kind, bucket, weight)
-        self.durations.settle(at=at)
+        self.durations.rebuild(at=at)
         self._read_at = at
         self._fresh_until = self._clock.monotonic() + _FRESH_FOR.total_seconds()
 

@@ -34,7 +34,7 @@ class PollTimes:
     def next_poll(self, lease: Lease, *, at: datetime, state: JobState | None = None) -> datetime:
         """Return when to poll a job next; `state` is its new state, if that changes now.
 
-        There is always a poll at the very instant that its time or its watch is over.
+        There is always a poll at the very instant when its time or its watch is up.
         """
         if lease.finished_at is not None and lease.watch_until is not None:
             due_at = at + watch_delay(at - lease.finished_at)

@@ -11,7 +11,7 @@ from app.jobs.timing.durations import Curve, Phase, Rising
 Jitter = Callable[[], float]
 """Gives a number in [0, 1): `random.random`, or a test's choice."""
 
-_WORTH = {Phase.QUEUE: 0.25, Phase.RUN: 1.0}  # to see a job start is worth less than its end
+_WORTH = {Phase.QUEUE: 0.25, Phase.RUN: 1.0}  # seeing a job start is worth less than seeing it end
 _ATTENTION = 0.5  # the share of all polls that is spread evenly
 _RECOVERY = 0.95
 _GROWTH = 1.1

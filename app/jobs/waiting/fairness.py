@@ -68,7 +68,7 @@ def choose(waiting: Iterable[Waiting], *, load: Load, free: int) -> Sequence[Wai
         lines.setdefault(job.user_id, deque()).append(job)
 
     def find_turn(user_id: str) -> _Turn | None:
-        """Return the turn of a user's first job that may start; a full limit stays full."""
+        """Return the turn of the user's first job that may start; jobs of full keys are dropped."""
         if users[user_id] >= load.user_limits.get(user_id, sys.maxsize):
             return None
         line = lines[user_id]

@@ -159,7 +159,7 @@ def _concurrency(limits: Mapping[str, Limits]) -> dict[str, int]:
     }
 
 
-# A CASE, to be tested on the jobs at hand only: SQLite would search all that wait for it.
+# A CASE, which SQLite cannot search by: otherwise it would go through all jobs that wait.
 IS_STARTABLE = case((startable(_JOBS.c), true()), else_=false())
 _COUNT = select(JobRow.user_id, JobRow.key_id, func.count())
 # State by state, as an index has them; only those of unknown outcome are read one by one.

@@ -50,22 +50,22 @@ def _dollars(value: Any) -> Decimal:
 
 
 class ClientTokenCreate(CreateBody):
-    """Either `scopes`, possibly narrowed, or one `job` to read."""
+    """Either `scopes`, which may be narrowed, or one `job` to read."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     scopes: Annotated[list[str], Field(min_length=1, max_length=50)] | None = Field(
-        default=None, description="Of jobs:read, jobs:write and files, as far as the key has them."
+        default=None, description="Any of jobs:read, jobs:write and files that the key has."
     )
     models: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = Field(
-        default=None, description="What may be used; null: whatever the key may use."
+        default=None, description="The models it may use; null: whatever the key may use."
     )
     max_jobs: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
-        default=None, description="How many jobs may be made with it; released ones do not count."
+        default=None, description="How many jobs it may submit; released ones do not count."
     )
     max_cost_usd: Annotated[
         Decimal | None, BeforeValidator(_dollars, json_schema_input_type=str | float | None)
-    ] = Field(default=None, description="What its jobs may cost in all.")
+    ] = Field(default=None, description="What its jobs may cost in total.")
     job: Annotated[str, StringConstraints(max_length=64)] | None = Field(
         default=None, description="It may read only this job: its state, events and outputs."
     )
@@ -102,10 +102,10 @@ class ClientTokenRead(BaseModel):
 
 
 class ClientTokenUrls(BaseModel):
-    """Links that need no credential until the token expires, and end with it."""
+    """Links that need no credential and end with the token."""
 
     events: str
-    outputs: list[str] = Field(description="The first link is there before the job has ended.")
+    outputs: list[str] = Field(description="The first link exists even before the job has ended.")
 
 
 class ClientTokenMade(ClientTokenRead):
@@ -123,9 +123,11 @@ _Page = Annotated[Page, Depends(page_of_ids("ctok"))]
 @router.post(
     "",
     status_code=201,
-    summary="Make a client token",
-    description="It may never do more than the key that creates it, and ends with that key, its"
-    " secret and its user. With `X-Gateway-User` it is that user's.",
+    summary="Create a client token",
+    description=(
+        "It can never do more than the key that creates it, and ends with that key, that key's "
+        "secret or its user. With `X-Gateway-User` it belongs to that user."
+    ),
     openapi_extra=body_of(ClientTokenCreate),
     responses=problem_responses(
         *BODY_PROBLEMS, ModelNotAllowedError, JobNotFoundError, TooManyClientTokensError
@@ -157,7 +159,7 @@ async def list_client_tokens(gateway: Gateway, caller: Minter, page: _Page) -> C
     "/{token_id}",
     status_code=204,
     summary="Revoke a client token at once",
-    description="The links that came with it end too.",
+    description="Links created with it end too.",
     responses=problem_responses(ClientTokenNotFoundError),
 )
 async def revoke_client_token(gateway: Gateway, caller: Minter, token_id: str) -> None:

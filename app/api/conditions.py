@@ -4,7 +4,7 @@ from fastapi import Request
 
 from app.api.deps import header_of
 
-CONDITION = {"If-None-Match": "Answer 304 to who has what an `ETag` named, if it is still so."}
+CONDITION = {"If-None-Match": "Answer 304 if this `ETag` is still the current one."}
 """What `caller_has` reads, for the OpenAPI document."""
 
 

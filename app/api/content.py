@@ -22,7 +22,7 @@ _TYPES = (UNKNOWN, "video/*", "image/*", "audio/*")
 _CONTENT = {each: {"schema": {"type": "string", "format": "binary"}} for each in _TYPES}
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The file.", "content": _CONTENT},
-    206: {"description": "The range that was asked for.", "content": _CONTENT},
+    206: {"description": "The requested range.", "content": _CONTENT},
     304: {"description": "Not changed."},
 }
 """What a download answers when all is well, for the OpenAPI document."""
@@ -32,8 +32,8 @@ DOWNLOAD = Described(
     {
         **CREDENTIALS.headers,
         **CONDITION,
-        "Range": "`bytes=0-99`: send this part alone.",
-        "If-Range": "Send the part if this is still the `ETag`, else the whole.",
+        "Range": "`bytes=0-99`: send only this part.",
+        "If-Range": "Send the part if this is still the `ETag`, otherwise the whole file.",
     },
     scheme=CREDENTIALS.scheme,
 )

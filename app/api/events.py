@@ -76,11 +76,13 @@ class CallersJobRead(JobRead):
     "/jobs/{job_id}/events",
     status_code=200,
     summary="Follow a job",
-    description="Server-sent events: `event: job.<status>`, `data` is the job in one line, `id` its"
-    " event number. Begins with the job as it is, or after `Last-Event-ID` with all that happened"
-    " since (`0`: from the beginning), and ends after the final state; 204 means that nothing is"
-    " left to send, and stops an EventSource. A comment every 15 s shows that the connection is"
-    " alive.",
+    description=(
+        "Server-sent events: `event` is `job.<status>`, `data` the job in one line, `id` its event "
+        "number. The stream begins with the job as it is now, or, with `Last-Event-ID`, with "
+        "everything since that event (`0`: from the beginning). It ends after the final state; 204 "
+        "means that nothing is left to send, and stops an EventSource. A comment every 15 s shows "
+        "that the connection is alive."
+    ),
     response_class=EventStream,
     # A key, or a signature in the link.
     openapi_extra={"security": [{"HTTPBearer": []}, {}]},
@@ -116,10 +118,12 @@ async def follow_job(
     "/events",
     status_code=200,
     summary="Follow all your jobs",
-    description="The same events for all jobs of the caller; `data` names the `user` of each. A"
-    " key with `act_as` that sends no X-Gateway-User follows its users' jobs too. Begins with what"
-    " happens from now on, or after `Last-Event-ID` (`0`: from the beginning); every event comes"
-    " exactly once. The `id` is opaque; heartbeats have one too.",
+    description=(
+        "The same events for all of the caller's jobs; `data` names the `user` of each. A key with "
+        "`act_as` that sends no X-Gateway-User also follows its users' jobs. The stream begins "
+        "now, or after `Last-Event-ID` (`0`: from the beginning); every event comes exactly once. "
+        "The `id` is opaque; heartbeats have one too."
+    ),
     response_class=EventStream,
     responses={200: _STREAM},
 )

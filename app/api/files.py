@@ -54,11 +54,11 @@ _UPLOAD = {
 
 class FileUrlsRead(BaseModel):
     self: str
-    content: str = Field(description="The bytes, without a key, for 24 hours.")
+    content: str = Field(description="Downloads the file without a key, for 24 hours.")
 
 
 class FileRead(BaseModel):
-    id: str = Field(description="What an input's media field may hold in place of a URL.")
+    id: str = Field(description="Use it in an input's media field in place of a URL.")
     object: Literal["file"] = "file"
     size: int
     sha256: str
@@ -101,7 +101,7 @@ async def upload_file(
 
 @router.get(
     "/{file_id}",
-    summary="Read what is known about a file",
+    summary="Read a file's details",
     responses=problem_responses(UnknownFileError),
 )
 async def get_file(gateway: Gateway, caller: _FileCaller, file_id: str) -> FileRead:
@@ -112,8 +112,9 @@ async def get_file(gateway: Gateway, caller: _FileCaller, file_id: str) -> FileR
 @router.get(
     "/{file_id}/content",
     summary="Download a file",
-    description="Ranges and conditions are honoured. The signature of a link stands in for a key"
-    " until it expires.",
+    description=(
+        "Supports ranges and conditional requests. A signed link needs no key until it expires."
+    ),
     response_class=StreamingResponse,
     openapi_extra={"security": [{"HTTPBearer": []}, {}]},
     responses={

@@ -38,7 +38,7 @@ class InterruptedRequestError(NotReadyError):
 
 
 class UpstreamRead(BaseModel):
-    """`open`, or why no such calls are made now; neither makes the gateway unready."""
+    """`open`, or why no such calls are made now; the gateway stays ready either way."""
 
     submits: str
     polls: str
@@ -53,7 +53,7 @@ class ReadyRead(BaseModel):
 
 
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", summary="Is the process alive?")
+@router.get("/healthz", summary="Check that the process is alive")
 async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
@@ -61,10 +61,12 @@ async def healthz() -> dict[str, str]:
 @router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
-    summary="Can it serve?",
-    description="Whether the database answers, its schema is this release's, and any process works"
-    " on its jobs. RunComfy being away is reported but does not make the gateway unready; being"
-    " told to stop does.",
+    summary="Check that it can serve",
+    description=(
+        "200 if the database answers, its schema is this release's, and some process works on its "
+        "jobs. An outage of RunComfy is reported but leaves the gateway ready; a process told to "
+        "stop is not ready."
+    ),
     responses=problem_responses(DatabaseUnavailableError, NotReadyError),
 )
 async def readyz(gateway: Gateway) -> ReadyRead:

@@ -32,7 +32,7 @@ def job_filter(*others: str) -> Callable[..., Awaitable[JobFilter]]:
 
     async def read(
         request: Request,
-        status: Annotated[str | None, Query(description="One or several, with commas.")] = None,
+        status: Annotated[str | None, Query(description="One or several, comma-separated.")] = None,
         model: Annotated[str | None, Query()] = None,
         created_after: Annotated[str | None, Query(description="RFC 3339 with a zone.")] = None,
         created_before: Annotated[str | None, Query(description="RFC 3339 with a zone.")] = None,
@@ -58,7 +58,7 @@ BY_METADATA = {
             "explode": True,
             "schema": {"type": "object", "additionalProperties": {"type": "string"}},
             "example": {"order": "4711"},
-            "description": "Written as `metadata[order]=4711`: jobs with all of these entries.",
+            "description": "Jobs with all of these entries, written as `metadata[order]=4711`.",
         }
     ]
 }

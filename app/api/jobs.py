@@ -56,19 +56,21 @@ class JobCreate(CreateBody):
     model: Annotated[str, StringConstraints(max_length=256)] = Field(
         description="A `model_id` of GET /v1/models."
     )
-    input: dict[str, Any] = Field(description="What the model's `input_schema` asks for.")
+    input: dict[str, Any] = Field(description="As the model's `input_schema` describes.")
     metadata: Annotated[
         dict[
             Annotated[str, StringConstraints(max_length=40)],
             Annotated[str, StringConstraints(max_length=500)],
         ],
         Field(max_length=50),
-    ] = Field(default={}, description="Your own data, to find jobs by: at most 50 keys.")
+    ] = Field(default={}, description="Your own data, for finding jobs: at most 50 keys.")
 
     webhook_url: Annotated[str, StringConstraints(max_length=MAX_URL_CHARACTERS)] | None = Field(
         default=None,
-        description="Called when the job has completed, failed, was cancelled or became"
-        " `submit_unknown`; signed with the secret of GET /v1/webhook-secret.",
+        description=(
+            "Called when the job completes, fails, is cancelled or becomes `submit_unknown`; "
+            "signed with the secret from GET /v1/webhook-secret."
+        ),
     )
     priority: Literal["high", "normal", "low"] = Field(
         default="normal", description="Which of your own waiting jobs starts first."
@@ -109,12 +111,17 @@ _JOB_BODY = {
     "",
     status_code=202,
     summary="Submit a job",
-    description="202 means that the job is durable. With an Idempotency-Key that already made a"
-    " job from the same body the answer is 200 with that job and `Idempotency-Replayed: true`."
-    " With `Prefer: wait=N` the answer comes when the job is final, and is 200 then.",
+    description=(
+        "202 means that the job is durable. If the Idempotency-Key already made a job from the "
+        "same body, the answer is 200 with that job and `Idempotency-Replayed: true`. With "
+        "`Prefer: wait=N` the answer comes when the job is final, and is then 200."
+    ),
     openapi_extra=_JOB_BODY,
     responses={
-        200: {"model": JobRead, "description": "The final job, or the one that this key made."},
+        200: {
+            "model": JobRead,
+            "description": "The final job, or the one that this key already made.",
+        },
         **problem_responses(*SUBMIT_PROBLEMS, TooManyStreamsError),
     },
 )
@@ -196,9 +203,10 @@ async def validate_job(gateway: Gateway, caller: Writer, body: JsonBody) -> JobC
 @router.get(
     "",
     summary="List your jobs, newest first",
-    description="Filters are `status` (several with commas), `model`, `created_after`,"
-    " `created_before` and `metadata[<key>]`; others are refused. Pages are stable while jobs"
-    " are added.",
+    description=(
+        "Filters are `status` (comma-separated), `model`, `created_after`, `created_before` and "
+        "`metadata[<key>]`; others are refused. Pages are stable while jobs are added."
+    ),
     openapi_extra=BY_METADATA,
 )
 async def list_jobs(gateway: Gateway, caller: Reader, matching: Filter, page: JobPage) -> JobList:
@@ -245,10 +253,12 @@ async def get_job(
 @router.post(
     "/{job_id}/cancel",
     summary="Cancel a job",
-    description="`cancelled_locally` is free and certain, `cancelled_upstream` was granted by"
-    " RunComfy. 202 `cancel_requested`: no answer yet; the gateway keeps trying.",
+    description=(
+        "`cancelled_locally` is free and certain; `cancelled_upstream` was granted by RunComfy. "
+        "202 `cancel_requested`: no answer yet; the gateway keeps trying."
+    ),
     responses={
-        202: {"model": JobCancel, "description": "Asked for; the gateway keeps trying."},
+        202: {"model": JobCancel, "description": "Requested; the gateway keeps trying."},
         **problem_responses(JobNotFoundError, NotCancellableError),
     },
 )
@@ -265,7 +275,7 @@ async def cancel_job(
     "/{job_id}",
     status_code=204,
     summary="Erase a job",
-    description="Its input and outputs are gone at once; what it cost stays in your usage.",
+    description="Its input and outputs are deleted at once; its cost stays in your usage.",
     responses=problem_responses(JobNotFoundError, JobNotFinalError),
 )
 async def erase_job(gateway: Gateway, caller: Writer, job_id: str) -> None:

@@ -19,7 +19,7 @@ class MeRead(BaseModel):
     limits: list[LimitRead]
 
 
-@router.get("/me", summary="Who am I, and what is left of my limits?")
+@router.get("/me", summary="Read who you are and what is left of your limits")
 async def read_me(gateway: Gateway, caller: AnyCaller) -> MeRead:
     standings = await gateway.quotas.standings(caller)
     return MeRead(

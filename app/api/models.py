@@ -25,7 +25,7 @@ router = Router(
 async def list_models(
     gateway: Gateway,
     caller: AnyCaller,
-    search: Annotated[str, Query(description="Words from the id or the name.")] = "",
+    search: Annotated[str, Query(description="Words in the id or the name.")] = "",
     category: Annotated[str, Query()] = "",
     kind: Annotated[str, Query()] = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 100,

@@ -34,8 +34,10 @@ _authenticate = caller(Scope.JOBS_READ)
 @router.get(
     "/{job_id}/outputs/{n}",
     summary="Download an output",
-    description="Ranges and conditions are honoured. The signature of a link in a job stands in for"
-    " a key until it expires.",
+    description=(
+        "Supports ranges and conditional requests. The signed link in a job needs no key until it "
+        "expires."
+    ),
     response_class=StreamingResponse,
     # A key, or a signature in the link.
     openapi_extra={"security": [{"HTTPBearer": []}, {}]},

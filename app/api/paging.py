@@ -19,7 +19,7 @@ Record = TypeVar("Record")
 Read = TypeVar("Read", bound=BaseModel)
 
 PageLimit = Annotated[int, Query(ge=1, le=100)]
-PageCursor = Annotated[str | None, Query(description="`next_cursor` of a page.")]
+PageCursor = Annotated[str | None, Query(description="The `next_cursor` of the page before.")]
 
 
 @dataclass(frozen=True, slots=True)

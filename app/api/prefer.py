@@ -29,8 +29,8 @@ _SECONDS = re.compile(r"[0-9]{1,100}")
 
 @Described(
     {
-        "Prefer": "`wait=N`: answer when there is something new, or after N seconds, a minute at"
-        " most (RFC 7240); what was applied is in `Preference-Applied`."
+        "Prefer": "`wait=N`: answer when there is something new, or after N seconds, at most 60"
+        " (RFC 7240); `Preference-Applied` says what was applied."
     }
 )
 async def preferred_wait(request: Request) -> timedelta | None:

@@ -50,7 +50,10 @@ class RequestStatusRead(BaseModel):
     status: StatusWord = Field(description="`completed` means that it ended, not how.")
     queue_position: int | None = Field(
         default=None,
-        description="While it is `in_queue`: here first, then at RunComfy; 0 until that tells it.",
+        description=(
+            "While it is `in_queue`: first the place here, then at RunComfy; 0 until RunComfy "
+            "reports one."
+        ),
     )
     status_url: str
     result_url: str
@@ -65,7 +68,7 @@ class RequestResultRead(BaseModel):
     request_id: str
     status: ResultWord
     output: dict[str, str | list[str]] | None = Field(
-        default=None, description="Addresses of this gateway, signed: fetched without a token."
+        default=None, description="Signed URLs of this gateway, which need no token."
     )
     error: RequestErrorRead | None = None
     cost: float | None = Field(default=None, description="US dollars; with `include_cost`.")
@@ -81,8 +84,8 @@ class RequestCancelRead(BaseModel):
 
 @router.post(
     "/models/{model_id:path}",
-    summary="Submit a request as RunComfy takes it",
-    description="The body is the model's bare input. The request is a job, and its id the job's.",
+    summary="Submit a request in RunComfy's format",
+    description="The body is the model's input alone. The request becomes a job, with the same id.",
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -176,8 +179,10 @@ async def get_request_result(
     "/requests/{request_id}/cancel",
     status_code=202,
     summary="Cancel a request",
-    description="`outcome` says what came of it. `cancellation_requested`: RunComfy has not"
-    " answered yet; the gateway keeps trying.",
+    description=(
+        "`outcome` says what happened. `cancellation_requested`: RunComfy has not answered yet; "
+        "the gateway keeps trying."
+    ),
     responses=runcomfy.error_responses(JobNotFoundError),
 )
 async def cancel_request(gateway: Gateway, caller: Writer, request_id: str) -> RequestCancelRead:

@@ -26,11 +26,11 @@ _ERROR_CODES = {
 
 
 class RunComfyErrorRead(BaseModel):
-    """RunComfy's error body; `detail` says more where the input is at fault."""
+    """RunComfy's error body; `detail` says more if the input is at fault."""
 
     model_config = ConfigDict(extra="allow")
 
-    error_code: int = Field(description="The HTTP status and three more digits.")
+    error_code: int = Field(description="The HTTP status followed by three more digits.")
     error_message: str
 
 

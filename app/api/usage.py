@@ -36,7 +36,7 @@ _YEARS = range(2, 9999)  # of which each instant has a date in every zone
 
 
 class UsageRow(BaseModel):
-    """The groups that were asked for, and their sums; `jobs` counts what was accepted."""
+    """The requested groups and their sums; `jobs` counts accepted jobs."""
 
     day: str | None = None
     user: str | None = None
@@ -60,18 +60,24 @@ class UsageRead(BaseModel):
 @router.get(
     "/usage",
     response_model=UsageRead,
-    summary="What did I use?",
-    description="Days are those of the plan's time zone, `to` is not included; both default to the"
-    " current month. With `Accept: text/csv` the answer is a file.",
+    summary="Read your usage",
+    description=(
+        "Days are in the plan's time zone and `to` is excluded; both default to the current month. "
+        "With `Accept: text/csv` the answer is a CSV file."
+    ),
     responses=USAGE_ANSWERS,
 )
 async def read_usage(
     gateway: Gateway,
     caller: Reader,
     request: Request,
-    since: Annotated[str | None, Query(alias="from", description="A day or an instant.")] = None,
-    until: Annotated[str | None, Query(alias="to", description="A day or an instant.")] = None,
-    group_by: Annotated[str, Query(description="`day`, `model`, `key`, with commas.")] = "day",
+    since: Annotated[
+        str | None, Query(alias="from", description="A date, or a time with a zone.")
+    ] = None,
+    until: Annotated[
+        str | None, Query(alias="to", description="A date, or a time with a zone.")
+    ] = None,
+    group_by: Annotated[str, Query(description="`day`, `model`, `key`, comma-separated.")] = "day",
 ) -> Any:
     refuse_others(request, USAGE_PARAMETERS)
     zone = caller.policy.zone

@@ -29,7 +29,7 @@ class Rotate(CreateBody):
 
     overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=_LONGEST_OVERLAP_S)] = Field(
         default=86_400,
-        description="How long the present secret signs beside the new one; 0 ends it at once.",
+        description="How long the current secret also signs; 0 ends it at once.",
     )
 
 
@@ -37,7 +37,7 @@ class SecretRead(BaseModel):
     object: Literal["webhook_secret"] = "webhook_secret"
     secret: str
     previous_secret_expires_at: Instant | None = Field(
-        description="Until when the secret before the last rotation also signs, or signed."
+        description="When the secret before the last rotation stops, or stopped, signing."
     )
 
 
@@ -55,8 +55,10 @@ async def get_webhook_secret(gateway: Gateway, caller: Receiver) -> SecretRead:
 @router.post(
     "/webhook-secret/rotate",
     summary="Replace the secret that signs the webhooks of your jobs",
-    description="For `overlap_seconds` each message carries a signature by either secret; an older"
-    " one no longer signs.",
+    description=(
+        "For `overlap_seconds` each message carries signatures by both secrets; any older secret "
+        "stops signing."
+    ),
     openapi_extra=body_of(Rotate, required=False),
     responses=problem_responses(*BODY_PROBLEMS, SecretOfServiceError),
 )

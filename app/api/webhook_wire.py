@@ -27,7 +27,7 @@ class DeliveryRead(BaseModel):
     type: str
     state: DeliveryState
     attempts_made: int
-    attempts: list[AttemptRead] = Field(description="The latest twenty, in their order.")
+    attempts: list[AttemptRead] = Field(description="The latest twenty, in order.")
     next_attempt_at: Instant | None
     created_at: Instant
 

@@ -45,7 +45,7 @@ class EndpointCreate(CreateBody):
     )
     events: Events = Field(
         default=list(DEFAULT_EVENTS),
-        description="By default every final state, and `job.submit_unknown`.",
+        description="Default: every final state, and `job.submit_unknown`.",
     )
 
 
@@ -68,13 +68,15 @@ class EndpointRead(BaseModel):
     )
     failing_since: Instant | None = Field(description="The first failure after the last success.")
     previous_secret_expires_at: Instant | None = Field(
-        description="Until when the secret before the last rotation also signs, or signed."
+        description="When the secret before the last rotation stops, or stopped, signing."
     )
     created_at: Instant
 
 
 class EndpointSecretRead(EndpointRead):
-    secret: str = Field(description="Verifies what is sent there; it cannot be shown again.")
+    secret: str = Field(
+        description="Verifies messages sent to this endpoint; it cannot be shown again."
+    )
 
 
 class EndpointList(Listed[EndpointRead]):
@@ -92,9 +94,11 @@ _DeliveryPage = Annotated[Page, Depends(page_of_ids("msg"))]
 @router.post(
     "/webhook-endpoints",
     status_code=201,
-    summary="Make a webhook endpoint",
-    description="Its `secret` is shown only now. The endpoint of a service also hears of the jobs"
-    " of its users, each with its `user`.",
+    summary="Create a webhook endpoint",
+    description=(
+        "The `secret` is shown only now. A service's endpoint also hears of its users' jobs, each "
+        "with its `user`."
+    ),
     openapi_extra=body_of(EndpointCreate),
     responses=problem_responses(*BODY_PROBLEMS, TooManyEndpointsError),
 )
@@ -134,7 +138,7 @@ async def get_webhook_endpoint(
     "/webhook-endpoints/{endpoint_id}",
     summary="Change a webhook endpoint",
     description='Absent fields stay as they are. `{"disabled": false}` enables a disabled endpoint,'
-    " whoever disabled it; what ended meanwhile can be redelivered.",
+    " whoever disabled it; messages of jobs that ended meanwhile can be redelivered.",
     openapi_extra=body_of(EndpointPatch),
     responses=problem_responses(*BODY_PROBLEMS, EndpointNotFoundError),
 )
@@ -159,8 +163,10 @@ async def delete_webhook_endpoint(gateway: Gateway, caller: Receiver, endpoint_i
 @router.post(
     "/webhook-endpoints/{endpoint_id}/rotate",
     summary="Give a webhook endpoint a new secret",
-    description="For `overlap_seconds` each message carries a signature by either secret; an older"
-    " one no longer signs.",
+    description=(
+        "For `overlap_seconds` each message carries signatures by both secrets; any older secret "
+        "stops signing."
+    ),
     openapi_extra=body_of(Rotate, required=False),
     responses=problem_responses(*BODY_PROBLEMS, EndpointNotFoundError),
 )
@@ -187,7 +193,7 @@ async def test_webhook_endpoint(
 
 @router.get(
     "/webhook-endpoints/{endpoint_id}/deliveries",
-    summary="List the deliveries of an endpoint, done and due, newest first",
+    summary="List an endpoint's deliveries, done and due, newest first",
     responses=problem_responses(EndpointNotFoundError),
 )
 async def list_deliveries(
@@ -203,7 +209,9 @@ async def list_deliveries(
     "/webhook-endpoints/{endpoint_id}/deliveries/{delivery_id}/redeliver",
     status_code=202,
     summary="Send a message again",
-    description="Under the same `webhook-id`, now; if that fails, retried as if it were new.",
+    description=(
+        "It is sent now, under the same `webhook-id`; if that fails, it is retried like a new one."
+    ),
     responses=problem_responses(
         EndpointNotFoundError, DeliveryNotFoundError, EndpointDisabledError
     ),

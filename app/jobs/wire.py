@@ -99,15 +99,17 @@ class JobRead(BaseModel):
         description="What was sent, with defaults of enum, number and boolean fields filled in."
     )
     output: dict[str, str | list[str]] | None = Field(
-        description="RunComfy's own keys, every address one of this gateway: signed, for 24 hours."
+        description=(
+            "RunComfy's own keys; every URL is a signed one of this gateway, valid for 24 hours."
+        )
     )
     error: JobErrorRead | None = Field(
-        description="Why it failed, or that `start_within_seconds` cancelled it."
+        description="Why it failed, or that it was cancelled by `start_within_seconds`."
     )
-    queue_position: int | None = Field(description="The place in RunComfy's queue.")
-    pending_position: int | None = Field(description="The place among the caller's waiting jobs.")
+    queue_position: int | None = Field(description="Place in RunComfy's queue.")
+    pending_position: int | None = Field(description="Place among the caller's waiting jobs.")
     eta_seconds: int | None = Field(
-        description="Within this many seconds half of such jobs have ended; null if unknown."
+        description="Estimated seconds until it ends, the median of jobs like it; null if unknown."
     )
     created_at: Instant
     submitted_at: Instant | None

@@ -25,7 +25,7 @@ class LimitName(StrEnum):
 
 
 class AllowanceName(StrEnum):
-    """What a client token may use in its lifetime; plans and keys do not have these."""
+    """What a client token may use in its lifetime; plans and keys have no such limits."""
 
     MAX_JOBS = "max_jobs"
     MAX_COST_USD = "max_cost_usd"

@@ -20,9 +20,9 @@ router = admin_router("/deliveries")
 
 
 class AdminDeliveryRead(DeliveryRead):
-    """`host` alone, since what follows it in the URL may be a secret."""
+    """Only the `host` of the URL, since what follows may be a secret."""
 
-    user: str = Field(description="Whose endpoint it is, or whose job.")
+    user: str = Field(description="The owner of the endpoint or of the job.")
     host: str | None
 
 

@@ -33,7 +33,7 @@ class LaneRead(BaseModel):
 
 
 class AccountRead(LaneRead):
-    """A RunComfy account; `unfinished` jobs still need its token."""
+    """A RunComfy account; its `unfinished` jobs still need its token."""
 
     name: str
     drains: bool
@@ -46,7 +46,7 @@ class DispatchRead(LaneRead):
     accounts: list[AccountRead]
 
 
-@router.get("", summary="Is sending paused?")
+@router.get("", summary="Read whether sending is paused, and why")
 async def read_dispatch(gateway: Gateway) -> DispatchRead:
     return await _traffic(gateway)
 
@@ -54,8 +54,10 @@ async def read_dispatch(gateway: Gateway) -> DispatchRead:
 @router.put(
     "",
     summary="Pause sending, or resume it",
-    description="Jobs are still accepted and followed. Resuming also opens what was closed because"
-    " RunComfy refused the token, had no balance, or did not answer.",
+    description=(
+        "Jobs are still accepted and followed. Resuming also reopens what was closed because "
+        "RunComfy refused the token, the account had no balance, or RunComfy did not answer."
+    ),
     openapi_extra=body_of(Dispatch),
     responses=problem_responses(*BODY_PROBLEMS),
 )

@@ -21,8 +21,8 @@ class InvariantsRead(BaseModel):
 
 @router.get(
     "",
-    summary="Does everything add up?",
-    description="Ledger against accounts, holds against jobs, events against states.",
+    summary="Check that everything adds up",
+    description="Compares the ledger with accounts, holds with jobs, and events with states.",
 )
 async def read_invariants(gateway: Gateway) -> InvariantsRead:
     found = await gateway.operator_jobs.violations()

@@ -31,13 +31,18 @@ class AdminJobRead(JobRead):
     """A job as its owner sees it, with its internals."""
 
     user: str
-    schema_hash: str = Field(description="The model's schema that the input was accepted under.")
+    schema_hash: str = Field(
+        description="Identifies the model's schema that the input was validated against."
+    )
     upstream_request_id: str | None
     reported_cost_usd: str | None = Field(
-        description="What RunComfy said it cost, beside what was charged; null if it did not say."
+        description=(
+            "The cost that RunComfy reported, which may differ from the charge; null if it "
+            "reported none."
+        )
     )
     account: str | None = Field(
-        description="The RunComfy account it was last sent with, by its name in the settings."
+        description="Name, in the settings, of the RunComfy account it was last sent with."
     )
     attempts: int
     due_at: Instant | None
@@ -102,14 +107,14 @@ async def read_any_job(gateway: Gateway, job_id: str) -> AdminJobDetail:
     return _detail(gateway, await gateway.operator_jobs.get(job_id))
 
 
-@router.post("/{job_id}/poll", summary="Look at the job now", responses=_ACT_PROBLEMS)
+@router.post("/{job_id}/poll", summary="Poll the job now", responses=_ACT_PROBLEMS)
 async def poll_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:
     return await _done(gateway, job_id, await gateway.operator_jobs.poll(job_id, actor=actor))
 
 
 @router.post(
     "/{job_id}/adopt",
-    summary="Follow a request that was found to be this job's",
+    summary="Attach the RunComfy request found for this job",
     description="For `submit_unknown` jobs; the hold stays until the job ends.",
     openapi_extra=body_of(Adoption),
     responses=problem_responses(
@@ -136,8 +141,10 @@ async def release_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead
 
 @router.post(
     "/{job_id}/resubmit",
-    summary="Send again a job that RunComfy never got",
-    description="For `submit_unknown` jobs: the operator vouches that RunComfy has no request.",
+    summary="Send a job again that RunComfy never received",
+    description=(
+        "For `submit_unknown` jobs: the operator vouches that RunComfy has no request for it."
+    ),
     responses=_ACT_PROBLEMS,
 )
 async def resubmit_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:
@@ -146,7 +153,7 @@ async def resubmit_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRea
 
 @router.post(
     "/{job_id}/fail",
-    summary="Fail the job and free its hold; waiting jobs too",
+    summary="Fail the job and free its hold, even if it is waiting",
     responses=_ACT_PROBLEMS,
 )
 async def fail_job(gateway: Gateway, job_id: str, actor: Operator) -> ActRead:

@@ -24,8 +24,8 @@ _Scopes = Annotated[
     list[str],
     Field(
         max_length=50,
-        description=f"Of {', '.join(scope.value for scope in Scope)}. `act_as` is for keys of"
-        " users without a slash in their id.",
+        description=f"Any of {', '.join(scope.value for scope in Scope)}. `act_as` is only for"
+        " keys of users without a slash in their id.",
     ),
 ]
 
@@ -34,10 +34,10 @@ class KeyPatch(AdminBody):
     name: Annotated[str, StringConstraints(max_length=200)] = ""
     scopes: _Scopes = Field(default=[scope.value for scope in DEFAULT_SCOPES])
     models: Annotated[list[str] | None, Field(max_length=1000)] = Field(
-        default=None, description="What may be used; null: whatever the plan allows."
+        default=None, description="The models it may use; null: whatever the plan allows."
     )
     limits: LimitsBody = Field(
-        default={}, description="In addition to the user's; the tightest counts."
+        default={}, description="Apply in addition to the user's limits; the tightest counts."
     )
     plan: str | None = Field(
         default=None,
@@ -47,12 +47,12 @@ class KeyPatch(AdminBody):
 
 
 class KeyCreate(CreateBody, KeyPatch):
-    user: str = Field(description="A user that exists.")
+    user: str = Field(description="An existing user.")
 
 
 class KeyRotate(CreateBody, AdminBody):
     overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=LONGEST_OVERLAP_S)] = Field(
-        default=86_400, description="How long the present secret stays valid; 0 ends it at once."
+        default=86_400, description="How long the current secret stays valid; 0 ends it at once."
     )
 
 
@@ -60,7 +60,7 @@ class KeyRead(AdminRead):
     object: Literal["key"] = "key"
     id: str
     user: str
-    user_disabled: bool = Field(description="Whether all keys of its user are refused.")
+    user_disabled: bool = Field(description="Whether all of its user's keys are refused.")
     name: str
     scopes: list[str]
     models: list[str] | None
@@ -89,7 +89,7 @@ _Page = Annotated[Page, Depends(page_of_ids("key", "user"))]
 @router.post(
     "",
     status_code=201,
-    summary="Make a key",
+    summary="Create a key",
     openapi_extra=body_of(KeyCreate),
     responses=problem_responses(*BODY_PROBLEMS),
 )
@@ -103,7 +103,7 @@ async def create_key(
     return _read_secret(made)
 
 
-@router.get("", summary="List keys, newest first, also of one user")
+@router.get("", summary="List keys, newest first; `user` selects one user")
 async def list_keys(
     gateway: Gateway, page: _Page, user: Annotated[str | None, Query()] = None
 ) -> KeyList:
@@ -131,7 +131,7 @@ async def change_key(gateway: Gateway, operator: Operator, key_id: str, body: Js
 @router.delete(
     "/{key_id}",
     status_code=204,
-    summary="Revoke a key, at once and permanently",
+    summary="Revoke a key at once and permanently",
     description="It stays in the list with `revoked_at`. Revoking it again changes nothing.",
     responses=problem_responses(KeyNotFoundError),
 )
@@ -142,7 +142,7 @@ async def revoke_key(gateway: Gateway, operator: Operator, key_id: str) -> None:
 @router.post(
     "/{key_id}/rotate",
     summary="Give a key a new secret",
-    description="The present secret stays valid for `overlap_seconds`; an older one ends now.",
+    description="The current secret stays valid for `overlap_seconds`; any older one ends now.",
     openapi_extra=body_of(KeyRotate, required=False),
     responses=problem_responses(*BODY_PROBLEMS, KeyNotFoundError, KeyRevokedError),
 )

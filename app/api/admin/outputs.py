@@ -21,7 +21,7 @@ class OutputRead(BaseModel):
     job: str
     n: int
     state: CopyState = Field(
-        description="`gone`: RunComfy no longer had it when it was to be copied."
+        description="`gone`: RunComfy no longer had it when the gateway tried to copy it."
     )
     at_risk: bool = Field(description="Not copied for so long that RunComfy may forget it.")
     attempts: int

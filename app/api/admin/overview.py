@@ -26,7 +26,7 @@ class HourRead(BaseModel):
     failed: int
     cancelled: int
     detection_seconds: DetectionRead | None = Field(
-        description="From the end of a job at RunComfy to the gateway knowing of it."
+        description="From a job's end at RunComfy until the gateway knows of it."
     )
 
 
@@ -38,7 +38,7 @@ class OverviewRead(BaseModel):
     )
 
 
-@router.get("", summary="How are all jobs doing?")
+@router.get("", summary="Read how all jobs are doing")
 async def read_overview(
     gateway: Gateway, hours: Annotated[int, Query(ge=1, le=48)] = 24
 ) -> OverviewRead:

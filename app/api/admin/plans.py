@@ -19,15 +19,15 @@ from app.jobs.wire import Instant
 router = admin_router("/plans")
 
 _Models = Annotated[
-    list[str] | None, Field(max_length=1000, description="What may be used; null: every model.")
+    list[str] | None, Field(max_length=1000, description="The models it allows; null: every model.")
 ]
 
 
 class PlanPatch(AdminBody):
     timezone: str = Field(
-        default="UTC", description="IANA name of the zone of the plan's days and months."
+        default="UTC", description="Time zone of the plan's days and months, as an IANA name."
     )
-    default: bool = Field(default=False, description="Whether it serves users without a plan.")
+    default: bool = Field(default=False, description="Whether it applies to users without a plan.")
     models: _Models = None
     limits: LimitsBody = Field(default={})
 
@@ -53,8 +53,8 @@ class PlanList(Listed[PlanRead]):
 @router.post(
     "",
     status_code=201,
-    summary="Make a plan",
-    description="With `default` it replaces the present default plan.",
+    summary="Create a plan",
+    description="With `default` it replaces the current default plan.",
     openapi_extra=body_of(PlanCreate),
     responses=problem_responses(*BODY_PROBLEMS, PlanExistsError),
 )
@@ -84,8 +84,10 @@ async def get_plan(gateway: Gateway, name: str) -> PlanRead:
 @router.patch(
     "/{name}",
     summary="Change a plan",
-    description="Absent fields stay as they are. With a new time zone the days and months of its"
-    " users begin anew, and what they used since then still counts.",
+    description=(
+        "Absent fields stay as they are. With a new time zone, its users' day and month start "
+        "anew, and what they used since the new start still counts."
+    ),
     openapi_extra=body_of(PlanPatch),
     responses=problem_responses(*BODY_PROBLEMS, PlanNotFoundError, PlanInUseError),
 )

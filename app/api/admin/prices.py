@@ -55,8 +55,10 @@ class PriceWrite(CreateBody, AdminBody):
     ]
     when: Annotated[dict[str, _Condition], Field(max_length=20)] = Field(
         default={},
-        description="Values that the input must have; the line with the most of them wins, and"
-        " the first if several have as many.",
+        description=(
+            "Values that the input must have. The matching entry with the most of them wins; the "
+            "first one if tied."
+        ),
     )
 
 
@@ -75,16 +77,17 @@ class PricesRead(BaseModel):
     prices: list[PriceRead]
 
 
-@router.get("", summary="Read the table of prices")
+@router.get("", summary="Read the price table")
 async def get_prices(gateway: Gateway) -> PricesRead:
     return _read(await gateway.prices.list())
 
 
 @router.put(
     "",
-    summary="Replace the table of prices",
-    description="Jobs accepted from one second later on are priced by it; earlier ones keep their"
-    " price.",
+    summary="Replace the price table",
+    description=(
+        "Applies to jobs accepted at least one second later; earlier jobs keep their price."
+    ),
     openapi_extra=body_of(PricesPut),
     responses=problem_responses(*BODY_PROBLEMS),
 )

@@ -19,8 +19,8 @@ _UTC = ZoneInfo("UTC")
 @router.get(
     "",
     response_model=UsageRead,
-    summary="What did everybody use?",
-    description="Days are those of UTC. With `Accept: text/csv` the answer is a file.",
+    summary="Read everybody's usage",
+    description="Days are in UTC. With `Accept: text/csv` the answer is a CSV file.",
     responses=USAGE_ANSWERS,
 )
 async def read_all_usage(
@@ -29,7 +29,9 @@ async def read_all_usage(
     user: Annotated[str | None, Query(max_length=300)] = None,
     since: Annotated[str | None, Query(alias="from")] = None,
     until: Annotated[str | None, Query(alias="to")] = None,
-    group_by: Annotated[str, Query(description="`day`, `user`, `model`, `key`.")] = "day",
+    group_by: Annotated[
+        str, Query(description="`day`, `user`, `model`, `key`, comma-separated.")
+    ] = "day",
 ) -> Any:
     refuse_others(request, USAGE_PARAMETERS | {"user"})
     groups = groupings(group_by, known=list(Grouping))

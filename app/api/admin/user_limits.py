@@ -14,14 +14,14 @@ router = admin_router("/user-limits")
 
 class UserLimitsRead(BaseModel):
     user: str
-    timezone: str = Field(description="The zone of the user's days and months.")
+    timezone: str = Field(description="Time zone of the user's days and months.")
     limits: list[LimitRead]
 
 
 @router.get(
     "/{user_id:path}",
-    summary="What is left of a user's limits?",
-    description="By plan and overrides; a key may have tighter ones of its own.",
+    summary="Read what is left of a user's limits",
+    description="From plan and overrides; a key may have tighter limits of its own.",
     responses=problem_responses(UserNotFoundError),
 )
 async def read_user_limits(gateway: Gateway, user_id: str) -> UserLimitsRead:

@@ -21,9 +21,11 @@ router = admin_router("/users")
 
 class UserPatch(AdminBody):
     name: Annotated[str, StringConstraints(max_length=200)] | None = None
-    plan: str | None = Field(default=None, description="null: the default plan.")
-    limits: LimitsBody = Field(default={}, description="In place of the plan's, name by name.")
-    disabled: bool = Field(default=False, description="Whether all keys of the user are refused.")
+    plan: str | None = Field(default=None, description="Null: the default plan.")
+    limits: LimitsBody = Field(
+        default={}, description="They replace the plan's limits of the same names."
+    )
+    disabled: bool = Field(default=False, description="Whether all of the user's keys are refused.")
 
 
 class UserCreate(CreateBody, UserPatch):
@@ -50,7 +52,7 @@ _Page = Annotated[Page, Depends(page_query("plan", is_cursor=could_be_user_id))]
 @router.post(
     "",
     status_code=201,
-    summary="Make a user",
+    summary="Create a user",
     openapi_extra=body_of(UserCreate),
     responses=problem_responses(*BODY_PROBLEMS, UserExistsError),
 )
@@ -64,7 +66,7 @@ async def create_user(
     return UserRead.model_validate(user)
 
 
-@router.get("", summary="List users by id, also of one plan")
+@router.get("", summary="List users by id; `plan` selects one plan")
 async def list_users(
     gateway: Gateway, page: _Page, plan: Annotated[str | None, Query()] = None
 ) -> UserList:
@@ -82,8 +84,10 @@ async def get_user(gateway: Gateway, user_id: str) -> UserRead:
 @router.patch(
     "/{user_id:path}",
     summary="Change a user",
-    description="Absent fields stay as they are. If the new plan has another time zone, the user's"
-    " day and month begin anew, and what was used since then still counts.",
+    description=(
+        "Absent fields stay as they are. If the new plan has another time zone, the user's day and "
+        "month start anew, and what was used since the new start still counts."
+    ),
     openapi_extra=body_of(UserPatch),
     responses=problem_responses(*BODY_PROBLEMS, UserNotFoundError),
 )
@@ -98,8 +102,10 @@ async def change_user(
     "/{user_id:path}",
     status_code=204,
     summary="Erase a user",
-    description="Erases the user's jobs and keys, and the users it acts for with theirs."
-    " Ledger and audit log stay.",
+    description=(
+        "Also erases the user's jobs and keys, and the users it acts for with theirs. The ledger "
+        "and the audit log stay."
+    ),
     responses=problem_responses(UserNotFoundError, UserHasLiveJobsError),
 )
 async def delete_user(gateway: Gateway, operator: Operator, user_id: str) -> None:

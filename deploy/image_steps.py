@@ -1,9 +1,9 @@
-"""Does what the Dockerfile's first stage says, without an engine and with another root.
+"""Runs the steps of the Dockerfile's first stage without a container engine, in another root.
 
-    python deploy/image_steps.py ROOT              as the image: everything from the registry
-    python deploy/image_steps.py ROOT --linked     quick: with the packages of this Python
+    python deploy/image_steps.py ROOT              like the image: everything from the registry
+    python deploy/image_steps.py ROOT --linked     quick: with this Python's packages
 
-What the image has in /opt/gateway is then in ROOT/opt/gateway.
+The image's /opt/gateway is then in ROOT/opt/gateway.
 """
 
 import argparse
@@ -26,7 +26,7 @@ DEPENDENCIES = f"deploy/install.sh {INSTALLED} dependencies"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("root", type=Path)
-    parser.add_argument("--linked", action="store_true", help="install no dependencies anew")
+    parser.add_argument("--linked", action="store_true", help="use the packages of this Python")
     options = parser.parse_args()
     build(options.root.resolve(), linked=options.linked)
 

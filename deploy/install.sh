@@ -1,14 +1,14 @@
 #!/bin/sh
-# Installs the gateway of this clone into a new folder, as the image has it: the versions that
-# requirements/ names, each checked by its hash, and bytecode, since who runs it owns none of it.
+# Installs this clone's gateway into a new folder, just as the image does: the versions that
+# requirements/ names, each checked by its hash, and bytecode, which its user may not write.
 #
-#   deploy/install.sh FOLDER                 all of it
-#   deploy/install.sh FOLDER dependencies    the part that seldom changes, for an image's layers
-#   deploy/install.sh FOLDER gateway         the other part
+#   deploy/install.sh FOLDER                 everything
+#   deploy/install.sh FOLDER dependencies    the part that rarely changes, as an image layer
+#   deploy/install.sh FOLDER gateway         the rest
 #
-# PYTHON names the interpreter (python3), BUILDER one that has what requirements/build.txt says.
+# PYTHON names the interpreter (python3), BUILDER one with requirements/build.txt installed.
 set -eu
-umask 022 # whoever runs it must be able to read it
+umask 022 # the user that runs it must be able to read it
 
 folder=${1:?"where to? for example: deploy/install.sh /opt/gateway/0.1.0"}
 case $folder in /*) ;; *) folder=$PWD/$folder ;; esac

@@ -30,7 +30,7 @@ _EXIT_AWAY = os.EX_TEMPFAIL
 _EXIT_WRONG = 2
 
 Port = Annotated[
-    int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for a free one.")
+    int, typer.Option(min=0, max=65535, help="The port to listen on; 0 picks a free one.")
 ]
 
 app = typer.Typer(
@@ -40,7 +40,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-database = typer.Typer(help="The database's schema.", no_args_is_help=True)
+database = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
 app.add_typer(database, name="db")
 app.add_typer(plans, name="plans")
 app.add_typer(users, name="users")
@@ -97,7 +97,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Port = 8000,
 ) -> None:
-    """Serve the API and do the background work."""
+    """Serve the API and run the background work."""
     from app import server
     from app.cli.running import run, settings
 
@@ -116,11 +116,13 @@ def worker(
     port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, help="The port for health and metrics; without one there are none."
+            min=0,
+            max=65535,
+            help="The port for health and metrics; without it they are not served.",
         ),
     ] = None,
 ) -> None:
-    """Do only the background work."""
+    """Run only the background work."""
     from app import server
     from app.cli.running import run, settings
 
@@ -129,7 +131,7 @@ def worker(
 
 @database.command("upgrade")
 def upgrade() -> None:
-    """Bring the schema up to date; safe to repeat, and to run on several machines at once."""
+    """Migrate the schema; safe to repeat, and to run on several machines at once."""
     from app.cli.running import settings
     from app.db import migrate
 
@@ -141,15 +143,17 @@ def upgrade() -> None:
 def sandbox(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Port = 8100,
-    data: Annotated[Path, typer.Option(help="The folder for its requests and films.")] = Path(
+    data: Annotated[Path, typer.Option(help="Where to keep its requests and films.")] = Path(
         "sandbox"
     ),
     speed: Annotated[
         float, typer.Option(min=0.001, max=1_000_000, help="How many times faster than real time.")
     ] = 1.0,
-    token: Annotated[str | None, typer.Option(help="Accept only this token; default: any.")] = None,
+    token: Annotated[
+        str | None, typer.Option(help="Accept only this token; default: any token.")
+    ] = None,
 ) -> None:
-    """Run a RunComfy of your own: the same calls, films made from your pictures, no bill."""
+    """Run a local RunComfy: the same calls, films made from your pictures, no bill."""
     from app.cli.running import run
     from app.core.logging import configure_logging
     from app.core.stopping import stop_signal
@@ -171,10 +175,10 @@ def demo(
     output: Annotated[Path, typer.Option(help="Where to save the video.")] = Path("demo.mp4"),
     *,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep one running to look around in, until Ctrl-C.")
+        bool, typer.Option("--keep", help="Keep a gateway running to look around in, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Turn a picture into a video with a gateway and a sandbox that are gone afterwards."""
+    """Turn a picture into a video, with a temporary gateway and sandbox."""
     from app import demo
     from app.cli.running import run
     from app.core.logging import configure_logging

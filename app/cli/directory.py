@@ -28,7 +28,10 @@ Limits = Annotated[
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", help="Allow this model; may be repeated. At first, and by `all`: all."),
+    typer.Option(
+        "--model",
+        help="Allow only this model; repeatable. `all`, the default at creation: every one.",
+    ),
 ]
 
 

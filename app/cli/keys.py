@@ -19,7 +19,7 @@ def create_key(
     name: Annotated[str, typer.Option(help="What the key is for.")] = "",
     scope: Annotated[
         list[str] | None,
-        typer.Option("--scope", help="May be repeated; without it: the usual ones."),
+        typer.Option("--scope", help="Repeatable; default: the usual scopes."),
     ] = None,
     model: Models = None,
     limit: Limits = None,
@@ -27,7 +27,7 @@ def create_key(
         str | None, typer.Option(help="With act_as: the plan of the users it creates.")
     ] = None,
     expires_at: Annotated[
-        str | None, typer.Option(help="When it expires, with a zone: 2027-01-01T00:00:00Z.")
+        str | None, typer.Option(help="When it expires, with a time zone: 2027-01-01T00:00:00Z.")
     ] = None,
 ) -> None:
     """Create an API key and print it; it cannot be shown again."""
@@ -47,7 +47,7 @@ def create_key(
 def list_keys(
     user: Annotated[str | None, typer.Option(help="Only keys of this user.")] = None,
 ) -> None:
-    """Print every key without its secret, newest first, one JSON object a line."""
+    """Print every key without its secret, newest first, one JSON object per line."""
     found = using(
         lambda all_: every(
             lambda last: all_.keys.page(user=user, before=last.id if last else None, limit=PAGE)
@@ -62,18 +62,18 @@ def change_key(
     key_id: Annotated[str, typer.Argument(metavar="ID")],
     name: Annotated[str | None, typer.Option(help="What the key is for.")] = None,
     scope: Annotated[
-        list[str] | None, typer.Option("--scope", help="In place of the present ones; repeatable.")
+        list[str] | None, typer.Option("--scope", help="Replaces the current scopes; repeatable.")
     ] = None,
     model: Models = None,
     limit: Limits = None,
     plan: Annotated[
-        str | None, typer.Option(help="With act_as: the plan of the users it creates; empty: none.")
+        str | None, typer.Option(help="With act_as: the plan of users it creates; empty: none.")
     ] = None,
     expires_at: Annotated[
-        str | None, typer.Option(help="When it expires, with a zone; an empty one: never.")
+        str | None, typer.Option(help="When it expires, with a time zone; empty: never.")
     ] = None,
 ) -> None:
-    """Change what is named of a key."""
+    """Change the given fields of a key."""
     changes = KeyChanges(limits=limits_of(limit))
     if name is not None:
         changes["name"] = name
@@ -93,7 +93,7 @@ def rotate_key(
     key_id: Annotated[str, typer.Argument(metavar="ID")],
     overlap_seconds: Annotated[
         int,
-        typer.Option(min=0, max=LONGEST_OVERLAP_S, help="How long the present secret stays valid."),
+        typer.Option(min=0, max=LONGEST_OVERLAP_S, help="How long the current secret stays valid."),
     ] = 86_400,
 ) -> None:
     """Give a key a new secret and print it; it cannot be shown again."""

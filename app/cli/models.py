@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from app.catalogue.store import SyncReport
     from app.settings import Settings
 
-models = typer.Typer(help="The models of RunComfy.", no_args_is_help=True)
+models = typer.Typer(help="RunComfy's models.", no_args_is_help=True)
 
 
 @models.command("sync")

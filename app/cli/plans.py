@@ -13,12 +13,12 @@ plans = typer.Typer(help="Plans: limits that users share.", no_args_is_help=True
 @plans.command("create")
 def create_plan(
     name: str,
-    timezone: Annotated[str, typer.Option(help="The zone of its days and months.")] = "UTC",
+    timezone: Annotated[str, typer.Option(help="The time zone of its days and months.")] = "UTC",
     default: Annotated[bool, typer.Option("--default", help="For users without a plan.")] = False,  # noqa: FBT002 - a flag
     model: Models = None,
     limit: Limits = None,
 ) -> None:
-    """Make a plan."""
+    """Create a plan."""
     changes = PlanChanges(
         timezone=timezone, default=default, models=models_of(model), limits=limits_of(limit)
     )
@@ -28,14 +28,16 @@ def create_plan(
 @plans.command("change")
 def change_plan(
     name: str,
-    timezone: Annotated[str | None, typer.Option(help="The zone of its days and months.")] = None,
+    timezone: Annotated[
+        str | None, typer.Option(help="The time zone of its days and months.")
+    ] = None,
     default: Annotated[
-        bool | None, typer.Option("--default/--no-default", help="For users without a plan?")
+        bool | None, typer.Option("--default/--no-default", help="Use it for users without a plan.")
     ] = None,
     model: Models = None,
     limit: Limits = None,
 ) -> None:
-    """Change what is named of a plan."""
+    """Change the given fields of a plan."""
     changes = PlanChanges(limits=limits_of(limit))
     if timezone is not None:
         changes["timezone"] = timezone
@@ -55,7 +57,7 @@ def delete_plan(name: str) -> None:
 
 @plans.command("list")
 def list_plans() -> None:
-    """Print every plan, one JSON object a line."""
+    """Print every plan, one JSON object per line."""
     found = using(
         lambda all_: every(
             lambda last: all_.plans.page(after=last.name if last else None, limit=PAGE)

@@ -13,8 +13,10 @@ users = typer.Typer(help="Users of the gateway.", no_args_is_help=True)
 @users.command("create")
 def create_user(
     user_id: Annotated[str, typer.Argument(metavar="ID")],
-    name: Annotated[str | None, typer.Option(help="Who that is.")] = None,
-    plan: Annotated[str | None, typer.Option(help="The plan; without it: the default one.")] = None,
+    name: Annotated[str | None, typer.Option(help="The user's name.")] = None,
+    plan: Annotated[
+        str | None, typer.Option(help="The user's plan; default: the default plan.")
+    ] = None,
     limit: Limits = None,
 ) -> None:
     """Create a user; its limits replace the plan's of the same names."""
@@ -25,14 +27,17 @@ def create_user(
 @users.command("change")
 def change_user(
     user_id: Annotated[str, typer.Argument(metavar="ID")],
-    name: Annotated[str | None, typer.Option(help="Who that is.")] = None,
-    plan: Annotated[str | None, typer.Option(help="The plan; an empty one: the default.")] = None,
+    name: Annotated[str | None, typer.Option(help="The user's name.")] = None,
+    plan: Annotated[
+        str | None, typer.Option(help="The user's plan; empty: the default plan.")
+    ] = None,
     disabled: Annotated[
-        bool | None, typer.Option("--disable/--enable", help="Whether all its keys are refused.")
+        bool | None,
+        typer.Option("--disable/--enable", help="Refuse all its keys, or accept them again."),
     ] = None,
     limit: Limits = None,
 ) -> None:
-    """Change what is named of a user."""
+    """Change the given fields of a user."""
     changes = UserChanges(limits=limits_of(limit))
     if name is not None:
         changes["name"] = name
@@ -52,9 +57,9 @@ def delete_user(user_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
 
 @users.command("list")
 def list_users(
-    plan: Annotated[str | None, typer.Option(help="Only users of this plan.")] = None,
+    plan: Annotated[str | None, typer.Option(help="Only users on this plan.")] = None,
 ) -> None:
-    """Print every user, one JSON object a line."""
+    """Print every user, one JSON object per line."""
     found = using(
         lambda all_: every(
             lambda last: all_.users.page(plan=plan, after=last.id if last else None, limit=PAGE)

@@ -17,7 +17,7 @@ webhooks = typer.Typer(help="The secrets that sign webhooks.", no_args_is_help=T
 
 @webhooks.command("reseal")
 def reseal_secrets() -> None:
-    """Encrypt them anew under the first GATEWAY_SECRET_KEY, so that older ones can be removed."""
+    """Re-encrypt them under the first GATEWAY_SECRET_KEY, so that older keys can be removed."""
     from app.cli.running import prepared_settings, run
 
     settings = prepared_settings(needs_upstream=False)

@@ -23,6 +23,7 @@ NOT_PUBLIC = "must lead to a host on the public internet"
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _LONGEST_NAME = 253
+_LONGEST_LABEL = 63
 _PRIVATE_ZONES = frozenset({"localhost", "local", "internal", "localdomain", "home.arpa"})
 _METADATA_NAMES = frozenset({"metadata.google.internal", "instance-data.ec2.internal"})
 
@@ -83,6 +84,9 @@ def dns_name(host: str) -> str | None:
     """Fold `host` to the ASCII name that would be looked up; None if none would be."""
     name = plain_host(host).removesuffix(".")
     if not name.isascii():
+        # Its ASCII form is longer still, and takes the square of a label's length to write.
+        if len(name) > _LONGEST_NAME or any(len(part) > _LONGEST_LABEL for part in name.split(".")):
+            return None
         try:
             name = name.encode("idna").decode("ascii")
         except UnicodeError:

@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF001 - look-alike characters are what is tested
 
+import sys
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import httpx
@@ -188,6 +189,24 @@ def test_accents_without_end_hold_up_nobody() -> None:
     accents = "\u0315" * 4000 + "\u0323" * 4000  # which their normal form has the other way round
     for _ in range(1000):  # as many as an input may name
         assert url_flaw(f"https://a{accents}.example/") == "names no valid host and port"
+
+
+@pytest.mark.parametrize("label", ["".join(map(chr, range(0x4E00, 0x4E00 + 280))), "ﷺ" * 280])
+def test_label_too_long_for_any_name_is_not_put_into_ascii(label: str) -> None:
+    """Its cost is the square of its length, and an input may name hundreds."""
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    sys.setprofile(count)
+    try:
+        flaw = url_flaw(f"https://{label}.example/")
+    finally:
+        sys.setprofile(None)
+    assert flaw == "names no valid host"
+    assert steps < 1000
 
 
 def test_refusal_never_quotes_the_url() -> None:

@@ -34,7 +34,7 @@ def _narrowings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
     if types and not (were and were <= types):
         yield f"must be {' or '.join(sorted(types))} now"
     if "enum" in new:
-        options = [_canonical(option) for option in new["enum"]]
+        options = {_canonical(option) for option in new["enum"]}  # a list may have thousands
         if "enum" not in old:
             yield "takes listed values only now"
         elif lost := [each for each in old["enum"] if _canonical(each) not in options]:

@@ -1,5 +1,6 @@
 """Which changes of a schema break a program that worked, and which do not."""
 
+import time
 from typing import Any
 
 import pytest
@@ -76,3 +77,13 @@ def test_fields_that_go_and_demands_that_come_are_named() -> None:
     ]
     assert breaking_changes(old, old) == []
     assert breaking_changes({}, schema(a={})) == []
+
+
+def test_ten_times_the_options_take_about_ten_times_as_long_to_compare() -> None:
+    def spent(options: int) -> float:
+        was, now = (schema(a={"enum": list(range(first, first + options))}) for first in (0, 1))
+        began = time.process_time()
+        assert breaking_changes(was, now) == ["`a` no longer takes 0"]
+        return time.process_time() - began
+
+    assert spent(20_000) < 40 * spent(2000)

@@ -1,6 +1,6 @@
 """One input against one model: defaults filled in, every broken rule named, files listed."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain, islice
@@ -89,7 +89,7 @@ class InputChecker:
 
         findings = _Findings(self._fields)
         findings.add((n, not_storable(n, flaws[n])) for n in known if n in flaws)
-        findings.add(self._broken_rules(sound, given=filled))
+        findings.add(self._broken_rules(sound, given=filled, has_enough=findings.has_enough))
         well_typed = {n: v for n, v in sound.items() if not findings.has_type_error(n)}
         files = list(self._files(well_typed, reach=reach))
         findings.add((name, found) for name, found in files if isinstance(found, FieldError))
@@ -122,7 +122,11 @@ class InputChecker:
         return (address for address in addresses if len(address) <= MAX_URL_CHARACTERS)
 
     def _broken_rules(
-        self, sound: Mapping[str, Any], *, given: Mapping[str, Any]
+        self,
+        sound: Mapping[str, Any],
+        *,
+        given: Mapping[str, Any],
+        has_enough: Callable[[str], bool],
     ) -> Iterator[tuple[str, FieldError]]:
         for error in self._validator.iter_errors(sound):
             name = str(error.instance_path[0]) if error.instance_path else _WHOLE
@@ -130,7 +134,8 @@ class InputChecker:
                 name = error.kind.property
                 if name in given:
                     continue  # it is present, but was left out for a flaw found before
-            yield name, broken_rule(error, self._fields)
+            if not has_enough(name):  # to explain a rule takes longer than to find it broken
+                yield name, broken_rule(error, self._fields)
 
     def _files(
         self, given: Mapping[str, Any], *, reach: Reach
@@ -163,6 +168,10 @@ class _Findings:
         for name, error in errors:
             if not self.has_type_error(name, at=error.pointer):
                 self._by_field.setdefault(name, []).append(error)
+
+    def has_enough(self, name: str) -> bool:
+        """Return whether all that may be told is used up by this field alone."""
+        return len(self._by_field.get(name, ())) >= MAX_ERRORS
 
     def has_type_error(self, name: str, *, at: str | None = None) -> bool:
         """Tell of the field itself, or of a place in it."""

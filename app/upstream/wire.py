@@ -78,11 +78,14 @@ def decode(raw: bytes | bytearray) -> Any:
     """Parse JSON, or return None for anything else: a CDN may answer in HTML at any time.
 
     A badly encoded character, as in an input that is repeated, spoils only itself. A body that is
-    compressed, although we asked for none, is read up to LONGEST_ANSWER bytes.
+    compressed, although we asked for none, is read up to LONGEST_ANSWER bytes; of brackets alone
+    those would take gigabytes of memory.
     """
     try:
         if raw.startswith(_GZIP):
             raw = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(raw, LONGEST_ANSWER)
+        if sum(map(raw.count, (b"[", b"{", b","))) > _MOST_VALUES:
+            return None
         return json.loads(raw.decode(json.detect_encoding(raw), "replace"))
     except (ValueError, RecursionError, zlib.error):
         return None
@@ -155,6 +158,7 @@ def parse_page(body: Any) -> CataloguePage:
 
 
 _GZIP = b"\x1f\x8b"
+_MOST_VALUES = 4_000_000  # commas in the texts of an input that is repeated count, too
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _HIGHEST_POSITION = 1_000_000_000  # what any integer column holds
 _HIGHEST_COST = 1_000_000

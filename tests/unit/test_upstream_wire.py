@@ -1,5 +1,6 @@
 """Every variant of RunComfy's bodies, as the contract lists them."""
 
+import gzip
 from decimal import Decimal
 from typing import Any
 
@@ -56,6 +57,15 @@ def test_a_status_is_read_and_an_unknown_one_is_still_running(
 def test_a_queue_position_is_a_sane_integer_or_nothing(position: Any, read: int | None) -> None:
     status = parse_status({"status": "in_queue", "queue_position": position})
     assert status == RemoteStatus(state=RemoteState.IN_QUEUE, queue_position=read)
+
+
+def test_an_answer_of_millions_of_values_is_unreadable_but_not_one_of_long_texts() -> None:
+    assert decode(b"[" + b"[]," * 3_000_000 + b"[]]") is None
+    assert decode(gzip.compress(b"[" + b"[]," * 3_000_000 + b"[]]")) is None
+    assert decode(b'{"status": "failed", "input": "' + b"," * 3_000_000 + b'"}') == {
+        "status": "failed",
+        "input": "," * 3_000_000,
+    }
 
 
 @pytest.mark.parametrize("body", [None, [], "in_queue", 7, {}, {"status": None}, {"status": " "}])

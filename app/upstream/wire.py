@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
@@ -159,6 +160,7 @@ def parse_page(body: Any) -> CataloguePage:
 
 _GZIP = b"\x1f\x8b"
 _MOST_VALUES = 4_000_000  # commas in the texts of an input that is repeated count, too
+_MOST_OUTPUTS = 1000  # of a key; each is signed anew whenever its job is shown
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _HIGHEST_POSITION = 1_000_000_000  # what any integer column holds
 _HIGHEST_COST = 1_000_000
@@ -216,7 +218,7 @@ def _output(output: Any) -> Output | None:
 
 def _addresses(value: Any) -> str | list[str] | None:
     if isinstance(value, list):
-        return [url for item in value if (url := _address(item))]
+        return list(islice(filter(None, map(_address, value)), _MOST_OUTPUTS))
     return _address(value)
 
 

@@ -101,6 +101,11 @@ def test_an_output_is_read_in_every_shape(word: str, output: Any, read: dict[str
     )
 
 
+def test_of_outputs_without_end_the_first_thousand_are_kept() -> None:
+    result = parse_result({"status": "succeeded", "output": {"videos": [None, *[A] * 5000]}})
+    assert result.output == {"videos": [A] * 1000}
+
+
 @pytest.mark.parametrize(
     "output",
     [

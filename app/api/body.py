@@ -1,4 +1,4 @@
-"""Bodies as wire models: how they are described, and every fault that one has told at once."""
+"""Request bodies as wire models: their schemas, and all of a body's errors reported at once."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -29,7 +29,7 @@ BODY_PROBLEMS = (
     InvalidRequestError,
 )
 
-# The keywords of JSON Schema for what the framework has names of its own for.
+# JSON Schema's keywords for the rules that pydantic has its own names for.
 _KEYWORDS = {
     "bool_type": "type",
     "greater_than_equal": "minimum",
@@ -40,13 +40,13 @@ _KEYWORDS = {
     "string_pattern_mismatch": "pattern",
     "too_short": "min_items",
 }
-_SAID_OF_A_FIELD = {"description", "default", "example"}
+_ANNOTATIONS = {"description", "default", "example"}
 
 
 class CreateBody(BaseModel):
-    """What something is made of: null in an optional field is as if that were left out.
+    """The body of a create call: null in an optional field counts as leaving it out.
 
-    Clients that are generated write null for whatever is not set. In a PATCH null has a meaning.
+    Generated clients write null for whatever is not set. In a PATCH, null has a meaning.
     """
 
     @model_validator(mode="before")
@@ -76,7 +76,7 @@ class CreateBody(BaseModel):
 
 
 def body_of(kind: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
-    """Describe a JSON body that `parse` reads, whose schema the framework does not know."""
+    """Describe a JSON body that `parse` reads; the framework does not know its schema."""
     schema = kind.model_json_schema()
     definitions = schema.pop("$defs", {})
     return {
@@ -88,13 +88,13 @@ def body_of(kind: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
 
 
 def parse(kind: type[Body], value: Any) -> Body:
-    """Make a wire model of a body, or raise InvalidRequestError with all its faults."""
+    """Turn a body into a wire model, or raise InvalidRequestError with all its errors."""
     _refuse_broken_text(value)
     try:
         return kind.model_validate(value)
     except ValidationError as exc:
-        told = exc.errors(include_url=False)[:MAX_ERRORS]
-        errors = [_field_error(kind, error) for error in told]
+        found = exc.errors(include_url=False)[:MAX_ERRORS]
+        errors = [_field_error(kind, error) for error in found]
         raise InvalidRequestError(BROKEN_BODY, errors=errors) from exc
 
 
@@ -103,13 +103,13 @@ def _or_null(schema: JsonSchemaValue) -> JsonSchemaValue:
     null = {"type": "null"}
     if null in schema.get("anyOf", ()):
         return schema
-    said = {
+    annotations = {
         name: part
         for name, part in schema.items()
-        if name in _SAID_OF_A_FIELD and part != {}  # a default that generators cannot write
+        if name in _ANNOTATIONS and part != {}  # code generators cannot write this default
     }
-    rules = {name: part for name, part in schema.items() if name not in _SAID_OF_A_FIELD}
-    return {"anyOf": [rules, null], **said}
+    rules = {name: part for name, part in schema.items() if name not in _ANNOTATIONS}
+    return {"anyOf": [rules, null], **annotations}
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
@@ -126,7 +126,7 @@ def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
 
 def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
     path = list(error["loc"])
-    is_key = path[2:] == ["[key]"]  # pydantic's way to say that the key before it is at fault
+    is_key = path[2:] == ["[key]"]  # pydantic's way of saying that the key before it is at fault
     if is_key:
         path.pop()
     pointer = json_pointer(*path)
@@ -158,7 +158,7 @@ def _field_error(kind: type[BaseModel], error: ErrorDetails) -> FieldError:
 
 
 def _refuse_broken_text(value: Any) -> None:
-    if all(map(is_storable, texts_in(value))):  # finding where one stands takes longer
+    if all(map(is_storable, texts_in(value))):  # locating a broken one takes longer
         return
     broken = (json_pointer(*path) for path, text in _placed_texts(value) if not is_storable(text))
     errors = [
@@ -168,7 +168,7 @@ def _refuse_broken_text(value: Any) -> None:
             detail=f"{pointer or 'the body'} holds a NUL or half of a surrogate pair;"
             " neither can be stored: leave it out.",
         )
-        # Cut before they are written: of twenty thousand, each may be a hundred names long.
+        # Limited before they are built: there may be 20,000, each a hundred names long.
         for pointer in islice(broken, MAX_ERRORS)
     ]
     raise InvalidRequestError("The body holds text that cannot be stored.", errors=errors)

@@ -179,7 +179,7 @@ def _request(asked: ClientTokenCreate) -> ClientTokenRequest:
 
 
 def _urls(gateway: Gateway, token: ClientToken, job: Job) -> ClientTokenUrls:
-    # An unfinished job will have at least one output, if it has any.
+    # An unfinished job gets its first link now; it works once there is an output.
     outputs = len(output_urls(job.output)) if job.state in TERMINAL else 1
     links, until = gateway.links, token.expires_at
     return ClientTokenUrls(

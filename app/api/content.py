@@ -1,4 +1,4 @@
-"""Stored bytes as an answer: ranges and conditions (RFC 9110), and nothing that can run here."""
+"""Stored bytes as a response: ranges and conditions (RFC 9110), and nothing that can run here."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -15,9 +15,9 @@ from app.core.media_types import SUFFIXES, UNKNOWN, suffix_of
 from app.core.ranges import ByteRange
 
 Read = Callable[[int, int], AsyncIterator[bytes]]
-"""Gives the bytes from one offset to before another."""
+"""Yields the bytes from a start to an end (exclusive)."""
 
-# The type that generated clients know to be bytes comes first: some read no other, or fail.
+# First the type that generated clients take for bytes: some read only the first, or fail.
 _TYPES = (UNKNOWN, "video/*", "image/*", "audio/*")
 _CONTENT = {each: {"schema": {"type": "string", "format": "binary"}} for each in _TYPES}
 ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -25,7 +25,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     206: {"description": "The requested range.", "content": _CONTENT},
     304: {"description": "Not changed."},
 }
-"""What a download answers when all is well, for the OpenAPI document."""
+"""The success responses of a download, for the OpenAPI document."""
 
 
 DOWNLOAD = Described(
@@ -37,7 +37,7 @@ DOWNLOAD = Described(
     },
     scheme=CREDENTIALS.scheme,
 )
-"""What a download reads by itself."""
+"""The headers that a download reads itself."""
 
 
 class RangeNotSatisfiableError(ProblemError):
@@ -53,9 +53,9 @@ class RangeNotSatisfiableError(ProblemError):
 
 
 class Streamed(StreamingResponse):
-    """Closes its source however the streaming ends, and even if it never begins.
+    """Closes its source however streaming ends, even if it never begins.
 
-    To HEAD it sends only the head, and reads nothing.
+    For HEAD it sends only headers and reads nothing.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +85,7 @@ def safe_headers(media_type: str, *, name: str) -> dict[str, str]:
 def stored_content(
     request: Request, read: Read, *, size: int, sha256: str, media_type: str, name: str
 ) -> Response:
-    """Answer with all that is stored, or with the range that was asked for."""
+    """Answer with the whole content, or with the requested range."""
     etag = f'"{sha256[:32]}"'
     headers = safe_headers(media_type, name=name) | {"ETag": etag, "Accept-Ranges": "bytes"}
     if caller_has(request, etag):
@@ -100,15 +100,15 @@ def stored_content(
 
 
 def wanted_range(request: Request, *, etag: str, size: int) -> tuple[int, int] | None:
-    """Return the start and end (exclusive) to send; None for all, also if If-Range is stale.
+    """Return the start and end (exclusive) to send; None for all, as when If-Range is stale.
 
-    A range is of GET alone (RFC 9110, 14.2).
+    Range applies to GET alone (RFC 9110, 14.2).
     """
     if request.method != "GET":
         return None
     asked = ByteRange.parse(header_of(request, "Range") or "")
     condition = request.headers.get("If-Range")
-    # Compared strongly: a weak tag vouches for no bytes (RFC 9110, 13.1.5).
+    # Strong comparison: a weak tag does not promise the same bytes (RFC 9110, 13.1.5).
     is_met = condition is None or (condition == etag and not etag.startswith("W/"))
     if asked is None or not is_met:
         return None

@@ -15,7 +15,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def assign_request_id(scope: MutableMapping[str, Any]) -> str:
-    """Use the caller's X-Request-Id if it is fit for a log, else make one."""
+    """Use the caller's X-Request-Id if it is safe to log, else make one."""
     given = Headers(scope=scope).get("x-request-id", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else new_id("req")
     scope.setdefault("state", {})["request_id"] = request_id

@@ -1,8 +1,8 @@
-"""Which pages of other origins may read our answers (the Fetch standard's CORS protocol).
+"""Which pages of other origins may read our responses (CORS, as in the Fetch standard).
 
-Starlette's middleware stands either inside our own, and the answers to bugs lack its headers, or
-outside, and its own answers lack ours; so these are functions that our middleware calls.
-Credentials are never allowed: keys and tokens come in a header that pages set.
+Inside our own middleware, Starlette's would leave 500s without its headers; outside, its own
+responses would lack ours. So our middleware calls these functions instead.
+Credentials are never allowed: keys and tokens come in a header that the page sets.
 """
 
 from collections.abc import Collection
@@ -23,17 +23,17 @@ _RESPONSE_HEADERS = (
     *("Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After"),
     *("Server-Timing", "X-Request-Id"),
 )
-_MAX_AGE_S = 7200  # the longest time that browsers keep the answer to a preflight
+_MAX_AGE_S = 7200  # the longest that browsers cache a preflight
 
 
 class Cors:
-    """`origins` are written as browsers send them; without any there are no CORS headers."""
+    """`origins` are spelled as browsers send them; without any, no CORS headers are sent."""
 
     def __init__(self, origins: Collection[str]) -> None:
         self._origins = frozenset(origins)
 
     def preflight(self, scope: Scope) -> Response | None:
-        """Answer a page that asks what it may send; None for every other request."""
+        """Answer an allowed preflight; None for every other request."""
         if scope["method"] != "OPTIONS":
             return None
         headers = Headers(scope=scope)
@@ -50,11 +50,11 @@ class Cors:
         )
 
     def add_headers(self, message: Message, scope: Scope) -> None:
-        """Add the headers that let the page that asked read the answer."""
+        """Add the headers that let the requesting page read the response."""
         if not (self._origins and _is_open(scope)):
             return
         answer = MutableHeaders(scope=message)
-        answer.add_vary_header("Origin")  # a cache must not give one page's answer to another
+        answer.add_vary_header("Origin")  # caches must not give one page's response to another
         headers = Headers(scope=scope)
         if self._is_allowed(scope, headers):
             answer["Access-Control-Allow-Origin"] = headers["origin"]

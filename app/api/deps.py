@@ -1,4 +1,4 @@
-"""What routes ask for: the services, who is calling, and what was sent."""
+"""What routes depend on: the services, who is calling, and what was sent."""
 
 import asyncio
 import re
@@ -68,10 +68,10 @@ bearer = HTTPBearer(
 class Services:
     """What the edge needs; bootstrap puts it together.
 
-    `base_path` is what clients write before our paths: nothing, unless a proxy takes it away.
+    `base_path` is the prefix that clients put before our paths: empty, unless a proxy strips one.
 
-    `closing` is set the moment the process is told to stop, before the server waits for open
-    requests: whatever answers slowly (a stream, a long poll) waits for it too, and then ends.
+    `closing` is set as soon as the process is told to stop, before the server waits for open
+    requests; slow answers (streams, long polls) watch for it and end.
     """
 
     audit: AuditTrail
@@ -131,10 +131,10 @@ CALLER_PROBLEMS = (
     IdentityProviderUnavailableError,
     UnknownPlanClaimError,
 )
-"""The problems of every call that needs a caller."""
+"""The problems that any call with a caller can meet."""
 
 
-# The framework runs dependencies in a thread of its pool unless they are coroutines.
+# A coroutine, since the framework runs other dependencies in its thread pool.
 async def services_of(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
@@ -144,7 +144,7 @@ Gateway = Annotated[Services, Depends(services_of)]
 
 
 def header_of(request: Request, name: str) -> str | None:
-    """Join all lines of a header into the one that they stand for (RFC 9110, 5.3)."""
+    """Join all lines of a header into one value (RFC 9110, 5.3)."""
     return ", ".join(request.headers.getlist(name)) or None
 
 
@@ -152,7 +152,7 @@ CREDENTIALS = Described({"X-Gateway-User": "Act for this user of your service."}
 
 
 def caller(needed: Scope | None = None) -> Callable[..., Awaitable[Principal]]:
-    """Make the dependency that authenticates, and refuses a key without the `needed` scope."""
+    """Make the dependency that authenticates, and refuses a caller without the `needed` scope."""
 
     @CREDENTIALS
     async def authenticate(request: Request) -> Principal:
@@ -164,7 +164,7 @@ def caller(needed: Scope | None = None) -> Callable[..., Awaitable[Principal]]:
                 is_same_origin=header_of(request, "Sec-Fetch-Site") == "same-origin",
             ),
         )
-        # Every answer from here on carries limits: the sender's, until another user is known.
+        # From here on answers carry limits: the sender's, unless it acts for another user.
         request.state.principal = principal = sender.principal
         name = _acting_for(request)
         if name is not None:
@@ -181,7 +181,7 @@ def caller(needed: Scope | None = None) -> Callable[..., Awaitable[Principal]]:
 
 
 def _check_job(principal: Principal, request: Request) -> None:
-    """Refuse a token for one job on all calls but those that name this job."""
+    """Refuse a token for one job on every call that does not name that job."""
     if principal.job_id is None:
         return
     named = [request.path_params[name] for name in _NAMING_A_JOB if name in request.path_params]
@@ -192,7 +192,7 @@ def _check_job(principal: Principal, request: Request) -> None:
 
 
 def _acting_for(request: Request) -> str | None:
-    """Return the id in X-Gateway-User; an empty one is invalid, and never means the key's owner."""
+    """Return the id in X-Gateway-User; an empty one is invalid; it never means the key's owner."""
     if "X-Gateway-User" not in request.headers:
         return None
     return header_of(request, "X-Gateway-User") or ""

@@ -1,7 +1,7 @@
-"""Headers and schemes that dependencies read themselves, declared only to the OpenAPI document.
+"""Headers and schemes that dependencies read themselves, declared only for the OpenAPI document.
 
-Declared to the framework, each would be looked up again at every request, which took as long as
-all else that the framework does for a submit.
+If the framework knew them it would look each up on every request, which took as long as all else
+that it does for a submit.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,19 +18,19 @@ _ATTRIBUTE = "__described__"
 
 @dataclass(frozen=True)
 class Described:
-    """`headers` are optional; they map names to what they mean."""
+    """`headers` maps the names of optional headers to their descriptions."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
     scheme: SecurityBase | None = None
 
     def __call__(self, dependency: Dependency) -> Dependency:
-        """Mark a dependency as reading these."""
+        """Mark a dependency as one that reads these."""
         setattr(dependency, _ATTRIBUTE, self)
         return dependency
 
 
 def described(dependant: Dependant) -> Iterator[Described]:
-    """Find what a route's dependencies read, and those that they depend on."""
+    """Find what a route's dependencies read, nested ones included."""
     found = getattr(dependant.call, _ATTRIBUTE, None)
     if found is not None:
         yield found

@@ -1,4 +1,4 @@
-"""GET /openapi.json: the document that `gateway openapi` wrote; to make it takes a second."""
+"""GET /openapi.json: the document that `gateway openapi` wrote; building it takes a second."""
 
 from app.api.routing import Router
 from app.api.whole_files import WholeFile

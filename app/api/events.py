@@ -51,7 +51,7 @@ async def _follower(
     expires: Expires = None,
     signature: Signature = None,
 ) -> Principal:
-    """Take a link or a credential; an invalid signature is refused, whatever comes with it."""
+    """Accept a link or a credential; an invalid signature is refused even beside a valid key."""
     if signature is None:
         return await _authenticate(request)
     if grant is None or expires is None:
@@ -159,7 +159,7 @@ class _JobEvents:
         try:
             news = await self._gateway.feed.of_job(self._job_id, after=self._after)
         except JobNotFoundError:
-            return News([], is_last=True)  # erased meanwhile
+            return News([], is_last=True)  # erased in the meantime
         self._after = news.job.event_seq
         events = [b"id: %d\n%b" % (each.seq, _body(self._gateway, each)) for each in news.moments]
         return News(events, is_last=news.job.state in TERMINAL)
@@ -198,7 +198,7 @@ class _CallerEvents:
 
 
 def _body(gateway: Gateway, moment: Moment, *, with_user: bool = False) -> bytes:
-    """Render an event without its id, once for all streams that send it."""
+    """Render an event without its id, once for all streams."""
     if moment.rendered is None:
         job = moment.job
         read = gateway.wire.read(job, at=gateway.clock.now())
@@ -215,7 +215,7 @@ def _whose(caller: Principal) -> Whose:
 
 
 def _number(last_event_id: str | None) -> int | None:
-    """Read an event number; ignore anything else, since the job as it is has all the news."""
+    """Read an event number; ignore anything else, since the current job tells it all."""
     if last_event_id is None or not _NUMBER.fullmatch(last_event_id):
         return None
     return int(last_event_id)

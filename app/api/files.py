@@ -145,7 +145,7 @@ async def download_file(
         ):
             raise InvalidSignatureError
         file = await gateway.files.get_signed(file_id)
-    # Asked before the head is sent, since that promises a length.
+    # Checked before the headers are sent, since they promise a length.
     await gateway.files.require_content(file)
     return stored_content(
         request,

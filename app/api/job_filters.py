@@ -16,7 +16,7 @@ from app.jobs.models import JobFilter
 from app.jobs.state import JobState, states_of
 
 _METADATA = re.compile(r"metadata\[(.{0,40})\]", re.DOTALL)
-_MOST_METADATA = 10  # each is a condition of the query, and SQLite limits their number
+_MOST_METADATA = 10  # each adds a condition to the query, and SQLite limits those
 _KNOWN = {"status", "model", "created_after", "created_before", "limit", "cursor"}
 _STATUSES = sorted({state.status for state in JobState})
 
@@ -62,7 +62,7 @@ BY_METADATA = {
         }
     ]
 }
-"""The filter whose names are the caller's, for the OpenAPI document."""
+"""The filter by names that callers choose, for the OpenAPI document."""
 
 Filter = Annotated[JobFilter, Depends(job_filter())]
 AdminFilter = Annotated[JobFilter, Depends(job_filter("user"))]
@@ -85,7 +85,7 @@ def _metadata(request: Request, known: Collection[str]) -> dict[str, str]:
 
 def _states(words: str) -> frozenset[JobState]:
     states: frozenset[JobState] = frozenset()
-    for word in dict.fromkeys(words.split(",")):  # some might name one thousands of times
+    for word in dict.fromkeys(words.split(",")):  # one may be repeated thousands of times
         named = states_of(word)
         if not named:
             raise InvalidParameterError(

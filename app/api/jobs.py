@@ -137,7 +137,7 @@ async def submit_job(
     with place_to_wait(gateway, caller, wait) as refusal:
 
         def make() -> JobRequest:
-            if refusal is not None:  # not before the key was looked up: a replay meets no limit
+            if refusal is not None:  # only after the key was looked up: a replay meets no limit
                 raise refusal
             return _request(parse(JobCreate, body))
 
@@ -157,7 +157,7 @@ async def submit_job(
                     until=_is_final,
                     at_most=wait,
                 )
-            request.state.standings = None  # they are out of date after the wait
+            request.state.standings = None  # out of date after the wait
             set_preference_applied(response, wait)
     if wait is not None and _is_final(job):
         response.status_code = 200
@@ -285,10 +285,10 @@ async def erase_job(gateway: Gateway, caller: Writer, job_id: str) -> None:
 async def _changed(
     gateway: Gateway, caller: Principal, request: Request, job: Job, *, at_most: timedelta
 ) -> Job:
-    """Wait until the job differs from what the caller knows: its tag, else the job as it is now."""
+    """Return at once if the caller's ETag is out of date, else wait for a change of state."""
     etag = gateway.wire.etag(job, at=gateway.clock.now())
-    knows_an_older = "If-None-Match" in request.headers and not caller_has(request, etag)
-    if knows_an_older or _is_final(job):
+    is_outdated = "If-None-Match" in request.headers and not caller_has(request, etag)
+    if is_outdated or _is_final(job):
         return job
     with gateway.hub.place(caller.user_id):
         return await wait_for(

@@ -1,4 +1,4 @@
-"""The body of a request as JSON, read strictly: what cannot be compared or computed is refused."""
+"""Request bodies as JSON, read strictly: what cannot be compared or computed with is refused."""
 
 import json
 import math
@@ -9,9 +9,9 @@ from fastapi import Request
 from app.api.problems import UnsupportedMediaTypeError
 from app.core.errors import MalformedBodyError
 
-_LONGEST_INTEGER = 1000  # digits; JSON has no limit, and the cost of our arithmetic is quadratic
-_MOST_VALUES = 20_000  # far more than any call needs, and still quick to read and to validate
-_DEEPEST = 100  # far below the depth at which Python's recursion ends
+_LONGEST_INTEGER = 1000  # digits; JSON sets no limit, and arithmetic on them is quadratic
+_MOST_VALUES = 20_000  # far more than any call needs, yet quick to parse and validate
+_DEEPEST = 100  # far below Python's recursion limit
 
 
 async def json_body(request: Request) -> Any:
@@ -21,13 +21,13 @@ async def json_body(request: Request) -> Any:
         raise UnsupportedMediaTypeError(
             f"The body is {media_type[:100]!r}; send JSON with Content-Type: application/json."
         )
-    packing = request.headers.get("content-encoding", "identity")
-    if packing.lower() != "identity":
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
         raise UnsupportedMediaTypeError(
-            f"The body is packed ({packing[:100]!r}); send it as it is, without Content-Encoding.",
+            f"The body is packed ({encoding[:100]!r}); send it as it is, without Content-Encoding.",
             headers={"Accept-Encoding": "identity"},
         )
-    # Not `body()`: the request would keep the bytes beside what is read from them.
+    # Not `body()`: the request would keep the bytes in memory beside the parsed value.
     raw = b"".join([chunk async for chunk in request.stream()])
     openings = raw.count(b"[") + raw.count(b"{")
     if openings + raw.count(b",") > _MOST_VALUES:
@@ -43,7 +43,7 @@ async def json_body(request: Request) -> Any:
         )
     except RecursionError as exc:
         raise MalformedBodyError("The body is nested too deeply to be read.") from exc
-    except ValueError as exc:  # of JSON, of UTF-8, or of ours
+    except ValueError as exc:  # from the parser, the decoder or our hooks
         raise MalformedBodyError(f"The body is not JSON in UTF-8: {_reason(exc)}.") from exc
     if openings > _DEEPEST and _is_deeper(value, _DEEPEST):
         raise MalformedBodyError(f"The body is nested more than {_DEEPEST} levels deep.")

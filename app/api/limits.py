@@ -1,4 +1,4 @@
-"""A caller's limits as clients see them: in /v1/me, in a check and in headers of every answer."""
+"""A caller's limits as clients see them: in /v1/me, in validation and in response headers."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from app.quotas.standings import Standings, SubjectName
 _SECONDS = {Period.DAY: 86_400, Period.MONTH: 2_592_000}
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
-"""As ASGI has them: names in lower case."""
+"""In ASGI's form: names in lower case."""
 
 
 class LimitRead(BaseModel):
@@ -43,7 +43,7 @@ def read_limits(standings: Standings) -> list[LimitRead]:
 
 
 def _tightest(standings: Standings) -> Sequence[tuple[SubjectName, Standing]]:
-    """Return for each name the one with less left; a shadow one never hides an enforced one."""
+    """Return, for each name, the one with less left; a shadow limit never hides an enforced one."""
     tightest: dict[LimitName | AllowanceName, tuple[SubjectName, Standing]] = {}
     for subject, standing in standings.each:
         known = tightest.get(standing.name)
@@ -73,8 +73,8 @@ def _read(subject: SubjectName, standing: Standing) -> LimitRead:
 async def limit_headers(scope: Scope) -> RawHeaders:
     """Return `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10).
 
-    Nothing for an unauthenticated request. Money is in whole cents. Each name appears once, since
-    the name is what ties a policy to what is left of it.
+    Empty for an unauthenticated request. Money is in whole cents. Each name appears once, since
+    the name ties a policy to what is left of it.
     """
     principal: Principal | None = scope["state"].get("principal")
     if principal is None:
@@ -93,7 +93,7 @@ async def limit_headers(scope: Scope) -> RawHeaders:
 
 @lru_cache(maxsize=1024)
 def _headers(standings: Standings) -> RawHeaders:
-    """Write the header, which many answers within a second share."""
+    """Write the headers, which many answers within a second share."""
     enforced = [standing for _, standing in _tightest(standings) if standing.mode == "enforce"]
     if not enforced:
         return ()

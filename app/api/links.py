@@ -1,4 +1,4 @@
-"""Signed links in place of a credential: who they stand for, and when they are invalid."""
+"""Signed links in place of a credential: whom they stand for, and when they are invalid."""
 
 from typing import Annotated
 
@@ -34,7 +34,7 @@ async def holder_of_link(
 ) -> Principal:
     """Return whom a link to a path below a job stands for, or raise InvalidSignatureError.
 
-    The client token that it was signed for must be live and still allowed to read: otherwise
+    The client token it was signed for must be live and still allowed to read; otherwise this
     raises UnauthenticatedError or MissingScopeError.
     """
     if not gateway.links.is_genuine(claim, job_id=job_id, path=path, at=gateway.clock.now()):

@@ -1,4 +1,4 @@
-"""Around every request: its id, our own time, a limit on its body, and bugs as a bare 500."""
+"""Around every request: its id, the time we take, a limit on its body, and a bare 500 for bugs."""
 
 import asyncio
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ from app.core.metrics import Metrics
 logger = structlog.get_logger(__name__)
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-"""What is asked all the time by who watches: it would hide what becomes of requests."""
+"""What monitoring requests all the time, left out of metrics and traces that it would swamp."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NO_ROUTE = "none"
-_MOST_PARAMETERS = 100  # far more than any call knows; each takes longer to read than to send
+_MOST_PARAMETERS = 100  # far more than any call takes; each costs more to parse than to send
 
-# Pages and media have a policy of their own; nothing else we answer is meant to be shown or run, or
-# to be kept: a client that sends only its tag would see an old place in the line.
+# Pages and media set their own policy; nothing else is meant to be shown, run or cached: a client
+# that revalidates a job by its ETag would see an old place in the queue.
 _DEFAULT_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
@@ -87,15 +87,15 @@ class EdgeMiddleware:
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
         with counted_external_waits() as waits:
             try:
-                # The body of a read is ignored; downloads only listen for the client to leave.
+                # The body of a read is ignored; downloads only listen for a disconnect.
                 if scope["method"] not in READS:
                     receive = self._body(receive, Headers(scope=scope))
                 app = self._cors.preflight(scope) or _refusal(scope) or self._app
                 await app(scope, receive, send_marked)
-            except ClientDisconnect:  # in the middle of its body: nobody is waiting for an answer
+            except ClientDisconnect:  # while sending its body: nobody is waiting for an answer
                 logger.info("request.abandoned", **_labels(scope))
             except asyncio.CancelledError:
-                # Some seconds after it was told to stop the server cancels unanswered requests.
+                # Seconds after being told to stop, the server cancels unanswered requests.
                 if has_begun or not self._closing.is_set():
                     raise
                 logger.warning("request.interrupted", **_labels(scope))
@@ -111,9 +111,9 @@ class EdgeMiddleware:
                 structlog.contextvars.reset_contextvars(**bound)
 
     def _body(self, receive: Receive, headers: Headers) -> Receive:
-        """Refuse a body once it is too long, whether or not it said so before it came.
+        """Refuse a body that is too long, whether or not it announced its length.
 
-        How long it takes is the client's own affair.
+        The time it takes to arrive does not count as ours.
         """
         announced = headers.get("content-length", "")
         received, is_whole = 0, False
@@ -142,7 +142,7 @@ class EdgeMiddleware:
 
 
 def _labels(scope: Scope) -> Mapping[str, str]:
-    """Name a request by its route: paths are chosen by clients, and each would be a new label."""
+    """Label a request by its route: clients choose paths, and each would be a new label."""
     return {
         "method": scope["method"] if scope["method"] in _METHODS else "other",
         "route": getattr(scope.get("route"), "path", "") or _NO_ROUTE,
@@ -150,7 +150,7 @@ def _labels(scope: Scope) -> Mapping[str, str]:
 
 
 def _refusal(scope: Scope) -> Response | None:
-    """Refuse a query that the framework would read before it knew who sends it."""
+    """Refuse a query that the framework would parse before the caller is authenticated."""
     query: bytes = scope["query_string"]
     if query.count(b"&") < _MOST_PARAMETERS:
         return None

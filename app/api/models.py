@@ -52,7 +52,7 @@ async def list_models(
     }
 
 
-# Before the look-up by id, with which it shares its path.
+# Declared before the look-up by id, whose path matches this one too.
 @router.get("/categories", summary="List the categories of models")
 async def list_categories(gateway: Gateway, caller: AnyCaller) -> dict[str, list[str]]:
     categories = {name for model in _allowed(gateway, caller) for name in model.listing.categories}

@@ -1,7 +1,7 @@
-"""The OpenAPI document: the framework's own, completed, and without what is untrue.
+"""The OpenAPI document: the framework's own, completed and corrected.
 
 The framework knows neither the bodies that `api.body` reads nor the problems that any call can
-meet, and it promises every call with a parameter a validation error of a shape we never send.
+meet, and for every call with a parameter it documents a validation error that we never send.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ _EVERYWHERE = (BadRequestError, NotFoundError, MethodNotAllowedError, InternalEr
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """Make the document that says what an application's calls take and answer."""
+    """Make the document that says what an application's calls take and return."""
     document = app.openapi()
     for path, operation in _operations(document):
         responses = operation["responses"]
@@ -92,7 +92,7 @@ def _is_foreign(response: dict[str, Any]) -> bool:
 
 
 def _errors(path: str, *kinds: type[ProblemError]) -> dict[str, Any]:
-    """Document errors as calls on this path word them."""
+    """Document errors in the shape that calls on this path use."""
     describe = runcomfy.error_responses if runcomfy.is_runcomfy_path(path) else problem_responses
     return {str(status): response for status, response in describe(*kinds).items()}
 

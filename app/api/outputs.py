@@ -76,7 +76,7 @@ async def download_output(
     except StorageUnavailableError as exc:
         try:
             return await relayed()
-        except OutputGoneError:  # but not from the archive, which has it again when that is back
+        except OutputGoneError:  # gone upstream, yet the archive has it once that is back
             raise exc from None
     return await relayed() if copy is None else _copied(gateway, request, copy)
 

@@ -16,7 +16,7 @@ from app.api.routing import Router
 from app.api.whole_files import WholeFile, without_range
 
 # Only our own files run, and no string becomes script or markup. Pictures may come from anywhere:
-# they are what users are about to send.
+# they are the inputs users are about to send.
 _POLICY = (
     "default-src 'none'",
     "script-src 'self'",
@@ -30,7 +30,7 @@ _POLICY = (
     "require-trusted-types-for 'script'",
     "trusted-types 'none'",
 )
-# Kept, and asked for anew each time: a new release must not meet scripts of the one before.
+# Cached, but revalidated each time: a new release must not run with scripts of the last one.
 _REVALIDATED = {"Cache-Control": "no-cache"}
 _HEADERS = {
     "Content-Security-Policy": "; ".join(_POLICY),
@@ -65,13 +65,13 @@ def _page(name: str) -> WholeFile:
 
 
 class _Assets(StaticFiles):
-    """Compresses each file once: for the stylesheet it takes as long as twenty requests."""
+    """Compresses each file once: for the stylesheet that takes as long as twenty requests."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await super().__call__(without_range(scope), receive, send)
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        # The system is asked about each step of a path, and there may be tens of thousands.
+        # The file system is asked about each segment of a path, and there may be tens of thousands.
         return super().lookup_path(path) if len(path) <= _LONGEST_PATH else ("", None)
 
     def file_response(

@@ -24,14 +24,14 @@ PageCursor = Annotated[str | None, Query(description="The `next_cursor` of the p
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`cursor` is the last id of the page before."""
+    """`cursor` is the last id of the previous page."""
 
     limit: int
     cursor: str | None
 
     @property
     def to_read(self) -> int:
-        """One record more than is shown: it tells whether there is another page."""
+        """One record more than is shown, to tell whether there is another page."""
         return self.limit + 1
 
     @classmethod
@@ -52,7 +52,7 @@ def page_query(*filters: str, is_cursor: Callable[[str], object]) -> Callable[..
 
 
 def page_of_ids(prefix: str, *filters: str) -> Callable[..., Awaitable[Page]]:
-    """Make the dependency for a list by ids that `new_id(prefix)` made."""
+    """Make the dependency for a list ordered by ids that `new_id(prefix)` made."""
     return page_query(*filters, is_cursor=partial(is_id, prefix=prefix))
 
 
@@ -82,7 +82,7 @@ class Listed(BaseModel, Generic[Read]):
 
 
 def _cursor(last_id: str) -> str:
-    """Write an id in an alphabet for queries."""
+    """Encode an id in characters that are safe in a query."""
     return base64.urlsafe_b64encode(last_id.encode()).decode().rstrip("=")
 
 

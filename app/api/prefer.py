@@ -34,7 +34,7 @@ _SECONDS = re.compile(r"[0-9]{1,100}")
     }
 )
 async def preferred_wait(request: Request) -> timedelta | None:
-    """Return how long the caller would wait, a minute at most.
+    """Return how long the caller is willing to wait, a minute at most.
 
     As the RFC asks, the first mention counts, and what is not understood is ignored.
     """
@@ -56,7 +56,7 @@ def set_preference_applied(response: Response, wait: timedelta) -> None:
 def place_to_wait(
     gateway: Gateway, principal: Principal, wait: timedelta | None
 ) -> Iterator[TooManyStreamsError | None]:
-    """Take a place if the caller wants to wait, or return the refusal, to be raised later."""
+    """Take a place if the caller wants to wait; yield the refusal, if any, to be raised later."""
     with ExitStack() as stack:
         refusal = None
         try:
@@ -76,10 +76,10 @@ async def wait_for(
     until: Callable[[Job], bool],
     at_most: timedelta,
 ) -> Job:
-    """Return the job once it is as wanted, or as it is when the time or this process ends.
+    """Return the job once `until` holds, or as it is when time runs out or this process stops.
 
-    A client that leaves ends its wait. Raises UnauthenticatedError if its key ends meanwhile, and
-    JobNotFoundError if the job is erased.
+    A client that disconnects ends its wait. Raises UnauthenticatedError if its key ends in the
+    meantime, and JobNotFoundError if the job is erased.
     """
     if until(job):
         return job
@@ -92,7 +92,7 @@ async def wait_for(
             finally:
                 for task in tasks:
                     task.cancel()
-    # Raised only out here: what leaves a task group comes wrapped in an exception group.
+    # Raised out here, since a task group would wrap it in an exception group.
     if found is None:
         raise JobNotFoundError(job.id)
     if watch.ending is Ending.ACCESS and not until(found):

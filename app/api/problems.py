@@ -116,7 +116,7 @@ def problem_responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, A
 
 
 def merged(*answers: Mapping[str, Any]) -> dict[str, Any]:
-    """Document several errors' answers as one."""
+    """Document several error responses as one."""
     (media_type,) = answers[0]["content"]
     bodies = [answer["content"][media_type] for answer in answers]
     examples = {code: example for body in bodies for code, example in body["examples"].items()}
@@ -155,7 +155,7 @@ def render(problem: ProblemError, request: Request) -> JSONResponse:
 
 
 def no_such_route(request: Request, *, methods: Sequence[str]) -> ProblemError:
-    """Make the problem of a wrong method, or of a path where nothing is."""
+    """Make the problem for a wrong method, or for a path where nothing is."""
     path = _path_of(request)
     if not methods:
         return NotFoundError(f"There is no {path!r} here; see /openapi.json.")
@@ -166,7 +166,7 @@ def no_such_route(request: Request, *, methods: Sequence[str]) -> ProblemError:
 
 
 def methods_of(request: Request, routes: Iterable[BaseRoute]) -> Sequence[str]:
-    """Collect the methods of all routes of the path: the framework names only the first's."""
+    """Collect the methods of all routes that match: the framework names only the first's."""
     methods: set[str] = set()
     for route in routes:
         match, _ = route.matches(request.scope)
@@ -184,11 +184,11 @@ async def _on_problem(request: Request, exc: Exception) -> JSONResponse:
 
 
 async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
-    """Translate what the framework itself refuses: unknown paths and methods."""
+    """Translate the framework's own refusals: unknown paths and methods."""
     assert isinstance(exc, HTTPException)
     match exc.status_code:
         case HTTPStatus.METHOD_NOT_ALLOWED if "app_root_path" in request.scope:
-            # This is how a mount marks what it took; we mount only files.
+            # A mount sets this on the requests it takes; we mount only files.
             problem = no_such_route(request, methods=_OF_FILES)
         case HTTPStatus.METHOD_NOT_ALLOWED:
             problem = no_such_route(request, methods=methods_of(request, request.app.routes))
@@ -200,7 +200,7 @@ async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
 
 
 async def _on_validation_error(request: Request, exc: Exception) -> JSONResponse:
-    """Name the parameter; bodies are read by `api.body`, so only parameters come here."""
+    """Name the parameter; bodies are read by `api.body`, so only parameters get here."""
     assert isinstance(exc, RequestValidationError)
     first = exc.errors()[0]
     where, *names = (str(part) for part in first["loc"])
@@ -226,7 +226,7 @@ def contrast(error: Mapping[str, Any]) -> str:
 
 
 def _path_of(request: Request) -> str:
-    """Quote the path; not from request.url, which may be invalid by what the caller sent."""
+    """Quote the path; not from request.url, which what the caller sent can make invalid."""
     path: str = request.scope["path"]
     return path[:_LONGEST_QUOTE].encode("utf-8", "replace").decode()
 

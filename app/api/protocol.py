@@ -1,4 +1,4 @@
-"""HTTP as the server parses it, before there is a request for the application."""
+"""HTTP as the server parses it, before the application sees a request."""
 
 import asyncio
 from typing import Any
@@ -11,16 +11,16 @@ from app.api.context import assign_request_id
 from app.api.problems import BadRequestError, render
 
 _LONGEST_HEAD = 64 * 1024
-# As nginx's `send_timeout`: a paused player asks again, by Range.
+# Like nginx's `send_timeout`; a player that was paused asks again, with Range.
 _STALLED_FOR_S = 60
 
 
 class StrictProtocol(HttpToolsProtocol):
-    """Refuses what is not HTTP, or has an unknown method, with the same problem as the app.
+    """Refuses malformed HTTP and unknown methods with the same problems as the app.
 
-    Likewise a head, or trailers, that never end: the parser would keep all of it in memory. A
-    client that takes nothing of an answer for a minute is disconnected: it may hold one of the few
-    connections to RunComfy's files.
+    So too headers or trailers that never end: the parser would keep them all in memory. A client
+    that reads nothing of its response for a minute is disconnected, since it may hold one of the
+    few connections to RunComfy's files.
     """
 
     _bytes_of_head = 0
@@ -31,7 +31,7 @@ class StrictProtocol(HttpToolsProtocol):
         self.parser = _Parser(self)
 
     def head_without_upgrade(self) -> bytes:
-        """Write the head that was read last as that of a request that offers no other protocol."""
+        """Rewrite the head that was just read without its offer to switch protocols."""
         version = self.parser.get_http_version().encode()
         first = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)
         kept = [line for line in self.headers if line[0] != b"upgrade"]
@@ -46,8 +46,8 @@ class StrictProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._bytes_of_head = 0
         super().on_headers_complete()
-        if not self.parser.should_upgrade():  # else this head is read again
-            self.headers = []  # what follows a body is no header of its request (RFC 9110, 6.5.1)
+        if not self.parser.should_upgrade():  # else this head is parsed again
+            self.headers = []  # trailers are no headers of their request (RFC 9110, 6.5.1)
 
     def on_body(self, body: bytes) -> None:
         self._bytes_of_head = 0
@@ -84,8 +84,8 @@ class StrictProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _should_upgrade(self) -> bool:
-        """Leave a request with an offer to the parser, which comes back with it without one."""
-        if self.parser.get_method() == b"CONNECT":  # which is an offer by itself
+        """Let the parser decide on an upgrade: it feeds the request again without the offer."""
+        if self.parser.get_method() == b"CONNECT":  # which itself asks to switch
             raise httptools.HttpParserInvalidMethodError
         return True
 
@@ -96,10 +96,10 @@ class StrictProtocol(HttpToolsProtocol):
 
 
 class _Parser(httptools.HttpRequestParser):
-    """Declines every offer of another protocol, as RFC 9110 lets it (7.8), and takes the request.
+    """Declines every protocol upgrade, as RFC 9110 allows (7.8), and serves the request.
 
-    Java's client offers HTTP/2 with its first request, whatever that is. The parser takes what
-    follows such a head for the other protocol's, and so the body for another request.
+    Java's client offers HTTP/2 with its first request, whatever that is. The base class assumes
+    that such a head is followed by the new protocol, and so takes the body for another request.
     """
 
     def __init__(self, protocol: StrictProtocol) -> None:
@@ -120,7 +120,7 @@ class _Parser(httptools.HttpRequestParser):
                 return
 
     def _begin(self) -> None:
-        """Forget what was read: after the last request of a connection it reads no other."""
+        """Start afresh: after the last request of a connection the parser accepts no other."""
         super().__init__(self._protocol)
-        # As uvicorn sets it: what follows such a request is passed over, and ruins no answer.
+        # As in uvicorn: data after such a request is ignored and does not spoil its response.
         self.set_dangerous_leniencies(lenient_data_after_close=True)

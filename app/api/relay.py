@@ -1,4 +1,4 @@
-"""Upstream's own file of an output, passed on as it comes."""
+"""Upstream's own file of an output, passed on as it arrives."""
 
 import re
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ async def relayed_content(
 
     Raises OutputGoneError, RangeNotSatisfiableError or OutputUnavailableError.
     """
-    # Left open until the last byte is on its way; closed here if it comes to no stream.
+    # Stays open until the last byte is on its way; closed here if nothing is streamed.
     async with AsyncExitStack() as stack:
         try:
             remote = await stack.enter_async_context(
@@ -75,7 +75,7 @@ async def relayed_content(
 
 
 def _check(remote: httpx.Response) -> None:
-    """Raise the problem that stands for an answer that cannot be passed on."""
+    """Raise the problem for a response that cannot be passed on."""
     if remote.status_code in GONE:
         raise OutputGoneError("RunComfy no longer has this output; run the job again.")
     expected = _IN_PART if "Range" in remote.request.headers else _IN_WHOLE
@@ -84,7 +84,7 @@ def _check(remote: httpx.Response) -> None:
             f"The output's host answered {remote.status_code}.", headers={"Retry-After": "5"}
         )
     if remote.status_code == _OUTSIDE:
-        # Not passed on: an object store's own words name its buckets.
+        # Its body is not passed on: an object store's error names its buckets.
         raise RangeNotSatisfiableError(_header(remote, "Content-Range") or "bytes */*")
 
 
@@ -103,7 +103,7 @@ class _Relay:
 
 
 def _size(remote: httpx.Response) -> int | None:
-    """Return the size of the whole file as far as an answer tells, unless it is compressed."""
+    """Return the size of the whole file, if the response tells and is not compressed."""
     if encoding_of(remote):
         return None
     if remote.status_code == _WHOLE:
@@ -114,13 +114,13 @@ def _size(remote: httpx.Response) -> int | None:
 
 
 def _header(remote: httpx.Response, name: str) -> str | None:
-    """Return a header of the host's; None if it holds what our own server would not send."""
+    """Return one of the host's headers; None if our own server would not send it."""
     value: str = remote.headers.get(name, "")
     return value if value.isascii() and value.isprintable() else None
 
 
 def _without_body_headers(headers: dict[str, str]) -> dict[str, str]:
-    """Drop the headers of a body: HTTP allows a length, but our server would wait for it."""
+    """Drop the headers of a body: HTTP allows a length here, but our server would await one."""
     return {name: value for name, value in headers.items() if name not in _BODY_HEADERS}
 
 
@@ -140,8 +140,8 @@ def _headers(
 def _made_etag(size: int | None, *, job_id: str, n: int) -> str:
     """Make the ETag of a file whose host sends none; the file never changes, so its name will do.
 
-    Its length tells it from what a host may send instead. Without a length, or compressed, the
-    same bytes may not come twice: the tag is weak. A copy has a tag of its own, from its bytes.
+    The length tells it from anything else the host may send. Without a length, or compressed, the
+    bytes may differ next time, so the tag is weak. A copy has a tag of its own, from its bytes.
     """
     known = f"{job_id}/{n}" if size is None else f"{job_id}/{n} {size}"
     tag = f'"{sha256(known.encode()).hexdigest()[:32]}"'

@@ -25,7 +25,7 @@ StatusWord = Literal["in_queue", "in_progress", "completed", "cancelled"]
 ResultWord = Literal["in_queue", "in_progress", "succeeded", "failed", "cancelled"]
 CancelWord = Literal["cancelled", "not_cancellable", "cancellation_requested"]
 
-# What status and result say of a job. Only the result says how it ended; for a client,
+# What `/status` and `/result` call each state. Only the result says how a job ended; to a client
 # `submit_unknown` is still in progress.
 _WORDS: Mapping[Status, tuple[StatusWord, ResultWord]] = {
     "pending": ("in_queue", "in_queue"),
@@ -142,7 +142,7 @@ async def get_request_status(
     return RequestStatusRead(
         request_id=job.id,
         status=status,
-        # RunComfy documents a number there, which clients read before the first poll.
+        # RunComfy documents a number here, and clients read it before the first poll.
         queue_position=(position or 0) if status == "in_queue" else None,
         **_links(gateway, job.id, "status", "result"),
     )
@@ -163,7 +163,7 @@ async def get_request_result(
 ) -> RequestResultRead:
     job = _read(gateway, await gateway.jobs.get(request_id, user_id=caller.user_id))
     _, status = _WORDS[job.status]
-    error = job.error if status == "failed" else None  # RunComfy has none elsewhere
+    error = job.error if status == "failed" else None  # RunComfy sends none in other states
     return RequestResultRead(
         request_id=job.id,
         status=status,
@@ -188,7 +188,7 @@ async def get_request_result(
 async def cancel_request(gateway: Gateway, caller: Writer, request_id: str) -> RequestCancelRead:
     outcome: CancelWord
     try:
-        # RunComfy's clients do not know a job that is being sent, so they wait until it was.
+        # RunComfy's clients know no job that is still being sent, so wait until it was.
         answer, job = await gateway.jobs.cancel(
             request_id, user_id=caller.user_id, awaits_submit=True
         )

@@ -1,4 +1,4 @@
-"""The routers of all resources: how their calls are found, named, asked and answered."""
+"""The router of every resource: how its calls are matched, named, read and answered."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import Parameter, signature
@@ -15,7 +15,7 @@ from app.api.problems import merged, problem_responses
 
 
 class _AnyText(PathConvertor):
-    """What a path ends in, slashes and all; Starlette's own stops at a line break."""
+    """The rest of a path, slashes and all; Starlette's own stops at a line break."""
 
     regex = r"[\s\S]*"
 
@@ -23,19 +23,19 @@ class _AnyText(PathConvertor):
 register_url_convertor("path", _AnyText())
 
 RequestReader = Callable[[Request], Awaitable[Any]]
-"""A dependency that needs the request alone."""
+"""A dependency that needs only the request."""
 
 _GIVEN = {"request": Request, "response": Response}
 _NO_CONTENT = 204
 
 
 class Route(APIRoute):
-    """Calls readers itself, where a call depends only on readers and on texts of its path.
+    """Calls readers itself if an endpoint takes only readers and strings from its path.
 
-    Then nothing else can refuse a request, readers are called in the order of the parameters, and
-    there is nothing to close afterwards: a reader returns, it does not yield. The framework, which
-    documents these calls like all others, resolves each dependency and looks for each kind of
-    parameter anew at every request; that takes longer than most calls do.
+    Then nothing else can refuse a request, readers run in the order of the parameters, and nothing
+    needs closing, since a reader returns and does not yield. The framework still documents these
+    calls like all others; but resolving each dependency and each kind of parameter on every
+    request would take longer than most calls do.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:
@@ -60,7 +60,7 @@ class Route(APIRoute):
         await answer(scope, receive, send)
 
     async def _filled(self, response: Response, answer: Any) -> Response:
-        """Write an answer as the framework does into a response that may have headers already."""
+        """Write an answer as the framework would, into a response that may have headers already."""
         if response.status_code != _NO_CONTENT:
             response.body = await serialize_response(
                 field=self.response_field,
@@ -76,16 +76,16 @@ class Route(APIRoute):
 
 
 class _Blank(Response):
-    """A response without headers yet; a call may copy those it gets to an answer of its own."""
+    """A response without headers yet; an endpoint may copy those it sets to one of its own."""
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         self.raw_headers = []
 
 
 class Router(APIRouter):
-    """Its routes are complete as they are: an app takes them without including the router.
+    """Its routes are complete, so that an app can take them without including the router.
 
-    For an included router the framework looks for each route twice at every request.
+    For an included router the framework matches each route twice on every request.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -99,7 +99,7 @@ class Router(APIRouter):
         responses: dict[int | str, dict[str, Any]] | None = None,
         **settings: Any,
     ) -> None:
-        """Document how all calls of the router fail beside how this one does, in each status."""
+        """Document, by status, how every call of the router can fail, and how this one can."""
         documented = {
             status: merged(self.responses[status], own) if status in self.responses else own
             for status, own in (responses or {}).items()

@@ -72,7 +72,7 @@ def error_responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any
 
 
 def _message(problem: ProblemError) -> str:
-    """Say it all in the one sentence that RunComfy's clients show."""
+    """Put everything into the one message that RunComfy's clients show."""
     if not problem.errors:
         return problem.detail
     more = len(problem.errors) - _MOST_NAMED
@@ -82,7 +82,7 @@ def _message(problem: ProblemError) -> str:
 
 def _detail(problem: ProblemError) -> list[dict[str, Any]]:
     if name := problem.extra.get("parameter"):
-        # Only headers of ours have a hyphen.
+        # Of our parameters only headers have a hyphen.
         place = "header" if "-" in name else "query"
         return [{"loc": [place, name], "msg": problem.detail, "type": problem.code}]
     if not problem.errors:
@@ -94,8 +94,8 @@ def _detail(problem: ProblemError) -> list[dict[str, Any]]:
 
 
 def _loc(pointer: str) -> list[str | int]:
-    """Turn a pointer into pydantic's path; the input that it starts at is here the whole body."""
-    if pointer == "/model":  # here it stands in the path
+    """Turn a pointer into pydantic's path; the input it starts from is the whole body here."""
+    if pointer == "/model":  # part of the URL here
         return ["path", "model_id"]
     steps = pointer_steps(pointer)
     within = steps[1:] if steps[:1] == ["input"] else steps

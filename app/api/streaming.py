@@ -1,7 +1,7 @@
 """Server-sent events on one connection: nothing is queued, news is read when it is sent.
 
-So a reader that is slow, or does not read at all, costs no more than any connection: the server
-stops us at its full buffer, and behind that we only remember that there is news.
+So a reader that is slow, or never reads, costs no more than any other connection: once the
+server's buffer is full we are paused, and only remember that there is news.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from app.events.watch import Ending, Watch
 _HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 _OPENING = b": the stream is open\n\n"
 _RECONNECTING = frozenset({Ending.CLOSING, Ending.AGE})
-_SOONEST_MS, _LATEST_MS = 500, 5000  # so that a thousand clients do not come back at once
+_SOONEST_MS, _LATEST_MS = 500, 5000  # spread, so that a thousand clients do not reconnect at once
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What there is to send; `is_last` ends the stream after it."""
+    """What there is to send; `is_last` means that the stream ends after it."""
 
     events: Sequence[bytes]
     is_last: bool = False
@@ -42,7 +42,7 @@ class EventSource(Protocol):
 
 
 class EventStream(Response):
-    """Sends what `source` has whenever `watch` wakes it; `leave` closes what is held meanwhile."""
+    """Sends what `source` has whenever `watch` wakes it; closes `leave` at the end."""
 
     media_type = "text/event-stream"
 

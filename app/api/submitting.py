@@ -1,4 +1,4 @@
-"""A submit in either shape: an earlier job of the same key, or a new one."""
+"""A submit in either shape: a new job, or the one that its idempotency key already made."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ CHECK_PROBLEMS = (
     DurationUnknownError,
     QuotaExceededError,
 )
-"""The problems of a job's description, whether a job is made from it or not."""
+"""The problems that a job's description can have, whether or not a job is made from it."""
 
 SUBMIT_PROBLEMS = (*CHECK_PROBLEMS, InvalidParameterError, IdempotencyConflictError)
 
@@ -61,6 +61,6 @@ async def accept(
     )
     request.state.standings = accepted.standings  # for the headers of the answer
     if not accepted.replayed:
-        # Leads from the request to its job: nearly all later lines are by workers, which know none.
+        # Ties the request to its job: workers write nearly all later lines, and know no request.
         logger.info("job.accepted", job_id=accepted.job.id)
     return accepted

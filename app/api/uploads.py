@@ -10,7 +10,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from app.core.errors import FieldError, InvalidRequestError, MalformedBodyError
 
 _FIELD = b"file"
-_MOST_PARTS = 100  # empty ones cost far more to read than to send
+_MOST_PARTS = 100  # empty ones cost far more to parse than to send
 _MOST_OPTIONS = 100  # so do these
 
 
@@ -47,7 +47,7 @@ def _options(header: str) -> tuple[bytes, dict[bytes, bytes]]:
 
 
 class _Form:
-    """A push parser: after a chunk of the body was fed, its part of the file is in `data`."""
+    """A push parser: fed a chunk of the body, it puts that chunk's part of the file in `data`."""
 
     def __init__(self, boundary: bytes) -> None:
         self.data: deque[bytes] = deque()

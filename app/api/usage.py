@@ -27,12 +27,12 @@ USAGE_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
     **problem_responses(TooManySumsError),
 }
-"""What usage calls answer beside their JSON, for the OpenAPI document."""
+"""What usage calls answer besides JSON, for the OpenAPI document."""
 
 USAGE_PARAMETERS = {"from", "to", "group_by"}
 
 _LONGEST_SPAN = timedelta(days=400)
-_YEARS = range(2, 9999)  # of which each instant has a date in every zone
+_YEARS = range(2, 9999)  # in which every instant has a date in every time zone
 
 
 class UsageRow(BaseModel):

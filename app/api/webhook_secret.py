@@ -1,4 +1,4 @@
-"""/v1/webhook-secret: it signs the webhooks that a caller's jobs name themselves."""
+"""/v1/webhook-secret: it signs the webhooks sent to the URLs that a caller's jobs name."""
 
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -69,7 +69,7 @@ async def rotate_webhook_secret(
 
 
 def _signer(caller: Principal) -> str:
-    """Return whose secret signs for the caller's jobs, if the caller may know it."""
+    """Return whose secret signs for the caller's jobs, if the caller may see it."""
     signer = owner_of(caller.user_id)
     # Only a service's own key can act for its users; theirs never have the scope.
     if signer != caller.user_id and Scope.ACT_AS not in caller.scopes:

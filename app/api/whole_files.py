@@ -1,4 +1,4 @@
-"""Files of our own, as pages and clients get them: each whole, whatever part is asked for."""
+"""Our own files, as pages and clients get them: always whole, whatever range is asked for."""
 
 from fastapi.responses import FileResponse
 from starlette.types import Receive, Scope, Send
@@ -10,9 +10,9 @@ class WholeFile(FileResponse):
 
 
 def without_range(scope: Scope) -> Scope:
-    """Pass over Range, as any server may (RFC 9110, 14.2).
+    """Ignore Range, as any server may (RFC 9110, 14.2).
 
-    The framework refuses one that it cannot read in plain text, and all else here in a problem.
+    The framework refuses a malformed one in plain text, and everything else here is a problem.
     """
     kept = [header for header in scope["headers"] if header[0] != b"range"]
     return {**scope, "headers": kept}

@@ -18,7 +18,7 @@ _bearer = HTTPBearer(
 async def operator(
     request: Request, gateway: Gateway, _: Annotated[object, Security(_bearer)]
 ) -> str:
-    """Return the name of the operator's token; without any token there is no admin API."""
+    """Return the operator's name; with no admin token configured there is no admin API."""
     if not gateway.operators.is_open:
         raise no_such_route(request, methods=())
     return gateway.operators.admit(header_of(request, "Authorization"))

@@ -22,7 +22,7 @@ _LONGEST_CONDITION = 500
 
 
 def _condition(value: Any) -> str | float:
-    """Name one fault at the value itself: a union names each of its types, as if it were there."""
+    """Report one error at the value itself: a union reports one for each of its types."""
     if isinstance(value, str) and len(value) > _LONGEST_CONDITION:
         raise PydanticCustomError(
             "max_length", f"it must be at most {_LONGEST_CONDITION} characters"

@@ -1,4 +1,4 @@
-"""How every call of the admin API begins, and what answers unknown paths."""
+"""What all admin routes share, and the answer to unknown paths."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -25,7 +25,7 @@ def admin_router(path: str) -> Router:
 
 
 def fallback_router(routers: Sequence[Router]) -> Router:
-    """Make the router of all other paths and methods; only operators learn what is there."""
+    """Make the router for all other paths and methods; only operators learn what exists."""
     rest = admin_router("")
 
     @rest.api_route("/{path:path}", methods=_METHODS, include_in_schema=False)

@@ -1,4 +1,4 @@
-"""/v1/admin/user-limits: how limits stand; not below users, as a service may call one `limits`."""
+"""/v1/admin/user-limits: where limits stand; not under /users, as an id may end in `/limits`."""
 
 from pydantic import BaseModel, Field
 

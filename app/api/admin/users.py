@@ -1,4 +1,4 @@
-"""/v1/admin/users: who may use the gateway; ids of users that a service acts for hold a slash."""
+"""/v1/admin/users: who may use the gateway; the ids of a service's users contain a slash."""
 
 from typing import Annotated, Literal
 

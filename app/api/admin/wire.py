@@ -19,17 +19,17 @@ ALWAYS = problem_responses(
 
 
 class AdminBody(BaseModel):
-    """A body of an operator; `limits` are checked by the room that understands them."""
+    """A body that an operator sends; `limits` are checked by the room that understands them."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     def changes(self, *, without: str = "") -> Any:
-        """Return the fields that were sent, but for the one that says what is changed."""
+        """Return the fields that were sent, except the one that names what to change."""
         return self.model_dump(exclude={without}, exclude_unset=True)
 
 
 class AdminRead(BaseModel):
-    """An answer to an operator, made by `model_validate` of a record with fields of these names."""
+    """An answer to an operator, validated from a record with the same field names."""
 
     model_config = ConfigDict(from_attributes=True)
 

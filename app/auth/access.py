@@ -1,4 +1,4 @@
-"""Who still has the access it came with: checked again and again for those who stay long."""
+"""Rechecks callers who stay connected: the access they came with may have ended."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -15,14 +15,14 @@ from app.db.models import ClientTokenRow, UserRow
 
 
 class AccessCheck:
-    """Costs three statements at most, however many are asked for."""
+    """Takes three statements at most, however many callers are checked."""
 
     def __init__(self, *, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     async def lost(self, holders: Collection[Holder]) -> Collection[Holder]:
-        """Return those whose key, token or user has ended, or who may no longer do what they do."""
+        """Return those whose key, token or user has ended, or who lost a permission they need."""
         at = self._clock.now()
 
         async def work(connection: AsyncConnection) -> Collection[Holder]:
@@ -61,7 +61,7 @@ async def _enabled_users(connection: AsyncConnection, user_ids: Collection[str])
 async def _live_tokens(
     connection: AsyncConnection, holders: Collection[Holder], *, at: datetime
 ) -> dict[str | None, str]:
-    """Return the live ones of the client tokens, with the secret of the key that made each."""
+    """Return the live client tokens, each with the hash of the key's secret that made it."""
     wanted = {holder.token_id for holder in holders if holder.token_id is not None}
     if not wanted:
         return {}

@@ -11,9 +11,9 @@ _ID, _SECRET = "[0-9a-z]{26}", "[0-9A-Za-z_-]{43}"
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a caller holds; it must not be logged, and its `repr` shows no secret.
+    """What a caller holds; never log it, though its `repr` shows no secret.
 
-    Its text begins with `sign` in the place of the `prefix` of its id.
+    As text it starts with `sign` where its id has `prefix`.
     """
 
     id: str
@@ -51,7 +51,7 @@ class ClientCredential(Credential):
 
 
 def bearer_token(authorization: str | None) -> str:
-    """Return the token in an Authorization header (RFC 6750), or an empty text without one."""
+    """Return the token in an Authorization header (RFC 6750), or an empty string."""
     scheme, _, token = (authorization or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 

@@ -24,8 +24,8 @@ class PageOrigin:
 class Holder:
     """What a principal's access depends on while it stays connected; see `access.py`.
 
-    `needs` are the scopes that let it stay. `ends_at` is when a credential ends that has no row
-    here to say so.
+    `needs` are the scopes that let it stay. `ends_at` is the expiry of a credential that has no
+    row here.
     """
 
     user_id: str
@@ -41,7 +41,7 @@ class Principal(Caller):
     """Who a request comes from and what it may do; `models` None means all.
 
     With a `job_id` only that job may be read. `secret_hash` says which secret of a rotated key was
-    sent. `ends_at` is the end of a token that is not ours.
+    sent. `ends_at` is the expiry of a token that is not ours.
     """
 
     scopes: frozenset[str]

@@ -23,14 +23,14 @@ _BURST = 10
 
 @dataclass(frozen=True, slots=True)
 class AdminToken:
-    """A token as a digest of its 256 or so bits; the audit log calls its user `name`."""
+    """A token, kept as a digest; the audit log calls its user `name`."""
 
     name: str
     digest: bytes
 
 
 def parse_admin_tokens(text: str) -> tuple[AdminToken, ...]:
-    """Read one token, or `name:token` pairs with commas; raises ValueError without the tokens."""
+    """Read one token, or `name:token` pairs with commas; a ValueError never quotes a token."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if len(parts) == 1 and ":" not in parts[0]:
         return (AdminToken(_ONLY_NAME, _digest(_checked(parts[0], of="the token"))),)
@@ -58,8 +58,8 @@ class OperatorGate:
     """Identifies operators by their tokens.
 
     Wrong tokens are answered at a limited rate: ten at once, then one a second, in each process. A
-    right one always passes: otherwise whoever sends wrong ones could lock operators out, and
-    tokens are too long to be guessed.
+    right one always passes: otherwise anybody could lock operators out, and tokens are too long to
+    guess.
     """
 
     def __init__(self, tokens: Sequence[AdminToken], *, clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""From a bearer token, or the user that a service names, to a principal."""
+"""Turns a bearer token, or the user that a service names, into a principal."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -30,7 +30,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sent a request, before it is known for whom; only with a `key` it may be for another."""
+    """Who sent a request, before it is known for whom; only with a `key` may it act for another."""
 
     principal: Principal
     key: ApiKey | None = None
@@ -80,7 +80,7 @@ class AuthService:
         )
 
     async def act(self, sender: Sender, *, name: str) -> Principal:
-        """Tell for which user of theirs a service sent a request: the one of that `name`.
+        """Return the principal for a service's request on behalf of its user of that `name`.
 
         Raises MissingScopeError, InvalidUserIdError, UserDisabledError or UserGoneError.
         """
@@ -97,7 +97,7 @@ class AuthService:
         )
 
     async def holder_of_link(self, token_id: str) -> Principal:
-        """Tell whom a link stands for that was signed for a client token; it lives as long."""
+        """Return whom a link signed for a client token stands for; it lives as long as that."""
         found = await self._find_client_token(token_id)
         if found is None or not self._is_alive(found):
             raise UnauthenticatedError("The client token of this link was revoked or has expired.")
@@ -150,7 +150,7 @@ class AuthService:
     def _by_id(
         self, find: Callable[[AuthRepository, Sequence[str]], Awaitable[Mapping[str, Found]]]
     ) -> NaturalBatch[str, Found | None]:
-        """Look up what one statement finds for all callers that wait: there is one per request."""
+        """Batch the look-ups of waiting callers into one statement: every request makes one."""
 
         async def find_all(ids: Sequence[str]) -> Sequence[Found | None]:
             found = await self._database.look_up(lambda tx: find(AuthRepository(tx), ids))
@@ -200,11 +200,11 @@ class AuthService:
         """Write when a key was used, at most once a minute: one per request would cost too much."""
         at = self._clock.now()
         is_recent = key.last_used_at is not None and at - key.last_used_at < _USE_RECORDED_EVERY
-        if is_recent or key.id in self._being_recorded:  # for a request that came with this one
+        if is_recent or key.id in self._being_recorded:  # by a concurrent request
             return
         self._being_recorded.add(key.id)
         try:
-            with suppress(DatabaseUnavailableError):  # whoever only reads needs no more
+            with suppress(DatabaseUnavailableError):  # a read does not depend on this
                 await self._database.transact(
                     lambda tx: AuthRepository(tx).record_use(key.id, at=at)
                 )

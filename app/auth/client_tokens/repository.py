@@ -1,4 +1,4 @@
-"""The statements on client tokens; requests look them up by `auth/repository.py`."""
+"""The statements on client tokens; requests look them up through `auth/repository.py`."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ class ClientTokenRepository:
         self._tx = tx
 
     async def lock_maker(self, token: ClientToken) -> bool:
-        """Return whether key, user and job exist, and keep them until the transaction ends."""
+        """Return whether key, user and job exist; lock them against deletion until commit."""
         key_and_user = (
             select(ApiKeyRow.id)
             .join(UserRow, UserRow.id == token.user_id)

@@ -1,4 +1,4 @@
-"""Rules for what operators ask for; one answer names every broken one."""
+"""Rules for what operators ask for; one answer names every rule that is broken."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -25,7 +25,7 @@ def is_plan_name(text: str) -> bool:
 
 
 def could_be_user_id(text: str) -> bool:
-    """Return whether a user can have this id; others need not be looked up."""
+    """Return whether any user can have this id; if not, a look-up is pointless."""
     return _ANY_USER_ID.fullmatch(text) is not None
 
 
@@ -71,7 +71,7 @@ class Faults:
         if given is None:
             return None
         unknown = ((n, model) for n, model in enumerate(given) if model not in known)
-        # No more are looked for: to find what a name may have meant takes milliseconds.
+        # Limited here: finding what a name may have meant takes milliseconds.
         for index, model in islice(unknown, MAX_ERRORS):
             self.add(
                 f"/models/{index}",
@@ -108,5 +108,5 @@ async def check_plan(repository: DirectoryRepository, faults: Faults, name: str)
 
 @cache
 def _zones() -> frozenset[str]:
-    # Local time is another from machine to machine.
+    # Local time differs from machine to machine.
     return frozenset(available_timezones() - {"localtime"})

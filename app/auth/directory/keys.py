@@ -43,7 +43,7 @@ class KeyDirectory:
     async def create(
         self, user_id: str, changes: KeyChanges, *, actor: str, make_user: bool = False
     ) -> NewSecret:
-        """Make a key for a user, who must exist unless it may be made as well."""
+        """Make a key for a user, who must exist unless `make_user` is set."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> NewSecret:
@@ -84,7 +84,7 @@ class KeyDirectory:
         return await self._database.transact(work)
 
     async def rotate(self, key_id: str, *, overlap: timedelta, actor: str) -> NewSecret:
-        """Give the key a new secret; the present one stays valid for `overlap`, older ones end."""
+        """Give the key a new secret; the current one stays valid for `overlap`, older ones end."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> NewSecret:
@@ -100,7 +100,7 @@ class KeyDirectory:
         return await self._database.transact(work)
 
     async def revoke(self, key_id: str, *, actor: str) -> None:
-        """End a key permanently; its row stays, since jobs name it. May be repeated."""
+        """Revoke a key for good; its row stays, since jobs name it. Idempotent."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> None:
@@ -166,5 +166,5 @@ def _refuse_revoked(key: Key) -> None:
 async def _ensure_user(tx: AsyncConnection, user_id: str, *, at: datetime, actor: str) -> None:
     if could_be_user_id(user_id) and await DirectoryRepository(tx).find_user(user_id):
         return
-    checked_user_id(user_id)  # a new user's; only those of services' users hold a slash
+    checked_user_id(user_id)  # of a new user: only those of services' users contain a slash
     await save_new(tx, User(id=user_id, created_at=at), actor=actor)

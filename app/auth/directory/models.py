@@ -12,7 +12,7 @@ from app.quotas.limits import shown_limits
 from app.quotas.policy import Limits
 
 LONGEST_OVERLAP_S = 30 * 86_400
-"""How long after a rotation the secret before it may stay valid."""
+"""How long after a rotation the previous secret may stay valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """Holds no secret. `plan` is for the users that the key makes by acting for them."""
+    """Holds no secret. `plan` is that of the users whom the key creates by acting for them."""
 
     id: str
     user: str

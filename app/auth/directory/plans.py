@@ -40,7 +40,7 @@ class PlanDirectory:
         return await self._database.read(lambda tx: _find(DirectoryRepository(tx), name))
 
     async def create(self, name: str, changes: PlanChanges, *, actor: str) -> Plan:
-        """Make a plan; a new default one replaces the present default."""
+        """Make a plan; a new default replaces the current one."""
         at = self._clock.now()
         faults = Faults()
         faults.plan_name(name)
@@ -62,7 +62,7 @@ class PlanDirectory:
         return await self._database.transact(work)
 
     async def change(self, name: str, changes: PlanChanges, *, actor: str) -> Plan:
-        """Change what is named; windows move with the time zone, and no usage in them is lost."""
+        """Change the given fields; windows move with the time zone, without losing usage."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> Plan:

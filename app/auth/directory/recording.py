@@ -1,4 +1,4 @@
-"""What is done to plans, users and keys, as the audit log keeps it."""
+"""What is done to plans, users and keys, as the audit log records it."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,7 +21,7 @@ async def record(
     actor: str,
     at: datetime,
 ) -> None:
-    """Keep what `subject` has become, and what it was `before`, unless it is new."""
+    """Record what `subject` has become, and what it was `before`, unless it is new."""
     await audit.append(
         tx,
         at=at,
@@ -42,7 +42,7 @@ async def record_deletion(
     actor: str,
     at: datetime,
 ) -> None:
-    """Keep what `subject` was, and what went with it."""
+    """Record what `subject` was, and what was erased with it."""
     await audit.append(
         tx,
         at=at,

@@ -1,4 +1,4 @@
-"""The statements on plans, users and keys that operators cause."""
+"""The statements on plans, users and keys for operators."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Erased:
 
 
 class DirectoryRepository:
-    """Rows are locked here as an UPDATE would: jobs that refer to them go on."""
+    """Locks rows no harder than an UPDATE does, so that jobs that refer to them go on."""
 
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
@@ -41,7 +41,7 @@ class DirectoryRepository:
         return await self._one(select(PlanRow).where(PlanRow.name == name), _plan, lock=lock)
 
     async def lock_plans(self) -> None:
-        """Take the turn to change the default plan, before anything else is locked."""
+        """Serialise changes of the default plan; call this before locking anything else."""
         await lock_table(self._tx, PlanRow)
 
     async def page_plans(self, *, after: str | None, limit: int) -> Sequence[Plan]:
@@ -62,7 +62,7 @@ class DirectoryRepository:
         )
 
     async def delete_plan(self, name: str) -> None:
-        """Delete a plan; revoked keys, which no longer make users, forget it."""
+        """Delete a plan; revoked keys, which no longer create users, lose it."""
         await self._tx.execute(
             update(ApiKeyRow).where(ApiKeyRow.plan_name == name).values(plan_name=None)
         )
@@ -73,7 +73,7 @@ class DirectoryRepository:
         await self._tx.execute(update(PlanRow).where(PlanRow.is_default).values(is_default=False))
 
     async def count_on_plan(self, name: str) -> tuple[int, int]:
-        """Count the users of a plan, and the keys that would make users of it."""
+        """Count the users on a plan, and the keys that would create users on it."""
         users = await self._count(UserRow.id, UserRow.plan_name == name)
         keys = await self._count(
             ApiKeyRow.id, ApiKeyRow.plan_name == name, ApiKeyRow.revoked_at.is_(None)
@@ -105,9 +105,9 @@ class DirectoryRepository:
         )
 
     async def lock_with_name_space(self, user_id: str) -> Sequence[str]:
-        """Lock a user and those of its name space against everything; return their ids."""
-        # Only the user first: whoever adds to its name space holds it, and a statement that had
-        # to wait for that does not see what was added.
+        """Lock a user and those of its name space exclusively; return their ids."""
+        # The user alone first: whoever adds to its name space holds that lock, and a statement
+        # that had to wait for it would not see what was added.
         await self._tx.execute(select(UserRow.id).where(UserRow.id == user_id).with_for_update())
         found = await self._tx.execute(
             select(UserRow.id)
@@ -136,7 +136,7 @@ class DirectoryRepository:
             jobs += (
                 await self._tx.execute(delete(JobRow).where(JobRow.user_id.in_(some)))
             ).rowcount
-        # Jobs of users of the name space were made by a key of the owner: keys go after all jobs.
+        # The owner's keys made the jobs of the whole name space: keys go after all jobs.
         for some in _batches(user_ids):
             keys += (
                 await self._tx.execute(delete(ApiKeyRow).where(ApiKeyRow.user_id.in_(some)))
@@ -167,7 +167,7 @@ class DirectoryRepository:
         )
 
     async def replace_secret(self, key: Key, *, secret_hash: str) -> None:
-        """Let the present secret be the previous one, until `previous_expires_at`."""
+        """Make the current secret the previous one, until `previous_expires_at`."""
         previous = None if key.previous_expires_at is None else ApiKeyRow.secret_hash
         await self._tx.execute(
             update(ApiKeyRow)
@@ -257,7 +257,7 @@ def _key(row: Any) -> Key:
 
 
 def _key_row(key: Key) -> Mapping[str, Any]:
-    """Return what operators change; when the key was used is written elsewhere."""
+    """Return what operators change; when the key was last used is written elsewhere."""
     return {
         "name": key.name,
         "scopes": list(key.scopes),

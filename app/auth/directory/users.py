@@ -35,7 +35,7 @@ class UserDirectory:
         return await self._database.read(lambda tx: _find(DirectoryRepository(tx), user_id))
 
     async def policy(self, user_id: str) -> Policy:
-        """Return a user's limits by plan and overrides, without those of keys."""
+        """Return a user's limits from plan and overrides, without those of keys."""
 
         async def work(connection: AsyncConnection) -> Policy:
             user = await _find(DirectoryRepository(connection), user_id)
@@ -62,7 +62,7 @@ class UserDirectory:
         return await self._database.transact(work)
 
     async def change(self, user_id: str, changes: UserChanges, *, actor: str) -> User:
-        """Change what is named."""
+        """Change the given fields."""
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> User:
@@ -81,7 +81,7 @@ class UserDirectory:
     async def erase(self, user_id: str, *, actor: str) -> Erased:
         """Delete a user and the users of its name space: jobs, keys and rows; the ledger stays.
 
-        The name space goes too, since whoever gets the id next would act for the users in it.
+        The name space goes too, since the next owner of the id could act for the users in it.
         """
         at = self._clock.now()
 

@@ -1,6 +1,6 @@
-"""The issuer's public keys: fetched ahead, kept while it is away, refetched at a limited rate.
+"""The issuer's public keys: fetched ahead, kept while it is down, refetched at a limited rate.
 
-PyJWT is imported with the first key: 10 MB, most of it OpenSSL's bindings.
+PyJWT is imported with the first key: it takes 10 MB, mostly OpenSSL's bindings.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ logger = structlog.get_logger(__name__)
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512", "Ed25519": "EdDSA"}
 ALGORITHMS = frozenset({*RSA_ALGORITHMS, *_CURVES.values()})
-"""Only signatures by private keys: with HS* the issuer's public key would be the secret."""
+"""Asymmetric ones only: with HS* the issuer's public key would serve as the secret."""
 
 _MEMBERS = ("kty", "n", "e", "crv", "x", "y")
 _LARGEST = 512 * 1024
@@ -38,7 +38,7 @@ _TRIED_AGAIN_AFTER = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class IssuerKey:
-    """A key for one algorithm; what the issuer says about it is judged when it is fetched."""
+    """A key for one algorithm; what the issuer says about it is checked when it is fetched."""
 
     kid: str | None
     algorithm: str
@@ -59,7 +59,7 @@ class IssuerKeys:
     async def find(self, kid: str | None, *, algorithm: str) -> Sequence[IssuerKey]:
         """Return the keys that may have signed; without a `kid`, all of the algorithm.
 
-        An unknown kid causes one fetch, and then none for a while, whoever sends what.
+        An unknown kid causes one fetch, then none for a while, whatever anybody sends.
         Raises IdentityProviderUnavailableError as long as no key was ever fetched.
         """
         if not self._knows(kid):
@@ -78,7 +78,7 @@ class IssuerKeys:
             return await self._fetch_logged()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Refresh regularly until `stop`; a fetch under way is given up."""
+        """Refresh regularly until `stop`, which cancels a fetch under way."""
         await run_until(stop, [self._repeat()])
 
     async def _repeat(self) -> None:
@@ -104,7 +104,7 @@ class IssuerKeys:
         return True
 
     async def _fetch(self) -> Sequence[IssuerKey]:
-        """Follow OpenID Connect Discovery 1.0, chapter 4; raise ValueError for anything else."""
+        """Follow OpenID Connect Discovery 1.0, section 4; raise ValueError for anything else."""
         found = await self._get(
             f"{self._issuer.removesuffix('/')}/.well-known/openid-configuration"
         )

@@ -1,4 +1,4 @@
-"""The ids of users of the identity provider: different for different users."""
+"""Ids for the identity provider's users: no two users share one."""
 
 import hashlib
 
@@ -11,9 +11,9 @@ _ID_LENGTH = 26
 
 
 def user_id_of(claim: str) -> str:
-    """Write all but letters, digits and . _ @ - as `:` and two hex digits, byte by byte.
+    """Escape each byte other than letters, digits and . _ @ - as `:` and two hex digits.
 
-    What would be too long becomes `::` and its SHA-256, which nothing else is written as.
+    What would be too long becomes `::` and its SHA-256, a form that nothing else takes.
     """
     written = "".join(
         chr(byte) if chr(byte) in _PLAIN else f":{byte:02x}" for byte in claim.encode()
@@ -24,6 +24,6 @@ def user_id_of(claim: str) -> str:
 
 
 def key_id_of(user_id: str) -> str:
-    """Return the id of the key that stands for a user's sign-ins; rivals get the same one."""
+    """Return the id of the key for a user's sign-ins; concurrent first sign-ins get the same."""
     number = int.from_bytes(hashlib.sha256(f"oidc key of {user_id}".encode()).digest(), "big")
     return "key_" + "".join(_CROCKFORD[number >> 5 * place & 31] for place in range(_ID_LENGTH))

@@ -1,4 +1,4 @@
-"""From a token of the identity provider to what it says about its user, every part checked."""
+"""Reads what an identity provider's token says about its user, and checks every part of it."""
 
 import json
 import math
@@ -25,7 +25,7 @@ _FAR = datetime(9999, 1, 1, tzinfo=UTC).timestamp()  # about the last date there
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OidcConfig:
-    """`issuer` is compared letter by letter. Without a `plan_claim` operators choose plans."""
+    """`issuer` must match exactly. Without a `plan_claim` operators choose plans."""
 
     issuer: str
     audience: str
@@ -35,7 +35,7 @@ class OidcConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """`plan` is what the claim says, whatever that is; None without the claim.
+    """`plan` is the claim's unchecked value; None without the claim.
 
     `ends_at` is how long a caller with this token may stay connected.
     """
@@ -116,7 +116,7 @@ class OidcVerifier:
             begins = claims.get(name, now)
             if not _is_time(begins) or begins > now + skew:
                 raise UnauthenticatedError("The token is not valid yet.")
-        # The skew is for letting in, not for staying; a token used within it counts to its end.
+        # The skew lets a token in late but prolongs no stay; one used within it lasts to its end.
         ends = expires if now < expires else expires + skew
         return datetime.fromtimestamp(min(ends, _FAR), UTC)
 
@@ -131,4 +131,4 @@ def _is_plain(header: Mapping[str, Any]) -> bool:
 def _is_time(value: object) -> TypeGuard[int | float]:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return -math.inf < value < math.inf  # `isfinite` takes no integer that no float holds
+    return -math.inf < value < math.inf  # `isfinite` fails for integers beyond any float

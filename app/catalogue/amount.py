@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-# In the order they are asked. A `video_length` counts frames as often as seconds, so it tells
-# nothing.
+# In the order they are tried. `video_length` is missing, as it counts frames as often as seconds.
 _UNITS_PER_SECOND = {
     "duration": 1,
     "duration_seconds": 1,
@@ -39,10 +38,10 @@ def outputs(settings: Mapping[str, Any]) -> int | None:
 
 
 def output_seconds(settings: Mapping[str, Any], *, output_kind: str) -> Decimal | None:
-    """Read the seconds of all outputs from the first field that says; None if none does.
+    """Read the seconds of all outputs from the first field that is present; None if none is.
 
-    "auto", zero and less, and more than a day say nothing. An image has no length, so a model that
-    makes images and has no such field asks for zero.
+    "auto", zero or less, and more than a day count as unknown. An image has no length, so a model
+    that makes images and has no such field asks for zero.
     """
     number = outputs(settings)
     for name, units in _UNITS_PER_SECOND.items():

@@ -20,7 +20,7 @@ from app.net.urls import MAX_URL_CHARACTERS, is_data_uri
 
 MAX_CHARACTERS = 2**16
 
-_WHOLE = ""  # the name under which errors of the input as a whole are found
+_WHOLE = ""  # the name under which errors of the input as a whole are filed
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Checked:
     """What was found of an input.
 
     `input` has the defaults of settings filled in; it lacks only values that cannot be stored or
-    sent, and what is beyond the hundredth unknown field. `errors` follow the schema's order,
-    unknown fields last, and stop at a hundred. `media` lists the files whose addresses are valid
-    and whose bytes have yet to be looked at.
+    sent, and unknown fields beyond the hundredth. `errors` follow the schema's order, unknown
+    fields last, and stop at a hundred. `media` lists the files whose addresses are valid and whose
+    bytes have yet to be looked at.
     """
 
     input: dict[str, Any]
@@ -72,7 +72,7 @@ class InputChecker:
         )
 
     def _is_sound(self, filled: dict[str, Any]) -> bool:
-        """Return whether nothing but files can be wrong; that needs no list of faults."""
+        """Return whether only files can still be wrong; this is cheaper than listing errors."""
         return (
             all(map(self._knows, filled))
             and portability_flaw(filled) is None
@@ -106,7 +106,7 @@ class InputChecker:
         return name in self._fields or not self._is_closed
 
     def _too_long(self, given: Mapping[str, Any]) -> Mapping[str, str]:
-        """Name the fields with too much text in all."""
+        """Name the fields whose texts add up to too much."""
         return {
             name: f"must have {MAX_CHARACTERS} characters at most"
             for name, value in given.items()
@@ -114,7 +114,7 @@ class InputChecker:
         }
 
     def _counted(self, name: str, value: Any) -> Iterable[str]:
-        """Of files only addresses count, and those that are not refused for their own length."""
+        """Of media fields count only URLs, and only those not refused for their own length."""
         texts = texts_in(value)
         if name not in self._media:
             return texts
@@ -147,7 +147,7 @@ class InputChecker:
 
 
 def _flaws(given: dict[str, Any]) -> Mapping[str, str]:
-    """Name the fields that cannot be stored or sent, and why; a sound whole has sound parts."""
+    """Name the fields that cannot be stored or sent, and why; the whole is checked first."""
     if portability_flaw(given) is None:
         return {}
     flaws = {name: portability_flaw({name: value}) for name, value in given.items()}
@@ -164,7 +164,7 @@ class _Findings:
         return chain.from_iterable(self._by_field.values())
 
     def add(self, errors: Iterable[tuple[str, FieldError]]) -> None:
-        """Note `errors`; of values of the wrong type, which break most rules, only that."""
+        """Add `errors`; for a value of the wrong type, which breaks most other rules, only that."""
         for name, error in errors:
             if not self.has_type_error(name, at=error.pointer):
                 self._by_field.setdefault(name, []).append(error)
@@ -174,7 +174,7 @@ class _Findings:
         return len(self._by_field.get(name, ())) >= MAX_ERRORS
 
     def has_type_error(self, name: str, *, at: str | None = None) -> bool:
-        """Tell of the field itself, or of a place in it."""
+        """Return whether the field itself, or the place `at` in it, has the wrong type."""
         found = self._by_field.get(name)
         if not found:
             return False

@@ -7,7 +7,7 @@ from jsonschema_rs import ReferencingError, RegexOptions, Validator, validator_f
 
 from app.catalogue.errors import BrokenModelError
 
-# The other engine knows look-around and back-references, and may take very long over them.
+# The other engine supports look-around and back-references, and may backtrack for very long.
 _LINEAR_PATTERNS = RegexOptions()
 _NUMBERS = frozenset({"integer", "number", "float", "boolean"})
 _PLAIN_DATA = frozenset({"default", "enum", "const", "examples", "validations"})

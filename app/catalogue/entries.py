@@ -1,4 +1,4 @@
-"""RunComfy's catalogue entries as models: outside data, limited before anything else reads it."""
+"""Turns RunComfy's catalogue entries into models: outside data, limited before any other use."""
 
 import json
 import math
@@ -24,7 +24,7 @@ _WEB = re.compile(r"https?://\S+")
 
 
 def read_entry(entry: Any) -> Model:
-    """Make a model of an entry with its schema, or raise BrokenModelError."""
+    """Turn an entry with its schema into a model, or raise BrokenModelError."""
     if not isinstance(entry, dict) or not isinstance(entry.get("model_id"), str):
         raise BrokenModelError("an entry is an object with a model_id")
     schema = entry.get("input_schema")
@@ -61,7 +61,7 @@ def _listing(entry: Mapping[str, Any]) -> Listing:
 def _price(
     entry: Mapping[str, Any],
 ) -> tuple[Decimal, Literal["second", "output"]] | tuple[None, None]:
-    """Read a price if its unit is known; in an unknown unit it would be a wrong price."""
+    """Read a price if its unit is known; in an unknown unit it would be wrong."""
     given = entry.get("base_price_usd")
     if isinstance(given, bool) or not isinstance(given, int | float):
         return None, None
@@ -76,7 +76,7 @@ def _price(
 
 
 def _output_kind(model_id: str, listing: Listing) -> str:
-    """Find the kind that one of the names ends in; else `video`, whose limits are strictest."""
+    """Find a kind that one of the names ends in; else `video`, whose limits are strictest."""
     for name in (listing.kind, *listing.categories, *reversed(model_id.split("/"))):
         last = re.split(r"[-_ ]", name.lower())[-1]
         if last in _KINDS:
@@ -95,7 +95,7 @@ def _text(entry: Mapping[str, Any], name: str) -> str:
 
 
 def _storable(value: Any) -> str:
-    """Drop what no database and no answer takes: NUL, and halves of surrogate pairs."""
+    """Drop what neither databases nor responses can hold: NUL and lone surrogates."""
     if not isinstance(value, str):
         return ""
     return value.encode("utf-8", "ignore").decode().replace("\0", "").strip()

@@ -67,12 +67,12 @@ _DATA_URI = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_DATA_URI_HEAD = 256
-_MOST_FILES = 100  # of a field; models take up to sixteen, or do not say
+_MOST_FILES = 100  # per field; models take up to sixteen, or set no limit
 
 
 @dataclass(frozen=True)
 class MediaRule:
-    """A condition that the file must satisfy, such as `width_pixels<` 6000; 6000 itself does."""
+    """A condition that the file must satisfy, such as `width_pixels<` 6000; 6000 itself passes."""
 
     rule: str
     value: Any
@@ -132,7 +132,7 @@ class MediaField:
         if not isinstance(value, str):
             return "type", "must be text: a public https:// URL or a base64 data URI"
         if is_id(value, prefix="file"):
-            return None  # whether it is the caller's own is checked where files are kept
+            return None  # whether it is the caller's own is checked later, in storage
         if is_data_uri(value):
             flaw = _data_uri_flaw(value, kind=self.kind)
             return ("media_data_uri", flaw) if flaw else None

@@ -17,7 +17,7 @@ _MODEL_ID = re.compile(r"(?!\.)[\w.-]+(?:/(?!\.)[\w.-]+){1,4}", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What RunComfy's list says about a model beside its schema; price and unit come together."""
+    """What RunComfy's list says about a model besides its schema; price and unit come together."""
 
     categories: tuple[str, ...]
     kind: str

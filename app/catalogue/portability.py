@@ -43,7 +43,7 @@ def texts_in(value: Any) -> Iterator[str]:
 
 
 def is_storable(text: str) -> bool:
-    """Return whether a text holds neither a NUL nor half of a surrogate pair."""
+    """Return whether a text holds neither a NUL nor a lone surrogate."""
     if "\0" in text:
         return False
     try:

@@ -1,4 +1,4 @@
-"""The statements on the catalogues that were read from upstream."""
+"""The statements on catalogues read from upstream."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
@@ -27,7 +27,7 @@ class CatalogueRepository:
         return found.scalar_one_or_none() or 0
 
     async def take_turn(self, *, at: datetime, until: datetime) -> bool:
-        """Postpone the due read to `until`, which takes the turn; False if another has it."""
+        """Claim the read that is due by moving it to `until`; False if another process has it."""
         await self._ensure(at)
         moved = await self._tx.execute(
             update(CatalogueRow)
@@ -38,7 +38,7 @@ class CatalogueRepository:
         return moved.scalar_one_or_none() is not None
 
     async def lock(self, *, at: datetime, due_at: datetime) -> int:
-        """Note a successful read and return the version; whoever comes second waits here."""
+        """Record a successful read and return the version; a concurrent writer waits here."""
         await self._ensure(at)
         noted = await self._tx.execute(
             update(CatalogueRow)
@@ -64,7 +64,7 @@ class CatalogueRepository:
         return found.all()
 
     async def save(self, models: Collection[Model], *, at: datetime) -> None:
-        """Insert models, or replace what was stored of them before."""
+        """Insert models, or replace their stored versions."""
         if not models:
             return
         insert = insert_into(self._tx, CatalogueModelRow)
@@ -90,7 +90,7 @@ class CatalogueRepository:
         )
 
     async def in_use(self, model_ids: Collection[str], *, since: datetime) -> set[str]:
-        """Return which of the models jobs were made with."""
+        """Return which of the models made a job since then."""
         found = await self._tx.execute(
             select(JobRow.model)
             .where(JobRow.model.in_(sorted(model_ids)))
@@ -134,7 +134,7 @@ def listing_from_row(row: Row[Any]) -> Listing:
 
 
 def model_from_row(row: Row[Any]) -> Model:
-    """Compile a stored model again; raise BrokenModelError if rules have become stricter."""
+    """Compile a stored model; raise BrokenModelError if our rules have become stricter."""
     return Model.parse(
         {
             "model_id": row.model_id,

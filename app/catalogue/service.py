@@ -15,7 +15,7 @@ from app.core import bundled
 
 
 class Catalogue:
-    """Its models may be replaced while it serves; each answer is from one state of it."""
+    """Its models may be replaced while it serves; each answer comes from one version."""
 
     def __init__(self, models: Iterable[Model], *, allowed: Sequence[str] = ()) -> None:
         """`allowed` are ids, with `*` for anything; an empty list allows every model."""
@@ -65,7 +65,7 @@ class Catalogue:
 
 @lru_cache(maxsize=256)
 def _nearest(model_id: str, known: tuple[str, ...]) -> Sequence[str]:
-    """Look once for who asks again and again: with hundreds of models it takes tens of ms."""
+    """Cached for callers that repeat a mistake: among hundreds of models it takes tens of ms."""
     by_folded = {name.casefold(): name for name in known}
     near = get_close_matches(model_id.casefold(), by_folded, n=3)
     return [by_folded[name] for name in near]

@@ -30,7 +30,7 @@ _GONE = "RunComfy no longer lists the model"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """What a read changed, by model; `breaks` has only models in use."""
+    """What a sync changed, by model; `breaks` has only models in use."""
 
     models: int
     added: Sequence[str]
@@ -65,7 +65,7 @@ class CatalogueStore:
         self._version = 0
 
     async def load(self) -> None:
-        """Serve what is stored, if that changed; a small query finds out."""
+        """Serve what is stored, if that changed; a small query tells."""
 
         async def look(connection: AsyncConnection) -> tuple[int, Sequence[Row[Any]]]:
             repository = CatalogueRepository(connection, self._source)
@@ -156,7 +156,7 @@ async def _record(
     *,
     at: datetime,
 ) -> None:
-    """Keep what a read changed; `before` has rows or models."""
+    """Record what a sync changed; `before` has rows or models."""
     if report.is_news:
         after = {
             "models": report.models,
@@ -184,7 +184,7 @@ async def _record(
 
 
 def _read(entries: Sequence[Any]) -> tuple[Mapping[str, Model], set[str | None]]:
-    """Read what can be read; of the rest return the ids, None for one that has none."""
+    """Read what can be read; return the ids of the rest, None for an entry without one."""
     models: dict[str, Model] = {}
     broken: set[str | None] = set()
     for entry in entries:

@@ -14,7 +14,7 @@ def pointer(*path: str | int) -> str:
 
 
 def label(*path: str | int) -> str:
-    """Name a place as a reader would: `images[0]`, in backquotes."""
+    """Name a place as a reader would: `images[0]`, in backticks."""
     field, *rest = (clipped(str(step)) for step in path)
     return f"`{field}{''.join(f'[{step}]' for step in rest)}`"
 
@@ -28,7 +28,7 @@ def quoted(value: Any) -> str:
 
 
 def clipped(text: str, *, most: int = _QUOTED_CHARACTERS) -> str:
-    """Cut `text` short; halves of surrogate pairs, which no answer could carry, become `?`."""
+    """Cut `text` short; lone surrogates, which no response can carry, become `?`."""
     if len(text) > most:
         text = text[: most - 1] + "…"
     return text.encode("utf-8", "replace").decode()

@@ -57,9 +57,9 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryLease:
-    """One attempt in a worker's hands: what it records counts only while the row has `token`.
+    """One attempt in a worker's hands: its outcome counts only while the row has `token`.
 
-    With an `obstacle` it cannot be sent, for that reason.
+    `obstacle` is why it cannot be sent, if it cannot.
     """
 
     id: str

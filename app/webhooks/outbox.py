@@ -1,4 +1,4 @@
-"""Writes deliveries in the transaction of the event: none is sent for what did not happen."""
+"""Writes deliveries in the event's own transaction: none is sent for what did not happen."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -21,17 +21,17 @@ from app.webhooks.events import DEFAULT_EVENTS, EventType, event_of
 async def enqueue(tx: AsyncConnection, events: Sequence[JobEvent]) -> bool:
     """Write a delivery for each receiver of each event; return whether there were any.
 
-    One statement if there are no receivers, none for events without possible receivers.
+    Costs one statement if there are no receivers, none for events that nobody can receive.
     """
-    told = [(event, kind) for event in events if (kind := event_of(event.type))]
-    if not told:
+    relevant = [(event, kind) for event in events if (kind := event_of(event.type))]
+    if not relevant:
         return False
-    ids = sorted({event.job_id for event, _ in told})
+    ids = sorted({event.job_id for event, _ in relevant})
     found = await tx.execute(_RECEIVERS[tx.dialect.name], {"ids": ids})
     receivers = {job_id: list(some) for job_id, some in groupby(found, attrgetter("id"))}
     rows = [
         row
-        for event, kind in told
+        for event, kind in relevant
         for row in _deliveries(event, kind, receivers.get(event.job_id, []))
     ]
     if rows:
@@ -83,7 +83,7 @@ def _receivers(service: ColumnElement[str]) -> Select[*tuple[Any, ...]]:
     )
 
 
-# A user's id up to the first slash, as `owner_of` cuts it; no user is called `oidc`.
+# A user's id up to the first slash, as in `owner_of`; no user is called `oidc`.
 _RECEIVERS = {
     "sqlite": _receivers(
         func.substr(JobRow.user_id, 1, func.instr(JobRow.user_id, "/") - literal(1))

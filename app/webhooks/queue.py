@@ -1,4 +1,4 @@
-"""The leased queue that deliverers draw from: each method is one transaction, many at a time."""
+"""The leased queue that deliverers draw from: one transaction claims or ends many deliveries."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -29,10 +29,10 @@ _OURS = frozenset({"endpoint_disabled", "user_disabled", "no_secret", "internal"
 
 
 class DeliveryQueueConfig(BaseModel):
-    """`per_lane` and `per_user` limit the places of a process for one receiver, or one user's.
+    """`per_lane` and `per_user` limit the slots of a process for one receiver, or one user's.
 
-    Nor may a receiver hold more than are still free, or a user twice as many: however many of them
-    are slow, there is a place for the next one.
+    Nor may a receiver hold more than are free, or a user more than twice as many: however many of
+    them are slow, there is a slot for the next one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,12 +59,12 @@ class DeliveryQueue:
         self._config = config
         self._clock = clock
         self.record = NaturalBatch(self._apply)
-        """Write one outcome; return whether it counted: it does not once the lease is lost."""
+        """Write one outcome; return whether it counted: not if the lease was lost."""
 
     async def claim(
         self, *, limit: int, under_way: Collection[DeliveryLease]
     ) -> Sequence[DeliveryLease]:
-        """Take what is due, leaving room beside any one receiver or user for others."""
+        """Claim what is due, but let no receiver or user leave the others without room."""
         at = self._clock.now()
         lanes = Counter(lease.lane for lease in under_way)
         users = Counter(lease.user_id for lease in under_way)
@@ -90,17 +90,17 @@ class DeliveryQueue:
         return await self._database.transact(work)
 
     def has_room_again(self, lane: str, under_way: Collection[DeliveryLease]) -> bool:
-        """Return whether to look for more: from half on, so that it finds many at a time."""
+        """Return whether to claim more: only once half is free, to claim many at a time."""
         busy = sum(lease.lane == lane for lease in under_way)
         return busy <= self._config.per_lane // 2
 
     async def free_leases(self) -> None:
-        """End every lease at start; only where no other process can hold one."""
+        """End every lease, at start; only where no other process can hold one."""
         at = self._clock.now()
         await self._database.transact(lambda tx: QueueRepository(tx).free_leases(at=at))
 
     def _most(self, *, free: int) -> tuple[int, int]:
-        """Give how many places a receiver and a user may hold while so many are free."""
+        """Return how many slots a receiver and a user may hold while so many are free."""
         return min(self._config.per_lane, free), min(self._config.per_user, 2 * free)
 
     def _with_room(
@@ -194,7 +194,7 @@ class DeliveryQueue:
         """Note which endpoints work, and disable those that are gone or failed for too long."""
         endpoints = EndpointRepository(tx)
         well = _endpoints(each for each in outcomes if each.delivered)
-        # An endpoint has not failed if it was not reached for a reason of ours.
+        # An endpoint has not failed if the reason was ours.
         tried = [
             each for each in outcomes if not each.delivered and each.attempt.error not in _OURS
         ]
@@ -206,7 +206,7 @@ class DeliveryQueue:
         if badly:
             await endpoints.note_failure(badly, at=at)
             disabled += [(each, "gone") for each in await endpoints.disable(gone, reason="gone")]
-            # Not at the first failure: where little happens, nothing may have been sent for days.
+            # Not at the first failure: a quiet endpoint may have been sent nothing for days.
             given_up = _endpoints(each for each in tried if each.due_at is None)
             failing = await endpoints.disable(
                 given_up, reason="failing", failing_before=at - self._config.failing_for
@@ -225,7 +225,7 @@ class DeliveryQueue:
 
 
 def _obstacle(row: Any, *, disabled: Collection[str]) -> str | None:
-    """Say why an attempt would be useless; None if it would not."""
+    """Say why an attempt would be pointless; None if it would not."""
     if row.disabled_reason is not None:
         return "endpoint_disabled"
     return "user_disabled" if row.user_id in disabled else None

@@ -22,7 +22,7 @@ _OUTCOMES = Rows(
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A due delivery, with its receiver and user, whose places it would take."""
+    """A due delivery, with the receiver and the user whose slots it would take."""
 
     id: str
     lane: str

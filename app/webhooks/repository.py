@@ -65,7 +65,7 @@ class EndpointRepository:
     async def replace_secret(
         self, endpoint_id: str, *, sealed: str, previous_expires_at: datetime | None
     ) -> None:
-        """Let the present secret be the previous one, until `previous_expires_at`."""
+        """Make the current secret the previous one, until `previous_expires_at`."""
         await self._tx.execute(
             update(WebhookEndpointRow)
             .where(WebhookEndpointRow.id == endpoint_id)
@@ -134,7 +134,7 @@ class SecretRepository:
         return found.one_or_none()
 
     async def ensure(self, user_id: str, *, sealed: str, at: datetime) -> None:
-        """Keep an existing secret; of rivals that make one the first wins."""
+        """Store a secret unless there is one; of concurrent callers the first wins."""
         await self._tx.execute(
             insert_into(self._tx, WebhookSecretRow)
             .values(user_id=user_id, secret=sealed, created_at=at)
@@ -144,9 +144,9 @@ class SecretRepository:
     async def rotate(
         self, user_id: str, *, sealed: str, previous_expires_at: datetime | None, at: datetime
     ) -> None:
-        """Let the present secret be the previous one, until `previous_expires_at`, if there is one.
+        """Make the current secret, if any, the previous one, until `previous_expires_at`.
 
-        In one statement, so that of two rivals that make the first one neither is lost.
+        In one statement, so that of two concurrent first secrets neither is lost.
         """
         new = insert_into(self._tx, WebhookSecretRow).values(
             user_id=user_id, secret=sealed, created_at=at

@@ -19,7 +19,7 @@ _PLACES = (
 
 @dataclass(slots=True)
 class Resealed:
-    """How many secrets were resealed, how many were before, and whose open with no key."""
+    """How many secrets were resealed, how many already were, and whose no key opens."""
 
     renewed: int = 0
     current: int = 0
@@ -27,7 +27,7 @@ class Resealed:
 
 
 async def reseal(database: Database, sealer: Sealer) -> Resealed:
-    """Seal every secret with the first key; what opens with none stays as it is."""
+    """Seal every secret with the first key; what no key opens stays as it is."""
     done = Resealed()
     for place in _PLACES:
         after: str | None = ""
@@ -39,7 +39,7 @@ async def reseal(database: Database, sealer: Sealer) -> Resealed:
 async def _next_page(
     database: Database, sealer: Sealer, done: Resealed, *, place: Any, after: str
 ) -> str | None:
-    """Do the rows after `after` in one transaction; return the last, None if there are none."""
+    """Reseal the rows after `after` in one transaction; return the last, None if none are left."""
     table, key = place
 
     async def work(tx: AsyncConnection) -> tuple[Resealed, str | None]:

@@ -30,7 +30,7 @@ class Safe:
         return Secret(secret=opened, previous_expires_at=row.previous_expires_at)
 
     def signers(self, row: Any, *, at: datetime) -> tuple[str, ...]:
-        """Return the secret and, for a while after a rotation, the one before; skip unreadable."""
+        """Return the secret and, for a while after a rotation, the last one; skip unreadable."""
         sealed = [row.secret]
         if row.previous_secret is not None and at < row.previous_expires_at:
             sealed.append(row.previous_secret)

@@ -19,8 +19,8 @@ def retry_delay(
 ) -> timedelta | None:
     """Return how long to wait after the attempt on `step`, counted from 0; None after the last.
 
-    `jitter` in [0, 1) adds up to a tenth, so that a receiver that comes back does not get all at
-    once. A receiver that says when to come back is obeyed, up to the longest of these waits.
+    `jitter` in [0, 1) adds up to a tenth, so that a receiver that recovers does not get all at
+    once. One that says when to come back is obeyed, up to the longest of these waits.
     """
     if step >= len(LADDER):
         return None

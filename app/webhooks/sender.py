@@ -1,4 +1,4 @@
-"""One POST to a receiver, and what came of it in a word: nothing a receiver does raises here."""
+"""One POST to a receiver, and its outcome in a word: nothing that a receiver does raises here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from app.core.clock import Clock
 from app.net.errors import AddressRefusedError, NoSuchHostError, TooSlowError, UnreachableError
 from app.net.guard import read_at_most
 
-_MOST_BODY = 1024  # bytes; a character that is cut at the end is dropped
+_MOST_BODY = 1024  # bytes; a character cut off at the end is dropped
 _SAYS_WHEN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _CONTENT_TYPE = "application/json"
 
@@ -29,7 +29,7 @@ class Answer:
 
 
 class WebhookSender:
-    """`client` is a guarded one, which has a deadline.
+    """`client` is a guarded one, with a deadline.
 
     A redirect is a failure: the receiver is the URL that was named, and no other.
     """
@@ -39,7 +39,7 @@ class WebhookSender:
         self._clock = clock
 
     async def post(self, url: str, *, body: str, headers: Mapping[str, str]) -> Answer:
-        """Send one message; a success is a 2xx whose head came within the time."""
+        """Send one message; success is a 2xx whose headers arrive in time."""
         began = self._clock.monotonic()
         status, text, error, retry_after = None, None, None, None
         try:
@@ -57,9 +57,9 @@ class WebhookSender:
             # One word for both: the difference would reveal which private names exist.
             error = "not_public"
         except (TooSlowError, UnreachableError) as exc:
-            if status is None:  # otherwise only the body broke off, and the status counts
+            if status is None:  # otherwise only the body was cut off, and the status counts
                 error = "timeout" if isinstance(exc, TooSlowError) else "unreachable"
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError):  # of a redirect to no URL
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError):  # from a redirect to no URL
             error = "unreachable"
         return Answer(
             milliseconds=round((self._clock.monotonic() - began) * 1000),

@@ -38,7 +38,7 @@ class EndpointChanges(TypedDict, total=False):
 
 
 class WebhookService:
-    """`deliverer` rings the loop of this process, if it has one."""
+    """`deliverer` wakes this process's delivery loop, if it has one."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class WebhookService:
         return await self._database.read(lambda tx: _find(tx, endpoint_id, user_id=user_id))
 
     async def change(self, endpoint_id: str, changes: EndpointChanges, *, user_id: str) -> Endpoint:
-        """Change what is named; an endpoint that is enabled again starts with a clean record."""
+        """Change the given fields; an endpoint that is enabled again starts with a clean record."""
         if "url" in changes:
             self._addresses.check(changes["url"], field="url")
 
@@ -123,7 +123,7 @@ class WebhookService:
     async def rotate(
         self, endpoint_id: str, *, overlap: timedelta, user_id: str
     ) -> tuple[Endpoint, Secret]:
-        """Give an endpoint another secret; both sign until the overlap is over."""
+        """Give an endpoint a new secret; both sign until the overlap is over."""
         secret, sealed = self._safe.make()
         previous_expires_at = self._end_of(overlap)
 
@@ -250,7 +250,7 @@ class WebhookService:
 async def _find(
     connection: AsyncConnection, endpoint_id: str, *, user_id: str, lock: bool = False
 ) -> Endpoint:
-    # Invalid ids are not looked up: for Postgres a NUL in one would be an error.
+    # Invalid ids are not looked up, since a NUL in one would be an error in Postgres.
     known = is_id(endpoint_id, prefix="endpoint")
     endpoints = EndpointRepository(connection)
     endpoint = await endpoints.find(endpoint_id, user_id=user_id, lock=lock) if known else None

@@ -22,7 +22,7 @@ def new_secret() -> str:
 def signed_headers(
     secrets: Sequence[str], *, message_id: str, body: str, at: datetime
 ) -> dict[str, str]:
-    """Return the headers of one attempt; each secret signs, a receiver needs only one of them."""
+    """Return the headers of one attempt; each secret signs, and a receiver needs only one."""
     if not secrets:
         raise NoSecretError
     return {

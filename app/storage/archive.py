@@ -1,4 +1,4 @@
-"""The copies of outputs, since RunComfy forgets its own: where they are, and what is at risk."""
+"""Our copies of outputs, since RunComfy forgets its own: where they are, and what is at risk."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class Archive:
         self._clock = clock
 
     async def find(self, job_id: str, n: int) -> OutputRecord | None:
-        """Return an output's copy, or None while there is no whole one."""
+        """Return an output's copy; None until there is a complete one."""
         if self._storage is None:
             return None
         at = self._clock.now()
@@ -95,7 +95,7 @@ class Archive:
         return await self._database.read(work)
 
     async def count_at_risk(self) -> int:
-        """Count the outputs that waited so long for their copy that upstream may forget them."""
+        """Count the outputs that have waited so long for a copy that upstream may forget them."""
         counted = (
             select(func.count()).select_from(OutputRow).where(self._is_at_risk(self._clock.now()))
         )

@@ -5,7 +5,7 @@
                                             `--' failed: later, with back-off
 
 A row in `waiting` may be leased; the lease is renewed while the copy is made, and only its holder
-writes the outcome. The job itself knows nothing of all this, and waits for nothing.
+writes the outcome. The job itself knows nothing of this, and waits for nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +48,7 @@ class Copy:
 
 
 async def enqueue(tx: AsyncConnection, outputs: Mapping[str, int], *, at: datetime) -> None:
-    """Note, in the transaction that completes jobs, how many outputs of each to copy."""
+    """Queue each job's outputs for copying, in the transaction that completes the jobs."""
     rows = [
         {
             "job_id": job_id,
@@ -74,7 +74,7 @@ async def free_leases(tx: AsyncConnection, *, at: datetime) -> None:
 
 
 class CopyQueue:
-    """`lease` is how long an output is an archiver's alone, unless renewed."""
+    """`lease` is how long an archiver has an output to itself, unless it renews."""
 
     def __init__(self, *, database: Database, lease: timedelta, clock: Clock) -> None:
         self._database = database
@@ -124,11 +124,11 @@ class CopyQueue:
         ]
 
     async def renew(self, lease: CopyLease) -> bool:
-        """Renew the lease; False once it is another's, or the job is deleted."""
+        """Renew the lease; False once another has it, or the job is deleted."""
         return await self._write(lease, lease_expires_at=self._clock.now() + self._lease)
 
     async def finish(self, lease: CopyLease, copy: Copy) -> bool:
-        """Record a copy that is stored whole; False if it is no longer wanted."""
+        """Record a complete copy; False if it is no longer wanted."""
         duration = copy.duration
         return await self._write(
             lease,

@@ -1,4 +1,4 @@
-"""Objects that nothing names any more: noted in the transaction that drops them, deleted later."""
+"""Objects that nothing refers to: noted in the transaction that drops them, deleted later."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -17,11 +17,11 @@ from app.storage.store import Storage
 
 logger = structlog.get_logger(__name__)
 
-# A writer that lost its lease may go on for as long: the object is deleted again after that.
+# A writer that lost its lease may go on for this long; the object is deleted again after that.
 LATE_WRITERS = timedelta(hours=1)
-# When to try again what the store keeps: under a retention, or because a permission is missing.
+# When to retry what the store refuses to delete: it has a retention, or a permission is missing.
 _AGAIN_AFTER = timedelta(hours=1)
-# A store that fails for as long is probably away, and others wait for who tries.
+# A store that fails for this long is probably down, and a caller may be waiting.
 _FAILS_FOR = timedelta(seconds=5)
 _BATCH = 100
 
@@ -33,7 +33,7 @@ async def discard(tx: AsyncConnection, keys: Iterable[str], *, due_at: datetime)
 
 
 async def output_keys(tx: AsyncConnection, job_ids: Sequence[str]) -> Sequence[str]:
-    """Return the objects of these jobs' outputs; to be called before the jobs are deleted."""
+    """Return the keys of these jobs' outputs; call this before the jobs are deleted."""
     found = await tx.execute(select(OutputRow.storage_key).where(OutputRow.job_id.in_(job_ids)))
     return list(found.scalars())
 
@@ -43,8 +43,8 @@ async def discard_jobs(
 ) -> Sequence[str]:
     """Discard what belonged to jobs that were just deleted; return the keys, to delete now.
 
-    A file that another, unfinished job names as well is discarded when that one ends. Locked first
-    and tested after, as expired ones are.
+    A file that another, unfinished job names as well is discarded when that one ends. Rows are
+    locked first and tested after, as in `discard_expired`.
     """
     made_for = FileRow.made_for.in_(job_ids)
     await tx.execute(select(FileRow.id).where(made_for).order_by(FileRow.id).with_for_update())
@@ -58,9 +58,9 @@ async def discard_jobs(
 
 
 async def discard_users(tx: AsyncConnection, user_ids: Sequence[str], *, at: datetime) -> None:
-    """Discard all files of users without live jobs; to be called before they are deleted.
+    """Discard all files of users without live jobs; call this before the users are deleted.
 
-    Those that somebody may just be writing are due once that has ended.
+    Objects that may still be being written are due once that must have ended.
     """
     outputs = await tx.execute(
         select(OutputRow.storage_key, OutputRow.state)
@@ -82,7 +82,7 @@ async def discard_users(tx: AsyncConnection, user_ids: Sequence[str], *, at: dat
 async def discard_expired(tx: AsyncConnection, *, at: datetime) -> int:
     """Discard expired files, except those that a live job names; return how many.
 
-    The rows are locked first and tested after: an accept that is just linking one is waited for.
+    Rows are locked first and tested after, so as to wait for a job that is just linking one.
     """
     due = await tx.execute(
         select(FileRow.id)
@@ -102,7 +102,7 @@ async def discard_expired(tx: AsyncConnection, *, at: datetime) -> int:
 
 
 class Sweeper:
-    """Deletes what was discarded; without a storage that waits for a process that has it."""
+    """Deletes what was discarded; without a storage, that is left to a process that has one."""
 
     def __init__(self, *, database: Database, storage: Storage | None, clock: Clock) -> None:
         self._database = database
@@ -110,14 +110,14 @@ class Sweeper:
         self._clock = clock
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete what was just discarded, as far as the storage does; the pruner tries the rest."""
+        """Try to delete what was just discarded; the pruner retries what the storage keeps."""
         if self._storage is not None:
             await self._try(self._storage, keys)
 
     async def prune(self) -> int:
-        """Discard one batch of expired files, try to delete one of objects; return how many.
+        """Discard a batch of expired files, try to delete a batch of objects; return how many.
 
-        What the storage does not delete is due again later, behind all others.
+        What the storage does not delete is due again later, after everything else.
         """
         at = self._clock.now()
 
@@ -152,7 +152,7 @@ class Sweeper:
     async def _try(
         self, storage: Storage, keys: Sequence[str]
     ) -> tuple[Sequence[str], Sequence[str]]:
-        """Delete objects, and return those that are gone and those that the storage kept."""
+        """Delete objects; return those that are gone and those that the storage kept."""
         ends_at = self._clock.monotonic() + _FAILS_FOR.total_seconds()
         gone: list[str] = []
         kept: list[str] = []

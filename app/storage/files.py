@@ -1,4 +1,4 @@
-"""Files of jobs' inputs: kept for days, and seen only by their owner and who has a link."""
+"""Files for jobs' inputs: kept for days, and seen only by their owner and whoever has a link."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class FileService:
         return found[file_id]
 
     async def find_many(self, file_ids: Sequence[str], *, user_id: str) -> Mapping[str, File]:
-        """Return those of these files that are this user's and are kept."""
+        """Return those of these files that are this user's and still kept."""
         at = self._clock.now()
         known = [file_id for file_id in file_ids if is_id(file_id, prefix=PREFIX)]
 
@@ -63,7 +63,7 @@ class FileService:
         return await self._database.look_up(work) if known else {}
 
     async def get_signed(self, file_id: str) -> File:
-        """Return a file to the bearer of a link that this gateway signed, as long as it is kept."""
+        """Return a file for the bearer of a link that this gateway signed, while it is kept."""
 
         async def work(connection: AsyncConnection) -> File | None:
             found = await connection.execute(_FILES.where(_READY, FileRow.id == file_id))

@@ -12,7 +12,7 @@ from app.db.models import FileRow, JobFileRow, JobRow
 
 @dataclass(frozen=True, slots=True)
 class FileUse:
-    """A file in a job's input, and where in it."""
+    """A file that a job's input names, and where."""
 
     pointer: str
     file_id: str
@@ -36,9 +36,9 @@ def is_over(at: datetime) -> ColumnElement[bool]:
 async def lock_usable(
     tx: AsyncConnection, file_ids: Mapping[str, Sequence[FileUse]], *, at: datetime
 ) -> set[tuple[str, str]]:
-    """Return (file, user) of those that can still be used, locked against the pruner until commit.
+    """Return (file, user) for those still usable, locked against the pruner until commit.
 
-    By job: a file that is `uploading` counts only for the job it is made for.
+    `file_ids` is keyed by job: a file still `uploading` counts only for the job it is made for.
     """
     wanted = sorted({use.file_id for uses in file_ids.values() for use in uses})
     found = await tx.execute(
@@ -60,7 +60,7 @@ async def lock_usable(
 async def link(
     tx: AsyncConnection, uses: Mapping[str, Sequence[FileUse]], *, expires_at: datetime
 ) -> None:
-    """Link just written jobs with their files; files made for them are kept from now on."""
+    """Link newly written jobs to their files; files made for them are kept from now on."""
     await tx.execute(
         update(FileRow)
         .where(FileRow.made_for.in_(sorted(uses)), FileRow.state == "uploading")

@@ -15,7 +15,7 @@ class FileLinks:
         self._signer = signer
 
     def about(self, file_id: str) -> str:
-        """Return where the file is described, for who has a credential."""
+        """Return where the file is described, for whoever has a credential."""
         return f"{self._files_url}/{file_id}"
 
     def until(self, file_id: str, expires_at: datetime) -> str:
@@ -23,7 +23,7 @@ class FileLinks:
         return f"{self.about(file_id)}/content?{query}"
 
     def for_owner(self, file_id: str, *, at: datetime) -> str:
-        """Return a link for a day; within an hour it is the same."""
+        """Return a link that is valid for a day; it stays the same for an hour."""
         hour = at.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
         return self.until(file_id, hour + _SHOWN_FOR)
 

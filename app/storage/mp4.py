@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 Reader = Callable[[int, int], Awaitable[bytes]]
-"""Gives the bytes from one offset to before another; fewer at the end of the file."""
+"""Returns the bytes from a start to an end (exclusive); fewer at the end of the file."""
 
 _MOST_BOXES = 64
 _MOST_HEADER_BYTES = 2**22
@@ -22,9 +22,9 @@ class Film:
 
 
 async def look(read: Reader, *, size: int) -> Film:
-    """Find the movie's header among the outermost boxes, wherever it stands; never raises itself.
+    """Find the movie's header among the top-level boxes, wherever it is; never raises itself.
 
-    At most 64 boxes are passed, and at most 4 MiB of the header are read.
+    It passes over at most 64 boxes, and reads at most 4 MiB of the header.
     """
     at = 0
     for _ in range(_MOST_BOXES):
@@ -69,10 +69,10 @@ def _duration(moov: bytes) -> timedelta | None:
     scale = int.from_bytes(header[20:24] if wide else header[12:16], "big")
     length = header[24:32] if wide else header[16:20]
     units = int.from_bytes(length, "big")
-    if not units:  # written in fragments: the duration stands elsewhere, if anywhere
+    if not units:  # fragmented: the duration is elsewhere, if anywhere
         extends = next(_inside(moov, b"mvex"), b"")
-        told = next(_inside(extends, b"mehd"), b"")
-        units = int.from_bytes(told[4:12] if told[:1] == b"\1" else told[4:8], "big")
+        mehd = next(_inside(extends, b"mehd"), b"")
+        units = int.from_bytes(mehd[4:12] if mehd[:1] == b"\1" else mehd[4:8], "big")
     if not scale or not units or units / scale > _LONGEST.total_seconds():
         return None
     return timedelta(seconds=units / scale)
@@ -91,12 +91,12 @@ def _inside(data: bytes, wanted: bytes) -> Iterator[bytes]:
 
 
 def _box(data: bytes, at: int, *, most: int) -> tuple[bytes, int, int] | None:
-    """Return a box's kind, and where its body begins and ends, counted from the box's start."""
+    """Return a box's kind, and where its body begins and ends, relative to the box."""
     size, kind, body = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
     if size == 1:
         size, body = int.from_bytes(data[at + 8 : at + 16], "big"), 16
     elif size == 0:
-        size = most  # to the end of what holds it
+        size = most  # up to the end of its parent
     if len(data) - at < body or size < body:
         return None
     return kind, body, min(size, most)

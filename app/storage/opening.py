@@ -1,4 +1,4 @@
-"""Opens storages by their address; obstore is 4 MB, and imported only when a file is stored."""
+"""Opens storages by their URL; obstore takes 4 MB, and is imported only when it is needed."""
 
 import os
 from datetime import timedelta
@@ -20,13 +20,13 @@ _PATIENCE = timedelta(seconds=30)
 def open_storage(url: str) -> Storage:
     """Open `file:///folder`, which is created if missing, or `s3://bucket/prefix`.
 
-    What else S3 needs comes from the environment's AWS_* variables, as everywhere.
+    Whatever else S3 needs comes from the environment's AWS_* variables, as usual.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
         return open_folder(Path(unquote(parts.path)))
     _unset_what_is_empty()
-    store = _s3(url)  # at once, so that a fault in it ends the start
+    store = _s3(url)  # at once, so that a mistake in it stops the start
     return Storage(lambda: store, folder=None)
 
 
@@ -50,7 +50,7 @@ def _local(folder: Path) -> "LocalStore":
 
 
 def _unset_what_is_empty() -> None:
-    """Leave to the machine's role what manifests set to nothing: obstore would sign with it."""
+    """Unset what manifests leave empty: obstore would sign with it, not with the machine's role."""
     for name, value in list(os.environ.items()):
         if name.startswith("AWS_") and not value:
             del os.environ[name]
@@ -74,6 +74,6 @@ def _s3(url: str) -> "S3Store":
 
 
 def _allows_http() -> bool:
-    """Use plain http only for an endpoint that the operator wrote so, as other S3 clients do."""
+    """Allow plain http only if the operator's endpoint says so, as other S3 clients do."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     return endpoint.startswith("http://")

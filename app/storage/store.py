@@ -1,8 +1,8 @@
-"""Objects under keys, on a disk or in S3: written whole or not at all, read by ranges.
+"""Objects under keys, on a disk or in S3: written whole or not at all, read in ranges.
 
 A key is made here, of random characters; nothing that a client sent is ever part of one. On disk
-an object is written beside its place and moved there once it is synced, so that neither a killed
-process nor a power cut leaves half of one under its name.
+an object is written under another name and renamed once it is synced, so that neither a killed
+process nor a power cut leaves half of one.
 """
 
 import asyncio
@@ -32,18 +32,18 @@ logger = structlog.get_logger(__name__)
 
 Purpose = Literal["files", "outputs"]
 
-_PART_BYTES = 5 * 2**20  # the least that S3 takes as a part
+_PART_BYTES = 5 * 2**20  # the smallest part that S3 takes
 _PARTS_AT_ONCE = 2
-# Each slow reader has this much in memory; a disk is read in smaller pieces than S3.
+# Each slow reader holds this much in memory; a disk is read in smaller pieces than S3.
 _PIECE_ON_DISK, _PIECE_OF_S3 = 2**18, 2**20
-_DRAFTS_ASIDE = 8  # of one object, by writers at the same time: so many numbers may be free
+_DRAFTS_ASIDE = 8  # of one object, by concurrent writers: so many numbers in a row may be unused
 _KEY = re.compile(r"(files|outputs)/[0-9a-f]{32}")
 _ERROR_NUMBER = re.compile(r"(?:os error |Os \{\s*code: |Errno )(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What was written; `head` is its beginning, to detect what it is."""
+    """What was written; `head` is its beginning, to detect its type."""
 
     size: int
     sha256: str
@@ -55,10 +55,10 @@ def new_key(purpose: Purpose) -> str:
 
 
 class Storage:
-    """`folder` is where the objects are on a disk; then writes are synced to it.
+    """`folder` is where the objects are if they are on a disk; writes to it are synced.
 
     `opened` returns the store, and is called when the first object is written or read. Calls that
-    move little data have `patience`: a client waits for them, and there may be another way.
+    move little data time out after `patience`: a client is waiting, and may be served otherwise.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Storage:
             raise ObjectGoneError(key) from exc
         except _failures() as exc:
             raise _unavailable("get", exc) from exc
-        if not piece:  # an object that is shorter than its row says
+        if not piece:  # the object is shorter than its row says
             raise ObjectGoneError(key)
         return piece.to_bytes()
 
@@ -132,12 +132,12 @@ class Storage:
             raise _unavailable("head", exc) from exc
 
     async def delete(self, key: str) -> None:
-        """Delete an object and what a killed writer left of it; it may be gone already.
+        """Delete an object and what killed writers left of it; it may be gone already.
 
         Raises StorageUnavailableError, which the caller logs: many may fail at once.
         """
         _check(key)
-        # S3 calls what is not there deleted: only the bucket can be missing.
+        # S3 deletes a missing object without an error: there, only the bucket can be missing.
         gone = () if self._folder is None else (FileNotFoundError,)
         try:
             with suppress(*gone):
@@ -170,8 +170,8 @@ def _sync(path: Path) -> None:
 def _sweep(path: Path) -> None:
     """Delete drafts of an object, or raise FileNotFoundError if not even its folder is there.
 
-    They are numbered from 1 on; one between others may be missing. The folder is not listed: with
-    200,000 objects that takes a quarter of a second.
+    They are numbered from 1, perhaps with gaps. The folder is not listed: with 200,000 objects
+    that takes a quarter of a second.
     """
     path.parent.stat()
     left = _DRAFTS_ASIDE
@@ -192,8 +192,8 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _unavailable(action: str, exc: Exception) -> StorageUnavailableError:
-    # Not the exception's own text: it names buckets, keys and what the store answered. A disk that
-    # is full and a host that is away are of one kind, so the system's own word is added.
+    # Not the exception's own text, which names buckets, keys and what the store answered. A full
+    # disk and an unreachable host raise the same type, so the system's own word is added.
     number = _ERROR_NUMBER.search(str(exc))
     reason = os.strerror(int(number[1])) if number else None
     logger.warning("storage.failed", action=action, kind=type(exc).__name__, reason=reason)

@@ -1,9 +1,9 @@
-"""Uploads: how files come here, from clients and out of the inputs of jobs.
+"""Uploads: how files get here, from clients and out of the inputs of jobs.
 
     (nothing) --row--> uploading --object, then row--> ready --expired, in no live job--> discarded
                            `------- broken off, or too old ------------------------------^
 
-The row comes before the object, so that every object can be found and deleted by it.
+The row is written before the object, so that every object can be found and deleted.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -38,7 +38,7 @@ _KINDS = (
 
 
 class UploadsConfig(BaseModel):
-    """`life` is how long a file is kept, if no live job names it then; sizes are in bytes."""
+    """`life` is how long a file is kept, or longer if a live job names it; sizes are in bytes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -96,7 +96,7 @@ class Uploads:
             raise
 
     async def keep(self, data: bytes, *, declared: str, user_id: str, made_for: str) -> File:
-        """Store what a job's input held; nobody sees it until the job is accepted."""
+        """Store a file from inside a job's input; nobody sees it until the job is accepted."""
         draft = await self._begin(user_id, made_for=made_for)
         try:
             stored = await required(self._storage).put(draft.key, _once(data))
@@ -137,7 +137,7 @@ class Uploads:
         await self._take_back(work)
 
     async def _take_back(self, work: Work[Sequence[str]]) -> None:
-        """Delete what came to nothing; a database that is away hides no answer, and rows expire."""
+        """Delete a failed upload. If the database is down, its row expires and the error stands."""
         with suppress(DatabaseUnavailableError):
             await self._sweeper.delete(await self._database.transact(work))
 
@@ -192,7 +192,7 @@ class Uploads:
             return None if row is None else file_from_row(row)
 
         file = await self._database.transact(work)
-        if file is None:  # it took so long that the upload was given up
+        if file is None:  # it took so long that the upload was abandoned
             raise StorageUnavailableError
         return file
 
@@ -205,7 +205,7 @@ class _Draft:
 
 
 async def _peek(source: AsyncIterator[bytes]) -> tuple[bytes, AsyncIterator[bytes]]:
-    """Read enough to know what a file is; return that, and an iterator over the whole file."""
+    """Read enough to tell what a file is; return that, and an iterator over the whole file."""
     head = b""
     async for chunk in source:
         head += chunk

@@ -62,8 +62,8 @@ class UsageRead(BaseModel):
     response_model=UsageRead,
     summary="Read your usage",
     description=(
-        "Days are in the plan's time zone and `to` is excluded; both default to the current month. "
-        "With `Accept: text/csv` the answer is a CSV file."
+        "Days are in the plan's time zone and `to` is excluded; by default from the beginning of "
+        "this month to the end of today. With `Accept: text/csv` the answer is a CSV file."
     ),
     responses=USAGE_ANSWERS,
 )

@@ -31,44 +31,50 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=True)
         self.requests = self._counter(
             "http_requests",
-            "Answers to HTTP requests, but for health and metrics.",
+            "Answers to HTTP requests, except health and metrics.",
             "method",
             "route",
             "code",
         )
         self.request_seconds = self._histogram(
             "http_request_seconds",
-            "From a request to the head of its answer, without waits for others.",
+            "From a request to the head of its answer, minus waits for other systems.",
             _FAST,
             "route",
         )
         self.refusals = self._counter(
             "refusals", "Requests refused with 429, by the limit they met.", "code", "limit"
         )
-        self.moves = self._counter("job_moves", "States that jobs entered by workers.", "state")
+        self.moves = self._counter("job_moves", "States that workers moved jobs to.", "state")
         self.dispatch_delay = self._histogram(
             "dispatch_delay_seconds", "From accept to the first send of a job.", _SLOW
         )
         self.detection_delay = self._histogram(
-            "detection_delay_seconds", "From a job's end at RunComfy to knowing of it.", _SLOW
+            "detection_delay_seconds",
+            "From a job's end at RunComfy until the gateway knows of it.",
+            _SLOW,
         )
-        self.polls = self._counter("polls", "Looks at jobs upstream, by outcome.", "outcome")
+        self.polls = self._counter("polls", "Polls of jobs at RunComfy, by outcome.", "outcome")
         self.upstream_seconds = self._histogram(
             "upstream_call_seconds", "Calls to RunComfy.", _FAST, "operation", "outcome"
         )
-        self.webhooks = self._counter("webhook_attempts", "Tries to deliver a webhook.", "outcome")
-        self.copies = self._counter("output_copies", "Tries to archive an output.", "outcome")
+        self.webhooks = self._counter(
+            "webhook_attempts", "Attempts to deliver a webhook.", "outcome"
+        )
+        self.copies = self._counter("output_copies", "Attempts to archive an output.", "outcome")
         self.lease_losses = self._counter(
-            "lease_losses", "Outcomes that came after their lease had passed to another.", "work"
+            "lease_losses",
+            "Outcomes that came after their lease had passed to another worker.",
+            "work",
         )
         self.late_requests = self._counter(
-            "late_requests", "Request ids that came when their job had moved on."
+            "late_requests", "Request ids that came after their job had moved on."
         )
         self.catalogue_syncs = self._counter(
             "catalogue_syncs", "Reads of RunComfy's catalogue.", "outcome"
         )
         self.catalogue_breaks = self._counter(
-            "catalogue_breaking_changes", "Models in use that no longer take what they took."
+            "catalogue_breaking_changes", "Breaking changes of models in use."
         )
         # These start at 0: a rule would miss the first increment, which may be of many at once.
         self.copies.labels("lost")
@@ -77,7 +83,7 @@ class Metrics:
         for outcome in ("ok", "failed"):
             self.catalogue_syncs.labels(outcome)
         self.loop_lag = self._histogram(
-            "event_loop_lag_seconds", "How late the event loop wakes a sleeper.", _LAG
+            "event_loop_lag_seconds", "How late the event loop wakes a sleeping task.", _LAG
         )
         self.connections = self._gauge(
             "database_connections", "Connections of this process.", "pool", "state"
@@ -85,25 +91,27 @@ class Metrics:
         self.is_serving = self._gauge("serving", "Whether this process serves the API.")
         self.is_database_up = self._gauge(
             "database_up",
-            "Whether the database answered the last look; without it the rest of"
-            " what it knows is absent or NaN.",
+            "Whether the database answered the last query; if not, all figures from it are absent"
+            " or NaN.",
         )
         self.jobs = self._gauge("jobs", "Jobs that are not final.", "state")
         self.oldest_pending = self._gauge(
             "oldest_pending_seconds", "How long the oldest waiting job has waited."
         )
         self.held_jobs = self._gauge("held_jobs", "Jobs with an open hold.")
-        self.held_usd = self._gauge("held_usd", "What open holds amount to, as far as priced.")
+        self.held_usd = self._gauge("held_usd", "US dollars in open holds whose price is known.")
         self.outputs_at_risk = self._gauge(
-            "outputs_at_risk", "Outputs not archived in time, which RunComfy may forget."
+            "outputs_at_risk", "Outputs not archived in time, which RunComfy may delete."
         )
-        self.waiting_webhooks = self._gauge("webhook_deliveries_waiting", "Webhooks to deliver.")
+        self.waiting_webhooks = self._gauge(
+            "webhook_deliveries_waiting", "Webhooks that wait to be delivered."
+        )
         self.overdue_webhooks = self._gauge(
             "webhook_deliveries_overdue", "Webhooks due for over a minute."
         )
         self.is_lane_open = self._gauge(
             "upstream_lane_open",
-            "Whether calls of this kind, or of an account, go to RunComfy now.",
+            "Whether calls of this kind, or for an account, go to RunComfy now.",
             "lane",
         )
         self.is_paused = self._gauge("dispatch_paused", "Whether operators have paused sending.")

@@ -38,7 +38,7 @@ class Metrics:
         )
         self.request_seconds = self._histogram(
             "http_request_seconds",
-            "From a request to the head of its answer, minus waits for other systems.",
+            "From a request to the head of its answer, minus waits for anything outside it.",
             _FAST,
             "route",
         )

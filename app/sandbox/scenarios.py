@@ -59,7 +59,7 @@ _FAULT = tuple(FAULTS)
 
 WORDS: Mapping[str, Word] = MappingProxyType(
     {
-        "instant": Word("Done as soon as it is accepted."),
+        "instant": Word("Completes as soon as it is accepted."),
         "queue": Word("Waits this many seconds in the queue (10).", 10.0),
         "slow": Word("Takes this many seconds in progress (30).", 30.0),
         "stuck": Word("Stays in progress for ever."),
@@ -88,7 +88,9 @@ WORDS: Mapping[str, Word] = MappingProxyType(
         "cost": Word("Costs this many US dollars (1), whatever the catalogue says.", 1.0),
         "late-cost": Word("The cost appears this many seconds after the end (30).", 30.0),
         "no-cost": Word("The cost never appears."),
-        "expired": Word("Unknown (404001) from this many seconds after its submit on (0).", 0.0),
+        "expired": Word(
+            "Unknown (404001) once this many seconds have passed since its submit (0).", 0.0
+        ),
         "queued-word": Word("What a queued job's status says (pending).", "pending"),
         "running-word": Word("What a running job's status says (reticulating).", "reticulating"),
         "status-word": Word(
@@ -134,16 +136,18 @@ WORDS: Mapping[str, Word] = MappingProxyType(
             "reset",
             _FAULT,
         ),
-        "cut-request": Word("Reset as soon as the word arrives, the rest of the body unread."),
+        "cut-request": Word(
+            "Reset as soon as the word arrives; the rest of the body stays unread."
+        ),
         "submit-FAULT": Word(
-            "The first submits of this input, this many, meet the fault; none is accepted (1).", 1.0
+            "This many first submits of this input meet the fault; none is accepted (1).", 1.0
         ),
         "poll-FAULT": Word(
-            "The first calls to `/status` or `/result`, this many, meet the fault (3).", 3.0
+            "This many first calls to `/status` or `/result` meet the fault (3).", 3.0
         ),
-        "result-FAULT": Word("The first calls to `/result`, this many, meet the fault (3).", 3.0),
+        "result-FAULT": Word("This many first calls to `/result` meet the fault (3).", 3.0),
         "cancel-FAULT": Word(
-            "The first cancels, this many, meet the fault; nothing is cancelled (1).", 1.0
+            "This many first cancels meet the fault; nothing is cancelled (1).", 1.0
         ),
     }
 )

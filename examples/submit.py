@@ -1,6 +1,6 @@
-"""Make a video of a picture: GATEWAY_KEY=rcg_... python submit.py PICTURE_URL [PROMPT].
+"""Make a video from a picture: GATEWAY_KEY=rcg_... python submit.py PICTURE_URL [PROMPT].
 
-Needs httpx. GATEWAY_URL is where the gateway is, http://localhost:8000 if unset.
+Needs httpx. GATEWAY_URL is the gateway's address; default: http://localhost:8000.
 """
 
 import os
@@ -20,7 +20,7 @@ def main(picture: str, prompt: str = "the camera drifts forward") -> None:
         headers={"Authorization": f"Bearer {os.environ['GATEWAY_KEY']}"},
         timeout=30,
     )
-    # Should the answer be lost: the same key and body give the same job, never a second one.
+    # If the answer is lost, repeat it: the same key and body give the same job, never a second one.
     answer = gateway.post(
         "/v1/jobs",
         headers={"Idempotency-Key": str(uuid.uuid4())},
@@ -42,7 +42,7 @@ def main(picture: str, prompt: str = "the camera drifts forward") -> None:
 
 
 def read(answer: httpx.Response) -> dict:
-    """Give the job, or end with what is wrong: every refusal names the field and the way out."""
+    """Return the job, or exit with what is wrong: every refusal names the field and the way out."""
     body = answer.json()
     if answer.is_error:
         sys.exit(" ".join(error["detail"] for error in body.get("errors", [])) or body["detail"])

@@ -1,4 +1,4 @@
-// Make a video of a picture: make clients, then in this folder GATEWAY_KEY=rcg_... node build/submit.js PICTURE_URL
+// Make a video from a picture: `make clients`, then in this folder GATEWAY_KEY=rcg_... node build/submit.js PICTURE_URL
 import createClient from "openapi-fetch";
 import type { components, paths } from "./gateway.js";
 

@@ -790,6 +790,25 @@ async def test_to_choose_the_model_in_view_once_more_keeps_what_was_typed(
         await expect(prompt).to_have_value("a longer one")
 
 
+async def test_another_model_begins_with_the_texts_that_were_typed_and_nothing_else(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("tess")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await fill_in(page, PROMPT)
+        await choose(page, "kling/kling-3.0/pro/image-to-video")
+        await expect(page.get_by_role("slider", name="cfg scale")).to_be_visible()
+        prompt = page.get_by_label("prompt").first
+        await expect(prompt).to_have_value(PROMPT)
+        await prompt.fill("a red fox")
+        await choose(page, "seedance-1-0/pro/image-to-video")
+        await expect(page.get_by_role("form", name="Seedance")).to_be_visible()
+        await expect(page.get_by_label("Prompt")).to_have_value("a red fox")
+        await expect(page.get_by_label("Start Image: URL")).to_have_value("")
+        await expect(page.get_by_role("radio", name="5", exact=True)).to_be_checked()
+
+
 async def test_the_limits_are_as_they_were_asked_for_last(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -28,6 +28,12 @@ export function initial(fields, start) {
   return values;
 }
 
+/** Of what one form holds, the texts that another has a field for by the same name. */
+export function carried(values, fields, others) {
+  const isText = (field, name) => field && controlOf(field, mediaKind(name, field)) === Text;
+  return Object.fromEntries(Object.entries(values).filter(([name]) => isText(fields[name], name) && isText(others[name], name)));
+}
+
 /** What is sent: fields that were left empty are left out, unless nothing is a choice of theirs. */
 export function filled(fields, values) {
   const isEmpty = (value) => value === undefined || value === null || value === "" || (Array.isArray(value) && !value.length);

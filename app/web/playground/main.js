@@ -2,6 +2,7 @@
 
 import { Session } from "../shared/api.js";
 import { Gate, LimitBar, ProblemNote, ThemeSwitch, UNFINISHED, html, render, useEffect, useRef, useState } from "../shared/view.js";
+import { carried, fieldsOf } from "./fields.js";
 import { ModelForm } from "./form.js";
 import { History } from "./history.js";
 import { JobCard } from "./job.js";
@@ -23,6 +24,7 @@ function Playground({ api, onLeave }) {
   const [problem, setProblem] = useState(null);
   const [rounds, setRounds] = useState(0); // jobs that came or ended: limits and history moved
 
+  const typed = (chosen) => (model ? carried(begun.input, fieldsOf(model.input_schema), fieldsOf(chosen.input_schema)) : {});
   const choices = useRef(0);
   const choose = async (modelId, input) => {
     const choice = ++choices.current;
@@ -32,7 +34,8 @@ function Playground({ api, onLeave }) {
       const chosen = await api.get(`/v1/models/${modelId}`);
       if (!isLast()) return;
       setModel(chosen);
-      setStart(input ? { input, choice } : BLANK);
+      // Another one of the same fields goes on in the form as it is.
+      if (input || chosen.schema_hash !== model?.schema_hash) setStart({ input: input || typed(chosen), choice });
       setProblem(null);
     } catch (error) {
       if (isLast()) setProblem(error);

@@ -774,6 +774,31 @@ async def test_what_came_before_can_be_begun_with_again_and_again(
             await expect(prompt).to_have_value(f"{PROMPT} sandbox:instant")
 
 
+async def test_the_keyboard_goes_on_at_what_was_opened_and_stays_after_a_submit(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("fay")
+    async with visiting(browser, site) as page:
+        await sign_in(page, key)
+        await fill_in(page, f"{PROMPT} sandbox:instant")
+        prompt = page.get_by_label("Prompt")
+        async with page.expect_response("**/v1/jobs") as answered:
+            await page.get_by_role("button", name="Make it").click()
+            await prompt.focus()
+        await (await answered.value).finished()
+        job = page.get_by_role("region", name="Job")
+        await expect(job).to_be_visible()
+        await drawn(page)
+        await expect(prompt).to_be_focused()
+
+        await page.get_by_role("button", name=f"Open {PROMPT}").press("Enter")
+        await expect(job).to_be_focused()
+        await page.get_by_role("button", name=f"Again with {PROMPT}").press("Enter")
+        await expect(page.get_by_role("form", name="Seedance")).to_be_focused()
+        await page.keyboard.press("Tab")
+        await expect(prompt).to_be_focused()
+
+
 async def test_to_choose_the_model_in_view_once_more_keeps_what_was_typed(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -88,7 +88,7 @@ export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
   const names = Object.keys(fields);
   const problem = refused || unchecked;
   const elsewhere = tried && problem && !names.some((name) => errorsOf(name).length);
-  return html`<form class="card" ref=${form} onSubmit=${submit} novalidate aria-label=${model.display_name}>
+  return html`<form class="card" tabindex="-1" ref=${form} onSubmit=${submit} novalidate aria-label=${model.display_name}>
     <div class="card-body">
       ${sorted(names, required).map((name) => html`<${Field} key=${name} api=${api} name=${name} field=${fields[name]}
         required=${required.includes(name)} value=${values[name]} errors=${errorsOf(name)} onChange=${change(name)}

@@ -46,7 +46,7 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
       setCancelling(false);
     }
   };
-  return html`<section class="card stage" aria-label="Job">
+  return html`<section class="card stage" tabindex="-1" aria-label="Job">
     <div class="card-header">
       <span role="status"><${Status} status=${job.status} /></span>
       <span class="ms-3 small flex-fill text-truncate">${job.model}</span>

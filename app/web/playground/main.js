@@ -37,6 +37,7 @@ function Playground({ api, onLeave }) {
       // Another one of the same fields goes on in the form as it is.
       if (input || chosen.schema_hash !== model?.schema_hash) setStart({ input: input || typed(chosen), choice });
       setProblem(null);
+      return true;
     } catch (error) {
       if (isLast()) setProblem(error);
     }
@@ -63,14 +64,18 @@ function Playground({ api, onLeave }) {
     else if (first) choose(first.model_id);
   }, [isKnown]);
 
-  const again = (earlier) => {
-    choose(earlier.model, earlier.input);
+  const again = async (earlier) => {
     scrollTo(0, 0);
+    if (await choose(earlier.model, earlier.input)) goOn("form");
   };
   const show = (shown) => {
     setJob(shown);
     // On a phone it is far below the form.
     requestAnimationFrame(() => document.getElementById("stage").scrollIntoView({ block: "nearest" }));
+  };
+  const open = (earlier) => {
+    show(earlier);
+    goOn("#stage > *");
   };
   const moved = () => setRounds((n) => n + 1);
   const leave = () => {
@@ -96,9 +101,12 @@ function Playground({ api, onLeave }) {
           </div></section>`}
         </div>
       </div>
-      <${History} api=${api} rounds=${rounds} latest=${latest} onOpen=${show} onAgain=${again} onMoved=${moved} />
+      <${History} api=${api} rounds=${rounds} latest=${latest} onOpen=${open} onAgain=${again} onMoved=${moved} />
     </main>`;
 }
+
+/** Takes the keyboard to what was opened, once it is drawn. */
+const goOn = (selector) => requestAnimationFrame(() => document.querySelector(selector)?.focus({ preventScroll: true }));
 
 function TopBar({ who, onLeave }) {
   return html`<header class="navbar navbar-expand-md d-print-none">

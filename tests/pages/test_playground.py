@@ -990,6 +990,18 @@ async def test_what_is_left_to_wait_becomes_less(
         await expect(job.get_by_text("to go")).to_have_count(0)
 
 
+async def test_nothing_moves_for_who_wants_no_motion(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("cal")
+    async with visiting(browser, site, reduced_motion="reduce") as page:
+        await sign_in(page, key)
+        await make(page, f"{PROMPT} sandbox:slow=60")
+        await expect(page.get_by_role("timer")).to_be_visible()
+        await page.wait_for_function("!document.getAnimations().length")
+    await directory.end_job_of("cal")
+
+
 async def test_it_shows_its_files_by_whichever_name_it_is_reached(
     site: str, directory: Directory, browser: Browser
 ) -> None:

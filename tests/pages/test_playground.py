@@ -381,6 +381,19 @@ async def test_who_may_use_no_model_is_told(
         await expect(page.get_by_text("No model is open to you")).to_be_visible()
 
 
+async def test_models_that_could_not_be_read_at_first_are_there_a_moment_later(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("mel")
+    async with visiting(browser, site, allow="ERR_FAILED") as page:
+        await page.route("**/v1/models?*", lambda route: route.abort(), times=1)
+        await enter(page, key)
+        told = page.get_by_role("alert")
+        await expect(told).to_contain_text("cannot be reached")
+        await expect(page.get_by_role("form", name="Seedance")).to_be_visible()
+        await expect(told).to_have_count(0)
+
+
 async def test_why_a_model_is_no_longer_open_is_told(
     site: str, directory: Directory, browser: Browser
 ) -> None:

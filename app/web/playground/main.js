@@ -10,6 +10,8 @@ import { ModelPicker } from "./models.js";
 
 const FIRST_MODEL = "bytedance/seedance-1-0/pro/image-to-video";
 
+const AGAIN_MS = 3000;
+
 const BLANK = { input: {}, choice: 0 }; // what a form begins with, and which choice has filled it in
 
 let begun = null; // what the form holds and for whom, should the sign-in end meanwhile
@@ -43,7 +45,25 @@ function Playground({ api, onLeave }) {
     }
   };
   useEffect(() => {
-    api.get("/v1/models?limit=500").then(({ models: found }) => setModels(found), setProblem);
+    const stop = new AbortController();
+    let timer;
+    let told = null;
+    const load = async () => {
+      try {
+        const { models: found } = await api.get("/v1/models?limit=500", { signal: stop.signal });
+        setModels(found);
+        setProblem((shown) => (shown === told ? null : shown));
+      } catch (error) {
+        if (error.name === "AbortError") return;
+        setProblem((told = error));
+        if (!error.status || error.status >= 500) timer = setTimeout(load, AGAIN_MS); // without them nobody can do anything
+      }
+    };
+    load();
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
   }, []);
   useEffect(() => {
     const stop = new AbortController();

@@ -840,12 +840,14 @@ async def test_what_was_asked_stays_though_another_operator_acts_meanwhile(
 async def test_long_names_and_large_amounts_are_shown_whole(site: str, browser: Browser) -> None:
     user = "u" * 128
     async with client(site) as http:
-        limits = {"spend_usd_per_month": {"limit": "99999999.99"}}
-        await http.post("/v1/admin/users", json={"id": user, "limits": limits})
+        limits = {"spend_usd_per_month": "99999999.99", "output_seconds_per_month": 75_000_000}
+        given = {name: {"limit": most} for name, most in limits.items()}
+        await http.post("/v1/admin/users", json={"id": user, "limits": given})
     async with signed_in(browser, site, viewport=PHONE) as page:
         await page.goto(f"{site}/console#/users?user={user}")
         drawer = page.get_by_role("dialog", name=user)
         await expect(drawer.get_by_text("$99,999,999.99 of $99,999,999.99 left")).to_be_visible()
+        await expect(drawer.get_by_text("75,000,000 of 75,000,000 left")).to_be_visible()
         for shown in (drawer.get_by_role("heading", name=user), drawer.get_by_text("Close")):
             fits = "e => e.scrollWidth <= e.clientWidth"  # once the drawer has come to rest
             await page.wait_for_function(fits, arg=await shown.element_handle(), timeout=60_000)

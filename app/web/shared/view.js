@@ -51,12 +51,14 @@ export function duration(seconds) {
 }
 
 /** An amount as the API writes it, with its thousands apart; no number is made of it. */
-export const money = (amount) => (amount === null || amount === undefined ? "unknown" : `$${String(amount).replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d))/g, ",")}`);
+const grouped = (amount) => String(amount).replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d))/g, ",");
+
+export const money = (amount) => (amount === null || amount === undefined ? "unknown" : `$${grouped(amount)}`);
 
 /** A limit's name in words; the amount says by itself that it is money. */
 export const limitName = ({ name }) => spaced(name.replace("spend_usd", "spend"));
 
-export const limitAmount = ({ name }, amount) => (name.startsWith("spend_usd") ? money(amount) : amount);
+export const limitAmount = ({ name }, amount) => (name.startsWith("spend_usd") ? money(amount) : grouped(amount));
 
 /** One limit as a bar: what is used, what is held, what is left. */
 export function LimitBar({ limit }) {

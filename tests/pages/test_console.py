@@ -848,9 +848,12 @@ async def test_long_names_and_large_amounts_are_shown_whole(site: str, browser: 
         drawer = page.get_by_role("dialog", name=user)
         await expect(drawer.get_by_text("$99,999,999.99 of $99,999,999.99 left")).to_be_visible()
         await expect(drawer.get_by_text("75,000,000 of 75,000,000 left")).to_be_visible()
+        fits = "e => e.scrollWidth <= e.clientWidth"  # once the drawer has come to rest
         for shown in (drawer.get_by_role("heading", name=user), drawer.get_by_text("Close")):
-            fits = "e => e.scrollWidth <= e.clientWidth"  # once the drawer has come to rest
             await page.wait_for_function(fits, arg=await shown.element_handle(), timeout=60_000)
+        await drawer.get_by_role("button", name="Edit").click()
+        typed = page.get_by_label("Spend per month, $", exact=True)
+        assert await typed.evaluate(fits)
 
 
 async def test_names_as_long_as_they_may_be_leave_room_for_what_stands_beside_them(

@@ -640,6 +640,17 @@ async def test_the_keyboard_goes_on_where_a_saved_dialog_was_opened(
         await expect(edit).to_be_focused()
 
 
+async def test_the_keyboard_goes_on_at_the_switch_that_takes_the_place_of_another(
+    site: str, browser: Browser
+) -> None:
+    async with signed_in(browser, site) as page:
+        pause, resume = "Pause sending", "Resume sending"
+        for act, other in ((pause, resume), (resume, pause)):
+            await page.get_by_role("button", name=act).press("Enter")
+            await page.get_by_role("dialog").get_by_role("button", name=act).press("Enter")
+            await expect(page.get_by_role("button", name=other)).to_be_focused()
+
+
 async def test_text_is_selected_beyond_a_drawer_that_a_click_outside_closes(
     site: str, browser: Browser
 ) -> None:

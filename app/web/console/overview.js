@@ -1,6 +1,6 @@
 // What an operator looks at first: how jobs fare, what it costs, what needs a hand.
 
-import { Dotted, Instant, ProblemNote, Status, UNFINISHED, duration, html, money, useEffect, useState } from "../shared/view.js";
+import { Dotted, Instant, ProblemNote, Status, UNFINISHED, duration, html, money, useEffect, useRef, useState } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
 import { Card, Confirm, View } from "./parts.js";
 import { Bars, everyDay } from "./plot.js";
@@ -139,12 +139,20 @@ function Traffic({ api }) {
   const dispatch = useRead(api, "/v1/admin/dispatch", { every: REFRESH_MS });
   const [asked, setAsked] = useState(null); // stays what it was, whatever others do meanwhile
   const state = dispatch.data;
+  const switches = useRef(null);
+  const acted = useRef(false);
   const put = async () => {
     await api.put("/v1/admin/dispatch", { paused: asked === PAUSE });
+    acted.current = true;
     dispatch.reload();
   };
+  // The button that was pressed has given way to another one, and would take the focus along.
+  useEffect(() => {
+    if (acted.current && document.activeElement === document.body) switches.current.querySelector("button").focus();
+    acted.current = false;
+  }, [state]);
   const isOurs = state?.reason === "operator"; // what closed by itself opens by itself, unless somebody pauses
-  const tools = state && html`<div class="btn-list flex-nowrap">
+  const tools = state && html`<div class="btn-list flex-nowrap" ref=${switches}>
     ${!isOurs && html`<button class="btn btn-sm" aria-label=${PAUSE} onClick=${() => setAsked(PAUSE)}>Pause</button>`}
     ${state.paused && html`<button class="btn btn-sm btn-primary" aria-label=${RESUME} onClick=${() => setAsked(RESUME)}>Resume</button>`}
   </div>`;

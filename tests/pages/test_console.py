@@ -562,6 +562,20 @@ async def test_the_list_of_jobs_tells_who_and_how_much_on_every_width(
                 assert await cell.evaluate("e => e.scrollWidth <= e.clientWidth"), (width, shown)
 
 
+async def test_a_job_that_cost_nothing_is_not_shown_with_a_price(
+    site: str, browser: Browser
+) -> None:
+    await put_dear_price(site)
+    key = await key_of(site, "alice")
+    async with signed_in(browser, site) as page:
+        await submit_once(site, key, "sandbox:fail sandbox:instant")
+        await view(page, "Jobs")
+        row = page.get_by_role("table", name="Jobs").get_by_role("row", name="alice")
+        await expect(row).to_contain_text("failed")
+        await expect(row.get_by_role("cell", name="not charged", exact=True)).to_be_visible()
+        await expect(row).not_to_contain_text("$")
+
+
 async def test_what_is_typed_into_a_filter_stays_while_the_list_is_read_anew(
     site: str, browser: Browser
 ) -> None:

@@ -101,8 +101,14 @@ function Row({ job, index, filters }) {
     <td class="c-id mono" title=${job.id}>…${job.id.slice(-10)}</td>
     <td class="c-user" title=${job.user}>${job.user}</td>
     <td class="c-model" title=${job.model}>${job.model}</td>
-    <td class="c-cost num">${job.cost.amount_usd === null ? "–" : money(job.cost.amount_usd)}</td>
+    <td class="c-cost num">${costOf(job)}</td>
     <td class="c-took num">${job.finished_at ? duration((new Date(job.finished_at) - new Date(job.created_at)) / 1000) : "–"}</td>
     <td class="c-when"><${Instant} at=${job.created_at} /></td>
   </tr>`;
+}
+
+/** The amount of a hold that was released would look as if it had been charged, as only that of a late success may be. */
+function costOf({ cost, late }) {
+  if (cost.state === "released" && !late) return "not charged";
+  return cost.amount_usd === null ? "–" : money(cost.amount_usd);
 }

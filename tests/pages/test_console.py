@@ -823,6 +823,30 @@ async def test_what_is_not_known_is_not_said_to_be_nothing(site: str, browser: B
         await expect(page.get_by_text("none ended in 24 h")).to_have_count(0)
 
 
+async def test_one_thing_has_one_name(site: str, browser: Browser) -> None:
+    async with client(site) as http:
+        limits = {"pending_jobs": {"limit": 5}}
+        await http.post("/v1/admin/users", json={"id": "alice", "limits": limits})
+    async with signed_in(browser, site) as page:
+        await view(page, "Shadow findings")
+        await expect(page.get_by_role("heading", name="Shadow findings")).to_be_visible()
+        await page.goto(f"{site}/console#/users?user=alice")
+        await expect(page.get_by_role("meter", name="pending jobs")).to_be_visible()
+        await page.get_by_role("button", name="Edit").click()
+        await expect(page.get_by_label("Pending jobs", exact=True)).to_have_value("5")
+
+
+async def test_one_attempt_is_not_told_as_several(site: str, browser: Browser) -> None:
+    output = {"job": "job_1", "n": 0, "created_at": "2026-11-22T10:00:00.000Z", "attempts": 1}
+    async with signed_in(browser, site) as page:
+        await page.route(
+            "**/v1/admin/outputs?*",
+            lambda route: route.fulfill(json={"data": [output], "next_cursor": None}),
+        )
+        await page.reload()
+        await expect(page.get_by_text("1 attempt to copy it")).to_be_visible()
+
+
 async def test_what_was_asked_before_a_switch_is_not_what_came_of_it(
     site: str, browser: Browser
 ) -> None:

@@ -394,6 +394,23 @@ async def test_models_that_could_not_be_read_at_first_are_there_a_moment_later(
         await expect(told).to_have_count(0)
 
 
+async def test_one_model_is_not_told_as_several(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("una")
+
+    async def leave_one(route: Route) -> None:
+        answer = await route.fetch()
+        models = (await answer.json())["models"]
+        await route.fulfill(response=answer, json={"models": models[:1]})
+
+    async with visiting(browser, site) as page:
+        await page.route("**/v1/models?*", leave_one)
+        await enter(page, key)
+        await page.locator("[aria-haspopup=dialog]").click()
+        await expect(page.get_by_placeholder("Search 1 model", exact=True)).to_be_visible()
+
+
 async def test_why_a_model_is_no_longer_open_is_told(
     site: str, directory: Directory, browser: Browser
 ) -> None:

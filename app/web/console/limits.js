@@ -12,7 +12,7 @@ const NAMES = [
   ["spend_usd_per_day", "Spend per day, $"],
   ["spend_usd_per_month", "Spend per month, $"],
   ["concurrent_jobs", "Concurrent jobs"],
-  ["pending_jobs", "Waiting jobs"],
+  ["pending_jobs", "Pending jobs"],
 ];
 
 const WORDS = Object.fromEntries(NAMES);

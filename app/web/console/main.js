@@ -22,7 +22,7 @@ const VIEWS = [
   ["keys", "Keys", Keys],
   ["usage", "Usage", Usage],
   ["prices", "Prices", Prices],
-  ["shadow", "Shadow limits", ShadowFindings],
+  ["shadow", "Shadow findings", ShadowFindings],
   ["deliveries", "Webhooks", Deliveries],
   ["audit", "Audit log", AuditLog],
 ];

@@ -1,6 +1,6 @@
 // What an operator looks at first: how jobs fare, what it costs, what needs a hand.
 
-import { Dotted, Instant, ProblemNote, Status, UNFINISHED, duration, html, money, useEffect, useRef, useState } from "../shared/view.js";
+import { Dotted, Instant, ProblemNote, Status, UNFINISHED, counted, duration, html, money, useEffect, useRef, useState } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
 import { Card, Confirm, View } from "./parts.js";
 import { Bars, everyDay } from "./plot.js";
@@ -192,7 +192,7 @@ function AtRisk({ outputs }) {
       ? html`<div class="list-group list-group-flush">${rows.map((output) => html`<a class="list-group-item list-group-item-action py-2" key=${`${output.job}/${output.n}`}
           href=${to("jobs", { job: output.job })}>
           <div class="mono">${output.job}/${output.n}</div>
-          <div class="small">made <${Instant} at=${output.created_at} />, ${output.attempts} attempts to copy it</div>
+          <div class="small">made <${Instant} at=${output.created_at} />, ${counted(output.attempts, "attempt")} to copy it</div>
           ${output.reason && html`<div class="small">${output.reason}</div>`}
         </a>`)}</div>`
       : html`<span>${outputs ? "None: every output is copied, or still well within RunComfy's keeping." : "…"}</span>`}

@@ -1,6 +1,6 @@
 // What shadow limits would have refused, day by day: to be read before one is enforced.
 
-import { Instant, html } from "../shared/view.js";
+import { Instant, counted, html } from "../shared/view.js";
 import { usePages } from "./load.js";
 import { JobLink, PagedTable, Refresh, View } from "./parts.js";
 
@@ -14,7 +14,7 @@ export function ShadowFindings({ api }) {
       finding.user,
       finding.limit,
       html`<span class="mono">${finding.account}</span>`,
-      `${finding.count.toLocaleString()} ${finding.count === 1 ? "job" : "jobs"}`,
+      counted(finding.count, "job"),
       html`<${Instant} at=${finding.last_at} />`,
       html`<${JobLink} id=${finding.last_job} />`,
     ]} />

@@ -1,6 +1,6 @@
 // Choosing a model: a dialog with a search, so that a hundred of them fit on a phone.
 
-import { html, money, useRef, useState } from "../shared/view.js";
+import { counted, html, money, useRef, useState } from "../shared/view.js";
 
 // The catalogue tells prices as numbers: two places at least, as money is shown everywhere.
 const amount = (usd) => usd.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 6, useGrouping: false });
@@ -34,7 +34,7 @@ export function ModelPicker({ models, model, onChoose }) {
     </button>
     <dialog ref=${dialog} class="card chooser" aria-label="Choose a model">
       <div class="card-header d-flex gap-2">
-        <input type="search" class="form-control" placeholder="Search ${models?.length} models" aria-label="Search models"
+        <input type="search" class="form-control" placeholder=${`Search ${counted((models || []).length, "model")}`} aria-label="Search models"
           value=${search} onInput=${(event) => setSearch(event.target.value)} autofocus />
         <button type="button" class="btn" onClick=${() => dialog.current.close()}>Close</button>
       </div>

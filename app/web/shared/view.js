@@ -50,6 +50,8 @@ export function duration(seconds) {
   return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 }
 
+export const counted = (count, noun) => `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
+
 /** An amount as the API writes it, with its thousands apart; no number is made of it. */
 const grouped = (amount) => String(amount).replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d))/g, ",");
 

@@ -823,6 +823,13 @@ async def test_what_is_not_known_is_not_said_to_be_nothing(site: str, browser: B
         await expect(page.get_by_text("none ended in 24 h")).to_have_count(0)
 
 
+async def test_where_nothing_was_used_no_table_is_begun(site: str, browser: Browser) -> None:
+    async with signed_in(browser, site) as page:
+        await view(page, "Usage")
+        await expect(page.get_by_text("Nothing was used in this time.")).to_have_count(2)
+        await expect(page.get_by_role("table")).to_have_count(0)
+
+
 async def test_one_thing_has_one_name(site: str, browser: Browser) -> None:
     async with client(site) as http:
         limits = {"pending_jobs": {"limit": 5}}

@@ -43,7 +43,7 @@ export function Usage({ api, query }) {
       ${group !== "day" && html`<${Card} title=${`${measured} by ${word.toLowerCase()}${rows.length > MOST_BARS ? `: the ${MOST_BARS} with most` : ""}`}>
         <${Plot} rows=${groups.data && rows.slice(0, MOST_BARS)} name=${group} measure=${measure} format=${format} flat />
       </${Card}>`}
-      <div class="card"><${Sums} rows=${rows} group=${group} word=${word} /></div>
+      ${rows.length > 0 && html`<div class="card"><${Sums} rows=${rows} group=${group} word=${word} /></div>`}
     </div>
   </${View}>`;
 }

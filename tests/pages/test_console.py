@@ -830,6 +830,21 @@ async def test_where_nothing_was_used_no_table_is_begun(site: str, browser: Brow
         await expect(page.get_by_role("table")).to_have_count(0)
 
 
+async def test_a_name_that_is_cut_is_told_whole_on_hover(site: str, browser: Browser) -> None:
+    user, name = "u" * 128, "key " * 25
+    async with client(site) as http:
+        await http.post("/v1/admin/users", json={"id": user})
+        await http.post("/v1/admin/keys", json={"user": user, "name": name})
+    async with signed_in(browser, site) as page:
+        await view(page, "Keys")
+        table = page.get_by_role("table", name="Keys")
+        for whole in (name, user):
+            await expect(table.get_by_title(whole, exact=True)).to_be_visible()
+        await view(page, "Audit log")
+        action = page.get_by_role("cell", name="key.created")
+        await expect(action).to_have_attribute("title", "key.created")
+
+
 async def test_one_thing_has_one_name(site: str, browser: Browser) -> None:
     async with client(site) as http:
         limits = {"pending_jobs": {"limit": 5}}

@@ -35,8 +35,8 @@ export function Keys({ api, query }) {
   const revoke = async () => saved(await api.delete(`/v1/admin/keys/${open.key.id}`));
   return html`<${View} title="Keys" tools=${tools}>
     <${PagedTable} label="Keys" pages=${pages} columns=${COLUMNS} empty="No keys." row=${(key) => [
-      html`${key.name || "unnamed"}<div class="mono small">${key.id}</div>`,
-      html`<a href=${to("users", { user: key.user })}>${key.user}</a>`,
+      html`<span title=${key.name}>${key.name || "unnamed"}</span><div class="mono small">${key.id}</div>`,
+      html`<a href=${to("users", { user: key.user })} title=${key.user}>${key.user}</a>`,
       html`${keyState(key)}${key.expires_at && !key.revoked_at && html`<div class="small">until <${Instant} at=${key.expires_at} /></div>`}`,
       key.scopes.join(", "),
       key.models ? html`<span title=${key.models.join("\n")}>${key.models.length} of them</span>` : "as planned",

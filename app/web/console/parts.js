@@ -203,7 +203,7 @@ export function PagedTable({ label, pages, columns, row, keyOf = (each) => each.
   const table = html`<div class="table-responsive" tabindex="0" role="group" aria-label=${label}><table class="table card-table table-dense" aria-label=${label}>
     <thead><tr>${columns.map(([name, kind]) => html`<th scope="col" class=${kind} key=${name}>${name}</th>`)}</tr></thead>
     <tbody>${pages.rows.map((each) => html`<tr key=${keyOf(each)}>
-      ${row(each).map((cell, n) => html`<td class=${columns[n][1]} key=${n}>${cell}</td>`)}
+      ${row(each).map((cell, n) => html`<td class=${columns[n][1]} title=${columns[n][1] === "tight" && typeof cell === "string" ? cell : undefined} key=${n}>${cell}</td>`)}
     </tr>`)}</tbody>
   </table></div>`;
   return html`<div class="card">

@@ -845,6 +845,18 @@ async def test_a_name_that_is_cut_is_told_whole_on_hover(site: str, browser: Bro
         await expect(action).to_have_attribute("title", "key.created")
 
 
+async def test_a_user_with_very_many_keys_is_said_to_have_more(site: str, browser: Browser) -> None:
+    await key_of(site, "alice")
+    async with client(site) as http:
+        for n in range(50):
+            await http.post("/v1/admin/keys", json={"user": "alice", "name": f"key {n}"})
+    async with signed_in(browser, site) as page:
+        await page.goto(f"{site}/console#/users?user=alice")
+        drawer = page.get_by_role("dialog", name="alice", exact=True)
+        await expect(drawer.get_by_role("listitem")).to_have_count(50)
+        await expect(drawer.get_by_text("and more")).to_be_visible()
+
+
 async def test_one_thing_has_one_name(site: str, browser: Browser) -> None:
     async with client(site) as http:
         limits = {"pending_jobs": {"limit": 5}}

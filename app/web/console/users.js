@@ -88,6 +88,7 @@ function UserDrawer({ api, id, plans, onClose, onChanged }) {
     <h3>Keys</h3>
     ${keys.data && (keys.data.data.length
       ? html`<ul class="list-unstyled mb-0">${keys.data.data.map((key) => html`<li key=${key.id} class="text-break"><span class="mono">${key.id}</span> ${key.name} · ${keyState(key)}</li>`)}</ul>
+          ${keys.data.next_cursor && html`<div class="small">and more</div>`}
           <a class="small" href=${to("keys", { user: id })}>Manage keys</a>`
       : html`<p>No key.</p>`)}
     ${open === "edit" && html`<${UserForm} api=${api} user=${user.data} plans=${plans} onClose=${close} onSaved=${saved} />`}

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Browser, Page, Request, Route, expect
+from playwright.async_api import Browser, Dialog, Page, Request, Route, expect
 
 from tests.support.browser import (
     DESKTOP,
@@ -261,6 +261,41 @@ async def test_a_price_that_is_typed_while_others_are_saved_stays(
         assert [each["base_price_usd"] for each in kept] == ["0.070"]
         await page.get_by_role("button", name="Add a line").click()
         await expect(page.get_by_text("Saved.")).to_have_count(0)
+
+
+async def test_prices_that_are_not_saved_yet_outlive_a_look_elsewhere(
+    site: str, browser: Browser
+) -> None:
+    line = {"model": SEEDANCE, "base_price_usd": "0.05", "price_unit": "second"}
+    async with client(site) as http, signed_in(browser, site) as page:
+        await http.put("/v1/admin/prices", json={"prices": [line]})
+        await view(page, "Prices")
+        price = page.get_by_label("Line 1: price")
+        await price.fill("0.06")
+        await expect(page.get_by_text("Not saved yet.")).to_be_visible()
+        await view(page, "Usage")
+        await view(page, "Prices")
+        await expect(price).to_have_value("0.06")
+        await expect(page.get_by_text("Not saved yet.")).to_be_visible()
+        asked: list[str] = []
+
+        async def leave(dialog: Dialog) -> None:
+            asked.append(dialog.type)
+            await dialog.accept()
+
+        page.on("dialog", leave)
+        await page.reload()
+        assert asked == ["beforeunload"]
+        await expect(price).to_have_value("0.05")
+
+        await price.fill("0.07")
+        await page.get_by_role("button", name="Save prices").click()
+        await expect(page.get_by_text("Saved.", exact=True)).to_be_visible()
+        theirs = [line | {"base_price_usd": "0.08"}]
+        await http.put("/v1/admin/prices", json={"prices": theirs})
+        await view(page, "Usage")
+        await view(page, "Prices")
+        await expect(price).to_have_value("0.08")
 
 
 async def test_a_key_ends_when_it_is_told_to_and_not_when_it_is_renamed(

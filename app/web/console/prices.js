@@ -1,6 +1,6 @@
 // The operators' table of prices, edited as a whole.
 
-import { ProblemNote, html, useEffect, useRef, useState } from "../shared/view.js";
+import { ProblemNote, html, useEffect, useState } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
 import { Errors, Options, Refusal, View, errorsAt, useInView } from "./parts.js";
 
@@ -8,29 +8,36 @@ const PATH = "/v1/admin/prices";
 const MOVED = "Another operator has changed the prices meanwhile. Note what you typed, and load this page again to begin from theirs.";
 const NEW = { model: "", base_price_usd: "", price_unit: "second", when: "" };
 
+// Both outlive the view, which somebody may leave to look something up.
+let unsaved = null; // lines that were edited
+let begun = null; // what the lines were made of
+
+addEventListener("beforeunload", (event) => unsaved && event.preventDefault());
+
 export function Prices({ api }) {
   const read = useRead(api, PATH);
-  const [lines, setLines] = useState(null);
+  const [lines, setLines] = useState(unsaved);
   const [saved, setSaved] = useState(null); // the lines as they were saved last
-  const begun = useRef(null); // what the lines were made of
   const linesOf = ({ prices }) => {
-    begun.current = JSON.stringify(prices);
+    begun = JSON.stringify(prices);
     return prices.map((price, n) => ({ ...price, id: n, when: written(price.when) }));
   };
   useEffect(() => {
-    if (read.data) setLines(linesOf(read.data));
+    if (read.data && !unsaved) setLines(linesOf(read.data));
   }, [read.data]);
   const [save, busy, problem] = useAct(async () => {
     const prices = lines.map(({ id, when, ...line }) => ({ ...line, model: line.model.trim(), base_price_usd: line.base_price_usd.trim(), when: parsed(when) }));
     const present = await api.get(PATH);
-    if (JSON.stringify(present.prices) !== begun.current) throw new Error(MOVED);
+    if (JSON.stringify(present.prices) !== begun) throw new Error(MOVED);
     const kept = linesOf(await api.put(PATH, { prices }));
+    if (unsaved === lines) unsaved = null;
     setLines((now) => (now === lines ? kept : now)); // what was typed meanwhile stays
     setSaved(kept);
   });
   const form = useInView(problem);
-  const change = (at, part) => setLines(lines.map((line, n) => (n === at ? { ...line, ...part } : line)));
-  const add = () => setLines([...lines, { ...NEW, id: Math.max(-1, ...lines.map(({ id }) => id)) + 1 }]);
+  const edit = (edited) => setLines((unsaved = edited));
+  const change = (at, part) => edit(lines.map((line, n) => (n === at ? { ...line, ...part } : line)));
+  const add = () => edit([...lines, { ...NEW, id: Math.max(-1, ...lines.map(({ id }) => id)) + 1 }]);
   const submit = (event) => {
     event.preventDefault();
     save();
@@ -43,12 +50,12 @@ export function Prices({ api }) {
       ${lines.length > 0 && html`<div class="table-responsive" tabindex="0" role="group" aria-label="Prices"><table class="table card-table table-dense" aria-label="Prices">
         <thead><tr><th scope="col">Model</th><th scope="col">Price, $</th><th scope="col">Per</th><th scope="col">Only when</th><th scope="col"><span class="visually-hidden">Remove</span></th></tr></thead>
         <tbody>${lines.map((line, n) => html`<${Line} key=${line.id} line=${line} n=${n} errors=${errorsAt(problem, `/prices/${n}`)}
-          onChange=${(part) => change(n, part)} onRemove=${() => setLines(lines.filter((_, each) => each !== n))} />`)}</tbody>
+          onChange=${(part) => change(n, part)} onRemove=${() => edit(lines.filter((_, each) => each !== n))} />`)}</tbody>
       </table></div>`}
       ${!lines.length && html`<div class="card-body">No line: all prices are RunComfy's own.</div>`}
       <div class="card-footer d-flex gap-2 align-items-center py-2">
         <button type="button" class="btn btn-sm" onClick=${add}>Add a line</button>
-        <span class="ms-auto small" role="status">${saved === lines && "Saved."}</span>
+        <span class="ms-auto small" role="status">${unsaved ? "Not saved yet." : saved === lines && "Saved."}</span>
         <button class="btn btn-sm btn-primary" disabled=${busy}>Save prices</button>
       </div>
     </form>`}

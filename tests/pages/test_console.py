@@ -447,6 +447,24 @@ async def test_stuck_work_is_found_judged_and_ended(site: str, browser: Browser)
         await expect(page.get_by_text("everything adds up")).to_be_visible()
 
 
+async def test_what_was_done_with_a_job_is_no_longer_told_once_it_is_stuck_again(
+    site: str, browser: Browser
+) -> None:
+    job = await submit_once(site, await key_of(site, "alice"), "sandbox:lost-answer")
+    async with signed_in(browser, site) as page, client(site) as other:
+        await page.goto(f"{site}/console#/jobs?job={job}")
+        drawer = page.get_by_role("dialog", name="Job", exact=True)
+        await drawer.get_by_role("button", name="Resubmit").click()
+        await other.put("/v1/admin/dispatch", json={"paused": True})
+        asked = page.get_by_role("dialog", name="Resubmit this job?")
+        await asked.get_by_role("button", name="Resubmit").click()
+        told = drawer.get_by_text("The job waits to be sent again.")
+        await expect(told).to_be_visible()
+        await other.put("/v1/admin/dispatch", json={"paused": False})
+        await expect(drawer.get_by_role("button", name="Resubmit")).to_be_visible()
+        await expect(told).to_have_count(0)
+
+
 async def test_a_job_shows_its_film_by_whichever_name_the_console_is_reached(
     site: str, browser: Browser
 ) -> None:

@@ -16,16 +16,18 @@ export function JobDrawer({ api, id, onClose, onChanged }) {
   const read = useRead(api, `/v1/admin/jobs/${encodeURIComponent(id)}`, { every });
   const job = read.data;
   if (job && isFinal(job) && every) setEvery(undefined);
-  const acted = ({ hold }, act) => {
+  const acted = ({ hold, job: after }, act) => {
     read.reload();
-    setDone(`${act.done} ${HOLDS[hold] || `The hold: ${hold}.`}`);
+    setDone({ says: `${act.done} ${HOLDS[hold] || `The hold: ${hold}.`}`, isEnd: isFinal(after) });
     onChanged();
   };
+  // What was done is told until the job has come to its end, or needs somebody again.
+  const stands = job && done?.isEnd === isFinal(job) && job.status !== "submit_unknown";
   const acts = job ? actsOn(job) : [];
   const footer = acts.length > 0 && acts.map((act) => html`<button key=${act.name} type="button" class="btn btn-sm ${act.danger ? "btn-outline-danger" : ""}" onClick=${() => setAsked(act)}>${act.verb}</button>`);
   return html`<${Dialog} drawer title="Job" onClose=${onClose} footer=${footer} head=${job && html`<${Status} status=${job.status} />`}>
     <${ProblemNote} problem=${read.problem} />
-    ${done && html`<div class="alert alert-success" role="status">${done}</div>`}
+    ${stands && html`<div class="alert alert-success" role="status">${done.says}</div>`}
     ${job && html`<${Detail} job=${job} />`}
     ${asked && html`<${ActDialog} api=${api} job=${job} act=${asked} onDone=${acted} onClose=${() => setAsked(null)} />`}
   </${Dialog}>`;

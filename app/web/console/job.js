@@ -1,7 +1,7 @@
 // One job from below: what happened to it, what it cost, and what can be done if it is stuck.
 
 import { Downloads, Outputs } from "../shared/outputs.js";
-import { Copy, Instant, ProblemNote, Status, html, isFinal, money, spaced, useState } from "../shared/view.js";
+import { Copy, Instant, ProblemNote, Status, html, isFinal, money, spaced, useEffect, useState } from "../shared/view.js";
 import { ActDialog, actsOn } from "./acts.js";
 import { useRead } from "./load.js";
 import { Dialog, Facts, Json } from "./parts.js";
@@ -23,6 +23,10 @@ export function JobDrawer({ api, id, onClose, onChanged }) {
   };
   // What was done is told until the job has come to its end, or needs somebody again.
   const stands = job && done?.isEnd === isFinal(job) && job.status !== "submit_unknown";
+  // The button that was pressed is gone with the state that it was for, and would take the focus along.
+  useEffect(() => {
+    if (document.activeElement === document.body) document.querySelector(".sheet-body").focus();
+  }, [job?.status]);
   const acts = job ? actsOn(job) : [];
   const footer = acts.length > 0 && acts.map((act) => html`<button key=${act.name} type="button" class="btn btn-sm ${act.danger ? "btn-outline-danger" : ""}" onClick=${() => setAsked(act)}>${act.verb}</button>`);
   return html`<${Dialog} drawer title="Job" onClose=${onClose} footer=${footer} head=${job && html`<${Status} status=${job.status} />`}>

@@ -394,6 +394,20 @@ async def test_models_that_could_not_be_read_at_first_are_there_a_moment_later(
         await expect(told).to_have_count(0)
 
 
+async def test_who_could_not_be_shown_the_first_model_is_asked_to_choose_one(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("leo")
+    async with visiting(browser, site, allow="ERR_FAILED") as page:
+        await page.route("**/v1/models/**", lambda route: route.abort(), times=1)
+        await enter(page, key)
+        await expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+        await expect(page.get_by_role("button", name="Choose a model")).to_be_enabled()
+        await choose(page, "seedance-1-0/pro/image-to-video")
+        await expect(page.get_by_role("form", name="Seedance")).to_be_visible()
+        await expect(page.get_by_role("alert")).to_have_count(0)
+
+
 async def test_one_model_is_not_told_as_several(
     site: str, directory: Directory, browser: Browser
 ) -> None:

@@ -109,7 +109,7 @@ function Playground({ api, onLeave }) {
       <${ProblemNote} problem=${problem} />
       <div class="row row-cards">
         <div class="col-lg-5">
-          <${ModelPicker} models=${models} model=${model} onChoose=${choose} />
+          <${ModelPicker} models=${models} model=${model} failed=${problem} onChoose=${choose} />
           ${model && html`<${ModelForm} key=${model.schema_hash + start.choice} api=${api} model=${model} start=${start.input} limits=${me?.limits}
             onAsked=${(asked) => { begun = { user: me?.user, ...asked }; }} onSubmitted=${(submitted) => { show(submitted); moved(); }} />`}
         </div>

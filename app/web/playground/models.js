@@ -8,7 +8,7 @@ const amount = (usd) => usd.toLocaleString("en", { minimumFractionDigits: 2, max
 const price = (model) =>
   model.base_price_usd === null ? "price unknown" : `${money(amount(model.base_price_usd))} per ${model.price_unit}`;
 
-export function ModelPicker({ models, model, onChoose }) {
+export function ModelPicker({ models, model, failed, onChoose }) {
   const dialog = useRef(null);
   const [search, setSearch] = useState("");
   const words = search.toLowerCase().split(/\s+/);
@@ -16,6 +16,7 @@ export function ModelPicker({ models, model, onChoose }) {
     const text = `${each.model_id} ${each.display_name} ${each.output_kind}`.toLowerCase();
     return words.every((word) => text.includes(word));
   });
+  const none = models?.length === 0 ? "No model is open to you" : models && failed ? "Choose a model" : "Loading models";
   const choose = (modelId) => {
     dialog.current.close();
     setSearch("");
@@ -26,7 +27,7 @@ export function ModelPicker({ models, model, onChoose }) {
       aria-haspopup="dialog" disabled=${!models?.length}>
       <span class="card-body d-flex align-items-center py-3">
         <span class="flex-fill">
-          <span class="fw-bold d-block">${model ? model.display_name : models?.length === 0 ? "No model is open to you" : "Loading models"}</span>
+          <span class="fw-bold d-block">${model ? model.display_name : none}</span>
           <span class="small d-block">${model && html`${model.model_id} · ${price(model)}`}</span>
         </span>
         <span class="btn btn-sm ms-2 flex-shrink-0" aria-hidden="true">Change</span>

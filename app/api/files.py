@@ -20,7 +20,6 @@ from app.jobs.wire import Instant
 from app.quotas.errors import QuotaExceededError
 from app.storage.errors import (
     FileTooLargeError,
-    NoStorageError,
     StorageUnavailableError,
     UnknownFileError,
     UnsupportedFileError,
@@ -84,7 +83,6 @@ class FileRead(BaseModel):
         UnsupportedFileError,
         FileTooLargeError,
         PayloadTooLargeError,
-        NoStorageError,
         QuotaExceededError,
         StorageUnavailableError,
     ),

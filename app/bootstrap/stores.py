@@ -9,6 +9,7 @@ from app.bootstrap.keys import webhook_sealer
 from app.bootstrap.remotes import Remotes
 from app.catalogue.service import Catalogue
 from app.catalogue.store import CatalogueStore
+from app.db.engine import Database
 from app.jobs.inputs import JobInputs
 from app.jobs.lanes.accounts import Roster
 from app.jobs.timing.forecast import Forecast
@@ -18,7 +19,9 @@ from app.storage.archive import Archive
 from app.storage.discards import Sweeper
 from app.storage.files import FileService
 from app.storage.links import FileLinks
+from app.storage.objects import ObjectStorage
 from app.storage.opening import open_folder, open_storage
+from app.storage.rows import RowStorage, SplitStorage
 from app.storage.store import Storage
 from app.storage.uploads import Uploads
 from app.webhooks.queue import DeliveryQueue
@@ -36,7 +39,7 @@ class Stores:
     safe: Safe
     deliveries: DeliveryQueue
 
-    storage: Storage | None
+    objects: ObjectStorage | None
     sweeper: Sweeper
     files: FileService
     uploads: Uploads
@@ -54,7 +57,8 @@ async def open_stores(base: Base, remotes: Remotes) -> Stores:
     )
     forecast = Forecast(database=database, clock=clock, config=configs.queue.schedule)
     safe = Safe(webhook_sealer(base.settings))
-    storage = storage_of(base.settings)
+    objects = objects_of(base.settings)
+    storage = storage_of(base.settings, objects=objects, database=database)
     sweeper = Sweeper(database=database, storage=storage, clock=clock)
     files = FileService(database=database, storage=storage, clock=clock)
     uploads = Uploads(
@@ -74,14 +78,14 @@ async def open_stores(base: Base, remotes: Remotes) -> Stores:
             metrics=base.metrics,
             clock=clock,
         ),
-        storage=storage,
+        objects=objects,
         sweeper=sweeper,
         files=files,
         uploads=uploads,
         file_links=file_links,
         archive=Archive(
             database=database,
-            storage=storage,
+            storage=objects,
             risk_after=timedelta(hours=base.settings.output_risk_hours),
             clock=clock,
         ),
@@ -95,9 +99,17 @@ async def open_stores(base: Base, remotes: Remotes) -> Stores:
     )
 
 
-def storage_of(settings: Settings) -> Storage | None:
-    """Open the configured storage; by default a folder beside the SQLite file, for uploads."""
+def objects_of(settings: Settings) -> ObjectStorage | None:
+    """Open the configured storage, or else a folder beside the SQLite file."""
     if settings.storage_url is not None:
         return open_storage(settings.storage_url)
     database = settings.sqlite_path
     return None if database is None else open_folder(database.with_name(f"{database.name}.files"))
+
+
+def storage_of(settings: Settings, *, objects: ObjectStorage | None, database: Database) -> Storage:
+    """Return where uploads go: on Postgres without a storage they are rows."""
+    rows = RowStorage(database)
+    if objects is None:
+        return rows
+    return objects if settings.is_sqlite else SplitStorage(objects=objects, rows=rows)

@@ -175,13 +175,13 @@ def make_workers(base: Base, remotes: Remotes, stores: Stores, services: Service
 
 
 def _archiver(base: Base, remotes: Remotes, stores: Stores) -> Archiver | None:
-    if not base.settings.archives or stores.storage is None:
+    if not base.settings.archives or stores.objects is None:
         return None
     return Archiver(
         copies=CopyQueue(
             database=base.database, lease=base.configs.archiver.lease, clock=base.clock
         ),
-        storage=stores.storage,
+        storage=stores.objects,
         outputs=remotes.copies,
         config=base.configs.archiver,
         metrics=base.metrics,

@@ -80,14 +80,14 @@ class JobInputs:
     async def keep(self, checked: Checked, *, user_id: str, job_id: str) -> Kept:
         """Store data URIs above 1 KB as files, and list every file that the input then names.
 
-        Without storage they stay inline. If this raises, nothing is left stored.
+        If this raises, nothing is left stored.
         """
         uses, made = [], []
         kept = dict(checked.input)
         try:
             for check in checked.media:
                 value = check.value
-                if self._is_to_store(value):
+                if len(value) > _INLINE_CHARACTERS and is_data_uri(value):
                     declared, data = await to_thread.run_sync(_decoded, value)
                     file = await self._uploads.keep(
                         data, declared=declared, user_id=user_id, made_for=job_id
@@ -111,9 +111,8 @@ class JobInputs:
     async def resolved(self, job_id: str, given: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Replace each file with something RunComfy understands, for one request.
 
-        Raises StorageUnavailableError, NoStorageError if there is no storage any more, or
-        LostFileError if a file is gone for good. Only a few inputs with inlined files are in
-        memory at a time: each may take a hundred megabytes.
+        Raises StorageUnavailableError, or LostFileError if a file is gone for good. Only a few
+        inputs with inlined files are in memory at a time: each may take a hundred megabytes.
         """
         if not any(_is_file(text) for value in given.values() for text in _texts(value)):
             yield given
@@ -137,10 +136,6 @@ class JobInputs:
         except (UnknownFileError, ObjectGoneError) as exc:
             raise LostFileError(file.id) from exc
         return await to_thread.run_sync(_encoded, file.media_type, data)
-
-    def _is_to_store(self, value: str) -> bool:
-        is_data = is_data_uri(value)
-        return is_data and len(value) > _INLINE_CHARACTERS and self._uploads.has_storage
 
     def _too_large(
         self, checked: Checked, named: Sequence[MediaCheck], found: Mapping[str, File]

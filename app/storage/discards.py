@@ -102,17 +102,16 @@ async def discard_expired(tx: AsyncConnection, *, at: datetime) -> int:
 
 
 class Sweeper:
-    """Deletes what was discarded; without a storage, that is left to a process that has one."""
+    """Deletes what was discarded; what another storage holds waits for a process that has it."""
 
-    def __init__(self, *, database: Database, storage: Storage | None, clock: Clock) -> None:
+    def __init__(self, *, database: Database, storage: Storage, clock: Clock) -> None:
         self._database = database
         self._storage = storage
         self._clock = clock
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Try to delete what was just discarded; the pruner retries what the storage keeps."""
-        if self._storage is not None:
-            await self._try(self._storage, keys)
+        await self._try([key for key in keys if key.startswith(self._storage.holds)])
 
     async def prune(self) -> int:
         """Discard a batch of expired files, try to delete a batch of objects; return how many.
@@ -123,19 +122,19 @@ class Sweeper:
 
         async def look(connection: AsyncConnection) -> tuple[bool, Sequence[str]]:
             expired = await connection.execute(select(FileRow.id).where(is_over(at)).limit(1))
-            return expired.first() is not None, await _due(connection, at=at)
+            return expired.first() is not None, await self._due(connection, at=at)
 
         async def expire(tx: AsyncConnection) -> tuple[int, Sequence[str]]:
-            return await discard_expired(tx, at=at), await _due(tx, at=at)
+            return await discard_expired(tx, at=at), await self._due(tx, at=at)
 
         any_expired, due = await self._database.read(look)
         expired = 0
         if any_expired:
             expired, due = await self._database.transact(expire)
-        if not due or self._storage is None:
+        if not due:
             return expired
 
-        gone, kept = await self._try(self._storage, due)
+        gone, kept = await self._try(due)
 
         async def note(tx: AsyncConnection) -> None:
             await tx.execute(delete(DiscardRow).where(DiscardRow.storage_key.in_(gone)))
@@ -149,9 +148,7 @@ class Sweeper:
         is_away = len(gone) + len(kept) < len(due)
         return expired + len(gone) + (0 if is_away else len(kept))
 
-    async def _try(
-        self, storage: Storage, keys: Sequence[str]
-    ) -> tuple[Sequence[str], Sequence[str]]:
+    async def _try(self, keys: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
         """Delete objects; return those that are gone and those that the storage kept."""
         ends_at = self._clock.monotonic() + _FAILS_FOR.total_seconds()
         gone: list[str] = []
@@ -159,7 +156,7 @@ class Sweeper:
         kind = ""
         for key in keys:
             try:
-                await storage.delete(key)
+                await self._storage.delete(key)
                 gone.append(key)
             except StorageUnavailableError as exc:
                 kept.append(key)
@@ -170,12 +167,11 @@ class Sweeper:
             logger.warning("storage.failed", action="delete", kind=kind, objects=len(kept))
         return gone, kept
 
-
-async def _due(connection: AsyncConnection, *, at: datetime) -> Sequence[str]:
-    due = await connection.execute(
-        select(DiscardRow.storage_key)
-        .where(DiscardRow.due_at <= at)
-        .order_by(DiscardRow.due_at)
-        .limit(_BATCH)
-    )
-    return list(due.scalars())
+    async def _due(self, connection: AsyncConnection, *, at: datetime) -> Sequence[str]:
+        due = await connection.execute(
+            select(DiscardRow.storage_key)
+            .where(DiscardRow.due_at <= at, DiscardRow.storage_key.startswith(self._storage.holds))
+            .order_by(DiscardRow.due_at)
+            .limit(_BATCH)
+        )
+        return list(due.scalars())

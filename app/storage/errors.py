@@ -26,18 +26,6 @@ class StorageUnavailableError(ProblemError):
         )
 
 
-class NoStorageError(ProblemError):
-    code = "no_storage"
-    title = "This gateway keeps no files"
-    status = 409
-
-    def __init__(self) -> None:
-        super().__init__(
-            "This gateway has no storage (GATEWAY_STORAGE_URL); send the file as a public https://"
-            " URL or as a data URI."
-        )
-
-
 class UnknownFileError(NotFoundError):
     code = "file_not_found"
     title = "No such file"

@@ -14,7 +14,7 @@ from app.db.engine import Database
 from app.db.models import FileRow, JobFileRow
 from app.db.records import columns_of, record_of
 from app.db.users import disabled_among
-from app.storage.errors import NoStorageError, UnknownFileError
+from app.storage.errors import UnknownFileError
 from app.storage.job_files import is_over
 from app.storage.store import Storage
 
@@ -36,7 +36,7 @@ class File:
 
 
 class FileService:
-    def __init__(self, *, database: Database, storage: Storage | None, clock: Clock) -> None:
+    def __init__(self, *, database: Database, storage: Storage, clock: Clock) -> None:
         self._database = database
         self._storage = storage
         self._clock = clock
@@ -91,22 +91,15 @@ class FileService:
         return await self._database.read(work)
 
     def read(self, file: File, start: int, stop: int) -> AsyncIterator[bytes]:
-        return required(self._storage).read(file.key, start=start, stop=stop)
+        return self._storage.read(file.key, start=start, stop=stop)
 
     async def require_content(self, file: File) -> None:
         """Raise UnknownFileError if its object is gone or cut short, or StorageUnavailableError."""
-        if await required(self._storage).size(file.key) != file.size:
+        if await self._storage.size(file.key) != file.size:
             raise UnknownFileError(file.id)
 
     async def read_whole(self, file: File) -> bytes:
         return b"".join([piece async for piece in self.read(file, 0, file.size)])
-
-
-def required(storage: Storage | None) -> Storage:
-    """Return the storage, or raise NoStorageError."""
-    if storage is None:
-        raise NoStorageError
-    return storage
 
 
 COLUMNS: Sequence[Any] = (FileRow.storage_key, *columns_of(FileRow, File))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from app.core.errors import ConfigurationError
-from app.storage.store import Storage
+from app.storage.objects import ObjectStorage
 
 if TYPE_CHECKING:
     from obstore.store import LocalStore, S3Store
@@ -17,7 +17,7 @@ _RETRIES = 3
 _PATIENCE = timedelta(seconds=30)
 
 
-def open_storage(url: str) -> Storage:
+def open_storage(url: str) -> ObjectStorage:
     """Open `file:///folder`, which is created if missing, or `s3://bucket/prefix`.
 
     Whatever else S3 needs comes from the environment's AWS_* variables, as usual.
@@ -27,10 +27,10 @@ def open_storage(url: str) -> Storage:
         return open_folder(Path(unquote(parts.path)))
     _unset_what_is_empty()
     store = _s3(url)  # at once, so that a mistake in it stops the start
-    return Storage(lambda: store, folder=None)
+    return ObjectStorage(lambda: store, folder=None)
 
 
-def open_folder(folder: Path) -> Storage:
+def open_folder(folder: Path) -> ObjectStorage:
     folder = folder.resolve()
     try:
         for purpose in ("files", "outputs"):
@@ -40,7 +40,7 @@ def open_folder(folder: Path) -> Storage:
             f"The storage folder {folder} cannot be made ({exc.strerror});"
             " set GATEWAY_STORAGE_URL to one that can."
         ) from exc
-    return Storage(partial(_local, folder), folder=folder)
+    return ObjectStorage(partial(_local, folder), folder=folder)
 
 
 def _local(folder: Path) -> "LocalStore":

@@ -27,7 +27,7 @@ from app.db.work import Work
 from app.storage import discards
 from app.storage.discards import Sweeper
 from app.storage.errors import FileTooLargeError, StorageUnavailableError, UnsupportedFileError
-from app.storage.files import COLUMNS, PREFIX, File, file_from_row, required
+from app.storage.files import COLUMNS, PREFIX, File, file_from_row
 from app.storage.store import Storage, Stored, new_key
 
 _UPLOAD_WITHIN = timedelta(hours=6)
@@ -52,7 +52,7 @@ class Uploads:
         self,
         *,
         database: Database,
-        storage: Storage | None,
+        storage: Storage,
         sweeper: Sweeper,
         config: UploadsConfig,
         clock: Clock,
@@ -63,17 +63,13 @@ class Uploads:
         self._config = config
         self._clock = clock
 
-    @property
-    def has_storage(self) -> bool:
-        return self._storage is not None
-
     async def receive(self, source: AsyncIterator[bytes], *, user_id: str) -> File:
         """Store what `source` yields; its first bytes decide what it is and how long it may be.
 
         Raises UnsupportedFileError before anything is stored, FileTooLargeError at the first byte
-        too many, NoStorageError, UserGoneError, or what `source` raises; then nothing is kept.
+        too many, StorageUnavailableError, UserGoneError, or what `source` raises; then nothing is
+        kept.
         """
-        storage = required(self._storage)
         head, rest = await _peek(source)
         media_type = sniff(head)
         if media_type is None:
@@ -81,7 +77,7 @@ class Uploads:
             raise UnsupportedFileError(f"The file {what}; send {_KINDS}.")
         draft = await self._begin(user_id, made_for=None)
         try:
-            stored = await storage.put(draft.key, self._bounded(rest, media_type))
+            stored = await self._storage.put(draft.key, self._bounded(rest, media_type))
             at = self._clock.now()
             return await self._measure(
                 draft,
@@ -99,7 +95,7 @@ class Uploads:
         """Store a file from inside a job's input; nobody sees it until the job is accepted."""
         draft = await self._begin(user_id, made_for=made_for)
         try:
-            stored = await required(self._storage).put(draft.key, _once(data))
+            stored = await self._storage.put(draft.key, _once(data))
             return await self._measure(draft, stored, sniff(stored.head) or declared)
         except BaseException:
             await self._give_up(draft)
@@ -155,7 +151,7 @@ class Uploads:
             yield chunk
 
     async def _begin(self, user_id: str, *, made_for: str | None) -> "_Draft":
-        draft = _Draft(id=new_id(PREFIX), user_id=user_id, key=new_key("files"))
+        draft = _Draft(id=new_id(PREFIX), user_id=user_id, key=new_key(self._storage.uploads))
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> None:

@@ -23,7 +23,7 @@ from app.jobs.recorder import Recorder
 from app.jobs.state import JobState
 from app.jobs.timing.poll_times import PollTimes
 from app.jobs.timing.schedule import Jitter, retry_delay
-from app.storage.errors import LostFileError, NoStorageError, StorageUnavailableError
+from app.storage.errors import LostFileError, StorageUnavailableError
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import (
     NotSentError,
@@ -144,7 +144,7 @@ class Dispatcher:
             )
         except asyncio.CancelledError as exc:
             raise NotSentError("The gateway stopped before it was sent.") from exc
-        except (DatabaseUnavailableError, StorageUnavailableError, NoStorageError) as exc:
+        except (DatabaseUnavailableError, StorageUnavailableError) as exc:
             raise NotSentError("The input's files cannot be read now.") from exc
 
     async def _with_id(self, lease: Lease, request_id: str, *, began_at: datetime) -> None:

@@ -18,13 +18,16 @@ from app.db.engine import Database, open_database, opened_database
 from app.db.work import Done, Work
 from app.storage.discards import Sweeper, discard
 from app.storage.errors import FileTooLargeError, StorageUnavailableError
+from app.storage.objects import ObjectStorage
 from app.storage.opening import open_folder
-from app.storage.store import Storage, Stored, new_key
+from app.storage.rows import RowStorage
+from app.storage.store import Stored, new_key
 from app.storage.uploads import Uploads, UploadsConfig
 from tests.support.answers import faults, problem
 from tests.support.asgi import in_chunks
 from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
 from tests.support.invariants import assert_invariants
+from tests.support.rows import look
 from tests.support.storages import files_below
 
 pytestmark = pytest.mark.either_database
@@ -562,22 +565,33 @@ async def test_files_go_when_they_expire_but_never_from_a_live_job(
     assert await inland.workers.pruner.run_once() == 0
 
 
-async def test_without_a_storage_uploads_are_told_so_and_data_uris_stay(
-    gateway: Gateway, database_url: str
+async def test_without_a_storage_files_are_kept_beside_the_database_or_in_it(
+    database_url: str, sandbox: Sandbox, clock: ManualClock
 ) -> None:
-    answer = await gateway.http.post("/v1/files", content=PNG)
-    uri = data_uri(PNG)
-    job = await gateway.submit(first_frame_image_url=uri)
+    async with running(
+        database_url, sandbox=sandbox, clock=clock, public_url="http://127.0.0.1:8000"
+    ) as gateway:
+        file = await upload(gateway)
+        job = await gateway.submit("sandbox:instant", first_frame_image_url=data_uri(PNG))
+        frame = job["input"]["first_frame_image_url"]
+        assert frame.startswith("file_")
+        for file_id in (file["id"], frame):
+            content = await gateway.http.get(f"/v1/files/{file_id}/content")
+            assert content.content == PNG
+        assert len(kept_without_storage(database_url)) == 2
+        await gateway.follow(job)
+        assert await sent_frame(gateway, job) == data_uri(PNG)
+        assert (await gateway.http.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+        assert len(kept_without_storage(database_url)) == 1
+        gateway.wait(7 * DAY)
+        await gateway.workers.pruner.run_once()
+        assert kept_without_storage(database_url) == []
+
+
+def kept_without_storage(database_url: str) -> list[Any]:
     if database_url.startswith("sqlite"):
-        assert answer.status_code == 201
-        assert job["input"]["first_frame_image_url"].startswith("file_")
-        folder = Path(database_url.removeprefix("sqlite:///") + ".files")
-        assert len(files_below(folder)) == 2
-    else:
-        assert problem(answer)["code"] == "no_storage"
-        assert job["input"]["first_frame_image_url"] == uri
-        await gateway.dispatch()
-        assert await sent_frame(gateway, job) == uri
+        return files_below(Path(database_url.removeprefix("sqlite:///") + ".files"))
+    return look(database_url, "SELECT DISTINCT storage_key FROM file_parts")
 
 
 async def test_what_becomes_of_other_files_is_nothing_to_one_that_arrives(inland: Gateway) -> None:
@@ -649,7 +663,7 @@ async def test_a_user_may_be_deleted_while_a_file_of_theirs_arrives(
             await asking
 
 
-class Reluctant(Storage):
+class Reluctant(ObjectStorage):
     """A folder that takes and gives, but deletes nothing just now."""
 
     async def delete(self, key: str) -> None:
@@ -692,7 +706,7 @@ async def test_what_cannot_be_taken_back_now_hides_no_refusal_and_goes_later(
 async def test_nobody_waits_long_for_a_storage_that_is_away(
     gateway: Gateway, database_url: str
 ) -> None:
-    class Away(Storage):
+    class Away(ObjectStorage):
         async def delete(self, key: str) -> None:
             gateway.wait(3)
             raise StorageUnavailableError
@@ -720,13 +734,14 @@ async def test_a_process_that_lacks_the_storage_leaves_deleting_to_those_that_ha
     async with opened_database(database_url) as database:
         await storage.put(key, body())
         await database.transact(work)
-        assert await Sweeper(database=database, storage=None, clock=clock).prune() == 0
+        lacking = RowStorage(database)
+        assert await Sweeper(database=database, storage=lacking, clock=clock).prune() == 0
         assert len(files_below(tmp_path / "kept")) == 1
         assert await Sweeper(database=database, storage=storage, clock=clock).prune() == 1
         assert files_below(tmp_path / "kept") == []
 
 
-class Broken(Storage):
+class Broken(ObjectStorage):
     """Gives up a writer that goes on all the same; `key` is the one it is at."""
 
     key = ""

@@ -26,6 +26,7 @@ from app.jobs.service import JobService
 from app.jobs.timing.forecast import Forecast
 from app.jobs.timing.schedule import ScheduleConfig
 from app.storage.discards import Sweeper
+from app.storage.rows import RowStorage
 from app.worker.heartbeat import Heartbeat
 from tests.support.gateway import Gateway, Sandbox
 from tests.support.invariants import assert_invariants, event_types
@@ -136,7 +137,7 @@ async def test_who_waits_for_a_cancel_waits_on_while_the_database_is_away(
         forecast=forecast,
         poller=Doorbell(clock=clock),
         deliverer=Doorbell(clock=clock),
-        sweeper=Sweeper(database=bench.database, storage=None, clock=clock),
+        sweeper=Sweeper(database=bench.database, storage=RowStorage(bench.database), clock=clock),
     )
     bench.database.open.clear()
     asked = asyncio.ensure_future(jobs.cancel(job["id"], user_id="alice"))

@@ -20,6 +20,7 @@ from app.net.reach import Reach
 from app.net.remote_file import RemoteFiles
 from app.net.resolver import Resolver, SystemResolver
 from app.storage.files import FileService
+from app.storage.rows import RowStorage
 from tests.support.network import Names
 from tests.support.pictures import jpeg, png, shelf
 from tests.support.wire_server import Line, answer, wire_server
@@ -45,7 +46,7 @@ async def inspecting(
         opened_database("sqlite:///no-uploads-here.db") as database,
         guarded(deadline=config.deadline, reach=reach, resolver=names) as client,
     ):
-        files = FileService(database=database, storage=None, clock=clock)
+        files = FileService(database=database, storage=RowStorage(database), clock=clock)
         yield MediaInspector(remote=RemoteFiles(client), files=files, config=config, clock=clock)
 
 

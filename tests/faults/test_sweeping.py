@@ -13,6 +13,7 @@ from app.core.clock import ManualClock
 from app.db.engine import Database, opened_database
 from app.storage.discards import Sweeper, discard
 from app.storage.errors import StorageUnavailableError
+from app.storage.objects import ObjectStorage
 from app.storage.opening import open_storage
 from app.storage.store import Storage, new_key
 from tests.support.rows import look
@@ -79,7 +80,7 @@ class Bucket:
             await line.send(answer(raw=f"<DeleteResult>{result}</DeleteResult>".encode()))
 
 
-class Away(Storage):
+class Away(ObjectStorage):
     """Does not answer, for as long as anybody waits."""
 
     def __init__(self, clock: ManualClock) -> None:

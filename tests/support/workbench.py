@@ -21,6 +21,7 @@ from app.jobs.timing.poll_times import PollTimes
 from app.jobs.timing.schedule import Pace
 from app.storage.discards import Sweeper
 from app.storage.files import FileService
+from app.storage.rows import RowStorage
 from app.storage.uploads import Uploads, UploadsConfig
 from app.upstream.accounts import DEFAULT
 from app.worker.dispatcher import Dispatcher, DispatcherConfig
@@ -115,13 +116,13 @@ async def workbench(
 def _no_files(database: SwitchedDatabase, *, clock: ManualClock) -> JobInputs:
     uploads = Uploads(
         database=database,
-        storage=None,
-        sweeper=Sweeper(database=database, storage=None, clock=clock),
+        storage=RowStorage(database),
+        sweeper=Sweeper(database=database, storage=RowStorage(database), clock=clock),
         config=UploadsConfig(),
         clock=clock,
     )
     return JobInputs(
-        files=FileService(database=database, storage=None, clock=clock),
+        files=FileService(database=database, storage=RowStorage(database), clock=clock),
         uploads=uploads,
         links=None,
         link_life=timedelta(hours=1),

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from app.core.errors import ConfigurationError
 from app.core.media_types import HEAD_BYTES
 from app.storage.errors import ObjectGoneError, StorageUnavailableError
+from app.storage.objects import ObjectStorage
 from app.storage.opening import open_storage
 from app.storage.store import Storage, new_key
 from tests.support.storages import files_below, point_at, running_s3
@@ -157,7 +158,7 @@ async def test_nothing_counts_as_deleted_where_the_storage_itself_is_missing(
 async def test_a_storage_that_hangs_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     async with wire_server(Line.wait_for_the_other_end) as silent:
         url = point_at(silent.url, monkeypatch)
-        storage = Storage(
+        storage = ObjectStorage(
             lambda: S3Store.from_url(url, client_options={"allow_http": True}),
             folder=None,
             patience=timedelta(milliseconds=100),

@@ -6,7 +6,7 @@ from app.db.models.base import Base
 from app.db.models.catalogue import CatalogueModelRow, CatalogueRow
 from app.db.models.client_token import ClientTokenRow
 from app.db.models.duration import DurationRow
-from app.db.models.file import DiscardRow, FileRow, JobFileRow, OutputRow
+from app.db.models.file import DiscardRow, FilePartRow, FileRow, JobFileRow, OutputRow
 from app.db.models.heartbeat import HeartbeatRow
 from app.db.models.job import IdempotencyKeyRow, JobEventRow, JobRow
 from app.db.models.lane import LaneRow, SwitchRow
@@ -31,6 +31,7 @@ __all__ = [
     "ClientTokenRow",
     "DiscardRow",
     "DurationRow",
+    "FilePartRow",
     "FileRow",
     "HeartbeatRow",
     "IdempotencyKeyRow",

@@ -37,6 +37,16 @@ class FileRow(Base):
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
+class FilePartRow(Base):
+    """The n-th part of an object that is kept here, since there is no other storage."""
+
+    __tablename__ = "file_parts"
+
+    storage_key: Mapped[str] = mapped_column(primary_key=True)
+    n: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    data: Mapped[bytes]
+
+
 class JobFileRow(Base):
     """Where in a job's input a file is named; `pointer` is a JSON pointer, as in error answers."""
 

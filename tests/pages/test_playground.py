@@ -397,7 +397,7 @@ async def test_models_that_could_not_be_read_at_first_are_there_a_moment_later(
 async def test_who_could_not_be_shown_the_first_model_is_asked_to_choose_one(
     site: str, directory: Directory, browser: Browser
 ) -> None:
-    key = await directory.key("leo")
+    key = await directory.key("sol")
     async with visiting(browser, site, allow="ERR_FAILED") as page:
         await page.route("**/v1/models/**", lambda route: route.abort(), times=1)
         await enter(page, key)
@@ -697,7 +697,7 @@ async def test_what_may_be_left_out_can_be_left_out_again(
 async def test_what_is_no_text_is_sent_as_what_it_is(
     site: str, directory: Directory, browser: Browser
 ) -> None:
-    key = await directory.key("ida")
+    key = await directory.key("dot")
     odd = {
         "seed": {"type": ["integer", "null"]},
         "weights": {"type": "array", "items": {"type": "number"}},
@@ -821,7 +821,7 @@ async def test_what_came_before_can_be_begun_with_again_and_again(
 async def test_the_keyboard_goes_on_at_what_was_opened_and_stays_after_a_submit(
     site: str, directory: Directory, browser: Browser
 ) -> None:
-    key = await directory.key("fay")
+    key = await directory.key("joy")
     async with visiting(browser, site) as page:
         await sign_in(page, key)
         await fill_in(page, f"{PROMPT} sandbox:instant")

@@ -7,7 +7,7 @@ from app.core.clock import Clock
 
 
 class Doorbell:
-    """Rings are not counted: one answer serves all of them. A lost ring costs one idle wait."""
+    """Rings are not counted: one wake-up serves all. A lost ring costs one idle wait."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock

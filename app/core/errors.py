@@ -86,7 +86,7 @@ class UnauthenticatedError(ProblemError):
 
 
 class UserGoneError(UnauthenticatedError):
-    """A user was deleted between the look at the credential and the work: it ended with them."""
+    """The user was deleted between authentication and the work, and the credential with it."""
 
     def __init__(self) -> None:
         super().__init__("The user of this credential was deleted just now; nothing was kept.")
@@ -119,4 +119,4 @@ class ConfigurationError(Exception):
 
 
 class AwayError(ConfigurationError):
-    """What the gateway needs does not answer; the same start may succeed later."""
+    """Something the gateway needs does not answer; the same start may succeed later."""

@@ -30,7 +30,7 @@ def counted_external_waits() -> Iterator[ExternalWaits]:
 
 @contextmanager
 def external_wait(clock: Clock) -> Iterator[None]:
-    """Mark a wait for somebody else; two of a request's at the same time would count twice."""
+    """Mark a wait for somebody else; where two of a request overlap, the time counts twice."""
     began = clock.monotonic()
     try:
         yield

@@ -17,6 +17,6 @@ def new_id(prefix: str) -> str:
 
 
 def is_id(text: str, *, prefix: str) -> bool:
-    """Return whether `text` may be an id made by new_id; others need not be looked up."""
+    """Return whether `text` may be an id made by new_id; if not, a look-up is pointless."""
     head, _, tail = text.partition("_")
     return head == prefix and _TAIL.fullmatch(tail) is not None

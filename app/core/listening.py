@@ -9,9 +9,9 @@ from app.core.errors import ConfigurationError
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Listen on an address of IPv4 or IPv6; port 0 takes a free one.
+    """Listen on an IPv4 or IPv6 address; port 0 takes a free one.
 
-    Who connects waits until the socket is served. Raises ConfigurationError when it cannot be had.
+    Clients wait until the socket is served. Raises ConfigurationError if it cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio turns Nagle's delay, 40 ms, off only on a socket that says it is TCP.
@@ -19,7 +19,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-            listener.listen()  # until then a rival, too, may bind to it
+            listener.listen()  # until then another process may bind to it too
         except OSError as exc:
             raise ConfigurationError(
                 f"Cannot listen on {host} port {port} ({exc.strerror});"

@@ -18,7 +18,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 def configure_logging(*, format: LogFormat, level: LogLevel) -> None:  # noqa: A002 - the setting's name
     """Write structlog's events and the libraries' own logs to stderr in one format.
 
-    The events do not pass through the standard library: its records cost more than all the rest.
+    The events bypass the standard library, whose records cost more than everything else.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -43,18 +43,18 @@ def configure_logging(*, format: LogFormat, level: LogLevel) -> None:  # noqa: A
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # At their most talkative these name every URL they fetch, which may be signed, and every
+    # At their most verbose these log every URL they fetch, which may be signed, and every
     # parameter of a statement, which may be a prompt.
     for name in _QUOTING_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # When a client hangs up in a transaction it warns about the failed statement, with its values.
+    # When a client hangs up mid-transaction it warns of the failed statement, with its values.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     # It logs at every start how it talks to the database; migrations have an event of our own.
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class _Stderr:
-    """Writes finished lines; what cannot be written is lost, and fails nobody's request."""
+    """Writes finished lines; one that cannot be written is lost, and fails nobody's request."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -69,7 +69,7 @@ class _Stderr:
 def _shorten_asyncio(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Cut what asyncio shows of a failed task or callback: its arguments and its exception."""
+    """Cut off what asyncio shows of a failed task or callback: its arguments and its exception."""
     if event["logger"] == "asyncio":
         event["event"] = re.split(r"[(\n]", event["event"], maxsplit=1)[0]
     return event
@@ -83,7 +83,7 @@ def _rendering(format: LogFormat) -> list[structlog.typing.Processor]:  # noqa: 
 
 
 def _describe(exc: BaseException | None) -> str:
-    """Say what broke and where, without messages not ours: they may quote what a client sent."""
+    """Say what broke and where; only our own messages, as others may quote what a client sent."""
     lines: list[str] = []
     seen: set[int] = set()
     while exc is not None and id(exc) not in seen:  # a chain of causes can be circular

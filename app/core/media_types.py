@@ -160,7 +160,7 @@ def _by_header(head: bytes) -> Format | None:
 
 
 def _mpeg_audio(head: bytes) -> Format | None:
-    """Look for a frame header whose every field is valid; its 11 sync bits are too few."""
+    """Look for a frame header whose every field is valid; its 11 sync bits alone are too few."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:  # noqa: PLR2004
         return None
     version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
@@ -170,5 +170,5 @@ def _mpeg_audio(head: bytes) -> Format | None:
     sound = version != 1 and head[2] >> 4 not in (0, 15) and head[2] >> 2 & 3 != 3  # noqa: PLR2004
     if not sound:
         return None
-    # Text in UTF-16 can look like layer I; only the layer that people use counts as audio.
+    # UTF-16 text can look like layer I, so only layer III, which people use, is a known type.
     return _MP3 if layer == _LAYER_3 else Format("MP3", _AUDIO)

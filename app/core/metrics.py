@@ -15,7 +15,7 @@ from prometheus_client import (
 
 from app.core.clock import Clock
 
-# The time each series began would be another series, under an undocumented name.
+# The start time of each series would be another series, under an undocumented name.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -76,7 +76,7 @@ class Metrics:
         self.catalogue_breaks = self._counter(
             "catalogue_breaking_changes", "Breaking changes of models in use."
         )
-        # These start at 0: a rule would miss the first increment, which may be of many at once.
+        # These start at 0: an alert would miss the first increment, which may be of many at once.
         self.copies.labels("lost")
         for work in ("job", "webhook", "output"):
             self.lease_losses.labels(work)
@@ -123,7 +123,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     def set_state(self, gauge: Gauge, values: Mapping[str, float]) -> None:
-        """Replace all values of a gauge with one label."""
+        """Replace all values of a gauge that has one label."""
         gauge.clear()
         for label, value in values.items():
             gauge.labels(label).set(value)

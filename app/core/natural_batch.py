@@ -13,8 +13,8 @@ from app.core.errors import DatabaseUnavailableError
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-_SHARE, _AT_MOST_S = 1 / 4, 0.02  # of the time that a batch took, for its callers to come again
-_LOOP_TURNS = 8  # turns of the loop that an answer takes to its client, and the next call to here
+_SHARE, _AT_MOST_S = 1 / 4, 0.02  # of the last batch's time: the wait for its callers to return
+_LOOP_TURNS = 8  # turns of the loop until an answer is with its client and the next call is here
 
 
 @dataclass(eq=False, slots=True)
@@ -27,12 +27,12 @@ class NaturalBatch(Generic[Item, Answer]):
     """Gives each caller the answer to its own item, while `work` sees many items at once.
 
     A lone caller waits for nobody. With several, the next batch waits for those just answered to
-    come again, for at most a quarter of the time that the last one took: otherwise the few that
-    came during one batch would form the next, the many the one after that, and so on by turns.
-    The working task lives while somebody waits, so a caller that leaves interrupts nothing for the
-    others. An item's answer may be an exception, raised to that caller only; an exception from
-    `work` itself makes each item be tried by itself, so that no caller fails because of another.
-    Only a database that is away fails them all at once: one by one, each would wait for it in turn.
+    return, for at most a quarter of the time that the last one took: otherwise small and large
+    batches would alternate. The working task lives while somebody waits, so a caller that leaves
+    interrupts nothing for the others. An item's answer may be an exception, raised to that caller
+    only; if `work` itself raises, each item is tried by itself, so that no caller fails because of
+    another. Only a database that is down fails them all at once: one by one, each would wait for
+    it in turn.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class NaturalBatch(Generic[Item, Answer]):
             self._worker = None
 
     async def _expect(self, callers: int, *, within_s: float) -> None:
-        """Let the line grow to so many; callers within some turns of the loop count anyway."""
+        """Wait for so many callers to queue up: some turns of the loop, then at most `within_s`."""
         self._expected = callers
         self._all_are_back.clear()
         for _ in range(_LOOP_TURNS):

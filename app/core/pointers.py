@@ -1,4 +1,4 @@
-"""JSON pointers (RFC 6901) into what a client sent, fit for any answer."""
+"""JSON pointers (RFC 6901) into what a client sent, safe to put in any answer."""
 
 _LONGEST_STEP = 200
 

@@ -4,23 +4,23 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-# Possessive: tens of thousands of spaces could be divided among two repetitions in as many ways.
+# Possessive: else two repetitions could share tens of thousands of spaces in as many ways.
 _ONE_RANGE = re.compile(
     r"[ \t]*+bytes[ \t]*+=[ \t]*+([0-9]*+)[ \t]*+-[ \t]*+([0-9]*+)[ \t]*+", re.IGNORECASE
 )
-_FAR = 10**18 - 1  # beyond any file, and within what every server reads
+_FAR = 10**18 - 1  # beyond any file, yet small enough for every server
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """`first` is None if the `last` so many bytes are meant, `last` if all to the end are."""
+    """`first` is None for the `last` so many bytes, `last` is None for all up to the end."""
 
     first: int | None
     last: int | None
 
     @classmethod
     def parse(cls, asked: str) -> Self | None:
-        """Read a single range; None, so that all is sent, for several and for anything else."""
+        """Read a single range; None for several or anything else, so that all is sent."""
         found = _ONE_RANGE.fullmatch(asked)
         first, last = map(_number, found.groups()) if found else (None, None)
         if first is None and last is None:

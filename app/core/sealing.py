@@ -1,6 +1,6 @@
 """Secrets that must be stored and read back: authenticated encryption under the gateway's own key.
 
-Fernet (AES-128-CBC and HMAC-SHA256) of `cryptography`; each purpose has a key of its own. The first
+Fernet (AES-128-CBC and HMAC-SHA256) from `cryptography`; each purpose has its own key. The first
 secret imports OpenSSL's bindings, 7 MB that a gateway without webhooks never needs.
 """
 
@@ -35,7 +35,7 @@ class Sealer:
         return _opened(self._fernet, sealed)
 
     def renew(self, sealed: str) -> str:
-        """Return it sealed with the first secret, unchanged if it was; or raise SealBrokenError."""
+        """Return it sealed with the first secret, unchanged if it is; or raise SealBrokenError."""
         try:
             _opened(_fernet(self._keys[:1]), sealed)
         except SealBrokenError:

@@ -20,7 +20,7 @@ class Signer:
         self._keys = [derived_key(secret, purpose) for secret in secrets]
 
     def query(self, subject: str, *, expires: int) -> str:
-        """Return the query of a link to `subject`; it `expires` so many seconds after the epoch."""
+        """Return the query of a link to `subject`; `expires` is in seconds since the epoch."""
         signature = _signature(self._keys[0], _text(subject, expires))
         return f"expires={expires}&signature={signature}"
 
@@ -34,7 +34,7 @@ class Signer:
 
 
 def derived_key(secret: SecretBytes, purpose: str) -> bytes:
-    """Return 32 bytes for this purpose alone, which tell nothing of the secret."""
+    """Return 32 bytes for this purpose alone, which reveal nothing about the secret."""
     return hmac.digest(secret.get_secret_value(), purpose.encode(), hashlib.sha256)
 
 

@@ -1,4 +1,4 @@
-"""What tells a process to stop, as an event, and loops that run until it does."""
+"""Stop signals as an event, and loops that run until it is set."""
 
 import asyncio
 import signal
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def stop_signal() -> asyncio.Event:
-    """Make an event that each of the `stop_signals` sets, in place of what it does otherwise."""
+    """Make an event that each of the `stop_signals` sets instead of its usual effect."""
     stop = asyncio.Event()
     for number in stop_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -17,9 +17,9 @@ def stop_signal() -> asyncio.Event:
 
 
 def stop_signals() -> AbstractSet[signal.Signals]:
-    """Return SIGTERM, SIGINT and, unless it is ignored as after `nohup`, SIGHUP.
+    """Return SIGTERM, SIGINT and, unless it is ignored as under `nohup`, SIGHUP.
 
-    That is what the programs of a terminal get that is closed.
+    A terminal that is closed sends SIGHUP to its programs.
     """
     hears_hangup = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     return {signal.SIGTERM, signal.SIGINT} | ({signal.SIGHUP} if hears_hangup else set())
@@ -32,10 +32,10 @@ async def run_until(
     ring: Callable[[], None] = lambda: None,
     within: timedelta = timedelta(),
 ) -> None:
-    """Run loops until `stop`, then ring them; what has not ended `within` is cancelled.
+    """Run loops until `stop`, then ring them; those that have not ended `within` are cancelled.
 
-    Without a ring and a time for it, each is given up where it stands. Those of workers have a
-    grace of their own for what is under way, but none while they claim.
+    Without `ring` and `within` they are cancelled wherever they are. Workers' loops have a grace
+    period of their own for what is under way, but none while they claim.
     """
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(loop) for loop in loops]

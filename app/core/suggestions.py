@@ -10,6 +10,6 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Suggest the nearest known name in words to append to the given one; or an empty text."""
+    """Suggest the nearest known name, in words to append to the given one; or an empty string."""
     near = nearest(name, known)
     return f" (did you mean {near!r}?)" if near else ""

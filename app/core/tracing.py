@@ -27,7 +27,7 @@ class Tracing:
         self._tracer = None if provider is None else provider.get_tracer("gateway")
 
     def current(self) -> str | None:
-        """Name the span that runs now, as W3C's `traceparent` does; it goes on the job's row."""
+        """Return the current span as a W3C `traceparent`; it is stored on the job's row."""
         if self._tracer is None:
             return None
         carrier: dict[str, str] = {}
@@ -55,6 +55,6 @@ class Tracing:
             self._watch(clients, engines())
 
     def close(self) -> None:
-        """Send what was not sent yet, and stop watching."""
+        """Send what has not been sent yet, and stop watching."""
         if self._close is not None:
             self._close()

@@ -1,1 +1,1 @@
-"""Looks at the files that inputs name before any money is held, at as few bytes as possible."""
+"""Inspects the files that inputs name, before any money is held, by as few bytes as possible."""

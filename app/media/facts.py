@@ -1,4 +1,4 @@
-"""What was found out about a file, and which of a field's rules it breaks."""
+"""What is known about a file, and which of a field's rules it breaks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from app.core.media_types import Format
 from app.media.probe import Dimensions
 
 MEGABYTE = 2**20
-"""The larger of the two meanings of MB: RunComfy's own is not known, so it has the last word."""
+"""The larger of the two meanings of MB: RunComfy's is not known, so it has the last word."""
 
 _NOUNS = {
     "image": "an image (such as JPEG, PNG or WebP)",
@@ -105,7 +105,7 @@ def _size_breach(rule: MediaRule, facts: Facts, comparison: str, *, lenient: boo
 
 
 def _holds(value: float, comparison: str, bound: float) -> bool:
-    """Compare, and let the limit itself pass, where RunComfy's words and its rule disagree."""
+    """Compare, and let the limit itself pass, on which RunComfy's words and rules disagree."""
     match comparison:
         case "<":
             return value <= bound

@@ -37,7 +37,7 @@ InspectMode = Literal["require", "best_effort", "off"]
 
 
 class InspectorConfig(BaseModel):
-    """`deadline` is for looking at one file, redirects included; `patience` for its turn."""
+    """`deadline` is for looking at one file, redirects included; `patience` is for a slot."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,7 +59,7 @@ class _Seen:
 
 
 class MediaInspector:
-    """What a URL led to is remembered for minutes, but for faults: a corrected file passes."""
+    """Remembers for minutes what a URL led to, except faults, so that a corrected file passes."""
 
     def __init__(
         self, *, remote: RemoteFiles, files: FileService, config: InspectorConfig, clock: Clock
@@ -77,7 +77,7 @@ class MediaInspector:
     async def inspect(self, checks: Sequence[MediaCheck], *, user_id: str) -> list[FieldError]:
         """Name what is wrong with these files, in their order.
 
-        Raises MediaBusyError when too much is asked at a time.
+        Raises MediaBusyError when too much is asked at once.
         """
         if self._config.mode == "off":
             return []
@@ -85,7 +85,7 @@ class MediaInspector:
         try:
             found = await asyncio.gather(*looks)
         finally:
-            for look in looks:  # once one got no turn, the others keep none
+            for look in looks:  # if one got no slot, the others give up theirs
                 look.cancel()
         return [error for errors in found for error in errors]
 
@@ -119,7 +119,7 @@ class MediaInspector:
         if not _is_remote(check):
             found = await self._files.find_many([check.value], user_id=user_id)
             if check.value not in found:
-                return None  # which is reported where files are kept
+                return None  # reported when the job's files are looked up
             return await _facts_of(UploadedFile(self._files, found[check.value]), wanted)
         if known := self._known(check, wanted):
             return known

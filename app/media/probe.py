@@ -9,7 +9,7 @@ import imagesize  # type: ignore[import-untyped]  # it has no types
 from app.core.media_types import HEAD_BYTES, Format, recognised
 
 _MOST_BYTES = 2**20
-# What it takes to walk through a file, in bytes that were read; a read is about as much as ten.
+# The work of walking through a file, in bytes read; each read costs about as much as ten.
 _MOST_EFFORT = 2**16
 _EFFORT_OF_A_READ = 10
 _ENDLESS = 2**62
@@ -56,7 +56,7 @@ class MediaFile:
         return not await self._head()
 
     async def dimensions(self) -> Dimensions | Literal["broken", "too far"]:
-        """Measure an image; `broken` if it has no size, `too far` if it would take too much."""
+        """Measure an image; `broken` if it has no size, `too far` if finding it costs too much."""
         while True:
             width, height = imagesize.get(self._window.rewound(), exif_rotation=False)
             missing = self._window.missing
@@ -100,7 +100,7 @@ class _Window:
 
     @property
     def is_over_budget(self) -> bool:
-        """Return whether there was more to walk through, all times, than in any honest file."""
+        """Return whether all passes together did more work than any honest file takes."""
         return self._effort > _MOST_EFFORT
 
     def add(self, offset: int, piece: bytes) -> None:

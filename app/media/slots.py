@@ -1,4 +1,4 @@
-"""A limit on what runs at a time, in total and for each caller."""
+"""A limit on what runs at once, in total and for each caller."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,11 +22,11 @@ class Slots:
 
     @asynccontextmanager
     async def slot(self, caller: str) -> AsyncIterator[None]:
-        """Wait for a slot, or raise MediaBusyError when patience is at its end."""
+        """Wait for a slot, or raise MediaBusyError when patience runs out."""
         mine = self._callers.setdefault(caller, _Caller(asyncio.Semaphore(self._each)))
         mine.claimed += 1
         try:
-            # The caller's own first: nobody fills the line for the shared ones.
+            # The caller's own first, so that nobody fills the queue for the shared ones.
             async with self._acquired(mine.slots), self._acquired(self._overall):
                 yield
         finally:

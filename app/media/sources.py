@@ -1,4 +1,4 @@
-"""Files that are here already, as the probe reads them."""
+"""Files that the gateway already has, as the probe reads them."""
 
 import binascii
 

@@ -16,7 +16,7 @@ def _ipv6(*blocks: str) -> tuple[IPv6Network, ...]:
     return tuple(map(IPv6Network, blocks))
 
 
-# Kept by hand: `is_global` calls multicast, NAT64 and 6to4 of loopback and more global on 3.11.
+# Kept by hand: on 3.11 `is_global` is true of multicast, of NAT64 and 6to4 of loopback, and more.
 _NOT_PUBLIC_V4 = _ipv4(
     "0.0.0.0/8",  # this network; connects to loopback
     "10.0.0.0/8",
@@ -69,7 +69,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _OTHER_WRAPPERS = _ipv6("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48")
 _6TO4 = IPv6Network("2002::/16")
 _TEREDO = IPv6Network("2001::/32")
-_ISATAP = (0x00005EFE, 0x02005EFE)  # the third quarter of an ISATAP address
+_ISATAP = (0x00005EFE, 0x02005EFE)  # the third 32 bits of an ISATAP address
 
 _INET_ATON_PARTS = (
     (re.compile(r"0x([0-9a-f]*)"), 16),
@@ -89,9 +89,9 @@ def is_public(ip: IPAddress) -> bool:
 
 
 def is_private(ip: IPAddress) -> bool:
-    """Return whether `ip` is this machine, or one of an organisation's own.
+    """Return whether `ip` is this machine's, or of a private network.
 
-    Some of those are forbidden always, which is another question.
+    Some of those are forbidden all the same; `is_forbidden_always` tells.
     """
     plain = unwrapped(ip)
     if isinstance(plain, IPv4Address):
@@ -100,19 +100,19 @@ def is_private(ip: IPAddress) -> bool:
 
 
 def unwrapped(ip: IPAddress) -> IPAddress:
-    """Return the IPv4 address that the system connects to for an IPv4-mapped one."""
+    """Return the IPv4 address inside an IPv4-mapped one, which the system would connect to."""
     return _last_32_bits(ip) if isinstance(ip, IPv6Address) and ip in _MAPPED else ip
 
 
 def is_forbidden_always(ip: IPAddress) -> bool:
-    """Return whether `ip` is link-local or serves a machine's credentials, however wrapped."""
+    """Return whether `ip` is link-local or a cloud's metadata service, however wrapped."""
     if isinstance(ip, IPv4Address):
         return _within(ip, _FORBIDDEN_ALWAYS_V4)
     return _within(ip, _FORBIDDEN_ALWAYS_V6) or any(map(is_forbidden_always, _wrapped(ip)))
 
 
 def literal_ip(host: str) -> IPAddress | None:
-    """Read `host` as an address, in every spelling that some resolver accepts."""
+    """Read `host` as an address, in every spelling that any resolver accepts."""
     text = plain_host(host).removeprefix("[").removesuffix("]").partition("%")[0]
     try:
         return IPv6Address(text) if ":" in text else _inet_aton(text.removesuffix("."))
@@ -147,7 +147,7 @@ def _last_32_bits(ip: IPv6Address) -> IPv4Address:
 
 
 def _inet_aton(text: str) -> IPv4Address | None:
-    """Read one to four decimal, octal or hexadecimal parts; the last fills what is left."""
+    """Read one to four decimal, octal or hexadecimal parts; the last fills the remaining bytes."""
     *leading, end = text.split(".")
     last, room = _part(end), 4 - len(leading)
     if last is None or room < 1 or last >= 256**room:

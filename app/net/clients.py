@@ -14,7 +14,7 @@ def trusted(*, timeout: timedelta, connections: int, keepalive: timedelta) -> ht
     """Make a client for the operator's own addresses; it sends every request once, as it is.
 
     It may be made outside a running loop. A connection idle for longer than `keepalive` is not
-    used again.
+    reused.
     """
 
     def connector() -> ConnectionPool:
@@ -25,17 +25,17 @@ def trusted(*, timeout: timedelta, connections: int, keepalive: timedelta) -> ht
     return _Direct(
         transport=AiohttpTransport(connector),
         timeout=timeout.total_seconds(),
-        # Nothing is ever unpacked: a few kilobytes of gzip can hold gigabytes.
+        # Nothing is ever decompressed: a few kilobytes of gzip can hold gigabytes.
         headers={"Accept-Encoding": "identity"},
         trust_env=False,  # no proxy and no .netrc: the operator's address is the one we call
     )
 
 
 class _Direct(httpx.AsyncClient):
-    """Hands requests to the transport and its answers back, whatever the options say.
+    """Passes requests to the transport and its responses back, whatever the options say.
 
-    No redirects: a redirected POST is a POST sent twice, the token with it. No cookies, credentials
-    or hooks either: finding that there are none takes httpx as long as the call itself.
+    No redirects: a redirected POST is a POST sent twice, and the token with it. No cookies, auth or
+    hooks either: finding that there are none takes httpx as long as the call itself.
     """
 
     def __init__(self, *, transport: httpx.AsyncBaseTransport, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""The one way to an address that a client named: resolved once, checked, and connected as such."""
+"""The only way to an address that a client named: resolved once, checked, then connected to."""
 
 import asyncio
 import ssl
@@ -38,9 +38,9 @@ def guarded(
 ) -> httpx.AsyncClient:
     """Make a client for addresses that clients name; every request goes through the guard.
 
-    It raises OutwardError only. `deadline` is for one request as a whole, until its body has been
-    read. No connection is used twice, nothing is unpacked, and redirects are only followed by
-    `opened`. Read bodies by `read_at_most` or `aiter_raw`, never whole.
+    It raises only OutwardError. `deadline` is for one request as a whole, until its body has been
+    read. No connection is reused, nothing is decompressed, and only `opened` follows redirects.
+    Read bodies with `read_at_most` or `aiter_raw`, never whole.
     """
     return httpx.AsyncClient(
         transport=_GuardedTransport(
@@ -64,9 +64,9 @@ def guarded(
 async def opened(
     client: httpx.AsyncClient, request: httpx.Request, *, redirects: int
 ) -> AsyncIterator[httpx.Response]:
-    """Send `request`; each of at most so many redirects is checked as the first address was.
+    """Send `request`; each of its `redirects`, at most so many, is checked like the first address.
 
-    Raises RedirectedTooOftenError beyond them, and UnreachableError for one that leads to no URL.
+    Raises RedirectedTooOftenError beyond that, and UnreachableError for one that leads to no URL.
     """
     for _ in range(redirects + 1):
         try:
@@ -131,7 +131,7 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         host, scheme, port = url.raw_host.decode("ascii"), url.scheme, url.port
         if url.userinfo or self._reach.flaw(scheme=scheme, host=host, port=port):
             raise AddressRefusedError
-        if not 0 <= (port or 0) <= _LAST_PORT:  # httpx lets any number stand there
+        if not 0 <= (port or 0) <= _LAST_PORT:  # httpx accepts any number
             raise AddressRefusedError
         literal = literal_ip(host)
         addresses = [literal] if literal else await self._resolver.addresses(host)
@@ -158,7 +158,7 @@ class _Body(httpx.AsyncByteStream):
         while True:
             with _as_outward_errors():
                 async with asyncio.timeout_at(self._ends):
-                    # Chunks of one byte come from a buffer, thousands of them without a wait.
+                    # One-byte chunks come from a buffer, thousands of them without ever yielding.
                     await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
                     piece = await anext(pieces, None)
             if piece is None:
@@ -179,7 +179,7 @@ def _origin(url: httpx.URL) -> httpcore.Origin:
 
 def _outgoing(request: httpx.Request) -> httpcore.Request:
     url = request.url
-    # A certificate is for the name without the dot that makes it absolute.
+    # Certificates are for the name without the trailing dot that makes it absolute.
     name = url.raw_host.decode("ascii").removesuffix(".")
     return httpcore.Request(
         method=request.method,

@@ -1,4 +1,4 @@
-"""Connections to addresses that were checked, for httpcore, which knows only their name."""
+"""Connections to addresses that were checked, for httpcore, which knows only the name."""
 
 import socket
 import ssl
@@ -10,7 +10,7 @@ import httpcore
 from app.net.addresses import IPAddress
 from app.net.errors import UnreachableError
 
-# Data on its way when enough has been read was sent in vain.
+# Whatever is in flight when enough has been read was sent in vain.
 _SMALL_BUFFER = (socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
 _LONGEST_HEAD = 32 * 1024
 _MOST_TRIES = 4  # of a name's addresses
@@ -59,10 +59,10 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection that limits how much is read until it `has_head`, that of the answer.
+    """A connection that limits how much is read until it `has_head`, the response's own.
 
-    Beyond that UnreachableError: heads that announce another one (1xx) cost far more to read than
-    to send, and are read in a row, without a turn for anybody else.
+    Beyond that it raises UnreachableError: interim responses (1xx) cost far more to parse than to
+    send, and are parsed in a row without yielding to anybody else.
     """
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:

@@ -18,7 +18,7 @@ from app.net.origins import DEFAULT_PORTS
 IPNetwork = IPv4Network | IPv6Network
 
 NOT_PUBLIC = "must lead to a host on the public internet"
-"""Said whether or not a name resolves, so that nobody learns which private names exist."""
+"""The answer whether or not a name resolves, so that nobody learns which private names exist."""
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -72,7 +72,7 @@ class Reach:
             return "names no valid host"
         if name in _METADATA_NAMES:
             return NOT_PUBLIC
-        # Which of the networks a private name belongs to is known once it is looked up.
+        # Only a look-up tells which of the networks a private name belongs to.
         is_open = self.private or bool(self.networks) or _is_public_name(name)
         return None if is_open else NOT_PUBLIC
 
@@ -92,7 +92,7 @@ def dns_name(host: str) -> str | None:
         except UnicodeError:
             return None
     labels = name.split(".")
-    # A last label that is a number makes browsers and resolvers see an address, never a name.
+    # Browsers and resolvers take a name whose last label is a number for an address.
     if len(name) > _LONGEST_NAME or _NUMBER.fullmatch(labels[-1]):
         return None
     return name if all(map(_LABEL.fullmatch, labels)) else None

@@ -1,4 +1,4 @@
-"""A file at an address that a client named, read in places and as little as possible."""
+"""A file at an address that a client named, of which as little as possible is read."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -39,15 +39,15 @@ class RemoteFiles:
 
 
 class RemoteFile:
-    """Reads on in one answer as far as that is cheap; a far place takes a request of its own."""
+    """Reads on in one response while that is cheap; a distant offset takes a request of its own."""
 
     def __init__(self, client: httpx.AsyncClient, url: str, stack: AsyncExitStack) -> None:
-        """`stack` holds the answer that is being read."""
+        """`stack` owns the response that is being read."""
         self._client = client
         self._url = url
         self._stack = stack
         self._pieces: AsyncIterator[bytes] | None = None
-        self._position = 0  # of the next byte of the answer that is being read
+        self._position = 0  # of the next byte of the response that is being read
         self._rest = b""  # read already, from `_position` on
         self._has_ranges = False
         self._requests = 0
@@ -56,7 +56,7 @@ class RemoteFile:
 
     async def begin(self) -> None:
         response = await self._ask({"Range": f"bytes=0-{_FIRST_RANGE - 1}"})
-        if response.status_code == _OUTSIDE:  # nothing is there, or ranges are not supported
+        if response.status_code == _OUTSIDE:  # the file is empty, or ranges are not supported
             response = await self._ask({})
         self._begin_at(0, response)
 
@@ -124,7 +124,7 @@ class RemoteFile:
         if self._has_ranges:
             found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if found is None or int(found[1]) != offset:
-                raise UnreachableError  # an answer to another question
+                raise UnreachableError  # not the range that was asked for
             if found[3]:
                 self.size = int(found[3])
             self._position = offset

@@ -17,7 +17,7 @@ _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", sock
 
 class Resolver(Protocol):
     async def addresses(self, host: str) -> Sequence[IPAddress]:
-        """Look `host` up once, for one at least; raises NoSuchHostError or another OutwardError."""
+        """Return at least one, after one look-up; raise NoSuchHostError or another OutwardError."""
         ...
 
 
@@ -30,10 +30,10 @@ def _ask_system(host: str) -> Sequence[str]:
 
 
 class SystemResolver:
-    """Asks the system, each time on a thread of its own.
+    """Asks the system, each time in a thread of its own.
 
-    A look-up cannot be cancelled: one that outlasts `patience` keeps its place until it ends, which
-    may be half a minute. So there are far more places than one caller can fill meanwhile. The
+    A look-up cannot be cancelled: one that outlasts `patience` keeps its slot until it ends, which
+    may take half a minute. So there are far more slots than one caller can fill in that time. The
     threads are daemons, so that none of them holds up the end of the process.
     """
 
@@ -67,7 +67,7 @@ class SystemResolver:
     ) -> None:
         def tell(found: Sequence[IPAddress] | Exception) -> None:
             self._places.release()
-            if answer.done():  # nobody waits any more
+            if answer.done():  # nobody is waiting any more
                 return
             if isinstance(found, Exception):
                 answer.set_exception(found)
@@ -91,6 +91,6 @@ def _outcome(look_up: LookUp, host: str) -> Sequence[IPAddress] | Exception:
         texts = dict.fromkeys(text.partition("%")[0] for text in look_up(host))
     except socket.gaierror as exc:
         return NoSuchHostError() if exc.errno in _NO_SUCH_NAME else UnreachableError()
-    except (OSError, ValueError):  # ValueError: no name at all, such as one with an empty label
+    except (OSError, ValueError):  # ValueError: not a name, such as one with an empty label
         return UnreachableError()
     return [ip_address(text) for text in texts]

@@ -12,15 +12,15 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
-# As curl takes them: an answer with a head that is too long for us may have cost money.
+# As much as curl takes: a response whose head we reject may have cost money.
 _LONGEST_FIELD = 100 * 2**10
 _MOST_FIELDS = 1000
 
 
 class ConnectionPool(aiohttp.TCPConnector):
-    """A pool that offers no connection on which something came that nobody had asked for.
+    """A pool that reuses no connection on which data came that nobody had asked for.
 
-    A balancer may say 408 there before it closes; to aiohttp it would be the next one's answer.
+    A load balancer may send a 408 before it closes; aiohttp would take it for the next response.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -42,9 +42,9 @@ class ConnectionPool(aiohttp.TCPConnector):
 
 
 class _Reader(ResponseHandler):
-    """Ends the body of an answer that stops being HTTP in the middle.
+    """Ends the body of a response that stops being HTTP midway.
 
-    aiohttp closes the connection, and whoever reads the body waits for the rest for ever.
+    aiohttp closes the connection, but whoever reads the body would wait for the rest for ever.
     """
 
     def data_received(self, data: bytes) -> None:
@@ -55,9 +55,9 @@ class _Reader(ResponseHandler):
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Sends each request once; it keeps no cookie, follows no redirect and unpacks nothing.
+    """Sends each request once; keeps no cookies, follows no redirects, decompresses nothing.
 
-    httpx's own pool looks at all its connections for every request; at 32 of them aiohttp's
+    httpx's own pool looks at all its connections for every request; with 32 of them aiohttp's
     carries eight times as much. It may be made outside a running loop.
     """
 
@@ -73,12 +73,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             answer = await self._session.request(
                 request.method,
                 _address(request),
-                # Decoded one by one: httpx would look for an encoding that suits all.
+                # Decoded one by one: httpx would look for an encoding that fits them all.
                 headers=[(name.decode(), value.decode()) for name, value in request.headers.raw],
                 data=_body(request),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
-                    connect=timeout["connect"],  # with the wait for a place in the pool
+                    connect=timeout["connect"],  # includes the wait for a place in the pool
                     sock_read=timeout["read"],
                 ),
             )
@@ -118,14 +118,14 @@ class _Answer(httpx.AsyncByteStream):
             raise httpx.ReadError(str(exc)) from exc
 
     async def aclose(self) -> None:
-        self._answer.release()  # to the pool, if nothing of it is left unread
+        self._answer.release()  # to the pool, if all of it was read
         await self._answer.wait_for_close()
 
 
 def _address(request: httpx.Request) -> URL:
-    """Return the URL as it is; httpx's `target` stands for path and query, so one serves many.
+    """Return the URL unchanged; a `target` replaces path and query, so that one URL serves many.
 
-    With its escapes rewritten, `%2F` as `/`, it would no longer be what its host has signed.
+    Normalised, say `%2F` to `/`, it would no longer be what its host has signed.
     """
     url, target = request.url, request.extensions.get("target")
     if target is None:
@@ -145,18 +145,18 @@ async def translate_errors(
 ) -> aiohttp.ClientResponse:
     """Turn aiohttp's failures into httpx's: connect errors mean that nothing was sent.
 
-    From in here, since otherwise aiohttp repeats a GET whose kept connection broke.
+    Done in a middleware, since aiohttp otherwise repeats a GET whose reused connection broke.
     """
     if request.method == "POST":
-        # A kept connection may have been closed while the loop was busy. Two turns of it, one to
-        # hear that and one to act on it, and the pool does not offer that connection.
+        # An idle connection may have been closed while the loop was busy. After two turns, one to
+        # hear that and one to act on it, the pool no longer offers it.
         await asyncio.sleep(0)  # noqa: TID251 - yields, waits for nothing
         await asyncio.sleep(0)  # noqa: TID251
     try:
         return await send(request)
     except aiohttp.ClientConnectorError as exc:
         raise httpx.ConnectError(str(exc)) from exc
-    except aiohttp.ConnectionTimeoutError as exc:  # of the connection, or of the wait for one
+    except aiohttp.ConnectionTimeoutError as exc:  # of the connection, or the wait for one
         raise httpx.ConnectTimeout(str(exc)) from exc
     except aiohttp.SocketTimeoutError as exc:
         raise httpx.ReadTimeout(str(exc)) from exc
@@ -164,5 +164,5 @@ async def translate_errors(
         problem = f"not HTTP: {exc.status}"
     except (aiohttp.ClientError, OSError) as exc:
         raise httpx.ReadError(str(exc)) from exc
-    # Outside the handler, so that it is not chained: its repr shows our headers, with the token.
+    # Outside the handler, so as not to chain it: its repr shows our headers, with the token.
     raise httpx.RemoteProtocolError(problem)

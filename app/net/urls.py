@@ -11,10 +11,10 @@ MAX_URL_CHARACTERS = 8192
 
 _NO_HOST = "names no valid host and port"
 _AUTHORITY = re.compile(r"//([^/?#]*)")
-# More than any name and port take. Unicode's normal form, which is made of a host many times, costs
-# the square of the accents in a row.
+# More than any name and port take. A host is normalised (Unicode's NFKC) many times, which takes
+# quadratic time in a row of accents.
 _LONGEST_AUTHORITY = 300
-# An ASCII name that holds nothing to decode, and no address: each client reads it as it is.
+# An ASCII name with nothing to decode, and no address: every client reads it as it is.
 _PLAIN_NAME = re.compile(r"(?!xn--)[0-9.]*[a-z_-][a-z0-9_.-]*")
 
 
@@ -56,7 +56,7 @@ def _text_flaw(url: str) -> str | None:
         return "is empty"
     if len(url) > MAX_URL_CHARACTERS:
         return f"must be a URL of at most {MAX_URL_CHARACTERS} characters"
-    if "\\" in url or " " in url or not url.isprintable():  # the only space that is printable
+    if "\\" in url or " " in url or not url.isprintable():  # other white space is not printable
         return "must not contain spaces, control characters or backslashes; percent-encode them"
     if "#" in url:
         return "must not contain a fragment, the part from # on"
@@ -64,7 +64,7 @@ def _text_flaw(url: str) -> str | None:
 
 
 def is_data_uri(text: str) -> bool:
-    """Whether a file is written out here, and not named by an address (RFC 2397)."""
+    """Return whether this is a file itself (RFC 2397), not an address of one."""
     return text[:5].lower() == "data:"
 
 
@@ -81,7 +81,7 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _is_fetchable(parts: SplitResult) -> bool:
-    """Return whether the client that would fetch it finds the host valid too; any path is."""
+    """Return whether our HTTP client finds the host valid too; it accepts any path."""
     try:
         # It decodes the host, and an xn-- label may decode to nothing.
         return bool(httpx.URL(f"{parts.scheme}://{parts.netloc}").host)

@@ -1,7 +1,7 @@
 """The `gateway` command: thin, over the same services as the web.
 
-Each command imports its code when it runs: the whole gateway takes a second or two, which `--help`
-and a misspelt option need not wait for.
+Each command imports its code when it runs: loading the whole gateway takes a second or two, which
+`--help` and a misspelt option need not wait for.
 """
 
 import gc
@@ -53,9 +53,9 @@ def main() -> None:
     """Run a command; an error becomes one sentence on stderr and an exit code.
 
     2 is for what the operator can fix, 75 for what is away and may come back by itself: the systemd
-    unit starts the gateway again after 75 but not after 2.
+    unit restarts the gateway after 75 but not after 2.
     """
-    gc.disable()  # until `run`: what a command imports stays, and to look through it takes a sixth
+    gc.disable()  # until `run`: imports are no garbage, and looking through them takes a sixth
     _replace_closed_streams()
     try:
         app()
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _replace_closed_streams() -> None:
-    """Keep the numbers 0 to 2 from what is opened next: libuv aborts when it closes one of them."""
+    """Keep descriptors 0 to 2 from whatever is opened next: libuv aborts if it closes one."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w"))
@@ -104,7 +104,7 @@ def serve(
     loaded = settings()
 
     def announce(url: str) -> None:
-        if sys.stderr.isatty():  # a log collector has the log
+        if sys.stderr.isatty():  # a log collector needs no greeting
             typer.echo(_greeting(url, sandboxed=loaded.is_sandboxed), err=True)
 
     run(server.serve(loaded, host=host, port=port, announce=announce))

@@ -68,7 +68,7 @@ def using(work: Callable[[Directories], Awaitable[Answer]]) -> Answer:
 
 
 async def every(page: Callable[[Record | None], Awaitable[Sequence[Record]]]) -> Sequence[Record]:
-    """Read all pages; each begins after the last record of the one before."""
+    """Read all pages; each begins after the last record of the previous one."""
     found: list[Record] = []
     while some := await page(found[-1] if found else None):
         found += some

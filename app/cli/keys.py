@@ -118,7 +118,7 @@ def _at(text: str | None) -> datetime | None:
 
 
 def _show_secret(made: NewSecret) -> None:
-    """Print only the key to stdout, for scripts, and what it is to stderr."""
+    """Print only the key to stdout, for scripts, and its description to stderr."""
     show(made.key.recorded(), err=True)
     try:
         typer.echo(str(made.token))

@@ -43,7 +43,7 @@ async def _sync(settings: "Settings") -> "SyncReport":
         clock=SystemClock(),
         metrics=Metrics(),
         tracing=Tracing(),
-        public_url="http://127.0.0.1",  # no link is made
+        public_url="http://127.0.0.1",  # never used: no link is made
         closing=asyncio.Event(),
     ) as parts:
         try:

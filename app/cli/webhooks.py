@@ -1,4 +1,4 @@
-"""`gateway webhooks`: work on their secrets by hand."""
+"""`gateway webhooks`: maintenance of their secrets."""
 
 from typing import TYPE_CHECKING
 

@@ -106,7 +106,7 @@ async def _settle_in(
         key = answer_of(await admin.post("/v1/admin/keys", json=asked))
         http = await stack.enter_async_context(_client(app, key["key"]))
         pictures = [answer_of(await http.post("/v1/files", content=drawn[n]))["id"] for n in drawn]
-        url = receiver + person.told_at
+        url = receiver + person.webhook_path
         answer_of(await http.post("/v1/webhook-endpoints", json={"url": url}))
         desks[person.id] = _Desk(person, key["key"], key["id"], http, pictures)
     return desks
@@ -137,7 +137,7 @@ class _Day:
             share = (sitting + 0.1 + 0.6 * self._draw.random()) / _SITTINGS
             await self._sit(started + share * (_DAY - timedelta(minutes=10)), sitting)
         await self._end()
-        # The gateway afterwards lives in the present, and time must not step back for it.
+        # Afterwards the gateway runs in real time, and must not see time step back.
         self._clock.advance(max(timedelta(), self._until - self._clock.now()))
 
     async def _sit(self, at: datetime, sitting: int) -> None:
@@ -225,7 +225,7 @@ async def _client(app: FastAPI, credential: str) -> AsyncIterator[httpx.AsyncCli
 
 
 def _draw_pictures() -> dict[int, bytes]:
-    # It needs the extra, which may be missing until here.
+    # Imported only now, since it needs the extra.
     from app.sandbox.painting import scene  # noqa: PLC0415
 
     return {n: scene(turn) for n, turn in enumerate((0, 96, 150))}

@@ -19,9 +19,9 @@ from app.settings import Settings, explicit_settings
 
 
 async def keep() -> None:
-    """Run until a signal tells it to stop; its folder is deleted with the command's end."""
+    """Run until a signal tells it to stop; its folder is deleted when the command ends."""
     require_extra()
-    # Films that a browser still fetches are cut off at the end, which need not be logged.
+    # Films that a browser is still fetching are cut off at the end; that need not be logged.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
         stopping = asyncio.ensure_future(stop_signal().wait())

@@ -27,7 +27,7 @@ PRICES: Sequence[Mapping[str, Any]] = (
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """`picture` counts the pictures of its user; None where the model starts from words alone."""
+    """`picture` is an index into its user's; None where the model starts from words alone."""
 
     model: str
     input: Mapping[str, Any]
@@ -36,14 +36,12 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """`told_at` is the receiver's path for webhooks."""
-
     id: str
     name: str
     plan: str
     key: str
     share: int
-    told_at: str
+    webhook_path: str
     wishes: Sequence[Wish]
 
 

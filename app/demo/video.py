@@ -37,7 +37,7 @@ _PATIENCE = timedelta(minutes=2)
 async def run(output: Path) -> None:
     """Submit the first model's job to a sandboxed gateway and save its video to `output`."""
     _require_place(output)
-    # Otherwise they end the process at once, with the folder still there.
+    # By default these end the process at once and leave the folder behind.
     for number in stop_signals() - {signal.SIGINT}:
         asyncio.get_running_loop().add_signal_handler(number, signal.raise_signal, signal.SIGINT)
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
@@ -65,7 +65,7 @@ async def run(output: Path) -> None:
 
 
 def _require_place(output: Path) -> None:
-    """Find out now, not after the video is made."""
+    """Fail now rather than after the video is made."""
     folder = output.absolute().parent
     if output.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigurationError(f"{output} cannot be written; choose another with --output.")

@@ -1,4 +1,4 @@
-"""Answers that break the wire: resets, silence, halves and pages where JSON should be."""
+"""Answers that break the contract: resets, silence, half bodies, pages where JSON should be."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ from app.sandbox.refusals import Refusal
 from app.sandbox.scenarios import Script
 
 _PAGE = "<!doctype html><title>{0}</title><center><h1>{0}</h1></center><hr><center>cdn</center>"
-# On, and waiting zero seconds: closing drops what is unsent and answers with RST.
+# SO_LINGER for zero seconds: closing drops what is unsent and sends RST.
 _NO_LINGER = struct.pack("ii", 1, 0)
 _CODES = {"422": 422001, "429": 429001}
 _DETAIL = [{"loc": ["body", "prompt"], "msg": "Input is not wanted", "type": "value_error"}]
@@ -32,7 +32,7 @@ def broken(fault: str, *, proper: Mapping[str, Any], script: Script, now: dateti
 
 
 class ReachableProtocol(HttpToolsProtocol):
-    """Hands the connection to the app beside each request, which ASGI itself does not."""
+    """Passes the connection to the app with each request, which ASGI itself does not."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -89,6 +89,6 @@ def _connection(scope: Scope) -> Any:
 
 
 async def _gone(receive: Receive) -> None:
-    """Wait until the connection is closed, or the server would answer in our place."""
+    """Wait until the connection is closed; else the server would answer in our place."""
     while (await receive())["type"] != "http.disconnect":
         pass

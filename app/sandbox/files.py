@@ -1,4 +1,4 @@
-"""The files anybody may fetch without a token: outputs and the sample picture."""
+"""The files that anybody may fetch without a token: outputs and the sample picture."""
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -33,7 +33,7 @@ class FileCalls:
         if record.since_end(self._clock.now()) < away:
             raise Refusal(503000)
         path = await self._studio.output(record, name, has_left=request.is_disconnected)
-        return Response() if path is None else FileResponse(path)  # the former goes nowhere
+        return Response() if path is None else FileResponse(path)  # nobody reads the former
 
     async def sample(self, _: Request) -> Response:
         return FileResponse(await self._studio.sample())

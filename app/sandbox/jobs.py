@@ -37,7 +37,7 @@ class JobCalls:
         self._clock = clock
 
     async def submit(self, request: Request) -> Response:
-        """Commit first, answer second; every submit is noted, whatever comes of it."""
+        """Commit first, answer second; every submit is recorded, whatever comes of it."""
         receipt = Receipt(
             received_at=self._clock.now(),
             model_id=request.path_params["model_id"],
@@ -115,7 +115,7 @@ class JobCalls:
         return script.fault_at("submit", earlier + 1)
 
     def _new_record(self, receipt: Receipt, script: Script) -> Record:
-        # Ids are random: a new sandbox must never repeat an old one's. So times follow the count.
+        # Drawn by count, not by id: ids are random, so as never to repeat an older sandbox's.
         draw = random.Random(f"{self._config.seed}:{self._store.accepted()}")  # noqa: S311
         queue, progress = draw_times(script, draw=draw, speed=self._config.speed)
         request_id = new_id("req")
@@ -129,7 +129,7 @@ class JobCalls:
         )
 
     def _answers(self, request: Request, call: CountedCall) -> Answers:
-        """Count the call and look at its request, unless that is unknown or expired."""
+        """Count the call and look at its request; refuse an unknown or expired one."""
         record = self._store.count(call, request.path_params["request_id"])
         if record is None:
             raise Refusal(404001)
@@ -166,7 +166,7 @@ def _base(request: Request) -> str:
 
 
 async def _read(request: Request) -> bytes | None:
-    """Read the body, or None once it has asked for the connection to be cut."""
+    """Read the body; None once it has asked for the connection to be cut."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -182,7 +182,7 @@ def _parse(request: Request, body: bytes) -> Any:
         raise Refusal(400001, "the Content-Type must be application/json")
     try:
         given = json.loads(body, parse_constant=_refuse_constant)
-        json.dumps(given, ensure_ascii=False).encode()  # half of a character is no text
+        json.dumps(given, ensure_ascii=False).encode()  # a lone surrogate is not text
     except (ValueError, RecursionError) as error:
         raise Refusal(400001, f"the body is not JSON: {error}") from error
     return given

@@ -29,7 +29,7 @@ class Shape:
     seconds: float
 
     def size(self, *, frame: tuple[int, int]) -> tuple[int, int]:
-        """Return even numbers of pixels, as H.264 with 4:2:0 colours needs them."""
+        """Return even numbers of pixels, as H.264 with 4:2:0 chroma needs them."""
         ratio = self.ratio or Fraction(*frame).limit_denominator(100)
         ratio = min(max(ratio, Fraction(2, 5)), Fraction(5, 2))
         width = self.short_side * max(ratio, Fraction(1))

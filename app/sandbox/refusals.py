@@ -1,4 +1,4 @@
-"""How the sandbox refuses: RunComfy's codes, in every shape its errors were seen in."""
+"""How the sandbox refuses: RunComfy's codes, in every shape that its errors are seen in."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta

@@ -22,7 +22,7 @@ _SAMPLES = 16_000
 def render(path: Path, *, found: list[bytes], prompt: str, shape: Shape) -> None:
     """Write the file that its suffix asks for; it appears whole or not at all.
 
-    The first of what was found that is a picture becomes the first frame, else one is drawn.
+    The first picture among what was found becomes the first frame; without any, one is drawn.
     """
     unfinished = path.with_suffix(".part")
     pictures = (_decode(data) for data in found)

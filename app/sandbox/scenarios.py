@@ -1,6 +1,6 @@
 """The magic words: what a prompt can ask the sandbox to do, and how such a prompt is read.
 
-Words stand anywhere in any text of the input, apart from each other by spaces:
+Words may stand anywhere in any text of the input, separated by spaces:
 `a red fox sandbox:slow=30 sandbox:poll-504=2`.
 """
 
@@ -178,7 +178,7 @@ class Script:
         return str(self.values.get(word, default))
 
     def fault_at(self, call: Call, nth: int) -> str | None:
-        """Name the fault that the nth such call meets; several faults follow one another."""
+        """Name the fault that the nth such call meets; several faults come one after another."""
         last = 0.0
         for word, times in self.values.items():
             family, _, fault = word.partition("-")

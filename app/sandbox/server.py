@@ -20,7 +20,7 @@ from app.sandbox.faults import ReachableProtocol
 logger = structlog.get_logger(__name__)
 
 _SYSTEM_CLOCK = SystemClock()
-# Longer than any client keeps a connection, or a reused one could break under a submit.
+# Longer than any client keeps an idle connection, since a reused one could break under a submit.
 _KEEP_ALIVE_S = 600
 
 
@@ -36,7 +36,7 @@ def require_extra() -> None:
 def create_sandbox(config: SandboxConfig, *, clock: Clock = _SYSTEM_CLOCK) -> Starlette:
     """Build an app that opens its state when first used and closes it with its lifespan."""
     require_extra()
-    # It needs the extra, which may be missing until here.
+    # Imported only now, since it needs the extra.
     from app.sandbox.app import assemble  # noqa: PLC0415
 
     return assemble(config, clock=clock)
@@ -52,8 +52,8 @@ async def running_sandbox(
 ) -> AsyncIterator[str]:
     """Serve until the block ends, and yield the base URL.
 
-    Without a `port` it is the one this directory had last time, since links to outputs live on in
-    other people's databases.
+    Without a `port` it takes the one this directory had last time, since links to outputs live on
+    in other people's databases.
     """
     app = create_sandbox(config, clock=clock)
     with _listening(host, port, memory=config.directory / "port") as listener:
@@ -78,7 +78,7 @@ async def running_sandbox(
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the program around it, and says when it listens."""
+    """Leaves signals to the program around it, and says when it is listening."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -103,7 +103,7 @@ class _Server(uvicorn.Server):
 def _listening(host: str, port: int | None, *, memory: Path) -> Iterator[socket.socket]:
     """Take the requested port, else the remembered one, else a free one, and remember it.
 
-    While another process has the remembered one, that stays remembered: earlier links lead there.
+    If another process has the remembered one, it stays remembered: earlier links lead there.
     """
     with ExitStack() as stack:
         wanted = _remembered(memory) if port is None else port

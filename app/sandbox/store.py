@@ -49,7 +49,7 @@ class Store:
             del self._db
 
     def receive(self, receipt: Receipt, *, accepted: Record | None = None) -> None:
-        """Keep a submit; once this returns, an accepted one outlives this process."""
+        """Store a submit; once this returns, an accepted one outlives this process."""
         with self._db as tx:
             tx.execute(
                 "INSERT INTO receipts (received_at, model_id, input, headers, request_id)"
@@ -87,9 +87,9 @@ class Store:
         return int(number)
 
     def count(self, call: CountedCall, request_id: str) -> Record | None:
-        """Note one more such call, or None for a request that was never accepted."""
+        """Count one more such call; return its record, or None if it was never accepted."""
         with self._db as tx:
-            # Without RETURNING, which copies an input that can be a whole file twice more.
+            # No RETURNING: it copies the input, which can be a whole file, twice more.
             tx.execute(_COUNT.format(call), (request_id,))
         return self.find(request_id)
 

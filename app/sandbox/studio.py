@@ -12,7 +12,7 @@ from app.sandbox.records import Record
 
 
 class Studio:
-    """One picture or film is made at a time, so that a crowd of viewers cannot eat the machine."""
+    """One picture or film is made at a time, lest a crowd of viewers overload the machine."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -11,7 +11,7 @@ class Witness:
         self._store = store
 
     async def requests(self, _: Request) -> Response:
-        """List every submit received, accepted or not, and how often each request was asked for."""
+        """List every submit received, accepted or not, and count the calls on each request."""
         received = [
             {
                 "request_id": receipt.request_id,

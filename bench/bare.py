@@ -1,4 +1,4 @@
-"""What FastAPI costs by itself: a route that reads nothing, and one that passes a request on."""
+"""What FastAPI costs by itself: a route that reads nothing, and one that forwards a request."""
 
 import os
 from typing import Any

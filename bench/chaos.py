@@ -4,8 +4,8 @@
 
 With `--sqlite` one process serves and works, on a file of its own.
 
-The exit code is 1 when a job was lost, sent twice or its end untold, when the ledger drifted, when
-something leaked into a log, or when a client was answered as the gateway never should.
+The exit code is 1 when a job was lost, sent twice or its end not announced, when the ledger
+drifted, when something leaked into a log, or when a client got an answer that it never should.
 """
 
 import argparse

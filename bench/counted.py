@@ -1,4 +1,4 @@
-"""`gateway` as it is, and a count of the statements it sends to its database, in a file.
+"""`gateway` as it is, which also counts, in a file, the statements it sends to its database.
 
 python -m bench.counted FILE serve --port 8000
 """
@@ -20,7 +20,7 @@ _WIDTH = 8
 def on_each_statement(note: Callable[[], None]) -> None:
     """Call `note` before each statement of this process.
 
-    Without a listener: an engine that has one is slower at every step of a statement, by 3% of an
+    Not with a listener: an engine that has one is slower at every step of a statement, by 3% of an
     accept.
     """
 

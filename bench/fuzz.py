@@ -1,10 +1,10 @@
-"""Random bytes for everything that reads what others sent: nothing but its own refusals may come.
+"""Random bytes for all that reads what others send: it may only raise its declared refusals.
 
     python -m bench.fuzz --minutes 5 [--seed 7] [--only "event cursors"]
 
 Real samples are changed at random, byte by byte or, where they are JSON, value by value, and given
-to each parser in turn. The exit code is 1 if any raised what it does not say that it raises, or
-took over a second of the processor.
+to each parser in turn. The exit code is 1 if any raised what it does not declare, or took over a
+second of CPU time.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from bench.fuzzed import Parser, parsers
 
 _SLICE_S = 0.25
 _LONGEST_S = 1.0
-_SHOWN = 300  # bytes of what broke it
+_SHOWN = 300  # bytes of a sample that broke it
 _MOST_CHANGES = 6
 _LONGEST_SAMPLE = 256 * 1024
 _MARKS = (
@@ -94,7 +94,7 @@ class Mutator:
         return data[:at] + new + data[end:]
 
     def _grafted(self, value: Any) -> Any:
-        """Put something else in the place of one value of a document, or beside it."""
+        """Put something else in place of one value of a document, or beside it."""
         dice = self._dice
         if not value or not isinstance(value, dict | list) or dice.random() < 0.2:
             return dice.choice(_ODD_VALUES)
@@ -146,10 +146,10 @@ def _place(exc: BaseException) -> str:
 
 
 async def fuzz(chosen: Sequence[Parser], *, minutes: float, seed: int) -> dict[str, Tally]:
-    """Give every parser its turn, again and again, until the time is over."""
+    """Give every parser its turn, again and again, until time is up."""
     mutator = Mutator(seed)
     tallies = {parser.name: Tally() for parser in chosen}
-    for parser in chosen:  # what is real must be read, or changing it shows nothing
+    for parser in chosen:  # real samples must be accepted, or changing them shows nothing
         for sample in parser.samples:
             await _try(parser, sample, tallies[parser.name])
     ends = time.monotonic() + minutes * 60

@@ -68,7 +68,7 @@ _URLS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parser:
-    """`own` is what it raises by design; anything else is a find."""
+    """`own` is what it raises by design; anything else is a finding."""
 
     name: str
     samples: Sequence[bytes]

@@ -22,7 +22,7 @@ from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, TOKEN
 from tests.support.postgres import restartable_postgres
 from tests.support.processes import Server
 
-# High enough to refuse nothing, and each is read, decided and written as any other.
+# High enough to refuse nothing, yet each is read, checked and written like any other.
 _PLAN = {
     "submits_per_minute": 1_000_000,
     "jobs_per_day": 100_000_000,
@@ -35,7 +35,7 @@ _PRICE = {"model": SEEDANCE, "base_price_usd": "0.01", "price_unit": "second"}
 BODY = json.dumps({"model": SEEDANCE, "input": json.loads(INPUT)}).encode()
 
 
-# What every gateway has in memory however it is written: what was given, and what was chosen.
+# What a gateway has in memory however it is written: the libraries that were given or chosen.
 _LIBRARIES = (
     *("fastapi", "uvicorn", "uvloop", "httptools", "python_multipart"),
     *("httpx", "aiohttp", "sqlalchemy.ext.asyncio", "pydantic_settings"),
@@ -90,7 +90,7 @@ class Gateway:
         )
 
     def empty(self) -> None:
-        """Forget all jobs, so that each round begins with an empty line."""
+        """Forget all jobs, so that each round begins with an empty queue."""
         engine = create_engine(parse_url(self.database_url))
         with engine.begin() as connection:
             connection.execute(delete(JobRow))
@@ -116,7 +116,7 @@ class Gateway:
 
 
 def libraries_kb() -> Mapping[str, int]:
-    """Give, by database, what is resident of a Python that imported the libraries, and no more."""
+    """Return, by database, the resident memory of a Python that has only imported the libraries."""
 
     def measured(modules: Sequence[str]) -> int:
         code = f"import {', '.join(modules)}; print(open('/proc/self/status').read())"
@@ -130,7 +130,7 @@ def libraries_kb() -> Mapping[str, int]:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """Run a Postgres that keeps what it confirms, on the core of the load."""
+    """Run a Postgres that keeps what it confirms, on the load's core."""
     durable = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
     with on_core(LOAD), restartable_postgres(on_disk=True, **durable) as server:
         upgrade(server.url)
@@ -168,7 +168,7 @@ async def gateway(
         environment=environment,
         command=Path(sys.executable),
     )
-    upgrade(database_url)  # a start that migrates has Alembic in memory, and no other does
+    upgrade(database_url)  # beforehand: a start that migrates would have Alembic in memory
     with on_core(SYSTEM):
         await server.start()
     try:

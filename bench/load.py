@@ -26,7 +26,7 @@ LOAD, SYSTEM = _CORES[0], _CORES[-1]
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """Let what is started in the block run on this core alone, with all that it starts."""
+    """Run whatever is started in the block, and its children, on this core alone."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -37,7 +37,7 @@ def on_core(core: int) -> Iterator[None]:
 
 @contextmanager
 def stub(*, ending: float) -> Iterator[str]:
-    """Run the upstream that costs nothing, and tell its address."""
+    """Run the upstream that costs nothing, and yield its URL."""
     with on_core(LOAD):
         process = subprocess.Popen(
             [sys.executable, "-m", "bench.stub", f"--ending={ending}"],
@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by descent
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
@@ -151,11 +151,11 @@ class Figures:
 
 
 Turn = Callable[[], Awaitable[float]]
-"""One thing done by one connection; returns the seconds that count."""
+"""One action of one connection; returns the seconds that count."""
 
 
 async def drive(turns: Sequence[Turn], *, seconds: float, pid: int) -> Figures:
-    """Let each connection do its thing again and again, and tell what came of it."""
+    """Let each connection repeat its turn, and return the figures."""
     ends, taken = time.perf_counter() + seconds, list[float]()
 
     async def repeat(turn: Turn) -> None:
@@ -178,7 +178,7 @@ async def drive(turns: Sequence[Turn], *, seconds: float, pid: int) -> Figures:
 async def ask_again_and_again(
     port: int, sent: bytes, *, expects: int, connections: int, seconds: float, pid: int
 ) -> Figures:
-    """Send one request by so many connections; any other status than `expects` ends it all."""
+    """Send one request over so many connections; any status other than `expects` ends it all."""
     opened = [await Connection.open(port) for _ in range(connections)]
 
     def turn_of(connection: Connection) -> Turn:

@@ -28,7 +28,7 @@ PIECE = bytes(2**16)
 
 
 async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int) -> None:
-    """Be RunComfy for one job that is done at once."""
+    """Play RunComfy for one job that is done at once."""
     try:
         while head := await reader.readuntil(b"\r\n\r\n"):
             line, *lines = head.decode().split("\r\n")

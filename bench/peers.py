@@ -78,7 +78,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A peer that could not be had, and why."""
+    """A peer that is not available, and why."""
 
     name: str
     why: str
@@ -159,7 +159,7 @@ def _installed(package: str) -> str | None:
 
 
 def _install_litellm() -> str | None:
-    """Install it beside our own packages, with which it shares nothing; returns what went wrong."""
+    """Install it apart from our own packages; return what went wrong."""
     print(f"Installing {LITELLM} into {_LITELLM_FOLDER}: some minutes.", flush=True)
     made = subprocess.run([sys.executable, "-m", "venv", "--clear", _LITELLM_FOLDER], check=False)
     if made.returncode == 0:

@@ -114,7 +114,7 @@ async def main(scale: Scale, out: Path) -> None:
             if isinstance(peer, Missing):
                 report.say(f"{peer.name} is missing: {peer.why}.\n")
         for entered in gateways:
-            entered.empty()  # else the place of the job that is read depends on the submits before
+            entered.empty()  # else the position of the job that is read depends on earlier submits
         subjects = [*beside, *[await each.subject() for each in gateways]]
         reads, per_read = await _rounds("read", subjects, gateways, scale)
         _show(report, "Read a job", reads, per_read)
@@ -160,7 +160,7 @@ async def main(scale: Scale, out: Path) -> None:
 
 
 async def _warm_up(subject: Subject) -> None:
-    """Let connections be opened, statements compiled and modules imported before it counts."""
+    """Have connections opened, statements compiled and modules imported before it counts."""
     for request, expects in ((subject.submit, subject.accepts_with), (subject.read, 200)):
         if request is not None:
             await ask_again_and_again(
@@ -179,7 +179,7 @@ async def _rounds(
     gateways: Sequence[Gateway],
     scale: Scale,
 ) -> tuple[Measured, Mapping[tuple[str, int], float]]:
-    """Measure all in turn, again and again, so that what else the machine does meets all alike."""
+    """Measure all in turn, again and again, so that other load on the machine affects all alike."""
     found: dict[tuple[str, int], list[Figures]] = defaultdict(list)
     statements: dict[tuple[str, int], list[float]] = defaultdict(list)
     by_name = {each.name: each for each in gateways}
@@ -276,9 +276,9 @@ async def _whole_rounds(
 
 
 async def _whole_jobs(of: Gateway, seconds: float) -> Whole:
-    """Let jobs be submitted for so long, and all of them be sent, polled, read and settled.
+    """Submit jobs for so long, and wait until all are sent, polled, read and settled.
 
-    The longer, the less of it is the last job's wait for its first poll.
+    The longer it takes, the less the last job's wait for its first poll weighs.
     """
     clock, sample = SystemClock(), 'gateway_job_moves_total{state="completed"}'
     of.empty()

@@ -66,7 +66,7 @@ def day(number: int, seed: int) -> Iterator[Job]:
         fate = dice.random()
         if fate < 0.03:  # fails on the way
             run *= dice.random()
-        elif fate < 0.035:  # stuck for long, and then it ends after all
+        elif fate < 0.035:  # stuck for long, but ends after all
             run += dice.paretovariate(1.2) * 60
         if model == "wan" and at > DAY / 2:  # a new release of the model
             run *= 1.3
@@ -74,7 +74,7 @@ def day(number: int, seed: int) -> Iterator[Job]:
 
 
 Follow = Callable[[Job], tuple[int, float]]
-"""Tells how many polls a job took, and how long after its end the last of them came."""
+"""Returns how many polls a job took, and how long after its end the last of them came."""
 
 
 @dataclass
@@ -128,7 +128,7 @@ def backing_off(job: Job) -> tuple[int, float]:
 
 
 class Learned:
-    """Follows each job by the gateway's own plans, and learns what it has seen to end."""
+    """Follows each job by the gateway's own plans, and learns from the ends it has seen."""
 
     def __init__(self, config: ScheduleConfig, *, seed: int) -> None:
         self._durations = Durations(config=config)

@@ -31,7 +31,7 @@ _CAPACITY_S = 15.0
 _SAMPLES = 180  # at most one a second
 _GROWS_AT_MOST = 1.05
 _LAG_GROWS_AT_MOST = 1.5
-_LAG_OF_NO_MATTER_S = 0.02
+_NEGLIGIBLE_LAG_S = 0.02
 _CLOCK = SystemClock()
 
 
@@ -46,7 +46,7 @@ class Sample:
 
 
 class Traffic:
-    """Clients that submit at a pace, and read what they made; without one as fast as they can."""
+    """Clients that submit at a pace and read what they made; without one, as fast as they can."""
 
     def __init__(self, at: Gateway, *, per_second: float | None) -> None:
         self._at = at
@@ -81,7 +81,7 @@ class Traffic:
 
 
 async def capacity(at: Gateway, *, seconds: float) -> float:
-    """Return how many jobs a second are accepted, sent, polled and settled when clients press."""
+    """Return how many jobs a second are accepted, sent, polled and settled under full load."""
     traffic, began = Traffic(at, per_second=None), time.perf_counter()
     await traffic.run(seconds)
     while await at.metric(_COMPLETED) < traffic.jobs:
@@ -115,7 +115,7 @@ def faults(samples: Sequence[Sample]) -> list[str]:
     if grown > _GROWS_AT_MOST:
         found.append(f"memory grew by {grown - 1:.1%}")
     before, after = (median(each.lag_s for each in some) for some in (second, last))
-    if after > max(_LAG_OF_NO_MATTER_S, before * _LAG_GROWS_AT_MOST):
+    if after > max(_NEGLIGIBLE_LAG_S, before * _LAG_GROWS_AT_MOST):
         found.append(f"the event loop's lag grew from {before * 1000:.1f} to {after * 1000:.1f} ms")
     if errors := samples[-1].errors:
         found.append(f"{errors} answers were errors")

@@ -3,8 +3,8 @@
     python -m bench.streams --streams 5000
 
 Two `gateway serve` on a Postgres of their own. The reader holds the streams; everything is written
-through the other one. Latency is from sending the submit to the event's arrival, so it has the
-accept in it; `commit to client` is from its 202.
+through the other one. Latency is from sending the submit to the event's arrival, so it includes
+the accept; `commit to client` is from its 202.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""RunComfy at no cost: it takes every submit, and a look finds a job at its end as the dice fall.
+"""RunComfy at no cost: it accepts every submit, and a look finds a job ended at random.
 
     python -m bench.stub --ending 0.005
 
@@ -28,7 +28,7 @@ class Stub(asyncio.Protocol):
         self._url = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by descent
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)

@@ -1,4 +1,4 @@
-"""What is aimed at, as ratios within one run, and whether a run got there."""
+"""The targets, as ratios within one run, and whether a run met them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from bench.load import Figures
 LITELLM, BARE = "LiteLLM", "bare FastAPI"
 
 Measured = Mapping[tuple[str, int], Sequence[Figures]]
-"""By name and number of connections; one of each round, in which all took their turns."""
+"""By name and number of connections; one for each round, in which all took turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
-    """Whole jobs in one process; of a peer, its requests at 16 connections in the same round."""
+    """Whole jobs in one process; for a peer, its requests at 16 connections in the same round."""
 
     per_second: float
     cpu_us: float
@@ -25,7 +25,7 @@ class Whole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """`measured` on each database, or once; nothing where there was nothing to compare with."""
+    """`measured` on each database, or once; empty where there was nothing to compare with."""
 
     number: int
     about: str

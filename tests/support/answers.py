@@ -9,7 +9,7 @@ import httpx
 
 _URN = "urn:runcomfy-gateway:problem:"
 _TYPE = "application/problem+json"
-# What is written out goes before what a parameter stands for, and ids of users have a slash.
+# Literal paths come before those with parameters, and ids of users may contain a slash.
 _CALLS = [
     (re.compile(re.sub(r"\{\w+\}", "[^/]+", path.replace("{user_id}", ".+"))), calls)
     for path, calls in sorted(
@@ -20,9 +20,9 @@ _CALLS = [
 
 
 def problem(answer: httpx.Response) -> dict[str, Any]:
-    """Check the shape that all problems share; returns the rest: status, code, title, detail, more.
+    """Check the shape that all problems share; return the rest: status, code, detail and more.
 
-    `title` is left out too: it goes with `code`.
+    `title` is left out too, since it follows from `code`.
     """
     assert answer.headers["Content-Type"] == _TYPE
     body: dict[str, Any] = answer.json()
@@ -36,13 +36,13 @@ def problem(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _is_documented(code: str, answer: httpx.Response) -> bool:
-    """Tell whether the OpenAPI document has this among the answers to the call, if it is one."""
+    """Return whether the OpenAPI document lists this code for the call, if it knows the call."""
     method, path = answer.request.method.lower(), answer.request.url.path
     for template, calls in _CALLS:
         if method in calls and template.fullmatch(path):
             answers = calls[method]["responses"]
-            told = (answers[key] for key in (str(answer.status_code), "default") if key in answers)
-            return any(code in each["content"][_TYPE]["examples"] for each in told)
+            known = (answers[key] for key in (str(answer.status_code), "default") if key in answers)
+            return any(code in each["content"][_TYPE]["examples"] for each in known)
     return True
 
 

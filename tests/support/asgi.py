@@ -17,7 +17,7 @@ async def send_raw(
     headers: Sequence[tuple[bytes, bytes]] = (),
     body: bytes = b"",
 ) -> httpx.Response:
-    """Call the app as a server does that passes on whatever it was sent."""
+    """Call the app like a server that passes on whatever it is sent."""
     scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0"},

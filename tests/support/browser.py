@@ -1,4 +1,4 @@
-"""A real browser on a running gateway; what the pages say to the console or to the policy fails."""
+"""A real browser on a running gateway; console errors and policy violations of pages fail."""
 
 import asyncio
 import shutil
@@ -14,7 +14,7 @@ from app.server import running_gateway
 from app.settings import explicit_settings
 from tests.support.gateway import ADMIN_TOKEN
 
-# Without windows to draw for, a page takes two thirds of the processor.
+# Without windows to draw, a page takes two thirds of the CPU.
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 800}
@@ -38,7 +38,7 @@ class Complaints:
 
 @asynccontextmanager
 async def serving_pages(database_url: str, **more: Any) -> AsyncIterator[str]:
-    """Serve in the background and in real time, with a quick sandbox; yield the address."""
+    """Serve in the background and in real time, with a fast sandbox; yield the URL."""
     settings = explicit_settings(
         database_url=database_url,
         **{
@@ -68,7 +68,7 @@ async def running_browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def opened_page(browser: Browser, **look: Any) -> AsyncIterator[Page]:
-    """Open a page with a storage of its own; answers that its routes still hold fail no later test.
+    """Open a page with storage of its own; routes that still hold answers fail no later test.
 
     `look` is what a browser's `new_context` takes.
     """
@@ -82,7 +82,7 @@ async def opened_page(browser: Browser, **look: Any) -> AsyncIterator[Page]:
 
 
 def answered_after(event: asyncio.Event) -> Callable[[Route], Awaitable[None]]:
-    """Make a route whose answer is the gateway's of now, but comes no sooner than the event."""
+    """Make a route that asks the gateway now, but passes the answer on only after the event."""
 
     async def answer(route: Route) -> None:
         answer = await route.fetch()
@@ -100,7 +100,7 @@ def requests_of(page: Page, part: str) -> list[Request]:
 
 
 async def drawn(page: Page) -> None:
-    """Wait until the page shows what it has just been told."""
+    """Wait until the page has drawn what it just received."""
     for _ in "12":
         await page.evaluate("new Promise(requestAnimationFrame)")
 

@@ -1,4 +1,4 @@
-"""Clients that spend money while everything is killed, frozen and restarted, and the reckoning."""
+"""Clients that spend money while everything is killed, frozen and restarted; then the reckoning."""
 
 import asyncio
 import os
@@ -45,13 +45,13 @@ SCENARIOS = {
     "sandbox:cancel-undone=20": 1,
 }
 _PATIENCE_S = 120
-_NO_DATABASE = os.EX_TEMPFAIL  # the code that a command ends with when what it needs is away
+_NO_DATABASE = os.EX_TEMPFAIL  # the exit code of a command when something it needs is away
 _CLOCK = SystemClock()
 
 
 @dataclass
 class Tally:
-    """What is to stay empty, but for `seen` and `ended`."""
+    """All of it must stay empty, except `seen` and `ended`."""
 
     seen: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
@@ -70,7 +70,7 @@ class Tally:
 
 @dataclass
 class World:
-    """What serves, its upstream and a receiver; on Postgres three replicas and a worker beside."""
+    """The gateway, its upstream and a receiver; on Postgres three replicas and a worker."""
 
     postgres: PostgresServer | None
     sandbox: Server
@@ -100,7 +100,7 @@ class Worker:
         self.process = await self.stack.enter_async_context(worker_process(self.beside))
 
     async def kill(self) -> None:
-        """Kill it, or find that it said there was no database when it started."""
+        """Kill it, or find that it ended because there was no database when it started."""
         assert self.process is not None
         if self.process.returncode is None:
             self.process.kill()
@@ -114,7 +114,7 @@ async def world(folder: Path, *, seed: int, on_sqlite: bool = False) -> AsyncIte
     async with AsyncExitStack() as stack:
         postgres = None
         if not on_sqlite:
-            # Here the database does crash, and what it has confirmed must be there afterwards.
+            # Here the database does crash, and must then have all that it confirmed.
             postgres = stack.enter_context(restartable_postgres(synchronous_commit="on"))
             await asyncio.to_thread(upgrade, postgres.url)
         receiver = await stack.enter_async_context(receiving())
@@ -125,7 +125,7 @@ async def world(folder: Path, *, seed: int, on_sqlite: bool = False) -> AsyncIte
             "GATEWAY_SECRET_KEY": "planted-secret-" + "k" * 32,
             "GATEWAY_ADMIN_TOKEN": f"ops:{ADMIN_TOKEN}",
             "GATEWAY_LEASE_SECONDS": str(LEASE_S),
-            # A job of unknown outcome keeps its place, and here there are hundreds.
+            # A job of unknown outcome keeps its slot, and here there are hundreds.
             "GATEWAY_MAX_IN_FLIGHT": "1000",
             "GATEWAY_WEBHOOK_NETWORKS": "127.0.0.0/8",
             "GATEWAY_STORAGE_URL": f"file://{folder / 'kept'}",
@@ -158,7 +158,7 @@ async def world(folder: Path, *, seed: int, on_sqlite: bool = False) -> AsyncIte
 
 
 async def rampage(at: World, *, seconds: float, jobs: int, clients: int = 6) -> None:
-    """Submit `jobs` while things break, for as long as both last; then put all in order again."""
+    """Submit `jobs` while things break, for as long as both last; then restore order."""
     numbers = iter(range(jobs))
     over = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -248,7 +248,7 @@ async def _one_job(at: World, number: int) -> None:
 async def _insist(
     at: World, method: str, path: str, *, again: bool, **given: Any
 ) -> httpx.Response | None:
-    """Ask any replica, and if `again` others until one answers for sure."""
+    """Ask any replica; if `again`, ask others until one gives a definite answer."""
     while True:
         server = at.draw.choice(at.replicas)
         frozen = at.frozen[server.url]
@@ -279,7 +279,7 @@ async def _break_things(at: World, over: asyncio.Event) -> None:
     }
     if at.postgres:
         ways |= {_kill_worker: 3, _restart_database: 2, _kill_all: 1}
-    # Each way is met once before any is met again at random.
+    # Each way is taken once before any is taken again at random.
     todo = at.draw.sample(list(ways), len(ways))
     while True:
         await _wait(over, at.draw.uniform(0.2, 3))
@@ -386,7 +386,7 @@ async def _jobs(at: World) -> list[dict[str, Any]]:
 
 
 async def _ended(at: World, *, within: float) -> dict[str, str]:
-    """Return every job's status by id, once all have ended or the time is over."""
+    """Return every job's status by id, once all have ended or time is up."""
     give_up_at = _CLOCK.monotonic() + within
     while True:
         seen = {job["id"]: job["status"] for job in await _jobs(at)}
@@ -414,7 +414,7 @@ async def _unheard(at: World, ended: dict[str, str], *, within: float) -> list[s
 
 
 def _leaked(at: World) -> list[str]:
-    """Look into every log for what must be in none."""
+    """Search every log for what must be in none."""
     planted = [MARKER, "planted-", ADMIN_TOKEN, "upstream-token", *at.keys.values()]
     return [
         f"{word[:20]} is in the log of {replica.folder.name}"

@@ -1,4 +1,4 @@
-"""The `gateway` command in this process: run, or asked what it parses of what others write."""
+"""The `gateway` command in this process: run, or asked whether it understands a command line."""
 
 import gc
 import sys
@@ -24,7 +24,7 @@ Command = Callable[..., Done]
 
 
 def commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Forget all settings, and give what runs a command; its `settings` are for it alone."""
+    """Forget all settings; return what runs a command, with `settings` for that run alone."""
     for name, field in Settings.model_fields.items():
         monkeypatch.delenv(str(field.validation_alias or f"GATEWAY_{name.upper()}"), raising=False)
 
@@ -35,15 +35,15 @@ def commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
                 patch.setenv(name, value)
             with pytest.raises(SystemExit) as ended:
                 main()
-            gc.enable()  # a command that only tells something ends without
-        told = capsys.readouterr()
-        return Done(ended.value.code, told.out, told.err)
+            gc.enable()  # a command that only prints leaves it off
+        printed = capsys.readouterr()
+        return Done(ended.value.code, printed.out, printed.err)
 
     return run
 
 
 def parse(words: Sequence[str]) -> dict[str, Any]:
-    """Return the options of a whole command line without `gateway`; raises if it is none."""
+    """Return the options of a whole command line without `gateway`; raise if it is invalid."""
     command, rest, context = _found(words)
     with command.make_context(context.info_name, rest, parent=context.parent) as parsed:
         options: dict[str, Any] = parsed.params

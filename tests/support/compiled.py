@@ -7,7 +7,7 @@ from sqlalchemy.engine.default import DefaultDialect
 
 
 class _Compiled(dict[Any, Any]):
-    """What SQLAlchemy keeps for each engine, here by what made it: the statement and the kind."""
+    """SQLAlchemy's cache for an engine, but keyed by the dialect's type, not by the dialect."""
 
     def get(self, key: Any, default: Any = None) -> Any:
         return super().get(_of_a_kind(key), default)
@@ -17,7 +17,7 @@ class _Compiled(dict[Any, Any]):
 
 
 def compile_once() -> None:
-    """Let engines that are made from now on share it; for each anew, it is a fifth of a test."""
+    """Let later engines share one cache: compiling for each anew takes a fifth of a test."""
     shared = _Compiled()
 
     def engine_created(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""Credentials of every kind, made the way that their owners make them."""
+"""Credentials of every kind, made the way their owners make them."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ ALL_SCOPES = ("jobs:read", "jobs:write", "files", "webhooks", "tokens")
 async def client_with_key(
     gateway: Gateway, user: str = "alice", **fields: Any
 ) -> httpx.AsyncClient:
-    """Make a key, and its user on first sight; by default with every scope but act_as."""
+    """Make a key, and its user on first use; by default with every scope but act_as."""
     await gateway.admin.post("/v1/admin/users", json={"id": user})
     key = {"user": user, "scopes": list(ALL_SCOPES), **fields}
     answer = await gateway.admin.post("/v1/admin/keys", json=key)

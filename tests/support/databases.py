@@ -15,7 +15,7 @@ from psycopg.sql import SQL, Identifier
 
 from app.db.migrate import upgrade
 
-_COPIES_THROUGH_THE_LOG = 150000  # Postgres 15 and later, unless told otherwise
+_COPIES_THROUGH_THE_LOG = 150000  # from Postgres 15 on, unless told otherwise
 
 
 class Databases(Protocol):
@@ -103,6 +103,6 @@ class PostgresDatabases:
 
 @contextmanager
 def postgres_databases(url: str, *, prefix: str) -> Iterator[Databases]:
-    """Hand out databases while the block lasts, by one connection: each makes Postgres fork."""
+    """Hand out databases while the block lasts, over one connection: Postgres forks for each."""
     with psycopg.connect(url, autocommit=True) as server:
         yield PostgresDatabases(server, url, prefix=prefix)

@@ -58,7 +58,7 @@ class Gateway:
     keys: KeyDirectory
 
     def body(self, words: str = "", **fields: Any) -> dict[str, Any]:
-        """Make a request whose prompt no other request has, with magic words for the sandbox."""
+        """Make a request with a prompt of its own, and magic words for the sandbox."""
         prompt = f"take {next(_TAKES)} {words}".strip()
         picture = "https://example.com/a.png"
         return {
@@ -142,7 +142,7 @@ async def running(
         explicit_settings(
             upstream_url=sandbox.url,
             database_url=database_url,
-            # Pictures of tests are names alone, except where it is files that are tested.
+            # Tests only name pictures, except where files are what is tested.
             **{
                 "secret_key": "0123456789abcdef" * 4,
                 "api_token": TOKEN,
@@ -176,7 +176,7 @@ async def sandboxed(folder: Path, *, clock: ManualClock) -> AsyncIterator[Sandbo
     config = SandboxConfig(directory=folder, token=TOKEN)
     async with (
         running_sandbox(config, clock=clock) as url,
-        # To read the certificates that nobody asks for takes longer than the sandbox's start.
+        # Reading certificates, which nothing here needs, takes longer than starting the sandbox.
         httpx.AsyncClient(base_url=url, verify=False, timeout=60) as http,
     ):
         yield Sandbox(url=url, http=http)

@@ -15,7 +15,7 @@ _STATES = frozenset(JobState)
 
 
 async def assert_invariants(database_url: str) -> None:
-    """Hold the event log of every job against its row and against the table of moves."""
+    """Check every job's event log against its row and against the table of moves."""
     for job, events in (await read_jobs(database_url)).values():
         if job.erased_at is not None:
             assert not events, job.id

@@ -45,7 +45,7 @@ def public_jwk(key: PrivateKey, *, kid: str | None, **members: Any) -> dict[str,
 
 @dataclass
 class Issuer:
-    """`fetches` counts the calls for keys; `discovery` stands in for the usual document."""
+    """`fetches` counts the calls for keys; `discovery` replaces the usual document."""
 
     host: str = "http://127.0.0.1"
     port: int = 0

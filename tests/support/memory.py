@@ -1,4 +1,4 @@
-"""A place without a disk for what ends with the tests."""
+"""A folder in memory for what lasts only as long as the tests."""
 
 import os
 import shutil
@@ -9,6 +9,6 @@ _ROOM = 1 << 30
 
 
 def memory() -> Path | None:
-    """Find it, or None where there is none, or little of it: a disk will do."""
+    """Return the folder; None if there is none, or little room: a disk will do."""
     roomy = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
     return _MEMORY if roomy else None

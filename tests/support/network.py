@@ -1,4 +1,4 @@
-"""What the guard's tests need of a network: names that change, ports that count, certificates."""
+"""What the guard's tests need from a network: names that change, ports that count, certificates."""
 
 import asyncio
 import ipaddress
@@ -46,7 +46,7 @@ def watched_connects() -> Iterator[list[str]]:
 
 
 class Names:
-    """A resolver by table; a name with several answers gives the next one at each look-up."""
+    """A resolver with a table; a name with several answers gives the next one at each look-up."""
 
     def __init__(self, **names: Sequence[Sequence[str]]) -> None:
         self._names = {name.replace("_", "."): list(answers) for name, answers in names.items()}
@@ -69,7 +69,7 @@ class Port:
 
 @asynccontextmanager
 async def counting_port() -> AsyncIterator[Port]:
-    """Listen on every address of this machine, of both families, and count who comes."""
+    """Listen on every address of this machine, IPv4 and IPv6, and count connections."""
     port = Port()
 
     async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -126,11 +126,11 @@ def certified(*names: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 class Wire:
-    """A line to a server's socket that can be cut, with all that goes over it, and mended.
+    """A proxy to a server's socket that can be cut, with all its connections, and mended.
 
-    Or it freezes: whoever comes is let in, and hears nothing.
+    It can also freeze: connections are accepted, but nothing gets through.
 
-    It works in a thread of its own, as who uses it may block the loop that it was made in.
+    Its `loop` runs in another thread, since its user may block the test's.
     """
 
     def __init__(self, far: Path, loop: asyncio.AbstractEventLoop) -> None:
@@ -191,7 +191,7 @@ class Wire:
 
 
 class Pooler(Wire):
-    """Tells a process and a key of its own, as it would have to where clients take turns."""
+    """Reports a backend key of its own, as it must where clients take turns on connections."""
 
     def _passed_on(self, piece: bytes) -> bytes:
         return _BACKEND_KEY.sub(_BACKEND_KEY_BEGINS + bytes(8), piece)

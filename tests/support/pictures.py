@@ -9,7 +9,7 @@ from tests.support.wire_server import Line, WireServer, answer, wire_server
 
 
 def png(width: int, height: int, *, size: int = 0) -> bytes:
-    """Write a PNG's head, which is all that anybody looks at, padded to `size` bytes."""
+    """Write a PNG's head, which is all that anybody reads, padded to `size` bytes."""
     header = struct.pack(">II5B", width, height, 8, 2, 0, 0, 0)
     head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(header)) + b"IHDR" + header + b"\0\0\0\0"
     return head.ljust(size, b"\0")
@@ -25,13 +25,13 @@ def jpeg(width: int, height: int, *, before: int = 0) -> bytes:
 
 
 def tiff(width: int, height: int, *, before: int = 0) -> bytes:
-    """Write a TIFF that says its size behind its pixels, as most do."""
+    """Write a TIFF that has its size after its pixels, as most do."""
     entries = struct.pack("<HHIHxx", 256, 3, 1, width) + struct.pack("<HHIHxx", 257, 3, 1, height)
     return b"II*\0" + struct.pack("<I", 8 + before) + bytes(before) + b"\2\0" + entries + bytes(4)
 
 
 def avif(width: int, height: int, *, listed: int = 0, apart: int = 0, times: int = 1) -> bytes:
-    """Write an AVIF that lists so many items, and says its size so many times, so far apart."""
+    """Write an AVIF that lists so many items, and has its size so many times, so far apart."""
     items = struct.pack(">II", 0, listed) + b"\0\1\0" * listed
     size = _box(b"free", bytes(apart)) + _box(b"ispe", struct.pack(">III", 0, width, height))
     properties = _box(b"iprp", _box(b"ipma", items) + _box(b"ipco", size * times))

@@ -34,7 +34,7 @@ _SETTINGS = {
 
 @contextmanager
 def running_postgres() -> Iterator[str]:
-    """Run a server while the block lasts and tell its libpq URL, on a socket of its own.
+    """Run a server on a socket of its own while the block lasts, and yield its libpq URL.
 
     `TEST_POSTGRES=embedded` takes the wheel's server even where the machine has one.
     """
@@ -44,7 +44,7 @@ def running_postgres() -> Iterator[str]:
 
 @contextmanager
 def restartable_postgres(*, on_disk: bool = False, **settings: str) -> Iterator["PostgresServer"]:
-    """Run a server that may be ended and started again while the block lasts."""
+    """Run a server that can be stopped and started again while the block lasts."""
     # A new database is 300 files, which take ten times as long to copy on a disk.
     with tempfile.TemporaryDirectory(prefix="pg-", dir=None if on_disk else memory()) as name:
         directory = Path(name)
@@ -87,7 +87,7 @@ class PostgresServer:
         _wait_until_ready(self.url, self._process, self._log)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """End it as the signal says: SIGINT cuts all connections, SIGQUIT crashes all of it."""
+        """Stop it by a signal: SIGINT cuts all connections, SIGQUIT crashes the whole server."""
         if self._process is not None:
             _stop(self._process, number)
             self._process = None
@@ -118,7 +118,7 @@ def _wheel_binaries(directory: Path) -> Path:
 
 
 def _unprivileged(directory: Path) -> dict[str, Any]:
-    """Tell how to run a process that may be Postgres, which refuses to be root."""
+    """Return how to run a process such as Postgres, which refuses to run as root."""
     options: dict[str, Any] = {"cwd": directory, "start_new_session": True}
     if os.geteuid() == 0:
         names = {entry.pw_name for entry in pwd.getpwall()}
@@ -160,7 +160,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[str], log: Path) -> No
 
 
 def _stop(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """End the server and wait until it is gone: its files may be about to be removed."""
+    """Stop the server and wait until it is gone: its files may be about to be removed."""
     process.send_signal(number)
     try:
         process.wait(_STOP_WITHIN)

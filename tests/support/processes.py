@@ -23,12 +23,12 @@ _LOOK = timedelta(milliseconds=20)
 
 
 def free_port() -> int:
-    """Take a port until this process ends: only who asks for it by number may listen there."""
+    """Reserve a port until this process ends: only whoever names it can listen there."""
     held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as those set that listen
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers set it too
     held.bind(("127.0.0.1", 0))
     port: int = held.getsockname()[1]
-    held.detach()  # and so open until then
+    held.detach()  # so that it stays open
     return port
 
 
@@ -65,7 +65,7 @@ class Server:
             )
 
     async def ready(self) -> None:
-        # To read the certificates that nobody asks for takes 20 ms.
+        # Reading certificates, which nothing here needs, takes 20 ms.
         async with asyncio.timeout(START_WITHIN_S), httpx.AsyncClient(verify=False) as http:
             while not await self._answers(http):
                 assert self.process is not None
@@ -76,7 +76,7 @@ class Server:
         await self.stop(signal.SIGKILL)
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Send a signal and give the seconds until the process was gone."""
+        """Send a signal and return the seconds until the process was gone."""
         assert self.process is not None
         started = SystemClock().monotonic()
         self.process.send_signal(number)
@@ -119,7 +119,7 @@ async def gateway_process(
 
 
 async def run(server: Server, *arguments: str) -> tuple[int, str, str]:
-    """Run another `gateway` command in the same folder; returns code, stdout and stderr."""
+    """Run another `gateway` command in the same folder; return code, stdout and stderr."""
     process = await asyncio.create_subprocess_exec(
         COMMAND,
         *arguments,

@@ -32,7 +32,7 @@ class Message:
         return read
 
     def is_signed_with(self, secret: str) -> bool:
-        """Compare as the reference library signs, since it verifies by the time of day alone."""
+        """Compare with what the reference library signs: it verifies only by the current time."""
         at = datetime.fromtimestamp(int(self.headers["webhook-timestamp"]), UTC)
         expected = Webhook(secret).sign(self.id, at, self.body)
         return expected in self.headers["webhook-signature"].split(" ")
@@ -43,7 +43,7 @@ class Message:
 
 @dataclass
 class Receiver:
-    """`replies` are used up one by one, the last one again and again."""
+    """`replies` are used in turn, the last one again and again."""
 
     server: WireServer
     path: str = "/hook"

@@ -1,4 +1,4 @@
-"""A database from behind: changes that no call offers, and all that is stored."""
+"""Direct access to a database: changes that no call offers, and all that is stored."""
 
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from app.db.models.base import UtcDateTime
 
 def change(database_url: str, statement: str, **values: Any) -> None:
     """Run one statement in a transaction of its own, beside a gateway that is running."""
-    # Written as the gateway does: sqlite3 by itself will not take times any more.
+    # Typed as in the gateway: sqlite3's own conversion of times is deprecated.
     times = [
         bindparam(name, type_=UtcDateTime)
         for name, value in values.items()
@@ -41,7 +41,7 @@ def rows(database_url: str) -> str:
 
 
 def stored(database_url: str) -> str:
-    """Return all rows, and the bytes of the files that SQLite has, where what is deleted stays."""
+    """Return all rows, and the bytes of SQLite's files, where deleted data may remain."""
     folder = Path(database_url.removeprefix("sqlite:///")).parent
     files = folder.iterdir() if database_url.startswith("sqlite") else ()
     return rows(database_url) + "".join(

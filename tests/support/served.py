@@ -1,4 +1,4 @@
-"""A gateway and its sandbox on real sockets in the test's event loop, with time as it is."""
+"""A gateway and its sandbox on real sockets in the test's event loop, in real time."""
 
 import asyncio
 import itertools
@@ -47,7 +47,7 @@ class Served:
         return await make_key(self.database_url, user)
 
     async def knows_prices(self) -> None:
-        """Wait for the sandbox's: before its first look at them a gateway knows none."""
+        """Wait until the gateway has read the sandbox's prices; it starts without any."""
         async with asyncio.timeout(START_WITHIN_S):
             while (await self.http.get(f"/v1/models/{SEEDANCE}")).json()["base_price_usd"] is None:
                 await SystemClock().sleep(timedelta(milliseconds=20))
@@ -94,5 +94,5 @@ async def serving(
 
 def _client(url: str, token: str) -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {token}"}
-    # To read the certificates that nobody asks for takes 20 ms.
+    # Reading certificates, which nothing here needs, takes 20 ms.
     return httpx.AsyncClient(base_url=url, headers=headers, timeout=60, verify=False)

@@ -14,7 +14,7 @@ from tests.support.wire_server import Line, answer, wire_server
 class Shelf:
     """`entries` are served in pages; while `broken` is set it is the whole answer.
 
-    One that `shrinks` loses its first entry once a page was served.
+    One that `shrinks` loses its first entry once a page has been served.
     """
 
     url: str = ""

@@ -19,7 +19,7 @@ class Event:
 
 @dataclass
 class Stream:
-    """An open stream; `comments` and `retry` are what came beside the events."""
+    """An open stream; `comments` and `retry` are what came besides the events."""
 
     answer: httpx.Response
     comments: list[str] = field(default_factory=list)

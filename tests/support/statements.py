@@ -17,7 +17,7 @@ _ROOMS = ("jobs", "quotas", "auth", "events", "webhooks", "storage")
 
 @contextmanager
 def recorded(gateway: Gateway) -> Iterator[list[list[str]]]:
-    """Write down each transaction's statements, and each read's; BEGIN and COMMIT apart."""
+    """Record each transaction's statements, and each read's, except BEGIN and COMMIT."""
     seen: list[list[str]] = []
     current: dict[int, list[str]] = {}
 
@@ -35,7 +35,7 @@ def recorded(gateway: Gateway) -> Iterator[list[list[str]]]:
 
 @contextmanager
 def compiled_anew(gateway: Gateway) -> Iterator[list[str]]:
-    """Write down the statements that are not made once: each costs far more than its answer."""
+    """Record the statements that are not made once: each costs far more than its answer."""
     seen: list[str] = []
 
     def execute(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
@@ -62,7 +62,7 @@ def _listening(gateway: Gateway, **listeners: Callable[..., None]) -> Iterator[D
 
 
 def all_made_once() -> Sequence[Executable]:
-    """Import what asks the database, and give what it makes once."""
+    """Import all that queries the database, and return the statements it makes once."""
     for room in _ROOMS:
         package = importlib.import_module(f"app.{room}")
         for module in pkgutil.walk_packages(package.__path__, f"app.{room}."):

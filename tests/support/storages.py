@@ -13,7 +13,7 @@ BUCKET = "kept"
 
 @contextmanager
 def running_s3() -> Iterator[str]:
-    """Serve S3 on loopback; returns its address. Its one bucket is there."""
+    """Serve S3 with one bucket on loopback; yield its URL."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -27,7 +27,7 @@ def running_s3() -> Iterator[str]:
 
 
 def point_at(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Set what S3 clients read from the environment; returns the storage's URL."""
+    """Set what S3 clients read from the environment; return the storage's URL."""
     for name, value in {
         "AWS_ENDPOINT_URL": s3,
         "AWS_ACCESS_KEY_ID": "id-of-a-test",

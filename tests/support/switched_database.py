@@ -10,9 +10,9 @@ from app.db.work import Done, Work
 
 
 class SwitchedDatabase(Database):
-    """`statements` is what was sent; `lost_commits` says how many answers are lost from now on.
+    """`statements` is what was sent; the next `lost_commits` commits succeed but lose their answer.
 
-    While it is not `open`, transactions wait. `refusals` says of each next one if it is refused.
+    While it is not `open`, transactions wait. `refusals` says for each next one if it is refused.
     """
 
     def __init__(self, url: str) -> None:

@@ -1,4 +1,4 @@
-"""Let others have the loop, for tests that know by its turns what has happened by now."""
+"""Let others have the loop, for tests that count its turns to know what has happened."""
 
 import asyncio
 

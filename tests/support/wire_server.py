@@ -30,7 +30,7 @@ class Line:
         self._log = log
 
     async def head(self) -> Received:
-        """Read a request's head alone; nothing is counted."""
+        """Read only a request's head, without counting it."""
         raw = await self._reader.readuntil(b"\r\n\r\n")
         first, *lines = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
         method, target, _ = first.split(" ")
@@ -108,13 +108,13 @@ async def wire_server(*scripts: Script) -> AsyncIterator[WireServer]:
 
 
 GZIP_BOMB = gzip.compress(b" " * 10**8, compresslevel=1)
-"""More than the client takes of an answer, in half a megabyte."""
+"""More than the client accepts of an answer, in half a megabyte."""
 
 
 def answer(
     status: int = 200, body: Any = None, *, raw: bytes | None = None, **headers: str
 ) -> bytes:
-    """Write an answer whole; `raw` takes the place of the JSON body."""
+    """Write a whole answer; `raw` replaces the JSON body."""
     content = json.dumps(body).encode() if raw is None else raw
     lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(content)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]

@@ -1,4 +1,4 @@
-"""Workers put together by hand, where a test needs a hold on one of their parts."""
+"""Workers put together by hand, for tests that need access to one of their parts."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,9 +1,9 @@
-"""Zones of time for tests that count by the day and run in real time."""
+"""Time zones for tests that count by the day and run in real time."""
 
 from app.core.clock import SystemClock
 
 
 def zone_at_noon() -> str:
-    """Give a zone where it is noon just now: no day or month turns while a test counts."""
+    """Return a zone where it is noon now, so that no day or month ends while a test counts."""
     ahead = 12 - SystemClock().now().hour
-    return f"Etc/GMT{-ahead:+}"  # whose sign is the other way round
+    return f"Etc/GMT{-ahead:+}"  # whose sign is reversed

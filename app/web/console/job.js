@@ -1,4 +1,4 @@
-// One job from below: what happened to it, what it cost, and what can be done if it is stuck.
+// One job in depth: what happened to it, what it cost, and what can be done if it is stuck.
 
 import { Downloads, Outputs } from "../shared/outputs.js";
 import { Copy, Instant, ProblemNote, Status, html, isFinal, money, spaced, useEffect, useState } from "../shared/view.js";
@@ -11,7 +11,7 @@ const REFRESH_MS = 2000;
 
 export function JobDrawer({ api, id, onClose, onChanged }) {
   const [every, setEvery] = useState(REFRESH_MS);
-  const [asked, setAsked] = useState(null); // the act that waits for an answer
+  const [asked, setAsked] = useState(null); // the act that awaits confirmation
   const [done, setDone] = useState(null);
   const read = useRead(api, `/v1/admin/jobs/${encodeURIComponent(id)}`, { every });
   const job = read.data;

@@ -8,8 +8,8 @@ import { close, queryOf, replace, to } from "./route.js";
 
 const PAGE = 100;
 const REFRESH_MS = 5000;
-const ROW = 36; // px, as the stylesheet has it
-const MARGIN = 20; // rows drawn beyond what is seen
+const ROW = 36; // px, as in the stylesheet
+const MARGIN = 20; // rows drawn beyond those in view
 
 export function Jobs({ api, query }) {
   const { job, ...filters } = query;

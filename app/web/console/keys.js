@@ -92,7 +92,7 @@ export function KeyForm({ api, of, user, onClose, onSaved }) {
   const toggle = (scope) => {
     const had = fields.scopes.includes(scope);
     set("scopes")(had ? fields.scopes.filter((each) => each !== scope) : [...fields.scopes, scope]);
-    if (scope === "act_as") set("plan")(had ? "" : (of?.plan ?? "")); // it is for the users that the key creates
+    if (scope === "act_as") set("plan")(had ? "" : (of?.plan ?? "")); // the plan of the users that the key creates
   };
   const save = async () => {
     const { user: owner, ...rest } = fields;

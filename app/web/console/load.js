@@ -37,8 +37,8 @@ export function useRead(api, path, { every } = {}) {
 
 const NONE = { rows: [], cursor: null };
 
-/** Reads a list page by page, or `all` at once: `more()` reads the next one, if there is one. `path` has a query; rows of
- * another are not shown. */
+/** Reads a list page by page, or `all` at once: `more()` reads the next page, if there is one. `path` has a query; rows of
+ * another path are not shown. */
 export function usePages(api, path, { all = false } = {}) {
   const [state, setState] = useState(NONE);
   const [busy, setBusy] = useState(false);
@@ -49,7 +49,7 @@ export function usePages(api, path, { all = false } = {}) {
   const load = async (from, { quiet = false } = {}) => {
     run.current?.abort();
     const { signal } = (run.current = new AbortController());
-    const least = all ? Infinity : from ? 1 : rows.length; // as many as are shown: who is far down stays there
+    const least = all ? Infinity : from ? 1 : rows.length; // as many as are shown, so that the list stays where it was scrolled to
     if (!quiet) setBusy(true);
     try {
       const read = [];

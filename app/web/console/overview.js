@@ -137,7 +137,7 @@ const RESUME = "Resume sending";
 /** Whether jobs are sent and followed; if not, why, and the switch. */
 function Traffic({ api }) {
   const dispatch = useRead(api, "/v1/admin/dispatch", { every: REFRESH_MS });
-  const [asked, setAsked] = useState(null); // stays what it was, whatever others do meanwhile
+  const [asked, setAsked] = useState(null); // stays as it was, whatever others do in the meantime
   const state = dispatch.data;
   const switches = useRef(null);
   const acted = useRef(false);
@@ -151,7 +151,7 @@ function Traffic({ api }) {
     if (acted.current && document.activeElement === document.body) switches.current.querySelector("button").focus();
     acted.current = false;
   }, [state]);
-  const isOurs = state?.reason === "operator"; // what closed by itself opens by itself, unless somebody pauses
+  const isOurs = state?.reason === "operator"; // what paused by itself resumes by itself, unless somebody pauses it
   const tools = state && html`<div class="btn-list flex-nowrap" ref=${switches}>
     ${!isOurs && html`<button class="btn btn-sm" aria-label=${PAUSE} onClick=${() => setAsked(PAUSE)}>Pause</button>`}
     ${state.paused && html`<button class="btn btn-sm btn-primary" aria-label=${RESUME} onClick=${() => setAsked(RESUME)}>Resume</button>`}

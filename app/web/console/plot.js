@@ -36,7 +36,7 @@ function colour(name) {
 
 /**
  * Bars of one or several series (`{label, values, colour}`), stacked or side by side. `summary` says
- * in words what it shows; `format` writes a value out; `flat` lays the bars down.
+ * in words what it shows; `format` renders a value; `flat` makes the bars horizontal.
  */
 export function Bars({ labels, series, summary, format = String, flat = false, stacked = true, height = 220 }) {
   const canvas = useRef(null);

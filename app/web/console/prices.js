@@ -17,7 +17,7 @@ addEventListener("beforeunload", (event) => unsaved && event.preventDefault());
 export function Prices({ api }) {
   const read = useRead(api, PATH);
   const [lines, setLines] = useState(unsaved);
-  const [saved, setSaved] = useState(null); // the lines as they were saved last
+  const [saved, setSaved] = useState(null); // the lines as last saved
   const linesOf = ({ prices }) => {
     begun = JSON.stringify(prices);
     return prices.map((price, n) => ({ ...price, id: n, when: written(price.when) }));
@@ -31,7 +31,7 @@ export function Prices({ api }) {
     if (JSON.stringify(present.prices) !== begun) throw new Error(MOVED);
     const kept = linesOf(await api.put(PATH, { prices }));
     if (unsaved === lines) unsaved = null;
-    setLines((now) => (now === lines ? kept : now)); // what was typed meanwhile stays
+    setLines((now) => (now === lines ? kept : now)); // what was typed in the meantime stays
     setSaved(kept);
   });
   const form = useInView(problem);

@@ -1,4 +1,4 @@
-// Where the console is: a path and a query behind the `#`, so that a view can be shared and left.
+// Where the console is: a path and a query behind the `#`, so that views can be shared and gone back to.
 
 import { useEffect, useState } from "../shared/view.js";
 
@@ -11,7 +11,7 @@ export function useRoute() {
   const [route, setRoute] = useState(read);
   useEffect(() => {
     const changed = ({ oldURL }) => {
-      // An entry without a state is new: it keeps where it was come from.
+      // A history entry without a state is new: it remembers where it was reached from.
       if (!history.state) history.replaceState({ from: new URL(oldURL).hash }, "");
       setRoute(read());
     };

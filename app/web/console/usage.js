@@ -21,7 +21,7 @@ export function Usage({ api, query }) {
   const [download, busy, failed] = useAct(() => save(api, pathBy(group), `usage-by-${group}.csv`));
   const change = (name) => (event) => replace("usage", { ...query, [name]: event.target.value.trim() });
   const format = measure === "spend_usd" ? (value) => `$${Number(Number(value).toFixed(2))}` : (value) => Number(value).toLocaleString();
-  // Of a span that was chosen, days without any use are left out: it may be years.
+  // In a chosen span, days without any use are left out: it may cover years.
   const byDay = days.data && (query.from || query.to || !days.data.data.length ? days.data.data : everyDay(days.data.data));
   const [, word] = GROUPS.find(([name]) => name === group);
   const [, measured] = MEASURES.find(([name]) => name === measure);

@@ -6,9 +6,9 @@ import { MediaField, MediaList, mediaKind } from "./media.js";
 const FEW = 12;
 const NESTED = ["array", "object"];
 const NUMBERS = ["integer", "number", "float"];
-const STEPS = 100; // of a slider: among more nobody hits the one that is meant
+const STEPS = 100; // of a slider: with more, nobody hits the one they mean
 
-/** The fields of a schema, each of one type: for null they are left empty. */
+/** The fields of a schema, each of one type: null is entered by leaving it empty. */
 export function fieldsOf(schema) {
   const single = (field) => ({ ...field, type: [field.type].flat().find((type) => type !== "null") });
   return Object.fromEntries(Object.entries(schema.properties || {}).map(([name, field]) => [name, single(field)]));
@@ -46,7 +46,7 @@ export function Field({ api, name, field, required, value, errors, onChange, onB
   const kind = mediaKind(name, field);
   const Control = controlOf(field, kind);
   const described = field.description ? `${id}-hint ${id}-errors` : `${id}-errors`;
-  // What ties a control to its label, and to what is said about it.
+  // What ties a control to its label, hint and errors.
   const ties = { id, "aria-invalid": errors.length > 0, "aria-describedby": described };
   const clearable = STAYING.includes(Control) && !required && !hasDefault(field) && value !== undefined;
   const shown = html`
@@ -81,8 +81,8 @@ function controlOf(field, kind) {
   }
 }
 
-const GROUPS = [MediaList, MediaField, Segments]; // of several controls each
-const STAYING = [Segments, Switch, Slider]; // which nobody can empty by hand
+const GROUPS = [MediaList, MediaField, Segments]; // made of several controls each
+const STAYING = [Segments, Switch, Slider]; // which cannot be emptied by hand
 
 const named = (choice) => (choice === "" ? "(empty)" : String(choice ?? "none"));
 
@@ -120,7 +120,7 @@ function Slider({ ties, field, value, onChange }) {
 }
 
 function NumberBox({ ties, field, value, onChange }) {
-  const [text, setText] = useState(String(value ?? "")); // as it is typed: of `2.` the number is written `2`
+  const [text, setText] = useState(String(value ?? "")); // as typed: the number in `2.` would be written `2`
   const change = (event) => {
     setText(event.target.value);
     onChange(event.target.value === "" ? undefined : Number(event.target.value));
@@ -136,7 +136,7 @@ function Text({ ties, name, value, onChange }) {
     : html`<input type="text" ...${common} />`;
 }
 
-// What cannot be read as what it should be is sent as it is: the gateway says in words what is wrong with it.
+// What cannot be parsed is sent as it is: the gateway says in words what is wrong with it.
 
 function Lines({ ties, field, value, onChange }) {
   const [text, setText] = useState((value || []).join("\n"));

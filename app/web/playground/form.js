@@ -4,7 +4,7 @@ import { ProblemNote, duration, html, limitAmount, limitName, money, useEffect, 
 import { Field, fieldsOf, filled, initial } from "./fields.js";
 
 const PAUSE_MS = 700; // checks count as submits, so they wait until typing pauses
-const AGAIN_MS = 3000; // for a gateway that was away to be back
+const AGAIN_MS = 3000; // time for a gateway that is away to come back
 
 export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
   const schema = model.input_schema;
@@ -14,7 +14,7 @@ export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
   const [touched, setTouched] = useState(() => new Set(Object.keys(start)));
   const [check, setCheck] = useState(null);
   const [unchecked, setUnchecked] = useState(null);
-  const [refused, setRefused] = useState(null); // stays until what is asked for changes
+  const [refused, setRefused] = useState(null); // stays until the request changes
   const [busy, setBusy] = useState(0);
   const [tried, setTried] = useState(false);
   const attempt = useRef(null); // the key under which a submit may be repeated
@@ -48,7 +48,7 @@ export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
     };
   }, [asked]);
 
-  // Jobs that come and end move the limits as well, and nothing of the input is checked for that.
+  // Jobs that come and end move the limits too; that takes no new check of the input.
   useEffect(() => {
     setCheck((earlier) => (earlier && limits ? { ...earlier, limits } : earlier));
   }, [limits]);
@@ -78,7 +78,7 @@ export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
     }
   };
 
-  // They are of what was checked last: what has been filled in since is missing no more.
+  // They come from the last check: what has been filled in since is no longer missing.
   const given = new Set(Object.keys(body.input).map((name) => `/input/${name}`));
   const errors = (check?.errors || []).filter(({ code, pointer }) => code !== "required" || !given.has(pointer));
   const errorsOf = (name) =>
@@ -104,7 +104,7 @@ export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
 
 const SHOWN = 2; // limits beside the button; all of them are beside the job
 
-/** A double click asks for one job, also where that is made before its second half. */
+/** A double click asks for one job, even if that is made before the second click. */
 const once = (event) => event.detail > 1 && event.preventDefault();
 
 /** The price of what is asked for, and the limits that will be reached first. */
@@ -126,5 +126,5 @@ const sorted = (names, required) => [
   ...names.filter((name) => !required.includes(name)),
 ];
 
-// crypto.randomUUID exists on https and loopback alone.
+// crypto.randomUUID exists only on https and loopback.
 const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -14,7 +14,7 @@ export function History({ api, rounds, latest, onOpen, onAgain, onMoved }) {
   const size = Math.min(MOST, Math.max(PAGE, jobs.length)); // what was shown stays
   const run = useRef(null);
   const load = async (from) => {
-    run.current?.abort(); // what it would bring is of a list that is no longer shown
+    run.current?.abort(); // its answer would belong to a list that is no longer shown
     const { signal } = (run.current = new AbortController());
     try {
       const page = await api.get(`/v1/jobs?${from ? `limit=${PAGE}&cursor=${encodeURIComponent(from)}` : `limit=${size}`}`, { signal });
@@ -28,7 +28,7 @@ export function History({ api, rounds, latest, onOpen, onAgain, onMoved }) {
   useEffect(() => {
     load(null);
   }, [rounds]);
-  // The job in view is followed; of those that are not, nobody else tells.
+  // The job in view has a stream; nothing else tells how the others fare.
   useEffect(() => {
     if (jobs.every(isFinal)) return undefined;
     const look = async () => {
@@ -37,7 +37,7 @@ export function History({ api, rounds, latest, onOpen, onAgain, onMoved }) {
       const known = new Map(jobs.map(({ id, status }) => [id, status]));
       if (data.some(({ id, status }) => known.get(id) !== status)) onMoved();
     };
-    const timer = setInterval(() => look().catch(() => {}), LOOK_MS); // one that fails is made up for
+    const timer = setInterval(() => look().catch(() => {}), LOOK_MS); // the next look makes up for one that fails
     return () => clearInterval(timer);
   }, [jobs]);
   if (!jobs.length && !problem) return null;

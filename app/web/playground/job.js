@@ -14,7 +14,7 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
     setShown(now);
     onChange(now);
   };
-  // What was asked, and what came of it, was about the job as it was.
+  // What was asked, and what came of it, concerned the job as it was.
   useEffect(() => {
     setProblem(null);
     setCancelling(false);
@@ -23,7 +23,7 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
     if (!given) return undefined;
     const stop = new AbortController();
     const { signal } = stop;
-    // One from a page that was left open for a day has links that are no longer good, or has succeeded late.
+    // On a page that was left open for a day its links may have expired, or it may have succeeded late.
     if (isFinal(given)) api.get(`/v1/jobs/${given.id}`, { signal }).then(setShown, () => {});
     else follow(api, given.id, { signal, onChange: setJob }).then((ended) => ended && onEnded());
     return () => stop.abort();
@@ -70,12 +70,12 @@ export function JobCard({ api, job: given, onChange, onEnded, onAgain }) {
 
 function Progress({ job }) {
   const [now, setNow] = useState(Date.now());
-  const told = useMemo(Date.now, [job]); // what is left was left then
+  const receivedAt = useMemo(Date.now, [job]); // `eta_seconds` counts from here
   useEffect(() => {
     const timer = setInterval(() => setNow(Date.now()), 1000);
     return () => clearInterval(timer);
   }, []);
-  const left = job.eta_seconds - Math.max(0, now - told) / 1000; // by then half of such jobs have ended
+  const left = job.eta_seconds - Math.max(0, now - receivedAt) / 1000; // by then half of such jobs have ended
   const place = job.queue_position ?? job.pending_position;
   return html`<div class="card-body text-center py-5">
     <div class="display-6" role="timer">${duration((now - new Date(job.created_at)) / 1000)}</div>
@@ -90,8 +90,8 @@ function Progress({ job }) {
 
 const wantsCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-/** Follows a job to its end; a stream that breaks is taken up where it broke. Gives false if aborted.
- * Only a page in view has a stream: over HTTP/1.1 six of them are all connections that a browser has for its tabs. */
+/** Follows a job to its end; a stream that breaks is resumed where it broke. Resolves to false if aborted.
+ * Only a page in view has a stream: over HTTP/1.1 a browser has six connections for all its tabs. */
 async function follow(api, id, { signal, onChange }) {
   let lastEventId;
   for (;;) {
@@ -108,7 +108,7 @@ async function follow(api, id, { signal, onChange }) {
     } catch (error) {
       if (signal.aborted || error.status === 401 || error.status === 404) return false;
     } finally {
-      view.abort(); // another round listens anew
+      view.abort(); // the next round listens anew
     }
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     if (signal.aborted) return false;

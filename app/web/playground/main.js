@@ -14,7 +14,7 @@ const AGAIN_MS = 3000;
 
 const BLANK = { input: {}, choice: 0 }; // what a form begins with, and which choice has filled it in
 
-let begun = null; // what the form holds and for whom, should the sign-in end meanwhile
+let begun = null; // what the form holds and for whom, in case the sign-in ends
 
 function Playground({ api, onLeave }) {
   const [me, setMe] = useState(null);
@@ -24,13 +24,13 @@ function Playground({ api, onLeave }) {
   const [job, setJob] = useState(null);
   const [latest, setLatest] = useState(null); // the job in view, as it is by now
   const [problem, setProblem] = useState(null);
-  const [rounds, setRounds] = useState(0); // jobs that came or ended: limits and history moved
+  const [rounds, setRounds] = useState(0); // counts jobs that came or ended, since they move limits and history
 
   const typed = (chosen) => (model ? carried(begun.input, fieldsOf(model.input_schema), fieldsOf(chosen.input_schema)) : {});
   const choices = useRef(0);
   const choose = async (modelId, input) => {
     const choice = ++choices.current;
-    const isLast = () => choice === choices.current; // answers may come in another order
+    const isLast = () => choice === choices.current; // answers may come out of order
     if (!input && modelId === model?.model_id) return setProblem(null); // its form keeps what it holds
     try {
       const chosen = await api.get(`/v1/models/${modelId}`);
@@ -68,14 +68,14 @@ function Playground({ api, onLeave }) {
   useEffect(() => {
     const stop = new AbortController();
     api.get("/v1/me", { signal: stop.signal }).then(setMe, (error) => error.name === "AbortError" || setProblem(error));
-    return () => stop.abort(); // limits as they were before
+    return () => stop.abort(); // its limits would be out of date
   }, [rounds]);
-  // After a reload what goes on must not look as if it were lost, and be made once more.
+  // After a reload a running job must not look lost, or it would be made again.
   useEffect(() => {
     const take = ({ data: [newest] }) => newest && setJob((shown) => shown ?? newest);
     api.get(`/v1/jobs?limit=1&status=${UNFINISHED}`).then(take, () => {}); // the history says what is wrong
   }, []);
-  const left = useRef(begun).current; // by a sign-in that ended
+  const left = useRef(begun).current; // left by a sign-in that ended
   const isKnown = Boolean(models && (me || !left));
   useEffect(() => {
     if (!isKnown) return;
@@ -141,7 +141,7 @@ function TopBar({ who, onLeave }) {
   </header>`;
 }
 
-// A file that is dropped beside its field would else be opened, in some browsers in the place of this page.
+// A file dropped beside its field would otherwise be opened, in some browsers in place of this page.
 for (const kind of ["dragover", "drop"]) {
   addEventListener(kind, (event) => event.dataTransfer.types.includes("Files") && event.preventDefault());
 }

@@ -4,9 +4,9 @@ import { here } from "../shared/api.js";
 import { html, spaced, useEffect, useRef, useState } from "../shared/view.js";
 
 const MB = 2 ** 20; // as the gateway counts them
-const PAUSE_MS = 700; // in typing: half of an address is that of something else
+const PAUSE_MS = 700; // in typing: half an address is the address of something else
 
-/** Tells "image", "video" or "audio" for a field that holds such a file, else nothing. */
+/** Returns "image", "video" or "audio" for a field that holds such a file, else nothing. */
 export function mediaKind(name, field) {
   const told = /^(image|video|audio)_uris?$/.exec(field.format || "");
   if (told) return told[1];
@@ -19,7 +19,7 @@ export function mediaKind(name, field) {
 
 export function MediaField({ api, ties, field, kind, value, label, onChange, onBusy }) {
   const [preview, setPreview] = useState(null); // of which file it is, and where it can be seen
-  const [state, setState] = useState({}); // of the upload: that it goes on, or its error
+  const [state, setState] = useState({}); // of the upload: under way, or its error
   const [typed, setTyped] = useState(value); // what the field held when typing paused
   const [hovered, setHovered] = useState(false);
   const upload = useRef(null);
@@ -85,7 +85,7 @@ export function MediaField({ api, ties, field, kind, value, label, onChange, onB
     event.preventDefault();
     setHovered(true);
   };
-  const named = typed === value && /^(https|data):/.test(value || "") ? value : null; // the page's policy takes no others
+  const named = typed === value && /^(https|data):/.test(value || "") ? value : null; // the page's policy allows no others
   const source = state.local || (preview && preview.of === value ? preview.source : named);
   return html`<div class="media-field ${hovered ? "hover" : ""}" onDrop=${drop} onDragOver=${hover}
     onDragLeave=${() => setHovered(false)} onPaste=${paste}>
@@ -109,7 +109,7 @@ export function MediaList({ value, field, label, ties, onChange, ...rest }) {
   const latest = useRef(rows); // an upload may end long after it began
   const put = (index, item) => {
     const next = latest.current.slice();
-    next[index] = item ?? ""; // a row that is emptied stays: the next one must not come under the cursor
+    next[index] = item ?? ""; // a row that is emptied stays: the next one must not jump under the cursor
     latest.current = next;
     setRows(next);
     onChange(next.filter(Boolean));

@@ -2,7 +2,7 @@
 
 import { counted, html, money, useRef, useState } from "../shared/view.js";
 
-// The catalogue tells prices as numbers: two places at least, as money is shown everywhere.
+// The catalogue has prices as numbers: show at least two decimals, like money everywhere.
 const amount = (usd) => usd.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 6, useGrouping: false });
 
 const price = (model) =>

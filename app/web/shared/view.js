@@ -93,7 +93,7 @@ export function ProblemNote({ problem }) {
 
 export function Copy({ text, label = "Copy", size = "btn-sm" }) {
   const [done, setDone] = useState(false);
-  if (!navigator.clipboard) return null; // it exists on https and loopback alone
+  if (!navigator.clipboard) return null; // it exists only on https and loopback
   const copy = async () => {
     await navigator.clipboard.writeText(text);
     setDone(true);
@@ -116,12 +116,12 @@ export function ThemeSwitch() {
   </button>`;
 }
 
-// `autofocus` alone does nothing for what is drawn after the page was loaded.
+// `autofocus` alone does nothing for elements drawn after the page has loaded.
 const focused = (input) => input && !input.value && input.focus();
 
 const NOT_ONE = "That is not one: keys and tokens are plain letters, digits and signs, without blanks.";
 
-/** Shows `Inside` to who has a credential that `probe` answers to, and asks for one else. Of a gateway that has no `probe`, it
+/** Shows `Inside` to whoever has a credential that `probe` accepts, and asks others for one. If the gateway has no `probe`, it
  * says that something is `missing`. */
 export function Gate({ session, probe, missing, Inside, ...words }) {
   const [signedIn, setSignedIn] = useState(Boolean(session.token));
@@ -153,7 +153,7 @@ function SignIn({ title, label, hint, lost, check, onDone }) {
     event.preventDefault();
     setBusy(true);
     try {
-      // Of anything else no header can be made.
+      // Nothing else can go into a header.
       if (!/^[\x21-\x7e]+$/.test(token.trim())) throw new Error(NOT_ONE);
       await check(token);
       onDone();

@@ -30,7 +30,7 @@ from sqlalchemy import create_engine, delete, insert
 
 from app.core.clock import SystemClock
 from app.core.doorbell import Doorbell
-from app.core.garbage import spare_what_is_loaded
+from app.core.garbage import freeze_loaded_objects
 from app.core.logging import configure_logging
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
@@ -174,7 +174,7 @@ async def measure(url: str, jobs: int, upstream: str, seconds: float) -> dict[st
         clock=clock,
         doorbell=bell,
     )
-    spare_what_is_loaded()
+    freeze_loaded_objects()
     statements = 0
 
     def count() -> None:

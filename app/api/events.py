@@ -110,7 +110,7 @@ async def follow_job(
         if first.is_last and not first.events:
             return Response(status_code=204)
         return EventStream(
-            first, source=source, watch=watch, leave=stack.pop_all(), clock=gateway.clock
+            first, source=source, watch=watch, resources=stack.pop_all(), clock=gateway.clock
         )
 
 
@@ -141,7 +141,7 @@ async def follow_all_jobs(
         watch.knows = source.knows
         watch.tell()
         return EventStream(
-            News([]), source=source, watch=watch, leave=stack.pop_all(), clock=gateway.clock
+            News([]), source=source, watch=watch, resources=stack.pop_all(), clock=gateway.clock
         )
 
 

@@ -11,7 +11,7 @@ from fastapi import Depends, Request, Response
 
 from app.api.deps import Gateway, header_of
 from app.api.described import Described
-from app.api.streaming import end_when_left
+from app.api.streaming import end_on_disconnect
 from app.auth.models import Holder, Principal
 from app.core.clock import Clock
 from app.core.errors import DatabaseUnavailableError, UnauthenticatedError
@@ -84,7 +84,10 @@ async def wait_for(
     if until(job):
         return job
     with external_wait(gateway.clock), gateway.hub.watch(job.id, holder=holder) as watch:
-        ends = (_end_in_time(watch, gateway.clock, at_most), end_when_left(watch, request.receive))
+        ends = (
+            _end_in_time(watch, gateway.clock, at_most),
+            end_on_disconnect(watch, request.receive),
+        )
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(end) for end in ends]
             try:

@@ -117,11 +117,11 @@ def _name_of(route: APIRoute) -> str:
 
 
 def _reader(parameter: Parameter) -> RequestReader | None:
-    for said in getattr(parameter.annotation, "__metadata__", ()):
-        if isinstance(said, Depends) and said.dependency is not None:
-            needs = signature(said.dependency).parameters.values()
+    for marker in getattr(parameter.annotation, "__metadata__", ()):
+        if isinstance(marker, Depends) and marker.dependency is not None:
+            needs = signature(marker.dependency).parameters.values()
             if [each.annotation for each in needs] == [Request]:
-                return said.dependency
+                return marker.dependency
     return None
 
 

@@ -76,8 +76,8 @@ def _message(problem: ProblemError) -> str:
     if not problem.errors:
         return problem.detail
     more = len(problem.errors) - _MOST_NAMED
-    told = [error.detail for error in problem.errors[:_MOST_NAMED]]
-    return " ".join([*told, f"And {more} more."] if more > 0 else told)
+    sentences = [error.detail for error in problem.errors[:_MOST_NAMED]]
+    return " ".join([*sentences, f"And {more} more."] if more > 0 else sentences)
 
 
 def _detail(problem: ProblemError) -> list[dict[str, Any]]:

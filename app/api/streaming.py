@@ -42,7 +42,7 @@ class EventSource(Protocol):
 
 
 class EventStream(Response):
-    """Sends what `source` has whenever `watch` wakes it; closes `leave` at the end."""
+    """Sends what `source` has whenever `watch` wakes it; closes its `resources` at the end."""
 
     media_type = "text/event-stream"
 
@@ -52,7 +52,7 @@ class EventStream(Response):
         *,
         source: EventSource,
         watch: Watch,
-        leave: ExitStack,
+        resources: ExitStack,
         clock: Clock,
     ) -> None:
         self.status_code = 200
@@ -61,11 +61,11 @@ class EventStream(Response):
         self._first = first
         self._source = source
         self._watch = watch
-        self._leave = leave
+        self._resources = resources
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        listener = asyncio.ensure_future(end_when_left(self._watch, receive))
+        listener = asyncio.ensure_future(end_on_disconnect(self._watch, receive))
         try:
             headers = self.raw_headers
             await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -75,14 +75,14 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             listener.cancel()
-            self._leave.close()
+            self._resources.close()
 
     async def _follow(self, send: Send) -> None:
         watch = self._watch
         while True:
             await watch.wait()
             has_news, is_quiet = watch.heed()
-            if has_news and not await self._tell(send):
+            if has_news and not await self._send_news(send):
                 return
             if watch.ending in _RECONNECTING:
                 retry = random.randint(_SOONEST_MS, _LATEST_MS)  # noqa: S311 - no secret
@@ -92,7 +92,7 @@ class EventStream(Response):
             if is_quiet:
                 await self._send(send, self._source.heartbeat())
 
-    async def _tell(self, send: Send) -> bool:
+    async def _send_news(self, send: Send) -> bool:
         """Send what is new; False when that was the last."""
         try:
             found = await self._source.read()
@@ -110,7 +110,7 @@ class EventStream(Response):
         self._watch.sent = self._clock.monotonic()
 
 
-async def end_when_left(watch: Watch, receive: Receive) -> None:
+async def end_on_disconnect(watch: Watch, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     watch.end(Ending.LEFT)

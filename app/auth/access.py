@@ -35,13 +35,13 @@ class AccessCheck:
                 if (each.ends_at is not None and each.ends_at <= at)
                 or each.user_id not in users
                 or (each.token_id is not None and each.token_id not in tokens)
-                or not _opens(keys.get(each.key_id), each, tokens.get(each.token_id), at=at)
+                or not _admits(keys.get(each.key_id), each, tokens.get(each.token_id), at=at)
             }
 
         return await self._database.read(work)
 
 
-def _opens(key: ApiKey | None, holder: Holder, secret_hash: str | None, *, at: datetime) -> bool:
+def _admits(key: ApiKey | None, holder: Holder, secret_hash: str | None, *, at: datetime) -> bool:
     """Return whether the key is valid with the secret that was sent, or that made the token."""
     if key is None or not key.is_valid(at=at) or not holder.needs <= key.scopes:
         return False

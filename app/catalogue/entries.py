@@ -16,7 +16,7 @@ MAX_SCHEMA_BYTES = 256 * 1024
 MAX_SCHEMA_DEPTH = 32
 
 _KINDS = ("video", "image", "audio")
-_DEAREST = 1_000_000
+_HIGHEST_PRICE = 1_000_000
 _MOST_CATEGORIES = 20
 _LONGEST = {"display_name": 200, "description": 4000, "pricing_note": 1000, "model_url": 500}
 _LONGEST_CATEGORY = 64
@@ -66,7 +66,7 @@ def _price(
     if isinstance(given, bool) or not isinstance(given, int | float):
         return None, None
     amount = Decimal(str(given))
-    if not (amount.is_finite() and 0 <= amount <= _DEAREST):
+    if not (amount.is_finite() and 0 <= amount <= _HIGHEST_PRICE):
         return None, None
     match entry.get("price_unit"):
         case "second" | "output" as unit:

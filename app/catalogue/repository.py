@@ -124,12 +124,12 @@ class CatalogueRepository:
 
 
 def listing_from_row(row: Row[Any]) -> Listing:
-    told = dict(row.listing)
+    listing = dict(row.listing)
     return Listing(
-        categories=tuple(told.pop("categories")),
+        categories=tuple(listing.pop("categories")),
         base_price_usd=None if row.base_price_usd is None else Decimal(row.base_price_usd),
         price_unit=row.price_unit,
-        **told,
+        **listing,
     )
 
 

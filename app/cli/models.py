@@ -49,7 +49,7 @@ async def _sync(settings: "Settings") -> "SyncReport":
         try:
             return await parts.workers.catalogue.sync()
         except UpstreamError as exc:
-            told = ConfigurationError if isinstance(exc, RefusedError) else AwayError
-            raise told(
+            kind = ConfigurationError if isinstance(exc, RefusedError) else AwayError
+            raise kind(
                 f"RunComfy's catalogue cannot be read; the last one stays: {exc.message}"
             ) from exc

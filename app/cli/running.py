@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from app.core.garbage import spare_what_is_loaded
+from app.core.garbage import freeze_loaded_objects
 from app.core.logging import configure_logging
 from app.sandbox import require_extra
 from app.settings import Settings, load_settings
@@ -34,6 +34,6 @@ def prepared_settings(*, needs_upstream: bool = True) -> Settings:
 
 
 def run(work: Coroutine[Any, Any, Answer]) -> Answer:
-    spare_what_is_loaded()
+    freeze_loaded_objects()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)

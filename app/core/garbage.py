@@ -3,7 +3,7 @@
 import gc
 
 
-def spare_what_is_loaded() -> None:
+def freeze_loaded_objects() -> None:
     """Exclude all existing objects from garbage collection, and collect later ones less often.
 
     Code and routes are half a million objects. Going through them again and again took a fifth of

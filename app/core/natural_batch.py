@@ -55,10 +55,10 @@ class NaturalBatch(Generic[Item, Answer]):
         if len(self._queue) >= self._expected:
             self._all_are_back.set()
         if self._worker is None:
-            self._worker = loop.create_task(self._work_off())
+            self._worker = loop.create_task(self._drain())
         return await mine.answer  # a caller that leaves cancels it, and its item is skipped
 
-    async def _work_off(self) -> None:
+    async def _drain(self) -> None:
         clear_contextvars()  # they are the first caller's, and this logs for all
         batch: list[_Waiting[Item, Answer]] = []
         loop = asyncio.get_running_loop()

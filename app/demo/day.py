@@ -153,7 +153,7 @@ class _Day:
             await self._lose()
         if sitting == _SITTINGS // 2:
             await self._leave_uncopied()
-        await self._tell()
+        await self._deliver_webhooks()
 
     async def _act(self, act: Act) -> None:
         path = act.path.format(key=self._desks[act.key_of].key_id if act.key_of else "")
@@ -207,9 +207,9 @@ class _Day:
         for name, wish in LEFT:
             await self._desks[name].submit(wish)
         await self._steps(_STEPS)
-        await self._tell()
+        await self._deliver_webhooks()
 
-    async def _tell(self) -> None:
+    async def _deliver_webhooks(self) -> None:
         while await self._workers.deliverer.loop.run_once():
             pass
 

@@ -199,7 +199,7 @@ class JobIntake:
 
         If their only fault is that they could not be fetched, raise MediaUnreachableError instead.
         """
-        if self._media.goes_out_for(checked.media):
+        if self._media.needs_fetch(checked.media):
             # Nothing is fetched for a caller whose submit rate is used up.
             await self._quotas.check_rate(principal)
         errors = (await self._inspected(checked, principal=principal)).errors

@@ -89,7 +89,7 @@ class MediaInspector:
                 look.cancel()
         return [error for errors in found for error in errors]
 
-    def goes_out_for(self, checks: Sequence[MediaCheck]) -> bool:
+    def needs_fetch(self, checks: Sequence[MediaCheck]) -> bool:
         """Return whether somebody else's server would be asked about one of these."""
         return self._config.mode != "off" and any(
             _is_remote(check) and not self._known(check, Wanted.by(check)) for check in checks

@@ -26,7 +26,7 @@ _MESSAGES: Mapping[int, str] = {
     500000: "Something went wrong",
     503000: "The service is not available",
 }
-_COMES_BACK = frozenset({429, 503})
+_RETRIABLE = frozenset({429, 503})
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a mishap
@@ -62,8 +62,8 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a mishap
         return JSONResponse(self.body(), self.status, headers=self._headers(now))
 
     def _headers(self, now: datetime) -> dict[str, str]:
-        wanted = self.script.text("retry-after", "2" if self.status in _COMES_BACK else "none")
-        if self.status not in _COMES_BACK or wanted == "none":
+        wanted = self.script.text("retry-after", "2" if self.status in _RETRIABLE else "none")
+        if self.status not in _RETRIABLE or wanted == "none":
             return {}
         date = format_datetime(now + timedelta(seconds=30), usegmt=True)
         return {"Retry-After": date if wanted == "date" else wanted}

@@ -20,9 +20,9 @@ logger = structlog.get_logger(__name__)
 # A writer that lost its lease may go on for this long; the object is deleted again after that.
 LATE_WRITERS = timedelta(hours=1)
 # When to retry what the store refuses to delete: it has a retention, or a permission is missing.
-_AGAIN_AFTER = timedelta(hours=1)
+_RETRY_AFTER = timedelta(hours=1)
 # A store that fails for this long is probably down, and a caller may be waiting.
-_FAILS_FOR = timedelta(seconds=5)
+_GIVE_UP_AFTER = timedelta(seconds=5)
 _BATCH = 100
 
 
@@ -141,7 +141,7 @@ class Sweeper:
             await tx.execute(
                 update(DiscardRow)
                 .where(DiscardRow.storage_key.in_(kept))
-                .values(due_at=at + _AGAIN_AFTER)
+                .values(due_at=at + _RETRY_AFTER)
             )
 
         await self._database.transact(note)
@@ -150,7 +150,7 @@ class Sweeper:
 
     async def _try(self, keys: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
         """Delete objects; return those that are gone and those that the storage kept."""
-        ends_at = self._clock.monotonic() + _FAILS_FOR.total_seconds()
+        ends_at = self._clock.monotonic() + _GIVE_UP_AFTER.total_seconds()
         gone: list[str] = []
         kept: list[str] = []
         kind = ""

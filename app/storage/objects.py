@@ -30,7 +30,7 @@ _PART_BYTES = 5 * 2**20  # the smallest part that S3 takes
 _PARTS_AT_ONCE = 2
 # Each slow reader holds this much in memory; a disk is read in smaller pieces than S3.
 _PIECE_ON_DISK, _PIECE_OF_S3 = 2**18, 2**20
-_DRAFTS_ASIDE = 8  # of one object, by concurrent writers: so many numbers in a row may be unused
+_LONGEST_GAP = 8  # in the numbers of an object's drafts, which concurrent writers leave
 _KEY = re.compile(r"(files|outputs)/[0-9a-f]{32}")
 _ERROR_NUMBER = re.compile(r"(?:os error |Os \{\s*code: |Errno )(\d+)")
 
@@ -129,11 +129,11 @@ def _sweep(path: Path) -> None:
     that takes a quarter of a second.
     """
     path.parent.stat()
-    left = _DRAFTS_ASIDE
+    left = _LONGEST_GAP
     for n in itertools.count(1):
         try:
             path.with_name(f"{path.name}#{n}").unlink()
-            left = _DRAFTS_ASIDE
+            left = _LONGEST_GAP
         except FileNotFoundError:
             left -= 1
         if not left:

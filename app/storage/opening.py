@@ -25,7 +25,7 @@ def open_storage(url: str) -> ObjectStorage:
     parts = urlsplit(url)
     if parts.scheme == "file":
         return open_folder(Path(unquote(parts.path)))
-    _unset_what_is_empty()
+    _unset_empty_variables()
     store = _s3(url)  # at once, so that a mistake in it stops the start
     return ObjectStorage(lambda: store, folder=None)
 
@@ -49,7 +49,7 @@ def _local(folder: Path) -> "LocalStore":
     return LocalStore(folder)
 
 
-def _unset_what_is_empty() -> None:
+def _unset_empty_variables() -> None:
     """Unset what manifests leave empty: obstore would sign with it, not with the machine's role."""
     for name, value in list(os.environ.items()):
         if name.startswith("AWS_") and not value:

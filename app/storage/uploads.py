@@ -115,7 +115,7 @@ class Uploads:
             await discards.discard(tx, keys, due_at=at)
             return keys
 
-        await self._take_back(work)
+        await self._undo(work)
 
     async def _give_up(self, draft: "_Draft") -> None:
         """Delete an upload, and its bytes even if its row was deleted with its user."""
@@ -130,9 +130,9 @@ class Uploads:
             await discards.discard(tx, keys, due_at=at + discards.LATE_WRITERS)
             return keys
 
-        await self._take_back(work)
+        await self._undo(work)
 
-    async def _take_back(self, work: Work[Sequence[str]]) -> None:
+    async def _undo(self, work: Work[Sequence[str]]) -> None:
         """Delete a failed upload. If the database is down, its row expires and the error stands."""
         with suppress(DatabaseUnavailableError):
             await self._sweeper.delete(await self._database.transact(work))

@@ -68,7 +68,7 @@ class DeliveryQueue:
         at = self._clock.now()
         lanes = Counter(lease.lane for lease in under_way)
         users = Counter(lease.user_id for lease in under_way)
-        per_lane, per_user = self._most(free=limit)
+        per_lane, per_user = self._slot_limits(free=limit)
         full: dict[str, Collection[str]] = {
             "not_lanes": [lane for lane, busy in lanes.items() if busy >= per_lane],
             "not_users": [user for user, busy in users.items() if busy >= per_user],
@@ -99,7 +99,7 @@ class DeliveryQueue:
         at = self._clock.now()
         await self._database.transact(lambda tx: QueueRepository(tx).free_leases(at=at))
 
-    def _most(self, *, free: int) -> tuple[int, int]:
+    def _slot_limits(self, *, free: int) -> tuple[int, int]:
         """Return how many slots a receiver and a user may hold while so many are free."""
         return min(self._config.per_lane, free), min(self._config.per_user, 2 * free)
 
@@ -108,7 +108,7 @@ class DeliveryQueue:
     ) -> list[str]:
         chosen: list[str] = []
         for waiting in due:
-            per_lane, per_user = self._most(free=free - len(chosen))
+            per_lane, per_user = self._slot_limits(free=free - len(chosen))
             if lanes[waiting.lane] < per_lane and users[waiting.user_id] < per_user:
                 lanes[waiting.lane] += 1
                 users[waiting.user_id] += 1
@@ -157,17 +157,17 @@ class DeliveryQueue:
         async def work(tx: AsyncConnection) -> tuple[set[str], Sequence[tuple[str, str]]]:
             deliveries = QueueRepository(tx)
             counted = await deliveries.end(outcomes)
-            told = [each for each in outcomes if each.lease.id in counted]
-            return counted, await self._judge(tx, told, at=at)
+            recorded = [each for each in outcomes if each.lease.id in counted]
+            return counted, await self._judge(tx, recorded, at=at)
 
         counted, disabled = await self._database.transact(work)
         for outcome in outcomes:
-            self._tell(outcome, counted=outcome.lease.id in counted)
+            self._report(outcome, counted=outcome.lease.id in counted)
         for endpoint_id, reason in disabled:
             logger.warning("webhook.endpoint_disabled", endpoint_id=endpoint_id, reason=reason)
         return [outcome.lease.id in counted for outcome in outcomes]
 
-    def _tell(self, outcome: Outcome, *, counted: bool) -> None:
+    def _report(self, outcome: Outcome, *, counted: bool) -> None:
         lease, attempt = outcome.lease, outcome.attempt
         if not counted:
             self._metrics.lease_losses.labels("webhook").inc()

@@ -13,7 +13,7 @@ from app.net.errors import AddressRefusedError, NoSuchHostError, TooSlowError, U
 from app.net.guard import read_at_most
 
 _MOST_BODY = 1024  # bytes; a character cut off at the end is dropped
-_SAYS_WHEN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+_WITH_RETRY_AFTER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _CONTENT_TYPE = "application/json"
 
 
@@ -71,7 +71,7 @@ class WebhookSender:
 
     def _retry_after(self, response: httpx.Response) -> timedelta | None:
         value = response.headers.get("Retry-After")
-        if value is None or response.status_code not in _SAYS_WHEN:
+        if value is None or response.status_code not in _WITH_RETRY_AFTER:
             return None
         if value.isdecimal():
             return timedelta(seconds=int(value[:9]))

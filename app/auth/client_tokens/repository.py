@@ -17,7 +17,7 @@ class ClientTokenRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
 
-    async def lock_maker(self, token: ClientToken) -> bool:
+    async def lock_dependencies(self, token: ClientToken) -> bool:
         """Return whether key, user and job exist; lock them against deletion until commit."""
         key_and_user = (
             select(ApiKeyRow.id)

@@ -67,7 +67,7 @@ class ClientTokens:
 
         async def work(tx: AsyncConnection) -> NewClientToken:
             tokens = ClientTokenRepository(tx)
-            if not await tokens.lock_maker(token):
+            if not await tokens.lock_dependencies(token):
                 raise NotFoundError("The key, its user or the job was deleted just now.")
             if await tokens.count_live(token.user_id, at=at) >= _MOST_LIVE:
                 raise TooManyClientTokensError(_MOST_LIVE)

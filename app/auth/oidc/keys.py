@@ -33,7 +33,7 @@ _MOST_KEYS = 100
 _FETCH_WITHIN_S = 10
 _COOL_DOWN = timedelta(seconds=10)
 _REFRESHED_EVERY = timedelta(minutes=10)
-_TRIED_AGAIN_AFTER = timedelta(seconds=30)
+_RETRY_AFTER = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class IssuerKeys:
 
     async def _repeat(self) -> None:
         while True:
-            pause = _TRIED_AGAIN_AFTER
+            pause = _RETRY_AFTER
             try:
                 if await self.refresh():
                     pause = _REFRESHED_EVERY

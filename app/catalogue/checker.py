@@ -114,7 +114,7 @@ class InputChecker:
         }
 
     def _counted(self, name: str, value: Any) -> Iterable[str]:
-        """Of media fields count only URLs, and only those not refused for their own length."""
+        """For media fields, count only URLs, and only those not refused for their own length."""
         texts = texts_in(value)
         if name not in self._media:
             return texts

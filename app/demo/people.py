@@ -27,7 +27,7 @@ PRICES: Sequence[Mapping[str, Any]] = (
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """`picture` is an index into its user's; None where the model starts from words alone."""
+    """`picture` is the index of one of the user's; None for a model that needs only words."""
 
     model: str
     input: Mapping[str, Any]

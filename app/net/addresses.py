@@ -89,7 +89,7 @@ def is_public(ip: IPAddress) -> bool:
 
 
 def is_private(ip: IPAddress) -> bool:
-    """Return whether `ip` is this machine's, or of a private network.
+    """Return whether `ip` is this machine's or belongs to a private network.
 
     Some of those are forbidden all the same; `is_forbidden_always` tells.
     """

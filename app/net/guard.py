@@ -64,7 +64,7 @@ def guarded(
 async def opened(
     client: httpx.AsyncClient, request: httpx.Request, *, redirects: int
 ) -> AsyncIterator[httpx.Response]:
-    """Send `request`; each of its `redirects`, at most so many, is checked like the first address.
+    """Send `request`; follow up to `redirects` redirects, each checked like the first address.
 
     Raises RedirectedTooOftenError beyond that, and UnreachableError for one that leads to no URL.
     """

@@ -60,7 +60,7 @@ async def discard_jobs(
 async def discard_users(tx: AsyncConnection, user_ids: Sequence[str], *, at: datetime) -> None:
     """Discard all files of users without live jobs; call this before the users are deleted.
 
-    Objects that may still be being written are due once that must have ended.
+    Objects that may still be in the middle of a write are due once that must have ended.
     """
     outputs = await tx.execute(
         select(OutputRow.storage_key, OutputRow.state)

@@ -30,7 +30,7 @@ def could_be_user_id(text: str) -> bool:
 
 
 class Faults:
-    """Collects broken rules; each check returns the value as far as it is valid."""
+    """Collects broken rules, so that one answer can name them all."""
 
     def __init__(self) -> None:
         self._errors: list[FieldError] = []

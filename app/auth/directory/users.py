@@ -87,7 +87,7 @@ class UserDirectory:
 
         async def work(tx: AsyncConnection) -> Erased:
             repository = DirectoryRepository(tx)
-            user = await _find(repository, user_id, lock=True)  # rivals find nobody after this
+            user = await _find(repository, user_id, lock=True)  # rivals then find nobody
             user_ids = await repository.lock_with_name_space(user_id)
             if live := await repository.count_live_jobs(user_ids):
                 raise UserHasLiveJobsError(user_id, jobs=live)

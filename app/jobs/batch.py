@@ -65,7 +65,10 @@ class AcceptBatch:
             jobs = await JobRepository(connection).find_many([holders[key].job_id])
             return _replayed(holders[key], fingerprint, jobs=jobs)
 
-        return await self._database.look_up(work)
+        replay = await self._database.look_up(work)
+        if replay is not None:
+            await self._database.transact(lambda tx: JobRepository(tx).confirm(replay.job.id))
+        return replay
 
     async def _accept_all(self, requests: Sequence[NewJob]) -> Sequence[Accepted | Exception]:
         tries = 0

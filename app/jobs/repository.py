@@ -10,6 +10,7 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    bindparam,
     case,
     delete,
     func,
@@ -132,6 +133,13 @@ class JobRepository:
             )
         )
 
+    async def confirm(self, job_id: str) -> None:
+        """Let the commit wait until a standby has all that is known of a job.
+
+        One that was told to stop waiting for its standby is seen, and may be lost with the server.
+        """
+        await self._tx.execute(_LOCKED, {"id": job_id})
+
     def _conditions(self, matching: JobFilter) -> list[ColumnElement[bool]]:
         conditions: list[ColumnElement[bool]] = []
         if matching.states is not None:
@@ -160,6 +168,10 @@ _JOBS: Select[Any] = select(
     *columns_of(JobRow, Job), JobRow.output_milliseconds, JobRow.price_micro_usd
 ).where(_IS_THERE)
 _JOBS_BY_ID = made_once(_JOBS.where(among(JobRow.id, "ids")))
+# A lock is written to the log; the weakest one holds up no worker.
+_LOCKED = made_once(
+    select(JobRow.id).where(JobRow.id == bindparam("id")).with_for_update(read=True, key_share=True)
+)
 
 
 def _is_newest_of_a_part(

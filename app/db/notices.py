@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.clock import Clock
 from app.db.engine import driver_message, parse_url
-from app.db.postgres import dial
+from app.db.postgres import NOTICE_A_LOST_CLIENT, dial
 from app.db.prepared import driver_error
 
 logger = structlog.get_logger(__name__)
@@ -63,6 +63,7 @@ class Notices:
             raw = await connection.get_raw_connection()
             listener = raw.driver_connection
             assert listener is not None
+            await listener.execute(NOTICE_A_LOST_CLIENT)
             await listener.execute(f"LISTEN {self._channel}")
             on_notice()
             async for _ in listener.notifies():

@@ -33,6 +33,12 @@ PATIENCE = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
+# The same for the other end: until the server finds out that a client was cut off, what that had
+# begun keeps its locks, and the connection its place. Without TCP it takes no notice of these.
+NOTICE_A_LOST_CLIENT = """SELECT set_config('tcp_keepalives_idle', '5', false),
+    set_config('tcp_keepalives_interval', '3', false),
+    set_config('tcp_keepalives_count', '3', false),
+    set_config('tcp_user_timeout', '10000', false)"""
 _LONG = 30
 _IS_POOLED = "is_pooled"
 # Statements that we do not prepare are planned for their own values, however often they are run.
@@ -267,6 +273,7 @@ def _create(url: URL, **options: Any) -> AsyncEngine:
         own = (connection.driver_connection.info.backend_pid,)
         record.info[_IS_POOLED] = cursor.fetchone() != own
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN_FOR}'")
+        cursor.execute(NOTICE_A_LOST_CLIENT)
         cursor.execute("SET jit = off")  # with large tables it adds 50 ms to a query of 1 ms
         cursor.close()
         connection.autocommit = was

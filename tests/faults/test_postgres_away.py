@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +22,8 @@ from app.db.notices import Notices
 from app.db.prepared import made_once
 from app.db.statements import table_of
 from tests.support.network import running_wire
+from tests.support.postgres import restartable_postgres
+from tests.support.processes import free_port
 from tests.support.wire_server import Line, wire_server
 
 SWITCHES = table_of(SwitchRow)
@@ -244,6 +247,26 @@ async def test_a_server_that_never_answers_is_hung_up_on(before: str, answers_wi
         await asyncio.wait({listening})
 
 
+async def test_the_server_looks_every_few_seconds_whether_a_client_is_still_there() -> None:
+    """Of one that was cut off it would else keep connection and locks for two hours."""
+    one = select(literal(1))
+    port = free_port()
+    is_heard = asyncio.Event()
+    with restartable_postgres(listen_addresses="127.0.0.1", port=str(port)):
+        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        notices = Notices(url, channel="news", clock=SystemClock())
+        listening = asyncio.ensure_future(notices.run(is_heard.set))
+        async with opened_database(url) as database, asyncio.timeout(60):
+            await is_heard.wait()
+            for use in (database.transact, database.read):
+                await use(lambda connection: connection.execute(one))
+            while len(looks_in := _looks_in(port)) < 3:  # some wait for an acknowledgement
+                await SystemClock().sleep(timedelta(milliseconds=20))
+        listening.cancel()
+        await asyncio.wait({listening})
+    assert max(looks_in) <= 5
+
+
 @pytest.mark.parametrize(
     ("at_commit", "is_sure"),
     [
@@ -351,3 +374,18 @@ async def test_who_meets_a_connection_that_the_server_has_ended_takes_another(
     finally:
         await database.close()
         await other.close()
+
+
+def _looks_in(port: int) -> list[float]:
+    """Tell in how many seconds the kernel probes each connection of a server that is at rest."""
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    timers = [
+        timer
+        for _, local, *_, timer in (each[:6] for each in sockets)
+        if local[-4:] == f"{port:04X}"
+    ]
+    return [
+        int(ticks, 16) / os.sysconf("SC_CLK_TCK")
+        for kind, ticks in (timer.split(":") for timer in timers)
+        if kind == "02"
+    ]

@@ -76,7 +76,8 @@ class PostgresServer:
         self._log = directory / "log"
         self._run_as = run_as
         self._process: subprocess.Popen[str] | None = None
-        self.url = f"postgresql://postgres@/postgres?host={directory}"
+        port = settings.get("port", "5432")
+        self.url = f"postgresql://postgres@/postgres?host={directory}&port={port}"
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""

@@ -141,6 +141,7 @@ class JobService:
             if move := await jobs.cancel_pending(job_id, user_id=user_id, at=at):
                 return [move], await record_moves(tx, [move], at=at)
             await jobs.request_cancel(job_id, user_id=user_id, at=at)
+            await jobs.confirm(job_id)  # it may be cancelled already
             return [], False
 
         moves, to_deliver = await self._database.transact(work)

@@ -85,3 +85,15 @@ async def test_a_submit_is_no_replay_before_a_standby_has_its_job(
     answer = await asking
     assert answer.status_code == 200
     assert answer.json()["id"] == first.json()["id"]
+
+
+async def test_nor_is_a_job_said_to_be_cancelled_already(primary: tuple[Primary, Gateway]) -> None:
+    """With the server the cancel would be lost, and the job sent and paid for."""
+    server, gateway = primary
+    cancel = partial(gateway.http.post, f"/v1/jobs/{(await gateway.submit())['id']}/cancel")
+    assert (await cancel()).json()["outcome"] == "cancelled_locally"
+    await server.lose_standby()
+    asking = asyncio.ensure_future(cancel())
+    await server.until_a_commit_waits(asking)
+    await server.go_on_alone()
+    assert (await asking).json()["outcome"] == "cancelled_locally"

@@ -12,7 +12,10 @@ from app.jobs.operations.health import ALIVE_FOR
 
 router = Router(tags=["health"])
 
-_READ_ONLY = "The database answers, but takes no writes; is its disk full, or is it a standby?"
+_READ_ONLY = (
+    "The database answers, but took no write lately; is its disk full, is it a standby, or does it"
+    " wait for one?"
+)
 _OTHER_SCHEMA = "The database's schema is not this release's; run `gateway db upgrade`."
 _NO_WORKERS = (
     f"No process has looked for work in {ALIVE_FOR.total_seconds():.0f} s; is a `gateway worker` or"

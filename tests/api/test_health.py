@@ -89,8 +89,8 @@ async def test_a_database_that_takes_no_writes_is_not_ready(gateway: Gateway) ->
     assert problem(await gateway.http.get("/readyz")) == {
         "status": 503,
         "code": "not_ready",
-        "detail": "The database answers, but takes no writes; is its disk full, or is it a"
-        " standby?",
+        "detail": "The database answers, but took no write lately; is its disk full, is it a"
+        " standby, or does it wait for one?",
         "failed": "database",
         "upstream": {"submits": "open", "polls": "open"},
     }

@@ -21,7 +21,7 @@ from app.quotas.pricing import Price, PriceUnit, condition, meets
 Fields = Mapping[str, Mapping[str, Any]]
 
 _FRESH_S = 1.0
-_DEAREST = 1_000_000
+_HIGHEST_USD = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +121,10 @@ def _faults(lines: Sequence[PriceLine], models: Mapping[str, Fields]) -> Iterato
 
 def _line_faults(line: PriceLine, models: Mapping[str, Fields], at: str) -> Iterator[FieldError]:
     price = decimal_of(line.base_price_usd)
-    if price is None or price < 0 or price > _DEAREST or not has_at_most(price, decimals=6):
+    if price is None or price < 0 or price > _HIGHEST_USD or not has_at_most(price, decimals=6):
         where = f"{at}/base_price_usd"
-        detail = f'{where} must be 0 to {_DEAREST} US dollars with at most 6 decimals, like "0.10".'
+        rule = f'must be 0 to {_HIGHEST_USD} US dollars with at most 6 decimals, like "0.10"'
+        detail = f"{where} {rule}."
         yield FieldError(pointer=where, code="price", detail=detail)
     if line.model not in models:
         where = f"{at}/model"

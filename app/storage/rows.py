@@ -15,10 +15,10 @@ _PART = 2**20  # bytes in each row but the last
 
 
 class RowStorage(Storage):
-    """Keeps uploads only: archived outputs are too much for a database.
+    """Keeps uploads only, each under a new key: archived outputs are too much for a database.
 
-    Each part is a transaction of its own, since a slow client must not hold a connection. What a
-    client that broke off has left is deleted like any other object, by the row of its file.
+    Each part is a transaction of its own, since a slow client must not hold a connection. What an
+    upload that broke off leaves is deleted like any other object, by the row of its file.
     """
 
     uploads = "rows"

@@ -40,7 +40,7 @@ async def test_a_packed_body_is_refused_as_what_it_is(gateway: Gateway) -> None:
     assert problem(answer) == {
         "status": 415,
         "code": "unsupported_media_type",
-        "detail": "The body is packed ('gzip'); send it as it is, without Content-Encoding.",
+        "detail": "The body is compressed ('gzip'); send it plain, without Content-Encoding.",
     }
     assert answer.headers["Accept-Encoding"] == "identity"
     plain = {"Content-Encoding": "identity"}

@@ -24,7 +24,7 @@ async def json_body(request: Request) -> Any:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise UnsupportedMediaTypeError(
-            f"The body is compressed ({encoding[:100]!r}); send it plain, without Content-Encoding.",
+            f"The body is compressed ({encoding[:50]!r}); send it plain, without Content-Encoding.",
             headers={"Accept-Encoding": "identity"},
         )
     # Not `body()`: the request would keep the bytes in memory beside the parsed value.

@@ -851,8 +851,8 @@ async def test_to_choose_the_model_in_view_once_more_keeps_what_was_typed(
         await sign_in(page, key)
         await make(page, f"{PROMPT} sandbox:instant")
         await page.get_by_role("button", name=f"Again with {PROMPT}").click()
+        await expect(page.locator("form")).to_be_focused()  # as soon as it is filled in again
         prompt = page.get_by_label("Prompt")
-        await expect(page.get_by_role("img", name="Start Image")).to_be_visible()
         await prompt.fill("a longer one")
         await choose(page, "seedance-1-0/pro/image-to-video")
         await drawn(page)

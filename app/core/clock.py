@@ -40,6 +40,10 @@ class ManualClock:
         self._sleepers: list[tuple[timedelta, int, asyncio.Event]] = []
         self._order = itertools.count()
 
+    @property
+    def has_sleepers(self) -> bool:
+        return bool(self._sleepers)
+
     def now(self) -> datetime:
         return self._now
 

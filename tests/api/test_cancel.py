@@ -34,7 +34,8 @@ async def ask_in_vain(gateway: Gateway, job: dict[str, Any]) -> httpx.Response:
         asked = group.create_task(ask(gateway, job))
         while not asked.done():
             await gateway.read(job)
-            gateway.wait(0.5)
+            if gateway.clock.has_sleepers:  # not while it writes the request down
+                gateway.wait(0.5)
     return asked.result()
 
 
@@ -187,7 +188,6 @@ async def test_a_cancel_without_an_answer_is_kept_and_followed_up(gateway: Gatew
     assert (gateway.clock.now() - began).total_seconds() >= 10
     assert answer.status_code == 202
     ours_ms = float(answer.headers["Server-Timing"].removeprefix("gateway;dur="))
-    # Time may go by just while the gateway reads: half a second, once or twice.
     assert ours_ms <= 5000, "the rest was a wait for RunComfy"
     assert lasting(answer) == {"outcome": "cancel_requested", "job": still(job)}
 

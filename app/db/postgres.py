@@ -35,10 +35,11 @@ PATIENCE = {
 }
 # The same for the other end: until the server finds out that a client was cut off, what that had
 # begun keeps its locks, and the connection its place. Without TCP it takes no notice of these.
-NOTICE_A_LOST_CLIENT = """SELECT set_config('tcp_keepalives_idle', '5', false),
-    set_config('tcp_keepalives_interval', '3', false),
-    set_config('tcp_keepalives_count', '3', false),
-    set_config('tcp_user_timeout', '10000', false)"""
+NOTICE_A_LOST_CLIENT = "SELECT " + ", ".join(
+    f"set_config('tcp_{name.removeprefix('tcp_')}', '{value}', false)"
+    for name, value in PATIENCE.items()
+    if name != "connect_timeout"
+)
 _LONG = 30
 _IS_POOLED = "is_pooled"
 # Statements that we do not prepare are planned for their own values, however often they are run.

@@ -95,11 +95,17 @@ class Gate:
 
     async def heard(self, error: UpstreamError | None, *, source: str, began_at: datetime) -> None:
         """Take note of the answer, or its absence, to a call that `began_at`."""
-        change = self._change(error, source)
-        if self._is_alone(error, change, began_at=began_at):
-            self._failed.clear()
-            return
+        change = self._count(error, source)
+        before = self._alone
+        self._alone = self._alone_after(error, change, began_at=began_at)
         if change is None:
+            return
+        has_tripped = change is tripped and self._alone is not before
+        if has_tripped and before.closed_until is not None and not self.troubled:
+            # Others are served, so the lane stays open.
+            self._failed.clear()
+            until = self._alone.closed_until and self._alone.closed_until.isoformat()
+            logger.warning("upstream.out_of_reach", lane=self._name, until=until)
             return
         try:
             await self._write(change, began_at=began_at)
@@ -116,29 +122,13 @@ class Gate:
                 self._alone, number, at=at, rate=None, probes=self._config.probes
             )
 
-    def _is_alone(
-        self, error: UpstreamError | None, change: Step | None, *, began_at: datetime
-    ) -> bool:
-        """Update how this process fares by itself; return whether it fails while others do not."""
-        before, at = self._alone, self._clock.now()
-        if not _is_later(began_at, before.changed_at):
-            return False
-        if error is None and before.closed_until is not None:
-            self._alone = opened(before, at=at)
-        if change is not tripped:
-            return False
-        self._alone = tripped(before, at=at + _OTHERS_FIRST)
-        if self.troubled or before.closed_until is None:
-            return False
-        until = self._alone.closed_until
-        logger.warning("upstream.out_of_reach", lane=self._name, until=until and until.isoformat())
-        return True
-
-    def _change(self, error: UpstreamError | None, source: str) -> Step | None:
+    def _count(self, error: UpstreamError | None, source: str) -> Step | None:
+        """Count an answer among those in a row; return what it does to the lane, if anything."""
+        at = self._clock.now()
         if error is None or (isinstance(error, RefusedError) and not error.account_problem):
             self._failed.clear()
             self._refused.clear()
-            self._served_at = self._clock.now()
+            self._served_at = at
             return opened if self.troubled else None
         if isinstance(error, RefusedError):
             if error.could_be_the_call and (self.served_lately or source in self._refused):
@@ -148,19 +138,32 @@ class Gate:
             return partial(refused, reason=_reason(error)) if is_enough else None
         if error.retry_after:
             return partial(told_to_wait, wait=error.retry_after)
-        if not (error.outage or error.is_busy) or not self._is_enough(source):
-            return None
-        return tripped if error.outage else slowed
+        if error.outage or error.is_busy:
+            if not self._failed:
+                self._failing_since = at
+            self._failed.add(source)
+            if self._is_down(at):
+                return tripped if error.outage else slowed
+        return None
 
-    def _is_enough(self, source: str) -> bool:
-        """Count one more failure; return whether upstream is now believed to serve nobody."""
-        at = self._clock.now()
-        if not self._failed:
-            self._failing_since = at
-        self._failed.add(source)
+    def _is_down(self, at: datetime) -> bool:
+        """Whether so many failures in a row mean that upstream serves nobody."""
         if self.troubled or self._alone.closed_until is not None:
             return len(self._failed) >= self._config.probes
         return len(self._failed) >= _FAILURES and at - self._failing_since >= self._config.patience
+
+    def _alone_after(
+        self, error: UpstreamError | None, change: Step | None, *, began_at: datetime
+    ) -> Lane:
+        """Return how this process fares by itself, given its latest answer."""
+        alone, at = self._alone, self._clock.now()
+        if not _is_later(began_at, alone.changed_at):
+            return alone
+        if change is tripped:
+            return tripped(alone, at=at + _OTHERS_FIRST)
+        if error is None and alone.closed_until is not None:
+            return opened(alone, at=at)
+        return alone
 
     async def _write(self, change: Step, *, began_at: datetime) -> None:
         at = self._clock.now()
@@ -168,8 +171,8 @@ class Gate:
         async def work(tx: AsyncConnection) -> tuple[Lane, Lane]:
             lanes = LaneRepository(tx)
             before = await lanes.lock(self._name)
-            if before.changed_at is not None and began_at <= before.changed_at:
-                return before, before  # it is older than what is known
+            if not _is_later(began_at, before.changed_at):
+                return before, before  # it says nothing new
             after = change(before, at=at)
             if after != before:
                 await lanes.save(self._name, after)
@@ -185,8 +188,8 @@ class Gate:
             _log_change(self._name, after)
 
 
-def _is_later(at: datetime | None, than: datetime | None) -> bool:
-    return at is not None and (than is None or at > than)
+def _is_later(at: datetime, than: datetime | None) -> bool:
+    return than is None or at > than
 
 
 def _reason(error: RefusedError) -> Reason:

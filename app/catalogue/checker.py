@@ -1,12 +1,12 @@
 """One input against one model: defaults filled in, every broken rule named, files listed."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain, islice
 from typing import Any
 
-from jsonschema_rs import ValidationErrorKind
+from jsonschema_rs import ValidationError, ValidationErrorKind
 
 from app.catalogue.amount import output_seconds, outputs
 from app.catalogue.dialect import compiled, defaults_of, fields_of
@@ -88,11 +88,17 @@ class InputChecker:
         sound = {name: filled[name] for name in known if name not in flaws}
 
         findings = _Findings(self._fields)
-        findings.add((n, not_storable(n, flaws[n])) for n in known if n in flaws)
-        findings.add(self._broken_rules(sound, given=filled, has_enough=findings.has_enough))
+        for name in known:
+            if name in flaws:
+                findings.add(name, not_storable(name, flaws[name]))
+        for name, error in self._broken_rules(sound, given=filled):
+            if not findings.is_full(name):  # to explain a rule takes longer than to find it broken
+                findings.add(name, broken_rule(error, self._fields))
         well_typed = {n: v for n, v in sound.items() if not findings.has_type_error(n)}
         files = list(self._files(well_typed, reach=reach))
-        findings.add((name, found) for name, found in files if isinstance(found, FieldError))
+        for name, found in files:
+            if isinstance(found, FieldError):
+                findings.add(name, found)
         errors = chain(findings, (unknown_field(name, self._fields) for name in unknown))
         return Checked(
             input={n: v for n, v in filled.items() if n in named and n not in flaws},
@@ -122,20 +128,15 @@ class InputChecker:
         return (address for address in addresses if len(address) <= MAX_URL_CHARACTERS)
 
     def _broken_rules(
-        self,
-        sound: Mapping[str, Any],
-        *,
-        given: Mapping[str, Any],
-        has_enough: Callable[[str], bool],
-    ) -> Iterator[tuple[str, FieldError]]:
+        self, sound: Mapping[str, Any], *, given: Mapping[str, Any]
+    ) -> Iterator[tuple[str, ValidationError]]:
         for error in self._validator.iter_errors(sound):
             name = str(error.instance_path[0]) if error.instance_path else _WHOLE
             if name == _WHOLE and isinstance(error.kind, ValidationErrorKind.Required):
                 name = error.kind.property
                 if name in given:
                     continue  # it is present, but was left out for a flaw found before
-            if not has_enough(name):  # to explain a rule takes longer than to find it broken
-                yield name, broken_rule(error, self._fields)
+            yield name, error
 
     def _files(
         self, given: Mapping[str, Any], *, reach: Reach
@@ -163,13 +164,12 @@ class _Findings:
     def __iter__(self) -> Iterator[FieldError]:
         return chain.from_iterable(self._by_field.values())
 
-    def add(self, errors: Iterable[tuple[str, FieldError]]) -> None:
-        """Add `errors`; for a value of the wrong type, which breaks most other rules, only that."""
-        for name, error in errors:
-            if not self.has_type_error(name, at=error.pointer):
-                self._by_field.setdefault(name, []).append(error)
+    def add(self, name: str, error: FieldError) -> None:
+        """Add an error; for a value of the wrong type, which breaks most other rules, only that."""
+        if not self.has_type_error(name, at=error.pointer):
+            self._by_field.setdefault(name, []).append(error)
 
-    def has_enough(self, name: str) -> bool:
+    def is_full(self, name: str) -> bool:
         """Return whether all that may be told is used up by this field alone."""
         return len(self._by_field.get(name, ())) >= MAX_ERRORS
 

@@ -94,11 +94,8 @@ async def hold_all(
     zones = {subject.account: subject.zone for subject in subjects}
     accounts = await opened(tx, accounts, zones=zones, at=at)
     for claim in claims:
-        found: list[Finding] = []
-        if refusal := (
-            _refusal(claim, accounts, pending, at=at, found=found)
-            or _token_refusal(claim, taken, at=at)
-        ):
+        refusals, found = _verdict(claim, accounts, pending, at=at)
+        if refusal := longest(refusals) or _token_refusal(claim, taken, at=at):
             refused[claim.job_id] = refusal
             continue
         if claim.caller.token_id in taken:
@@ -151,16 +148,12 @@ async def end_all(
     await repository.append(entries)
 
 
-def _refusal(
-    claim: Claim,
-    accounts: Mapping[str, Account],
-    pending: Mapping[str, int],
-    *,
-    at: datetime,
-    found: list[Finding],
-) -> QuotaExceededError | None:
-    """Return the longest refusal by an enforced limit; add what shadow limits find to `found`."""
+def _verdict(
+    claim: Claim, accounts: Mapping[str, Account], pending: Mapping[str, int], *, at: datetime
+) -> tuple[Sequence[QuotaExceededError], Sequence[Finding]]:
+    """Return the refusals by enforced limits, and what shadow limits find."""
     refusals: list[QuotaExceededError] = []
+    findings: list[Finding] = []
     for subject in claim.caller.subjects:
         for excess in excesses(
             accounts[subject.account],
@@ -174,8 +167,8 @@ def _refusal(
                 refusals.append(QuotaExceededError(excess, subject=subject.name, at=at))
             else:
                 limit = excess.standing.name.value
-                found.append(Finding(claim.caller.user_id, subject.account, limit, claim.job_id))
-    return longest(refusals)
+                findings.append(Finding(claim.caller.user_id, subject.account, limit, claim.job_id))
+    return refusals, findings
 
 
 def _token_refusal(

@@ -130,26 +130,15 @@ def eta(job: Job, durations: Durations, *, at: datetime) -> timedelta | None:
             return timedelta(seconds=wait + at_upstream)
         case JobState.SUBMITTING:
             return timedelta(seconds=at_upstream)
-        case JobState.IN_QUEUE | JobState.IN_PROGRESS:
-            is_running = job.state is JobState.IN_PROGRESS
-            _, elapsed = phase_of(
-                is_running=is_running,
-                submitted_at=job.submitted_at,
-                started_at=job.started_at,
-                at=at,
-            )
-            rest = run.remaining(elapsed)
-            if not is_running:
-                rest = in_queue.remaining(elapsed) + run.median
+        case JobState.IN_QUEUE:
+            rest = in_queue.remaining(seconds_since(job.submitted_at, at)) + run.median
             return timedelta(seconds=rest)
+        case JobState.IN_PROGRESS:
+            return timedelta(seconds=run.remaining(seconds_since(job.started_at, at)))
         case _:
             return None
 
 
-def phase_of(
-    *, is_running: bool, submitted_at: datetime | None, started_at: datetime | None, at: datetime
-) -> tuple[Phase, float]:
-    """Return the phase of a job that upstream has, and for how many seconds it has been in it."""
-    phase = Phase.RUN if is_running else Phase.QUEUE
-    since = (started_at if is_running else submitted_at) or at
-    return phase, max((at - since).total_seconds(), 0.0)
+def seconds_since(began_at: datetime | None, at: datetime) -> float:
+    """Return how long a phase has lasted; none, if the clock of whoever saw it begin is ahead."""
+    return max((at - (began_at or at)).total_seconds(), 0.0)

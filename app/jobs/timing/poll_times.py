@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 from app.jobs.models import Lease, Watch
 from app.jobs.state import JobState
-from app.jobs.timing.durations import Kind
-from app.jobs.timing.forecast import Forecast, phase_of
+from app.jobs.timing.durations import Kind, Phase
+from app.jobs.timing.forecast import Forecast, seconds_since
 from app.jobs.timing.schedule import Jitter, Pace, PollPlan, watch_delay
 
 
@@ -73,11 +73,8 @@ class PollTimes:
     def _plan(
         self, lease: Lease, *, at: datetime, state: JobState | None = None
     ) -> tuple[PollPlan, float]:
-        phase, elapsed = phase_of(
-            is_running=(state or lease.state) is JobState.IN_PROGRESS,
-            submitted_at=lease.submitted_at,
-            started_at=lease.started_at,
-            at=at,
-        )
+        is_running = (state or lease.state) is JobState.IN_PROGRESS
+        phase = Phase.RUN if is_running else Phase.QUEUE
+        began_at = lease.started_at if is_running else lease.submitted_at
         kind = Kind.of(phase, lease.model, lease.input_class)
-        return self._forecast.durations.plan(kind), elapsed
+        return self._forecast.durations.plan(kind), seconds_since(began_at, at)

@@ -89,6 +89,7 @@ class Dispatcher:
         self._tracing = tracing
         self._clock = clock
         self._jitter = jitter
+        self.claim = queue.claim
         self.loop = WorkLoop(
             "dispatcher",
             claim=self.claim,
@@ -97,9 +98,6 @@ class Dispatcher:
             doorbell=doorbell,
             clock=clock,
         )
-
-    async def claim(self, limit: int) -> list[Attempt]:
-        return list(await self._queue.claim(limit=limit))
 
     async def dispatch(self, attempt: Attempt) -> None:
         lease = attempt.lease

@@ -87,7 +87,7 @@ class Poller:
         )
 
     async def claim(self, limit: int) -> list[Lease]:
-        leases = await self._queue.claim(limit=limit)
+        leases = await self._queue.claim(limit)
         # A slow answer, or a slow write of it, may outlast the time of the next poll: each job has
         # only one poll at a time.
         again = {lease.job_id: lease for lease in leases if lease.job_id in self._under_way}

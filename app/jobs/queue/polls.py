@@ -55,7 +55,7 @@ class PollQueue:
             clock=clock,
         )
 
-    async def claim(self, *, limit: int) -> Sequence[Lease]:
+    async def claim(self, limit: int) -> Sequence[Lease]:
         """Claim followed jobs that are due, within the poll budget that all replicas share.
 
         The claim also sets when each is due next, so a poll that finds nothing new writes nothing.

@@ -60,7 +60,7 @@ class SubmitQueue:
             DISPATCH, GateConfig(refusals=1), roster=roster, database=database, clock=clock
         )
 
-    async def claim(self, *, limit: int) -> Sequence[Attempt]:
+    async def claim(self, limit: int) -> Sequence[Attempt]:
         """Claim pending jobs to send, as many as all replicas together may have in flight."""
         at = self._clock.now()
         covered_until = self._clock.monotonic() + self._config.lease.total_seconds()

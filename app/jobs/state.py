@@ -41,6 +41,7 @@ MOVES: Mapping[JobState, frozenset[JobState]] = {
 }
 
 TERMINAL = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})
+UNFINISHED = tuple(state for state in JobState if state not in TERMINAL)
 FOLLOWED = frozenset({_S.IN_QUEUE, _S.IN_PROGRESS})
 WATCHED = frozenset({_S.FAILED, _S.CANCELLED})  # still polled for a while, if due
 IN_FLIGHT = frozenset({_S.SUBMITTING, _S.SUBMIT_UNKNOWN}) | FOLLOWED

@@ -18,7 +18,7 @@ from app.jobs.lanes.accounts import Roster
 from app.jobs.lanes.pause import is_paused
 from app.jobs.lanes.repository import DISPATCH, POLLS, LaneRepository
 from app.jobs.operations.health import ALIVE_FOR
-from app.jobs.state import TERMINAL, JobState
+from app.jobs.state import UNFINISHED, JobState
 from app.storage.archive import Archive
 
 logger = structlog.get_logger(__name__)
@@ -27,7 +27,6 @@ _FRESH_S = 5.0
 _PATIENCE = timedelta(seconds=3)
 _OVERDUE = timedelta(minutes=1)
 _MICRO = 1_000_000
-_UNFINISHED = tuple(state for state in JobState if state not in TERMINAL)
 
 
 class MetricsPage:
@@ -77,7 +76,7 @@ class MetricsPage:
         metrics, at = self._metrics, self._clock.now()
         states = await _states(connection)
         counted = {
-            state.value: states[state].jobs if state in states else 0 for state in _UNFINISHED
+            state.value: states[state].jobs if state in states else 0 for state in UNFINISHED
         }
         metrics.set_state(metrics.jobs, counted)
         metrics.held_jobs.set(sum(row.held for row in states.values()))
@@ -124,7 +123,7 @@ async def _states(connection: AsyncConnection) -> Mapping[JobState, Any]:
             func.sum(JobRow.price_micro_usd).filter(is_held).label("micro_usd"),
             func.min(JobRow.created_at).label("oldest"),
         )
-        .where(JobRow.state.in_(_UNFINISHED))
+        .where(JobRow.state.in_(UNFINISHED))
         .group_by(JobRow.state)
     )
     return {JobState(row.state): row for row in found}

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.clock import Clock
 from app.db.engine import Database
 from app.db.models import JobRow
-from app.jobs.state import TERMINAL, JobState, Status
+from app.jobs.state import UNFINISHED, JobState, Status
 
 _HOUR = timedelta(hours=1)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -68,11 +68,10 @@ class JobOverview:
 
 
 async def _count_unfinished(connection: AsyncConnection) -> Mapping[Status, int]:
-    unfinished = [state for state in JobState if state not in TERMINAL]
-    counts: dict[Status, int] = {state.status: 0 for state in unfinished}
+    counts: dict[Status, int] = {state.status: 0 for state in UNFINISHED}
     found = await connection.execute(
         select(JobRow.state, func.count())
-        .where(JobRow.state.in_(unfinished))
+        .where(JobRow.state.in_(UNFINISHED))
         .group_by(JobRow.state)
     )
     for state, count in found:

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
 from app.db.engine import Database
 from app.db.models import JobRow
+from app.db.records import record_of
 from app.jobs.state import UNFINISHED, JobState, Status
 
 _HOUR = timedelta(hours=1)
@@ -31,11 +33,11 @@ class Hour:
     """How many jobs were accepted in the hour from `since` on, and how many of them ended how."""
 
     since: datetime
-    accepted: int
-    completed: int
-    failed: int
-    cancelled: int
-    detection: Detection | None
+    accepted: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    detection: Detection | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,30 +83,27 @@ async def _count_unfinished(connection: AsyncConnection) -> Mapping[Status, int]
 
 async def _count_hours(connection: AsyncConnection, starts: Sequence[datetime]) -> Sequence[Hour]:
     """Count in one pass over the span, since the two databases truncate times differently."""
-    values = [
-        value
-        for start in starts
-        for accepted in [and_(JobRow.created_at >= start, JobRow.created_at < start + _HOUR)]
-        for value in (
-            func.count().filter(accepted),
-            *(func.count().filter(accepted, JobRow.state == state) for state in _ENDS),
-            func.avg(JobRow.detection_milliseconds).filter(accepted),
-            func.max(JobRow.detection_milliseconds).filter(accepted),
+    ends = enumerate(start + _HOUR for start in starts)
+    hour = case(*((JobRow.created_at < end, n) for n, end in ends)).label("hour")
+    found = await connection.execute(
+        select(
+            hour,
+            func.count().label("accepted"),
+            *(func.count().filter(JobRow.state == state).label(state.value) for state in _ENDS),
+            func.avg(JobRow.detection_milliseconds).label("mean"),
+            func.max(JobRow.detection_milliseconds).label("most"),
         )
-    ]
-    row = (await connection.execute(select(*values).where(JobRow.created_at >= starts[0]))).one()
-    numbers = iter(row)
-    return [
-        Hour(
-            since=start,
-            accepted=next(numbers),
-            completed=next(numbers),
-            failed=next(numbers),
-            cancelled=next(numbers),
-            detection=_detection(next(numbers), next(numbers)),
-        )
-        for start in starts
-    ]
+        .where(JobRow.created_at >= starts[0])
+        .group_by("hour")
+    )
+    rows = {row.hour: row for row in found}
+    return [_hour(start, rows.get(n)) for n, start in enumerate(starts)]
+
+
+def _hour(since: datetime, row: Any | None) -> Hour:
+    if row is None:
+        return Hour(since=since)
+    return record_of(Hour, row, since=since, detection=_detection(row.mean, row.most))
 
 
 def _detection(mean: float | Decimal | None, most: int | None) -> Detection | None:

@@ -1,7 +1,7 @@
 """The bodies of RunComfy's answers, as pure functions of a record, its script and the time."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -31,14 +31,7 @@ class Answers:
 
     @property
     def stage(self) -> Stage:
-        stage = self.record.stage_at(self.now, fails="fail" in self.script)
-        cancelled_at = self.record.cancelled_at
-        if stage is Stage.CANCELLED and cancelled_at is not None:
-            since = (self.now - cancelled_at).total_seconds()
-            if self._reached("cancel-undone", since):
-                uncancelled = replace(self.record, cancelled_at=None)
-                return uncancelled.stage_at(self.now, fails="fail" in self.script)
-        return stage
+        return self.record.stage_at(self.now, script=self.script, speed=self.speed)
 
     def submit(self) -> dict[str, Any]:
         links = self._links()

@@ -43,8 +43,8 @@ class FileCalls:
         script = read_script(record.input)
         now = self._clock.now()
         model = self._catalogue.find(record.model_id)
-        succeeded = record.stage_at(now, fails="fail" in script) is Stage.SUCCEEDED
+        stage = record.stage_at(now, script=script, speed=self._speed)
         gone = record.since_end(now) >= script.number("output-gone", float("inf")) / self._speed
-        if model is None or gone or not succeeded:
+        if model is None or gone or stage is not Stage.SUCCEEDED:
             return []
         return outputs.files(model.output_kind, script, record.input)

@@ -54,12 +54,12 @@ class Record:
     result_calls: int = 0
     cancel_calls: int = 0
 
-    def stage_at(self, now: datetime, *, fails: bool) -> Stage:
-        if self.cancelled_at is not None and self.since_end(self.cancelled_at) < 0:
-            if self.cancelled_at <= now:
-                return Stage.CANCELLED
-        elif self.since_end(now) >= 0:
-            return Stage.FAILED if fails else Stage.SUCCEEDED
+    def stage_at(self, now: datetime, *, script: Script, speed: float) -> Stage:
+        undone_after = script.number("cancel-undone", float("inf")) / speed
+        if self._is_cancelled(now, undone_after=undone_after):
+            return Stage.CANCELLED
+        if self.since_end(now) >= 0:
+            return Stage.FAILED if "fail" in script else Stage.SUCCEEDED
         return Stage.IN_QUEUE if self.age(now) < self.queue else Stage.IN_PROGRESS
 
     def age(self, now: datetime) -> float:
@@ -79,6 +79,13 @@ class Record:
     def jobs_ahead(self, now: datetime) -> int:
         """Count down from three while the queue moves; a stuck queue does not."""
         return 3 if self.queue == float("inf") else int(3 * (1 - self.age(now) / self.queue))
+
+    def _is_cancelled(self, now: datetime, *, undone_after: float) -> bool:
+        """Return whether a cancel came before the end, and still counts."""
+        at = self.cancelled_at
+        if at is None or self.since_end(at) >= 0:
+            return False
+        return 0 <= (now - at).total_seconds() < undone_after
 
 
 def draw_times(script: Script, *, draw: random.Random, speed: float) -> tuple[float, float]:

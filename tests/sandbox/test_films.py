@@ -127,6 +127,13 @@ async def test_only_files_of_a_success_exist(sandbox: Sandbox) -> None:
     assert found == [200, 404, 404, 404, 404, 404, 404]
 
 
+async def test_a_job_that_ran_on_after_its_cancel_has_its_file(sandbox: Sandbox) -> None:
+    request_id = await sandbox.submit("sandbox:cancel-undone=1 sandbox:output=audio")
+    await sandbox.cancel(request_id)
+    sandbox.wait(100)
+    assert (await fetch(sandbox, "audio", request_id)).startswith(b"RIFF")
+
+
 async def test_a_file_is_made_once_and_outlives_a_restart(config: SandboxConfig) -> None:
     clock = ManualClock()
     outputs = config.directory / "outputs"

@@ -2,7 +2,7 @@
 
 import { Instant, STATUSES, Status, duration, html, money, spaced, useEffect, useRef, useState } from "../shared/view.js";
 import { JobDrawer } from "./job.js";
-import { usePages, useRead, useSeen } from "./load.js";
+import { usePages, useRead } from "./load.js";
 import { Filter, ListEnd, Refresh, View, instant } from "./parts.js";
 import { close, queryOf, replace, to } from "./route.js";
 
@@ -73,7 +73,6 @@ function JobTable({ pages, filters }) {
       removeEventListener("resize", measure);
     };
   }, [rows.length]);
-  const end = useSeen(pages.more, [rows.length, pages.cursor]);
   const from = Math.min(first, Math.max(0, rows.length - 1));
   const shown = rows.slice(from, last);
   const gap = (count) => count > 0 && html`<tr class="gap" aria-hidden="true" style=${{ height: `${count * ROW}px` }}><td colspan="3"></td></tr>`;
@@ -89,7 +88,7 @@ function JobTable({ pages, filters }) {
         ${gap(rows.length - from - shown.length)}
       </tbody>
     </table>`}
-    <${ListEnd} pages=${pages} end=${end} empty="No job matches." />
+    <${ListEnd} pages=${pages} empty="No job matches." />
   </div>`;
 }
 

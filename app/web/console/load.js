@@ -91,7 +91,7 @@ export function useSeen(onSeen, deps) {
       (entries) => entries.some((entry) => entry.isIntersecting) && latest.current(),
       { rootMargin: "600px" },
     );
-    if (ref.current) watcher.observe(ref.current);
+    watcher.observe(ref.current);
     return () => watcher.disconnect();
   }, deps);
   return ref;

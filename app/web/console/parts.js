@@ -199,7 +199,6 @@ export function Facts({ facts }) {
 
 /** A table of a list that is read page by page; `row` gives cells. */
 export function PagedTable({ label, pages, columns, row, keyOf = (each) => each.id, empty }) {
-  const end = useSeen(pages.more, [pages.rows.length, pages.cursor]);
   const table = html`<div class="table-responsive" tabindex="0" role="group" aria-label=${label}><table class="table card-table table-dense" aria-label=${label}>
     <thead><tr>${columns.map(([name, kind]) => html`<th scope="col" class=${kind} key=${name}>${name}</th>`)}</tr></thead>
     <tbody>${pages.rows.map((each) => html`<tr key=${keyOf(each)}>
@@ -208,7 +207,7 @@ export function PagedTable({ label, pages, columns, row, keyOf = (each) => each.
   </table></div>`;
   return html`<div class="card">
     ${pages.rows.length > 0 && table}
-    <${ListEnd} pages=${pages} end=${end} empty=${empty} />
+    <${ListEnd} pages=${pages} empty=${empty} />
   </div>`;
 }
 
@@ -217,8 +216,10 @@ export const Refresh = ({ pages }) => html`<button class="btn btn-sm" onClick=${
 /** A job by the end of its id, for tables. */
 export const JobLink = ({ id }) => html`<a class="mono" href=${to("jobs", { job: id })} aria-label=${`Job ${id}`}>…${id.slice(-8)}</a>`;
 
-export function ListEnd({ pages, end, empty }) {
-  return html`<div ref=${end} class="list-end" aria-live="polite">
+/** Where a list ends for now: it reads on once this is nearly in view, and says what keeps it. */
+export function ListEnd({ pages, empty }) {
+  const ref = useSeen(pages.more, [pages.rows.length, pages.cursor]);
+  return html`<div ref=${ref} class="list-end" aria-live="polite">
     ${pages.problem && html`<${ProblemNote} problem=${pages.problem} /><button class="btn btn-sm" onClick=${pages.retry}>Try again</button>`}
     ${pages.busy && "Loading…"}
     ${!pages.busy && !pages.problem && !pages.rows.length && html`<div class="py-4">${empty}</div>`}

@@ -1,12 +1,9 @@
 """A RunComfy that runs here: same routes, real films, made-up prices, and faults on demand."""
 
 from app.sandbox.config import SandboxConfig
-from app.sandbox.scenarios import FAULTS, SCENARIOS
 from app.sandbox.server import create_sandbox, require_extra, running_sandbox
 
 __all__ = [
-    "FAULTS",
-    "SCENARIOS",
     "SandboxConfig",
     "create_sandbox",
     "require_extra",

@@ -8,7 +8,8 @@ import anyio
 import httpx
 import pytest
 
-from app.sandbox import FAULTS, SandboxConfig, create_sandbox, running_sandbox
+from app.sandbox import SandboxConfig, create_sandbox, running_sandbox
+from app.sandbox.scenarios import FAULTS
 from tests.sandbox.caller import Sandbox
 
 SEEDANCE = "bytedance/seedance-1-0/pro/image-to-video"

@@ -2,8 +2,7 @@
 
 import pytest
 
-from app.sandbox import FAULTS, SCENARIOS
-from app.sandbox.scenarios import Script, UnknownWordError, read_script
+from app.sandbox.scenarios import FAULTS, WORDS, Script, UnknownWordError, read_script
 
 
 def script(text: str) -> Script:
@@ -55,7 +54,7 @@ def test_faults_of_one_call_follow_one_another() -> None:
     assert found.fault_at("submit", 1) is None
 
 
-@pytest.mark.parametrize("meaning", [*SCENARIOS.values(), *FAULTS.values()])
+@pytest.mark.parametrize("meaning", [*(word.meaning for word in WORDS.values()), *FAULTS.values()])
 def test_every_meaning_is_one_sentence(meaning: str) -> None:
     assert meaning[0].isupper() or meaning[0].isdigit()
     assert meaning.endswith(".")

@@ -67,6 +67,7 @@ async def live_through_a_day(
             database_url=settings.database_url,
             clock=clock,
             until=until,
+            draw=random.Random(20),  # noqa: S311 - days hide no secrets
         )
         await day.live()
         return desks[GUEST].key
@@ -112,40 +113,35 @@ async def _settle_in(
     return desks
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Day:
-    def __init__(
-        self,
-        *,
-        admin: httpx.AsyncClient,
-        desks: Mapping[str, _Desk],
-        workers: Workers,
-        database_url: str,
-        clock: ManualClock,
-        until: datetime,
-    ) -> None:
-        self._database_url = database_url
-        self._admin = admin
-        self._desks = desks
-        self._workers = workers
-        self._clock = clock
-        self._until = until
-        self._draw = random.Random(20)  # noqa: S311 - days hide no secrets
+    admin: httpx.AsyncClient
+    desks: Mapping[str, _Desk]
+    workers: Workers
+    database_url: str
+    clock: ManualClock
+    until: datetime
+    draw: random.Random
 
     async def live(self) -> None:
-        started = self._clock.now()
+        started = self.clock.now()
         for sitting in range(_SITTINGS):
-            share = (sitting + 0.1 + 0.6 * self._draw.random()) / _SITTINGS
+            share = (sitting + 0.1 + 0.6 * self.draw.random()) / _SITTINGS
             await self._sit(started + share * (_DAY - timedelta(minutes=10)), sitting)
         await self._end()
         # Afterwards the gateway runs in real time, and must not see time step back.
-        self._clock.advance(max(timedelta(), self._until - self._clock.now()))
+        self._skip_to(self.until)
+
+    def _skip_to(self, at: datetime) -> None:
+        """Move the clock there, but never back."""
+        self.clock.advance(max(timedelta(), at - self.clock.now()))
 
     async def _sit(self, at: datetime, sitting: int) -> None:
-        self._clock.advance(max(timedelta(), at - self._clock.now()))
+        self._skip_to(at)
         for act in ACTS.get(sitting, ()):
             await self._act(act)
         busy = 2 + round(4 * (1 - abs(sitting - _SITTINGS * 0.6) / _SITTINGS))
-        jobs = [await self._ask() for _ in range(self._draw.randint(busy // 2, busy))]
+        jobs = [await self._ask() for _ in range(self.draw.randint(busy // 2, busy))]
         if sitting % 7 == 4 and jobs[0] is not None:  # noqa: PLR2004 - somebody changes their mind
             await self._cancel(*jobs[0])
         await self._steps(_STEPS)
@@ -157,20 +153,20 @@ class _Day:
         await self._deliver_webhooks()
 
     async def _act(self, act: Act) -> None:
-        path = act.path.format(key=self._desks[act.key_of].key_id if act.key_of else "")
-        answer_of(await self._admin.request(act.method, path, json=act.body))
+        path = act.path.format(key=self.desks[act.key_of].key_id if act.key_of else "")
+        answer_of(await self.admin.request(act.method, path, json=act.body))
 
     async def _lose(self) -> None:
-        lost = await self._desks["campaigns"].submit(LOST)
+        lost = await self.desks["campaigns"].submit(LOST)
         await self._steps(_STEPS // 2)
         assert lost is not None
-        answer_of(await self._admin.post(f"/v1/admin/jobs/{lost['id']}/settle"))
+        answer_of(await self.admin.post(f"/v1/admin/jobs/{lost['id']}/settle"))
 
     async def _ask(self) -> tuple[_Desk, dict[str, Any]] | None:
-        desks = list(self._desks.values())
-        [desk] = self._draw.choices(desks, [each.person.share for each in desks])
-        self._clock.advance(timedelta(seconds=self._draw.uniform(0.2, 4)))
-        job = await desk.submit(self._draw.choice(desk.person.wishes))
+        desks = list(self.desks.values())
+        [desk] = self.draw.choices(desks, [each.person.share for each in desks])
+        self.clock.advance(timedelta(seconds=self.draw.uniform(0.2, 4)))
+        job = await desk.submit(self.draw.choice(desk.person.wishes))
         return None if job is None else (desk, job)
 
     async def _cancel(self, desk: _Desk, job: Mapping[str, Any]) -> None:
@@ -178,46 +174,45 @@ class _Day:
         # A worker carries it out, and here workers run only when told to.
         asked = asyncio.ensure_future(desk.http.post(f"/v1/jobs/{job['id']}/cancel"))
         while not asked.done():
-            await self._workers.poller.loop.run_once()
-            self._clock.advance(timedelta(milliseconds=100))
+            await self.workers.poller.loop.run_once()
+            self.clock.advance(timedelta(milliseconds=100))
             await SystemClock().sleep(_MOMENT)
         await asked
 
     async def _steps(self, count: int) -> None:
         for _ in range(count):
-            await self._workers.dispatcher.loop.run_once()
-            self._clock.advance(_STEP)
-            await self._workers.poller.loop.run_once()
+            await self.workers.dispatcher.loop.run_once()
+            self.clock.advance(_STEP)
+            await self.workers.poller.loop.run_once()
 
     async def _finish(self) -> None:
         """Follow what RunComfy has to its end: nobody would look before the next sitting."""
         running = "/v1/admin/jobs?status=in_queue,in_progress&limit=1"
-        while answer_of(await self._admin.get(running))["data"]:
+        while answer_of(await self.admin.get(running))["data"]:
             await self._steps(1)
 
     async def _leave_uncopied(self) -> None:
         """Leave one output waiting for its copy; drawing and copying a whole day takes a minute."""
-        job = await self._desks["campaigns"].submit(UNCOPIED)
+        job = await self.desks["campaigns"].submit(UNCOPIED)
         assert job is not None
         await self._steps(_STEPS)
 
         async def work(tx: AsyncConnection) -> None:
-            await copies.enqueue(tx, {job["id"]: 1}, at=self._clock.now())
+            await copies.enqueue(tx, {job["id"]: 1}, at=self.clock.now())
 
-        async with opened_database(self._database_url) as database:
+        async with opened_database(self.database_url) as database:
             await database.transact(work, is_long=True)
 
     async def _end(self) -> None:
         """Leave what an operator would want to look at."""
-        soon = self._until - _LEFT_FOR
-        self._clock.advance(max(timedelta(), soon - self._clock.now()))
+        self._skip_to(self.until - _LEFT_FOR)
         for name, wish in LEFT:
-            await self._desks[name].submit(wish)
+            await self.desks[name].submit(wish)
         await self._steps(_STEPS)
         await self._deliver_webhooks()
 
     async def _deliver_webhooks(self) -> None:
-        while await self._workers.deliverer.loop.run_once():
+        while await self.workers.deliverer.loop.run_once():
             pass
 
 

@@ -14,8 +14,9 @@ from app.core.metrics import Metrics
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import RefusedError, TryLaterError
 from app.upstream.wire import CancelOutcome, RemoteResult, RemoteState, RemoteStatus
+from tests.support.gateway import SEEDANCE, TOKEN
 from tests.support.turns import turns
-from tests.support.upstream import LONG, MODEL, SOON, TOKEN, upstream
+from tests.support.upstream import LONG, SOON, upstream
 from tests.support.wire_server import (
     GZIP_BOMB,
     Line,
@@ -250,7 +251,7 @@ async def test_few_large_answers_are_read_at_once_and_no_submit_waits_for_them()
         reads = [group.create_task(client.status("req-1", timeout=LONG)) for _ in range(6)]
         await turns()
         assert large.read_on == 4
-        submit = group.create_task(client.submit(MODEL, {}, timeout=LONG))
+        submit = group.create_task(client.submit(SEEDANCE, {}, timeout=LONG))
         await turns()
         assert large.read_on == 5
         large.may_end.set()

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from app.upstream.errors import UpstreamError
-from tests.support.upstream import LONG, MODEL, SOON, TOKEN, upstream
+from tests.support.gateway import SEEDANCE, TOKEN
+from tests.support.upstream import LONG, SOON, upstream
 from tests.support.wire_server import Line, Script, answer, answers, wire_server
 
 PROMPT = "a very private prompt"
@@ -58,7 +59,7 @@ async def test_no_failure_tells_the_token_or_the_input(
     caplog.set_level(logging.DEBUG)
     async with wire_server(script) as server, upstream(server.url) as client:
         with pytest.raises(UpstreamError) as caught:
-            await client.submit(MODEL, BODY, timeout=SOON)
+            await client.submit(SEEDANCE, BODY, timeout=SOON)
         shown = [repr(client), str(client), caplog.text]
     shown += [each for link in chain(caught.value) for each in (repr(link), str(link.__dict__))]
     shown += traceback.format_exception(caught.value)
@@ -71,7 +72,7 @@ async def test_the_exceptions_own_text_quotes_nobody() -> None:
     part = answer(422, {"error_code": "422001", "error_message": "no private prompt"})
     async with wire_server(answers(part)) as server, upstream(server.url) as client:
         with pytest.raises(UpstreamError) as submitted:
-            await client.submit(MODEL, BODY, timeout=LONG)
+            await client.submit(SEEDANCE, BODY, timeout=LONG)
         assert submitted.value.message == "no private prompt"
         assert str(submitted.value) == "RunComfy answered 422 with the code 422001."
     word = answer(500, {"error_code": "private"})
@@ -85,7 +86,7 @@ async def test_a_message_keeps_what_is_fit_to_be_read() -> None:
     data = answer(400, {"error_message": f"  {ECHO}\x1b[31m\n\ud800 {'x' * 900}"})
     async with wire_server(answers(data)) as server, upstream(server.url) as client:
         with pytest.raises(UpstreamError) as caught:
-            await client.submit(MODEL, BODY, timeout=LONG)
+            await client.submit(SEEDANCE, BODY, timeout=LONG)
     start = "720p: Bearer [hidden] sent '[hidden]' and [hidden] [31m xxx"
     assert caught.value.message.startswith(start)
     assert len(caught.value.message) == 500

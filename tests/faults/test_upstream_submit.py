@@ -23,8 +23,9 @@ from app.upstream.errors import (
     TryLaterError,
     UpstreamError,
 )
+from tests.support.gateway import SEEDANCE, TOKEN
 from tests.support.turns import turns
-from tests.support.upstream import LONG, MODEL, SOON, TOKEN, upstream
+from tests.support.upstream import LONG, SOON, upstream
 from tests.support.wire_server import (
     GZIP_BOMB,
     Line,
@@ -43,7 +44,7 @@ ACCEPTED = answer(200, {"request_id": "req-1", "status_url": "https://upstream.i
 
 async def failed(client: UpstreamClient, timeout: timedelta = LONG) -> UpstreamError:
     with pytest.raises(UpstreamError) as caught:
-        await client.submit(MODEL, BODY, timeout=timeout)
+        await client.submit(SEEDANCE, BODY, timeout=timeout)
     return caught.value
 
 
@@ -58,9 +59,9 @@ async def failed_by(*scripts: Script, sent: int, timeout: timedelta = LONG) -> U
 
 async def test_an_accepted_submit_gives_its_request_id() -> None:
     async with wire_server(answers(ACCEPTED)) as server, upstream(server.url) as client:
-        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+        assert await client.submit(SEEDANCE, BODY, timeout=LONG) == "req-1"
     (received,) = server.received
-    assert (received.method, received.target) == ("POST", f"/v1/models/{MODEL}")
+    assert (received.method, received.target) == ("POST", f"/v1/models/{SEEDANCE}")
     assert received.body == b'{"prompt": "the camera drifts forward", "duration": 5}'
     assert received.headers["authorization"] == f"Bearer {TOKEN}"
     assert received.headers["content-type"] == "application/json"
@@ -71,7 +72,7 @@ async def test_an_accepted_submit_gives_its_request_id() -> None:
 async def test_a_body_of_many_megabytes_arrives_whole() -> None:
     sent = {"image": "".join(map(str, range(500_000)))}
     async with wire_server(answers(ACCEPTED)) as server, upstream(server.url) as client:
-        await client.submit(MODEL, sent, timeout=LONG)
+        await client.submit(SEEDANCE, sent, timeout=LONG)
     assert json.loads(server.received[0].body) == sent
 
 
@@ -103,7 +104,7 @@ async def test_a_pool_time_out_is_surely_not_sent() -> None:
 
     async with wire_server(busy) as server, upstream(server.url, connections=1) as client:
         async with asyncio.TaskGroup() as group:
-            first = group.create_task(client.submit(MODEL, BODY, timeout=LONG))
+            first = group.create_task(client.submit(SEEDANCE, BODY, timeout=LONG))
             await arrived.wait()
             assert type(await failed(client, SOON)) is NotSentError
             refused.set()
@@ -185,7 +186,7 @@ async def test_an_answer_that_came_while_the_process_was_frozen_counts() -> None
         time.sleep(2 * SOON.total_seconds())  # noqa: ASYNC251 - the whole loop stands still
 
     async with wire_server(script) as server, upstream(server.url) as client:
-        assert await client.submit(MODEL, BODY, timeout=SOON) == "req-1"
+        assert await client.submit(SEEDANCE, BODY, timeout=SOON) == "req-1"
 
 
 async def test_an_answer_in_drops_is_bound_by_the_whole_time() -> None:
@@ -207,7 +208,7 @@ async def test_a_server_that_stops_reading_is_bound_by_the_whole_time() -> None:
 
     async with wire_server(script) as server, upstream(server.url) as client:
         with pytest.raises(OutcomeUnknownError):
-            await client.submit(MODEL, {"image": "x" * 20_000_000}, timeout=SOON)
+            await client.submit(SEEDANCE, {"image": "x" * 20_000_000}, timeout=SOON)
         given_up.set()
 
 
@@ -242,13 +243,13 @@ async def test_an_answer_that_settles_nothing_leaves_it_unknown(data: bytes) -> 
 async def test_the_id_in_a_packed_answer_is_found() -> None:
     packed = answer(200, raw=gzip.compress(b'{"request_id": "req-1"}'), Content_Encoding="gzip")
     async with wire_server(answers(packed)) as server, upstream(server.url) as client:
-        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+        assert await client.submit(SEEDANCE, BODY, timeout=LONG) == "req-1"
 
 
 @pytest.mark.parametrize("status", [301, 303, 307])
 async def test_a_redirect_is_not_followed_and_leaves_it_unknown(status: int) -> None:
     async with wire_server(answers(ACCEPTED)) as elsewhere:
-        moved = answer(status, {}, Location=f"{elsewhere.url}/v1/models/{MODEL}")
+        moved = answer(status, {}, Location=f"{elsewhere.url}/v1/models/{SEEDANCE}")
         assert type(await failed_by(answers(moved), sent=1)) is OutcomeUnknownError
         assert elsewhere.connections == 0
 
@@ -264,7 +265,7 @@ async def test_a_redirect_is_not_followed_and_leaves_it_unknown(status: int) -> 
 )
 async def test_a_request_id_means_accepted_also_beside(data: bytes) -> None:
     async with wire_server(answers(data)) as server, upstream(server.url) as client:
-        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+        assert await client.submit(SEEDANCE, BODY, timeout=LONG) == "req-1"
 
 
 @pytest.mark.parametrize(
@@ -329,20 +330,20 @@ async def test_the_operator_says_which_statuses_mean_not_accepted() -> None:
     ):
         assert type(await failed(client)) is TryLaterError
         assert type(await failed(client)) is OutcomeUnknownError
-        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+        assert await client.submit(SEEDANCE, BODY, timeout=LONG) == "req-1"
 
 
 @pytest.mark.parametrize("policy", [{"Link": "a" * 50_000}, {f"X-{n}": "a" for n in range(500)}])
 async def test_an_answer_may_have_a_long_head(policy: dict[str, str]) -> None:
     data = answer(200, {"request_id": "req-1"}, **policy)
     async with wire_server(answers(data)) as server, upstream(server.url) as client:
-        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+        assert await client.submit(SEEDANCE, BODY, timeout=LONG) == "req-1"
 
 
 async def test_a_kept_connection_carries_the_next_submit() -> None:
     async with wire_server(answers(ACCEPTED, ACCEPTED)) as server, upstream(server.url) as client:
         for _ in range(2):
-            await client.submit(MODEL, BODY, timeout=LONG)
+            await client.submit(SEEDANCE, BODY, timeout=LONG)
         assert (server.connections, len(server.received)) == (1, 2)
 
 
@@ -357,7 +358,7 @@ async def test_a_connection_closed_while_idle_is_replaced() -> None:
 
     async with wire_server(once) as server, upstream(server.url) as client:
         for _ in range(3):
-            assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+            assert await client.submit(SEEDANCE, BODY, timeout=LONG) == "req-1"
             await gone.wait()  # and at once the next: our loop has not heard of it yet
             gone.clear()
         assert (server.connections, len(server.received)) == (3, 3)
@@ -377,10 +378,10 @@ async def test_what_comes_unasked_on_an_idle_connection_answers_no_submit(unaske
 
     second = answers(answer(200, {"request_id": "req-2"}))
     async with wire_server(talks, second) as server, upstream(server.url) as client:
-        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-1"
+        assert await client.submit(SEEDANCE, BODY, timeout=LONG) == "req-1"
         idle.set()
         await sent.wait()  # and at once the next
-        assert await client.submit(MODEL, BODY, timeout=LONG) == "req-2"
+        assert await client.submit(SEEDANCE, BODY, timeout=LONG) == "req-2"
         assert (server.connections, len(server.received)) == (2, 2)
 
 
@@ -392,7 +393,7 @@ async def test_a_connection_closed_under_the_next_submit_leaves_it_unknown() -> 
         line.reset()
 
     async with wire_server(script) as server, upstream(server.url) as client:
-        await client.submit(MODEL, BODY, timeout=LONG)
+        await client.submit(SEEDANCE, BODY, timeout=LONG)
         assert type(await failed(client)) is OutcomeUnknownError
         assert (server.connections, len(server.received)) == (1, 2)
 
@@ -406,7 +407,7 @@ async def test_a_cancelled_submit_passes_the_cancellation_on() -> None:
         await line.wait_for_the_other_end()
 
     async with wire_server(busy) as server, upstream(server.url) as client:
-        submitting = asyncio.ensure_future(client.submit(MODEL, BODY, timeout=LONG))
+        submitting = asyncio.ensure_future(client.submit(SEEDANCE, BODY, timeout=LONG))
         await has_come.wait()
         submitting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -451,7 +452,7 @@ async def test_a_model_id_goes_as_segments_with_the_rest_quoted(model: str, targ
 async def test_an_input_that_is_no_json_is_refused_unsent(value: Any) -> None:
     async with wire_server(answers(ACCEPTED)) as server, upstream(server.url) as client:
         with pytest.raises(RefusedError):
-            await client.submit(MODEL, {"a": value}, timeout=LONG)
+            await client.submit(SEEDANCE, {"a": value}, timeout=LONG)
         assert server.connections == 0
 
 
@@ -461,7 +462,7 @@ async def test_a_cancelled_submit_is_unsent_or_unknown_whenever_it_was_cancelled
     async with wire_server(answers(ACCEPTED)) as server, upstream(server.url) as client:
         for turns in range(1, 200):
             before = len(server.received)
-            submit = asyncio.create_task(client.submit(MODEL, BODY, timeout=LONG))
+            submit = asyncio.create_task(client.submit(SEEDANCE, BODY, timeout=LONG))
             for _ in range(turns):
                 await asyncio.sleep(0)  # noqa: TID251 - a turn, no time
             submit.cancel()
@@ -480,7 +481,7 @@ async def test_a_cancelled_submit_is_unsent_or_unknown_whenever_it_was_cancelled
 async def test_a_submit_that_is_cancelled_while_it_connects_is_surely_not_sent() -> None:
     with full_backlog() as url:
         async with upstream(url) as client:
-            submit = asyncio.create_task(client.submit(MODEL, BODY, timeout=LONG))
+            submit = asyncio.create_task(client.submit(SEEDANCE, BODY, timeout=LONG))
             done, _ = await asyncio.wait({submit}, timeout=0.05)
             assert not done
             submit.cancel()
@@ -517,7 +518,7 @@ async def test_no_transport_sends_a_body_behind_our_back(*, is_sent: bool) -> No
             metrics=Metrics(),
             clock=SystemClock(),
         )
-        submit = asyncio.create_task(client.submit(MODEL, BODY, timeout=LONG))
+        submit = asyncio.create_task(client.submit(SEEDANCE, BODY, timeout=LONG))
         await turns()
         [request] = transport.requests
         if is_sent:

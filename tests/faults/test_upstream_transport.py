@@ -19,7 +19,8 @@ from app.net.clients import trusted
 from app.net.transport import translate_errors
 from app.upstream.client import UpstreamClient
 from app.upstream.errors import NotSentError, OutcomeUnknownError, TryLaterError
-from tests.support.upstream import LONG, MODEL
+from tests.support.gateway import SEEDANCE
+from tests.support.upstream import LONG
 from tests.support.wire_server import Line, answer, answers, wire_server
 
 NOT_SENT_BY_HTTPX = (
@@ -103,7 +104,7 @@ async def test_no_error_of_the_transport_escapes_unsorted(kind: type[BaseExcepti
         )
         expected = NotSentError if issubclass(kind, NOT_SENT_BY_HTTPX) else OutcomeUnknownError
         with pytest.raises(expected):
-            await upstream.submit(MODEL, {}, timeout=LONG)
+            await upstream.submit(SEEDANCE, {}, timeout=LONG)
         with pytest.raises(TryLaterError):
             await upstream.status("req-1", timeout=LONG)
 

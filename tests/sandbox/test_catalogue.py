@@ -7,9 +7,7 @@ import pytest
 
 from app.core import bundled
 from app.sandbox.catalogue import Catalogue
-from tests.sandbox.caller import Sandbox
-
-SEEDANCE = "bytedance/seedance-1-0/pro/image-to-video"
+from tests.sandbox.caller import SEEDANCE, Sandbox
 
 
 async def test_one_model_tells_everything(sandbox: Sandbox) -> None:

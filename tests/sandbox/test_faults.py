@@ -10,9 +10,8 @@ import pytest
 
 from app.sandbox import SandboxConfig, create_sandbox, running_sandbox
 from app.sandbox.scenarios import FAULTS
-from tests.sandbox.caller import Sandbox
+from tests.sandbox.caller import SEEDANCE, Sandbox
 
-SEEDANCE = "bytedance/seedance-1-0/pro/image-to-video"
 LOST = {
     "reset": httpx.ReadError,
     "half": httpx.RemoteProtocolError,

@@ -10,9 +10,8 @@ from app.core.clock import SystemClock
 from app.core.metrics import Metrics
 from app.net.clients import trusted
 from app.upstream.client import UpstreamClient
+from tests.support.gateway import TOKEN
 
-TOKEN = "rc-token-never-shown"
-MODEL = "bytedance/seedance-1-0/pro/image-to-video"
 SOON = timedelta(seconds=1)  # half of it is for a connection, on a machine that may be busy
 LONG = timedelta(seconds=5)
 
@@ -23,14 +22,13 @@ async def upstream(
     *,
     connections: int = 4,
     submit_retry_statuses: frozenset[int] = frozenset({429}),
-    token: str = TOKEN,
 ) -> AsyncIterator[UpstreamClient]:
     submits = trusted(timeout=LONG, connections=connections, keepalive=timedelta(seconds=2))
     reads = trusted(timeout=LONG, connections=connections, keepalive=timedelta(seconds=15))
     async with submits, reads:
         yield UpstreamClient(
             base_url=url,
-            token=SecretStr(token),
+            token=SecretStr(TOKEN),
             submits=submits,
             reads=reads,
             metrics=Metrics(),

@@ -26,7 +26,6 @@ from app.storage.uploads import Uploads, UploadsConfig
 from app.upstream.accounts import DEFAULT
 from app.worker.dispatcher import Dispatcher, DispatcherConfig
 from app.worker.poller import Poller, PollerConfig
-from tests.support.gateway import TOKEN
 from tests.support.switched_database import SwitchedDatabase
 from tests.support.upstream import upstream
 
@@ -63,7 +62,7 @@ async def workbench(
     )
     bell = Doorbell(clock=clock)
     try:
-        async with upstream(upstream_url, connections=32, token=TOKEN) as client:
+        async with upstream(upstream_url, connections=32) as client:
             accounts = {DEFAULT: client}
             yield Workbench(
                 database=database,

@@ -9,6 +9,9 @@ LONGEST = 500
 _SHORTEST_HIDDEN = 8
 # The rest of a longer word, such as a file sent inside the request, is never shown.
 _LONGEST_WORD = 2**16
+# As much as is read of a text, on the event loop. No secret in it is longer than a word may be.
+_LONGEST_LINE = 2**18
+_MOST_STEPS = 10
 _DEEPEST = 4
 _KEYS = ("error_message", "message", "error", "detail", "msg")
 # Has a scheme, or is a word with a query, which is where signatures are.
@@ -28,11 +31,14 @@ def said(body: Any) -> str:
 
 def clean(text: str, *, hidden: Iterable[str] = ()) -> str:
     """Make one short line without URLs, which may be signed, and without `hidden`."""
-    line = _one_line(text)
+    spaced = _spaced(text)
+    line = _printable(spaced)
     for value in hidden:
         # A value longer than the text cannot be in it: a 60 MB data URI costs nothing here.
-        if len(value) <= len(text) and (secret := _one_line(value)):
+        if len(value) <= len(text) and (secret := _printable(_spaced(value))):
             line = line.replace(secret, "[hidden]")
+    if len(spaced) == _LONGEST_LINE:  # it was cut there, perhaps inside a secret
+        line = line[:-_LONGEST_WORD]
     return _ADDRESS.sub("[address]", line)[:LONGEST]
 
 
@@ -57,12 +63,12 @@ def _located(item: Any) -> str:
         return item if isinstance(item, str) else ""
     where = item.get("loc")
     sentence = next((each for each in map(item.get, _KEYS) if each and isinstance(each, str)), "")
-    path = ".".join(map(str, where[1:])) if isinstance(where, list) else ""
+    steps = where[1:_MOST_STEPS] if isinstance(where, list) else []
+    path = ".".join(str(step) for step in steps if isinstance(step, str | int))
     return f"{path}: {sentence}" if path and sentence else sentence
 
 
-def _one_line(text: str) -> str:
-    line = _spaced(text)
+def _printable(line: str) -> str:
     if line.isprintable():
         return line
     # Drop control characters, direction marks, and lone surrogates, which no database accepts.
@@ -70,4 +76,6 @@ def _one_line(text: str) -> str:
 
 
 def _spaced(text: str) -> str:
-    return " ".join(word[:_LONGEST_WORD] for word in text.split())
+    # With more words than it has characters at most, the line is cut in any case.
+    words = text.split(maxsplit=_LONGEST_LINE)[:_LONGEST_LINE]
+    return " ".join(word[:_LONGEST_WORD] for word in words)[:_LONGEST_LINE]

@@ -1,6 +1,7 @@
 """Every variant of RunComfy's bodies, as the contract lists them."""
 
 import gzip
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -248,10 +249,33 @@ def test_a_message_becomes_one_short_line_without_addresses() -> None:
 
 
 @pytest.mark.timeout(60)
-def test_a_message_that_repeats_a_whole_file_holds_up_nobody() -> None:
+@pytest.mark.parametrize("tail", ["A" * 2**26, "ab " * 2**24, "\x00é " * 2**24])
+def test_a_message_of_many_megabytes_holds_up_nobody(tail: str) -> None:
     """It is read on the event loop, where all others wait for it."""
-    told = f"cannot open {'A' * 2**26}"
-    assert clean(told) == told[:500]
+    began = time.process_time()
+    told = clean(f"cannot open {tail}")
+    assert time.process_time() - began < 1
+    assert told == clean(f"cannot open {tail[:2000]}")
+
+
+def test_what_is_said_of_a_whole_file_is_not_lost_behind_it() -> None:
+    file = "A" * 2**26
+    assert clean(f"{file} is too large", hidden=[file]) == "[hidden] is too large"
+
+
+@pytest.mark.parametrize("prompt", ["a private prompt " * 3000, "private" * 7000, "private" * 9000])
+def test_no_beginning_of_a_secret_is_left_where_a_long_message_is_cut(prompt: str) -> None:
+    assert "private" not in clean(f"{prompt} " * 50, hidden=[prompt])
+    assert clean(f"{prompt} is bad" + " and so on" * 2**18, hidden=[prompt]).startswith(
+        "[hidden] is bad and so on"
+    )
+
+
+def test_a_place_in_the_input_is_read_as_names_and_numbers_alone() -> None:
+    nested: Any = {"private": "prompt"}
+    place = ["body", "images", nested, 3, *[0] * 10**6]
+    told = said({"detail": [{"loc": place, "msg": "is no picture"}]})
+    assert told == "images.3.0.0.0.0.0.0: is no picture"
 
 
 def test_the_texts_of_an_input_are_found_at_any_depth() -> None:

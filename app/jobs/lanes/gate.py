@@ -74,6 +74,11 @@ class Gate:
         """Whether upstream has accepted this process's token within the last minute."""
         return self._served_at is not None and self._clock.now() - self._served_at < _LATELY
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether this process did not reach upstream when it last tried, whatever others do."""
+        return self._alone.closed_until is not None
+
     def saw(self, lane: Lane) -> None:
         self.troubled = lane.closed_until is not None
         if self.troubled:
@@ -148,7 +153,7 @@ class Gate:
 
     def _is_down(self, at: datetime) -> bool:
         """Whether so many failures in a row mean that upstream serves nobody."""
-        if self.troubled or self._alone.closed_until is not None:
+        if self.troubled or self.is_cut_off:
             return len(self._failed) >= self._config.probes
         return len(self._failed) >= _FAILURES and at - self._failing_since >= self._config.patience
 

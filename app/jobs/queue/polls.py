@@ -83,11 +83,14 @@ class PollQueue:
         turn = await self.gates.turn(tx, limit, accounts=self._roster.names, at=at)
         if not turn.granted:
             return []
+        # Jobs to try with are only borrowed, for as long as a poll may take: whoever is cut off for
+        # minutes would otherwise keep them from those who are not.
+        lease = self._config.lease / 3 if self.gates.whole.is_cut_off else self._config.lease
         due = await queue.due_polls(
             poller=self._poller,
             accounts=[account for account, most in turn.places.items() if most],
             at=at,
-            expires_at=at + self._config.lease,
+            expires_at=at + lease,
             limit=turn.granted + min(turn.granted, _CHOICE),
         )
         leases = _within(self._times.most_urgent(due, turn.granted, at=at), turn.places)

@@ -1,12 +1,12 @@
 """What was used, by day, model, user and key: the ledger added up."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,10 +15,11 @@ from sqlalchemy import (
     ColumnElement,
     Label,
     Select,
+    case,
     cast,
     extract,
     func,
-    literal_column,
+    literal,
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.models import LedgerRow
 from app.quotas.entries import EFFECTS, EntryKind
 from app.quotas.errors import TooManySumsError
-from app.quotas.policy import Measure, from_units
+from app.quotas.policy import Measure, from_units, midnight
 
 _MOST_SUMS = 300_000
 
@@ -86,8 +87,9 @@ async def usage(
 
     Raise TooManySumsError if the database returns more than `most`, for which all would wait.
     """
+    days = _days(since, until, zone)
     seconds = _SECONDS[connection.dialect.name]
-    entries = _added_up(group_by, seconds, step=_step(since, until, zone)).where(
+    entries = _added_up(group_by, _number_of_day(seconds, days)).where(
         LedgerRow.held_at >= since, LedgerRow.held_at < until
     )
     if user_id is not None:
@@ -98,7 +100,7 @@ async def usage(
     groups: dict[tuple[str, ...], _Sums] = {}
     for entry in found:
         group = tuple(
-            _day(entry.day, zone) if grouping is Grouping.DAY else getattr(entry, grouping.value)
+            days[entry.day].name if grouping is Grouping.DAY else getattr(entry, grouping.value)
             for grouping in group_by
         )
         groups.setdefault(group, _Sums()).add(entry)
@@ -125,17 +127,64 @@ _SECONDS: Mapping[str, ColumnElement[Any]] = {
 }
 
 
-def _added_up(
-    group_by: Sequence[Grouping], seconds: ColumnElement[Any], *, step: int
-) -> Select[Any]:
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """A day of a zone; it begins and ends at whole seconds since the epoch."""
+
+    name: str
+    begins: int
+    ends: int
+
+    @property
+    def length(self) -> int:
+        return self.ends - self.begins
+
+
+def _days(since: datetime, until: datetime, zone: ZoneInfo) -> Sequence[_Day]:
+    """Return the days of a span, without one that a zone has skipped to cross the date line."""
+    first, last = since.astimezone(zone).date(), until.astimezone(zone).date()
+    dates = [first + timedelta(days=n) for n in range((last - first).days + 2)]
+    begun = [(each, _begins(each, zone)) for each in dates]
+    return [
+        _Day(day.isoformat(), begins, ends)
+        for (day, begins), (_, ends) in pairwise(begun)
+        if begins < ends
+    ]
+
+
+def _begins(day: date, zone: ZoneInfo) -> int:
+    return int(midnight(day, zone).timestamp())
+
+
+def _number_of_day(seconds: ColumnElement[int], days: Sequence[_Day]) -> ColumnElement[int]:
+    """Say which of the days an entry belongs to.
+
+    The database does not know the days of time zones. They are equally long but for those on which
+    clocks change, so it is told where each row of equally long ones begins.
+    """
+    rows = [0, *(n for n in range(1, len(days)) if days[n].length != days[n - 1].length)]
+    numbers = [
+        _number(first) + (seconds - _number(days[first].begins)) // _number(days[first].length)
+        for first in rows
+    ]
+    ends = [datetime.fromtimestamp(days[first].begins, UTC) for first in rows[1:]]
+    earlier = [
+        (LedgerRow.held_at < end, number) for end, number in zip(ends, numbers, strict=False)
+    ]
+    return case(*earlier, else_=numbers[-1]) if earlier else numbers[-1]
+
+
+def _number(number: int) -> ColumnElement[int]:
+    return literal(number, BigInteger)
+
+
+def _added_up(group_by: Sequence[Grouping], day: ColumnElement[int]) -> Select[Any]:
     """Let the database add up: entries are many, and reading them all would hold up the event loop.
 
-    It does not know the days of time zones, so it adds up in steps, each within one day.
+    Were it by hours, there would still be enough of them to hold it up for a second.
     """
-    # Not a parameter: Postgres would not see that the one in GROUP BY is the same.
-    begun = seconds - seconds % literal_column(str(step))
     columns: dict[Grouping, Any] = {
-        Grouping.DAY: begun,
+        Grouping.DAY: day,
         Grouping.MODEL: LedgerRow.model,
         Grouping.KEY: LedgerRow.key_id,
         Grouping.USER: LedgerRow.user_id,
@@ -147,15 +196,8 @@ def _added_up(
         func.count().label("entries"),
         func.sum(LedgerRow.milliseconds).label("milliseconds"),
         func.sum(LedgerRow.micro_usd).label("micro_usd"),
-    ).group_by(LedgerRow.kind, *groups)
-
-
-def _step(since: datetime, until: datetime, zone: ZoneInfo) -> int:
-    """Return the longest step, in seconds, such that each day of the span begins at a multiple."""
-    first, last = since.astimezone(zone).date(), until.astimezone(zone).date()
-    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-    return math.gcd(*(int(datetime.combine(day, time(), zone).timestamp()) for day in days))
-
-
-def _day(begun: int, zone: ZoneInfo) -> str:
-    return datetime.fromtimestamp(begun, UTC).astimezone(zone).date().isoformat()
+    ).group_by(
+        # By name: Postgres would not see that an expression with parameters is the same again.
+        LedgerRow.kind,
+        *(group.name for group in groups),
+    )

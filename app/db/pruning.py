@@ -40,4 +40,5 @@ async def prune(
             await tx.execute(delete_one, found)
         return len(found)
 
-    return await database.transact(work) if await database.read(look) else 0
+    # With a row may go others that refer to it: on SQLite in a thread, beside the event loop.
+    return await database.transact(work, is_long=True) if await database.read(look) else 0

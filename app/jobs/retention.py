@@ -75,7 +75,8 @@ class Retention:
 
         if not await self._database.read(look):
             return 0
-        pruned, keys = await self._database.transact(work)
+        # With each job go dozens of rows: on SQLite in a thread, beside which the loop goes on.
+        pruned, keys = await self._database.transact(work, is_long=True)
         await self._sweeper.delete(keys)
         return pruned
 

@@ -1,8 +1,7 @@
 """What was used, by day, model, user and key: the ledger added up."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -25,11 +24,12 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import LedgerRow
-from app.quotas.entries import EFFECTS, EntryKind
+from app.quotas.entries import EntryKind
 from app.quotas.errors import TooManySumsError
 from app.quotas.policy import Measure, from_units, midnight
+from app.quotas.windows import HELD, USED
 
-_MOST_SUMS = 300_000
+_MOST_SUMS = 150_000
 
 
 class Grouping(StrEnum):
@@ -56,23 +56,6 @@ class Usage:
     spend_usd_held: Decimal
 
 
-@dataclass(slots=True)
-class _Sums:
-    """How many entries there are, and their amounts in whole units."""
-
-    entries: Counter[EntryKind] = field(default_factory=Counter)
-    used: Counter[Measure] = field(default_factory=Counter)
-    held: Counter[Measure] = field(default_factory=Counter)
-
-    def add(self, entry: Any) -> None:
-        kind = EntryKind(entry.kind)
-        self.entries[kind] += entry.entries
-        for measure in (Measure.MILLISECONDS, Measure.MICRO_USD):
-            units = int(getattr(entry, measure.value) or 0)
-            self.used[measure] += units * EFFECTS[kind].used
-            self.held[measure] += units * EFFECTS[kind].held
-
-
 async def usage(
     connection: AsyncConnection,
     *,
@@ -85,38 +68,42 @@ async def usage(
 ) -> Sequence[Usage]:
     """Add up the entries of the jobs accepted in a span, of one user or of all, sorted by group.
 
-    Raise TooManySumsError if the database returns more than `most`, for which all would wait.
+    Raise TooManySumsError if there are more than `most` groups, for which all would wait.
     """
     days = _days(since, until, zone)
     seconds = _SECONDS[connection.dialect.name]
-    entries = _added_up(group_by, _number_of_day(seconds, days)).where(
+    sums = _added_up(group_by, _number_of_day(seconds, days)).where(
         LedgerRow.held_at >= since, LedgerRow.held_at < until
     )
     if user_id is not None:
-        entries = entries.where(LedgerRow.user_id == user_id)
-    found = list(await connection.execute(entries.limit(most + 1)))
+        sums = sums.where(LedgerRow.user_id == user_id)
+    found = list(await connection.execute(sums.limit(most + 1)))
     if len(found) > most:
         raise TooManySumsError(most)
-    groups: dict[tuple[str, ...], _Sums] = {}
-    for entry in found:
-        group = tuple(
-            days[entry.day].name if grouping is Grouping.DAY else getattr(entry, grouping.value)
+    groups = {
+        tuple(
+            days[row.day].name if grouping is Grouping.DAY else getattr(row, grouping.value)
             for grouping in group_by
-        )
-        groups.setdefault(group, _Sums()).add(entry)
+        ): row
+        for row in found
+    }
     return [
         Usage(
             groups=dict(zip(group_by, group, strict=True)),
-            jobs=sums.entries[EntryKind.HOLD],
-            jobs_settled=sums.entries[EntryKind.SETTLE],
-            jobs_released=sums.entries[EntryKind.RELEASE],
-            output_seconds=from_units(Measure.MILLISECONDS, sums.used[Measure.MILLISECONDS]),
-            output_seconds_held=from_units(Measure.MILLISECONDS, sums.held[Measure.MILLISECONDS]),
-            spend_usd=from_units(Measure.MICRO_USD, sums.used[Measure.MICRO_USD]),
-            spend_usd_held=from_units(Measure.MICRO_USD, sums.held[Measure.MICRO_USD]),
+            jobs=row.jobs,
+            jobs_settled=row.jobs_settled,
+            jobs_released=row.jobs_released,
+            output_seconds=_amount(Measure.MILLISECONDS, row.milliseconds_used),
+            output_seconds_held=_amount(Measure.MILLISECONDS, row.milliseconds_held),
+            spend_usd=_amount(Measure.MICRO_USD, row.micro_usd_used),
+            spend_usd_held=_amount(Measure.MICRO_USD, row.micro_usd_held),
         )
-        for group, sums in sorted(groups.items())
+        for group, row in sorted(groups.items())
     ]
+
+
+def _amount(measure: Measure, units: Decimal | int | None) -> Decimal:
+    return from_units(measure, int(units or 0))
 
 
 _SECONDS: Mapping[str, ColumnElement[Any]] = {
@@ -181,7 +168,7 @@ def _number(number: int) -> ColumnElement[int]:
 def _added_up(group_by: Sequence[Grouping], day: ColumnElement[int]) -> Select[Any]:
     """Let the database add up: entries are many, and reading them all would hold up the event loop.
 
-    Were it by hours, there would still be enough of them to hold it up for a second.
+    Were it by hours or by kinds, there would still be enough of them to hold it up for a second.
     """
     columns: dict[Grouping, Any] = {
         Grouping.DAY: day,
@@ -190,14 +177,31 @@ def _added_up(group_by: Sequence[Grouping], day: ColumnElement[int]) -> Select[A
         Grouping.USER: LedgerRow.user_id,
     }
     groups: list[Label[Any]] = [columns[grouping].label(grouping.value) for grouping in group_by]
-    return select(
-        LedgerRow.kind,
-        *groups,
-        func.count().label("entries"),
-        func.sum(LedgerRow.milliseconds).label("milliseconds"),
-        func.sum(LedgerRow.micro_usd).label("micro_usd"),
-    ).group_by(
+    counts = {
+        "jobs": EntryKind.HOLD,
+        "jobs_settled": EntryKind.SETTLE,
+        "jobs_released": EntryKind.RELEASE,
+    }
+    return (
+        select(
+            *groups,
+            *(
+                func.count().filter(LedgerRow.kind == kind).label(name)
+                for name, kind in counts.items()
+            ),
+            *(
+                func.sum(sign * amount).label(f"{measure.value}_{sort}")
+                for measure, amount in _AMOUNTS.items()
+                for sort, sign in (("used", USED), ("held", HELD))
+            ),
+        )
         # By name: Postgres would not see that an expression with parameters is the same again.
-        LedgerRow.kind,
-        *(group.name for group in groups),
+        .group_by(*(group.name for group in groups))
+        .having(func.count() > 0)  # without groups there would be a sum of nothing, too
     )
+
+
+_AMOUNTS = {
+    Measure.MILLISECONDS: LedgerRow.milliseconds,
+    Measure.MICRO_USD: LedgerRow.micro_usd,
+}

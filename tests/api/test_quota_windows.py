@@ -251,11 +251,15 @@ async def test_however_many_jobs_there_were_their_use_is_read_in_few_rows(books:
     """Else who asks for the use of a month holds up all others while it is added up."""
     for _ in range(20):
         await books.end(await books.accepted(MORNING), EntryKind.SETTLE, MORNING)
+    await books.end(await books.accepted(MORNING), EntryKind.RELEASE, MORNING)
     await books.accepted(MORNING)
     found, rows = await books.usage(UTC_ZONE, Grouping.DAY, Grouping.MODEL, Grouping.KEY)
-    assert [(each.jobs, each.jobs_settled, each.spend_usd) for each in found] == [(21, 20, 10)]
-    assert rows == 2  # what was held, and what was settled
-    assert await books.usage(UTC_ZONE) == ([replace(found[0], groups={})], 2)
+    (day,) = found
+    assert (day.jobs, day.jobs_settled, day.jobs_released) == (22, 20, 1)
+    assert (day.spend_usd, day.spend_usd_held) == (10, Decimal("0.50"))
+    assert rows == 1
+    assert await books.usage(UTC_ZONE) == ([replace(day, groups={})], 1)
+    assert await books.usage(UTC_ZONE, around=MORNING + timedelta(days=30)) == ([], 0)
 
 
 async def test_a_day_is_read_in_one_row_where_clocks_change_too(books: Books) -> None:

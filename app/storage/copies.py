@@ -69,7 +69,9 @@ async def enqueue(tx: AsyncConnection, outputs: Mapping[str, int], *, at: dateti
 async def free_leases(tx: AsyncConnection, *, at: datetime) -> None:
     """End every lease; only for a caller that knows that no other process holds one."""
     await tx.execute(
-        update(OutputRow).where(OutputRow.lease_expires_at > at).values(lease_expires_at=at)
+        update(OutputRow)
+        .where(OutputRow.state == "waiting", OutputRow.lease_expires_at > at)
+        .values(lease_expires_at=at)
     )
 
 

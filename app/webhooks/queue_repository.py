@@ -99,7 +99,10 @@ class QueueRepository:
     async def free_leases(self, *, at: datetime) -> None:
         await self._tx.execute(
             update(WebhookDeliveryRow)
-            .where(WebhookDeliveryRow.lease_token.is_not(None))
+            # Who has a lease is due, and an index has those that are.
+            .where(
+                WebhookDeliveryRow.due_at.is_not(None), WebhookDeliveryRow.lease_token.is_not(None)
+            )
             .values(lease_token=None, due_at=at)
         )
 

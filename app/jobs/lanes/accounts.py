@@ -20,6 +20,10 @@ from app.upstream.accounts import DEFAULT
 from app.upstream.errors import RefusedError, UpstreamError
 
 ACCOUNT = func.coalesce(JobRow.account, DEFAULT)
+# Watched ones included. An index finds them, however many jobs have ended.
+IS_UNFINISHED = or_(
+    JobRow.state.in_(IN_FLIGHT), and_(JobRow.state.in_(WATCHED), JobRow.due_at.is_not(None))
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +162,7 @@ async def count_in_flight(tx: AsyncConnection) -> Counter[str]:
 
 async def count_unfinished(tx: AsyncConnection) -> Counter[str]:
     """Count, by account, the jobs that still need its token, watched ones included."""
-    is_watched = and_(JobRow.state.in_(WATCHED), JobRow.due_at.is_not(None))
-    return await _count(tx, or_(JobRow.state.in_(IN_FLIGHT), is_watched))
+    return await _count(tx, IS_UNFINISHED)
 
 
 async def _count(tx: AsyncConnection, of_these: ColumnElement[bool]) -> Counter[str]:

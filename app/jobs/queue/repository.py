@@ -25,7 +25,7 @@ from app.db.prepared import made_once
 from app.db.records import columns_of, record_of
 from app.db.rows import Rows
 from app.db.statements import among, instant, table_of
-from app.jobs.lanes.accounts import ACCOUNT
+from app.jobs.lanes.accounts import ACCOUNT, IS_UNFINISHED
 from app.jobs.lanes.pause import PAUSED
 from app.jobs.models import Attempt, Lease
 from app.jobs.moves import Move, move_of
@@ -148,7 +148,9 @@ class QueueRepository:
     async def free_leases(self, *, at: datetime) -> None:
         """End every lease; only for a caller that knows that no other process holds one."""
         await self._tx.execute(
-            update(JobRow).where(JobRow.lease_expires_at > at).values(lease_expires_at=at)
+            update(JobRow)
+            .where(IS_UNFINISHED, JobRow.lease_expires_at > at)
+            .values(lease_expires_at=at)
         )
 
 

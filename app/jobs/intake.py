@@ -13,7 +13,7 @@ from app.catalogue.model import Model
 from app.catalogue.service import Catalogue
 from app.core.clock import Clock
 from app.core.doorbell import Doorbell
-from app.core.errors import MAX_ERRORS, ProblemError
+from app.core.errors import MAX_ERRORS, InvalidRequestError, ProblemError
 from app.core.external_wait import external_wait
 from app.core.ids import new_id
 from app.core.tracing import Tracing
@@ -30,7 +30,6 @@ from app.media.inspector import MediaInspector
 from app.net.reach import Reach
 from app.quotas import ledger
 from app.quotas.entries import amounts_of
-from app.quotas.errors import DurationUnknownError, PriceUnknownError
 from app.quotas.policy import Policy
 from app.quotas.prices import PricesService
 from app.quotas.pricing import price_of
@@ -104,10 +103,11 @@ class JobIntake:
         model, checked = await self._check(request, principal=principal)
         checked = self._with_webhook(await self._inspected(checked, principal=principal), request)
         price_usd = await self._price(model, checked)
+        unknown = _unknown_amount(checked, model, price_usd=price_usd, policy=principal.policy)
+        if unknown and not checked.errors:
+            checked = replace(checked, errors=list(unknown.errors))
         return Preview(
-            checked=_with_unknown_size(
-                checked, model, price_usd=price_usd, policy=principal.policy
-            ),
+            checked=checked,
             price_usd=price_usd,
             standings=await self._quotas.standings(principal),
         )
@@ -144,7 +144,9 @@ class JobIntake:
                 return made
             raise
         price_usd = await self._price(model, checked)
-        _check_known(checked, model, price_usd=price_usd, policy=principal.policy)
+        unknown = _unknown_amount(checked, model, price_usd=price_usd, policy=principal.policy)
+        if unknown:
+            raise unknown
         at = self._clock.now()
         start_within = request.start_within
         new = NewJob(
@@ -233,20 +235,8 @@ class JobIntake:
         )
 
 
-def _with_unknown_size(
+def _unknown_amount(
     checked: Checked, model: Model, *, price_usd: Decimal | None, policy: Policy
-) -> Checked:
-    """Add an error if a limit needs a price or length that is unknown; not if the input is bad."""
-    try:
-        if not checked.errors:
-            _check_known(checked, model, price_usd=price_usd, policy=policy)
-    except (PriceUnknownError, DurationUnknownError) as exc:
-        return replace(checked, errors=list(exc.errors))
-    return checked
-
-
-def _check_known(
-    checked: Checked, model: Model, *, price_usd: Decimal | None, policy: Policy
-) -> None:
+) -> InvalidRequestError | None:
     amounts = amounts_of(output_seconds=checked.output_seconds, price_usd=price_usd)
-    ledger.check_known(policy, model=model.model_id, amounts=amounts)
+    return ledger.unknown_amount(policy, model=model.model_id, amounts=amounts)

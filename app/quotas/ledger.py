@@ -9,7 +9,7 @@ from functools import cached_property
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.core.errors import ProblemError
+from app.core.errors import InvalidRequestError, ProblemError
 from app.quotas import shadow
 from app.quotas.account import Account, excesses, key_account, user_account
 from app.quotas.allowances import Taken, excess_of, lock_allowances
@@ -43,19 +43,19 @@ class Claim:
         return amounts_of(output_seconds=self.output_seconds, price_usd=self.price_usd)
 
 
-def check_known(policy: Policy, *, model: str, amounts: Amounts) -> None:
+def unknown_amount(policy: Policy, *, model: str, amounts: Amounts) -> InvalidRequestError | None:
     """Refuse a job whose price or length is unknown if an enforced limit depends on it."""
     allowance = policy.allowance
     if allowance and allowance.max_cost_usd is not None and Measure.MICRO_USD not in amounts:
-        raise PriceUnknownError(model)
+        return PriceUnknownError(model)
     for limits in (policy.user, policy.key):
         for name, limit in limits.items():
             measure, _ = WINDOWED.get(name, (Measure.JOBS, None))
             if limit.mode == "shadow" or measure in amounts:
                 continue
-            if measure is Measure.MICRO_USD:
-                raise PriceUnknownError(model)
-            raise DurationUnknownError
+            is_price = measure is Measure.MICRO_USD
+            return PriceUnknownError(model) if is_price else DurationUnknownError()
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
@@ -10,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.audit import log as audit
 from app.core.clock import Clock
 from app.core.errors import MAX_ERRORS, FieldError, InvalidRequestError
-from app.core.natural_batch import NaturalBatch
 from app.core.pointers import json_pointer
+from app.core.refresh import Refresh
 from app.core.suggestions import did_you_mean
 from app.db.engine import Database
 from app.quotas.numbers import decimal_of, has_at_most
@@ -20,7 +21,7 @@ from app.quotas.pricing import Price, PriceUnit, condition, meets
 
 Fields = Mapping[str, Mapping[str, Any]]
 
-_FRESH_S = 1.0
+_FRESH_FOR = timedelta(seconds=1)
 _HIGHEST_USD = 1_000_000
 
 
@@ -44,25 +45,15 @@ class PricesService:
         self._clock = clock
         self._models = models
         self._kept: Sequence[Price] = ()
-        self._fresh_until = float("-inf")
-        self._shared_read = NaturalBatch(self._read_for)
+        self._refresh = Refresh(self._read, fresh_for=_FRESH_FOR, clock=clock)
 
     async def list(self) -> Sequence[Price]:
         return await self._database.look_up(lambda tx: PricesRepository(tx).find_all())
 
     async def current(self) -> Sequence[Price]:
         """Return the table as it was at most a second ago, usually without asking the database."""
-        if self._clock.monotonic() >= self._fresh_until:
-            await self._shared_read(None)
+        await self._refresh()
         return self._kept
-
-    async def _read_for(self, waiting: Sequence[None]) -> Sequence[None]:
-        """Read the table, unless it was read while these callers waited for their turn."""
-        asked = self._clock.monotonic()
-        if asked >= self._fresh_until:
-            self._kept = await self.list()
-            self._fresh_until = asked + _FRESH_S
-        return waiting
 
     async def replace(self, lines: Sequence[PriceLine], *, actor: str) -> Sequence[Price]:
         """Replace all lines with these; raise InvalidRequestError with what is wrong."""
@@ -92,8 +83,11 @@ class PricesService:
             )
 
         await self._database.transact(work)
-        self._fresh_until = float("-inf")
+        self._refresh.expire()
         return prices
+
+    async def _read(self) -> None:
+        self._kept = await self.list()
 
 
 def _price(line: PriceLine) -> Price:

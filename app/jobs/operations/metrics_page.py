@@ -1,6 +1,5 @@
 """What only the database knows about jobs, holds and deliveries, read when metrics are."""
 
-import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
 from app.core.metrics import Metrics
+from app.core.refresh import Refresh
 from app.db.engine import Database
 from app.db.models import HeartbeatRow, JobRow, WebhookDeliveryRow
 from app.db.patience import within
@@ -23,7 +23,7 @@ from app.storage.archive import Archive
 
 logger = structlog.get_logger(__name__)
 
-_FRESH_S = 5.0
+_FRESH_FOR = timedelta(seconds=5)
 _PATIENCE = timedelta(seconds=3)
 _OVERDUE = timedelta(minutes=1)
 _MICRO = 1_000_000
@@ -46,16 +46,11 @@ class MetricsPage:
         self._lanes = _lanes_of(roster)
         self._metrics = metrics
         self._clock = clock
-        self._taken_at: float | None = None
-        self._lock = asyncio.Lock()
+        self._refresh = Refresh(self._take, fresh_for=_FRESH_FOR, clock=clock)
 
     async def render(self) -> bytes:
         """Return all metrics as text; if the database is away, they say so, and nothing fails."""
-        async with self._lock:
-            now = self._clock.monotonic()
-            if self._taken_at is None or now - self._taken_at >= _FRESH_S:
-                await self._take()
-                self._taken_at = now
+        await self._refresh()
         for name, pool in self._database.pools().items():
             for state, count in pool.items():
                 self._metrics.connections.labels(name, state).set(count)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.clock import Clock
-from app.core.natural_batch import NaturalBatch
+from app.core.refresh import Refresh
 from app.db.engine import Database
 from app.jobs.models import Job
 from app.jobs.state import JobState
@@ -78,22 +78,12 @@ class Forecast:
     def __init__(self, *, database: Database, clock: Clock, config: ScheduleConfig) -> None:
         self._database = database
         self._clock = clock
-        self._shared_read = NaturalBatch(self._read_for)
         self._read_at: datetime | None = None
-        self._fresh_until = float("-inf")
+        self.refresh = Refresh(self._read, fresh_for=_FRESH_FOR, clock=clock)
+        """Read what is new, unless that was done a moment ago."""
         self.durations = Durations(config=config)
         self.followed = 0
         """How many jobs all replicas follow together."""
-
-    async def refresh(self) -> None:
-        """Read what is new, unless that was done a moment ago."""
-        if self._clock.monotonic() >= self._fresh_until:
-            await self._shared_read(None)
-
-    async def _read_for(self, waiting: Sequence[None]) -> Sequence[None]:
-        if self._clock.monotonic() >= self._fresh_until:
-            await self._read()
-        return waiting
 
     async def _read(self) -> None:
         since = datetime.min.replace(tzinfo=UTC) if self._read_at is None else self._read_at - _SKEW
@@ -109,7 +99,6 @@ class Forecast:
             self.durations.put(kind, bucket, weight)
         self.durations.rebuild(at=at)
         self._read_at = at
-        self._fresh_until = self._clock.monotonic() + _FRESH_FOR.total_seconds()
 
 
 def _whole(kind: Kind) -> Kind:

@@ -17,7 +17,7 @@ from typing import Any
 from anyio import to_thread
 
 from app.catalogue.checker import Checked
-from app.catalogue.media import MediaCheck, MediaFault
+from app.catalogue.media import MediaCheck
 from app.core.clock import Clock
 from app.core.errors import FieldError
 from app.core.ids import is_id
@@ -70,11 +70,7 @@ class JobInputs:
         if not named:
             return []
         found = await self._files.find_many([check.value for check in named], user_id=user_id)
-        errors = [
-            check.fault(code, flaw)
-            for check in named
-            for code, flaw in _flaw(check, found.get(check.value))
-        ]
+        errors = [error for check in named if (error := _fault(check, found.get(check.value)))]
         return errors or self._too_large(checked, named, found)
 
     async def keep(self, checked: Checked, *, user_id: str, job_id: str) -> Kept:
@@ -160,14 +156,14 @@ def _is_file(value: Any) -> bool:
     return isinstance(value, str) and is_id(value, prefix=PREFIX)
 
 
-def _flaw(check: MediaCheck, file: File | None) -> Iterable[tuple[MediaFault, str]]:
+def _fault(check: MediaCheck, file: File | None) -> FieldError | None:
     if file is None:
-        yield (
-            "unknown_file",
-            "names no file of yours, or one that has expired; upload it with POST /v1/files",
-        )
-    elif check.kind not in ("media", kind_of(file.media_type)):
-        yield "media_type", f"names a file of the type {file.media_type}, not {check.kind}/*"
+        flaw = "names no file of yours, or one that has expired; upload it with POST /v1/files"
+        return check.fault("unknown_file", flaw)
+    if check.kind not in ("media", kind_of(file.media_type)):
+        flaw = f"names a file of the type {file.media_type}, not {check.kind}/*"
+        return check.fault("media_type", flaw)
+    return None
 
 
 def _with(given: dict[str, Any], pointer: str, value: str) -> dict[str, Any]:

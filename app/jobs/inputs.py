@@ -7,7 +7,6 @@ for the one request that carries it, and kept nowhere.
 import asyncio
 import base64
 import json
-import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ from app.storage.uploads import Uploads
 _INLINE_CHARACTERS = 1024
 _LARGEST_BODY = 64 * 2**20
 _LARGE_AT_ONCE = 4
-_DATA_URI = re.compile(r"data:(?P<type>[^;,]*)[^,]*,", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +179,10 @@ def _texts(value: Any) -> Iterable[Any]:
 
 
 def _decoded(uri: str) -> tuple[str, bytes]:
-    head = _DATA_URI.match(uri[:512])
-    assert head is not None, "the catalogue lets no other pass"
-    return head["type"].lower(), base64.b64decode(uri[head.end() :])
+    """Return the declared type and the bytes of a data URI that passed the catalogue's check."""
+    head, _, data = uri.partition(",")
+    declared = head.partition(":")[2].partition(";")[0]
+    return declared.lower(), base64.b64decode(data)
 
 
 def _encoded(media_type: str, data: bytes) -> str:

@@ -106,18 +106,22 @@ class Dispatcher:
 
     async def _dispatch(self, attempt: Attempt) -> None:
         outcome: Coroutine[Any, Any, object]
-        began_at = self._clock.now()
+        lease, began_at = attempt.lease, self._clock.now()
         try:
             request_id = await self.send(attempt)
         except UpstreamError as exc:
-            outcome = self._without_id(attempt.lease, exc, began_at=began_at)
+            outcome = self._without_id(lease, exc, began_at=began_at)
         except LostFileError as exc:
-            outcome = self._conclude(self._lost_file(attempt.lease, exc))
+            at = self._clock.now()
+            lost = outcomes.failed(lease, code="file_lost", message=str(exc), at=at)
+            outcome = self._conclude(lost)
         except asyncio.CancelledError:
-            await _last_try(self._record(self._interrupted(attempt.lease)))
+            reason = "The gateway stopped before the answer came."
+            unknown = outcomes.outcome_unknown(lease, reason=reason, at=self._clock.now())
+            await _last_try(self._record(unknown))
             raise
         else:
-            outcome = self._with_id(attempt.lease, request_id, began_at=began_at)
+            outcome = self._with_id(lease, request_id, began_at=began_at)
         await _see_through(outcome)
 
     async def send(self, attempt: Attempt) -> str:
@@ -162,7 +166,16 @@ class Dispatcher:
 
     async def follow(self, lease: Lease, request_id: str) -> None:
         """Record the request id, even if the job has moved on meanwhile."""
-        if await self._conclude(self._accepted(lease, request_id, at=self._clock.now())):
+        at = self._clock.now()
+        accepted = outcomes.accepted(
+            lease,
+            request_id=request_id,
+            poller=self._poller,
+            expires_at=at + self._config.lease,
+            due_at=self._poll_times.next_poll(lease, at=at),
+            at=at,
+        )
+        if await self._conclude(accepted):
             return
         note = partial(self._recorder.note_late_request, lease, request_id=request_id)
         if await self._insist(note, lease.job_id, request_id):
@@ -198,16 +211,6 @@ class Dispatcher:
                     "job.outcome_waits_for_database", job_id=job_id, upstream_request_id=request_id
                 )
                 await self._clock.sleep(_DATABASE_AWAY)
-
-    def _accepted(self, lease: Lease, request_id: str, *, at: datetime) -> Change:
-        return outcomes.accepted(
-            lease,
-            request_id=request_id,
-            poller=self._poller,
-            expires_at=at + self._config.lease,
-            due_at=self._poll_times.next_poll(lease, at=at),
-            at=at,
-        )
 
     def _what_it_means(self, lease: Lease, error: UpstreamError) -> Change:
         at = self._clock.now()
@@ -245,13 +248,6 @@ class Dispatcher:
         if lease.refusals < others and not error.could_be_the_call:
             return timedelta()
         return _AFTER_A_REFUSAL
-
-    def _lost_file(self, lease: Lease, error: LostFileError) -> Change:
-        return outcomes.failed(lease, code="file_lost", message=str(error), at=self._clock.now())
-
-    def _interrupted(self, lease: Lease) -> Change:
-        reason = "The gateway stopped before the answer came."
-        return outcomes.outcome_unknown(lease, reason=reason, at=self._clock.now())
 
 
 async def _see_through(write: Coroutine[Any, Any, object]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import JobRow, WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
@@ -36,18 +36,11 @@ class DeliveryRepository:
         """Return up to `limit` deliveries with their latest attempts, newest first."""
         page = DELIVERIES.where(*_conditions(matching))
         page = newest(page, by=WebhookDeliveryRow.id, before=before, limit=limit)
-        rows = (await self._tx.execute(page)).all()
-        attempts = await self._attempts([row.id for row in rows])
-        return [_delivery(row, attempts.get(row.id, [])) for row in rows]
+        return await self._with_attempts(page)
 
     async def find(self, delivery_id: str, matching: DeliveryFilter) -> Delivery | None:
-        found = await self._tx.execute(
-            DELIVERIES.where(WebhookDeliveryRow.id == delivery_id, *_conditions(matching))
-        )
-        row = found.one_or_none()
-        if row is None:
-            return None
-        return _delivery(row, (await self._attempts([row.id])).get(row.id, []))
+        named = DELIVERIES.where(WebhookDeliveryRow.id == delivery_id, *_conditions(matching))
+        return next(iter(await self._with_attempts(named)), None)
 
     async def start_again(self, delivery_id: str, *, at: datetime) -> None:
         """Make a delivery due now, at the first step of its retries, unless it is being sent."""
@@ -57,12 +50,13 @@ class DeliveryRepository:
             .values(state="pending", step=0, due_at=at)
         )
 
-    async def _attempts(self, ids: Sequence[str]) -> Mapping[str, list[Attempt]]:
+    async def _with_attempts(self, wanted: Select[Any]) -> Sequence[Delivery]:
+        rows = (await self._tx.execute(wanted)).all()
         found = await self._tx.execute(
             select(WebhookAttemptRow)
             .join(WebhookDeliveryRow, WebhookDeliveryRow.id == WebhookAttemptRow.delivery_id)
             .where(
-                WebhookAttemptRow.delivery_id.in_(ids),
+                WebhookAttemptRow.delivery_id.in_([row.id for row in rows]),
                 WebhookAttemptRow.number > WebhookDeliveryRow.attempts - _MOST_ATTEMPTS_SHOWN,
             )
             .order_by(WebhookAttemptRow.delivery_id, WebhookAttemptRow.number)
@@ -70,7 +64,10 @@ class DeliveryRepository:
         attempts: dict[str, list[Attempt]] = {}
         for row in found:
             attempts.setdefault(row.delivery_id, []).append(record_of(Attempt, row))
-        return attempts
+        return [
+            record_of(Delivery, row, attempts_made=row.attempts, attempts=attempts.get(row.id, ()))
+            for row in rows
+        ]
 
 
 DELIVERIES = (
@@ -97,7 +94,3 @@ def _conditions(matching: DeliveryFilter) -> list[ColumnElement[bool]]:
     if matching.state is not None:
         conditions.append(WebhookDeliveryRow.state == matching.state)
     return conditions
-
-
-def _delivery(row: Any, attempts: Sequence[Attempt]) -> Delivery:
-    return record_of(Delivery, row, attempts_made=row.attempts, attempts=attempts)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from app.api.deps import Services
 from app.auth.oidc.keys import IssuerKeys
 from app.bootstrap.base import Base, Doorbells
@@ -18,9 +20,11 @@ from app.bootstrap.workers import Workers, make_workers
 from app.core.clock import Clock
 from app.core.metrics import Metrics
 from app.core.tracing import Tracing
-from app.db.engine import opened_database
+from app.db.engine import Database, opened_database
+from app.jobs.queue.repository import QueueRepository
 from app.settings import Settings
-from app.webhooks.queue import DeliveryQueue
+from app.storage import copies
+from app.webhooks.queue_repository import DeliveryQueueRepository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +33,20 @@ class Parts:
 
     services: Services
     issuer_keys: IssuerKeys | None
-    deliveries: DeliveryQueue
     workers: Workers
+    database: Database
+    clock: Clock
 
     async def free_leases(self) -> None:
         """End the leases of a dead process; only where no other process can hold any."""
-        await self.workers.recorder.free_leases()
-        await self.deliveries.free_leases()
+        at = self.clock.now()
+
+        async def work(tx: AsyncConnection) -> None:
+            await QueueRepository(tx).free_leases(at=at)
+            await copies.free_leases(tx, at=at)
+            await DeliveryQueueRepository(tx).free_leases(at=at)
+
+        await self.database.transact(work)
 
 
 @asynccontextmanager
@@ -69,6 +80,7 @@ async def open_parts(
             yield Parts(
                 services=services,
                 issuer_keys=remotes.issuer_keys,
-                deliveries=stores.deliveries,
                 workers=make_workers(base, remotes, stores, services),
+                database=database,
+                clock=clock,
             )

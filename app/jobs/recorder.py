@@ -18,7 +18,6 @@ from app.jobs.models import Change, Lease, output_urls
 from app.jobs.moves import ENDINGS
 from app.jobs.outcomes import observed
 from app.jobs.queue.config import QueueConfig
-from app.jobs.queue.repository import QueueRepository
 from app.jobs.repository import JobRepository
 from app.jobs.timing.repository import DurationRepository
 from app.quotas import ledger
@@ -77,15 +76,6 @@ class Recorder:
         is_news = await self._database.transact(work)
         self._metrics.late_requests.inc(is_news)
         return is_news
-
-    async def free_leases(self) -> None:
-        """End every lease at start; only where no other process can hold one."""
-
-        async def work(tx: AsyncConnection) -> None:
-            await QueueRepository(tx).free_leases(at=self._clock.now())
-            await copies.free_leases(tx, at=self._clock.now())
-
-        await self._database.transact(work)
 
     async def _record_all(self, changes: Sequence[Change]) -> Sequence[bool]:
         seqs, to_deliver = await self._database.transact(lambda tx: self._write(tx, changes))

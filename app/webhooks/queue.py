@@ -19,7 +19,7 @@ from app.db.engine import Database
 from app.db.records import record_of
 from app.db.users import disabled_among
 from app.webhooks.models import DeliveryLease, Outcome
-from app.webhooks.queue_repository import QueueRepository, Waiting
+from app.webhooks.queue_repository import DeliveryQueueRepository, Waiting
 from app.webhooks.repository import EndpointRepository, SecretRepository
 from app.webhooks.safe import Safe
 
@@ -75,7 +75,7 @@ class DeliveryQueue:
         }
 
         async def work(tx: AsyncConnection) -> Sequence[DeliveryLease]:
-            deliveries = QueueRepository(tx)
+            deliveries = DeliveryQueueRepository(tx)
             due = await deliveries.lock_due(at=at, limit=limit, **full)
             chosen = self._with_room(due, free=limit, lanes=Counter(lanes), users=Counter(users))
             if not chosen:
@@ -85,7 +85,9 @@ class DeliveryQueue:
             rows = await deliveries.targets(chosen)
             return await self._leases(tx, rows, token=token, at=at)
 
-        if not await self._database.look_up(lambda tx: QueueRepository(tx).has_due(at=at, **full)):
+        if not await self._database.look_up(
+            lambda tx: DeliveryQueueRepository(tx).has_due(at=at, **full)
+        ):
             return []
         return await self._database.transact(work)
 
@@ -93,11 +95,6 @@ class DeliveryQueue:
         """Return whether to claim more: only once half is free, to claim many at a time."""
         busy = sum(lease.lane == lane for lease in under_way)
         return busy <= self._config.per_lane // 2
-
-    async def free_leases(self) -> None:
-        """End every lease, at start; only where no other process can hold one."""
-        at = self._clock.now()
-        await self._database.transact(lambda tx: QueueRepository(tx).free_leases(at=at))
 
     def _slot_limits(self, *, free: int) -> tuple[int, int]:
         """Return how many slots a receiver and a user may hold while so many are free."""
@@ -155,7 +152,7 @@ class DeliveryQueue:
         at = self._clock.now()
 
         async def work(tx: AsyncConnection) -> tuple[set[str], Sequence[tuple[str, str]]]:
-            deliveries = QueueRepository(tx)
+            deliveries = DeliveryQueueRepository(tx)
             counted = await deliveries.end(outcomes)
             recorded = [each for each in outcomes if each.lease.id in counted]
             return counted, await self._judge(tx, recorded, at=at)

@@ -29,7 +29,7 @@ class Waiting:
     user_id: str
 
 
-class QueueRepository:
+class DeliveryQueueRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
 
@@ -97,6 +97,7 @@ class QueueRepository:
         return set(numbers)
 
     async def free_leases(self, *, at: datetime) -> None:
+        """End every lease; only for a caller that knows that no other process holds one."""
         await self._tx.execute(
             update(WebhookDeliveryRow)
             # Who has a lease is due, and an index has those that are.

@@ -139,6 +139,7 @@ def make_workers(base: Base, remotes: Remotes, stores: Stores, services: Service
         poller=poller,
         pruner=Pruner(
             chores=(
+                stores.sweeper.expire,
                 stores.sweeper.prune,
                 services.client_tokens.prune,
                 retention.prune_jobs,

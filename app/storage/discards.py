@@ -44,7 +44,7 @@ async def discard_jobs(
     """Discard what belonged to jobs that were just deleted; return the keys, to delete now.
 
     A file that another, unfinished job names as well is discarded when that one ends. Rows are
-    locked first and tested after, as in `discard_expired`.
+    locked first and tested after, as in `Sweeper.expire`.
     """
     made_for = FileRow.made_for.in_(job_ids)
     await tx.execute(select(FileRow.id).where(made_for).order_by(FileRow.id).with_for_update())
@@ -79,28 +79,6 @@ async def discard_users(tx: AsyncConnection, user_ids: Sequence[str], *, at: dat
     await discard(tx, arriving, due_at=at + LATE_WRITERS)
 
 
-async def discard_expired(tx: AsyncConnection, *, at: datetime) -> int:
-    """Discard expired files, except those that a live job names; return how many.
-
-    Rows are locked first and tested after, so as to wait for a job that is just linking one.
-    """
-    due = await tx.execute(
-        select(FileRow.id)
-        .where(is_over(at))
-        .order_by(FileRow.id)
-        .limit(_BATCH)
-        .with_for_update(skip_locked=True)
-    )
-    freed = await tx.execute(
-        delete(FileRow)
-        .where(FileRow.id.in_(list(due.scalars())), ~is_in_use())
-        .returning(FileRow.storage_key)
-    )
-    keys = list(freed.scalars())
-    await discard(tx, keys, due_at=at)
-    return len(keys)
-
-
 class Sweeper:
     """Deletes what was discarded; what another storage holds waits for a process that has it."""
 
@@ -113,27 +91,41 @@ class Sweeper:
         """Try to delete what was just discarded; the pruner retries what the storage keeps."""
         await self._try([key for key in keys if key.startswith(self._storage.holds)])
 
-    async def prune(self) -> int:
-        """Discard a batch of expired files, try to delete a batch of objects; return how many.
+    async def expire(self) -> int:
+        """Discard a batch of expired files, except those that a live job names; return how many.
 
-        What the storage does not delete is due again later, after everything else.
+        Rows are locked first and tested after, so as to wait for a job that is just linking one.
         """
         at = self._clock.now()
+        expired = select(FileRow.id).where(is_over(at))
 
-        async def look(connection: AsyncConnection) -> tuple[bool, Sequence[str]]:
-            expired = await connection.execute(select(FileRow.id).where(is_over(at)).limit(1))
-            return expired.first() is not None, await self._due(connection, at=at)
+        async def look(connection: AsyncConnection) -> bool:
+            return (await connection.execute(expired.limit(1))).first() is not None
 
-        async def expire(tx: AsyncConnection) -> tuple[int, Sequence[str]]:
-            return await discard_expired(tx, at=at), await self._due(tx, at=at)
+        async def work(tx: AsyncConnection) -> int:
+            due = await tx.execute(
+                expired.order_by(FileRow.id).limit(_BATCH).with_for_update(skip_locked=True)
+            )
+            freed = await tx.execute(
+                delete(FileRow)
+                .where(FileRow.id.in_(list(due.scalars())), ~is_in_use())
+                .returning(FileRow.storage_key)
+            )
+            keys = list(freed.scalars())
+            await discard(tx, keys, due_at=at)
+            return len(keys)
 
-        any_expired, due = await self._database.read(look)
-        expired = 0
-        if any_expired:
-            expired, due = await self._database.transact(expire)
+        return await self._database.transact(work) if await self._database.read(look) else 0
+
+    async def prune(self) -> int:
+        """Try to delete a batch of objects; return for how many the storage answered.
+
+        What it does not delete is due again later, after everything else.
+        """
+        at = self._clock.now()
+        due = await self._database.read(lambda connection: self._due(connection, at=at))
         if not due:
-            return expired
-
+            return 0
         gone, kept = await self._try(due)
 
         async def note(tx: AsyncConnection) -> None:
@@ -146,7 +138,7 @@ class Sweeper:
 
         await self._database.transact(note)
         is_away = len(gone) + len(kept) < len(due)
-        return expired + len(gone) + (0 if is_away else len(kept))
+        return len(gone) if is_away else len(due)
 
     async def _try(self, keys: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
         """Delete objects; return those that are gone and those that the storage kept."""

@@ -15,7 +15,7 @@ from app.main import create_app
 from tests.support.answers import problem
 from tests.support.gateway import ADMIN_TOKEN
 from tests.support.network import Wire, running_wire
-from tests.support.served import Served, body, serving, settings_of
+from tests.support.served import Served, serving, settings_of
 from tests.support.sse import Event, stream
 
 AWAY = timedelta(seconds=2.5)
@@ -63,9 +63,7 @@ async def test_streams_and_waits_outlast_the_database(
             stream(gateway.http, f"/v1/jobs/{jobs[0]}/events", after="0") as of_one,
             stream(gateway.http, "/v1/events") as of_all,
         ):
-            wait = asyncio.ensure_future(
-                gateway.http.post("/v1/jobs", json=body(STUCK), headers={"Prefer": "wait=30"})
-            )
+            wait = asyncio.ensure_future(gateway.submit(STUCK, Prefer="wait=30"))
             async with asyncio.timeout(WITHIN_S):
                 while len(told(seen, "job.in_queue") | set(jobs)) < 4:
                     seen.append(await of_all.next())

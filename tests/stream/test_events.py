@@ -11,8 +11,9 @@ import pytest
 
 from app.core.clock import SystemClock
 from tests.support.answers import problem
+from tests.support.gateway import Gateway
 from tests.support.issuer import AUDIENCE, running_issuer
-from tests.support.served import Served, body, serving
+from tests.support.served import Served, serving
 from tests.support.sse import Event, stream
 
 pytestmark = pytest.mark.either_database
@@ -48,7 +49,7 @@ async def stuck(gateway: Served) -> dict[str, Any]:
 
 async def stuck_job_of(http: httpx.AsyncClient) -> dict[str, Any]:
     """Submit a job that stays in RunComfy's queue, and wait until it is there."""
-    job: dict[str, Any] = (await http.post("/v1/jobs", json=body(STUCK))).json()
+    job: dict[str, Any] = (await http.post("/v1/jobs", json=Gateway.body(STUCK))).json()
     async with asyncio.timeout(WITHIN_S):
         while job["status"] != "in_queue":
             answer = await http.get(f"/v1/jobs/{job['id']}", headers={"Prefer": "wait=5"})
@@ -147,9 +148,9 @@ async def test_a_service_follows_its_users_and_they_see_their_own(gateway: Serve
         shop.headers.update(u1)
         async with stream(shop, "/v1/events") as of_u1:
             for headers in (u2, u1):
-                await shop.post("/v1/jobs", json=body(STUCK), headers=headers)
+                await shop.post("/v1/jobs", json=Gateway.body(STUCK), headers=headers)
             await gateway.submit(STUCK)
-            await plain.post("/v1/jobs", json=body(STUCK))
+            await plain.post("/v1/jobs", json=Gateway.body(STUCK))
             first = [await all_of_them.next(), await of_u1.next(), await own.next()]
         assert [each.data["user"] for each in first if each] == ["shop/u2", "shop/u1", "shop"]
         users = {each.data["user"] for each in [await all_of_them.next() for _ in range(3)] if each}
@@ -211,7 +212,7 @@ async def test_a_wait_ends_with_the_job_or_with_the_time(gateway: Served) -> Non
     rest_ms = short.elapsed.total_seconds() * 1000 - 1000
     assert 0 <= ours_ms < rest_ms + 1, "the wait is not the gateway's work"
     keyed = {"Idempotency-Key": "order-1", "Prefer": "wait=99999999999"}
-    request = body(SLOW)
+    request = Gateway.body(SLOW)
     twins = await asyncio.gather(
         *(gateway.http.post("/v1/jobs", json=request, headers=keyed) for _ in range(2))
     )
@@ -226,7 +227,7 @@ async def test_who_may_only_submit_waits_like_anybody_else(gateway: Served) -> N
         made = (await admin.post("/v1/admin/keys", json=mint)).json()
     async with gateway.client(made["key"]) as submitter:
         wait = {"Prefer": "wait=60"}
-        done = await submitter.post("/v1/jobs", json=body("sandbox:slow=40"), headers=wait)
+        done = await submitter.post("/v1/jobs", json=Gateway.body("sandbox:slow=40"), headers=wait)
     assert (done.status_code, done.json()["status"]) == (200, "completed")
 
 
@@ -338,7 +339,7 @@ async def test_a_stream_and_a_wait_end_with_the_token_of_an_issuer(
                         http.request(method, path, json=sent, headers={"Prefer": "wait=30"})
                     )
                     for method, path, sent in (
-                        ("POST", "/v1/jobs", body(STUCK)),
+                        ("POST", "/v1/jobs", Gateway.body(STUCK)),
                         ("GET", f"/v1/jobs/{job['id']}", None),
                     )
                 ]
@@ -387,7 +388,7 @@ async def test_an_offer_of_another_protocol_is_declined_and_its_request_taken(
 ) -> None:
     """Java's client offers HTTP/2 with its first request, be it a submit."""
     headers = {"Upgrade": offer, "Connection": "Upgrade"}
-    answer = await gateway.http.post("/v1/jobs", json=body(STUCK), headers=headers)
+    answer = await gateway.submit(STUCK, **headers)
     assert answer.status_code == 202
     # In one piece: behind each head is its body, or the next request.
     key = gateway.http.headers["Authorization"]

@@ -13,10 +13,10 @@ import pytest
 from app.core.clock import SystemClock
 from app.sandbox import SandboxConfig, running_sandbox
 from app.server import running_gateway
-from tests.support.gateway import TOKEN
+from tests.support.gateway import TOKEN, Gateway
 from tests.support.keys import make_key
 from tests.support.processes import Server, gateway_process
-from tests.support.served import Served, body, serving, settings_of
+from tests.support.served import Served, serving, settings_of
 from tests.support.sse import stream
 
 STREAMS = 1000
@@ -107,7 +107,7 @@ async def test_a_stop_ends_a_thousand_streams_and_waits_and_asks_them_back(serve
     key = await make_key(f"sqlite:///{server.folder / 'gateway.db'}")
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as http:
-        job = (await http.post("/v1/jobs", json=body(STUCK))).json()
+        job = (await http.post("/v1/jobs", json=Gateway.body(STUCK))).json()
         path = f"/v1/jobs/{job['id']}"
         while (await http.get(path)).json()["status"] != "in_queue":
             await SystemClock().sleep(timedelta(milliseconds=50))

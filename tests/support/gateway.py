@@ -57,7 +57,8 @@ class Gateway:
     workers: Workers
     keys: KeyDirectory
 
-    def body(self, words: str = "", **fields: Any) -> dict[str, Any]:
+    @staticmethod
+    def body(words: str = "", **fields: Any) -> dict[str, Any]:
         """Make a request with a prompt of its own, and magic words for the sandbox."""
         prompt = f"take {next(_TAKES)} {words}".strip()
         picture = "https://example.com/a.png"

@@ -1,7 +1,6 @@
 """A gateway and its sandbox on real sockets in the test's event loop, in real time."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,11 +15,9 @@ from app.core.clock import SystemClock
 from app.sandbox import SandboxConfig, running_sandbox
 from app.server import running_gateway
 from app.settings import Settings, explicit_settings
-from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, TOKEN
+from tests.support.gateway import ADMIN_TOKEN, SEEDANCE, TOKEN, Gateway
 from tests.support.keys import make_key
 from tests.support.processes import START_WITHIN_S
-
-_TAKES = itertools.count(1)
 
 
 @dataclass
@@ -53,16 +50,7 @@ class Served:
                 await SystemClock().sleep(timedelta(milliseconds=20))
 
     async def submit(self, words: str = "", **headers: str) -> httpx.Response:
-        return await self.http.post("/v1/jobs", json=body(words), headers=headers)
-
-
-def body(words: str = "") -> dict[str, Any]:
-    picture = "https://example.com/a.png"
-    prompt = f"take {next(_TAKES)} {words}"
-    return {
-        "model": SEEDANCE,
-        "input": {"prompt": prompt, "first_frame_image_url": picture, "duration": 2},
-    }
+        return await self.http.post("/v1/jobs", json=Gateway.body(words), headers=headers)
 
 
 def settings_of(database_url: str, *, upstream_url: str, **more: Any) -> Settings:

@@ -12,7 +12,7 @@ import pytest
 from app.api.problems import FieldErrorRead
 from app.core.clock import ManualClock
 from tests.support.gateway import SEEDANCE, Gateway, Sandbox, running
-from tests.support.pictures import data_uri, jpeg, png, shelf, tiff
+from tests.support.pictures import data_uri, hosting, jpeg, png, tiff
 from tests.support.storages import files_below
 from tests.support.wire_server import Line, answer, refused_port, wire_server
 
@@ -85,7 +85,7 @@ async def uploaded(gateway: Gateway, content: bytes) -> str:
 
 async def test_seeds_seven_rules_refuse_by_url_data_uri_and_upload(looking: Gateway) -> None:
     sent: dict[str, bytes | str | int] = {path: file for path, (file, _) in BROKEN.items()}
-    async with shelf(sent | EDGES) as pictures:
+    async with hosting(sent | EDGES) as pictures:
         for path, (file, message) in BROKEN.items():
             places = [pictures.url + path, await uploaded(looking, file)]
             if path != "/heavy":
@@ -119,7 +119,7 @@ async def test_refused_picture_holds_nothing_and_reaches_nobody(looking: Gateway
 
 async def test_of_a_list_that_is_refused_no_file_is_looked_at(looking: Gateway) -> None:
     model = "wan-ai/wan-2.7/edit"  # takes four images
-    async with shelf({f"/{n}.png": png(800, 600) for n in range(5)}) as pictures:
+    async with hosting({f"/{n}.png": png(800, 600) for n in range(5)}) as pictures:
         named = [f"{pictures.url}/{n}.png" for n in range(5)]
         given = {"prompt": "a fox", "image_urls": named}
         body = {"model": model, "input": given}
@@ -132,7 +132,7 @@ async def test_of_a_list_that_is_refused_no_file_is_looked_at(looking: Gateway) 
 
 
 async def test_a_sound_picture_is_accepted_and_sent_as_it_was_named(looking: Gateway) -> None:
-    async with shelf({"/a.png": png(800, 600), "/b.png": "/a.png"}) as pictures:
+    async with hosting({"/a.png": png(800, 600), "/b.png": "/a.png"}) as pictures:
         job = await looking.submit(first_frame_image_url=f"{pictures.url}/b.png")
         assert job["input"]["first_frame_image_url"] == f"{pictures.url}/b.png"
         assert [each.headers["accept-encoding"] for each in pictures.received] == ["identity"] * 2
@@ -155,7 +155,7 @@ async def test_what_is_no_image_is_told_by_its_bytes(looking: Gateway) -> None:
         "/damaged.png": ("media_unreadable", "this PNG is damaged."),
         "/endless.jpg": ("media_unreadable", "this JPEG has them too far from its start."),
     }
-    async with shelf(files) as pictures:
+    async with hosting(files) as pictures:
         for path, (code, end) in told.items():
             (error,) = await errors_of(looking, pictures.url + path)
             assert (error["pointer"], error["code"]) == (POINTER, code)
@@ -192,7 +192,7 @@ async def test_any_way_to_serve_a_file_will_do(
         "/heavy": png(800, 600, size=31_500_000),
         "/empty": b"",
     }
-    async with shelf(files, ranges=ranges, length=length) as pictures:
+    async with hosting(files, ranges=ranges, length=length) as pictures:
         assert await code_of(looking, f"{pictures.url}/small") is None
         assert await code_of(looking, f"{pictures.url}/camera") is None
         assert await code_of(looking, f"{pictures.url}/heavy") == "file_size_mb"
@@ -215,7 +215,7 @@ async def test_servers_that_give_no_file_are_told_apart(
         "/long": "/fine",
     }
     answers: dict[str, dict[str, str | None]] = {}
-    async with shelf(files) as pictures:
+    async with hosting(files) as pictures:
         with refused_port() as nobody:
             for mode in ("require", "best_effort", "off"):
                 async with running(
@@ -253,7 +253,7 @@ async def test_servers_that_give_no_file_are_told_apart(
 
 async def test_files_that_cannot_be_fetched_are_a_problem_of_their_own(looking: Gateway) -> None:
     """Where nothing else is wrong: once their servers answer the input may be accepted."""
-    async with shelf({"/500": 500, "/503": 503, "/page": b"<!doctype html>"}) as pictures:
+    async with hosting({"/500": 500, "/503": 503, "/page": b"<!doctype html>"}) as pictures:
 
         async def refused(first: str, last: str) -> tuple[dict[str, Any], dict[str, Any]]:
             frames = {"first_frame": pictures.url + first, "last_frame": pictures.url + last}
@@ -284,7 +284,7 @@ async def test_private_addresses_are_refused_unless_allowed_and_never_link_local
 ) -> None:
     async with (
         running(database_url, sandbox=sandbox, clock=clock, inspect_media="require") as gateway,
-        shelf({"/a.png": png(800, 600)}) as pictures,
+        hosting({"/a.png": png(800, 600)}) as pictures,
     ):
         assert await code_of(gateway, f"{pictures.url}/a.png") == "media_url"
         assert pictures.connections == 0
@@ -294,7 +294,7 @@ async def test_what_was_found_is_remembered_for_minutes_and_refusals_are_not(
     looking: Gateway,
 ) -> None:
     files: dict[str, bytes | str | int] = {"/a.png": png(800, 600), "/b.png": png(7000, 4000)}
-    async with shelf(files) as pictures:
+    async with hosting(files) as pictures:
 
         async def look(path: str) -> tuple[str | None, int]:
             before = pictures.connections
@@ -313,7 +313,7 @@ async def test_what_was_found_is_remembered_for_minutes_and_refusals_are_not(
 
 
 async def test_replays_are_found_before_any_file_is_looked_at(looking: Gateway) -> None:
-    async with shelf({"/a.png": png(800, 600)}) as pictures:
+    async with hosting({"/a.png": png(800, 600)}) as pictures:
         body = looking.body(first_frame_image_url=f"{pictures.url}/a.png")
         key = {"Idempotency-Key": "one"}
         first = await looking.http.post("/v1/jobs", json=body, headers=key)
@@ -329,7 +329,7 @@ async def test_who_has_no_submit_left_has_no_errands_run(looking: Gateway) -> No
     assert (await looking.admin.post("/v1/admin/plans", json=plan)).status_code == 201
     changed = await looking.admin.patch("/v1/admin/users/alice", json={"plan": "slow"})
     assert changed.status_code == 200, changed.text
-    async with shelf({"/a.png": png(800, 600), "/b.png": png(800, 600)}) as pictures:
+    async with hosting({"/a.png": png(800, 600), "/b.png": png(800, 600)}) as pictures:
         await looking.submit(first_frame_image_url=f"{pictures.url}/a.png")
         body = looking.body(first_frame_image_url=f"{pictures.url}/b.png")
         for path, sent in (("/v1/jobs", body), (f"/v1/models/{SEEDANCE}", body["input"])):

@@ -22,7 +22,7 @@ from app.net.resolver import Resolver, SystemResolver
 from app.storage.files import FileService
 from app.storage.rows import RowStorage
 from tests.support.network import Names
-from tests.support.pictures import jpeg, png, shelf
+from tests.support.pictures import hosting, jpeg, png
 from tests.support.wire_server import Line, answer, wire_server
 
 SOON = timedelta(milliseconds=300)
@@ -212,7 +212,7 @@ async def test_a_host_that_gives_less_than_was_asked_for_is_asked_for_the_rest(
 
 
 async def test_redirects_are_followed_three_times() -> None:
-    async with inspecting() as inspector, shelf({"/": "/"}) as endless:
+    async with inspecting() as inspector, hosting({"/": "/"}) as endless:
         assert await codes(inspector, endless.url) == ["media_redirects"]
         assert endless.connections == 4
 
@@ -230,7 +230,7 @@ async def test_slow_hosts_of_one_caller_hold_up_no_other() -> None:
     async with (
         inspecting(at_once_each=3, patience=SOON) as inspector,
         wire_server(slow) as sluggish,
-        shelf({"/a.png": START}) as quick,
+        hosting({"/a.png": START}) as quick,
     ):
         slow_urls = [f"{sluggish.url}/{n}" for n in range(6)]
         looks = asyncio.create_task(codes(inspector, *slow_urls[:3], user="mallory"))
@@ -259,7 +259,7 @@ async def test_all_callers_together_have_so_many_turns(mode: InspectMode) -> Non
     async with (
         inspecting(mode=mode, at_once=2, patience=SOON) as inspector,
         wire_server(slow) as sluggish,
-        shelf({"/a.png": START}) as quick,
+        hosting({"/a.png": START}) as quick,
     ):
         waiting = asyncio.gather(
             *(codes(inspector, f"{sluggish.url}/{user}", user=user) for user in ("bob", "carol"))
@@ -285,7 +285,7 @@ async def test_who_was_refused_a_turn_keeps_none_for_the_other_files() -> None:
     async with (
         inspecting(at_once_each=1, patience=SOON) as inspector,
         wire_server(slow) as sluggish,
-        shelf({"/a.png": START}) as quick,
+        hosting({"/a.png": START}) as quick,
     ):
         with pytest.raises(MediaBusyError):
             await codes(inspector, f"{sluggish.url}/1", f"{sluggish.url}/2")
@@ -329,7 +329,7 @@ async def test_names_of_one_caller_that_hang_hold_up_no_other() -> None:
     async with (
         inspecting(resolver, deadline=SOON) as hasty,
         inspecting(resolver) as inspector,
-        shelf({"/a.png": png(800, 600)}) as server,
+        hosting({"/a.png": png(800, 600)}) as server,
     ):
         hanging = [f"http://{n}.example/a.png" for n in range(100)]
         assert await codes(hasty, *hanging, user="mallory") == ["media_unreachable"] * 100
@@ -339,7 +339,10 @@ async def test_names_of_one_caller_that_hang_hold_up_no_other() -> None:
 
 
 async def test_who_waited_for_a_turn_knows_what_was_found_meanwhile() -> None:
-    async with inspecting(at_once_each=2) as inspector, shelf({"/a.jpg": jpeg(800, 600)}) as server:
+    async with (
+        inspecting(at_once_each=2) as inspector,
+        hosting({"/a.jpg": jpeg(800, 600)}) as server,
+    ):
         url = f"{server.url}/a.jpg"
         assert await asyncio.gather(*(codes(inspector, url) for _ in range(50))) == [[]] * 50
         assert server.connections <= 2
@@ -347,7 +350,7 @@ async def test_who_waited_for_a_turn_knows_what_was_found_meanwhile() -> None:
 
 async def test_so_much_is_remembered_and_no_more() -> None:
     files: dict[str, bytes | str | int] = {"/a.png": START, "/b.png": START}
-    async with inspecting(most_kept=1) as inspector, shelf(files) as server:
+    async with inspecting(most_kept=1) as inspector, hosting(files) as server:
         for name in ("a", "b", "b", "a"):
             assert await codes(inspector, f"{server.url}/{name}.png") == []
         assert server.connections == 3

@@ -1,4 +1,4 @@
-"""Pictures of any size in a few bytes, and a shelf on loopback that serves files and counts."""
+"""Pictures of any size in a few bytes, and a host on loopback that serves them and counts."""
 
 import base64
 import struct
@@ -43,7 +43,7 @@ def data_uri(content: bytes, *, kind: str = "image/png") -> str:
 
 
 @asynccontextmanager
-async def shelf(
+async def hosting(
     files: Mapping[str, bytes | str | int], *, ranges: bool = True, length: bool = True
 ) -> AsyncIterator[WireServer]:
     """Serve `files` by path: bytes as they are, a text as a redirect, a number as a status."""

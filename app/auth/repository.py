@@ -68,6 +68,14 @@ class UserTerms:
     limits: dict[LimitName, Limit]
 
 
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """A key with its owner's terms."""
+
+    key: ApiKey
+    terms: UserTerms
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundClientToken:
     """A client token with all it depends on: its key, the key's owner, and its user's terms."""
@@ -83,15 +91,12 @@ class AuthRepository:
     def __init__(self, tx: AsyncConnection) -> None:
         self._tx = tx
 
-    async def find_key(self, key_id: str) -> tuple[ApiKey, UserTerms] | None:
-        """Find a key and the terms of its owner."""
+    async def find_key(self, key_id: str) -> FoundKey | None:
         return (await self.find_held_keys([key_id])).get(key_id)
 
-    async def find_held_keys(
-        self, key_ids: Collection[str]
-    ) -> Mapping[str, tuple[ApiKey, UserTerms]]:
+    async def find_held_keys(self, key_ids: Collection[str]) -> Mapping[str, FoundKey]:
         found = await self._tx.execute(_HELD_KEYS, {"ids": sorted(set(key_ids))})
-        return {row.key_id: (_key(row), _terms(row)) for row in found}
+        return {row.key_id: FoundKey(_key(row), _terms(row)) for row in found}
 
     async def find_keys(self, key_ids: Collection[str]) -> Mapping[str, ApiKey]:
         """Find the keys whose owners are not disabled; each with its owner."""

@@ -106,9 +106,9 @@ class AuthService:
     async def _holder_of_key(self, token: KeyCredential) -> Sender:
         at = self._clock.now()
         found = await self._find_key(token.id)
-        if found is None or not found[0].opens_with(token.secret, at=at):
+        if found is None or not found.key.opens_with(token.secret, at=at):
             raise UnauthenticatedError("No such API key; check for a typing mistake.")
-        key, terms = found
+        key, terms = found.key, found.terms
         if terms.disabled or not key.is_valid(at=at):
             raise UnauthenticatedError("This API key was revoked, has expired or is disabled.")
         await self._record_use(key)
@@ -124,7 +124,8 @@ class AuthService:
         return Sender(principal, key)
 
     async def _user_of_issuer(self, oidc: OidcSignIn, token: str) -> Principal:
-        key, terms, ends_at = await oidc.sign_in(token)
+        found, ends_at = await oidc.sign_in(token)
+        key, terms = found.key, found.terms
         await self._record_use(key)
         return Principal(
             user_id=terms.user_id,

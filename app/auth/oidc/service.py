@@ -12,7 +12,7 @@ from app.auth.errors import UserDisabledError
 from app.auth.oidc.errors import UnknownPlanClaimError
 from app.auth.oidc.naming import key_id_of
 from app.auth.oidc.verifier import OidcVerifier
-from app.auth.repository import ApiKey, AuthRepository, UserTerms
+from app.auth.repository import AuthRepository, FoundKey
 from app.auth.scopes import CLIENT_SCOPES
 from app.core.clock import Clock
 from app.core.errors import UnauthenticatedError
@@ -30,8 +30,8 @@ class OidcSignIn:
         self._verifier = verifier
         self._follows_plan = follows_plan
 
-    async def sign_in(self, token: str) -> tuple[ApiKey, UserTerms, datetime]:
-        """Return the key that stands for the token's user, the user's terms, and the token's end.
+    async def sign_in(self, token: str) -> tuple[FoundKey, datetime]:
+        """Return the key that stands for the token's user, and the token's end.
 
         The user is created on first use; where a claim names the plan, it is updated each time.
         Raises UnauthenticatedError, UserDisabledError, UnknownPlanClaimError or
@@ -42,7 +42,7 @@ class OidcSignIn:
         plan = _plan(identity.plan)
         at = self._clock.now()
 
-        async def make(tx: AsyncConnection) -> tuple[ApiKey, UserTerms] | None:
+        async def make(tx: AsyncConnection) -> FoundKey | None:
             if plan is not None and await DirectoryRepository(tx).find_plan(plan) is None:
                 raise UnknownPlanClaimError
             auth = AuthRepository(tx)
@@ -55,14 +55,14 @@ class OidcSignIn:
             return await auth.find_key(key_id)
 
         found = await self._database.look_up(lambda tx: AuthRepository(tx).find_key(key_id))
-        if found is None or (self._follows_plan and found[1].own_plan != plan):
+        if found is None or (self._follows_plan and found.terms.own_plan != plan):
             found = await self._database.transact(make)
         assert found is not None
-        if found[1].disabled:
+        if found.terms.disabled:
             raise UserDisabledError(user_id)
-        if not found[0].is_valid(at=at):
+        if not found.key.is_valid(at=at):
             raise UnauthenticatedError("An operator has ended the sign-ins of this user.")
-        return *found, identity.ends_at
+        return found, identity.ends_at
 
 
 def _plan(claimed: object) -> str | None:

@@ -69,10 +69,10 @@ class AuthService:
                 "Send an API key of this gateway as `Authorization: Bearer rcg_...`."
             )
         text = bearer_token(authorization)
-        if token := KeyCredential.parse(text):
-            return await self._holder_of_key(token)
-        if client := ClientCredential.parse(text):
-            return Sender(await self._holder_of_token(client, came_from))
+        if key := KeyCredential.parse(text):
+            return await self._holder_of_key(key)
+        if token := ClientCredential.parse(text):
+            return Sender(await self._holder_of_token(token, came_from))
         if self._oidc is not None and text.count(".") == _DOTS_OF_A_JWT:
             return Sender(await self._user_of_issuer(self._oidc, text))
         raise UnauthenticatedError(
@@ -103,10 +103,10 @@ class AuthService:
             raise UnauthenticatedError("The client token of this link was revoked or has expired.")
         return _principal_of_token(found)
 
-    async def _holder_of_key(self, token: KeyCredential) -> Sender:
+    async def _holder_of_key(self, credential: KeyCredential) -> Sender:
         at = self._clock.now()
-        found = await self._find_key(token.id)
-        if found is None or not found.key.opens_with(token.secret, at=at):
+        found = await self._find_key(credential.id)
+        if found is None or not found.key.opens_with(credential.secret, at=at):
             raise UnauthenticatedError("No such API key; check for a typing mistake.")
         key, terms = found.key, found.terms
         if terms.disabled or not key.is_valid(at=at):
@@ -119,7 +119,7 @@ class AuthService:
             plan=terms.plan,
             models=_both(terms.models, key.models),
             policy=Policy(zone=terms.zone, user=terms.limits, key=key.limits, key_zone=terms.zone),
-            secret_hash=hash_secret(token.secret),
+            secret_hash=hash_secret(credential.secret),
         )
         return Sender(principal, key)
 
@@ -137,9 +137,11 @@ class AuthService:
             ends_at=ends_at,
         )
 
-    async def _holder_of_token(self, client: ClientCredential, came_from: PageOrigin) -> Principal:
-        found = await self._find_client_token(client.id)
-        if found is None or not found.token.opens_with(client.secret):
+    async def _holder_of_token(
+        self, credential: ClientCredential, came_from: PageOrigin
+    ) -> Principal:
+        found = await self._find_client_token(credential.id)
+        if found is None or not found.token.opens_with(credential.secret):
             raise UnauthenticatedError("No such client token; it may have been revoked.")
         if not self._is_alive(found):
             raise UnauthenticatedError(

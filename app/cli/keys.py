@@ -121,7 +121,7 @@ def _show_secret(made: NewSecret) -> None:
     """Print only the key to stdout, for scripts, and its description to stderr."""
     show(made.key.recorded(), err=True)
     try:
-        typer.echo(str(made.token))
+        typer.echo(str(made.credential))
     except OSError as exc:
         raise ConfigurationError(
             f"The secret of {made.key.id} could not be written to stdout ({exc.strerror}), and"

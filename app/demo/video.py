@@ -141,4 +141,4 @@ async def _make_key(settings: Settings) -> str:
     async with opened_database(settings.database_url) as database:
         keys = KeyDirectory(database=database, clock=SystemClock(), known_models=frozenset)
         made = await keys.create("demo", {"name": "demo"}, actor="system", make_user=True)
-        return str(made.token)
+        return str(made.credential)

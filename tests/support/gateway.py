@@ -185,7 +185,7 @@ async def sandboxed(folder: Path, *, clock: ManualClock) -> AsyncIterator[Sandbo
 
 async def _key(keys: KeyDirectory, user: str) -> str:
     made = await keys.create(user, {"name": "test"}, actor=_TESTS, make_user=True)
-    return str(made.token)
+    return str(made.credential)
 
 
 def _client(app: FastAPI, *, key: str) -> httpx.AsyncClient:

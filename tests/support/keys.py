@@ -16,4 +16,4 @@ async def make_key(
         keys = KeyDirectory(database=database, clock=SystemClock(), known_models=frozenset)
         changes: KeyChanges = {"name": "test", "scopes": scopes}
         made = await keys.create(user, changes, actor="tests", make_user=True)
-        return str(made.token)
+        return str(made.credential)

@@ -155,4 +155,4 @@ async def rotate_key(
 
 def _read_secret(made: NewSecret) -> KeySecretRead:
     read = KeyRead.model_validate(made.key)
-    return KeySecretRead.model_construct(**dict(read), key=str(made.token))
+    return KeySecretRead.model_construct(**dict(read), key=str(made.credential))

@@ -54,14 +54,14 @@ class KeyDirectory:
             user = await repository.find_user(user_id)
             if user is None:
                 faults.add("/user", "unknown_user", "is not a user of this gateway; make it first")
-            token = KeyCredential.make(new_id("key"))
+            credential = KeyCredential.make(new_id("key"))
             disabled = user is not None and user.disabled
-            empty = Key(id=token.id, user=user_id, user_disabled=disabled, created_at=at)
+            empty = Key(id=credential.id, user=user_id, user_disabled=disabled, created_at=at)
             key = await self._changed(repository, empty, changes, faults, at=at)
             faults.raise_any()
-            await repository.add_key(key, secret_hash=hash_secret(token.secret))
+            await repository.add_key(key, secret_hash=hash_secret(credential.secret))
             await record(tx, "key.created", key, actor=actor, at=at)
-            return NewSecret(key, token)
+            return NewSecret(key, credential)
 
         return await self._database.transact(work)
 
@@ -91,11 +91,11 @@ class KeyDirectory:
             repository = DirectoryRepository(tx)
             before = await _find(repository, key_id, lock=True)
             _refuse_revoked(before)
-            token = KeyCredential.make(key_id)
+            credential = KeyCredential.make(key_id)
             key = replace(before, previous_expires_at=at + overlap if overlap else None)
-            await repository.replace_secret(key, secret_hash=hash_secret(token.secret))
+            await repository.replace_secret(key, secret_hash=hash_secret(credential.secret))
             await record(tx, "key.rotated", key, before=before, actor=actor, at=at)
-            return NewSecret(key, token)
+            return NewSecret(key, credential)
 
         return await self._database.transact(work)
 

@@ -109,7 +109,7 @@ class NewSecret:
     """A key with its secret, which is shown only now."""
 
     key: Key
-    token: KeyCredential
+    credential: KeyCredential
 
 
 class PlanChanges(TypedDict, total=False):

@@ -21,8 +21,8 @@ export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
   const form = useRef(null);
   const [refusals, setRefusals] = useState(0);
   useEffect(() => {
-    const faults = [...(form.current?.querySelectorAll("[data-field]") || [])].filter((each) => each.querySelector(".field-error"));
-    faults[0]?.querySelector("input, select, textarea")?.focus();
+    const faulty = [...form.current.querySelectorAll("[data-field]")].find((each) => each.querySelector(".field-error"));
+    faulty?.querySelector("input, select, textarea")?.focus();
   }, [refusals]);
 
   const body = { model: model.model_id, input: filled(fields, values) };

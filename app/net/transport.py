@@ -9,12 +9,16 @@ import aiohttp
 import httpx
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError
 from aiohttp.tracing import Trace
 from yarl import URL
 
 # As much as curl takes: a response whose head we reject may have cost money.
 _LONGEST_FIELD = 100 * 2**10
 _MOST_FIELDS = 1000
+_LONGEST_HEAD = 512 * 2**10
+_MOST_UNREAD = 100  # responses, interim ones (1xx) included
+_PIECE = 2**16
 
 
 class ConnectionPool(aiohttp.TCPConnector):
@@ -36,7 +40,11 @@ class ConnectionPool(aiohttp.TCPConnector):
     ) -> Connection:
         while True:
             connection = await super().connect(req, traces, timeout)
-            if connection.protocol is None or not connection.protocol.should_close:
+            reader = connection.protocol
+            if reader is None or not reader.should_close:
+                assert isinstance(reader, _Reader | None)
+                if reader is not None:
+                    reader.bytes_outside_bodies = 0
                 return connection
             connection.close()
 
@@ -45,13 +53,33 @@ class _Reader(ResponseHandler):
     """Ends the body of a response that stops being HTTP midway.
 
     aiohttp closes the connection, but whoever reads the body would wait for the rest for ever.
+
+    It hangs up on heads that never end, and on responses without end, interim or not asked for:
+    they cost far more to parse than to send, and nothing else keeps them from being read.
     """
 
+    bytes_outside_bodies = 0
+
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        for start in range(0, len(data) or 1, _PIECE):
+            piece = data[start : start + _PIECE]
+            if self._payload is None or self._payload.is_eof():
+                self.bytes_outside_bodies += len(piece)
+            super().data_received(piece)
+            self._end_broken_body()
+            if len(self) > _MOST_UNREAD or self.bytes_outside_bodies > _LONGEST_HEAD:
+                self._hang_up()
+                return
+
+    def _end_broken_body(self) -> None:
         body = self._payload
         if body is not None and not body.is_eof() and self.exception() is not None:
             body.set_exception(aiohttp.ClientPayloadError("what came is no HTTP"))
+
+    def _hang_up(self) -> None:
+        self.set_exception(HttpProcessingError(message="a head or responses without end"))
+        if self.transport is not None:
+            self.transport.abort()
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):

@@ -187,6 +187,33 @@ async def test_a_body_that_stops_being_http_breaks_off() -> None:
             await anext(pieces)
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "flood",
+    [
+        pytest.param(b"HTTP/1.1 100 Go on\r\n\r\n" * 10_000, id="interim responses"),
+        pytest.param(
+            b"HTTP/1.1 103 Hints\r\n" + b"Link: %s\r\n" % (b"x" * 10_000) * 60 + b"\r\n",
+            id="a long interim response",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\n" + b"X: %s\r\n" % (b"x" * 20_000) * 30, id="a long head"
+        ),
+    ],
+)
+async def test_who_sends_heads_without_end_is_hung_up_on(flood: bytes) -> None:
+    rest = answer(200).removeprefix(b"HTTP/1.1 200 Whatever\r\n" if b" 200 " in flood else b"")
+    async with wire_server(answers(flood + rest)) as server, client() as http:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await http.get(server.url)
+
+
+async def test_some_interim_responses_are_read_over() -> None:
+    hint = b"HTTP/1.1 103 Hints\r\nLink: %s\r\n\r\n" % (b"x" * 1000)
+    async with wire_server(answers(hint * 50 + answer(200, {}))) as server, client() as http:
+        assert (await http.get(server.url)).json() == {}
+
+
 def test_a_client_may_be_made_outside_a_loop() -> None:
     assert not client().is_closed
 

@@ -2,20 +2,27 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from jsonschema_rs import ReferencingError, RegexOptions, Validator, validator_for
 
 from app.catalogue.errors import BrokenModelError
+from app.core.pointers import pointer_steps
+
+MAX_RULES = 1000
+"""Of a schema, those it refers to counted each time; RunComfy's largest has about sixty."""
 
 # The other engine supports look-around and back-references, and may backtrack for very long.
 _LINEAR_PATTERNS = RegexOptions()
 _NUMBERS = frozenset({"integer", "number", "float", "boolean"})
 _PLAIN_DATA = frozenset({"default", "enum", "const", "examples", "validations"})
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _NAMED_SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 
 
 def compiled(schema: Mapping[str, Any]) -> Validator:
     """Compile `schema`; the dialect's own keywords mean nothing to the engine and are ignored."""
+    _refuse_endless(schema)
     try:
         return validator_for(
             _translated(schema), retriever=_refuse, pattern_options=_LINEAR_PATTERNS
@@ -56,6 +63,47 @@ def defaults_of(schema: Mapping[str, Any], validator: Validator) -> dict[str, An
     return {name: value for name, value in defaults.items() if name not in broken}
 
 
+def _refuse_endless(schema: Mapping[str, Any]) -> None:
+    """Raise BrokenModelError for rules that could keep the event loop busy for very long.
+
+    Forty definitions that each refer twice to the next are a million million rules.
+    """
+    waiting: list[Any] = [schema]
+    for _ in range(MAX_RULES):
+        if not waiting:
+            return
+        rule = waiting.pop()
+        if isinstance(rule, list):
+            waiting += rule
+        elif isinstance(rule, Mapping):
+            # Plain data is no rule, but any name may also be a field's, whose rules are an object.
+            waiting += (
+                part
+                for keyword, part in rule.items()
+                if keyword not in _PLAIN_DATA or isinstance(part, Mapping)
+            )
+            waiting += (_referred(schema, rule[name]) for name in _REFERENCES if name in rule)
+    raise BrokenModelError(f"input_schema has more than {MAX_RULES} rules, or rules without end")
+
+
+def _referred(schema: Any, reference: Any) -> Any:
+    """Find what a path into the schema refers to, if anything; other references are refused."""
+    if not isinstance(reference, str):
+        return None
+    if not reference.startswith("#/") and reference != "#":
+        _refuse(reference)
+    found = schema
+    for step in pointer_steps(unquote(reference)):
+        match found:
+            case Mapping():
+                found = found.get(step)
+            case list() if step.isdecimal() and int(step[:9]) < len(found):
+                found = found[int(step[:9])]
+            case _:
+                return None
+    return found
+
+
 def _translated(schema: Any) -> Any:
     if isinstance(schema, list):
         return [_translated(item) for item in schema]
@@ -81,4 +129,4 @@ def _translated_type(value: Any) -> Any:
 
 
 def _refuse(uri: str) -> Any:
-    raise ValueError(f"a schema may not refer to {uri}")
+    raise BrokenModelError(f"a schema may not refer to {uri}")

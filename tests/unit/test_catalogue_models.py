@@ -124,6 +124,16 @@ def test_later_model_of_the_same_id_replaces_the_earlier_one() -> None:
     assert [model.display_name for model in catalogue.list()] == ["Newer"]
 
 
+# Each definition refers twice to the next: to check one value against all takes for ever.
+DOUBLING = {
+    "properties": {"prompt": {"$ref": "#/$defs/0"}},
+    "$defs": {
+        **{f"{n}": {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(40)},
+        "40": {"type": "string"},
+    },
+}
+
+
 @pytest.mark.parametrize(
     ("schema", "rule"),
     [
@@ -138,6 +148,12 @@ def test_later_model_of_the_same_id_replaces_the_earlier_one() -> None:
         ({"required": "prompt"}, "prompt"),
         ({"$ref": "https://example.com/schema.json"}, "may not refer to"),
         ({"$ref": "file:///etc/passwd"}, "may not refer to"),
+        ({"$dynamicRef": "#meta"}, "may not refer to"),
+        (DOUBLING, "more than 1000 rules"),
+        ({"properties": {"x": {"allOf": [{"$ref": "#/properties/x/allOf"}]}}}, "without end"),
+        ({"properties": {"x": {"items": {"allOf": [{"minimum": 5}] * 600}}}}, "1000 rules"),
+        ({"properties": {"enum": {"items": {"allOf": [{"minimum": 5}] * 600}}}}, "1000 rules"),
+        ({"properties": {f"field_{n}": {} for n in range(1000)}}, "more than 1000 rules"),
         ({"$schema": "https://example.com/dialect"}, "example.com"),
         ({"properties": {"image": {"type": "string", "validations": [{}]}}}, "validation_rule"),
         ({"properties": {"image": {"type": "string", "validations": 5}}}, "validation_rule"),
@@ -149,6 +165,28 @@ def test_broken_schema_is_refused_by_its_rule(schema: dict[str, Any], rule: str)
 
     assert rule in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_fields_may_share_a_definition_and_have_thousands_of_options() -> None:
+    schema = {
+        "properties": {
+            **{f"voice_{n}": {"$ref": "#/$defs/a~1voice%20"} for n in range(100)},
+            "other": {
+                "allOf": [{"$ref": "#/properties/voice_0"}, {"$ref": "#/$defs/seven/allOf/1"}]
+            },
+        },
+        "$defs": {
+            "a/voice ": {"enum": [f"v{n}" for n in range(5000)]},
+            "seven": {"allOf": [{}, {"const": 7}]},
+        },
+    }
+    model = Model.parse(document(input_schema=schema))
+
+    assert not model.check({"voice_99": "v4999"}).errors
+    assert [error.pointer for error in model.check({"voice_99": "x", "other": 7}).errors] == [
+        "/input/voice_99",
+        "/input/other",
+    ]
 
 
 @pytest.mark.parametrize(

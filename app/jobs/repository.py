@@ -1,6 +1,6 @@
 """The statements on jobs for clients; those for workers are in `queue` and `change_repository`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -96,8 +96,12 @@ class JobRepository:
         conditions = self._conditions(matching)
         if user_id is not None:
             conditions.append(JobRow.user_id == user_id)
-            if matching.states is not None and self._tx.dialect.name == "sqlite":
-                conditions = [_is_newest_of_a_part(conditions, matching.states, before, limit)]
+        if matching.states is not None:
+            if self._tx.dialect.name == "sqlite":
+                parts = _parts(matching.states, of_all=user_id is None)
+                conditions = [_is_newest_of_a_part(conditions, parts, before, limit)]
+            else:
+                conditions.append(JobRow.state.in_(matching.states))
         page = newest(_JOBS.where(*conditions), by=JobRow.id, before=before, limit=limit)
         found = await self._tx.execute(page)
         return await with_places(self._tx, [job_from_row(row) for row in found])
@@ -141,9 +145,8 @@ class JobRepository:
         await self._tx.execute(_LOCKED, {"id": job_id})
 
     def _conditions(self, matching: JobFilter) -> list[ColumnElement[bool]]:
+        """Return the conditions other than on the state."""
         conditions: list[ColumnElement[bool]] = []
-        if matching.states is not None:
-            conditions.append(JobRow.state.in_(matching.states))
         if matching.model is not None:
             conditions.append(JobRow.model == matching.model)
         if matching.created_after is not None:
@@ -174,30 +177,40 @@ _LOCKED = made_once(
 )
 
 
+def _parts(states: Iterable[JobState], *, of_all: bool) -> Iterator[ColumnElement[bool]]:
+    """Yield conditions on parts of the jobs in these states that SQLite can read newest first.
+
+    Without statistics it prefers an index that has the state, however many jobs are in it. There is
+    one that has the jobs of one user in order, within each state and priority. Of all users' jobs
+    most are completed: those it is to come across by their ids, and the few others to sort.
+    """
+    for state in sorted(states):
+        if not of_all:
+            yield from (
+                and_(JobRow.state == state, JobRow.priority == priority) for priority in Priority
+            )
+        elif state is JobState.COMPLETED:
+            yield JobRow.state + "" == state
+        else:
+            yield JobRow.state == state
+
+
 def _is_newest_of_a_part(
     conditions: Sequence[ColumnElement[bool]],
-    states: Iterable[JobState],
+    parts: Iterable[ColumnElement[bool]],
     before: str | None,
     limit: int,
 ) -> ColumnElement[bool]:
-    """Phrase conditions on one user's jobs so that SQLite finds the few in a given state quickly.
-
-    Without statistics it would go through all of the user's jobs; an index has them in order
-    within each state and priority.
-    """
-    parts = [
+    newest_of_parts = [
         newest(
-            select(JobRow.id).where(
-                *conditions, _IS_THERE, JobRow.state == state, JobRow.priority == priority
-            ),
+            select(JobRow.id).where(*conditions, _IS_THERE, part),
             by=JobRow.id,
             before=before,
             limit=limit,
         )
-        for state in sorted(states)
-        for priority in Priority
+        for part in parts
     ]
-    return JobRow.id.in_(union_all(*(select(part.subquery().c.id) for part in parts)))
+    return JobRow.id.in_(union_all(*(select(part.subquery().c.id) for part in newest_of_parts)))
 
 
 def cancelled_here(at: datetime) -> Mapping[str, Any]:

@@ -60,3 +60,15 @@ async def test_what_few_jobs_are_is_found_without_going_through_all_of_the_user(
     (plan,) = await plans_of(database_url, ("alice", waiting))
     assert "ix_jobs_state_user_id_priority_id_key_id" in plan, plan
     assert "ix_jobs_user_id_id" not in plan, plan
+
+
+@pytest.mark.sqlite_alone
+async def test_what_most_jobs_are_is_come_across_and_what_few_are_is_found(
+    database_url: str,
+) -> None:
+    """All that ever completed would first be put into order, for as long as it takes."""
+    completed, failed = (JobFilter(states=states_of(each)) for each in ("completed", "failed"))
+    many, few = await plans_of(database_url, (None, completed), (None, failed))
+    assert "sqlite_autoindex_jobs_1 (id<?)" in many, many
+    assert "TEMP B-TREE" not in many, many
+    assert "ix_jobs_state" in few, few

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 
 from app.jobs.models import Lease, Watch
 from app.jobs.state import JobState
@@ -61,14 +62,14 @@ class PollTimes:
         if len(due) <= most:
             self._pace.recover()
             return [lease for lease, _ in due]
-        urgencies = []
+        ranked = []
         for lease, due_at in due:
             plan, elapsed = self._plan(lease, at=at)
             overdue = (at - due_at).total_seconds()
-            urgencies.append(self._pace.urgency(plan, elapsed, overdue=overdue))
-        order = sorted(range(len(due)), key=lambda n: -urgencies[n])[:most]
-        self._pace.learn([urgencies[n] for n in order])
-        return [due[n][0] for n in order]
+            ranked.append((self._pace.urgency(plan, elapsed, overdue=overdue), lease))
+        ranked.sort(key=itemgetter(0), reverse=True)
+        self._pace.learn([urgency for urgency, _ in ranked[:most]])
+        return [lease for _, lease in ranked[:most]]
 
     def _plan(
         self, lease: Lease, *, at: datetime, state: JobState | None = None

@@ -1,6 +1,7 @@
 """Seals stored webhook secrets with the first key, so that the later keys may be dropped."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, select, update
@@ -29,35 +30,30 @@ class Resealed:
 async def reseal(database: Database, sealer: Sealer) -> Resealed:
     """Seal every secret with the first key; what no key opens stays as it is."""
     done = Resealed()
-    for place in _PLACES:
+    for table, key in _PLACES:
         after: str | None = ""
         while after is not None:
-            after = await _next_page(database, sealer, done, place=place, after=after)
+            page = partial(_reseal_page, sealer=sealer, table=table, key=key, after=after)
+            # Added up outside: a transaction may run twice.
+            found, after = await database.transact(page)
+            done.renewed += found.renewed
+            done.current += found.current
+            done.broken += found.broken
     return done
 
 
-async def _next_page(
-    database: Database, sealer: Sealer, done: Resealed, *, place: Any, after: str
-) -> str | None:
-    """Reseal the rows after `after` in one transaction; return the last, None if none are left."""
-    table, key = place
-
-    async def work(tx: AsyncConnection) -> tuple[Resealed, str | None]:
-        page = select(key, table.secret, table.previous_secret).where(key > after)
-        # Locked: a rotation in between would move the old secret to where this no longer looks.
-        rows = (await tx.execute(page.order_by(key).limit(_PAGE).with_for_update())).all()
-        found = Resealed()
-        for row in rows:
-            if renewed := _renewed(row, sealer, found):
-                await tx.execute(update(table).where(key == row[0]).values(renewed))
-        return found, rows[-1][0] if rows else None
-
-    # Added up outside: a transaction may run twice.
-    found, last = await database.transact(work)
-    done.renewed += found.renewed
-    done.current += found.current
-    done.broken += found.broken
-    return last
+async def _reseal_page(
+    tx: AsyncConnection, *, sealer: Sealer, table: Any, key: Any, after: str
+) -> tuple[Resealed, str | None]:
+    """Reseal the rows after `after`; return the last one's key, None if none are left."""
+    page = select(key, table.secret, table.previous_secret).where(key > after)
+    # Locked: a rotation in between would move the old secret to where this no longer looks.
+    rows = (await tx.execute(page.order_by(key).limit(_PAGE).with_for_update())).all()
+    found = Resealed()
+    for row in rows:
+        if renewed := _renewed(row, sealer, found):
+            await tx.execute(update(table).where(key == row[0]).values(renewed))
+    return found, rows[-1][0] if rows else None
 
 
 def _renewed(row: Row[Any], sealer: Sealer, found: Resealed) -> dict[str, str]:

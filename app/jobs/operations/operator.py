@@ -92,18 +92,14 @@ class OperatorJobs:
     async def poll(self, job_id: str, *, actor: str) -> CostState:
         """Have a worker look at the job at once."""
         change = ManualChange(sources=FOLLOWED, state=None)
-        outcome = await self._act("job.poll", job_id, change, actor=actor)
-        self._poller.ring()
-        return outcome
+        return await self._act("job.poll", job_id, change, actor=actor)
 
     async def adopt(self, job_id: str, *, request_id: str, actor: str) -> CostState:
         """Follow a request that turned out to be this job's; raises RequestTakenError."""
         change = ManualChange(
             sources=_UNKNOWN, state=JobState.IN_QUEUE, upstream_request_id=request_id
         )
-        outcome = await self._act("job.adopt", job_id, change, actor=actor)
-        self._poller.ring()
-        return outcome
+        return await self._act("job.adopt", job_id, change, actor=actor)
 
     async def settle(self, job_id: str, *, actor: str) -> CostState:
         """End a stuck job as failed and charge its hold."""
@@ -122,9 +118,7 @@ class OperatorJobs:
     async def resubmit(self, job_id: str, *, actor: str) -> CostState:
         """Send a job again whose submit is known not to have reached RunComfy."""
         change = ManualChange(sources=_UNKNOWN, state=JobState.PENDING)
-        outcome = await self._act("job.resubmit", job_id, change, actor=actor)
-        self._dispatcher.ring()
-        return outcome
+        return await self._act("job.resubmit", job_id, change, actor=actor)
 
     async def violations(self) -> Sequence[Violation]:
         """Return the invariants that are broken now; the list should be empty."""
@@ -186,7 +180,8 @@ class OperatorJobs:
             raise JobNotFoundError(job_id)
         moves, outcome = await self._database.transact(work)
         log_moves(moves)
-        self._deliverer.ring()
+        for loop in (self._dispatcher, self._poller, self._deliverer):
+            loop.ring()
         return outcome
 
 

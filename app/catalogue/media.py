@@ -78,6 +78,14 @@ class MediaRule:
     value: Any
     message: str
 
+    @property
+    def subject(self) -> str:
+        return self.rule[:-1]
+
+    @property
+    def comparison(self) -> str:
+        return self.rule[-1:]
+
 
 @dataclass(frozen=True)
 class MediaCheck:

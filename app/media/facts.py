@@ -37,7 +37,7 @@ class Wanted:
 
     @classmethod
     def by(cls, check: MediaCheck) -> "Wanted":
-        subjects = {rule.rule[:-1] for rule in check.rules}
+        subjects = {rule.subject for rule in check.rules}
         return cls(dimensions=not subjects.isdisjoint(_MEASURES), size=_SIZE in subjects)
 
 
@@ -72,7 +72,7 @@ def flaws(check: MediaCheck, facts: Facts, *, lenient: bool) -> list[FieldError]
         if found and rule.message not in broken:  # one message often serves for width and height
             broken[rule.message] = FieldError(
                 pointer=check.pointer,
-                code=_CODES[rule.rule[:-1]],
+                code=_CODES[rule.subject],
                 detail=f"{rule.message} {check.label} {found}.",
             )
     return list(broken.values())
@@ -84,22 +84,21 @@ def _suits(found: Format, check: MediaCheck) -> bool:
 
 def _breach(rule: MediaRule, facts: Facts, *, lenient: bool) -> str | None:
     """Say what the file is if that breaks `rule`; unknown rules are left to RunComfy."""
-    subject, comparison = rule.rule[:-1], rule.rule[-1:]
-    if subject == _SIZE:
-        return _size_breach(rule, facts, comparison, lenient=lenient)
-    if subject not in _MEASURES or not isinstance(facts.dimensions, Dimensions):
+    if rule.subject == _SIZE:
+        return _size_breach(rule, facts, lenient=lenient)
+    if rule.subject not in _MEASURES or not isinstance(facts.dimensions, Dimensions):
         return None
     width, height = facts.dimensions.width, facts.dimensions.height
-    value = {"width_pixels": width, "height_pixels": height}.get(subject, width / height)
-    if _holds(value, comparison, rule.value):
+    value = {"width_pixels": width, "height_pixels": height}.get(rule.subject, width / height)
+    if _holds(value, rule.comparison, rule.value):
         return None
     return f"is {width} x {height} pixels"
 
 
-def _size_breach(rule: MediaRule, facts: Facts, comparison: str, *, lenient: bool) -> str | None:
+def _size_breach(rule: MediaRule, facts: Facts, *, lenient: bool) -> str | None:
     if facts.size == "unknown":
         return None if lenient else "is large, and its server does not say how large"
-    if facts.size is None or _holds(facts.size, comparison, rule.value * MEGABYTE):
+    if facts.size is None or _holds(facts.size, rule.comparison, rule.value * MEGABYTE):
         return None
     return f"has {facts.size} bytes"
 

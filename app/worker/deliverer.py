@@ -81,14 +81,11 @@ class Deliverer:
     async def deliver(self, piece: tuple[DeliveryLease, Job | None]) -> None:
         lease, job = piece
         traceparent = None if job is None else job.traceparent
-        with self._tracing.stage("webhook", of=traceparent, job_id=lease.job_id):
-            await self._deliver(lease, job)
-
-    async def _deliver(self, lease: DeliveryLease, job: Job | None) -> None:
         try:
-            answer = await self._attempt_safely(lease, job)
-            if answer is not None:
-                await self._queue.record(self._outcome(lease, answer))
+            with self._tracing.stage("webhook", of=traceparent, job_id=lease.job_id):
+                answer = await self._attempt_safely(lease, job)
+                if answer is not None:
+                    await self._queue.record(self._outcome(lease, answer))
         finally:
             del self._under_way[lease.id, lease.token]
             if self._queue.has_room_again(lease.lane, self._under_way.values()):

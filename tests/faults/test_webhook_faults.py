@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any
 
 import httpx
 import pytest
@@ -20,11 +19,9 @@ from app.jobs.announce import announce
 from tests.support.gateway import Gateway, Sandbox, running
 from tests.support.receiver import Receiver, receiving, status
 from tests.support.rows import change, rows
+from tests.support.webhooks import ENDPOINTS, LOOPBACK, deliveries, make
 
 pytestmark = pytest.mark.either_database
-
-ENDPOINTS = "/v1/webhook-endpoints"
-NETWORKS = ["127.0.0.0/8"]
 
 
 @pytest.fixture
@@ -33,7 +30,7 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     """Open a gateway whose operator lets webhooks reach this machine."""
     async with running(
-        database_url, sandbox=sandbox, clock=clock, webhook_networks=NETWORKS
+        database_url, sandbox=sandbox, clock=clock, webhook_networks=[LOOPBACK]
     ) as running_one:
         yield running_one
 
@@ -44,21 +41,10 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield one
 
 
-async def endpoint_at(gateway: Gateway, receiver: Receiver) -> dict[str, Any]:
-    made: dict[str, Any] = (await gateway.http.post(ENDPOINTS, json={"url": receiver.url})).json()
-    return made
-
-
-async def listed(gateway: Gateway, endpoint: dict[str, Any]) -> list[dict[str, Any]]:
-    answer = await gateway.http.get(f"{ENDPOINTS}/{endpoint['id']}/deliveries?limit=100")
-    found: list[dict[str, Any]] = answer.json()["data"]
-    return found
-
-
 async def test_who_dies_between_claim_and_outcome_is_followed_by_another(
     gateway: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock, receiver: Receiver
 ) -> None:
-    endpoint = await endpoint_at(gateway, receiver)
+    endpoint = await make(gateway.http, receiver.url)
     job = await gateway.follow(await gateway.submit("sandbox:instant"))
     deliverer = gateway.workers.deliverer
     [(lease, seen)] = await deliverer.claim(10)
@@ -70,7 +56,7 @@ async def test_who_dies_between_claim_and_outcome_is_followed_by_another(
     assert (await gateway.http.post(again)).status_code == 202
 
     async with running(
-        database_url, sandbox=sandbox, clock=clock, webhook_networks=NETWORKS
+        database_url, sandbox=sandbox, clock=clock, webhook_networks=[LOOPBACK]
     ) as second:
         assert await second.deliver() == 0
         second.wait(31)
@@ -82,7 +68,7 @@ async def test_who_dies_between_claim_and_outcome_is_followed_by_another(
         gone = replace(answer, status_code=410, error="status")
         outcome = deliverer._outcome(lease, gone)  # noqa: SLF001 - the dead one wakes
         assert await deliverer._queue.record(outcome) is False  # noqa: SLF001
-        (delivery,) = await listed(gateway, endpoint)
+        (delivery,) = await deliveries(gateway, endpoint)
         assert (delivery["state"], delivery["attempts_made"]) == ("delivered", 1)
         read = (await gateway.http.get(f"{ENDPOINTS}/{endpoint['id']}")).json()
         assert read["disabled"] is False, "what does not count says nothing of the endpoint"
@@ -91,7 +77,7 @@ async def test_who_dies_between_claim_and_outcome_is_followed_by_another(
 async def test_a_process_that_starts_alone_sends_at_once_what_a_dead_one_held(
     gateway: Gateway, receiver: Receiver
 ) -> None:
-    await endpoint_at(gateway, receiver)
+    await make(gateway.http, receiver.url)
     await gateway.follow(await gateway.submit("sandbox:instant"))
     assert len(await gateway.workers.deliverer.claim(10)) == 1
     assert await gateway.deliver() == 0
@@ -104,13 +90,13 @@ async def test_a_process_that_starts_alone_sends_at_once_what_a_dead_one_held(
 async def test_rivals_send_each_message_once(
     gateway: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock, receiver: Receiver
 ) -> None:
-    endpoint = await endpoint_at(gateway, receiver)
+    endpoint = await make(gateway.http, receiver.url)
     for _ in range(40):
         await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
     async with AsyncExitStack() as stack:
         rivals = [gateway] + [
             await stack.enter_async_context(
-                running(database_url, sandbox=sandbox, clock=clock, webhook_networks=NETWORKS)
+                running(database_url, sandbox=sandbox, clock=clock, webhook_networks=[LOOPBACK])
             )
             for _ in range(2)
         ]
@@ -119,13 +105,13 @@ async def test_rivals_send_each_message_once(
     counted = Counter(message.id for message in receiver.messages)
     assert len(counted) == 40
     assert set(counted.values()) == {1}
-    assert {each["state"] for each in await listed(gateway, endpoint)} == {"delivered"}
+    assert {each["state"] for each in await deliveries(gateway, endpoint)} == {"delivered"}
 
 
 async def test_what_is_rolled_back_is_never_told(
     gateway: Gateway, database_url: str, receiver: Receiver
 ) -> None:
-    endpoint = await endpoint_at(gateway, receiver)
+    endpoint = await make(gateway.http, receiver.url)
     job = await gateway.submit()
     event = JobEvent(job_id=job["id"], seq=2, type="completed", at=gateway.clock.now())
     database = open_database(database_url)
@@ -138,13 +124,13 @@ async def test_what_is_rolled_back_is_never_told(
         await database.transact(work)
     await database.close()
     assert await gateway.deliver() == 0
-    assert await listed(gateway, endpoint) == []
+    assert await deliveries(gateway, endpoint) == []
 
 
 async def test_without_its_secret_nothing_is_sent_and_rotation_mends_it(
     gateway: Gateway, database_url: str, receiver: Receiver
 ) -> None:
-    endpoint = await endpoint_at(gateway, receiver)
+    endpoint = await make(gateway.http, receiver.url)
     await gateway.http.get("/v1/webhook-secret")
     for table in ("webhook_endpoints", "webhook_secrets"):
         change(database_url, f"UPDATE {table} SET secret = 'sealed by a key that is gone'")
@@ -155,7 +141,7 @@ async def test_without_its_secret_nothing_is_sent_and_rotation_mends_it(
     assert receiver.messages == []
     told = [log["user_id"] for log in logs if log["event"] == "webhook.secret_unreadable"]
     assert told == ["alice"]
-    (delivery,) = await listed(gateway, endpoint)
+    (delivery,) = await deliveries(gateway, endpoint)
     assert delivery["attempts"][0]["error"] == "no_secret"
     assert (await gateway.http.get(f"{ENDPOINTS}/{endpoint['id']}")).json()["failing_since"] is None
     unreadable = await gateway.http.get("/v1/webhook-secret")
@@ -193,13 +179,13 @@ async def test_two_who_rotate_a_secret_at_once_both_hold_one_that_signs(
 async def test_what_cannot_be_rendered_climbs_the_ladder_and_speaks_against_no_endpoint(
     gateway: Gateway, database_url: str, receiver: Receiver
 ) -> None:
-    endpoint = await endpoint_at(gateway, receiver)
+    endpoint = await make(gateway.http, receiver.url)
     await gateway.follow(await gateway.submit("sandbox:fail"))
     change(database_url, "UPDATE jobs SET error = '{}'")
     for attempts, wait in enumerate((0, 6, 331), start=1):
         gateway.wait(wait)
         assert await gateway.deliver() == 1
-        (delivery,) = await listed(gateway, endpoint)
+        (delivery,) = await deliveries(gateway, endpoint)
         assert (delivery["state"], delivery["attempts_made"]) == ("pending", attempts)
         assert delivery["attempts"][-1]["error"] == "internal"
         assert await gateway.deliver() == 0
@@ -215,7 +201,7 @@ async def test_what_is_over_can_be_pruned_and_what_is_not_cannot(
     gateway: Gateway, database_url: str, receiver: Receiver
 ) -> None:
     receiver.answers(status(200, b"the-receivers-words"), status(500))
-    endpoint = await endpoint_at(gateway, receiver)
+    endpoint = await make(gateway.http, receiver.url)
     for _ in range(2):
         await gateway.http.post(f"{ENDPOINTS}/{endpoint['id']}/test")
         assert await gateway.deliver() == 1
@@ -224,5 +210,5 @@ async def test_what_is_over_can_be_pruned_and_what_is_not_cannot(
     assert await retention.prune_deliveries() == 0
     gateway.wait(1)
     assert await retention.prune_deliveries() == 1
-    assert [each["state"] for each in await listed(gateway, endpoint)] == ["pending"]
+    assert [each["state"] for each in await deliveries(gateway, endpoint)] == ["pending"]
     assert "the-receivers-words" not in rows(database_url)

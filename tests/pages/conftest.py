@@ -7,7 +7,6 @@ from playwright.async_api import Browser, expect
 
 from tests.support.browser import running_browser, serving_pages
 from tests.support.databases import Databases
-from tests.support.playground import Directory
 
 
 @pytest.fixture(scope="session")
@@ -32,10 +31,3 @@ async def site(request: pytest.FixtureRequest) -> AsyncIterator[str]:
     with databases.fresh() as database_url:
         async with serving_pages(database_url) as url:
             yield url
-
-
-@pytest.fixture
-async def directory(site: str) -> AsyncIterator[Directory]:
-    made = Directory(site)
-    yield made
-    await made.http.aclose()

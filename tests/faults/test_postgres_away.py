@@ -21,10 +21,10 @@ from app.db.models import SwitchRow
 from app.db.notices import Notices
 from app.db.prepared import made_once
 from app.db.statements import table_of
-from tests.support.network import running_wire
 from tests.support.postgres import restartable_postgres
 from tests.support.processes import free_port
 from tests.support.wire_server import Line, wire_server
+from tests.support.wires import running_wire
 
 SWITCHES = table_of(SwitchRow)
 

@@ -14,9 +14,9 @@ from app.core.clock import SystemClock
 from app.main import create_app
 from tests.support.answers import problem
 from tests.support.gateway import ADMIN_TOKEN
-from tests.support.network import Wire, running_wire
 from tests.support.served import Served, serving, settings_of
 from tests.support.sse import Event, stream
+from tests.support.wires import Wire, running_wire
 
 AWAY = timedelta(seconds=2.5)
 WITHIN_S = 20

@@ -15,7 +15,7 @@ from app.db.engine import Database, open_database
 from app.db.notices import Notices
 from app.db.prepared import made_once
 from tests.support.databases import Databases
-from tests.support.network import Pooler, running_wire
+from tests.support.wires import Pooler, running_wire
 
 # A transaction has one time for all of its statements.
 BEGAN = text("SELECT transaction_timestamp()")

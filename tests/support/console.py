@@ -10,6 +10,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.support.browser import DESKTOP, Complaints, opened_page
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE
+from tests.support.served import client
 
 
 @asynccontextmanager
@@ -27,12 +28,6 @@ async def signed_in(
         yield page
         # A browser reports refused calls by itself; the page shows them in words.
         assert [said for said in complaints.heard if not re.search(allow, said)] == []
-
-
-def client(site: str, token: str = ADMIN_TOKEN) -> httpx.AsyncClient:
-    headers = {"Authorization": f"Bearer {token}"}
-    # To read the certificates that nobody asks for takes 20 ms.
-    return httpx.AsyncClient(base_url=site, headers=headers, timeout=60, verify=False)
 
 
 async def key_of(site: str, user: str) -> str:

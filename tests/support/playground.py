@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 from PIL import Image
 from playwright.async_api import Browser, Page, Response, Route, expect
 
 from tests.support.browser import DESKTOP, Complaints, opened_page
-from tests.support.gateway import ADMIN_TOKEN
+from tests.support.served import client
 from tests.support.zones import zone_at_noon
 
 Schema = dict[str, Any]
@@ -31,9 +30,7 @@ class Directory:
 
     def __init__(self, site: str) -> None:
         self.site = site
-        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
-        # To read the certificates that nobody asks for takes 20 ms.
-        self.http = httpx.AsyncClient(base_url=site, headers=headers, timeout=60, verify=False)
+        self.http = client(site)
 
     async def key(self, user: str, *, limits: dict[str, int] | None = None) -> str:
         noon = {"name": "noon", "timezone": zone_at_noon()}

@@ -35,10 +35,10 @@ class Served:
 
     def client(self, token: str | None = None) -> httpx.AsyncClient:
         """Return a new client, alice's if no token is given."""
-        return _client(self.url, token or self.key)
+        return client(self.url, token or self.key)
 
     def admin(self) -> httpx.AsyncClient:
-        return self.client(ADMIN_TOKEN)
+        return client(self.url)
 
     async def key_of(self, user: str) -> str:
         return await make_key(self.database_url, user)
@@ -76,11 +76,12 @@ async def serving(
     ):
         key = await make_key(database_url, scopes=[*DEFAULT_SCOPES, Scope.TOKENS])
         picture = f"{upstream_url}/samples/first-frame.jpg"
-        async with _client(url, key) as http:
+        async with client(url, key) as http:
             yield Served(url, key, http, picture, database_url)
 
 
-def _client(url: str, token: str) -> httpx.AsyncClient:
+def client(url: str, token: str = ADMIN_TOKEN) -> httpx.AsyncClient:
+    """Make a client, an operator's if no token is given."""
     headers = {"Authorization": f"Bearer {token}"}
     # Reading certificates, which nothing here needs, takes 20 ms.
     return httpx.AsyncClient(base_url=url, headers=headers, timeout=60, verify=False)

@@ -8,8 +8,9 @@ import httpx
 from playwright.async_api import Browser, Dialog, Page, expect
 
 from tests.support.browser import PHONE, answered_after, drawn, serious_faults
-from tests.support.console import client, key_of, signed_in, submit_once, view
+from tests.support.console import key_of, signed_in, submit_once, view
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE
+from tests.support.served import client
 
 
 async def make_plan(page: Page) -> None:

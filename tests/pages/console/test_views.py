@@ -7,16 +7,9 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from tests.support.browser import DESKTOP, PHONE, answered_after, drawn, serious_faults
-from tests.support.console import (
-    client,
-    key_of,
-    put_dear_price,
-    signed_in,
-    submit,
-    submit_once,
-    view,
-)
+from tests.support.console import key_of, put_dear_price, signed_in, submit, submit_once, view
 from tests.support.gateway import SEEDANCE
+from tests.support.served import client
 
 VIEWS = [
     *("overview", "jobs", "users", "plans", "keys", "usage", "prices"),

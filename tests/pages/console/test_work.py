@@ -9,8 +9,9 @@ import pytest
 from playwright.async_api import Browser, Request, Route, expect
 
 from tests.support.browser import answered_after, drawn, serious_faults, serving_pages
-from tests.support.console import client, key_of, put_dear_price, signed_in, submit_once, view
+from tests.support.console import key_of, put_dear_price, signed_in, submit_once, view
 from tests.support.gateway import SEEDANCE, Sandbox
+from tests.support.served import client
 
 
 async def test_stuck_work_is_found_judged_and_ended(site: str, browser: Browser) -> None:

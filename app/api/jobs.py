@@ -205,7 +205,8 @@ async def validate_job(gateway: Gateway, caller: Writer, body: JsonBody) -> JobC
     summary="List your jobs, newest first",
     description=(
         "Filters are `status` (comma-separated), `model`, `created_after`, `created_before` and "
-        "`metadata[<key>]`; others are refused. Pages are stable while jobs are added."
+        "`metadata[<key>]`; others are refused. Pages are stable while jobs are added. One of long "
+        "jobs may have fewer than `limit`: `next_cursor` tells whether there are more."
     ),
     openapi_extra=BY_METADATA,
 )
@@ -214,7 +215,7 @@ async def list_jobs(gateway: Gateway, caller: Reader, matching: Filter, page: Jo
         user_id=caller.user_id, matching=matching, before=page.cursor, limit=page.to_read
     )
     read = partial(_read, gateway)
-    return JobList.of(jobs, page, read=read)
+    return JobList.of(jobs, page, read=read, length_of=JobRead.length)
 
 
 @router.get(

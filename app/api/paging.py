@@ -18,6 +18,9 @@ from app.core.ids import is_id
 Record = TypeVar("Record")
 Read = TypeVar("Read", bound=BaseModel)
 
+# A page is in memory until its reader has taken it, and slow readers may be many.
+_LONGEST_PAGE = 2**20
+
 PageLimit = Annotated[int, Query(ge=1, le=100)]
 PageCursor = Annotated[str | None, Query(description="The `next_cursor` of the page before.")]
 
@@ -71,13 +74,21 @@ class Listed(BaseModel, Generic[Read]):
         *,
         read: Callable[[Record], Read],
         id_of: Callable[[Record], str] = attrgetter("id"),
+        length_of: Callable[[Read], int] = lambda _: 0,
     ) -> Self:
-        """Make a page of up to `page.to_read` records."""
-        shown = records[: page.limit]
-        more = len(records) > page.limit
+        """Make a page of up to `page.to_read` records.
+
+        It ends early once those shown have a million characters, by `length_of`.
+        """
+        shown: list[Read] = []
+        length = 0
+        while len(shown) < min(len(records), page.limit) and length < _LONGEST_PAGE:
+            shown.append(read(records[len(shown)]))
+            length += length_of(shown[-1])
+        more = len(shown) < len(records)
         return cls(
-            data=[read(record) for record in shown],
-            next_cursor=_cursor(id_of(shown[-1])) if more else None,
+            data=shown,
+            next_cursor=_cursor(id_of(records[len(shown) - 1])) if more else None,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from app.catalogue.portability import texts_in
 from app.core.signatures import Signer
 from app.core.timestamps import rfc3339
 from app.jobs.models import Job, output_urls
@@ -119,6 +120,10 @@ class JobRead(BaseModel):
     cost: JobCostRead
     metadata: dict[str, str]
     urls: JobUrlsRead
+
+    def length(self) -> int:
+        """Count the characters of what differs much between jobs."""
+        return sum(map(len, texts_in([self.input, self.output, self.metadata, self.urls.outputs])))
 
 
 class JobWire:

@@ -50,6 +50,20 @@ async def test_pages_stay_as_they_are_while_jobs_are_added(gateway: Gateway) -> 
     assert cursor == {"cursor": None}
 
 
+async def test_a_page_of_long_jobs_ends_early_and_none_is_missed(gateway: Gateway) -> None:
+    """A page is in memory until its reader has taken it."""
+    made = [await gateway.submit(prompt="\U0001f3ac" * 60_000) for _ in range(25)]
+    for http, path in ((gateway.http, "/v1/jobs"), (gateway.admin, "/v1/admin/jobs")):
+        pages = []
+        cursor: dict[str, str] = {}
+        while not pages or cursor:
+            page = (await http.get(path, params={"limit": 24, **cursor})).json()
+            pages.append([job["id"] for job in page["data"]])
+            cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else {}
+        assert [*pages[0], *pages[1]] == [job["id"] for job in made[::-1]]
+        assert [len(each) for each in pages] == [18, 7]
+
+
 async def test_a_full_last_page_has_no_successor(gateway: Gateway) -> None:
     for _ in range(2):
         await gateway.submit()

@@ -94,7 +94,11 @@ async def list_all_jobs(
         user_id=user, matching=matching, before=page.cursor, limit=page.to_read
     )
     return AdminJobList.of(
-        jobs, page, id_of=lambda found: found[0].id, read=lambda found: _read(gateway, *found)
+        jobs,
+        page,
+        id_of=lambda found: found[0].id,
+        read=lambda found: _read(gateway, *found),
+        length_of=AdminJobRead.length,
     )
 
 

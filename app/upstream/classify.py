@@ -42,7 +42,7 @@ class Answer:
 
 
 def accepted_request_id(
-    answer: Answer, *, retry_statuses: frozenset[int], hidden: Iterable[str] = ()
+    answer: Answer, *, retry_statuses: frozenset[int], hidden: Iterable[str]
 ) -> str:
     """Return the id of the accepted submit, or raise whatever else the answer means.
 
@@ -60,7 +60,7 @@ def accepted_request_id(
     raise _error(OutcomeUnknownError, answer, hidden)
 
 
-def readable_body(answer: Answer, *, hidden: Iterable[str] = ()) -> dict[str, Any]:
+def readable_body(answer: Answer, *, hidden: Iterable[str]) -> dict[str, Any]:
     """Return the body of an answer to a call that may be repeated, or raise what else it means."""
     if isinstance(answer.body, dict):
         if _is_success(answer.meaning):

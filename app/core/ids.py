@@ -5,9 +5,9 @@ from itertools import product
 
 from uuid_utils import uuid7
 
-_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
-_PAIRS = ["".join(pair) for pair in product(_CROCKFORD, repeat=2)]
-_TAIL = re.compile(f"[{_CROCKFORD}]{{26}}")
+CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"  # the digits of his base 32
+_PAIRS = ["".join(pair) for pair in product(CROCKFORD, repeat=2)]
+_TAIL = re.compile(f"[{CROCKFORD}]{{26}}")
 
 
 def new_id(prefix: str) -> str:

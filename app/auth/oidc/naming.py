@@ -2,11 +2,11 @@
 
 import hashlib
 
+from app.core.ids import CROCKFORD
 from app.core.owners import OIDC
 
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@-")
 _LONGEST = 128
-_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID_LENGTH = 26
 
 
@@ -26,4 +26,4 @@ def user_id_of(claim: str) -> str:
 def key_id_of(user_id: str) -> str:
     """Return the id of the key for a user's sign-ins; concurrent first sign-ins get the same."""
     number = int.from_bytes(hashlib.sha256(f"oidc key of {user_id}".encode()).digest(), "big")
-    return "key_" + "".join(_CROCKFORD[number >> 5 * place & 31] for place in range(_ID_LENGTH))
+    return "key_" + "".join(CROCKFORD[number >> 5 * place & 31] for place in range(_ID_LENGTH))

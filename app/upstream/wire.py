@@ -161,6 +161,7 @@ def parse_page(body: Any) -> CataloguePage:
 _GZIP = b"\x1f\x8b"
 _MOST_VALUES = 4_000_000  # commas in the texts of an input that is repeated count, too
 _MOST_OUTPUTS = 1000  # of a key; each is signed anew whenever its job is shown
+_LONGEST_OUTPUTS = 2**19  # of a key; all are read and written with their job
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _HIGHEST_POSITION = 1_000_000_000  # what any integer column holds
 _HIGHEST_COST = 1_000_000
@@ -217,9 +218,16 @@ def _output(output: Any) -> Output | None:
 
 
 def _addresses(value: Any) -> str | list[str] | None:
-    if isinstance(value, list):
-        return list(islice(filter(None, map(_address, value)), _MOST_OUTPUTS))
-    return _address(value)
+    if not isinstance(value, list):
+        return _address(value)
+    found: list[str] = []
+    room = _LONGEST_OUTPUTS
+    for url in islice(filter(None, map(_address, value)), _MOST_OUTPUTS):
+        room -= len(url)
+        if room < 0:
+            break
+        found.append(url)
+    return found
 
 
 def _address(value: Any) -> str | None:

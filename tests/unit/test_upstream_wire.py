@@ -107,6 +107,18 @@ def test_of_outputs_without_end_the_first_thousand_are_kept() -> None:
     assert result.output == {"videos": [A] * 1000}
 
 
+def test_of_long_addresses_fewer_outputs_are_kept() -> None:
+    """They are read and written whenever their job is."""
+    signed, endless = f"https://x/a.png?{'s' * 480}", f"https://x/a.png?{'s' * 8000}"
+    output = {"video": endless, "images": [signed] * 5000, "audios": [endless] * 300}
+    result = parse_result({"status": "succeeded", "output": output})
+    assert result.output == {
+        "video": endless,
+        "images": [signed] * 1000,
+        "audios": [endless] * 65,
+    }
+
+
 @pytest.mark.parametrize(
     "output",
     [

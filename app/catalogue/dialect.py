@@ -9,8 +9,8 @@ from jsonschema_rs import ReferencingError, RegexOptions, Validator, validator_f
 from app.catalogue.errors import BrokenModelError
 from app.core.pointers import pointer_steps
 
-MAX_RULES = 1000
-"""Of a schema, those it refers to counted each time; RunComfy's largest has about sixty."""
+MAX_RULES = 5000
+"""Of a schema, those it refers to counted each time; the largest bundled one has about sixty."""
 
 # The other engine supports look-around and back-references, and may backtrack for very long.
 _LINEAR_PATTERNS = RegexOptions()

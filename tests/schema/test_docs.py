@@ -149,3 +149,30 @@ def test_the_statements_for_a_restored_copy_run(database_url: str) -> None:
         rows = connection.execute(text("SELECT name, is_on FROM switches")).all()
     engine.dispose()
     assert [(name, bool(is_on)) for name, is_on in rows] == [("dispatch_paused", True)]
+
+
+def test_what_to_stop_for_is_told_while_the_old_release_is_checked_out(tmp_path: Path) -> None:
+    """Compose's one command pulls the new one and replaces everything at once."""
+    (told,) = [
+        line.removeprefix("$ ").replace("OLD", "old").replace("NEW", "new")
+        for block in blocks(ROOT / "docs" / "upgrading.md", "console")
+        for line in block.splitlines()
+        if "expands = True" in line
+    ]
+    git = "git -c user.name=a -c user.email=a@example.com -c commit.gpgsign=false"
+    shell = f"""
+        set -e
+        git init --quiet . && {git} commit --quiet --allow-empty --message=old && git tag old
+        mkdir -p migrations/versions
+        echo 'expands = True' > migrations/versions/marked.py
+        echo 'expands = False' > migrations/versions/unmarked.py
+        git add . && {git} commit --quiet --message=new && git tag new
+        git checkout --quiet old
+        {told}
+    """
+    ran = subprocess.run(
+        ["/bin/sh", "-c", shell], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert ran.stderr == ""
+    assert "migrations/versions/unmarked.py" in ran.stdout
+    assert "/marked.py" not in ran.stdout

@@ -48,7 +48,9 @@ class Connections(Protocol):
 
     async def look_up(self, work: Work[Done]) -> Done: ...
 
-    async def search(self, work: Work[Done], *, is_long: bool = False) -> Done: ...
+    async def search(
+        self, work: Work[Done], *, whose: str | None = None, is_long: bool = False
+    ) -> Done: ...
 
     def pools(self) -> Mapping[str, Mapping[str, int]]: ...
 
@@ -96,12 +98,16 @@ class Database:
         """Read a few rows by their keys; on SQLite this blocks the event loop."""
         return await _read(self._connections.look_up, work)
 
-    async def search(self, work: Work[Done], *, is_long: bool = False) -> Done:
+    async def search(
+        self, work: Work[Done], *, whose: str | None = None, is_long: bool = False
+    ) -> Done:
         """Read what may take long, depending on the caller, leaving half of the readers to others.
 
-        `is_long` is for statements that scan whole tables: of these only one runs at a time.
+        Of the searches of one user, `whose` they are, only one runs at a time. `is_long` is for
+        statements that scan whole tables: of these, too, only one runs at a time.
         """
-        return await _read(partial(self._connections.search, is_long=is_long), work)
+        search = partial(self._connections.search, whose=whose, is_long=is_long)
+        return await _read(search, work)
 
     def pools(self) -> Mapping[str, Mapping[str, int]]:
         """Return how many connections each pool may have, and how many are in use."""

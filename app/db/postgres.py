@@ -16,6 +16,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from app.db.kept import KeptConnections
 from app.db.patience import within
 from app.db.prepared import Prepared, PreparedStatements, driver_error, wrapped
+from app.db.turns import Turns
 from app.db.work import Done, Work
 
 Answer = TypeVar("Answer")
@@ -76,6 +77,7 @@ class PostgresConnections:
         # reads need no transaction, nor the two round trips that it costs.
         reader = _create(url, pool_size=_READERS, skip_autocommit_rollback=True)
         self._reader = KeptConnections(reader)
+        self._turns = Turns()
         self._to_search = asyncio.Semaphore(_READERS // 2)
         self._to_search_long = asyncio.Semaphore(1)
 
@@ -95,9 +97,12 @@ class PostgresConnections:
         async with within(self._patience):
             return await self._read(work)
 
-    async def search(self, work: Work[Done], *, is_long: bool = False) -> Done:
+    async def search(
+        self, work: Work[Done], *, whose: str | None = None, is_long: bool = False
+    ) -> Done:
         alone = self._to_search_long if is_long else nullcontext()
-        async with within(self._patience_for(is_long=is_long)), alone, self._to_search:
+        turn = nullcontext() if whose is None else self._turns.of(whose)
+        async with within(self._patience_for(is_long=is_long)), alone, turn, self._to_search:
             return await self._read(work)
 
     async def look_up(self, work: Work[Done]) -> Done:

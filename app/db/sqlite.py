@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.kept import KeptFiles
 from app.db.prepared import PreparedStatements, wrapped
+from app.db.turns import Turns
 from app.db.work import Done, Work
 
 _READERS = 4
@@ -42,6 +43,7 @@ class SqliteConnections:
         # Callers queue here, which is fair and cheap; waiting for the file's lock is neither.
         self._to_write = asyncio.Semaphore(1)
         self._to_read = asyncio.Semaphore(_READERS)
+        self._turns = Turns()
         self._to_search = asyncio.Semaphore(_READERS // 2)
         self._to_search_long = asyncio.Semaphore(1)
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
@@ -69,9 +71,12 @@ class SqliteConnections:
             loop, run = asyncio.get_running_loop(), copy_context().run
             return await loop.run_in_executor(self._reading, run, self._read_whole, work)
 
-    async def search(self, work: Work[Done], *, is_long: bool = False) -> Done:
+    async def search(
+        self, work: Work[Done], *, whose: str | None = None, is_long: bool = False
+    ) -> Done:
         alone = _turn(self._to_search_long, is_long=True) if is_long else nullcontext()
-        async with alone, _turn(self._to_search):
+        turn = nullcontext() if whose is None else _turn(self._turns.of(whose))
+        async with alone, turn, _turn(self._to_search):
             return await self.read(work)
 
     async def look_up(self, work: Work[Done]) -> Done:

@@ -87,7 +87,8 @@ class JobService:
         return await self._database.search(
             lambda tx: JobRepository(tx).page(
                 user_id=user_id, matching=matching, before=before, limit=limit
-            )
+            ),
+            whose=user_id,
         )
 
     async def cancel(

@@ -89,6 +89,7 @@ class QuotaService:
             lambda tx: usage(
                 tx, since=since, until=until, zone=zone, group_by=group_by, user_id=user_id
             ),
+            whose=user_id,
             is_long=user_id is None,
         )
 

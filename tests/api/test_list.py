@@ -1,10 +1,13 @@
 """GET /v1/jobs: the caller's own jobs, newest first, page by page."""
 
+import asyncio
+import threading
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import Request
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.api.job_filters import job_filter
 from app.jobs.state import JobState
@@ -62,6 +65,34 @@ async def test_a_page_of_long_jobs_ends_early_and_none_is_missed(gateway: Gatewa
             cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else {}
         assert [*pages[0], *pages[1]] == [job["id"] for job in made[::-1]]
         assert [len(each) for each in pages] == [18, 7]
+
+
+async def test_who_lists_much_at_once_keeps_out_no_others(gateway: Gateway) -> None:
+    """A filter that few of a user's 500,000 jobs meet takes seconds, and eight at once took all."""
+    database = gateway.keys._database  # noqa: SLF001 - all share one
+    go_on, in_a_thread = asyncio.Event(), threading.Event()
+
+    async def go_through_many_jobs(connection: AsyncConnection) -> None:
+        if connection.dialect.name == "sqlite":
+            in_a_thread.wait()
+        else:
+            await go_on.wait()
+
+    other = await gateway.client_of("bob")
+    searching = asyncio.ensure_future(database.search(go_through_many_jobs, whose="alice"))
+    calls = ["/v1/jobs", "/v1/usage"] * 8
+    own = [asyncio.ensure_future(gateway.http.get(path)) for path in calls]
+    try:
+        async with asyncio.timeout(60):
+            for call in ("/v1/jobs", "/v1/usage"):
+                assert (await other.get(call)).status_code == 200
+            assert (await gateway.admin.get("/v1/admin/jobs?user=alice")).status_code == 200
+        assert not any(each.done() for each in own)
+    finally:
+        go_on.set()
+        in_a_thread.set()
+        await searching
+    assert {(await each).status_code for each in own} == {200}
 
 
 async def test_a_full_last_page_has_no_successor(gateway: Gateway) -> None:

@@ -43,9 +43,11 @@ class SwitchedDatabase(Database):
         self._check()
         return await super().read(work)
 
-    async def search(self, work: Work[Done], *, is_long: bool = False) -> Done:
+    async def search(
+        self, work: Work[Done], *, whose: str | None = None, is_long: bool = False
+    ) -> Done:
         self._check()
-        return await super().search(work, is_long=is_long)
+        return await super().search(work, whose=whose, is_long=is_long)
 
     async def look_up(self, work: Work[Done]) -> Done:
         self._check()

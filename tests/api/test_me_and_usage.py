@@ -2,10 +2,16 @@
 
 import csv
 import io
+import threading
+from collections.abc import Iterator
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from fastapi import Request
 
+from app.api.usage import usage_answer
+from app.quotas.usage import Grouping, Usage
 from tests.support.answers import problem
 from tests.support.gateway import SEEDANCE, Gateway
 
@@ -292,3 +298,25 @@ async def test_use_needs_the_scope_to_read(gateway: Gateway) -> None:
     )
     assert (await client.get("/v1/usage")).status_code == 403
     assert (await client.get("/v1/me")).status_code == 200
+
+
+class Watched(list[Usage]):
+    """Notes which thread goes through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen_by: set[threading.Thread] = set()
+
+    def __iter__(self) -> Iterator[Usage]:
+        self.seen_by.add(threading.current_thread())
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/csv"])
+async def test_sums_are_written_beside_the_event_loop(accept: str) -> None:
+    """With one for each of 20,000 users all others would wait for more than half a second."""
+    rows = Watched()
+    request = Request({"type": "http", "headers": [(b"accept", accept.encode())]})
+    await usage_answer(rows, request=request, zone=ZoneInfo("UTC"), groups=[Grouping.USER])
+    assert rows.seen_by
+    assert threading.current_thread() not in rows.seen_by

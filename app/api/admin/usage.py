@@ -39,4 +39,4 @@ async def read_all_usage(
     rows = await gateway.quotas.usage(
         since=start, until=end, zone=_UTC, group_by=groups, user_id=user
     )
-    return usage_answer(rows, request=request, zone=_UTC, groups=groups)
+    return await usage_answer(rows, request=request, zone=_UTC, groups=groups)

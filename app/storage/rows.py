@@ -1,5 +1,6 @@
 """Objects in the database itself, in rows: where replicas share no other storage."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from sqlalchemy import delete, func, insert, select
@@ -12,6 +13,9 @@ from app.storage.errors import ObjectGoneError, StorageUnavailableError
 from app.storage.store import Measured, Storage, Stored
 
 _PART = 2**20  # bytes in each row but the last
+# How many are read, and how many written: less than half of the connections for each. Over a slow
+# line a part takes long, and everything else would wait behind the parts of a hundred files.
+_AT_ONCE = 3
 
 
 class RowStorage(Storage):
@@ -27,6 +31,8 @@ class RowStorage(Storage):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._to_read = asyncio.Semaphore(_AT_ONCE)
+        self._to_write = asyncio.Semaphore(_AT_ONCE)
 
     async def put(self, key: str, source: AsyncIterator[bytes]) -> Stored:
         _check(key)
@@ -51,7 +57,8 @@ class RowStorage(Storage):
             data: bytes | None = await connection.scalar(part)
             return data
 
-        data = await self._database.read(work)
+        async with self._to_read:
+            data = await self._database.read(work)
         piece = (data or b"")[offset : offset + stop - start]
         if not piece:
             raise ObjectGoneError(key)
@@ -79,7 +86,8 @@ class RowStorage(Storage):
 
     async def _add(self, key: str, n: int, data: bytes) -> None:
         part = insert(FilePartRow).values(storage_key=key, n=n, data=data)
-        await self._database.transact(lambda tx: tx.execute(part))
+        async with self._to_write:
+            await self._database.transact(lambda tx: tx.execute(part))
 
 
 class SplitStorage(Storage):

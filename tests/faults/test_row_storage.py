@@ -1,10 +1,13 @@
 """Objects in rows are as good as those in a folder, and stay where they are."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database, opened_database
 from app.storage.errors import ObjectGoneError, StorageUnavailableError
@@ -111,3 +114,36 @@ async def test_what_cannot_be_deleted_while_the_database_is_away_is_deleted_late
         assert await storage.size(key) == 4
     finally:
         await switched.close()
+
+
+async def test_slow_parts_hold_up_nothing_else(postgres_database: str) -> None:
+    """Over a slow line a hundred files would keep every connection busy for half a minute."""
+    waiting = text(
+        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+        " WHERE datname = current_database() AND relation = 'file_parts'::regclass AND NOT granted"
+    )
+
+    async def look(connection: AsyncConnection) -> None:
+        await connection.execute(text("SELECT 1"))
+
+    async with (
+        opened_database(postgres_database) as database,
+        opened_database(postgres_database) as beside,
+        asyncio.TaskGroup() as group,
+    ):
+        storage = RowStorage(database)
+        old = new_key("rows")
+        await storage.put(old, chunks(b"old"))
+
+        async def while_locked(tx: AsyncConnection) -> None:
+            await tx.execute(text("LOCK TABLE file_parts"))
+            for _ in range(20):
+                group.create_task(storage.read_piece(old, start=0, stop=3))
+                group.create_task(storage.put(new_key("rows"), chunks(b"new")))
+            while await tx.scalar(waiting) < 2:
+                pass
+            async with asyncio.timeout(5):
+                await database.look_up(look)
+                await database.transact(look)
+
+        await beside.transact(while_locked)

@@ -2,10 +2,12 @@
 
     python -m bench.chaos --minutes 5 --jobs 2000 [--sqlite] [--seed 7] [--keep DIR]
 
-With `--sqlite` one process serves and works, on a file of its own.
+With `--sqlite` one process serves and works, on a file of its own. Some jobs name an uploaded file
+or carry a data URI; on Postgres these are kept in rows.
 
-The exit code is 1 when a job was lost, sent twice or its end not announced, when the ledger
-drifted, when something leaked into a log, or when a client got an answer that it never should.
+The exit code is 1 when a job or its file was lost, sent twice or its end not announced, when the
+ledger drifted, when something leaked into a log, when bytes of a file were left over, or when a
+client got an answer, or upstream a picture, that it never should.
 """
 
 import argparse

@@ -18,9 +18,12 @@ from app.core.clock import SystemClock
 from app.db.migrate import upgrade
 from tests.support.gateway import ADMIN_TOKEN, SEEDANCE
 from tests.support.keys import make_key
+from tests.support.pictures import data_uri, png
 from tests.support.postgres import PostgresServer, restartable_postgres
 from tests.support.processes import Server, gateway_process, sandbox_process, worker_process
 from tests.support.receiver import Receiver, receiving
+from tests.support.rows import look
+from tests.support.storages import files_below
 
 LEASE_S = 10
 REPLICAS = 3
@@ -44,6 +47,10 @@ SCENARIOS = {
     "sandbox:lost-cancel": 1,
     "sandbox:cancel-undone=20": 1,
 }
+# What a job's picture is, and of how many bytes; some take more than one row of Postgres.
+PICTURES = {"url": 14, "upload": 3, "data": 3}
+PICTURE_BYTES = {2_000: 4, 20_000: 4, 2**20 + 5: 1}
+FILE_LIFE_S = 15
 _PATIENCE_S = 120
 _NO_DATABASE = os.EX_TEMPFAIL  # the exit code of a command when something it needs is away
 _CLOCK = SystemClock()
@@ -77,12 +84,17 @@ class World:
     replicas: list[Server]
     worker: "Worker | None"
     receiver: Receiver
+    database: str
+    kept: Path | None
+    """The folder of uploads and outputs; without one uploads are rows."""
     http: httpx.AsyncClient
     keys: dict[str, str]
     draw: random.Random
     tally: Tally = field(default_factory=Tally)
     accepted: dict[str, str] = field(default_factory=dict)
     """The ids of jobs by prompt."""
+    pictures: dict[str, str] = field(default_factory=dict)
+    """What upstream must be sent as the picture, by prompt."""
     hooked: set[str] = field(default_factory=set)
     frozen: Counter[str] = field(default_factory=Counter)
     """How often each address was frozen: what was asked of it then may go unanswered."""
@@ -110,7 +122,7 @@ class Worker:
 
 @asynccontextmanager
 async def world(folder: Path, *, seed: int, on_sqlite: bool = False) -> AsyncIterator[World]:
-    """Start everything; on SQLite one process serves and works."""
+    """Start everything; on SQLite one process serves and works, and keeps files in a folder."""
     async with AsyncExitStack() as stack:
         postgres = None
         if not on_sqlite:
@@ -128,8 +140,11 @@ async def world(folder: Path, *, seed: int, on_sqlite: bool = False) -> AsyncIte
             # A job of unknown outcome keeps its slot, and here there are hundreds.
             "GATEWAY_MAX_IN_FLIGHT": "1000",
             "GATEWAY_WEBHOOK_NETWORKS": "127.0.0.0/8",
-            "GATEWAY_STORAGE_URL": f"file://{folder / 'kept'}",
+            "GATEWAY_FILE_DAYS": str(FILE_LIFE_S / 86_400),
         }
+        kept = folder / "kept" if on_sqlite else None
+        if kept:
+            settings["GATEWAY_STORAGE_URL"] = f"file://{kept}"
         replicas = [
             await enter(
                 gateway_process(folder / f"replica-{n}", upstream_url=sandbox.url, **settings)
@@ -143,7 +158,7 @@ async def world(folder: Path, *, seed: int, on_sqlite: bool = False) -> AsyncIte
         http = await enter(httpx.AsyncClient(timeout=_PATIENCE_S))
         database = postgres.url if postgres else f"sqlite:///{replicas[0].folder}/gateway.db"
         keys = {user: await make_key(database, user) for user in USERS}
-        acting = ("act_as", "jobs:read", "jobs:write")
+        acting = ("act_as", "jobs:read", "jobs:write", "files")
         keys["shop"] = await make_key(database, "shop", scopes=acting)
         yield World(
             postgres=postgres,
@@ -151,6 +166,8 @@ async def world(folder: Path, *, seed: int, on_sqlite: bool = False) -> AsyncIte
             replicas=replicas,
             worker=worker,
             receiver=receiver,
+            database=database,
+            kept=kept,
             http=http,
             keys=keys,
             draw=random.Random(seed),
@@ -174,12 +191,23 @@ async def reckon(at: World, *, within: float) -> Tally:
     """Wait until all jobs have ended, and compare what each side says of them."""
     tally = at.tally
     ended = await _ended(at, within=within)
+    tally.lost += [
+        f"the file of {job['id']}"
+        for job in await _jobs(at)
+        if job["error"] and job["error"]["code"] == "file_lost"
+    ]
     for prompt, job_id in at.accepted.items():
         status = ended.get(job_id, "gone")
         tally.ended[status] += 1
         if status not in ENDS:
             tally.lost.append(f"{job_id} is {status}: {prompt}")
     seen = (await at.http.get(f"{at.sandbox.url}/sandbox/requests")).json()["requests"]
+    tally.strange += [
+        f"not the picture of {prompt}"
+        for each in seen
+        if (given := each["input"])  # a request that was cut has none
+        and given["first_frame_image_url"] != at.pictures[prompt := given["prompt"]]
+    ]
     taken = Counter(each["input"]["prompt"] for each in seen if each["accepted"])
     tally.doubled += [f"{times} times: {prompt}" for prompt, times in taken.items() if times > 1]
     tally.lost += [
@@ -191,6 +219,7 @@ async def reckon(at: World, *, within: float) -> Tally:
     tally.drift += [str(each) for each in invariants.json()["violations"]]
     tally.unheard += await _unheard(at, ended, within=within)
     tally.leaked += _leaked(at)
+    tally.leaked += await _left_over(at)
     return tally
 
 
@@ -206,15 +235,15 @@ async def _one_job(at: World, number: int) -> None:
     draw = at.draw
     words = draw.choices(list(SCENARIOS), list(SCENARIOS.values()))[0]
     prompt = f"{MARKER} {number} {words}".strip()
-    given = {
-        "prompt": prompt,
-        "first_frame_image_url": "https://example.com/a.png?signature=planted-signature",
-        "duration": 2,
-    }
     user = draw.choice(list(at.keys))
     headers = {"Authorization": f"Bearer {at.keys[user]}"}
     if user == "shop":
         headers["X-Gateway-User"] = f"u{draw.randrange(3)}"
+    began_at = _CLOCK.monotonic()
+    picture = await _picture(at, prompt, headers)
+    if picture is None:
+        return
+    given = {"prompt": prompt, "first_frame_image_url": picture, "duration": 2}
     if keyed := draw.random() < 0.7:
         headers["Idempotency-Key"] = f"order-{number}"
     shaped = draw.random() < 0.4
@@ -226,6 +255,10 @@ async def _one_job(at: World, number: int) -> None:
     answer = await _insist(at, "POST", path, json=body, headers=headers, again=keyed)
     if answer is None:
         return
+    had_time_to_expire = _CLOCK.monotonic() - began_at > FILE_LIFE_S
+    if picture.startswith("file_") and answer.status_code == 422 and had_time_to_expire:
+        at.tally.seen["expired files"] += 1
+        return
     if answer.status_code not in {200, 202}:
         at.tally.strange.append(f"{path} answered {answer.status_code}: {answer.text[:300]}")
         return
@@ -235,14 +268,41 @@ async def _one_job(at: World, number: int) -> None:
     if hook:
         at.hooked.add(job_id)
     if draw.random() < 0.15:
-        await _CLOCK.sleep(timedelta(seconds=draw.uniform(0, 2)))
-        form = "requests" if shaped else "jobs"
         headers.pop("Idempotency-Key", None)
-        cancel = f"/v1/{form}/{job_id}/cancel"
-        answer = await _insist(at, "POST", cancel, headers=headers, again=True)
-        if answer is not None and answer.status_code not in {200, 202, 409}:
-            at.tally.strange.append(f"cancel answered {answer.status_code}: {answer.text[:300]}")
-        at.tally.seen["cancels"] += 1
+        await _cancel(at, f"/v1/{'requests' if shaped else 'jobs'}/{job_id}/cancel", headers)
+
+
+async def _picture(at: World, prompt: str, headers: dict[str, str]) -> str | None:
+    """Return what a job is to name as its picture: a URL, a data URI or an uploaded file."""
+    way = at.draw.choices(list(PICTURES), list(PICTURES.values()))[0]
+    if way == "url":
+        url = "https://example.com/a.png?signature=planted-signature"
+        at.pictures[prompt] = url
+        return url
+    size = at.draw.choices(list(PICTURE_BYTES), list(PICTURE_BYTES.values()))[0]
+    content = png(640, 360) + at.draw.randbytes(size)
+    at.pictures[prompt] = data_uri(content)  # upstream cannot reach a gateway on loopback
+    at.tally.seen[f"pictures as {way}"] += 1
+    if way == "data":
+        return at.pictures[prompt]
+    answer = await _insist(
+        at, "POST", "/v1/files", content=content, headers=headers, again=at.draw.random() < 0.7
+    )
+    if answer is None:
+        return None
+    if answer.status_code != 201:
+        at.tally.strange.append(f"an upload answered {answer.status_code}: {answer.text[:300]}")
+        return None
+    file_id: str = answer.json()["id"]
+    return file_id
+
+
+async def _cancel(at: World, path: str, headers: dict[str, str]) -> None:
+    await _CLOCK.sleep(timedelta(seconds=at.draw.uniform(0, 2)))
+    answer = await _insist(at, "POST", path, headers=headers, again=True)
+    if answer is not None and answer.status_code not in {200, 202, 409}:
+        at.tally.strange.append(f"cancel answered {answer.status_code}: {answer.text[:300]}")
+    at.tally.seen["cancels"] += 1
 
 
 async def _insist(
@@ -411,6 +471,40 @@ async def _unheard(at: World, ended: dict[str, str], *, within: float) -> list[s
             ]
             return missing
         await _CLOCK.sleep(timedelta(seconds=0.5))
+
+
+async def _left_over(at: World) -> list[str]:
+    """List files that should have been deleted by now, and bytes that nothing refers to."""
+    await _CLOCK.sleep(timedelta(seconds=FILE_LIFE_S))
+    await at.replicas[0].stop()
+    await _revive(at.replicas[0])  # what has expired is deleted at the start
+    give_up_at = _CLOCK.monotonic() + _PATIENCE_S
+    while (left := await asyncio.to_thread(_unused, at)) and _CLOCK.monotonic() < give_up_at:
+        await _CLOCK.sleep(timedelta(seconds=0.5))
+    return left
+
+
+def _unused(at: World) -> list[str]:
+    """What broke off is deleted hours later; until then it must be known where it is."""
+    if at.kept:
+        found = {str(path.relative_to(at.kept)).partition("#")[0] for path in files_below(at.kept)}
+    else:
+        found = {key for (key,) in look(at.database, "SELECT storage_key FROM file_parts")}
+    known = {
+        key
+        for table in ("files", "outputs", "discards")
+        for (key,) in look(at.database, f"SELECT storage_key FROM {table}")
+    }
+    over = look(
+        at.database,
+        "SELECT id FROM files WHERE state = 'ready' AND NOT EXISTS (SELECT 1 FROM job_files"
+        " JOIN jobs ON jobs.id = job_files.job_id"
+        " WHERE job_files.file_id = files.id AND jobs.finished_at IS NULL)",
+    )
+    return [
+        *(f"{key} belongs to nothing" for key in sorted(found - known)),
+        *(f"{file_id} is not deleted" for (file_id,) in over),
+    ]
 
 
 def _leaked(at: World) -> list[str]:

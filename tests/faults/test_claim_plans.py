@@ -23,7 +23,7 @@ from app.jobs.waiting.repository import LineRepository
 from app.quotas.policy import LimitName
 from app.quotas.repository import QuotaRepository
 from app.storage import copies
-from app.webhooks import queue_repository as deliveries
+from app.webhooks.queue_repository import DeliveryQueueRepository
 
 
 async def plan_of(
@@ -157,7 +157,7 @@ async def test_a_start_frees_leases_without_going_through_all_that_ended(
     for free in (
         lambda tx: QueueRepository(tx).free_leases(at=at),
         lambda tx: copies.free_leases(tx, at=at),
-        lambda tx: deliveries.QueueRepository(tx).free_leases(at=at),
+        lambda tx: DeliveryQueueRepository(tx).free_leases(at=at),
     ):
         plan = await plan_of(database_url, free)
         assert "due_at" in plan, plan

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import logging
 import os
 import resource
 import socket
@@ -123,6 +124,7 @@ async def _serve_until(closing: asyncio.Event, app: FastAPI, listener: socket.so
 
     Requests that wait for `closing` themselves, as streams do, end before uvicorn waits for them.
     """
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -152,6 +154,11 @@ async def _serve_until(closing: asyncio.Event, app: FastAPI, listener: socket.so
             await asyncio.wait(late, timeout=_LAST_WORDS_S)
     finally:
         watching.cancel()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether we have not logged it ourselves: we say why an answer has no end."""
+    return record.msg != "ASGI callable returned without completing response."
 
 
 async def _prepare(settings: Settings) -> None:

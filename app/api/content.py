@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import structlog
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -13,6 +14,10 @@ from app.api.described import Described
 from app.core.errors import ProblemError
 from app.core.media_types import SUFFIXES, UNKNOWN, suffix_of
 from app.core.ranges import ByteRange
+from app.storage.errors import ObjectGoneError
+from app.upstream.errors import UpstreamError
+
+logger = structlog.get_logger(__name__)
 
 Read = Callable[[int, int], AsyncIterator[bytes]]
 """Yields the bytes from a start to an end (exclusive)."""
@@ -55,7 +60,8 @@ class RangeNotSatisfiableError(ProblemError):
 class Streamed(StreamingResponse):
     """Closes its source however streaming ends, even if it never begins.
 
-    For HEAD it sends only headers and reads nothing.
+    If the source breaks off, so does this: the server then closes the connection, which alone can
+    still tell the client. For HEAD it sends only headers and reads nothing.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,6 +70,8 @@ class Streamed(StreamingResponse):
             self.body_iterator = _nothing()
         try:
             await super().__call__(scope, receive, send)
+        except (UpstreamError, ObjectGoneError, ProblemError) as exc:
+            logger.warning("download.broken_off", reason=str(exc))
         finally:
             await source.aclose()
 

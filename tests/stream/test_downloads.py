@@ -1,16 +1,19 @@
-"""Who asks for a file and does not take it, on real sockets."""
+"""Downloads that stop midway, on real sockets."""
 
 import asyncio
+import logging
 import socket
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.api import protocol
 from app.core.clock import SystemClock
 from tests.support.served import Served, serving
+from tests.support.storages import files_below
 
 # More than the sockets of both sides take in.
 FILE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\x90\0\0\1\x90\x08\2\0\0\0" + bytes(24 * 2**20)
@@ -27,6 +30,26 @@ async def test_who_takes_nothing_of_an_answer_is_hung_up_on(
         with await _asking(served, path) as stalled, await _asking(served, path) as steady:
             assert await _taken(steady, breath=timedelta(seconds=1.5)) > len(FILE), "in 6 seconds"
             assert await _taken(stalled) < len(FILE)
+
+
+async def test_a_file_that_is_gone_midway_cuts_the_connection_and_pages_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    kept = tmp_path / "kept"
+    async with serving(
+        f"sqlite:///{tmp_path}/gateway.db", tmp_path, storage_url=f"file://{kept}"
+    ) as served:
+        path = await _uploaded(served)
+        with await _asking(served, path) as reading, capture_logs() as logs:
+            async with asyncio.timeout(60):
+                assert await asyncio.get_running_loop().sock_recv(reading, 1)
+            for file in files_below(kept):
+                file.unlink()
+            assert 0 < await _taken(reading) < len(FILE)
+    told = [(each["log_level"], each["event"]) for each in logs]
+    assert [each for each in told if each[0] != "info"] == [("warning", "download.broken_off")]
+    assert caplog.records == []
 
 
 async def _uploaded(served: Served) -> str:

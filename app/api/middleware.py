@@ -104,7 +104,7 @@ class EdgeMiddleware:
             except Exception:
                 logger.exception("request.failed", **_labels(scope))
                 if has_begun:
-                    raise
+                    return  # the server closes the connection of an answer without an end
                 answer = render(InternalError(), Request(scope))
                 await answer(scope, receive, send_marked)
             finally:

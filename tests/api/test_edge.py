@@ -1,6 +1,7 @@
 """Around every call: paths, methods, ids, and the two failures that are ours."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ import httpx
 import pytest
 import structlog
 from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 from structlog.testing import capture_logs
 
 from app.api.deps import Services
@@ -268,6 +270,18 @@ async def test_a_bug_is_ours_and_tells_nothing(gateway: Gateway) -> None:
         "method": "GET",
         "route": "/v1/models/{model_id:path}",
     }
+
+
+async def test_a_bug_midway_ends_the_answer_and_is_logged_once(gateway: Gateway) -> None:
+    async def stumbling() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise LookupError
+
+    gateway.app.add_route("/half", lambda _request: StreamingResponse(stumbling()))
+    with capture_logs() as logs:
+        answer = await send_raw(gateway.app, "GET", "/half")
+    assert (answer.status_code, answer.content) == (200, b"half")
+    assert [each["event"] for each in logs] == ["request.failed"]
 
 
 def stumble(app: FastAPI) -> None:

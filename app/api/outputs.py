@@ -36,7 +36,7 @@ _authenticate = caller(Scope.JOBS_READ)
     summary="Download an output",
     description=(
         "Supports ranges and conditional requests. The signed link in a job needs no key until it "
-        "expires."
+        "expires. The `name` in it is for clients that tell a file by how its address ends."
     ),
     response_class=StreamingResponse,
     # A key, or a signature in the link.

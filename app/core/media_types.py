@@ -1,7 +1,9 @@
-"""What a file is, by its first bytes: what a client or server calls it does not count."""
+"""What a file is, by its first bytes: a name counts only where the bytes are not at hand."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal
 
 Kind = Literal["image", "video", "audio"]
@@ -59,6 +61,13 @@ def sniff(head: bytes) -> str | None:
 def suffix_of(media_type: str) -> str:
     """Return the extension of a file's name; `.bin` for what browsers must not show."""
     return SUFFIXES.get(media_type, ".bin")
+
+
+def type_by_name(url: str) -> str:
+    """Return what the ending of a file's URL says it is."""
+    path = re.split(r"[?#]", url, maxsplit=1)[0]  # of any URL: upstream's may be malformed
+    suffix = PurePosixPath(path).suffix.lower().replace(".jpeg", ".jpg")
+    return next((kind for kind, end in SUFFIXES.items() if end == suffix), UNKNOWN)
 
 
 def kind_of(media_type: str) -> str:

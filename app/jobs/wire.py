@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from app.catalogue.portability import texts_in
+from app.core.media_types import UNKNOWN, suffix_of, type_by_name
 from app.core.signatures import Signer
 from app.core.timestamps import rfc3339
 from app.jobs.models import Job, output_urls
@@ -136,7 +137,10 @@ class JobWire:
         self._durations = durations
 
     def read(self, job: Job, *, at: datetime) -> JobRead:
-        outputs = [self._output_url(job.id, n, at=at) for n in range(len(output_urls(job.output)))]
+        outputs = [
+            self._output_url(job.id, n, _name(n, url), at=at)
+            for n, url in enumerate(output_urls(job.output))
+        ]
         remaining = eta(job, self._durations, at=at)
         error = NOT_STARTED if job.is_called_off else job.error
         return JobRead(
@@ -183,11 +187,17 @@ class JobWire:
     ) -> bool:
         return self._signer.admits(f"{job_id}/{n}", expires=expires, signature=signature, at=at)
 
-    def _output_url(self, job_id: str, n: int, *, at: datetime) -> str:
+    def _output_url(self, job_id: str, n: int, name: str, *, at: datetime) -> str:
         # Whole hours, so that a page that asks again can reuse the video in the browser's cache.
         expires = (int(at.timestamp()) // 3600 + 1) * 3600 + int(_SIGNED_FOR.total_seconds())
         query = self._signer.query(f"{job_id}/{n}", expires=expires)
-        return f"{self._jobs_url}/{job_id}/outputs/{n}?{query}"
+        return f"{self._jobs_url}/{job_id}/outputs/{n}?{query}{name}"
+
+
+def _name(n: int, url: str) -> str:
+    """End a link as RunComfy's own `url` does: some clients tell a file by the last characters."""
+    media_type = type_by_name(url)
+    return "" if media_type == UNKNOWN else f"&name={n}{suffix_of(media_type)}"
 
 
 def _rewritten(output: Output, urls: Iterator[str]) -> Output:

@@ -3,12 +3,11 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 import httpx
 
-from app.core.media_types import SUFFIXES, UNKNOWN, sniff
+from app.core.media_types import SUFFIXES, UNKNOWN, sniff, type_by_name
 from app.core.ranges import ByteRange
 from app.net.origins import DEFAULT_PORTS
 from app.upstream.errors import RefusedError, TryLaterError
@@ -72,7 +71,7 @@ class OutputClient:
 def known_type(response: httpx.Response, *, url: str) -> str:
     """Return the media type that the answer declares if it is one of ours, else by file name."""
     media_type = _declared_type(response)
-    return media_type if media_type in SUFFIXES else _type_by_name(url)
+    return media_type if media_type in SUFFIXES else type_by_name(url)
 
 
 def encoding_of(response: httpx.Response) -> str | None:
@@ -107,13 +106,8 @@ def _declared_type(response: httpx.Response) -> str:
     return declared.partition(";")[0].strip().lower()
 
 
-def _type_by_name(url: str) -> str:
-    suffix = PurePosixPath(urlsplit(url).path).suffix.lower().replace(".jpeg", ".jpg")
-    return next((kind for kind, end in SUFFIXES.items() if end == suffix), UNKNOWN)
-
-
 def _may_be_a_page(response: httpx.Response, url: str) -> bool:
-    return _declared_type(response) in _PAGES and _type_by_name(url) != UNKNOWN
+    return _declared_type(response) in _PAGES and type_by_name(url) != UNKNOWN
 
 
 async def _reject_page(response: httpx.Response) -> None:

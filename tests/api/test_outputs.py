@@ -55,6 +55,32 @@ async def test_a_link_is_looked_up_by_statements_that_are_made_once(
     assert [text for text in seen if "FROM jobs" in text or "FROM users" in text] == []
 
 
+async def test_a_link_ends_as_the_file_does_at_runcomfy(
+    gateway: Gateway, database_url: str
+) -> None:
+    """Clients tell files by that; what is no ending of a media file is not passed on."""
+    job = await finished(gateway)
+    for path, name in (
+        ("/0.mp4", "0.mp4"),
+        ("/a%20b.JPEG?X-Signature=a/b.png", "0.jpg"),
+        ("/0.webp#t=1", "0.webp"),
+        ("/0.html", None),
+        ("/mp4", None),
+        ("?0.mp4", None),
+    ):
+        for host in ("files.runcomfy.net", "["):
+            change(
+                database_url,
+                "UPDATE jobs SET output = :output WHERE id = :id",
+                id=job["id"],
+                output=f'{{"video": "https://{host}{path}"}}',
+            )
+            shown = (await gateway.http.get(f"/v1/jobs/{job['id']}")).json()["output"]["video"]
+            last = shown.rpartition("&")[2]
+            assert last == f"name={name}" if name else "name=" not in shown, (host, path)
+            assert parse_qs(urlsplit(shown).query).keys() >= {"expires", "signature"}
+
+
 EXPECTED_HEADERS = {
     "Content-Type": "image/png",
     "X-Content-Type-Options": "nosniff",

@@ -143,7 +143,7 @@ async def _use(url: str, key: str) -> tuple[str, list[str]]:
             await http.get("/nothing"),
         ]
     told = "".join(f"{answer.headers}{answer.text}" for answer in answers) + str(jobs)
-    return told, [link.rpartition("=")[2] for link in links]
+    return told, [httpx.URL(link).params["signature"] for link in links]
 
 
 async def _settled(http: httpx.AsyncClient, job_id: str) -> dict[str, Any]:

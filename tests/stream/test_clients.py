@@ -22,6 +22,7 @@ INPUT = {
     "first_frame_image_url": "https://example.com/a.png",
     "duration": 2,
 }
+SEEDREAM = "bytedance/seedream-5.0-pro/image-to-image"
 PATIENCE_S = 200
 SPEED = 40
 _PAUSE = timedelta(seconds=2 / SPEED)
@@ -112,6 +113,23 @@ async def test_the_node_client_asks_for_the_price_first_and_polls_the_result_alo
         assert result["status"] in {"completed", "succeeded"}
         assert result["cost"] == entry["base_price_usd"] * INPUT["duration"]
         await _is_a_film(result["output"]["video"], served)
+
+
+async def test_a_script_that_tells_pictures_by_their_ending_finds_its_own(served: Served) -> None:
+    """It takes every address in the result that ends as a picture does, whatever its key."""
+    async with served.client() as http:
+        body = {"prompt": "a walk", "image": ["https://example.com/a.png"]}
+        submitted = await http.post(f"{served.url}/v1/models/{SEEDREAM}", json=body)
+        created = _good(submitted)
+        while _good(await http.get(created["status_url"]))["status"] != "completed":
+            await SystemClock().sleep(_PAUSE)
+        output = _good(await http.get(created["result_url"]))["output"]
+    (found,) = (
+        address for address in output.values() if re.search(r"\.(png|jpe?g|webp)(\?|$)", address)
+    )
+    async with httpx.AsyncClient(timeout=60) as anybody:
+        picture = await anybody.get(found)
+    assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/png")
 
 
 async def test_who_polls_every_five_seconds_keeps_its_connection(served: Served) -> None:

@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from structlog.testing import capture_logs
 
+from app.auth.oidc.errors import IdentityProviderUnavailableError
 from app.auth.oidc.keys import IssuerKeys
 from app.auth.oidc.naming import key_id_of, user_id_of
 from app.core.clock import ManualClock, SystemClock
@@ -27,6 +28,7 @@ from tests.support.issuer import AUDIENCE, Issuer, private_key, public_jwk, runn
 from tests.support.network import certified
 from tests.support.statements import recorded
 from tests.support.turns import turns
+from tests.support.wire_server import Line, answer, wire_server
 
 pytestmark = pytest.mark.either_database
 
@@ -338,6 +340,24 @@ async def test_known_keys_are_kept_while_the_issuer_is_away(
     assert await keys.refresh()
     weak = issuer.sign(now, key=private_key("small", size=1024))
     assert "not signed by a key" in await refusal(gateway, weak)
+
+
+async def test_an_issuer_that_hangs_keeps_callers_waiting_once(clock: ManualClock) -> None:
+    fetches = 0
+
+    async def give_up_late(line: Line) -> None:
+        nonlocal fetches
+        await line.request()
+        fetches += 1
+        clock.advance(timedelta(seconds=10))
+        await line.send(answer(503))
+
+    async with wire_server(give_up_late) as server, httpx.AsyncClient(timeout=60) as client:
+        keys = IssuerKeys(issuer=server.url, client=client, clock=clock)
+        callers = (keys.find("k1", algorithm="RS256") for _ in range(5))
+        found = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(each) for each in found] == [IdentityProviderUnavailableError] * 5
+    assert fetches == 1
 
 
 async def test_keys_of_an_issuer_with_https_come_by_nothing_less(clock: ManualClock) -> None:

@@ -66,8 +66,11 @@ class IssuerKeys:
             # Another caller's fetch may have brought it while this one waited.
             async with self._fetching:
                 if not self._knows(kid) and self._clock.monotonic() >= self._may_ask_at:
-                    self._may_ask_at = self._clock.monotonic() + _COOL_DOWN.total_seconds()
-                    await self._fetch_logged()
+                    try:
+                        await self._fetch_logged()
+                    finally:
+                        # From its end: who waited for one that hung must not begin the next.
+                        self._may_ask_at = self._clock.monotonic() + _COOL_DOWN.total_seconds()
         if not self._keys:
             raise IdentityProviderUnavailableError
         return [key for key in self._keys if key.algorithm == algorithm and kid in (None, key.kid)]

@@ -1,8 +1,9 @@
 """/v1/jobs/{id}/outputs/{n}: the files a job made, streamed without RunComfy's address."""
 
 from functools import partial
+from typing import Annotated
 
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.content import ANSWERS, DOWNLOAD, RangeNotSatisfiableError, stored_content
@@ -63,9 +64,10 @@ async def download_output(
     grant: Grant = None,
     expires: Expires = None,
     signature: Signature = None,
+    name: Annotated[str | None, Query(max_length=16)] = None,
 ) -> Response:
     job = await _permitted(
-        gateway, request, job_id, n, grant=grant, expires=expires, signature=signature
+        gateway, request, job_id, n, grant=grant, expires=expires, signature=signature, name=name
     )
     urls = output_urls(job.output)
     if not 0 <= n < len(urls):
@@ -104,6 +106,7 @@ async def _permitted(
     grant: str | None,
     expires: int | None,
     signature: str | None,
+    name: str | None,
 ) -> Job:
     if signature is None:
         principal = await _authenticate(request)
@@ -115,7 +118,7 @@ async def _permitted(
         holder = await holder_of_link(gateway, request, claim, job_id=job_id, path=f"outputs/{n}")
         return await gateway.jobs.get(job_id, user_id=holder.user_id)
     if not gateway.wire.output_is_signed(
-        job_id, n, expires=expires, signature=signature, at=gateway.clock.now()
+        job_id, n, name, expires=expires, signature=signature, at=gateway.clock.now()
     ):
         raise InvalidSignatureError
     return await gateway.jobs.get_signed(job_id)

@@ -183,21 +183,28 @@ class JobWire:
         return f'"{job.event_seq}{hour}"'
 
     def output_is_signed(
-        self, job_id: str, n: int, *, expires: int, signature: str, at: datetime
+        self, job_id: str, n: int, name: str | None, *, expires: int, signature: str, at: datetime
     ) -> bool:
-        return self._signer.admits(f"{job_id}/{n}", expires=expires, signature=signature, at=at)
+        subject = _signed_part(job_id, n, name)
+        return self._signer.admits(subject, expires=expires, signature=signature, at=at)
 
-    def _output_url(self, job_id: str, n: int, name: str, *, at: datetime) -> str:
+    def _output_url(self, job_id: str, n: int, name: str | None, *, at: datetime) -> str:
         # Whole hours, so that a page that asks again can reuse the video in the browser's cache.
         expires = (int(at.timestamp()) // 3600 + 1) * 3600 + int(_SIGNED_FOR.total_seconds())
-        query = self._signer.query(f"{job_id}/{n}", expires=expires)
-        return f"{self._jobs_url}/{job_id}/outputs/{n}?{query}{name}"
+        query = self._signer.query(_signed_part(job_id, n, name), expires=expires)
+        # The name comes last: some clients tell a file by how its address ends.
+        ending = "" if name is None else f"&name={name}"
+        return f"{self._jobs_url}/{job_id}/outputs/{n}?{query}{ending}"
 
 
-def _name(n: int, url: str) -> str:
-    """End a link as RunComfy's own `url` does: some clients tell a file by the last characters."""
+def _signed_part(job_id: str, n: int, name: str | None) -> str:
+    return f"{job_id}/{n}" if name is None else f"{job_id}/{n}/{name}"
+
+
+def _name(n: int, url: str) -> str | None:
+    """Name an output with the ending of RunComfy's own `url`, if that is one of a media file."""
     media_type = type_by_name(url)
-    return "" if media_type == UNKNOWN else f"&name={n}{suffix_of(media_type)}"
+    return None if media_type == UNKNOWN else f"{n}{suffix_of(media_type)}"
 
 
 def _rewritten(output: Output, urls: Iterator[str]) -> Output:

@@ -148,6 +148,8 @@ async def test_a_link_that_was_changed_opens_nothing(
         link.replace(expires, f"0{expires}").replace(signature, signature[::-1]),
         link.replace(signature, ""),
         link.replace(signature, signature[:-1]),
+        link[:-1],
+        link.partition("&name=")[0],
         link.replace(signature, "ключ"),
         f"{path}/0?signature={signature}",
     ]

@@ -71,7 +71,7 @@ class Streamed(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         except (UpstreamError, ObjectGoneError, ProblemError) as exc:
-            logger.warning("download.broken_off", reason=str(exc))
+            logger.warning("download.broken_off", kind=type(exc).__name__, reason=str(exc))
         finally:
             await source.aclose()
 

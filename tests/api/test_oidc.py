@@ -360,6 +360,28 @@ async def test_an_issuer_that_hangs_keeps_callers_waiting_once(clock: ManualCloc
     assert fetches == 1
 
 
+async def test_the_log_says_why_an_issuer_gives_no_keys(issuer: Issuer, clock: ManualClock) -> None:
+    answers: dict[str, dict[str, Any]] = {
+        "the discovery document is another issuer's": {
+            "discovery": {"issuer": f"{issuer.url}/", "jwks_uri": f"{issuer.url}/keys"}
+        },
+        "none of the keys can be used": {"keys": []},
+        "JSONDecodeError": {"raw": b"<html>"},
+        "RemoteProtocolError": {"is_up": False},
+    }
+    async with httpx.AsyncClient(timeout=60) as client:
+        keys = IssuerKeys(issuer=issuer.url, client=client, clock=clock)
+        with capture_logs() as logs:
+            for change in answers.values():
+                issuer.discovery = None
+                for name, value in change.items():
+                    setattr(issuer, name, value)
+                assert not await keys.refresh()
+                issuer.raw = None
+    told = [(line["event"], line["reason"]) for line in logs]
+    assert told == [("oidc.keys_not_fetched", reason) for reason in answers]
+
+
 async def test_keys_of_an_issuer_with_https_come_by_nothing_less(clock: ManualClock) -> None:
     ours, trusting = certified("localhost")
     async with (

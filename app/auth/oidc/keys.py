@@ -45,6 +45,10 @@ class IssuerKey:
     jwk: "PyJWK"
 
 
+class _NoUseError(ValueError):
+    """What the issuer sent gives no keys; the text is ours alone, and safe to log."""
+
+
 class IssuerKeys:
     """`client` is for the operator's own addresses; its timeouts limit each step of a fetch."""
 
@@ -102,46 +106,47 @@ class IssuerKeys:
             async with asyncio.timeout(_FETCH_WITHIN_S):
                 self._keys = await self._fetch()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as exc:
-            logger.warning("oidc.keys_not_fetched", reason=type(exc).__name__)
+            reason = str(exc) if isinstance(exc, _NoUseError) else type(exc).__name__
+            logger.warning("oidc.keys_not_fetched", reason=reason)
             return False
         return True
 
     async def _fetch(self) -> Sequence[IssuerKey]:
-        """Follow OpenID Connect Discovery 1.0, section 4; raise ValueError for anything else."""
+        """Follow OpenID Connect Discovery 1.0, section 4; raise _NoUseError for anything else."""
         found = await self._get(
             f"{self._issuer.removesuffix('/')}/.well-known/openid-configuration"
         )
         if found.get("issuer") != self._issuer:
-            raise ValueError("the discovery document is another issuer's")
+            raise _NoUseError("the discovery document is another issuer's")
         address = found.get("jwks_uri")
         plain = self._issuer.startswith("http://")
         if not isinstance(address, str) or not address.startswith(
             ("https://", "http://") if plain else "https://"
         ):
-            raise ValueError("the discovery document has no jwks_uri")
+            raise _NoUseError("the discovery document has no jwks_uri")
         given = (await self._get(address)).get("keys")
         if not isinstance(given, list):
-            raise ValueError("there are no keys")  # noqa: TRY004 - data, not a type of ours
+            raise _NoUseError("there are no keys")
         keys = [key for jwk in given[:_MOST_KEYS] for key in _usable(jwk)]
         if not keys:
-            raise ValueError("none of the keys can be used")
+            raise _NoUseError("none of the keys can be used")
         return keys
 
     async def _get(self, url: str) -> Mapping[str, Any]:
         body = bytearray()
         async with self._client.stream("GET", url) as answer:
             if answer.status_code != httpx.codes.OK:
-                raise ValueError("not answered with 200")
+                raise _NoUseError("not answered with 200")
             async for piece in answer.aiter_raw():
                 body += piece
                 if len(body) > _LARGEST:
-                    raise ValueError("too long")
+                    raise _NoUseError("too long")
         try:
             value = json.loads(body)
         except RecursionError as exc:
-            raise ValueError("nested too deeply") from exc
+            raise _NoUseError("nested too deeply") from exc
         if not isinstance(value, dict):
-            raise ValueError("not a JSON object")  # noqa: TRY004 - data, not a type of ours
+            raise _NoUseError("not a JSON object")
         return value
 
 

@@ -8,8 +8,10 @@ import { to } from "./route.js";
 export function Dialog({ title, onClose, drawer = false, head, footer, children }) {
   const ref = useRef(null);
   useEffect(() => {
-    ref.current.showModal();
-    ref.current.querySelector("form input")?.focus();
+    const dialog = ref.current;
+    dialog.showModal();
+    dialog.querySelector("form input")?.focus();
+    return () => dialog.close(); // one that is taken away open gives the focus back to nobody
   }, []);
   // Not on a click: text that is selected from within may end outside.
   const outside = (event) => {
@@ -175,7 +177,7 @@ export function LinesField({ value, onChange, ...field }) {
 /** A view: its name, what can be done there, and its content. */
 export function View({ title, tools, children }) {
   return html`<div class="view-head">
-      <h1 class="h2 m-0">${title}</h1>
+      <h1 class="h2 m-0" tabindex="-1">${title}</h1>
       <div class="view-tools">${tools}</div>
     </div>
     ${children}`;
@@ -197,15 +199,33 @@ export function Facts({ facts }) {
   </dl>`;
 }
 
+/** What a list's element needs so that the keyboard goes on where the row or button that it stood on is gone: in the next row, or
+ * else at the view's name. */
+export function useNextRow() {
+  const held = useRef({});
+  const hold = ({ target }) => {
+    const cell = target.closest("tbody td");
+    held.current = cell ? { target, column: cell.cellIndex, rows: [...cell.closest("tbody").rows].slice(cell.parentNode.sectionRowIndex) } : {};
+  };
+  useEffect(() => {
+    const { target, column, rows } = held.current;
+    if (!target || target.isConnected || document.activeElement !== document.body) return;
+    const next = rows.filter((row) => row.isConnected).map((row) => row.cells[column].querySelector("a, button")).find(Boolean);
+    (next || document.querySelector("main h1")).focus();
+  });
+  return { onFocusCapture: hold };
+}
+
 /** A table of a list that is read page by page; `row` gives cells. */
 export function PagedTable({ label, pages, columns, row, keyOf = (each) => each.id, empty }) {
+  const nextRow = useNextRow();
   const table = html`<div class="table-responsive" tabindex="0" role="group" aria-label=${label}><table class="table card-table table-dense" aria-label=${label}>
     <thead><tr>${columns.map(([name, kind]) => html`<th scope="col" class=${kind} key=${name}>${name}</th>`)}</tr></thead>
     <tbody>${pages.rows.map((each) => html`<tr key=${keyOf(each)}>
       ${row(each).map((cell, n) => html`<td class=${columns[n][1]} title=${columns[n][1] === "tight" && typeof cell === "string" ? cell : undefined} key=${n}>${cell}</td>`)}
     </tr>`)}</tbody>
   </table></div>`;
-  return html`<div class="card">
+  return html`<div class="card" ...${nextRow}>
     ${pages.rows.length > 0 && table}
     <${ListEnd} pages=${pages} empty=${empty} />
   </div>`;

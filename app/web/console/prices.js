@@ -2,7 +2,7 @@
 
 import { ProblemNote, html, useEffect, useState } from "../shared/view.js";
 import { useAct, useRead } from "./load.js";
-import { Errors, Options, Refusal, View, errorsAt, useInView } from "./parts.js";
+import { Errors, Options, Refusal, View, errorsAt, useInView, useNextRow } from "./parts.js";
 
 const PATH = "/v1/admin/prices";
 const MOVED = "Another operator has changed the prices meanwhile. Note what you typed, and load this page again to begin from theirs.";
@@ -35,6 +35,7 @@ export function Prices({ api }) {
     setSaved(kept);
   });
   const form = useInView(problem);
+  const nextRow = useNextRow();
   const edit = (edited) => setLines((unsaved = edited));
   const change = (at, part) => edit(lines.map((line, n) => (n === at ? { ...line, ...part } : line)));
   const add = () => edit([...lines, { ...NEW, id: Math.max(-1, ...lines.map(({ id }) => id)) + 1 }]);
@@ -45,7 +46,7 @@ export function Prices({ api }) {
   return html`<${View} title="Prices">
     <p>What stands here goes before RunComfy's catalogue. Jobs accepted before a change keep their price. Where several lines fit, the one with most conditions wins.</p>
     <${ProblemNote} problem=${read.problem} />
-    ${lines && html`<form class="card" ref=${form} onSubmit=${submit} novalidate>
+    ${lines && html`<form class="card" ref=${form} ...${nextRow} onSubmit=${submit} novalidate>
       ${problem && html`<div class="card-body"><${Refusal} problem=${problem} /></div>`}
       ${lines.length > 0 && html`<div class="table-responsive" tabindex="0" role="group" aria-label="Prices"><table class="table card-table table-dense" aria-label="Prices">
         <thead><tr><th scope="col">Model</th><th scope="col">Price, $</th><th scope="col">Per</th><th scope="col">Only when</th><th scope="col"><span class="visually-hidden">Remove</span></th></tr></thead>

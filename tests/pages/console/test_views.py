@@ -177,6 +177,62 @@ async def test_the_keyboard_goes_on_at_the_switch_that_takes_the_place_of_anothe
             await expect(page.get_by_role("button", name=other)).to_be_focused()
 
 
+async def test_the_keyboard_goes_on_in_the_next_row_when_its_own_is_gone(
+    site: str, browser: Browser
+) -> None:
+    line = {"model": SEEDANCE, "base_price_usd": "0.05", "price_unit": "second"}
+    async with client(site) as http, signed_in(browser, site) as page:
+        for name in ("first", "second"):
+            await http.post("/v1/admin/plans", json={"name": name})
+            await http.post("/v1/admin/users", json={"id": name})
+            await http.post("/v1/admin/keys", json={"user": name, "name": name})
+        lines = [line, line | {"when": {"resolution": "1080p"}}]
+        await http.put("/v1/admin/prices", json={"prices": lines})
+
+        for name, act, verb in (("Plans", "Delete", "Delete plan"), ("Keys", "Revoke", "Revoke")):
+            await view(page, name)
+            acts = page.get_by_role("table", name=name).get_by_role("button", name=act)
+            await expect(acts).to_have_count(2)
+            edits = page.get_by_role("table", name=name).get_by_role("button", name="Edit")
+            await acts.first.press("Enter")
+            await page.get_by_role("dialog").get_by_role("button", name=verb).press("Enter")
+            await expect(edits).to_have_count(1)
+            await expect(edits).to_be_focused()
+            await acts.press("Enter")
+            await page.get_by_role("dialog").get_by_role("button", name=verb).press("Enter")
+            await expect(edits).to_have_count(0)
+            await expect(page.get_by_role("heading", name=name, level=1)).to_be_focused()
+
+        await view(page, "Users")
+        users = page.get_by_role("table", name="Users").get_by_role("link")
+        await expect(users).to_have_count(2)
+        await users.first.press("Enter")
+        await page.get_by_role("button", name="Delete").press("Enter")
+        await page.get_by_role("button", name="Delete user").press("Enter")
+        await expect(users).to_have_count(1)
+        await expect(users).to_be_focused()
+
+        await view(page, "Prices")
+        await page.get_by_role("button", name="Remove line 1").press("Enter")
+        await expect(page.get_by_role("button", name="Remove line 1")).to_be_focused()
+        await page.get_by_role("button", name="Save prices").press("Enter")
+        await expect(page.get_by_text("Saved.", exact=True)).to_be_visible()
+
+
+async def test_the_keyboard_is_back_at_its_row_when_going_back_closes_a_drawer(
+    site: str, browser: Browser
+) -> None:
+    await key_of(site, "alice")
+    async with signed_in(browser, site) as page:
+        await view(page, "Users")
+        row = page.get_by_role("link", name="alice")
+        await row.press("Enter")
+        await expect(page.get_by_role("dialog", name="alice")).to_be_visible()
+        await page.go_back()
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+        await expect(row).to_be_focused()
+
+
 async def test_text_is_selected_beyond_a_drawer_that_a_click_outside_closes(
     site: str, browser: Browser
 ) -> None:

@@ -7,7 +7,6 @@ import { Filter, ListEnd, Refresh, View, instant } from "./parts.js";
 import { close, queryOf, replace, to } from "./route.js";
 
 const PAGE = 100;
-const REFRESH_MS = 5000;
 const ROW = 36; // px, as in the stylesheet
 const MARGIN = 20; // rows drawn beyond those in view
 
@@ -22,11 +21,6 @@ export function Jobs({ api, query }) {
     created_before: instant(filters.before),
   });
   const pages = usePages(api, `/v1/admin/jobs?${asked}`);
-  useEffect(() => {
-    const look = () => !document.hidden && scrollY < ROW && pages.rows.length <= PAGE && !job && pages.reload({ quiet: true });
-    const timer = setInterval(look, REFRESH_MS);
-    return () => clearInterval(timer);
-  }, [pages.rows, job]);
   const change = (name, value) => replace("jobs", { ...filters, [name]: value });
   const tools = html`
     ${Object.keys(filters).length > 0 && html`<a class="btn btn-sm" href=${to("jobs")}>Clear filters</a>`}

@@ -22,17 +22,17 @@ export function Keys({ api, query }) {
   const pages = usePages(api, `/v1/admin/keys?${queryOf({ limit: 100, user: query.user })}`);
   const [open, setOpen] = useState(null); // {what, key}
   const [made, setMade] = useState(null);
-  const close = () => setOpen(null);
-  const saved = (key) => {
-    pages.reload();
-    if (key?.key) setMade(key);
+  const close = () => {
+    setOpen(null);
+    pages.reload({ quiet: true }); // done or refused, it tells what others did meanwhile
   };
+  const saved = (key) => key?.key && setMade(key);
   const tools = html`
     <${FilterInput} class="w-auto" placeholder="all users" aria-label="User" value=${query.user}
       onChange=${(event) => replace("keys", { user: event.target.value.trim() })} />
     <button class="btn btn-sm btn-primary" onClick=${() => setOpen({ what: "form" })}>New key</button>`;
   const rotate = async (form) => saved(await api.post(`/v1/admin/keys/${open.key.id}/rotate`, { overlap_seconds: Number(form.get("overlap")) }));
-  const revoke = async () => saved(await api.delete(`/v1/admin/keys/${open.key.id}`));
+  const revoke = () => api.delete(`/v1/admin/keys/${open.key.id}`);
   return html`<${View} title="Keys" tools=${tools}>
     <${PagedTable} label="Keys" pages=${pages} columns=${COLUMNS} empty="No keys." row=${(key) => [
       html`<span title=${key.name}>${key.name || "unnamed"}</span><div class="mono small">${key.id}</div>`,

@@ -36,9 +36,12 @@ export function useRead(api, path, { every } = {}) {
 }
 
 const NONE = { rows: [], cursor: null };
+const REFRESH_MS = 5000;
+const FEW = 100; // rows that are read anew again and again
+const TOP = 36; // px that may be scrolled while they are
 
 /** Reads a list page by page, or `all` at once: `more()` reads the next page, if there is one. `path` has a query; rows of
- * another path are not shown. */
+ * another path are not shown. Who looks at its beginning, and at no dialog, sees what others change there. */
 export function usePages(api, path, { all = false } = {}) {
   const [state, setState] = useState(NONE);
   const [busy, setBusy] = useState(false);
@@ -64,12 +67,19 @@ export function usePages(api, path, { all = false } = {}) {
       if (error.name === "AbortError") return;
       setState((earlier) => ({ ...earlier, cursor: from, problem: error }));
     }
+    run.current = null;
     setBusy(false);
   };
   useEffect(() => {
     load(null);
     return () => run.current?.abort();
   }, [path]);
+  useEffect(() => {
+    // An answer that takes longer than this is waited for.
+    const isDue = () => !run.current && !document.hidden && scrollY < TOP && !document.querySelector("dialog[open]");
+    const timer = !all && rows.length <= FEW && setInterval(() => isDue() && load(null, { quiet: true }), REFRESH_MS);
+    return () => clearInterval(timer);
+  }, [path, rows]);
   return {
     rows,
     cursor,

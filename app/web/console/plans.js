@@ -11,7 +11,10 @@ const COLUMNS = [["Plan", "long"], ["Limits", "long"], ["Models", "long"], ["Day
 export function Plans({ api }) {
   const pages = usePages(api, "/v1/admin/plans?limit=100");
   const [open, setOpen] = useState(null);
-  const close = () => setOpen(null);
+  const close = () => {
+    setOpen(null);
+    pages.reload({ quiet: true }); // done or refused, it tells what others did meanwhile
+  };
   const tools = html`<button class="btn btn-sm btn-primary" onClick=${() => setOpen({ form: true })}>New plan</button>`;
   return html`<${View} title="Plans" tools=${tools}>
     <${PagedTable} label="Plans" pages=${pages} columns=${COLUMNS} keyOf=${(plan) => plan.name}
@@ -26,9 +29,9 @@ export function Plans({ api }) {
           <button class="btn btn-sm" aria-label=${`Delete ${plan.name}`} onClick=${() => setOpen({ gone: plan })}>Delete</button>
         </div>`,
       ]} />
-    ${open?.form && html`<${PlanForm} api=${api} plan=${open.plan} onClose=${close} onSaved=${() => pages.reload()} />`}
+    ${open?.form && html`<${PlanForm} api=${api} plan=${open.plan} onClose=${close} />`}
     ${open?.gone && html`<${Confirm} title=${`Delete ${open.gone.name}?`} verb="Delete plan" danger onClose=${close}
-      act=${async () => { await api.delete(pathOf(open.gone)); pages.reload(); }}>
+      act=${() => api.delete(pathOf(open.gone))}>
       <p>Only a plan that nobody is on can be deleted.</p>
     </${Confirm}>`}
   </${View}>`;
@@ -36,7 +39,7 @@ export function Plans({ api }) {
 
 const pathOf = (plan) => `/v1/admin/plans/${encodeURIComponent(plan.name)}`;
 
-function PlanForm({ api, plan, onClose, onSaved }) {
+function PlanForm({ api, plan, onClose }) {
   const { fields, set, edited } = useFields({
     name: plan?.name ?? "", timezone: plan?.timezone ?? "UTC", default: plan?.default ?? false, models: plan?.models ?? null, limits: plan?.limits ?? {},
   });
@@ -45,7 +48,6 @@ function PlanForm({ api, plan, onClose, onSaved }) {
     const body = { ...rest, timezone: rest.timezone.trim(), limits: limitsBody(rest.limits, plan?.limits) };
     if (plan) await api.patch(pathOf(plan), edited(body));
     else await api.post("/v1/admin/plans", { name: name.trim(), ...body });
-    onSaved();
   };
   return html`<${FormDialog} title=${plan ? `Edit ${plan.name}` : "New plan"} verb=${plan ? "Save" : "Make plan"} act=${save} onClose=${onClose}>${(errorsAt) => html`
     ${!plan && html`<${TextField} id="plan-name" label="Name" hint="1 to 64 of letters, digits and . _ -" errors=${errorsAt("/name")} value=${fields.name} onChange=${set("name")} />`}

@@ -8,6 +8,7 @@ import { CheckField, Confirm, Dialog, Facts, FormDialog, Options, PagedTable, Se
 import { close, queryOf, replace, to } from "./route.js";
 
 const COLUMNS = [["User", "long"], ["Name", "long"], ["Plan"], ["Own limits", "long"], ["State"], ["Created", "tight"]];
+const REFRESH_MS = 5000;
 
 export function Users({ api, query }) {
   const pages = usePages(api, `/v1/admin/users?${queryOf({ limit: 100, plan: query.plan })}`);
@@ -47,9 +48,9 @@ const escaped = (id) => id.split("/").map(encodeURIComponent).join("/");
 const pathOf = (id) => `/v1/admin/users/${escaped(id)}`;
 
 function UserDrawer({ api, id, plans, onClose, onChanged }) {
-  const user = useRead(api, pathOf(id));
-  const standings = useRead(api, `/v1/admin/user-limits/${escaped(id)}`, { every: 5000 });
-  const keys = useRead(api, `/v1/admin/keys?${queryOf({ user: id, limit: 50 })}`);
+  const user = useRead(api, pathOf(id), { every: REFRESH_MS });
+  const standings = useRead(api, `/v1/admin/user-limits/${escaped(id)}`, { every: REFRESH_MS });
+  const keys = useRead(api, `/v1/admin/keys?${queryOf({ user: id, limit: 50 })}`, { every: REFRESH_MS });
   const [open, setOpen] = useState(null);
   const [secret, setSecret] = useState(null);
   const close = () => setOpen(null);

@@ -6,7 +6,14 @@ import re
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.support.browser import DESKTOP, PHONE, answered_after, drawn, serious_faults
+from tests.support.browser import (
+    DESKTOP,
+    PHONE,
+    answered_after,
+    drawn,
+    requests_of,
+    serious_faults,
+)
 from tests.support.console import key_of, put_dear_price, signed_in, submit, submit_once, view
 from tests.support.gateway import SEEDANCE
 from tests.support.served import client
@@ -315,6 +322,54 @@ async def test_a_list_that_cannot_be_read_says_so_where_one_looks(
         await page.route("**/v1/admin/keys?*", lambda route: route.abort())
         await page.goto(f"{site}/console#/users?user=user-1")
         await expect(page.get_by_role("dialog").get_by_role("alert")).to_be_visible()
+
+
+async def test_what_another_operator_does_shows_by_itself(site: str, browser: Browser) -> None:
+    async with client(site) as http, signed_in(browser, site, allow="404") as page:
+        for name in ("first", "second"):
+            await http.post("/v1/admin/plans", json={"name": name})
+        await page.clock.install()
+        await page.reload()
+        await view(page, "Plans")
+        gone, other = (page.get_by_role("button", name=f"Delete {n}") for n in ("first", "second"))
+        await gone.press("Enter")
+        await http.delete("/v1/admin/plans/first")
+        asked = page.get_by_role("dialog", name="Delete first?")
+        await asked.get_by_role("button", name="Delete plan").press("Enter")
+        await expect(asked.get_by_role("alert")).to_contain_text("first")
+        await page.keyboard.press("Escape")
+        await expect(gone).to_have_count(0)
+        await expect(page.get_by_role("button", name="Edit second")).to_be_focused()
+        await expect(other).to_be_visible()
+        await http.patch("/v1/admin/plans/second", json={"timezone": "Asia/Tokyo"})
+        await page.clock.fast_forward("00:05")
+        await expect(page.get_by_role("cell", name="Asia/Tokyo")).to_be_visible()
+
+        await http.post("/v1/admin/users", json={"id": "alice"})
+        await page.goto(f"{site}/console#/users?user=alice")
+        drawer = page.get_by_role("dialog", name="alice")
+        await expect(drawer.get_by_text("No key.")).to_be_visible()
+        await http.post("/v1/admin/keys", json={"user": "alice", "name": "ci"})
+        await http.patch("/v1/admin/users/alice", json={"disabled": True})
+        await page.clock.fast_forward("00:05")
+        await expect(drawer.get_by_text("ci · user disabled")).to_be_visible()
+        await expect(drawer.get_by_text("disabled", exact=True)).to_be_visible()
+
+
+async def test_a_list_that_takes_long_is_waited_for(site: str, browser: Browser) -> None:
+    on_its_way = asyncio.Event()
+    await submit_once(site, await key_of(site, "alice"), "sandbox:instant")
+    async with signed_in(browser, site) as page:
+        await page.clock.install()
+        await page.reload()
+        await page.route("**/v1/admin/jobs?*", answered_after(on_its_way))
+        asks = requests_of(page, "/v1/admin/jobs?")
+        await view(page, "Jobs")
+        await expect(page.get_by_text("Loading…")).to_be_visible()
+        await page.clock.run_for(20_000)
+        assert len(asks) == 1
+        on_its_way.set()
+        await expect(page.get_by_role("table", name="Jobs")).to_contain_text("alice")
 
 
 async def test_a_name_that_is_cut_is_told_whole_on_hover(site: str, browser: Browser) -> None:

@@ -1,24 +1,21 @@
 // Limits as operators write them: a number and a mode for each name, empty for none.
 
-import { html, limitAmount } from "../shared/view.js";
+import { html, limitAmount, limitName } from "../shared/view.js";
 import { Errors, Options } from "./parts.js";
 
 const NAMES = [
-  ["submits_per_minute", "Submits per minute"],
-  ["jobs_per_day", "Jobs per day"],
-  ["jobs_per_month", "Jobs per month"],
-  ["output_seconds_per_day", "Output seconds per day"],
-  ["output_seconds_per_month", "Output seconds per month"],
-  ["spend_usd_per_day", "Spend per day, $"],
-  ["spend_usd_per_month", "Spend per month, $"],
-  ["concurrent_jobs", "Concurrent jobs"],
-  ["pending_jobs", "Pending jobs"],
+  "submits_per_minute",
+  "jobs_per_day",
+  "jobs_per_month",
+  "output_seconds_per_day",
+  "output_seconds_per_month",
+  "spend_usd_per_day",
+  "spend_usd_per_month",
+  "concurrent_jobs",
+  "pending_jobs",
 ];
 
-const WORDS = Object.fromEntries(NAMES);
-
-/** Where an amount is written out it says by itself that it is money. */
-const wordsOf = (name) => (WORDS[name] || name).replace(", $", "");
+const isMoney = (name) => name.includes("usd");
 
 /** Edits `{name: {limit, mode}}`, whose numbers are text until they are sent; one that was emptied keeps its mode. */
 export function LimitsEditor({ legend, hint, value, onChange, errorsAt }) {
@@ -28,7 +25,8 @@ export function LimitsEditor({ legend, hint, value, onChange, errorsAt }) {
     ${hint && html`<div class="form-hint mb-2">${hint}</div>`}
     <table class="limits-table w-100">
       <thead class="visually-hidden"><tr><th scope="col">Limit</th><th scope="col">Amount</th><th scope="col">Mode</th></tr></thead>
-      <tbody>${NAMES.map(([name, words]) => {
+      <tbody>${NAMES.map((name) => {
+        const words = `${limitName({ name })}${isMoney(name) ? ", $" : ""}`;
         const errors = errorsAt(`/limits/${name}`);
         const id = `limit-${name}`;
         return html`<tr key=${name}>
@@ -61,12 +59,12 @@ export function limitsBody(value, before = {}) {
 /** Money stays text, so that no cent is lost; what is no number is sent as it is, to be refused in words. */
 function written(name, limit) {
   const text = String(limit).trim();
-  return name.includes("usd") || Number.isNaN(Number(text)) ? text : Number(text);
+  return isMoney(name) || Number.isNaN(Number(text)) ? text : Number(text);
 }
 
 /** Limits in a line, for tables. */
 export function LimitsLine({ limits }) {
   const entries = Object.entries(limits);
   if (!entries.length) return html`<span>–</span>`;
-  return entries.map(([name, { limit, mode }]) => html`<div key=${name}>${wordsOf(name)}: ${limitAmount({ name }, limit)}${mode === "shadow" ? " (shadow)" : ""}</div>`);
+  return entries.map(([name, { limit, mode }]) => html`<div key=${name}>${limitName({ name })}: ${limitAmount({ name }, limit)}${mode === "shadow" ? " (shadow)" : ""}</div>`);
 }

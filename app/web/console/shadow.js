@@ -1,6 +1,6 @@
 // What shadow limits would have refused, day by day: to be read before one is enforced.
 
-import { Instant, counted, html } from "../shared/view.js";
+import { Instant, counted, html, limitName } from "../shared/view.js";
 import { usePages } from "./load.js";
 import { JobLink, PagedTable, Refresh, View } from "./parts.js";
 
@@ -12,7 +12,7 @@ export function ShadowFindings({ api }) {
     <${PagedTable} label="Shadow findings" pages=${pages} columns=${COLUMNS} empty="No shadow limit would have refused a job." row=${(finding) => [
       finding.day,
       finding.user,
-      finding.limit,
+      limitName({ name: finding.limit }),
       html`<span class="mono">${finding.account}</span>`,
       counted(finding.count, "job"),
       html`<${Instant} at=${finding.last_at} />`,

@@ -58,7 +58,7 @@ const grouped = (amount) => String(amount).replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d
 export const money = (amount) => (amount === null || amount === undefined ? "unknown" : `$${grouped(amount)}`);
 
 /** A limit's name in words; the amount says by itself that it is money. */
-export const limitName = ({ name }) => spaced(name.replace("spend_usd", "spend"));
+export const limitName = ({ name }) => spaced(name[0].toUpperCase() + name.slice(1).replace("_usd", ""));
 
 export const limitAmount = ({ name }, amount) => (name.startsWith("spend_usd") ? money(amount) : grouped(amount));
 

@@ -45,7 +45,7 @@ async def test_a_plan_a_user_and_a_key_are_made_and_the_secret_is_shown_once(
         await form.get_by_label("Plan").select_option("free")
         await form.get_by_role("button", name="Make user").click()
         await page.get_by_role("link", name="bob@example.com").click()
-        await expect(form.get_by_role("meter", name="jobs per day")).to_be_visible()
+        await expect(form.get_by_role("meter", name="Jobs per day")).to_be_visible()
         await form.get_by_role("button", name="New key").click()
         making = page.get_by_role("dialog", name="New key", exact=True)
         await making.get_by_label("Name").fill("ci")

@@ -391,13 +391,22 @@ async def test_one_thing_has_one_name(site: str, browser: Browser) -> None:
     async with client(site) as http:
         limits = {"pending_jobs": {"limit": 5}}
         await http.post("/v1/admin/users", json={"id": "alice", "limits": limits})
+    at = "2026-11-22T10:00:00.000Z"
+    finding = {"day": "2026-11-22", "user": "alice", "limit": "pending_jobs", "count": 1}
+    finding |= {"account": "user:alice", "last_at": at, "last_job": "job_1"}
     async with signed_in(browser, site) as page:
+        await page.route(
+            "**/v1/admin/shadow-findings?*",
+            lambda route: route.fulfill(json={"data": [finding], "next_cursor": None}),
+        )
         await view(page, "Shadow findings")
         await expect(page.get_by_role("heading", name="Shadow findings")).to_be_visible()
+        await expect(page.get_by_role("cell", name="Pending jobs", exact=True)).to_be_visible()
         await page.goto(f"{site}/console#/users?user=alice")
-        await expect(page.get_by_role("meter", name="pending jobs")).to_be_visible()
+        await expect(page.get_by_role("cell", name="Pending jobs: 5")).to_be_attached()
+        await expect(page.get_by_role("meter", name="Pending jobs", exact=True)).to_be_visible()
         await page.get_by_role("button", name="Edit").click()
-        await expect(page.get_by_label("Pending jobs", exact=True)).to_have_value("5")
+        await expect(page.get_by_role("textbox", name="Pending jobs")).to_have_value("5")
 
 
 async def test_long_names_and_large_amounts_are_shown_whole(site: str, browser: Browser) -> None:

@@ -54,7 +54,7 @@ async def test_a_waiting_job_is_cancelled_and_a_used_up_limit_is_told(
         form = page.get_by_role("form")
         await expect(form.get_by_role("alert")).to_contain_text("jobs_per_day")
         # The check that was waiting for a pause in typing does not take the refusal away.
-        await expect(form).to_contain_text("jobs per day is used up")
+        await expect(form).to_contain_text("Jobs per day is used up")
         await expect(form.get_by_role("alert")).to_contain_text("jobs_per_day")
         assert await serious_faults(page) == []
 

@@ -54,7 +54,7 @@ async def test_a_newcomer_makes_a_video_and_then_another(
         await fill_in(page, PROMPT)
         await expect(form.get_by_text(TOO_SMALL)).to_be_hidden()
         await expect(form.get_by_text("$0.20")).to_be_visible()
-        await expect(form.get_by_text("spend per day: $20.00 left")).to_be_visible()
+        await expect(form.get_by_text("Spend per day: $20.00 left")).to_be_visible()
         await form.get_by_role("button", name="Make it").click()
         job = page.get_by_role("region", name="Job")
         await expect(job.get_by_text(re.compile("in queue|in progress"))).to_be_visible()
@@ -68,7 +68,7 @@ async def test_a_newcomer_makes_a_video_and_then_another(
             await job.get_by_role("link", name="Download").click()
         assert (await download.value).suggested_filename.endswith(".mp4")
         await expect(page.get_by_text("9 of 10 left")).to_be_visible()
-        await expect(form.get_by_text("jobs per day: 9 left")).to_be_visible()
+        await expect(form.get_by_text("Jobs per day: 9 left")).to_be_visible()
 
         # The history has it with a picture, and offers it as a beginning.
         history = page.get_by_role("region", name="History")

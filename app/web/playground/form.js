@@ -6,7 +6,7 @@ import { Field, fieldsOf, filled, initial } from "./fields.js";
 const PAUSE_MS = 700; // checks count as submits, so they wait until typing pauses
 const AGAIN_MS = 3000; // time for a gateway that is away to come back
 
-export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
+export function ModelForm({ api, model, start, limits, onAsked, onSubmitted, onLimited }) {
   const schema = model.input_schema;
   const required = schema.required || [];
   const fields = fieldsOf(schema);
@@ -71,6 +71,7 @@ export function ModelForm({ api, model, start, limits, onAsked, onSubmitted }) {
     } catch (error) {
       if (error.status && error.status < 500) attempt.current = null;
       setRefused(error);
+      if (error.status === 429) onLimited();
       if (error.errors.length) setCheck({ limits: [], cost: null, ...check, valid: false, errors: error.errors });
       setRefusals((n) => n + 1);
     } finally {

@@ -24,7 +24,7 @@ function Playground({ api, onLeave }) {
   const [job, setJob] = useState(null);
   const [latest, setLatest] = useState(null); // the job in view, as it is by now
   const [problem, setProblem] = useState(null);
-  const [rounds, setRounds] = useState(0); // counts jobs that came or ended, since they move limits and history
+  const [rounds, setRounds] = useState(0); // counts jobs that came, ended or met a limit, since limits and history have moved
 
   const typed = (chosen) => (model ? carried(begun.input, fieldsOf(model.input_schema), fieldsOf(chosen.input_schema)) : {});
   const choices = useRef(0);
@@ -111,7 +111,7 @@ function Playground({ api, onLeave }) {
         <div class="col-lg-5">
           <${ModelPicker} models=${models} model=${model} failed=${problem} onChoose=${choose} />
           ${model && html`<${ModelForm} key=${model.schema_hash + start.choice} api=${api} model=${model} start=${start.input} limits=${me?.limits}
-            onAsked=${(asked) => { begun = { user: me?.user, ...asked }; }} onSubmitted=${(submitted) => { show(submitted); moved(); }} />`}
+            onAsked=${(asked) => { begun = { user: me?.user, ...asked }; }} onSubmitted=${(submitted) => { show(submitted); moved(); }} onLimited=${moved} />`}
         </div>
         <div class="col-lg-7">
           <div id="stage"><${JobCard} key=${job?.id} api=${api} job=${job} onChange=${setLatest} onEnded=${moved} onAgain=${again} /></div>

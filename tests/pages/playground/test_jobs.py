@@ -78,6 +78,22 @@ async def test_a_waiting_job_is_cancelled_and_a_used_up_limit_is_told(
         await expect(job.get_by_role("button", name="Cancel")).to_be_hidden()
 
 
+async def test_limits_that_an_operator_changed_are_shown_as_a_job_meets_them(
+    site: str, directory: Directory, browser: Browser
+) -> None:
+    key = await directory.key("uma", limits={"jobs_per_day": 9})
+    async with directory.nothing_sent(), visiting(browser, site, allow="429") as page:
+        await sign_in(page, key)
+        await make(page, PROMPT)
+        await expect(page.get_by_text("8 of 9 left")).to_be_visible()
+        tighter = {"limits": {"jobs_per_day": {"limit": 1}}}
+        await directory.http.patch("/v1/admin/users/uma", json=tighter)
+        await page.get_by_role("button", name="Make it").click()
+        await expect(page.get_by_role("alert")).to_contain_text("jobs_per_day")
+        await expect(page.get_by_text("0 of 1 left")).to_be_visible()
+        await expect(page.get_by_role("form")).to_contain_text("Jobs per day is used up")
+
+
 async def test_what_came_before_can_be_begun_with_again_and_again(
     site: str, directory: Directory, browser: Browser
 ) -> None:

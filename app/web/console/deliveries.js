@@ -19,7 +19,7 @@ export function Deliveries({ api, query }) {
     <${FilterInput} class="w-auto" placeholder="all users" aria-label="User" value=${query.user} onChange=${change("user")} />
     <${Refresh} pages=${pages} />`;
   return html`<${View} title="Webhook deliveries" tools=${tools}>
-    <${PagedTable} label="Webhook deliveries" pages=${pages} columns=${COLUMNS} empty="No delivery." row=${(each) => [
+    <${PagedTable} label="Webhook deliveries" pages=${pages} columns=${COLUMNS} empty=${query.state || query.user ? "No delivery matches." : "No delivery yet. One is made when a job moves whose user has a webhook endpoint, or that names a webhook_url."} row=${(each) => [
       html`<${State} state=${each.state} />`,
       each.type,
       each.user,

@@ -21,13 +21,16 @@ export function Jobs({ api, query }) {
     created_before: instant(filters.before),
   });
   const pages = usePages(api, `/v1/admin/jobs?${asked}`);
+  const empty = Object.keys(filters).length
+    ? "No job matches."
+    : html`No job yet. Make a <a href=${to("users")}>user</a> and a <a href=${to("keys")}>key</a>, and try it in the <a href=".">playground</a>.`;
   const change = (name, value) => replace("jobs", { ...filters, [name]: value });
   const tools = html`
     ${Object.keys(filters).length > 0 && html`<a class="btn btn-sm" href=${to("jobs")}>Clear filters</a>`}
     <${Refresh} pages=${pages} />`;
   return html`<${View} title="Jobs" tools=${tools}>
     <${Filters} api=${api} filters=${filters} onChange=${change} />
-    <${JobTable} pages=${pages} filters=${filters} />
+    <${JobTable} pages=${pages} filters=${filters} empty=${empty} />
     ${job && html`<${JobDrawer} key=${job} api=${api} id=${job} onClose=${() => close("jobs", filters)} onChanged=${() => pages.reload({ quiet: true })} />`}
   </${View}>`;
 }
@@ -47,7 +50,7 @@ function Filters({ api, filters, onChange }) {
 }
 
 /** Draws the rows in view alone: the others are as much room above and below. */
-function JobTable({ pages, filters }) {
+function JobTable({ pages, filters, empty }) {
   const { rows } = pages;
   const body = useRef(null);
   const [[first, last], setSpan] = useState([0, PAGE]);
@@ -82,7 +85,7 @@ function JobTable({ pages, filters }) {
         ${gap(rows.length - from - shown.length)}
       </tbody>
     </table>`}
-    <${ListEnd} pages=${pages} empty="No job matches." />
+    <${ListEnd} pages=${pages} empty=${empty} />
   </div>`;
 }
 

@@ -34,7 +34,7 @@ export function Keys({ api, query }) {
   const rotate = async (form) => saved(await api.post(`/v1/admin/keys/${open.key.id}/rotate`, { overlap_seconds: Number(form.get("overlap")) }));
   const revoke = () => api.delete(`/v1/admin/keys/${open.key.id}`);
   return html`<${View} title="Keys" tools=${tools}>
-    <${PagedTable} label="Keys" pages=${pages} columns=${COLUMNS} empty="No keys." row=${(key) => [
+    <${PagedTable} label="Keys" pages=${pages} columns=${COLUMNS} empty=${query.user ? "This user has no key." : html`No key yet. New key makes one for a <a href=${to("users")}>user</a>.`} row=${(key) => [
       html`<span title=${key.name}>${key.name || "unnamed"}</span><div class="mono small">${key.id}</div>`,
       html`<a href=${to("users", { user: key.user })} title=${key.user}>${key.user}</a>`,
       html`${keyState(key)}${key.expires_at && !key.revoked_at && html`<div class="small">until <${Instant} at=${key.expires_at} /></div>`}`,

@@ -31,7 +31,7 @@ export function Users({ api, query }) {
     </select>
     <button class="btn btn-sm btn-primary" onClick=${() => setMaking(true)}>New user</button>`;
   return html`<${View} title="Users" tools=${tools}>
-    <${PagedTable} label="Users" pages=${pages} columns=${COLUMNS} empty="No users yet." row=${(each) => [
+    <${PagedTable} label="Users" pages=${pages} columns=${COLUMNS} empty=${query.plan ? "Nobody is on this plan." : "No user yet. New user makes one."} row=${(each) => [
       html`<a href=${to("users", { ...filters, user: each.id })}>${each.id}</a>`,
       each.name || "–",
       each.plan || "default",

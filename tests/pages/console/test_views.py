@@ -61,6 +61,23 @@ async def test_every_view_is_usable_by_everybody(
             assert await page.evaluate(wider) <= 0, name
 
 
+async def test_an_empty_gateway_says_what_to_do_next(site: str, browser: Browser) -> None:
+    async with signed_in(browser, site) as page:
+        for name, empty, filtered, filters in (
+            ("Jobs", "No job yet. Make a user and a key", "No job matches.", "status=failed"),
+            ("Users", "No user yet. New user makes one.", "Nobody is on this plan.", "plan=free"),
+            ("Keys", "No key yet. New key makes one", "This user has no key.", "user=bob"),
+            ("Webhooks", "No delivery yet.", "No delivery matches.", "state=failed"),
+        ):
+            await view(page, name)
+            await expect(page.get_by_text(empty)).to_be_visible()
+            await page.goto(f"{page.url}?{filters}")
+            await expect(page.get_by_text(filtered)).to_be_visible()
+        await view(page, "Jobs")
+        await page.get_by_role("link", name="playground").click()
+        await expect(page.get_by_role("heading", name="Make a video")).to_be_visible()
+
+
 async def test_a_long_list_is_drawn_as_far_as_it_is_seen(site: str, browser: Browser) -> None:
     key = await key_of(site, "alice")
     async with client(site) as http:
@@ -316,7 +333,7 @@ async def test_a_list_that_cannot_be_read_says_so_where_one_looks(
         await page.unroute("**/v1/admin/users?*")
         # At once: by itself the page would soon have tried again, and the button be gone.
         await page.get_by_role("button", name="Try again").evaluate("button => button.click()")
-        await expect(page.get_by_text("No users yet.")).to_be_visible()
+        await expect(page.get_by_text("Nobody is on this plan.")).to_be_visible()
 
         # Nor are keys that cannot be read the same as none.
         await page.route("**/v1/admin/keys?*", lambda route: route.abort())

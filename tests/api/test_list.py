@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.api.job_filters import job_filter
 from app.jobs.state import JobState
+from app.jobs.wire import JobRead
 from tests.support.answers import problem
 from tests.support.gateway import Gateway
 
@@ -65,6 +66,19 @@ async def test_a_page_of_long_jobs_ends_early_and_none_is_missed(gateway: Gatewa
             cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else {}
         assert [*pages[0], *pages[1]] == [job["id"] for job in made[::-1]]
         assert [len(each) for each in pages] == [18, 7]
+
+
+@pytest.mark.parametrize("part", ["input", "output", "metadata", "urls"])
+def test_all_that_may_be_long_in_a_job_counts_towards_its_page(part: str) -> None:
+    example = JobRead.model_json_schema()["example"]
+    longer = {
+        "input": {**example["input"], "seed": "x" * 996},
+        "output": {"videos": ["x" * 994]},
+        "metadata": {**example["metadata"], "note": "x" * 996},
+        "urls": {**example["urls"], "outputs": ["x" * 1000]},
+    }
+    length = JobRead.model_validate(example).length()
+    assert JobRead.model_validate({**example, part: longer[part]}).length() == length + 1000
 
 
 async def test_who_lists_much_at_once_keeps_out_no_others(gateway: Gateway) -> None:

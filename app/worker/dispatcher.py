@@ -130,20 +130,31 @@ class Dispatcher:
         Raises UpstreamError, or LostFileError before anything was sent.
         """
         timeout = self._config.submit_timeout
+        begins_by = attempt.covered_until - timeout.total_seconds()
         async with AsyncExitStack() as stack:
-            given = await self._prepare(attempt, stack)
-            if self._clock.monotonic() + timeout.total_seconds() > attempt.covered_until:
+            given = await self._prepare(
+                attempt, stack, within_s=begins_by - self._clock.monotonic()
+            )
+            if self._clock.monotonic() > begins_by:
                 # Another worker may declare this attempt lost while the answer is on its way.
                 raise NotSentError("The lease no longer covers a whole request.")
             upstream = self._upstream[attempt.lease.account]
             return await upstream.submit(attempt.lease.model, given, timeout=timeout)
 
-    async def _prepare(self, attempt: Attempt, stack: AsyncExitStack) -> dict[str, Any]:
-        """Replace the input's files for RunComfy; if that fails, nothing was sent."""
+    async def _prepare(
+        self, attempt: Attempt, stack: AsyncExitStack, *, within_s: float
+    ) -> dict[str, Any]:
+        """Replace the input's files for RunComfy; if that fails, nothing was sent.
+
+        A storage that hangs must not hold a job until it is declared lost.
+        """
         try:
-            return await stack.enter_async_context(
-                self._inputs.resolved(attempt.lease.job_id, attempt.input)
-            )
+            async with asyncio.timeout(within_s):
+                return await stack.enter_async_context(
+                    self._inputs.resolved(attempt.lease.job_id, attempt.input)
+                )
+        except TimeoutError as exc:
+            raise NotSentError("The input's files cannot be read in time.") from exc
         except asyncio.CancelledError as exc:
             raise NotSentError("The gateway stopped before it was sent.") from exc
         except (DatabaseUnavailableError, StorageUnavailableError) as exc:

@@ -1,5 +1,6 @@
 """The files of jobs: how RunComfy gets them, and how long they stay."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from app.core.clock import ManualClock
 from app.core.errors import DatabaseUnavailableError
 from app.db.engine import Database, open_database
 from app.db.work import Done, Work
+from app.storage.files import File, FileService
 from tests.support.answers import faults, problem
 from tests.support.files import PNG, upload
 from tests.support.gateway import PUBLIC_URL, Gateway, Sandbox, running
@@ -89,6 +91,28 @@ async def test_a_result_is_read_though_it_repeats_the_files_of_its_input(inland:
     large = await upload(inland, PNG + bytes(8 * 2**20))
     asked = "sandbox:instant sandbox:echo-input"
     job = await inland.submit(asked, first_frame_image_url=large["id"])
+    assert (await inland.follow(job))["status"] == "completed"
+
+
+class Hanging(FileService):
+    """The real thing, but for a storage that never answers."""
+
+    async def require_content(self, file: File) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_storage_that_hangs_makes_no_submit_unknown(inland: Gateway) -> None:
+    """The wait ends while its lease still holds, and the job waits again as if never begun."""
+    job = await inland.submit(first_frame_image_url=(await upload(inland))["id"])
+    inland.app.state.parts.services.files.__class__ = Hanging
+    [attempt] = await inland.workers.dispatcher.claim(32)
+    inland.wait(9.9)  # of the 30 s, 20 s are for the submit itself
+    async with asyncio.timeout(20) as patience:
+        await inland.workers.dispatcher.dispatch(attempt)
+    assert not patience.expired()
+    assert (await inland.read(job))["status"] == "pending"
+    assert await inland.sandbox.submits(job) == []
+    inland.app.state.parts.services.files.__class__ = FileService
     assert (await inland.follow(job))["status"] == "completed"
 
 

@@ -112,6 +112,17 @@ async def test_the_list_of_jobs_tells_who_and_how_much_on_every_width(
                 assert await cell.evaluate("e => e.scrollWidth <= e.clientWidth"), (width, shown)
 
 
+async def test_the_longest_status_of_a_job_is_shown_whole_on_a_phone(
+    site: str, browser: Browser
+) -> None:
+    await submit_once(site, await key_of(site, "alice"), "sandbox:lost-answer")
+    async with signed_in(browser, site, viewport=PHONE | {"width": 360}) as page:
+        await page.goto(f"{site}/console#/jobs?status=submit_unknown")
+        cell = page.get_by_role("cell", name="submit unknown")
+        await expect(cell).to_be_visible()
+        assert await cell.evaluate("e => e.scrollWidth <= e.clientWidth")
+
+
 async def test_what_is_typed_into_a_filter_stays_while_the_list_is_read_anew(
     site: str, browser: Browser
 ) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -28,6 +30,27 @@ async def tagged(gateway: Gateway, metadata: dict[str, str]) -> str:
     answer = await gateway.http.post("/v1/jobs", json=gateway.body() | {"metadata": metadata})
     assert answer.status_code == 202
     return str(answer.json()["id"])
+
+
+@asynccontextmanager
+async def searching(gateway: Gateway, **kind: Any) -> AsyncIterator[None]:
+    """Keep one search of a kind going."""
+    database = gateway.keys._database  # noqa: SLF001 - all share one
+    go_on, in_a_thread = asyncio.Event(), threading.Event()
+
+    async def go_through_many_jobs(connection: AsyncConnection) -> None:
+        if connection.dialect.name == "sqlite":
+            in_a_thread.wait()
+        else:
+            await go_on.wait()
+
+    search = asyncio.ensure_future(database.search(go_through_many_jobs, **kind))
+    try:
+        yield
+    finally:
+        go_on.set()
+        in_a_thread.set()
+        await search
 
 
 async def test_jobs_are_listed_as_they_are_read_newest_first(gateway: Gateway) -> None:
@@ -83,30 +106,29 @@ def test_all_that_may_be_long_in_a_job_counts_towards_its_page(part: str) -> Non
 
 async def test_who_lists_much_at_once_keeps_out_no_others(gateway: Gateway) -> None:
     """A filter that few of a user's 500,000 jobs meet takes seconds, and eight at once took all."""
-    database = gateway.keys._database  # noqa: SLF001 - all share one
-    go_on, in_a_thread = asyncio.Event(), threading.Event()
-
-    async def go_through_many_jobs(connection: AsyncConnection) -> None:
-        if connection.dialect.name == "sqlite":
-            in_a_thread.wait()
-        else:
-            await go_on.wait()
-
     other = await gateway.client_of("bob")
-    searching = asyncio.ensure_future(database.search(go_through_many_jobs, whose="alice"))
-    calls = ["/v1/jobs", "/v1/usage"] * 8
-    own = [asyncio.ensure_future(gateway.http.get(path)) for path in calls]
-    try:
+    async with searching(gateway, whose="alice"):
+        calls = ["/v1/jobs", "/v1/usage"] * 8
+        own = [asyncio.ensure_future(gateway.http.get(path)) for path in calls]
         async with asyncio.timeout(60):
             for call in ("/v1/jobs", "/v1/usage"):
                 assert (await other.get(call)).status_code == 200
             assert (await gateway.admin.get("/v1/admin/jobs?user=alice")).status_code == 200
         assert not any(each.done() for each in own)
-    finally:
-        go_on.set()
-        in_a_thread.set()
-        await searching
     assert {(await each).status_code for each in own} == {200}
+
+
+async def test_what_reads_whole_tables_is_read_one_at_a_time(gateway: Gateway) -> None:
+    """Operators who ask for everybody's usage keep out no caller."""
+    async with searching(gateway, is_long=True):
+        calls = ["/v1/admin/usage", "/v1/admin/invariants"] * 4
+        long = [asyncio.ensure_future(gateway.admin.get(path)) for path in calls]
+        async with asyncio.timeout(60):
+            for call in ("/v1/jobs", "/v1/usage"):
+                assert (await gateway.http.get(call)).status_code == 200
+            assert (await gateway.admin.get("/v1/admin/usage?user=alice")).status_code == 200
+        assert not any(each.done() for each in long)
+    assert {(await each).status_code for each in long} == {200}
 
 
 async def test_a_full_last_page_has_no_successor(gateway: Gateway) -> None:

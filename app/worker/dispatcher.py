@@ -154,6 +154,7 @@ class Dispatcher:
                     self._inputs.resolved(attempt.lease.job_id, attempt.input)
                 )
         except TimeoutError as exc:
+            logger.warning("job.files_not_read_in_time", job_id=attempt.lease.job_id)
             raise NotSentError("The input's files cannot be read in time.") from exc
         except asyncio.CancelledError as exc:
             raise NotSentError("The gateway stopped before it was sent.") from exc

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from app.core.clock import ManualClock
 from app.core.errors import DatabaseUnavailableError
@@ -107,9 +108,14 @@ async def test_a_storage_that_hangs_makes_no_submit_unknown(inland: Gateway) -> 
     inland.app.state.parts.services.files.__class__ = Hanging
     [attempt] = await inland.workers.dispatcher.claim(32)
     inland.wait(9.9)  # of the 30 s, 20 s are for the submit itself
-    async with asyncio.timeout(20) as patience:
-        await inland.workers.dispatcher.dispatch(attempt)
+    with capture_logs() as logs:
+        async with asyncio.timeout(20) as patience:
+            await inland.workers.dispatcher.dispatch(attempt)
     assert not patience.expired()
+    warnings = [line for line in logs if line["log_level"] == "warning"]
+    assert warnings == [
+        {"log_level": "warning", "event": "job.files_not_read_in_time", "job_id": job["id"]}
+    ]
     assert (await inland.read(job))["status"] == "pending"
     assert await inland.sandbox.submits(job) == []
     inland.app.state.parts.services.files.__class__ = FileService

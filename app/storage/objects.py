@@ -32,6 +32,7 @@ _PARTS_AT_ONCE = 2
 _PIECE_ON_DISK, _PIECE_OF_S3 = 2**18, 2**20
 _LONGEST_GAP = 8  # in the numbers of an object's drafts, which concurrent writers leave
 _KEY = re.compile(r"(files|outputs)/[0-9a-f]{32}")
+_STATUS = re.compile(r"non-2xx status code: ([0-9]{3})")
 _ERROR_NUMBER = re.compile(r"(?:os error |Os \{\s*code: |Errno )(\d+)")
 
 
@@ -148,8 +149,12 @@ def _failures() -> tuple[type[Exception], ...]:
 
 def _unavailable(action: str, exc: Exception) -> StorageUnavailableError:
     # Not the exception's own text, which names buckets, keys and what the store answered. A full
-    # disk and an unreachable host raise the same type, so the system's own word is added.
-    number = _ERROR_NUMBER.search(str(exc))
-    reason = os.strerror(int(number[1])) if number else None
+    # disk, an unreachable host and one that is too busy raise the same type, so the system's own
+    # word or the status is added.
+    reason = None
+    if status := _STATUS.search(str(exc)):  # first, as what was answered follows it
+        reason = f"status {status[1]}"
+    elif number := _ERROR_NUMBER.search(str(exc)):
+        reason = os.strerror(int(number[1]))
     logger.warning("storage.failed", action=action, kind=type(exc).__name__, reason=reason)
     return StorageUnavailableError()

@@ -18,7 +18,7 @@ from app.storage.objects import ObjectStorage
 from app.storage.opening import open_storage
 from app.storage.store import Storage, new_key
 from tests.support.storages import files_below, point_at, running_s3
-from tests.support.wire_server import Line, answer, wire_server
+from tests.support.wire_server import Line, answer, answers, wire_server
 
 MIB = 2**20
 
@@ -141,6 +141,17 @@ async def test_the_log_says_why_a_storage_fails_and_not_where_it_is(
             await storage.put(new_key("outputs"), chunks(b"x"))
         told = {"log_level": "warning", "event": "storage.failed", "action": "put"}
         assert logs == [told | {"kind": "GenericError", "reason": reason}]
+
+
+async def test_the_log_says_with_what_an_object_store_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    busy = answer(503, raw=b"<Error><Code>SlowDown</Code><Key>of a user</Key></Error>")
+    async with wire_server(answers(*[busy] * 9)) as store:
+        storage = open_storage(point_at(store.url, monkeypatch))
+        with capture_logs() as logs, pytest.raises(StorageUnavailableError):
+            await storage.put(new_key("outputs"), chunks(b"x"))
+    assert [line["reason"] for line in logs] == ["status 503"]
 
 
 async def test_nothing_counts_as_deleted_where_the_storage_itself_is_missing(

@@ -4,7 +4,6 @@ It starts `gateway demo --keep`, drives Chromium, and writes docs/images/*.png.
 """
 
 import asyncio
-import io
 import re
 import signal
 import sys
@@ -12,8 +11,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from anyio import to_thread
-from PIL import Image
 from playwright.async_api import Page, expect
 
 from tests.support.browser import DESKTOP, PHONE, running_browser
@@ -21,7 +18,6 @@ from tests.support.browser import DESKTOP, PHONE, running_browser
 IMAGES = Path(__file__).parent / "images"
 GATEWAY = Path(sys.executable).with_name("gateway")
 LOOKS = (("desktop", "light", DESKTOP), ("desktop", "dark", DESKTOP), ("phone", "light", PHONE))
-COLOURS = 256
 
 
 async def main() -> None:
@@ -35,7 +31,9 @@ async def main() -> None:
                 )
                 page = await context.new_page()
                 await draw(page, told)
-                await save(page, f"{name}-{device}-{scheme}")
+                await page.screenshot(
+                    path=IMAGES / f"{name}-{device}-{scheme}.png", animations="disabled"
+                )
                 await context.close()
 
 
@@ -80,18 +78,6 @@ async def sign_in(page: Page, url: str, credential: str) -> None:
     await page.get_by_label(re.compile("key|token", re.IGNORECASE)).fill(credential)
     await page.get_by_role("button", name="Sign in").click()
     await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
-
-
-async def save(page: Page, name: str) -> None:
-    shot = await page.screenshot(animations="disabled")
-
-    def reduce() -> None:
-        picture = Image.open(io.BytesIO(shot)).convert("RGB")
-        # The turn of k-means keeps what is small and coloured beside much that is grey.
-        few = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1)
-        few.save(IMAGES / f"{name}.png", optimize=True)
-
-    await to_thread.run_sync(reduce)
 
 
 if __name__ == "__main__":

@@ -214,6 +214,18 @@ async def test_some_interim_responses_are_read_over() -> None:
         assert (await http.get(server.url)).json() == {}
 
 
+async def test_no_kept_connection_is_too_old_for_another_response() -> None:
+    """All their heads together are as long as one without end."""
+    long = answer(200, {}, X="x" * 90_000)
+    async with (
+        wire_server(answers(*[long] * 8)) as server,
+        trusted(timeout=LONG, connections=2, keepalive=timedelta(minutes=5)) as http,
+    ):
+        for _ in range(8):
+            assert (await http.get(server.url)).json() == {}
+    assert server.connections == 1
+
+
 def test_a_client_may_be_made_outside_a_loop() -> None:
     assert not client().is_closed
 

@@ -132,6 +132,19 @@ DOUBLING = {
         "40": {"type": "string"},
     },
 }
+DOUBLING_ESCAPED = {
+    "properties": {"prompt": {"$ref": "#/$defs/rule%200"}},
+    "$defs": {
+        **{f"rule {n}": {"allOf": [{"$ref": f"#/$defs/rule%20{n + 1}"}] * 2} for n in range(14)},
+        "rule 14": {"type": "string"},
+    },
+}
+DOUBLING_BY_PLACE = {
+    "allOf": [
+        *({"allOf": [{"$ref": f"#/allOf/{n + 1}"}] * 2} for n in range(14)),
+        {"type": "object"},
+    ],
+}
 
 
 @pytest.mark.parametrize(
@@ -150,6 +163,8 @@ DOUBLING = {
         ({"$ref": "file:///etc/passwd"}, "may not refer to"),
         ({"$dynamicRef": "#meta"}, "may not refer to"),
         (DOUBLING, "more than 5000 rules"),
+        (DOUBLING_ESCAPED, "more than 5000 rules"),
+        (DOUBLING_BY_PLACE, "more than 5000 rules"),
         ({"properties": {"x": {"allOf": [{"$ref": "#/properties/x/allOf"}]}}}, "without end"),
         ({"properties": {"x": {"items": {"allOf": [{"minimum": 5}] * 3000}}}}, "5000 rules"),
         ({"properties": {"enum": {"items": {"allOf": [{"minimum": 5}] * 3000}}}}, "5000 rules"),

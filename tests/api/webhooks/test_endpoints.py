@@ -116,6 +116,19 @@ async def test_an_endpoint_that_was_sent_nothing_for_days_survives_a_failure(
     assert (read["disabled_reason"], read["failing_since"]) == (None, None)
 
 
+async def test_a_jobs_own_address_that_is_gone_is_tried_again(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    """There is no endpoint to disable, and its job has but this one message."""
+    receiver.answers(status(410), status(204))
+    body = gateway.body("sandbox:instant") | {"webhook_url": receiver.url}
+    await gateway.follow((await gateway.http.post("/v1/jobs", json=body)).json())
+    assert await gateway.deliver() == 1
+    gateway.wait(6)
+    assert await gateway.deliver() == 1
+    assert [message.id for message in receiver.messages] == [receiver.last.id] * 2
+
+
 async def test_what_is_done_to_one_endpoint_is_done_to_no_other(
     gateway: Gateway, receiver: Receiver
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
@@ -98,3 +99,35 @@ async def test_at_rest_each_round_is_one_look(gateway: Gateway, bench: Workbench
     assert await bench.poller.loop.run_once() == 0
     looks = [each for each in bench.database.statements if not each.startswith("BEGIN")]
     assert [each.split()[0] for each in looks] == ["SELECT", "SELECT"]
+
+
+async def test_after_a_rush_a_job_is_polled_as_often_as_before(
+    gateway: Gateway, database_url: str, sandbox: Sandbox, clock: ManualClock
+) -> None:
+    async with workbench(
+        database_url, upstream_url=sandbox.url, clock=clock, polls_per_second=2
+    ) as bench:
+        last, *others = [(await gateway.submit("sandbox:stuck"))["id"] for _ in range(60)]
+        for _ in range(2):
+            await bench.dispatcher.loop.run_once()
+        shown = await gateway.admin.get(f"/v1/admin/jobs/{last}")
+        request_id = shown.json()["upstream_request_id"]
+
+        async def polls_in_a_minute() -> int:
+            async def polls() -> int:
+                calls = (await sandbox.http.get("/sandbox/requests")).json()["calls"]
+                count: int = calls.get(request_id, {}).get("status", 0)
+                return count
+
+            before = await polls()
+            for _ in range(60):
+                clock.advance(timedelta(seconds=1))
+                await bench.poller.loop.run_once()
+            return await polls() - before
+
+        assert await polls_in_a_minute() < 5
+        for job in others:
+            await gateway.admin.post(f"/v1/admin/jobs/{job}/fail")
+        for _ in range(3):
+            await polls_in_a_minute()
+        assert await polls_in_a_minute() > 20

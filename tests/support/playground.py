@@ -1,5 +1,6 @@
 """The playground in a browser, and what its visitors and their operators do."""
 
+import asyncio
 import io
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -50,7 +51,11 @@ class Directory:
         """End the newest of a user's jobs, which may be one that has no end of its own."""
         listed = await self.http.get("/v1/admin/jobs", params={"user": user, "limit": 1})
         (job,) = listed.json()["data"]
-        ended = await self.http.post(f"/v1/admin/jobs/{job['id']}/fail")
+        async with asyncio.timeout(60):
+            while True:
+                ended = await self.http.post(f"/v1/admin/jobs/{job['id']}/fail")
+                if ended.status_code != 409 or ended.json()["state"] != "submitting":
+                    break  # only while it is being sent it has to be waited for
         assert ended.status_code == 200, ended.text
 
     @asynccontextmanager

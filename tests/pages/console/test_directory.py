@@ -71,6 +71,7 @@ async def test_a_plan_a_user_and_a_key_are_made_and_the_secret_is_shown_once(
         await page.get_by_role("button", name="Make new secret").click()
         await expect(shown).to_have_value(re.compile("rcg_"))
         assert await shown.input_value() != secret
+        await expect(shown).to_be_visible()  # before that, Escape would mean another dialog
         await page.keyboard.press("Escape")
         await page.get_by_role("button", name="Revoke ci").click()
         await page.get_by_role("button", name="Revoke key").click()

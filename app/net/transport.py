@@ -41,10 +41,9 @@ class ConnectionPool(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             reader = connection.protocol
-            if reader is None or not reader.should_close:
-                assert isinstance(reader, _Reader | None)
-                if reader is not None:
-                    reader.bytes_outside_bodies = 0
+            assert isinstance(reader, _Reader)  # none has a connection that was given up
+            if not reader.should_close:
+                reader.bytes_outside_bodies = 0
                 return connection
             connection.close()
 

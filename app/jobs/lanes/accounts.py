@@ -21,7 +21,7 @@ from app.upstream.errors import RefusedError, UpstreamError
 
 ACCOUNT = func.coalesce(JobRow.account, DEFAULT)
 # Watched ones included. An index finds them, however many jobs have ended.
-IS_UNFINISHED = or_(
+IS_OPEN_UPSTREAM = or_(
     JobRow.state.in_(IN_FLIGHT), and_(JobRow.state.in_(WATCHED), JobRow.due_at.is_not(None))
 )
 
@@ -162,7 +162,7 @@ async def count_in_flight(tx: AsyncConnection) -> Counter[str]:
 
 async def count_unfinished(tx: AsyncConnection) -> Counter[str]:
     """Count, by account, the jobs that still need its token, watched ones included."""
-    return await _count(tx, IS_UNFINISHED)
+    return await _count(tx, IS_OPEN_UPSTREAM)
 
 
 async def _count(tx: AsyncConnection, of_these: ColumnElement[bool]) -> Counter[str]:

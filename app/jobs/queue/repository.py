@@ -25,7 +25,7 @@ from app.db.prepared import made_once
 from app.db.records import columns_of, record_of
 from app.db.rows import Rows
 from app.db.statements import among, instant, table_of
-from app.jobs.lanes.accounts import ACCOUNT, IS_UNFINISHED
+from app.jobs.lanes.accounts import ACCOUNT, IS_OPEN_UPSTREAM
 from app.jobs.lanes.pause import PAUSED
 from app.jobs.models import Attempt, Lease
 from app.jobs.moves import Move, move_of
@@ -149,7 +149,7 @@ class QueueRepository:
         """End every lease; only for a caller that knows that no other process holds one."""
         await self._tx.execute(
             update(JobRow)
-            .where(IS_UNFINISHED, JobRow.lease_expires_at > at)
+            .where(IS_OPEN_UPSTREAM, JobRow.lease_expires_at > at)
             .values(lease_expires_at=at)
         )
 
